@@ -1,0 +1,33 @@
+//! peerbus: run commands on all your machines over a message bus.
+//!
+//! ```text
+//!    person                                                     peer
+//!  ┌────────┐    ┌────────┐   ┌─────┐        ┌─────┐    ┌───────────────────┐
+//!  │  cli   ├────┤ client ├───┤ bus ├─ NATS ─┤ bus ├────┤ daemon            │
+//!  └────────┘    └────────┘   └─────┘        └─────┘    │  job ── process   │
+//!                     everything said is a type         │  heartbeat        │
+//!                     in `protocol`                     ├───────────────────┤
+//!                                                       │ leader            │
+//!  a job:        cli → client → bus → daemon → process  │  roster → registry│
+//!  its output:   process → daemon → bus → client → cli  └───────────────────┘
+//!  a heartbeat:  daemon → bus → leader (roster → registry)
+//! ```
+//!
+//! | folder | what it is | may use | alone may name |
+//! |---|---|---|---|
+//! | [`protocol`] | what is said: plain data and pure rules | serde | (never tokio) |
+//! | [`bus`] | how it travels: connect, supervise, encode, decode | protocol | `async_nats` |
+//! | [`process`] | the operating system's end: pipes, stopping a tree | protocol | `unsafe`, `nix` |
+//! | [`daemon`] | the peer's end: intake, jobs, journal, heartbeat | protocol, bus, process | |
+//! | [`leader`] | who is in the fleet: roster (pure), registry | protocol, bus | `sqlx` |
+//! | [`client`] | asking the fleet; yields typed events, prints nothing | protocol, bus | |
+//! | [`cli`] | the person's end: one file per verb, rendering | all | `clap`, printing |
+//!
+//! The same word at each stop: `exec` is `cli/exec.rs`, `client/exec.rs`, `protocol/exec.rs`,
+//! `daemon/exec.rs` and `tests/exec.rs`. `tests/architecture.rs` holds the table to its word.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
+
+pub mod process;
+pub mod protocol;

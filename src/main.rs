@@ -1,0 +1,3 @@
+//! The front door of `d`: nothing is decided here.
+
+fn main() {}

@@ -1,0 +1,56 @@
+//! Turning bytes into a message, with errors that name the field.
+
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// Why a message cannot be understood. The text goes back to whoever sent it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct BadMessage(pub String);
+
+/// Decodes one JSON object.
+///
+/// # Errors
+/// Names the field that is missing or wrong, or says that this is no JSON at all.
+pub fn json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, BadMessage> {
+    let mut source = serde_json::Deserializer::from_slice(payload);
+    let value = serde_path_to_error::deserialize(&mut source).map_err(|error| {
+        let path = error.path().to_string();
+        let cause = error.into_inner();
+        if cause.is_syntax() || cause.is_eof() {
+            return BadMessage(format!("this is not JSON: {cause}"));
+        }
+        match path.as_str() {
+            "." | "?" => BadMessage(cause.to_string()),
+            field => BadMessage(format!("field `{field}`: {cause}")),
+        }
+    })?;
+    source.end().map_err(|_| BadMessage("there is more than one JSON object here".to_owned()))?;
+    Ok(value)
+}
+
+/// Encodes a message of this protocol.
+///
+/// # Panics
+/// Never for the types of this crate: they have string keys and no fallible serializers. A panic
+/// here is a mistake in a type's definition and would show in its golden test.
+#[must_use]
+#[expect(
+    clippy::expect_used,
+    reason = "a message type that cannot be written as JSON is a mistake in this crate"
+)]
+pub fn to_json<T: serde::Serialize>(message: &T) -> Vec<u8> {
+    serde_json::to_vec(message).expect("a message is always valid JSON")
+}
+
+/// Checks the `type` of a message: absent is fine (people type messages by hand), another is not.
+pub(crate) fn check_type(found: Option<&str>, wanted: &'static str) -> Result<(), BadMessage> {
+    match found {
+        None => Ok(()),
+        Some(kind) if kind == wanted => Ok(()),
+        Some(kind) => Err(BadMessage(format!(
+            "field `type`: {:?} where {wanted:?} is wanted",
+            super::ids::shortened(kind)
+        ))),
+    }
+}

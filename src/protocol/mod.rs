@@ -1,0 +1,27 @@
+//! What is said on the bus: plain data and pure rules.
+//!
+//! Every message is one UTF-8 JSON object with a `type`, except output and stdin, which are raw
+//! bytes. This folder knows how a message looks and which message may follow which; it knows
+//! neither sockets nor clocks nor processes, so everything here can be tested in place.
+//!
+//! Guarantees: a value of a type in here is well formed (ids are checked when they are built,
+//! requests when they are decoded), unknown JSON fields are accepted, and a missing or wrong field
+//! is an error that names it.
+
+pub mod decode;
+pub mod ending;
+pub mod exec;
+pub mod frame;
+pub mod heartbeat;
+pub mod ids;
+pub mod joining;
+pub mod peers;
+pub mod reply;
+pub mod service;
+pub mod steer;
+pub mod subjects;
+pub mod window;
+
+pub use decode::BadMessage;
+pub use ending::Ending;
+pub use ids::{Instance, JobId, PeerId};
