@@ -29,5 +29,6 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
+pub mod bus;
 pub mod process;
 pub mod protocol;

@@ -1,1 +1,166 @@
-//! stub
+//! What a caller says of its job after the start: credit, stdin, signals, resume, cancel, result.
+
+use serde::{Deserialize, Serialize};
+
+use super::decode::{self, BadMessage};
+use super::exec::JobResult;
+use super::frame::OFFSET;
+use super::subjects::Verb;
+use super::{Instance, JobId};
+
+/// Frames of output that may be unacknowledged, whatever their size.
+pub const FRAMES_IN_FLIGHT: u64 = 1_024;
+
+/// A caller without news for a daemon says so at least this often, in milliseconds.
+pub const CREDIT_EVERY_MS: u64 = 5_000;
+
+/// Header of a `stdin` message: the instance it is meant for.
+pub const INSTANCE_HEADER: &str = "D-Instance";
+
+/// How much may have been sent, and what has been safely written. All numbers are absolute, so a
+/// credit that is lost or comes twice does no harm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credit {
+    /// The epoch this is about; a credit of another epoch only shows that the caller lives.
+    pub epoch: u64,
+    /// The instance this is meant for.
+    #[serde(default)]
+    pub instance: Option<Instance>,
+    /// Bytes of stdout and stderr together that may have been sent.
+    pub limit: u64,
+    /// Highest frame number of this epoch that output may use.
+    pub frames: u64,
+    /// Bytes of stdout that were written to their destination.
+    pub out: u64,
+    /// Bytes of stderr that were written to their destination.
+    pub err: u64,
+    /// Whether the caller has the ending and needs nothing more.
+    #[serde(default)]
+    pub done: bool,
+}
+
+/// Start sending again, in a new epoch, from what was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// The new epoch: one more than the last.
+    pub epoch: u64,
+    /// The instance this is meant for.
+    #[serde(default)]
+    pub instance: Option<Instance>,
+    /// Bytes of stdout received.
+    pub out: u64,
+    /// Bytes of stderr received.
+    pub err: u64,
+    /// Bytes of both that may have been sent, as in [`Credit`].
+    pub limit: u64,
+}
+
+/// A signal for the command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalRequest {
+    /// Counts the signals of one job from 1; each is applied once.
+    pub n: u64,
+    /// The instance this is meant for.
+    #[serde(default)]
+    pub instance: Option<Instance>,
+    /// Its name, without `SIG`.
+    pub signal: String,
+}
+
+/// Stop the job. An empty payload is the same as no fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRequest {
+    /// The instance this is meant for; none when none has answered yet.
+    #[serde(default)]
+    pub instance: Option<Instance>,
+    /// Why, for the job's ending.
+    #[serde(default)]
+    pub why: Option<String>,
+}
+
+/// The `type` of the answer to a cancel.
+pub const CANCEL_TYPE: &str = "peerbus.cancel_answer.v1";
+
+/// What a peer knows of a job it was asked to cancel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CancelAnswer {
+    /// Always [`CANCEL_TYPE`].
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The job.
+    pub id: JobId,
+    /// The instance that answers.
+    pub instance: Instance,
+    /// What is known.
+    pub answer: Cancelled,
+    /// How it ended, where it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Box<JobResult>>,
+}
+
+/// The three answers to a cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cancelled {
+    /// The job was surely not run, and never will be.
+    NeverSeen,
+    /// The job runs; its tree is being stopped.
+    Running,
+    /// The job has ended already.
+    Ended,
+}
+
+/// A word about a job, decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Steer {
+    /// See [`Credit`].
+    Credit(Credit),
+    /// Bytes of stdin at an offset; none at the end of file.
+    Stdin {
+        /// Where the first byte stands.
+        offset: u64,
+        /// The bytes; empty at the end of file.
+        bytes: bytes::Bytes,
+    },
+    /// See [`SignalRequest`].
+    Signal(SignalRequest),
+    /// See [`Resume`].
+    Resume(Resume),
+    /// See [`CancelRequest`].
+    Cancel(CancelRequest),
+    /// How did it end?
+    Result,
+}
+
+impl Steer {
+    /// Decodes a word about a job. The offset comes from the message's header.
+    ///
+    /// # Errors
+    /// Names the field that is missing or wrong.
+    pub fn decode(verb: Verb, offset: Option<u64>, payload: bytes::Bytes) -> Result<Self, BadMessage> {
+        Ok(match verb {
+            Verb::Credit => Self::Credit(decode::json(&payload)?),
+            Verb::Signal => Self::Signal(decode::json(&payload)?),
+            Verb::Resume => Self::Resume(decode::json(&payload)?),
+            Verb::Cancel if payload.is_empty() => Self::Cancel(CancelRequest::default()),
+            Verb::Cancel => Self::Cancel(decode::json(&payload)?),
+            Verb::Result => Self::Result,
+            Verb::Stdin => {
+                let missing = || BadMessage(format!("header `{OFFSET}`: missing or not a number"));
+                Self::Stdin { offset: offset.ok_or_else(missing)?, bytes: payload }
+            }
+        })
+    }
+
+    /// The instance the word is meant for, where it names one.
+    #[must_use]
+    pub fn instance(&self) -> Option<Instance> {
+        match self {
+            Self::Credit(credit) => credit.instance,
+            Self::Signal(signal) => signal.instance,
+            Self::Resume(resume) => resume.instance,
+            Self::Cancel(cancel) => cancel.instance,
+            Self::Stdin { .. } | Self::Result => None,
+        }
+    }
+}

@@ -1,1 +1,192 @@
-//! stub
+//! The subjects: where things are said.
+//!
+//! | subject | published by | heard by |
+//! |---|---|---|
+//! | `exec.<peer>` | operators | the daemon, queue group `exec` |
+//! | `exec.<peer>.ping` | leader, operators | the daemon |
+//! | `exec.<peer>.<job>.<verb>` | operators | the daemon |
+//! | `peers.alive` | daemons | leaders |
+//! | `peers.list`, `peers.get` | anyone allowed | leaders, queue group `registry` |
+//! | `peers.event.<kind>.<peer>` | leader | anyone allowed |
+//! | `$SRV.<question>[.exec[.<instance>]]` | anyone allowed | daemons |
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::peers::EventKind;
+use super::{JobId, PeerId};
+
+/// Heartbeats.
+pub const ALIVE: &str = "peers.alive";
+/// One page of the registry.
+pub const LIST: &str = "peers.list";
+/// One peer of the registry.
+pub const GET: &str = "peers.get";
+/// Queue group of a peer's daemon: one of those who hear a request starts it.
+pub const EXEC_QUEUE: &str = "exec";
+/// Queue group of leaders.
+pub const REGISTRY_QUEUE: &str = "registry";
+/// What begins the reply subject of whoever asks something.
+const INBOX: &str = "_INBOX";
+
+/// What can be said of a job after its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// How much output may be sent, and how much was written.
+    Credit,
+    /// Bytes for the command's standard input.
+    Stdin,
+    /// A signal for the command.
+    Signal,
+    /// Start sending again from an offset.
+    Resume,
+    /// Stop the job, and say what is known of it.
+    Cancel,
+    /// Say how the job ended.
+    Result,
+}
+
+impl Verb {
+    const ALL: [Self; 6] =
+        [Self::Credit, Self::Stdin, Self::Signal, Self::Resume, Self::Cancel, Self::Result];
+
+    /// The last token of the subject.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Credit => "credit",
+            Self::Stdin => "stdin",
+            Self::Signal => "signal",
+            Self::Resume => "resume",
+            Self::Cancel => "cancel",
+            Self::Result => "result",
+        }
+    }
+}
+
+impl FromStr for Verb {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|verb| verb.as_str() == text).ok_or(())
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a job is started on a peer.
+#[must_use]
+pub fn exec(peer: &PeerId) -> String {
+    format!("exec.{peer}")
+}
+
+/// Everything below a peer's `exec` subject.
+#[must_use]
+pub fn below_exec(peer: &PeerId) -> String {
+    format!("exec.{peer}.>")
+}
+
+/// Where a peer is asked for a heartbeat.
+#[must_use]
+pub fn ping(peer: &PeerId) -> String {
+    format!("exec.{peer}.ping")
+}
+
+/// Where something is said of a job.
+#[must_use]
+pub fn job(peer: &PeerId, job: JobId, verb: Verb) -> String {
+    format!("exec.{peer}.{job}.{verb}")
+}
+
+/// Where the leader tells of a peer.
+#[must_use]
+pub fn event(kind: EventKind, peer: &PeerId) -> String {
+    format!("peers.event.{}.{peer}", kind.as_str())
+}
+
+/// What a subject below `exec.<peer>.` is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Below {
+    /// A ping.
+    Ping,
+    /// A word about a job.
+    Job(JobId, Verb),
+    /// Nothing this version knows; the sentence says what is wrong.
+    Strange(String),
+}
+
+/// Takes a subject below `exec.<peer>.` apart.
+#[must_use]
+pub fn parse_below(subject: &str) -> Below {
+    let tokens: Vec<&str> = subject.split('.').skip(2).collect();
+    match tokens.as_slice() {
+        ["ping"] => Below::Ping,
+        [job, verb] => match (job.parse(), verb.parse()) {
+            (Ok(job), Ok(verb)) => Below::Job(job, verb),
+            (Err(bad), _) => Below::Strange(format!("in the subject: {bad}")),
+            (_, Err(())) => Below::Strange(format!("in the subject: there is no verb {verb:?}")),
+        },
+        _ => {
+            Below::Strange("the subject is neither exec.<peer>.ping nor exec.<peer>.<job>.<verb>".to_owned())
+        }
+    }
+}
+
+/// Whether a reply subject is an inbox, such as `_INBOX.x.y` or `_INBOX_name.x`. Answers are sent
+/// nowhere else, or a caller could have a daemon speak for it on any subject.
+#[must_use]
+pub fn is_inbox(subject: &str) -> bool {
+    let word = |token: &str| {
+        !token.is_empty() && token.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+    };
+    let mut tokens = subject.split('.');
+    let first = tokens.next().unwrap_or_default();
+    let named = first == INBOX || first.strip_prefix(INBOX).is_some_and(|rest| rest.starts_with('_'));
+    let mut rest = tokens.peekable();
+    named && word(first) && rest.peek().is_some() && rest.all(word) && subject.len() <= 255
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_inboxes_are_inboxes() {
+        for good in ["_INBOX.a", "_INBOX.a.b-C_1", "_INBOX_bob.x.y"] {
+            assert!(is_inbox(good), "{good}");
+        }
+        let long = format!("_INBOX.{}", "a".repeat(300));
+        for bad in [
+            "",
+            "_INBOX",
+            "_INBOX.",
+            "_INBOX.*",
+            "_INBOX.>",
+            "_INBOX.a..b",
+            "_INBOXER.x",
+            "exec.w1",
+            "_INBOX.a b",
+            &long,
+        ] {
+            assert!(!is_inbox(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_built_can_be_taken_apart() {
+        let peer: PeerId = "w1".parse().expect("valid");
+        let id = JobId::new();
+        for verb in Verb::ALL {
+            assert_eq!(parse_below(&job(&peer, id, verb)), Below::Job(id, verb));
+        }
+        assert_eq!(parse_below(&ping(&peer)), Below::Ping);
+        for strange in ["exec.w1.x", "exec.w1.nojob.credit", &format!("exec.w1.{id}.dance"), "exec.w1.a.b.c"]
+        {
+            assert!(matches!(parse_below(strange), Below::Strange(_)), "{strange}");
+        }
+    }
+}

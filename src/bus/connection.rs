@@ -1,0 +1,165 @@
+//! One connection: made, subscribed, and followed to its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::task::JoinSet;
+
+use super::{Link, Route, Settings, Shared, locked, message};
+
+/// How long a server may take to answer a connection attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the path is probed. A dead one is noticed after two unanswered probes.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Messages that may wait in one subscription. More than the frames a job may have unacknowledged
+/// (1,024), for many jobs at once; the memory is taken only as messages wait.
+const SUBSCRIPTION_CAPACITY: usize = 65_536;
+
+/// Connects, serves every route and the inbox until the connection ends, and returns why it did.
+pub(super) async fn live_once(shared: &Arc<Shared>, settings: &Settings) -> Result<(), String> {
+    let client = connect(shared, settings).await?;
+    let mut followers = JoinSet::new();
+    let inbox = client.subscribe(shared.inbox.wildcard()).await.map_err(|e| e.to_string())?;
+    followers.spawn(follow_inbox(Arc::clone(shared), inbox));
+    let routes = {
+        let mut routes = locked(&shared.routes);
+        routes.retain(|route| !route.to.is_closed());
+        // From here on `Bus::subscribe` sees the client and subscribes by itself.
+        *locked(&shared.client) = Some(client.clone());
+        routes.clone()
+    };
+    for route in routes {
+        follow_later(shared, &client, route).await;
+    }
+    shared.last_error.send_replace(None);
+    shared.link.send_modify(|link| *link = Link { up: true, generation: link.generation + 1 });
+    let mut stopped = shared.stopped.subscribe();
+    tokio::select! {
+        () = shared.broken.notified() => {}
+        _ = followers.join_next() => {}
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+    *locked(&shared.client) = None;
+    shared.link.send_modify(|link| link.up = false);
+    Ok(())
+}
+
+/// Tries the servers of the cluster one after another, beginning anywhere.
+async fn connect(shared: &Arc<Shared>, settings: &Settings) -> Result<async_nats::Client, String> {
+    let servers: Vec<&str> = settings.address.servers().collect();
+    let first = rand::random_range(0..servers.len().max(1));
+    let mut reason = "no server is named".to_owned();
+    for server in servers.iter().cycle().skip(first).take(servers.len()) {
+        match connect_to(shared, settings, server).await {
+            Ok(client) => return Ok(client),
+            Err(why) => reason = why,
+        }
+    }
+    Err(reason)
+}
+
+async fn connect_to(
+    shared: &Arc<Shared>,
+    settings: &Settings,
+    server: &str,
+) -> Result<async_nats::Client, String> {
+    let credentials = settings.credentials.clone();
+    // The library reconnects by itself and then sends what was queued meanwhile, however late.
+    // It is let in once: a second handshake has no credentials and ends that client.
+    let used = AtomicBool::new(false);
+    let options = async_nats::ConnectOptions::with_auth_callback(move |nonce| {
+        let answer = if used.swap(true, Ordering::AcqRel) {
+            Err("this client has had its connection".to_owned())
+        } else {
+            credentials.answer(&nonce)
+        };
+        async move { answer.map_err(async_nats::AuthError::new) }
+    });
+    let watcher = Arc::downgrade(shared);
+    options
+        .name(&settings.name)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .ping_interval(PING_INTERVAL)
+        .subscription_capacity(SUBSCRIPTION_CAPACITY)
+        .max_reconnects(1)
+        .reconnect_delay_callback(|_| Duration::ZERO)
+        .ignore_discovered_servers()
+        .event_callback(move |event| {
+            let watcher = watcher.clone();
+            async move {
+                if let Some(shared) = watcher.upgrade() {
+                    on_event(&shared, &event);
+                }
+            }
+        })
+        .connect(server)
+        .await
+        .map_err(|error| sentence(&error))
+}
+
+/// The library's reason, with its cause where it has one.
+fn sentence(error: &async_nats::ConnectError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{}: {cause}", error.kind()),
+        None => error.kind().to_string(),
+    }
+}
+
+fn on_event(shared: &Shared, event: &async_nats::Event) {
+    use async_nats::Event;
+    match event {
+        Event::Connected => {}
+        Event::Disconnected | Event::Closed => shared.broken.notify_one(),
+        Event::SlowConsumer(_) => tracing::warn!("messages were dropped: this process is too far behind"),
+        Event::ServerError(error) => tracing::warn!(%error, "the server refused something"),
+        other => tracing::debug!(event = %other, "bus"),
+    }
+}
+
+/// Serves one route on one client, in a task of its own.
+pub(super) async fn follow_later(shared: &Arc<Shared>, client: &async_nats::Client, route: Route) {
+    let subscribed = match &route.queue {
+        Some(queue) => client.queue_subscribe(route.subject.clone(), queue.clone()).await,
+        None => client.subscribe(route.subject.clone()).await,
+    };
+    match subscribed {
+        Ok(messages) => {
+            tokio::spawn(follow(Arc::downgrade(shared), route, messages));
+        }
+        Err(error) => {
+            tracing::warn!(subject = route.subject, %error, "subscribing");
+            shared.broken.notify_one();
+        }
+    }
+}
+
+async fn follow(shared: std::sync::Weak<Shared>, route: Route, mut messages: async_nats::Subscriber) {
+    loop {
+        let next = tokio::select! {
+            next = messages.next() => next,
+            () = route.to.closed() => return,
+        };
+        match next {
+            Some(message) => {
+                if route.to.send(message::incoming(message)).await.is_err() {
+                    return;
+                }
+            }
+            None => break,
+        }
+    }
+    // The subscriber ended while its route is wanted: the client is dead, whatever its state says.
+    if let Some(shared) = shared.upgrade() {
+        shared.broken.notify_one();
+    }
+}
+
+async fn follow_inbox(shared: Arc<Shared>, mut messages: async_nats::Subscriber) {
+    while let Some(message) = messages.next().await {
+        shared.inbox.deliver(message::incoming(message));
+    }
+}

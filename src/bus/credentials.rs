@@ -1,0 +1,117 @@
+//! Who we are to the server. Nothing in here is ever printed.
+
+use std::fmt;
+use std::path::Path;
+
+use thiserror::Error;
+
+/// Why credentials cannot be used. Names the file, never its content.
+#[derive(Debug, Error)]
+pub enum BadCredentials {
+    /// The file cannot be read.
+    #[error("reading the credentials {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file is not what `nsc` or `nats auth` write.
+    #[error("the credentials {path} have no {missing}")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// What is not in it.
+        missing: &'static str,
+    },
+}
+
+/// Who we are to the server.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub enum Credentials {
+    /// Nobody in particular.
+    #[default]
+    None,
+    /// A shared secret.
+    Token(String),
+    /// A user with a password.
+    UserPassword {
+        /// The user.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// A bare nkey, by its seed.
+    Nkey(String),
+    /// A user JWT with the seed of its key, as in a `.creds` file.
+    Jwt {
+        /// The JWT.
+        jwt: String,
+        /// The seed.
+        seed: String,
+    },
+}
+
+impl Credentials {
+    /// Reads a `.creds` file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or lacks the JWT or the seed.
+    pub fn from_file(path: &Path) -> Result<Self, BadCredentials> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| BadCredentials::Unreadable { path: shown.clone(), source })?;
+        let block = |name: &str| {
+            let begin = format!("BEGIN {name}");
+            let mut lines = text.lines().skip_while(|line| !line.contains(&begin)).skip(1);
+            lines.next().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty())
+        };
+        let missing = |missing| BadCredentials::Malformed { path: shown.clone(), missing };
+        let jwt = block("NATS USER JWT").ok_or_else(|| missing("user JWT"))?;
+        let seed = block("USER NKEY SEED").ok_or_else(|| missing("user nkey seed"))?;
+        Ok(Self::Jwt { jwt, seed })
+    }
+
+    /// What to answer to a server's nonce.
+    pub(super) fn answer(&self, nonce: &[u8]) -> Result<async_nats::Auth, String> {
+        let mut auth = async_nats::Auth::new();
+        match self {
+            Self::None => {}
+            Self::Token(token) => auth.token = Some(token.clone()),
+            Self::UserPassword { user, password } => {
+                auth.username = Some(user.clone());
+                auth.password = Some(password.clone());
+            }
+            Self::Nkey(seed) => {
+                let pair = key_pair(seed)?;
+                auth.nkey = Some(pair.public_key());
+                auth.signature = Some(signed(&pair, nonce)?);
+            }
+            Self::Jwt { jwt, seed } => {
+                auth.jwt = Some(jwt.clone());
+                auth.signature = Some(signed(&key_pair(seed)?, nonce)?);
+            }
+        }
+        Ok(auth)
+    }
+}
+
+fn key_pair(seed: &str) -> Result<nkeys::KeyPair, String> {
+    nkeys::KeyPair::from_seed(seed).map_err(|_| "the nkey seed is malformed".to_owned())
+}
+
+fn signed(pair: &nkeys::KeyPair, nonce: &[u8]) -> Result<Vec<u8>, String> {
+    pair.sign(nonce).map_err(|_| "the nkey cannot sign".to_owned())
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Token(_) => "a token",
+            Self::UserPassword { .. } => "a user with a password",
+            Self::Nkey(_) => "an nkey",
+            Self::Jwt { .. } => "a user JWT",
+        })
+    }
+}

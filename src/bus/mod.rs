@@ -1,0 +1,290 @@
+//! How it travels: one link to a NATS server, kept up.
+//!
+//! The idea: a NATS client object lives for exactly one connection. When that connection ends, for
+//! whatever reason — the server went away, the link was cut, the client's own task died of a
+//! malformed header — the object is thrown away with everything still queued in it, and a new one
+//! is made. So there is one path for every kind of loss, and nothing said while disconnected is
+//! ever delivered late, when its speaker has long given up on it.
+//!
+//! Guarantees: subscriptions and the inbox are re-made on every new connection before the link is
+//! reported up; [`Bus::publish`] fails at once while the link is down; no message that arrives can
+//! end the process. Limits: like NATS itself, delivery is at most once. What was written just
+//! before a cut is lost silently; who cares counts, and asks again.
+
+mod address;
+mod connection;
+mod credentials;
+mod gate;
+mod inbox;
+mod message;
+mod supervise;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::sync::{Notify, mpsc, watch};
+
+pub use address::{BadAddress, NatsAddress};
+pub use credentials::{BadCredentials, Credentials};
+pub use inbox::Mailbox;
+pub use message::{Headers, Incoming, Outgoing};
+pub use supervise::Persistence;
+
+use gate::Gate;
+use inbox::Inbox;
+
+/// What a link to the bus needs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the servers are.
+    pub address: NatsAddress,
+    /// Who we are to them.
+    pub credentials: Credentials,
+    /// The name this connection carries in the server's own lists.
+    pub name: String,
+}
+
+/// Why something could not be said or asked.
+#[derive(Debug, Clone, Error)]
+pub enum BusError {
+    /// There is no link now. Nothing was sent.
+    #[error("not connected to the bus")]
+    Disconnected,
+    /// The message is larger than the server takes.
+    #[error("the message has {size} bytes, the server takes {limit}")]
+    TooLarge {
+        /// Size of the payload, in bytes.
+        size: usize,
+        /// The server's limit, in bytes.
+        limit: usize,
+    },
+    /// No answer came in time.
+    #[error("no answer from {subject} within {:.1} s", waited.as_secs_f32())]
+    Timeout {
+        /// What was asked.
+        subject: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// Nobody listens to the subject.
+    #[error("nobody listens to {0}")]
+    NoResponders(String),
+    /// The bus cannot be reached, with the sentence that says why.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+/// The state of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Whether there is a connection now.
+    pub up: bool,
+    /// Counts the connections made so far. A higher number than the one remembered means that what
+    /// was said before may have been lost.
+    pub generation: u64,
+}
+
+/// A handle to the link; cheap to clone.
+#[derive(Clone)]
+pub struct Bus {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Mutex<Option<async_nats::Client>>,
+    link: watch::Sender<Link>,
+    last_error: watch::Sender<Option<String>>,
+    routes: Mutex<Vec<Route>>,
+    inbox: Inbox,
+    gate: Gate,
+    broken: Notify,
+    stopped: watch::Sender<bool>,
+}
+
+/// A subscription that outlives connections.
+#[derive(Clone)]
+struct Route {
+    subject: String,
+    queue: Option<String>,
+    to: mpsc::Sender<Incoming>,
+}
+
+impl Bus {
+    /// Starts to keep up a link; returns at once. [`Bus::connected`] waits for it.
+    #[must_use]
+    pub fn open(settings: Settings, persistence: Persistence) -> Self {
+        let shared = Arc::new(Shared {
+            client: Mutex::new(None),
+            link: watch::Sender::new(Link { up: false, generation: 0 }),
+            last_error: watch::Sender::new(None),
+            routes: Mutex::new(Vec::new()),
+            inbox: Inbox::new(),
+            gate: Gate::new(),
+            broken: Notify::new(),
+            stopped: watch::Sender::new(false),
+        });
+        tokio::spawn(supervise::keep_up(Arc::clone(&shared), settings, persistence));
+        Self { shared }
+    }
+
+    /// Waits until the link is up.
+    ///
+    /// # Errors
+    /// After `patience`: [`BusError::Unreachable`] with the last reason.
+    pub async fn connected(&self, patience: Duration) -> Result<(), BusError> {
+        let mut link = self.shared.link.subscribe();
+        let mut stopped = self.shared.stopped.subscribe();
+        let up = async {
+            tokio::select! {
+                up = link.wait_for(|link| link.up) => up.is_ok(),
+                _ = stopped.wait_for(|stopped| *stopped) => false,
+            }
+        };
+        match tokio::time::timeout(patience, up).await {
+            Ok(true) => Ok(()),
+            _ => Err(BusError::Unreachable(
+                self.last_error().unwrap_or_else(|| format!("no connection within {patience:?}")),
+            )),
+        }
+    }
+
+    /// The state of the link, to look at or to wait on.
+    #[must_use]
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.shared.link.subscribe()
+    }
+
+    /// Why the last attempt to connect failed, if it did.
+    #[must_use]
+    pub fn last_error(&self) -> Option<String> {
+        self.shared.last_error.borrow().clone()
+    }
+
+    /// What the server said of itself, while the link is up.
+    #[must_use]
+    pub fn server(&self) -> Option<Server> {
+        let info = self.client()?.server_info();
+        Some(Server {
+            version: info.version,
+            host: info.host,
+            auth_required: info.auth_required,
+            max_payload: info.max_payload,
+        })
+    }
+
+    /// The largest payload the server takes, in bytes; the usual 1 MiB while that is not known.
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        const USUAL: usize = 1 << 20;
+        self.client().map_or(USUAL, |client| client.max_payload())
+    }
+
+    /// Says something.
+    ///
+    /// # Errors
+    /// When there is no link, or the message is too large. Success means queued, not delivered.
+    pub async fn publish(&self, message: Outgoing) -> Result<(), BusError> {
+        let client = self.client().ok_or(BusError::Disconnected)?;
+        let limit = client.max_payload();
+        if message.payload.len() > limit {
+            return Err(BusError::TooLarge { size: message.payload.len(), limit });
+        }
+        message::publish(&client, message).await.map_err(|_| BusError::Disconnected)
+    }
+
+    /// Says something large, in its turn: at most [`gate::BUDGET`] bytes of such messages are
+    /// between here and the server at any time, so that a heartbeat never waits long behind them.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`].
+    pub async fn publish_bulk(&self, message: Outgoing) -> Result<(), BusError> {
+        let place = self.shared.gate.enter(message.payload.len()).await;
+        self.publish(message).await?;
+        self.shared.gate.passed(place, self);
+        Ok(())
+    }
+
+    /// Waits until everything said so far was written to the socket.
+    pub async fn flush(&self) {
+        if let Some(client) = self.client() {
+            // A failure means that the connection is gone, which its supervisor notices by itself.
+            let _ = client.flush().await;
+        }
+    }
+
+    /// Hears a subject, for as long as the receiver lives, across connections.
+    ///
+    /// `capacity` counts messages that may wait here; a receiver that falls further behind loses
+    /// messages in the end, and the log says so.
+    pub async fn subscribe(
+        &self,
+        subject: &str,
+        queue: Option<&str>,
+        capacity: usize,
+    ) -> mpsc::Receiver<Incoming> {
+        let (to, messages) = mpsc::channel(capacity);
+        let route = Route { subject: subject.to_owned(), queue: queue.map(str::to_owned), to };
+        locked(&self.shared.routes).push(route.clone());
+        if let Some(client) = self.client() {
+            connection::follow_later(&self.shared, &client, route).await;
+        }
+        messages
+    }
+
+    /// Opens a mailbox of its own: a subject to give as reply, and what arrives on it.
+    #[must_use]
+    pub fn mailbox(&self) -> Mailbox {
+        self.shared.inbox.open()
+    }
+
+    /// Asks and waits for one answer.
+    ///
+    /// # Errors
+    /// [`BusError::NoResponders`] at once when nobody listens, [`BusError::Timeout`] after
+    /// `patience`, [`BusError::Disconnected`] when there is no link to ask on.
+    pub async fn request(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        patience: Duration,
+    ) -> Result<Incoming, BusError> {
+        let mut mailbox = self.mailbox();
+        self.publish(Outgoing::to(subject).reply(mailbox.subject()).payload(payload)).await?;
+        match tokio::time::timeout(patience, mailbox.next()).await {
+            Ok(answer) if answer.no_responders => Err(BusError::NoResponders(subject.to_owned())),
+            Ok(answer) => Ok(answer),
+            Err(_) => Err(BusError::Timeout { subject: subject.to_owned(), waited: patience }),
+        }
+    }
+
+    /// Takes the link down for good, after what was said so far was written.
+    pub async fn close(&self) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let _ = tokio::time::timeout(PATIENCE, self.flush()).await;
+        self.shared.stopped.send_replace(true);
+    }
+
+    fn client(&self) -> Option<async_nats::Client> {
+        locked(&self.shared.client).clone()
+    }
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Its version.
+    pub version: String,
+    /// The address it listens on.
+    pub host: String,
+    /// Whether it asks who we are.
+    pub auth_required: bool,
+    /// The largest payload it takes, in bytes.
+    pub max_payload: usize,
+}
+
+/// Locks, also after a panic elsewhere: the data behind these locks is replaced whole.
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

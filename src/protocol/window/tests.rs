@@ -1,0 +1,180 @@
+//! The sending end against a model caller: whatever is lost, repeated or late, the caller ends up
+//! with the very bytes that were read.
+
+use proptest::prelude::*;
+
+use super::super::joining::{Joining, Order, Piece};
+use super::*;
+
+fn frames(outbox: &mut Outbox) -> Vec<Frame> {
+    std::iter::from_fn(|| outbox.next_frame(OUTPUT_MAX)).collect()
+}
+
+#[test]
+fn nothing_is_read_beyond_the_window() {
+    let mut outbox = Outbox::new(10);
+    assert_eq!(outbox.room(), 10);
+    outbox.push(StreamKind::Out, Bytes::from_static(b"0123456789"));
+    assert_eq!(outbox.room(), 0);
+    outbox.credit(&Credit { epoch: 1, instance: None, limit: 14, frames: 1024, out: 4, err: 0, done: false });
+    assert_eq!(outbox.room(), 4);
+    outbox.credit(&Credit { epoch: 1, instance: None, limit: 12, frames: 1024, out: 2, err: 0, done: false });
+    assert_eq!(outbox.room(), 4, "an older credit that comes late changes nothing");
+}
+
+#[test]
+fn small_frames_are_limited_too() {
+    let mut outbox = Outbox::new(1 << 20);
+    for _ in 0..FRAMES_IN_FLIGHT {
+        assert!(outbox.room() > 0);
+        outbox.push(StreamKind::Out, Bytes::from_static(b"x"));
+    }
+    assert_eq!(outbox.room(), 0);
+    assert_eq!(frames(&mut outbox).len() as u64, FRAMES_IN_FLIGHT);
+    assert!(!outbox.has_frame());
+}
+
+#[test]
+fn result_and_end_come_last() {
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.close(Bytes::from_static(b"{}"));
+    outbox.push(StreamKind::Err, Bytes::from_static(b"late"));
+    let kinds: Vec<_> = frames(&mut outbox).into_iter().map(|frame| frame.kind).collect();
+    assert_eq!(kinds, [FrameKind::Err, FrameKind::Result, FrameKind::End]);
+    assert!(outbox.is_closed());
+}
+
+#[test]
+fn what_was_given_up_is_named() {
+    let mut outbox = Outbox::new(100);
+    outbox.push(StreamKind::Out, Bytes::from_static(b"abc"));
+    outbox.give_up();
+    assert!(outbox.resume(&Resume { epoch: 2, instance: None, out: 1, err: 0, limit: 100 }));
+    let gap = outbox.next_frame(OUTPUT_MAX).expect("a gap");
+    assert_eq!(gap.kind, FrameKind::Gap);
+    assert_eq!(&gap.payload[..], br#"{"stream":"out","from":1,"to":3}"#);
+}
+
+#[test]
+fn a_repeated_resume_begins_nothing_new() {
+    let mut outbox = Outbox::new(100);
+    let resume = Resume { epoch: 2, instance: None, out: 0, err: 0, limit: 100 };
+    assert!(outbox.resume(&resume));
+    assert!(!outbox.resume(&resume));
+    assert!(!outbox.resume(&Resume { epoch: 1, ..resume }));
+}
+
+/// What may happen between the two ends.
+#[derive(Debug, Clone)]
+enum Step {
+    Read(bool, Vec<u8>),
+    Deliver(usize),
+    Lose,
+    Credit,
+    LostCredit,
+    Resume,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (any::<bool>(), proptest::collection::vec(any::<u8>(), 1..40)).prop_map(|(s, b)| Step::Read(s, b)),
+        4 => (1_usize..20).prop_map(Step::Deliver),
+        1 => Just(Step::Lose),
+        2 => Just(Step::Credit),
+        1 => Just(Step::LostCredit),
+        1 => Just(Step::Resume),
+    ]
+}
+
+struct Caller {
+    joining: Joining,
+    epoch: u64,
+    got: [Vec<u8>; 2],
+    finished: bool,
+}
+
+impl Caller {
+    fn take(&mut self, frame: &Frame) -> bool {
+        match self.joining.order(frame.epoch, frame.seq) {
+            Order::Next => {}
+            Order::Stale => return true,
+            Order::Lost => return false,
+        }
+        let stream = match frame.kind {
+            FrameKind::Out => StreamKind::Out,
+            FrameKind::Err => StreamKind::Err,
+            FrameKind::End => {
+                self.finished = true;
+                return true;
+            }
+            _ => return true,
+        };
+        match self.joining.piece(stream, frame.offset.expect("output has an offset"), frame.payload.len()) {
+            Piece::From(skip) => self.got[stream as usize].extend_from_slice(&frame.payload[skip..]),
+            Piece::Nothing => {}
+            Piece::Hole => panic!("numbered without a hole, so bytes must be too"),
+        }
+        true
+    }
+
+    fn resume(&mut self, outbox: &mut Outbox) {
+        self.epoch += 1;
+        let (out, err) = (self.got[0].len() as u64, self.got[1].len() as u64);
+        let limit = out + err + 200;
+        assert!(outbox.resume(&Resume { epoch: self.epoch, instance: None, out, err, limit }));
+        self.joining.begin(self.epoch);
+    }
+
+    fn credit(&self, outbox: &mut Outbox) {
+        let (out, err) = (self.got[0].len() as u64, self.got[1].len() as u64);
+        let (limit, frames) = (out + err + 200, self.joining.frames() + 50);
+        outbox.credit(&Credit { epoch: self.epoch, instance: None, limit, frames, out, err, done: false });
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_lost_the_caller_ends_up_with_the_same_bytes(steps in proptest::collection::vec(step(), 0..200)) {
+        let mut outbox = Outbox::new(200);
+        let mut caller = Caller { joining: Joining::new(), epoch: 1, got: Default::default(), finished: false };
+        let mut written: [Vec<u8>; 2] = Default::default();
+        for step in steps {
+            match step {
+                Step::Read(is_err, bytes) => {
+                    let room = usize::try_from(outbox.room()).expect("small");
+                    let bytes = &bytes[..bytes.len().min(room)];
+                    let stream = if is_err { StreamKind::Err } else { StreamKind::Out };
+                    written[stream as usize].extend_from_slice(bytes);
+                    outbox.push(stream, Bytes::copy_from_slice(bytes));
+                }
+                Step::Deliver(count) => {
+                    for _ in 0..count {
+                        let Some(frame) = outbox.next_frame(16) else { break };
+                        if !caller.take(&frame) {
+                            caller.resume(&mut outbox);
+                        }
+                    }
+                }
+                Step::Lose => drop(outbox.next_frame(16)),
+                Step::Credit => caller.credit(&mut outbox),
+                Step::LostCredit => {}
+                Step::Resume => caller.resume(&mut outbox),
+            }
+            prop_assert!(outbox.read().sum() <= caller.got[0].len() as u64 + caller.got[1].len() as u64 + 400);
+        }
+        outbox.close(Bytes::from_static(b"{}"));
+        caller.resume(&mut outbox);
+        while !caller.finished {
+            let mut frames = 0;
+            while let Some(frame) = outbox.next_frame(16) {
+                prop_assert!(caller.take(&frame));
+                frames += 1;
+            }
+            caller.credit(&mut outbox);
+            prop_assert!(frames > 0 || caller.finished, "neither end moves");
+        }
+        prop_assert_eq!(&caller.got, &written);
+        caller.credit(&mut outbox);
+        prop_assert!(outbox.all_acknowledged());
+    }
+}
