@@ -30,5 +30,6 @@
 #![warn(missing_docs, unreachable_pub)]
 
 pub mod bus;
+pub mod client;
 pub mod process;
 pub mod protocol;

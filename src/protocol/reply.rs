@@ -29,13 +29,25 @@ pub struct ErrorBody {
     pub error: String,
     /// The sentence.
     pub message: String,
+    /// The job it is about, where it got one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<super::JobId>,
+    /// The ending, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<super::Ending>,
 }
 
 impl ErrorBody {
     /// An error with its sentence.
     #[must_use]
     pub fn new(error: &str, message: impl Into<String>) -> Self {
-        Self { kind: ERROR_TYPE.to_owned(), error: error.to_owned(), message: message.into() }
+        Self {
+            kind: ERROR_TYPE.to_owned(),
+            error: error.to_owned(),
+            message: message.into(),
+            id: None,
+            ending: None,
+        }
     }
 }
 

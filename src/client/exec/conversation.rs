@@ -1,0 +1,210 @@
+//! The task behind an execution: one owner of all its state, one loop, no waiting inside it.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::feed::Feed;
+use super::ledger::Ledger;
+use super::phase::{Due, Phase, RESUME_FOR, Repeats, SETTLING, SILENCE, resume_pause};
+use super::{Event, Outcome, Patience, Word};
+use crate::bus::{Bus, Incoming, Link, Mailbox, Outgoing};
+use crate::protocol::ending::StartFailure;
+use crate::protocol::exec::{ExecRequest, JobResult, WINDOW};
+use crate::protocol::frame::{self, Accepted, FrameKind, Gap, Signalled, StreamKind, Want};
+use crate::protocol::joining::Order;
+use crate::protocol::steer::{
+    CREDIT_EVERY_MS, CancelAnswer, CancelRequest, Cancelled, Credit, INSTANCE_HEADER, SignalRequest,
+};
+use crate::protocol::subjects::{self, Verb};
+use crate::protocol::{Ending, Instance, JobId, PeerId, decode};
+
+/// How often a credit is repeated when nothing is written.
+const CREDIT_EVERY: Duration = Duration::from_millis(CREDIT_EVERY_MS);
+
+/// How often a signal, a cancel or unconfirmed stdin is said again.
+const SAY_AGAIN: Duration = Duration::from_secs(1);
+
+/// How soon a request is tried again on a peer that is not there (yet).
+const TRY_ABSENT_AGAIN: Duration = Duration::from_millis(250);
+
+/// The channels between a conversation and its owner.
+pub(super) struct Ends {
+    pub(super) tell: mpsc::UnboundedSender<Event>,
+    pub(super) listen: mpsc::UnboundedReceiver<Word>,
+    pub(super) stdin: mpsc::Receiver<Bytes>,
+}
+
+/// Everything that can happen to a conversation.
+enum Input {
+    Message(Incoming),
+    Word(Option<Word>),
+    Stdin(Option<Bytes>),
+    Link(Link),
+    Clock,
+}
+
+mod clocks;
+mod hearing;
+mod saying;
+
+struct Conversation {
+    bus: Bus,
+    peer: PeerId,
+    job: JobId,
+    request: Bytes,
+    reply: String,
+    tell: mpsc::UnboundedSender<Event>,
+    phase: Phase,
+    ledger: Ledger,
+    feed: Feed,
+    instance: Option<Instance>,
+    link: Link,
+    link_since: Instant,
+    began: Instant,
+    absent_until: Instant,
+    /// Whether a copy of the request may have arrived before the last one was sent.
+    may_have_arrived: bool,
+    signals: Vec<SignalRequest>,
+    signals_said: u64,
+    cancel: Option<String>,
+    say_again: Instant,
+    credit_again: Instant,
+    outcome: Option<Outcome>,
+}
+
+/// Holds a conversation to its end.
+pub(super) async fn hold(bus: Bus, peer: PeerId, request: ExecRequest, patience: Patience, ends: Ends) {
+    let Ends { tell, mut listen, mut stdin } = ends;
+    let mut mailbox = bus.mailbox();
+    let mut link = bus.link();
+    let now = *link.borrow_and_update();
+    let mut conversation = Conversation::new(bus, peer, &request, patience, &mailbox, tell, now);
+    loop {
+        conversation.on_clock(Instant::now()).await;
+        if conversation.is_over() {
+            break;
+        }
+        let input = tokio::select! {
+            message = mailbox.next() => Input::Message(message),
+            word = listen.recv() => Input::Word(word),
+            chunk = stdin.recv(), if conversation.feed.has_room() => Input::Stdin(chunk),
+            Ok(()) = link.changed() => Input::Link(*link.borrow_and_update()),
+            () = tokio::time::sleep_until(conversation.deadline().into()) => Input::Clock,
+        };
+        conversation.take(input).await;
+    }
+    conversation.say_done().await;
+}
+
+impl Conversation {
+    fn new(
+        bus: Bus,
+        peer: PeerId,
+        request: &ExecRequest,
+        patience: Patience,
+        mailbox: &Mailbox,
+        tell: mpsc::UnboundedSender<Event>,
+        link: Link,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            bus,
+            peer,
+            job: request.id.unwrap_or_default(),
+            request: decode::to_json(request).into(),
+            reply: mailbox.subject().to_owned(),
+            tell,
+            phase: Phase::Asking(Repeats::starting(now)),
+            ledger: Ledger::new(request.stream.map_or(WINDOW, |stream| stream.window)),
+            feed: Feed::default(),
+            instance: None,
+            link,
+            link_since: now,
+            began: now,
+            absent_until: now + patience.absent,
+            may_have_arrived: false,
+            signals: Vec::new(),
+            signals_said: 0,
+            cancel: None,
+            say_again: now,
+            credit_again: now + CREDIT_EVERY,
+            outcome: None,
+        }
+    }
+
+    /// Over when the ending is known and all output was written.
+    fn is_over(&self) -> bool {
+        self.outcome.is_some() && self.ledger.all_written()
+    }
+
+    async fn take(&mut self, input: Input) {
+        let now = Instant::now();
+        match input {
+            Input::Message(message) if message.no_responders => self.on_absent(now),
+            Input::Message(message) => self.on_message(&message, now).await,
+            Input::Word(word) => self.on_word(word, now).await,
+            Input::Stdin(chunk) => {
+                self.feed.push(chunk);
+                self.send_stdin(now).await;
+            }
+            Input::Link(link) => self.on_link(link, now),
+            Input::Clock => {}
+        }
+    }
+
+    async fn on_word(&mut self, word: Option<Word>, now: Instant) {
+        match word {
+            Some(Word::Wrote { stream, bytes }) => {
+                self.ledger.wrote(stream, bytes);
+                if self.ledger.credit_is_due() {
+                    self.send_credit(now).await;
+                }
+            }
+            Some(Word::Signal(signal)) => {
+                self.signals_said += 1;
+                self.signals.push(SignalRequest { n: self.signals_said, instance: None, signal });
+                self.say_again = now;
+            }
+            Some(Word::Cancel(why)) => {
+                self.cancel.get_or_insert(why);
+                self.say_again = now;
+                if matches!(self.phase, Phase::Asking(_)) {
+                    self.phase = Phase::Withdrawing(Repeats::starting(now));
+                }
+            }
+            Some(Word::Forget) => {
+                self.finish(Ending::Unknown { why: "nobody waited for it".to_owned() });
+                self.ledger = Ledger::new(1);
+            }
+            None => {
+                // The owner is gone: what it started is of no use to anybody.
+                self.cancel.get_or_insert_with(|| "its caller went away".to_owned());
+                self.send_cancel().await;
+                self.ledger = Ledger::new(1);
+                self.finish(Ending::Unknown { why: "nobody waited for it".to_owned() });
+            }
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // The owner may be gone; the conversation notices by its words.
+        let _ = self.tell.send(event);
+    }
+
+    fn finish(&mut self, ending: Ending) {
+        self.outcome.get_or_insert_with(|| Outcome::without_result(ending));
+    }
+
+    /// Tells the peer that nothing more is needed, and the owner how it ended.
+    async fn say_done(mut self) {
+        let Some(outcome) = self.outcome.take() else { return };
+        if outcome.result.is_some() {
+            let credit = Credit { done: true, ..self.ledger.credit(self.instance) };
+            self.say(Verb::Credit, decode::to_json(&credit)).await;
+            self.bus.flush().await;
+        }
+        self.tell(Event::Ended(outcome));
+    }
+}

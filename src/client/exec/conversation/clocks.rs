@@ -1,0 +1,141 @@
+//! What time asks for: repeats, credit, resumes, and giving up.
+
+use super::*;
+
+impl Conversation {
+    pub(super) fn deadline(&self) -> Instant {
+        let far = Instant::now() + CREDIT_EVERY;
+        let phase = match &self.phase {
+            _ if !self.link.up => far,
+            Phase::Asking(repeats) | Phase::Withdrawing(repeats) => repeats.next(),
+            Phase::Streaming { heard } => *heard + SILENCE,
+            Phase::Resuming { since, next, .. } => (*next).min(*since + RESUME_FOR),
+        };
+        let mut deadline = phase.min(far);
+        if matches!(self.phase, Phase::Streaming { .. }) {
+            deadline = deadline.min(self.credit_again);
+            if self.has_something_to_repeat() {
+                deadline = deadline.min(self.say_again);
+            }
+        }
+        deadline
+    }
+
+    pub(super) fn has_something_to_repeat(&self) -> bool {
+        !self.signals.is_empty() || self.cancel.is_some() || self.feed.is_unconfirmed()
+    }
+
+    pub(super) async fn on_clock(&mut self, now: Instant) {
+        if self.outcome.is_some() {
+            return self.keep_the_peer_waiting(now).await;
+        }
+        match &mut self.phase {
+            Phase::Asking(repeats) if self.link.up => match repeats.due(now) {
+                Due::Nothing => {}
+                Due::Again => self.ask().await,
+                Due::GiveUp => self.phase = Phase::Withdrawing(Repeats::starting(now)),
+            },
+            Phase::Withdrawing(repeats) if self.link.up => match repeats.due(now) {
+                Due::Nothing => {}
+                Due::Again => self.send_cancel().await,
+                Due::GiveUp => self.finish(Ending::Unknown {
+                    why: format!("{} did not answer; the command may or may not have run", self.peer),
+                }),
+            },
+            Phase::Asking(_) | Phase::Withdrawing(_) => {
+                if now > self.began + RESUME_FOR {
+                    self.finish(Ending::Unknown {
+                        why: "the bus went away before an answer came".to_owned(),
+                    });
+                }
+            }
+            Phase::Streaming { heard } => {
+                if now >= *heard + SILENCE {
+                    self.resume(now, "the peer is silent");
+                } else {
+                    self.repeat_what_was_said(now).await;
+                }
+            }
+            Phase::Resuming { .. } => {}
+        }
+        self.ask_to_resume(now).await;
+    }
+
+    /// The ending is known, and some output is still being written: the peer keeps the ending until
+    /// it hears that nothing more is needed.
+    pub(super) async fn keep_the_peer_waiting(&mut self, now: Instant) {
+        if now >= self.credit_again {
+            self.send_credit(now).await;
+        }
+    }
+
+    pub(super) async fn repeat_what_was_said(&mut self, now: Instant) {
+        if now >= self.credit_again {
+            self.send_credit(now).await;
+        }
+        if now < self.say_again || !self.has_something_to_repeat() {
+            return;
+        }
+        self.say_again = now + SAY_AGAIN;
+        for signal in self.signals.clone() {
+            let signal = SignalRequest { instance: self.instance, ..signal };
+            self.say(Verb::Signal, decode::to_json(&signal)).await;
+        }
+        if self.cancel.is_some() {
+            self.send_cancel().await;
+        }
+        if self.feed.is_unconfirmed() {
+            self.feed.rewind();
+            self.send_stdin(now).await;
+        }
+    }
+
+    pub(super) fn on_link(&mut self, link: Link, now: Instant) {
+        let anew = link.up && link.generation != self.link.generation;
+        self.link = link;
+        match &mut self.phase {
+            Phase::Streaming { .. } if anew || !link.up => {
+                self.resume(now, "the connection to the bus was lost")
+            }
+            Phase::Resuming { next, .. } if anew => *next = now,
+            Phase::Asking(repeats) if anew => {
+                self.may_have_arrived |= repeats.was_said();
+                repeats.retry_at(now);
+            }
+            _ => {}
+        }
+        if anew {
+            self.link_since = now;
+        }
+    }
+
+    pub(super) fn resume(&mut self, now: Instant, why: &str) {
+        if self.outcome.is_some() {
+            return;
+        }
+        let since = match self.phase {
+            Phase::Resuming { since, .. } => since,
+            _ => {
+                tracing::debug!(job = %self.job, why, "resuming");
+                self.tell(Event::Interrupted(why.to_owned()));
+                now
+            }
+        };
+        self.ledger.begin_epoch();
+        self.phase = Phase::Resuming { since, asked: 0, next: now };
+    }
+
+    pub(super) async fn ask_to_resume(&mut self, now: Instant) {
+        let Phase::Resuming { since, asked, next } = &mut self.phase else { return };
+        if now >= *since + RESUME_FOR {
+            let why = format!("{} has not answered for {} s", self.peer, RESUME_FOR.as_secs());
+            return self.finish(Ending::Unknown { why });
+        }
+        if now < *next || !self.link.up {
+            return;
+        }
+        *next = now + resume_pause(*asked);
+        *asked += 1;
+        self.say(Verb::Resume, decode::to_json(&self.ledger.resume(self.instance))).await;
+    }
+}

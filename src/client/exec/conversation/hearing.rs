@@ -1,0 +1,130 @@
+//! What the peer says, and what that means for the conversation.
+
+use super::*;
+
+impl Conversation {
+    pub(super) async fn on_message(&mut self, message: &Incoming, now: Instant) {
+        let Some(Ok(kind)) = message.headers.get(frame::KIND).map(str::parse::<FrameKind>) else { return };
+        if kind == FrameKind::Answer {
+            return self.on_answer(message, now);
+        }
+        let numbers = (message.headers.number(frame::EPOCH), message.headers.number(frame::SEQ));
+        let (Some(epoch), Some(seq)) = numbers else { return };
+        match self.ledger.order(epoch, seq) {
+            Order::Stale => {}
+            Order::Lost => self.resume(now, "a frame is missing"),
+            Order::Next => {
+                if let Phase::Streaming { heard } = &mut self.phase {
+                    *heard = now;
+                }
+                self.on_frame(kind, message, now).await;
+            }
+        }
+    }
+
+    pub(super) async fn on_frame(&mut self, kind: FrameKind, message: &Incoming, now: Instant) {
+        match kind {
+            FrameKind::Accepted => self.with(message, now, Self::on_accepted),
+            FrameKind::Out => self.on_output(StreamKind::Out, message, now),
+            FrameKind::Err => self.on_output(StreamKind::Err, message, now),
+            FrameKind::Want => self.with(message, now, Self::on_want),
+            FrameKind::Signalled => self.with(message, now, Self::on_signalled),
+            FrameKind::Gap => self.with(message, now, |this, gap: Gap, _| this.ledger.gap(gap)),
+            FrameKind::Result => self.with(message, now, Self::on_result),
+            FrameKind::Alive | FrameKind::End | FrameKind::Answer => {}
+        }
+        self.send_stdin(now).await;
+    }
+
+    /// Decodes a frame's body; a malformed one counts as lost.
+    pub(super) fn with<T: serde::de::DeserializeOwned>(
+        &mut self,
+        message: &Incoming,
+        now: Instant,
+        then: impl FnOnce(&mut Self, T, Instant),
+    ) {
+        match decode::json(&message.payload) {
+            Ok(body) => then(self, body, now),
+            Err(bad) => self.resume(now, &format!("a frame is malformed: {bad}")),
+        }
+    }
+
+    pub(super) fn on_accepted(&mut self, accepted: Accepted, now: Instant) {
+        match self.phase {
+            Phase::Asking(_) | Phase::Withdrawing(_) if self.instance.is_none() => self.tell(Event::Accepted),
+            Phase::Resuming { .. } => self.tell(Event::Resumed),
+            _ => {}
+        }
+        self.instance = Some(accepted.instance);
+        self.phase = Phase::Streaming { heard: now };
+        self.feed.release(accepted.stdin_received);
+        self.feed.rewind();
+        self.signals.retain(|signal| signal.n > accepted.signals);
+        self.say_again = now;
+    }
+
+    pub(super) fn on_output(&mut self, stream: StreamKind, message: &Incoming, now: Instant) {
+        let Some(offset) = message.headers.number(frame::OFFSET) else {
+            return self.resume(now, "a frame of output has no offset");
+        };
+        match self.ledger.output(stream, offset, &message.payload) {
+            Ok(Some(bytes)) => self.tell(Event::Output { stream, bytes }),
+            Ok(None) => {}
+            Err(_) => self.resume(now, "output is missing"),
+        }
+    }
+
+    pub(super) fn on_want(&mut self, want: Want, now: Instant) {
+        if self.feed.want(&want) {
+            self.say_again = now + SAY_AGAIN;
+        }
+    }
+
+    pub(super) fn on_signalled(&mut self, signalled: Signalled, _now: Instant) {
+        self.signals.retain(|signal| signal.n > signalled.n);
+    }
+
+    pub(super) fn on_result(&mut self, result: JobResult, _now: Instant) {
+        let integrity = self.ledger.compare(&result);
+        self.outcome = Some(Outcome { ending: result.ending.clone(), result: Some(result), integrity });
+    }
+
+    /// The answer to a cancel. Its ordinary effect, the ending, arrives as frames.
+    pub(super) fn on_answer(&mut self, message: &Incoming, now: Instant) {
+        let Ok(answer) = decode::json::<CancelAnswer>(&message.payload) else {
+            tracing::debug!(answer = ?message.payload, "an answer that is none to a cancel");
+            return;
+        };
+        if answer.id != self.job || !matches!(self.phase, Phase::Withdrawing(_)) {
+            return;
+        }
+        if answer.answer != Cancelled::NeverSeen {
+            return self.resume(now, "the job is known after all");
+        }
+        let ending = match self.cancel.take() {
+            Some(why) => Ending::Cancelled { why },
+            None => Ending::NotStarted {
+                why: StartFailure::NeverArrived,
+                message: format!("the request never reached {}; it was not run", self.peer),
+            },
+        };
+        self.finish(ending);
+    }
+
+    /// Nobody listens where something was said last.
+    pub(super) fn on_absent(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Asking(repeats) if !self.may_have_arrived => {
+                let settling = self.link.generation > 1 && now < self.link_since + SETTLING;
+                if settling || now < self.absent_until {
+                    repeats.retry_at(now + TRY_ABSENT_AGAIN);
+                } else {
+                    self.finish(Ending::Offline {});
+                }
+            }
+            Phase::Streaming { .. } => self.resume(now, "the peer is not on the bus"),
+            // Those say it again by their clocks, and give up by them.
+            Phase::Asking(_) | Phase::Withdrawing(_) | Phase::Resuming { .. } => {}
+        }
+    }
+}

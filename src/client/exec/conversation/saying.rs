@@ -1,0 +1,53 @@
+//! Putting words on the bus. What gets lost is said again by its clock.
+
+use super::*;
+
+impl Conversation {
+    pub(super) async fn ask(&mut self) {
+        let Phase::Asking(repeats) = &self.phase else { return };
+        self.may_have_arrived |= !repeats.is_first();
+        let request =
+            Outgoing::to(&subjects::exec(&self.peer)).reply(&self.reply).payload(self.request.clone());
+        if let Err(crate::bus::BusError::TooLarge { size, limit }) = self.bus.publish(request).await {
+            self.finish(Ending::Refused {
+                why: crate::protocol::ending::Refusal::BadRequest,
+                message: format!("the request has {size} bytes, the server takes {limit}"),
+            });
+        }
+    }
+
+    pub(super) async fn send_credit(&mut self, now: Instant) {
+        self.credit_again = now + CREDIT_EVERY;
+        let credit = self.ledger.credit(self.instance);
+        self.say(Verb::Credit, decode::to_json(&credit)).await;
+    }
+
+    pub(super) async fn send_cancel(&mut self) {
+        let cancel = CancelRequest { instance: self.instance, why: self.cancel.clone() };
+        self.say(Verb::Cancel, decode::to_json(&cancel)).await;
+    }
+
+    pub(super) async fn send_stdin(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Streaming { .. }) {
+            return;
+        }
+        while let Some((offset, bytes)) = self.feed.next_chunk() {
+            self.say_again = now + SAY_AGAIN;
+            let mut chunk = self.about_the_job(Verb::Stdin).header(frame::OFFSET, offset).payload(bytes);
+            if let Some(instance) = self.instance {
+                chunk = chunk.header(INSTANCE_HEADER, instance);
+            }
+            // A chunk that cannot be sent now is sent again when it stays unconfirmed.
+            let _ = self.bus.publish(chunk).await;
+        }
+    }
+
+    /// Says something of the job. What gets lost is said again by its clock.
+    pub(super) async fn say(&self, verb: Verb, body: Vec<u8>) {
+        let _ = self.bus.publish(self.about_the_job(verb).payload(body)).await;
+    }
+
+    pub(super) fn about_the_job(&self, verb: Verb) -> Outgoing {
+        Outgoing::to(&subjects::job(&self.peer, self.job, verb)).reply(&self.reply)
+    }
+}

@@ -1,0 +1,212 @@
+//! The books of one execution at the caller's end, as pure rules: what was received, what was
+//! written, what that entitles the peer to send, and whether it adds up in the end.
+
+use bytes::Bytes;
+
+use crate::protocol::Instance;
+use crate::protocol::exec::{JobResult, StreamTotal};
+use crate::protocol::frame::{Gap, StreamKind};
+use crate::protocol::joining::{Joining, Order, Piece};
+use crate::protocol::steer::{Credit, FRAMES_IN_FLIGHT, Resume};
+use crate::protocol::window::Totals;
+
+use super::Integrity;
+
+#[derive(Debug)]
+pub(super) struct Ledger {
+    joining: Joining,
+    digests: [blake3::Hasher; 2],
+    written: Totals,
+    /// Output frames handed on and not written yet.
+    pending: u64,
+    window: u64,
+    credited_bytes: u64,
+    credited_frames: u64,
+    gaps: Vec<Gap>,
+}
+
+/// A frame before this one is missing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lost;
+
+impl Ledger {
+    pub(super) fn new(window: u64) -> Self {
+        Self {
+            joining: Joining::new(),
+            digests: [blake3::Hasher::new(), blake3::Hasher::new()],
+            written: Totals::default(),
+            pending: 0,
+            window,
+            credited_bytes: 0,
+            credited_frames: 0,
+            gaps: Vec::new(),
+        }
+    }
+
+    pub(super) fn order(&mut self, epoch: u64, seq: u64) -> Order {
+        self.joining.order(epoch, seq)
+    }
+
+    /// Takes a piece of output; returns what is new of it.
+    pub(super) fn output(
+        &mut self,
+        stream: StreamKind,
+        offset: u64,
+        bytes: &Bytes,
+    ) -> Result<Option<Bytes>, Lost> {
+        match self.joining.piece(stream, offset, bytes.len()) {
+            Piece::Hole => Err(Lost),
+            Piece::Nothing => Ok(None),
+            Piece::From(known) => {
+                let fresh = bytes.slice(known..);
+                self.digests[stream as usize].update(&fresh);
+                self.pending += 1;
+                Ok(Some(fresh))
+            }
+        }
+    }
+
+    /// Notes output that no longer exists anywhere.
+    pub(super) fn gap(&mut self, gap: Gap) {
+        self.joining.skip(gap.stream, gap.to);
+        let written = self.written.of_mut(gap.stream);
+        *written = gap.to.max(*written);
+        self.gaps.push(gap);
+    }
+
+    /// Notes that one piece handed on was written to its destination.
+    pub(super) fn wrote(&mut self, stream: StreamKind, bytes: usize) {
+        *self.written.of_mut(stream) += bytes as u64;
+        self.pending = self.pending.saturating_sub(1);
+    }
+
+    /// Whether all that was received was written.
+    pub(super) fn all_written(&self) -> bool {
+        self.pending == 0
+    }
+
+    fn frames_written(&self) -> u64 {
+        self.joining.frames().saturating_sub(self.pending)
+    }
+
+    /// Whether so much was written since the last credit that the peer should know.
+    pub(super) fn credit_is_due(&self) -> bool {
+        self.written.sum() - self.credited_bytes >= self.window / 4
+            || self.frames_written().saturating_sub(self.credited_frames) >= FRAMES_IN_FLIGHT / 4
+    }
+
+    pub(super) fn credit(&mut self, instance: Option<Instance>) -> Credit {
+        self.credited_bytes = self.written.sum();
+        self.credited_frames = self.frames_written();
+        Credit {
+            epoch: self.joining.epoch(),
+            instance,
+            limit: self.written.sum() + self.window,
+            frames: self.frames_written() + FRAMES_IN_FLIGHT,
+            out: self.written.out,
+            err: self.written.err,
+            done: false,
+        }
+    }
+
+    /// Begins the next epoch: everything after what was received is wanted again.
+    pub(super) fn begin_epoch(&mut self) {
+        self.joining.begin(self.joining.epoch() + 1);
+        self.credited_frames = 0;
+    }
+
+    /// The words that begin the current epoch at the peer.
+    pub(super) fn resume(&self, instance: Option<Instance>) -> Resume {
+        let received = self.joining.received();
+        Resume {
+            epoch: self.joining.epoch(),
+            instance,
+            out: received.out,
+            err: received.err,
+            limit: self.written.sum() + self.window,
+        }
+    }
+
+    /// Compares what was received with what the peer says it sent.
+    pub(super) fn compare(&self, result: &JobResult) -> Integrity {
+        let mut faults: Vec<String> = self
+            .gaps
+            .iter()
+            .map(|gap| format!("{} bytes of {} are lost", gap.to - gap.from, name(gap.stream)))
+            .collect();
+        for (stream, total) in [(StreamKind::Out, &result.out), (StreamKind::Err, &result.err)] {
+            faults.extend(total.as_ref().and_then(|total| self.fault(stream, total)));
+        }
+        if faults.is_empty() { Integrity::Whole } else { Integrity::Damaged(faults.join("; ")) }
+    }
+
+    fn fault(&self, stream: StreamKind, total: &StreamTotal) -> Option<String> {
+        let received = self.joining.received().of(stream);
+        if received != total.bytes {
+            return Some(format!("{received} of {} bytes of {} came", total.bytes, name(stream)));
+        }
+        let digest = self.digests[stream as usize].finalize().to_hex();
+        let gapless = !self.gaps.iter().any(|gap| gap.stream == stream);
+        (gapless && digest.as_str() != total.blake3)
+            .then(|| format!("{} differs from what the command wrote", name(stream)))
+    }
+}
+
+fn name(stream: StreamKind) -> &'static str {
+    match stream {
+        StreamKind::Out => "stdout",
+        StreamKind::Err => "stderr",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Ending;
+
+    fn result(out: &[u8]) -> JobResult {
+        let total = |bytes: &[u8]| StreamTotal {
+            bytes: bytes.len() as u64,
+            blake3: blake3::hash(bytes).to_hex().to_string(),
+        };
+        let peer = "w1".parse().expect("valid");
+        let bare = JobResult::bare(None, peer, Instance::new(), Ending::Exited { code: 0 });
+        JobResult { out: Some(total(out)), err: Some(total(b"")), ..bare }
+    }
+
+    #[test]
+    fn what_does_not_add_up_is_said() {
+        let mut ledger = Ledger::new(1 << 20);
+        assert_eq!(
+            ledger.output(StreamKind::Out, 0, &Bytes::from_static(b"abc")),
+            Ok(Some(Bytes::from_static(b"abc")))
+        );
+        assert_eq!(ledger.compare(&result(b"abc")), Integrity::Whole);
+        assert!(
+            matches!(ledger.compare(&result(b"abd")), Integrity::Damaged(why) if why.contains("differs"))
+        );
+        assert!(
+            matches!(ledger.compare(&result(b"abcd")), Integrity::Damaged(why) if why.contains("3 of 4"))
+        );
+        ledger.gap(Gap { stream: StreamKind::Out, from: 3, to: 5 });
+        assert!(
+            matches!(ledger.compare(&result(b"abcde")), Integrity::Damaged(why) if why == "2 bytes of stdout are lost")
+        );
+    }
+
+    #[test]
+    fn credit_is_given_for_what_was_written_only() {
+        let mut ledger = Ledger::new(100);
+        for seq in 1..=3 {
+            assert_eq!(ledger.order(1, seq), Order::Next);
+        }
+        let bytes = Bytes::from(vec![0; 30]);
+        assert!(ledger.output(StreamKind::Out, 0, &bytes).is_ok());
+        assert!(!ledger.credit_is_due());
+        assert_eq!(ledger.credit(None).limit, 100);
+        ledger.wrote(StreamKind::Out, 30);
+        assert!(ledger.credit_is_due());
+        let credit = ledger.credit(None);
+        assert_eq!((credit.limit, credit.out, credit.frames), (130, 30, 3 + FRAMES_IN_FLIGHT));
+    }
+}

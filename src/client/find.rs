@@ -1,0 +1,109 @@
+//! From what a person typed to a peer: an id, a hostname or an address.
+//!
+//! An id needs nobody's help. Hostnames and addresses are resolved by the leader, or, while it is
+//! away, by asking every peer. Nothing is cached: a wrong machine is worse than a slow answer.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::peers::{self, RegistryError};
+use crate::bus::{Bus, Outgoing};
+use crate::protocol::PeerId;
+use crate::protocol::decode;
+use crate::protocol::peers::Found;
+use crate::protocol::service::{Document, PING_ALL};
+
+/// How long all peers are listened to when they are asked who they are.
+const ROLL_CALL: Duration = Duration::from_millis(750);
+
+/// Where a name leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// To this peer, which the registry believes to be there.
+    Peer(PeerId),
+    /// To this peer, which is known and not on the bus.
+    Offline(PeerId),
+}
+
+/// Why a name leads nowhere.
+#[derive(Debug, Error)]
+pub enum NotFound {
+    /// No peer of that name is known.
+    #[error("no peer has the id, hostname or address {0:?}")]
+    Unknown(String),
+    /// More than one peer has that hostname or address.
+    #[error("{name:?} is ambiguous: {} have it; name one of them by its id", listed(ids))]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// Who has it.
+        ids: Vec<PeerId>,
+    },
+    /// The registry is away, and no peer answers to the name.
+    #[error("no peer answers to {name:?}, and the registry cannot be asked: {registry}")]
+    RegistryAway {
+        /// What was asked for.
+        name: String,
+        /// Why the registry gave no answer.
+        registry: RegistryError,
+    },
+}
+
+fn listed(ids: &[PeerId]) -> String {
+    ids.iter().map(PeerId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Finds a peer by any of its names.
+///
+/// # Errors
+/// When nobody, or more than one, has that name.
+pub async fn find(bus: &Bus, name: &str) -> Result<Finding, NotFound> {
+    match peers::get(bus, name).await {
+        Ok(answer) => match answer.found {
+            Found::One { peer } if peer.is_online => Ok(Finding::Peer(peer.peer_id)),
+            Found::One { peer } => Ok(Finding::Offline(peer.peer_id)),
+            Found::None {} => Err(NotFound::Unknown(name.to_owned())),
+            Found::Many { ids } => Err(NotFound::Ambiguous { name: name.to_owned(), ids }),
+        },
+        Err(registry) => ask_everyone(bus, name, registry).await,
+    }
+}
+
+/// Has every peer on the bus say who it is.
+async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<Finding, NotFound> {
+    let mut ids = BTreeSet::new();
+    let mut answers = bus.mailbox();
+    let asked = bus.publish(Outgoing::to(PING_ALL).reply(answers.subject()).payload(Bytes::new())).await;
+    let roll_call = async {
+        while asked.is_ok() {
+            let answer = answers.next().await;
+            if answer.no_responders {
+                return;
+            }
+            if let Ok(document) = decode::json::<Document>(&answer.payload) {
+                ids.extend(named(&document, name));
+            }
+        }
+    };
+    // The end of the time is the ordinary end: nobody knows how many are going to answer.
+    let _ = tokio::time::timeout(ROLL_CALL, roll_call).await;
+    let ids: Vec<PeerId> = ids.into_iter().collect();
+    match ids.as_slice() {
+        [] => Err(NotFound::RegistryAway { name: name.to_owned(), registry }),
+        [one] => Ok(Finding::Peer(one.clone())),
+        _ => Err(NotFound::Ambiguous { name: name.to_owned(), ids }),
+    }
+}
+
+/// The peer's id, where the name is one of its names.
+fn named(document: &Document, name: &str) -> Option<PeerId> {
+    let is = |key: &str| document.metadata.get(key).is_some_and(|value| value.eq_ignore_ascii_case(name));
+    if is("peer") || is("hostname") || is("ip_address") {
+        document.metadata.get("peer")?.parse().ok()
+    } else {
+        None
+    }
+}

@@ -1,0 +1,130 @@
+//! Questions to the registry, and to one peer.
+
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::bus::{Bus, BusError, Incoming};
+use crate::protocol::decode;
+use crate::protocol::heartbeat::Heartbeat;
+use crate::protocol::peers::{GET_TYPE, GetAnswer, GetRequest, LIST_TYPE, ListRequest, Page, PeerRow};
+use crate::protocol::reply::{ERROR_HEADER, ErrorBody};
+use crate::protocol::{BadMessage, PeerId, subjects};
+
+/// How long a leader may take to answer. It answers from memory.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a list is begun anew because the leader changed in the middle of it.
+const LIST_ATTEMPTS: usize = 3;
+
+/// Why the registry gave no answer.
+#[derive(Debug, Error)]
+pub enum RegistryError {
+    /// No leader is on the bus.
+    #[error("no leader answers on the bus")]
+    NoLeader,
+    /// The leader declined, with its sentence.
+    #[error("the leader answered: {0}")]
+    Declined(String),
+    /// The answer cannot be understood.
+    #[error("the leader's answer cannot be understood: {0}")]
+    Malformed(#[from] BadMessage),
+    /// The leader changed again and again while its list was read.
+    #[error("the leader changed while its list was read")]
+    Changing,
+    /// The bus failed.
+    #[error(transparent)]
+    Bus(BusError),
+}
+
+impl From<BusError> for RegistryError {
+    fn from(error: BusError) -> Self {
+        match error {
+            BusError::NoResponders(_) => Self::NoLeader,
+            other => Self::Bus(other),
+        }
+    }
+}
+
+/// All peers, sorted by id. Whole, or an error.
+///
+/// # Errors
+/// When no leader answers, or any page of the list is missing.
+pub async fn list(bus: &Bus) -> Result<Vec<PeerRow>, RegistryError> {
+    for _ in 0..LIST_ATTEMPTS {
+        if let Some(rows) = list_once(bus).await? {
+            return Ok(rows);
+        }
+    }
+    Err(RegistryError::Changing)
+}
+
+/// One pass over all pages; none when another leader answered in between.
+async fn list_once(bus: &Bus) -> Result<Option<Vec<PeerRow>>, RegistryError> {
+    let mut rows: Vec<PeerRow> = Vec::new();
+    let mut request = ListRequest { kind: Some(LIST_TYPE.to_owned()), after: None, limit: None };
+    let mut leader = None;
+    loop {
+        let page: Page = ask(bus, subjects::LIST, &request).await?;
+        if *leader.get_or_insert(page.leader_instance) != page.leader_instance {
+            return Ok(None);
+        }
+        rows.extend(page.peers);
+        let Some(next) = page.next else { return Ok(Some(rows)) };
+        if request.after.as_ref().is_some_and(|after| *after >= next) {
+            return Err(BadMessage("its pages do not advance".to_owned()).into());
+        }
+        request.after = Some(next);
+    }
+}
+
+/// What the registry knows under an id, a hostname or an address.
+///
+/// # Errors
+/// When no leader answers.
+pub async fn get(bus: &Bus, name: &str) -> Result<GetAnswer, RegistryError> {
+    let request = GetRequest { kind: Some(GET_TYPE.to_owned()), peer: name.to_owned() };
+    ask(bus, subjects::GET, &request).await
+}
+
+async fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
+    bus: &Bus,
+    subject: &str,
+    question: &Q,
+) -> Result<A, RegistryError> {
+    let answer = bus.request(subject, decode::to_json(question).into(), PATIENCE).await?;
+    if answer.headers.get(ERROR_HEADER).is_some() {
+        return Err(RegistryError::Declined(sentence(&answer)));
+    }
+    Ok(decode::json(&answer.payload)?)
+}
+
+/// The sentence of an error answer, or what there is of it.
+pub(super) fn sentence(answer: &Incoming) -> String {
+    match decode::json::<ErrorBody>(&answer.payload) {
+        Ok(body) => body.message,
+        Err(_) => answer.headers.get(ERROR_HEADER).unwrap_or("an error without a sentence").to_owned(),
+    }
+}
+
+/// Asks a peer for a heartbeat; returns it with the time the answer took.
+///
+/// # Errors
+/// As [`Bus::request`]; [`BusError::NoResponders`] means that the peer is not on the bus.
+pub async fn ping(bus: &Bus, peer: &PeerId, patience: Duration) -> Result<(Heartbeat, Duration), PingError> {
+    let asked = Instant::now();
+    let answer = bus.request(&subjects::ping(peer), bytes::Bytes::new(), patience).await?;
+    let took = asked.elapsed();
+    Ok((Heartbeat::decode(&answer.payload)?, took))
+}
+
+/// Why a ping failed.
+#[derive(Debug, Error)]
+pub enum PingError {
+    /// No answer.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// An answer that is no heartbeat.
+    #[error("its answer cannot be understood: {0}")]
+    Malformed(#[from] BadMessage),
+}
