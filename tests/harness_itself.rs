@@ -327,7 +327,7 @@ fn a_child_is_heard_while_it_runs_and_ends_with_its_code() {
     let finished = live.wait(SOON).expect_code(7);
     assert_eq!((finished.out().as_str(), finished.err().as_str()), ("one\ngot three\n", "two\n"));
 
-    let mut live = Live::start("a shell", shell("sleep 1000")).unwrap();
+    let mut live = Live::start("a shell", shell("exec sleep 1000")).unwrap();
     live.signal(Signal::SIGTERM);
     assert_eq!(live.wait(SOON).signal(), Some(15));
 }

@@ -243,6 +243,7 @@ impl Fleet {
             options,
             running: Mutex::default(),
             earlier: Mutex::default(),
+            family: Mutex::default(),
         });
         self.daemons().push(Arc::clone(&daemon));
         daemon.start();
@@ -283,18 +284,14 @@ impl Drop for Fleet {
     fn drop(&mut self) {
         let failed = std::thread::panicking();
         let daemons: Vec<Arc<Daemon>> = self.daemons().drain(..).collect();
-        // Jobs may leave their daemon's family, and a killed daemon cannot stop them: look first.
-        let mut left: Vec<procs::Process> = daemons
-            .iter()
-            .filter_map(|daemon| daemon.lock().as_ref().map(Live::pid))
-            .flat_map(procs::descendants)
-            .collect();
+        let mut left = Vec::new();
         for daemon in &daemons {
-            daemon.kill9();
             if failed {
                 let path = self.scratch.file(&format!("{}.stderr", daemon.options.id), daemon.stderr());
                 eprintln!("{}", daemon.evidence(&path));
             }
+            daemon.kill9();
+            left.append(&mut daemon.family.lock().unwrap_or_else(PoisonError::into_inner));
         }
         left.extend(procs::touching(self.scratch.path()));
         procs::kill_all(&left);
@@ -311,6 +308,8 @@ pub struct Daemon {
     running: Mutex<Option<Live>>,
     /// What earlier runs wrote to standard error.
     earlier: Mutex<String>,
+    /// What ran below it when it was told to end: it may have outlived it.
+    family: Mutex<Vec<procs::Process>>,
 }
 
 impl Daemon {
@@ -402,6 +401,7 @@ impl Daemon {
 
     /// Kills it with SIGKILL, as a crash would. Its jobs are on their own.
     pub fn kill9(&self) {
+        self.look_at_family();
         let live = self.lock().take();
         if let Some(mut live) = live {
             let finished = live.kill();
@@ -412,6 +412,7 @@ impl Daemon {
     /// Asks it to stop (SIGTERM) and waits for its end.
     #[track_caller]
     pub fn terminate(&self) -> Finished {
+        self.look_at_family();
         self.signal(Signal::SIGTERM);
         self.wait_for_end(TERMINATE_DEADLINE)
     }
@@ -456,6 +457,11 @@ impl Daemon {
         let state = if self.is_running() { "running" } else { "not running" };
         let (id, text) = (self.id(), tail(&self.stderr(), 60));
         format!("--- daemon {id}, {state}, standard error, see {} ---\n{text}\n---", path.display())
+    }
+
+    fn look_at_family(&self) {
+        let Some(pid) = self.lock().as_ref().map(Live::pid) else { return };
+        self.family.lock().unwrap_or_else(PoisonError::into_inner).extend(procs::descendants(pid));
     }
 
     fn remember(&self, finished: &Finished) {
