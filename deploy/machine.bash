@@ -9,40 +9,47 @@ fail() {
   exit 1
 }
 
-# need_command COMMAND PACKAGE…: makes sure COMMAND can be run, from these Debian packages if it is missing.
-need_command() {
-  local command=$1
-  shift
-  command -v "$command" >/dev/null && return
-  install_packages "$command" "$@"
-  hash -r
-  command -v "$command" >/dev/null || fail "$command is still missing after installing $*"
+# The Debian packages that bring a command.
+declare -A packages_of=(
+  [cc]="gcc libc6-dev"
+  [python3]="python3 python3-venv ca-certificates"
+  [shellcheck]="shellcheck"
+)
+
+# need_commands COMMAND…: makes sure that they can be run; whatever is missing is installed, or asked for, at once.
+need_commands() {
+  local command missing=() packages=()
+  for command; do
+    command -v "$command" >/dev/null && continue
+    missing+=("$command")
+    read -ra packages <<<"${packages[*]} ${packages_of[$command]}"
+  done
+  ((${#missing[@]} == 0)) || install_packages "${missing[*]}" "${packages[@]}"
 }
 
 # install_packages WHAT PACKAGE…: root on Debian installs; anyone else is told what to install.
 install_packages() {
   local what=$1
   shift
-  command -v apt-get >/dev/null ||
-    fail "$what is missing: install it (on Debian: apt-get install $*), then run this again"
-  ((EUID == 0)) || fail "$what is missing: run 'sudo apt-get install $*', then run this again"
-  say "$what is missing: installing $*"
+  command -v apt-get >/dev/null || fail "missing: $what; install it (on Debian: $*), then run this again"
+  ((EUID == 0)) || fail "missing: $what; run 'apt-get install $*' as root, then run this again"
+  say "missing: $what; installing $*"
   # A machine with fresh package lists needs no update; one without them fails at once, and then gets it.
-  apt_install "$@" >/dev/null 2>&1 && return
-  apt-get update -qq >&2 || fail "apt-get update failed; $what is needed"
-  apt_install "$@" >&2 || fail "apt-get could not install $*; $what is needed"
+  apt_get install "$@" >/dev/null || { apt_get update >/dev/null && apt_get install "$@" >/dev/null; } ||
+    { apt_get install "$@" >&2 || fail "apt-get could not install $*, needed for $what"; }
+  hash -r
 }
 
-apt_install() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; }
+# Prints what apt-get says, all of it, whether it succeeds or not.
+apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -y -qq --no-install-recommends "$@" 2>&1; }
 
 # at_least HAVE NEED: compares dotted version numbers.
 at_least() { [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]; }
 
-# need_rust: a C compiler, and a cargo as new as Cargo.toml's rust-version asks for.
+# need_rust: a cargo as new as Cargo.toml's rust-version asks for.
 need_rust() {
   local need have
   need=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
-  need_command cc gcc libc6-dev
   command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
   command -v cargo >/dev/null || fail "cargo is missing: install Rust $need or newer with rustup, then run this again"
   have=$(cargo --version | awk '{ print $2 }') || fail "'cargo --version' failed: repair the Rust installation first"
