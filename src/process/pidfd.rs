@@ -94,7 +94,7 @@ impl PidFd {
     pub(super) fn watched(&self) -> io::Result<AsyncFd<Self>> {
         let watched = self.try_clone()?;
         // SAFETY: it keeps its one descriptor, and keeps it open, for as long as it lives.
-        unsafe { AsyncFd::register_with_interest(watched, Interest::READABLE) }
+        Ok(unsafe { AsyncFd::register_with_interest(watched, Interest::READABLE) }?)
     }
 
     /// Signals the process.
