@@ -35,7 +35,8 @@ pub(super) async fn whole_stream(
     result: &JobResult,
     epoch: u64,
 ) {
-    let accepted = Accepted { instance: context.instance, state: JobState::Ended, stdin_received: 0, signals: u64::MAX };
+    let accepted =
+        Accepted { instance: context.instance, state: JobState::Ended, stdin_received: 0, signals: u64::MAX };
     let frames = [
         (FrameKind::Accepted, decode::to_json(&accepted).into()),
         (FrameKind::Result, decode::to_json(&JobResult { collected: None, ..result.clone() }).into()),
@@ -60,7 +61,8 @@ pub(super) async fn plain(context: &Context, caller: &str, result: &JobResult, k
 }
 
 fn error(message: Outgoing, word: &'static str, code: u16, sentence: &str, result: &JobResult) -> Outgoing {
-    let body = ErrorBody { id: result.id, ending: Some(result.ending.clone()), ..ErrorBody::new(word, sentence) };
+    let body =
+        ErrorBody { id: result.id, ending: Some(result.ending.clone()), ..ErrorBody::new(word, sentence) };
     message.header(ERROR_HEADER, word).header(ERROR_CODE_HEADER, code).payload(decode::to_json(&body))
 }
 
@@ -84,8 +86,7 @@ pub(super) async fn cancelled(
 ) {
     let result = result.map(|result| Box::new(JobResult { collected: None, ..result }));
     let body = CancelAnswer { kind: CANCEL_TYPE.to_owned(), id, instance: context.instance, answer, result };
-    let message =
-        Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(decode::to_json(&body));
+    let message = Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(decode::to_json(&body));
     say(context, message).await;
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -80,12 +79,21 @@ pub(super) struct Context {
     pub(super) conflict: watch::Sender<bool>,
     pub(super) leaving: watch::Sender<Leaving>,
     places: Arc<Semaphore>,
-    running: AtomicU32,
+    /// Jobs that run now.
+    pub(super) running: Tally,
+    /// Jobs whose caller has not confirmed their ending.
+    pub(super) untold: Tally,
     counts: Mutex<Counts>,
 }
 
 impl Context {
-    pub(super) fn new(settings: Settings, instance: Instance, bus: Bus, journal: Journal, nursery: Nursery) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        instance: Instance,
+        bus: Bus,
+        journal: Journal,
+        nursery: Nursery,
+    ) -> Self {
         Self {
             places: Arc::new(Semaphore::new(settings.max_jobs)),
             settings,
@@ -96,7 +104,8 @@ impl Context {
             started: Instant::now(),
             conflict: watch::Sender::new(false),
             leaving: watch::Sender::new(Leaving::No),
-            running: AtomicU32::new(0),
+            running: Tally::default(),
+            untold: Tally::default(),
             counts: Mutex::default(),
         }
     }
@@ -106,15 +115,9 @@ impl Context {
     }
 
     /// A place for one more job; none when all are taken.
-    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+    pub(super) fn place(&self) -> Option<Place> {
         let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        self.running.fetch_add(1, Ordering::Relaxed);
-        Some(Place { context: Arc::clone(self), _permit: permit })
-    }
-
-    /// Jobs that run now.
-    pub(super) fn running(&self) -> u32 {
-        self.running.load(Ordering::Relaxed)
+        Some(Place { _permit: permit, _counted: self.running.enter() })
     }
 
     /// Changes the counts that the services API shows.
@@ -129,12 +132,36 @@ impl Context {
 
 /// A place among the jobs that run; given back when dropped.
 pub(super) struct Place {
-    context: Arc<Context>,
     _permit: OwnedSemaphorePermit,
+    _counted: Counted,
 }
 
-impl Drop for Place {
+/// Counts something, and lets others wait until there is none of it.
+#[derive(Default)]
+pub(super) struct Tally(Arc<watch::Sender<u32>>);
+
+/// One that is counted, until it is dropped.
+pub(super) struct Counted(Arc<watch::Sender<u32>>);
+
+impl Tally {
+    pub(super) fn enter(&self) -> Counted {
+        self.0.send_modify(|count| *count += 1);
+        Counted(Arc::clone(&self.0))
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        *self.0.borrow()
+    }
+
+    /// Waits until there is none, at most `patience`; says whether there is none.
+    pub(super) async fn none(&self, patience: Duration) -> bool {
+        let mut count = self.0.subscribe();
+        tokio::time::timeout(patience, count.wait_for(|count| *count == 0)).await.is_ok()
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.context.running.fetch_sub(1, Ordering::Relaxed);
+        self.0.send_modify(|count| *count -= 1);
     }
 }

@@ -88,7 +88,10 @@ impl Desk {
             return;
         }
         let Some(from) = message.reply.clone().filter(|reply| subjects::is_inbox(reply)) else {
-            tracing::warn!(subject = message.subject, "ignored a word about a job: its reply subject is no inbox");
+            tracing::warn!(
+                subject = message.subject,
+                "ignored a word about a job: its reply subject is no inbox"
+            );
             return;
         };
         match Steer::decode(verb, message.headers.number(OFFSET), message.payload.clone()) {

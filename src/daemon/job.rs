@@ -39,7 +39,12 @@ use crate::protocol::{Ending, JobId};
 const COMMAND_SHOWN: usize = 300;
 
 /// Attends to one id, from the first message about it until nobody needs it here any more.
-pub(super) async fn attend(context: Arc<Context>, id: JobId, first: Message, mut messages: mpsc::Receiver<Message>) {
+pub(super) async fn attend(
+    context: Arc<Context>,
+    id: JobId,
+    first: Message,
+    mut messages: mpsc::Receiver<Message>,
+) {
     let mut next = Some(first);
     while let Some(message) = next {
         match look_up(&context, id).await {
@@ -63,7 +68,9 @@ async fn look_up(context: &Arc<Context>, id: JobId) -> std::io::Result<Option<Re
 }
 
 /// Runs something that may wait for a disk, on a thread where that holds up nobody.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(panic) => Err(std::io::Error::other(panic)),
@@ -84,7 +91,9 @@ async fn unknown(context: &Arc<Context>, id: JobId, steer: Steer, from: &str) {
                 }
             }
         }
-        Steer::Result => answer::cannot(context, from, "unknown_job", 404, &format!("no job {id} is known here")).await,
+        Steer::Result => {
+            answer::cannot(context, from, "unknown_job", 404, &format!("no job {id} is known here")).await
+        }
         // Meant for a daemon that is not this one and left nothing to it.
         _ => {}
     }
@@ -137,6 +146,7 @@ fn shown(command: &Command) -> String {
         Command::Shell(line) => line.clone(),
         Command::Argv(argv) => argv.join(" "),
     };
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(COMMAND_SHOWN).collect();
+    let line: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(COMMAND_SHOWN).collect();
     if line.len() < text.len() { format!("{line}…") } else { line }
 }

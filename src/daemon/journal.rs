@@ -110,7 +110,8 @@ impl Journal {
     pub fn open(state_dir: &Path) -> anyhow::Result<Self> {
         use anyhow::Context;
         let root = state_dir.join("journal");
-        let journal = Self { open: root.join("open"), ended: root.join("ended"), results: root.join("results") };
+        let journal =
+            Self { open: root.join("open"), ended: root.join("ended"), results: root.join("results") };
         for directory in [&journal.open, &journal.ended, &journal.results] {
             fs::DirBuilder::new()
                 .recursive(true)
@@ -272,7 +273,8 @@ fn reserve(file: &mut File) -> io::Result<()> {
 
 fn read_record(path: &Path) -> io::Result<Record> {
     let text = fs::read(path)?;
-    let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
+    let broken =
+        |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
     let mut record: Option<Record> = None;
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         // A line that was cut off by a crash: what it wanted to say did not happen.

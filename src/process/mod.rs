@@ -20,6 +20,7 @@
 mod account;
 mod cgroup;
 mod clear;
+mod companion;
 mod environment;
 mod explain;
 mod hierarchy;
@@ -39,6 +40,7 @@ mod stat;
 mod tree;
 
 pub use clear::clear;
+pub use companion::Companion;
 pub use identity::Identity;
 pub use job::{Process, Started, start};
 pub use lock::{HeldBy, LockError, StateLock};

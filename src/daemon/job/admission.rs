@@ -44,7 +44,8 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: mps
             live::run(context, Admitted { request, spec, lodging, entry, place, shown }, messages).await;
         }
         Err(error) => {
-            let message = format!("the journal cannot be written, so running once cannot be promised: {error}");
+            let message =
+                format!("the journal cannot be written, so running once cannot be promised: {error}");
             refuse(&context, &request, Ending::Refused { why: Refusal::Journal, message }, messages).await;
         }
     }
@@ -85,7 +86,7 @@ fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Place), E
 
 /// Only root can become somebody else.
 fn check_user(request: &Request) -> Result<(), Ending> {
-    let own = process::current_user();
+    let own = process::host::current_user();
     match &request.exec.user {
         Some(user) if own != "root" && *user != own => Err(Ending::Refused {
             why: Refusal::User,

@@ -8,16 +8,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::super::answer;
-use super::super::context::{Context, Leaving, Place};
+use super::super::context::{Context, Counted, Leaving, Place};
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::Entry;
 use super::admission::Admitted;
+use super::blocking;
 use super::output::Taps;
 use super::sink::Sink;
 use super::stdin::Stdin;
 use super::timing::Timing;
-use super::blocking;
 use crate::bus::Link;
 use crate::process::{self, Exit, ExitKind, Process, StartError, Started, Stopped, Tree};
 use crate::protocol::exec::{JobResult, Rusage, StreamTotal};
@@ -70,6 +70,8 @@ pub(super) struct Live {
     killed: u32,
     digests: [blake3::Hasher; 2],
     place: Option<Place>,
+    /// Counts this job until its caller knows how it ended.
+    _untold: Counted,
 }
 
 /// Starts the job and sees it through.
@@ -151,6 +153,10 @@ async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::J
     }
 }
 
+fn signal_name(number: i32) -> String {
+    process::Signal::try_from(number).map_or_else(|_| number.to_string(), process::Signal::name)
+}
+
 async fn exited(process: &mut Option<Process>) -> Exit {
     match process {
         Some(process) => process.exited().await,
@@ -190,6 +196,7 @@ impl Live {
             killed: 0,
             digests: [blake3::Hasher::new(), blake3::Hasher::new()],
             place: Some(place),
+            _untold: context.untold.enter(),
         };
         job.sink.control(FrameKind::Accepted, job.accepted());
         if job.request.exec.stdin {
@@ -374,7 +381,8 @@ impl Live {
         if self.exit.is_none() || self.stop_task.is_some() {
             return false;
         }
-        taps.are_dry() || (self.timing.output_had_its_time(Instant::now()) && taps.are_silent(self.sink.room()))
+        taps.are_dry()
+            || (self.timing.output_had_its_time(Instant::now()) && taps.are_silent(self.sink.room()))
     }
 
     /// Writes the ending down, then tells it.
@@ -417,7 +425,7 @@ impl Live {
         match (self.exit.map(|exit| exit.status), &self.stopping) {
             (Some(ExitKind::Code(code)), None) => Ending::Exited { code },
             (Some(ExitKind::Signal(number)), None) => {
-                Ending::Signalled { signal: process::Signal::name_of(number), number }
+                Ending::Signalled { signal: signal_name(number), number }
             }
             (_, Some(ending)) => ending.clone(),
             (Some(ExitKind::Unknown) | None, None) => {
@@ -429,7 +437,10 @@ impl Live {
     fn result(&mut self, left_running: u32, output_open: bool) -> JobResult {
         let totals = self.sink.totals();
         let [out, err] = &self.digests;
-        let total = |bytes, digest: &blake3::Hasher| StreamTotal { bytes, blake3: digest.finalize().to_hex().to_string() };
+        let total = |bytes, digest: &blake3::Hasher| StreamTotal {
+            bytes,
+            blake3: digest.finalize().to_hex().to_string(),
+        };
         let usage = self.exit.map(|exit| exit.usage).unwrap_or_default();
         JobResult {
             out: Some(total(totals.out, out)),

@@ -174,7 +174,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_order_of_both_pipes_is_kept_and_nothing_is_lost() {
-        let ((mut out, out_end), (mut err, err_end)) = (pipe::pipe().expect("a pipe"), pipe::pipe().expect("a pipe"));
+        let ((mut out, out_end), (mut err, err_end)) =
+            (pipe::pipe().expect("a pipe"), pipe::pipe().expect("a pipe"));
         let mut taps = Taps::new(out_end, err_end);
         out.write_all(b"one").await.expect("written");
         assert_eq!(taps.next(100).await, (StreamKind::Out, Bytes::from_static(b"one")));
@@ -183,7 +184,10 @@ mod tests {
         out.write_all(b"three").await.expect("written");
         let mut rest = [taps.next(100).await, taps.next(100).await];
         rest.sort_by_key(|(stream, _)| *stream as u8);
-        assert_eq!(rest, [(StreamKind::Out, Bytes::from_static(b"three")), (StreamKind::Err, Bytes::from_static(b"o"))]);
+        assert_eq!(
+            rest,
+            [(StreamKind::Out, Bytes::from_static(b"three")), (StreamKind::Err, Bytes::from_static(b"o"))]
+        );
         drop((out, err));
         assert_eq!(taps.next(100).await.1, Bytes::new());
         assert!(taps.are_dry());

@@ -42,7 +42,8 @@ fn ending_of(context: &Context, record: &Record) -> JobResult {
 async fn repeat(context: &Arc<Context>, record: &Record, request: &Request, result: &JobResult) {
     let tombstone = record.begun.request.is_empty();
     if !tombstone && record.begun.request != request.digest {
-        let message = format!("the id {} belongs to another request, which ended: {}", request.id, result.ending);
+        let message =
+            format!("the id {} belongs to another request, which ended: {}", request.id, result.ending);
         let ending = Ending::Refused { why: Refusal::NotYours, message };
         let refusal = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
         return reply(context, request, &refusal).await;
@@ -59,7 +60,9 @@ async fn word(context: &Arc<Context>, id: JobId, result: &JobResult, steer: Stee
         Steer::Cancel(_) if is_tombstone(result) => {
             answer::cancelled(context, from, id, Cancelled::NeverSeen, None).await;
         }
-        Steer::Cancel(_) => answer::cancelled(context, from, id, Cancelled::Ended, Some(result.clone())).await,
+        Steer::Cancel(_) => {
+            answer::cancelled(context, from, id, Cancelled::Ended, Some(result.clone())).await
+        }
         Steer::Result => answer::plain(context, from, result, kept(context, id).await).await,
         Steer::Credit(_) | Steer::Stdin { .. } | Steer::Signal(_) => {}
     }

@@ -32,7 +32,15 @@ impl Stdin {
 
     /// For a job whose process is being made.
     pub(super) fn expected() -> Self {
-        Self { pipe: None, waiting: VecDeque::new(), received: 0, written: 0, granted: 0, ended: false, open: true }
+        Self {
+            pipe: None,
+            waiting: VecDeque::new(),
+            received: 0,
+            written: 0,
+            granted: 0,
+            ended: false,
+            open: true,
+        }
     }
 
     pub(super) fn connect(&mut self, pipe: Sender) {

@@ -3,17 +3,17 @@
 use std::time::Instant;
 
 use super::super::answer;
+use super::super::exec::Request;
 use super::super::intake::Message;
 use super::live::Live;
 use super::reply;
-use super::super::exec::Request;
 use crate::process::Signal;
 use crate::protocol::Ending;
+use crate::protocol::decode;
 use crate::protocol::ending::Refusal;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{FrameKind, Signalled};
 use crate::protocol::steer::{CancelRequest, Cancelled, Credit, Resume, SignalRequest, Steer};
-use crate::protocol::decode;
 
 impl Live {
     pub(super) async fn on_message(&mut self, message: Message) {
