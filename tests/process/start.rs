@@ -145,5 +145,7 @@ async fn the_shell_may_be_chosen(bench: Bench) {
     assert_eq!(bench.output(&with(Some("/bin/sh"), "echo $0")).await, "/bin/sh\n");
     let error = bench.start(&with(Some("/no/shell"), "true")).expect_err("no such shell");
     assert_eq!(error.why, StartFailure::CommandNotFound);
-    assert_eq!(bench.run(&with(None, "--version")).await.exit.status, ExitKind::Code(127));
+    let outcome = bench.run(&with(None, "--version")).await;
+    assert_eq!(outcome.exit.status, ExitKind::Code(127), "not taken for an option of the shell");
+    assert!(outcome.stderr.contains("not found"), "{outcome:?}");
 }
