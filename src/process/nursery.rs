@@ -118,6 +118,15 @@ impl Nursery {
     }
 }
 
+impl Drop for Inner {
+    /// Nothing happens while a cgroup of a job is in it.
+    fn drop(&mut self) {
+        if let Some(base) = &self.cgroups {
+            let _ = fs::remove_dir(base);
+        }
+    }
+}
+
 /// The directory for the cgroups of this daemon's jobs, if processes can be made inside it.
 fn usable_base(state_dir: &Path) -> Option<PathBuf> {
     let Some(home) = hierarchy::home_cgroup() else {

@@ -117,8 +117,13 @@ impl Said {
 
 /// Whether a process of this pid runs; a zombie does not.
 pub(crate) fn runs(pid: u32) -> bool {
+    !matches!(state_of(pid), 'X' | 'Z')
+}
+
+/// The letter of proc(5); `X` when there is no such process.
+pub(crate) fn state_of(pid: u32) -> char {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+    stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next()).unwrap_or('X')
 }
 
 /// Waits until the process has ended and is no zombie of ours.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use peerbus::process::{ExitKind, Lodging, Signal};
 
-use crate::bench::{Bench, PATIENCE, Said, all_of, argv, exit_of, line, runs};
+use crate::bench::{Bench, PATIENCE, Said, all_of, argv, exit_of, line, runs, state_of};
 use crate::both;
 
 both! {
@@ -45,7 +45,7 @@ async fn stop_reaches_everyone(bench: Bench) {
 
 async fn stop_is_polite_first(bench: Bench) {
     let mut started =
-        bench.start(&line("trap 'echo bye; exit 5' TERM; echo ready; sleep 1000 & wait")).expect("started");
+        bench.start(&line("trap 'echo bye; exit 5' TERM; sleep 1000 & echo ready; wait")).expect("started");
     let mut said = Said::of(started.stdout);
     assert_eq!(said.next().await, "ready");
     let began = Instant::now();
@@ -66,6 +66,10 @@ async fn stop_of_nothing(bench: Bench) {
 async fn stop_wakes_the_stopped(bench: Bench) {
     let mut started = bench.start(&line("trap 'exit 5' TERM; echo ready; kill -STOP $$")).expect("started");
     Said::of(started.stdout).next().await;
+    let pid = started.process.identity().pid;
+    while state_of(pid) != 'T' {
+        tokio::task::yield_now().await;
+    }
     started.process.tree().stop(PATIENCE).await;
     assert!(matches!(exit_of(&mut started.process).await.status, ExitKind::Code(5) | ExitKind::Signal(15)));
 }
