@@ -59,6 +59,16 @@ impl Bench {
     }
 }
 
+impl Drop for Bench {
+    /// Also a test that failed leaves nothing running.
+    fn drop(&mut self) {
+        if let Some(cgroups) = self.nursery.cgroups() {
+            // Missing when no job was started, or the kernel is old.
+            let _ = std::fs::write(cgroups.join("cgroup.kill"), "1");
+        }
+    }
+}
+
 pub(crate) fn argv(argv: &[&str]) -> Spec {
     let job = JobId::new();
     Spec {

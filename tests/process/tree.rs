@@ -104,6 +104,7 @@ async fn signal_reaches_everyone(bench: Bench) {
     heard.sort();
     assert_eq!(heard, ["far", "near"]);
     assert_eq!(exit_of(&mut started.process).await.status, ExitKind::Code(3));
+    started.process.tree().stop(GRACE).await;
 }
 
 async fn signal_after_the_end(bench: Bench) {
