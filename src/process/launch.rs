@@ -317,13 +317,18 @@ impl Child<'_> {
 fn reset_signals() {
     /// Linux has no more signals than these.
     const HIGHEST: c_int = 64;
-    // SAFETY: plain numbers and flags, for which zero is the default disposition and an empty mask.
-    // That some signals cannot be set is as it should be.
+    /// One bit each.
+    const SIGNAL_SET_BYTES: usize = 8;
+    // By bare system calls, as the C library will not touch the signals it uses itself, which whoever
+    // started the daemon may have ignored. The default disposition is all zeros, and no longer than
+    // this in any of the kernel's layouts.
+    let default = [0_u64; 8];
+    // SAFETY: the kernel reads from memory that is long enough; a signal set may be all zeros.
+    // That KILL and STOP cannot be set is as it should be.
     unsafe {
-        let mut default: libc::sigaction = std::mem::zeroed();
-        default.sa_sigaction = libc::SIG_DFL;
         for number in 1..=HIGHEST {
-            libc::sigaction(number, &raw const default, ptr::null_mut());
+            let before: *mut u8 = ptr::null_mut();
+            libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), before, SIGNAL_SET_BYTES);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);

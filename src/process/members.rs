@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::cgroup::Cgroup;
 use super::identity::Identity;
@@ -25,10 +26,11 @@ pub(super) enum Members {
 }
 
 /// The tree below a reaper, without the reaper itself.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Descendants {
     reaper: Identity,
     nobody_left: Arc<AtomicBool>,
+    released: AtomicBool,
     mark: Mark,
 }
 
@@ -73,6 +75,13 @@ impl Members {
         }
     }
 
+    /// The reaper is about to leave: from now on they are found without it.
+    pub(super) fn release(&self) {
+        if let Self::Descendants(tree) = self {
+            tree.released.store(true, Ordering::Release);
+        }
+    }
+
     /// Gives back what only holds the members together.
     pub(super) fn dispose(&self) {
         if let Self::Cgroup(cgroup) = self {
@@ -102,16 +111,27 @@ impl Descendants {
     /// `nobody_left` is set once the reaper has no child left. Then it never gets one again: this is
     /// exact, where a look at all processes may miss one that starts meanwhile.
     pub(super) fn new(reaper: Identity, job: JobId, nobody_left: Arc<AtomicBool>) -> Self {
-        Self { reaper, nobody_left, mark: Mark::of(job) }
+        Self { reaper, nobody_left, released: AtomicBool::new(false), mark: Mark::of(job) }
     }
 
     fn list(&self) -> Vec<Stat> {
         if self.nobody_left.load(Ordering::Acquire) {
             return Vec::new();
         }
-        if !self.reaper.is_alive() {
-            return self.mark.list();
-        }
+        let tree = self.below_reaper();
+        // Asked after the look: when the reaper ends, what was below it no longer is.
+        if self.has_reaper() { tree } else { self.mark.list() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.nobody_left.load(Ordering::Acquire) || (!self.has_reaper() && self.mark.list().is_empty())
+    }
+
+    fn has_reaper(&self) -> bool {
+        !self.released.load(Ordering::Acquire) && self.reaper.is_alive()
+    }
+
+    fn below_reaper(&self) -> Vec<Stat> {
         let mut others = Stat::all();
         let mut tree = Vec::new();
         let mut parents = HashSet::from([self.reaper.pid]);
@@ -126,10 +146,6 @@ impl Descendants {
             others = rest;
         }
     }
-
-    fn is_empty(&self) -> bool {
-        self.nobody_left.load(Ordering::Acquire) || (!self.reaper.is_alive() && self.mark.list().is_empty())
-    }
 }
 
 /// What every process of a job has in its environment, unless it took it out.
@@ -142,11 +158,24 @@ impl Mark {
     }
 
     fn list(&self) -> Vec<Stat> {
-        Stat::all().into_iter().filter(|stat| self.is_on(stat.pid)).collect()
+        Stat::all().into_iter().filter(|stat| self.is_on(stat)).collect()
     }
 
-    fn is_on(&self, pid: u32) -> bool {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|&byte| byte == 0).any(|variable| variable == self.0)
+    fn is_on(&self, stat: &Stat) -> bool {
+        environment_of(stat).split(|&byte| byte == 0).any(|variable| variable == self.0)
     }
+}
+
+/// A process seems to have no environment while it executes another program, so that is looked at
+/// again a few times.
+fn environment_of(stat: &Stat) -> Vec<u8> {
+    const LOOKS: u32 = 5;
+    const PAUSE: Duration = Duration::from_micros(200);
+    for _ in 0..LOOKS {
+        match std::fs::read(format!("/proc/{}/environ", stat.pid)) {
+            Ok(environment) if environment.is_empty() && !stat.is_of_kernel() => std::thread::sleep(PAUSE),
+            read => return read.unwrap_or_default(),
+        }
+    }
+    Vec::new()
 }

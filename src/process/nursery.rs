@@ -97,14 +97,7 @@ impl Nursery {
 
     /// Removes the cgroups of jobs whose last process has ended. Does nothing while a job starts.
     pub fn sweep(&self) {
-        let Some(base) = &self.inner.cgroups else { return };
-        let _guard = match self.inner.starting.try_write() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
-        let jobs = cgroup::children(base).into_iter().map(|path| Cgroup::at(&path));
-        jobs.filter(Cgroup::is_empty).for_each(|job| job.remove());
+        self.inner.sweep();
     }
 
     pub(super) fn reaper(&self) -> &Path {
@@ -115,6 +108,29 @@ impl Nursery {
     pub(super) fn while_starting<T>(&self, start: impl FnOnce() -> T) -> T {
         let _guard = self.inner.starting.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         start()
+    }
+}
+
+impl Inner {
+    fn sweep(&self) {
+        let Some(base) = &self.cgroups else { return };
+        let _guard = match self.starting.try_write() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let jobs = cgroup::children(base).into_iter().map(|path| Cgroup::at(&path));
+        jobs.filter(Cgroup::is_empty).for_each(|job| job.remove());
+    }
+}
+
+impl Drop for Inner {
+    /// Leaves no directories behind, except those of jobs that still run.
+    fn drop(&mut self) {
+        self.sweep();
+        if let Some(base) = &self.cgroups {
+            let _ = fs::remove_dir(base);
+        }
     }
 }
 

@@ -18,6 +18,11 @@ pub(super) struct Stat {
 }
 
 impl Stat {
+    /// Whether it is a thread of the kernel: those are numbered 2, or children of 2.
+    pub(super) fn is_of_kernel(&self) -> bool {
+        self.pid == 2 || self.parent == 2
+    }
+
     /// Reads that of one process; `None` when there is none such.
     pub(super) fn of(pid: u32) -> Option<Self> {
         Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)

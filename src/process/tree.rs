@@ -89,6 +89,7 @@ impl Tree {
 
     /// The job is over: whatever still runs is left alone, on purpose.
     pub fn release(&self) {
+        self.inner.members.release();
         if let Some(reaper) = &self.inner.reaper {
             reaper::release(reaper);
         } else if self.inner.members.is_empty() {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use peerbus::process::{ExitKind, Lodging, Signal};
 
-use crate::bench::{Bench, PATIENCE, Said, all_of, argv, exit_of, line, runs};
+use crate::bench::{Bench, PATIENCE, Said, all_of, argv, exit_of, line, runs, state_of};
 use crate::both;
 
 both! {
@@ -17,9 +17,8 @@ both! {
 const FAMILY: &str = "
     setsid sh -c 'echo $$; sleep 1000; :' &
     ( setsid sh -c 'sh -c \"echo \\$\\$; exec sleep 1000\" & exit' & )
-    sh -c 'trap \"\" TERM; echo $$; while :; do read x < /dev/zero; done' &
-    trap 'exit 3' INT
-    wait; wait; wait; sleep 1000";
+    sh -c 'trap \"\" TERM; echo $$; exec sleep 1000' &
+    wait; :";
 
 const GRACE: Duration = Duration::from_millis(300);
 
@@ -45,15 +44,14 @@ async fn stop_reaches_everyone(bench: Bench) {
 }
 
 async fn stop_is_polite_first(bench: Bench) {
-    let mut started = bench
-        .start(&line("trap 'echo bye; exit 5' TERM; echo ready; while :; do read x < /dev/zero; done"))
-        .expect("started");
+    let mut started =
+        bench.start(&line("trap 'echo bye; exit 5' TERM; sleep 1000 & echo ready; wait")).expect("started");
     let mut said = Said::of(started.stdout);
     assert_eq!(said.next().await, "ready");
     let began = Instant::now();
     let stopped = started.process.tree().stop(PATIENCE).await;
     assert!(began.elapsed() < PATIENCE / 2, "it does not wait for longer than it takes");
-    assert_eq!(stopped.killed, 1);
+    assert_eq!(stopped.killed, 2);
     assert_eq!(said.next().await, "bye");
     assert_eq!(exit_of(&mut started.process).await.status, ExitKind::Code(5));
 }
@@ -68,6 +66,10 @@ async fn stop_of_nothing(bench: Bench) {
 async fn stop_wakes_the_stopped(bench: Bench) {
     let mut started = bench.start(&line("trap 'exit 5' TERM; echo ready; kill -STOP $$")).expect("started");
     Said::of(started.stdout).next().await;
+    let pid = started.process.identity().pid;
+    while state_of(pid) != 'T' {
+        tokio::task::yield_now().await;
+    }
     started.process.tree().stop(PATIENCE).await;
     assert!(matches!(exit_of(&mut started.process).await.status, ExitKind::Code(5) | ExitKind::Signal(15)));
 }
@@ -92,17 +94,17 @@ async fn fork_bomb(bench: Bench) {
 }
 
 async fn signal_reaches_everyone(bench: Bench) {
-    let text =
-        "setsid sh -c 'trap \"echo far; exit\" INT; echo ready; while :; do read x < /dev/zero; done' &
-        trap 'echo near; wait; exit 3' INT; echo ready; while :; do read x < /dev/zero; done";
+    let text = "setsid sh -c 'trap \"echo far; exit\" USR1; echo ready; sleep 1000 & wait' &
+        trap 'echo near; exit 3' USR1; echo ready; sleep 1000 & wait";
     let mut started = bench.start(&line(text)).expect("started");
     let mut said = Said::of(started.stdout);
     assert_eq!([said.next().await, said.next().await], ["ready", "ready"]);
-    started.process.tree().signal(Signal::INT).expect("signalled");
+    started.process.tree().signal("USR1".parse().expect("a signal")).expect("signalled");
     let mut heard = [said.next().await, said.next().await];
     heard.sort();
     assert_eq!(heard, ["far", "near"]);
     assert_eq!(exit_of(&mut started.process).await.status, ExitKind::Code(3));
+    started.process.tree().stop(GRACE).await;
 }
 
 async fn signal_after_the_end(bench: Bench) {

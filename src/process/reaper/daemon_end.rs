@@ -71,13 +71,14 @@ fn ordered(mut socket: &UnixStream, spec: &Spec, lock: &Path) -> io::Result<Repo
     socket.write_all(&line(&Order { spec: spec.clone(), lock: lock.to_owned() })?)?;
     // Byte by byte: what follows the first line is for the task that listens later.
     let mut answer = Vec::new();
-    for byte in socket.bytes() {
-        match byte? {
-            b'\n' => return Ok(serde_json::from_slice(&answer)?),
-            byte => answer.push(byte),
+    loop {
+        let mut byte = [0];
+        socket.read_exact(&mut byte)?;
+        match byte {
+            [b'\n'] => return Ok(serde_json::from_slice(&answer)?),
+            byte => answer.extend(byte),
         }
     }
-    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without a word"))
 }
 
 fn attend(socket: UnixStream, reaper: &Launched, spec: &Spec, command: Identity) -> io::Result<Process> {
