@@ -30,6 +30,7 @@
 #![warn(missing_docs, unreachable_pub)]
 
 pub mod bus;
+pub mod cli;
 pub mod client;
 pub mod daemon;
 pub mod leader;

@@ -87,7 +87,7 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, mut messages:
     let (mut link, mut leaving) = (context.bus.link(), context.leaving.subscribe());
     let mut generation = link.borrow_and_update().generation;
     while !job.done {
-        let room = job.sink.room();
+        let (room, deadline) = (job.sink.room(), job.deadline());
         let happening = tokio::select! {
             message = messages.recv() => Happening::Message(message),
             begun = joined(&mut start) => Happening::Started(begun),
@@ -98,7 +98,7 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, mut messages:
             () = job.stdin.writable() => Happening::StdinWritable,
             Ok(()) = link.changed() => Happening::Link(*link.borrow_and_update()),
             stage = moved(&mut leaving) => Happening::Leaving(stage),
-            () = tokio::time::sleep_until(job.deadline().into()) => Happening::Clock,
+            () = tokio::time::sleep_until(deadline.into()) => Happening::Clock,
         };
         match happening {
             Happening::Message(Some(message)) => job.on_message(message).await,
