@@ -109,7 +109,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, wait: Duration) 
                 output::say(&format!("lost contact with {peer} ({why}); trying to go on"));
             }
             Some(Event::Resumed) if talkative => output::say(&format!("{peer} is back")),
-            Some(Event::Ended(outcome)) => return (outcome, writer.finish()),
+            Some(Event::Ended(outcome)) => return (*outcome, writer.finish()),
             Some(Event::Accepted | Event::Interrupted(_) | Event::Resumed) => {}
             None => {
                 let why = "the conversation broke off inside d".to_owned();
