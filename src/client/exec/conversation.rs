@@ -162,18 +162,14 @@ impl Conversation {
                     self.send_credit(now).await;
                 }
             }
+            // A command that may not have begun cannot be signalled; it is called off.
+            Some(Word::Signal(_)) if self.instance.is_none() => self.call_off("interrupted".to_owned(), now),
             Some(Word::Signal(signal)) => {
                 self.signals_said += 1;
                 self.signals.push(SignalRequest { n: self.signals_said, instance: None, signal });
                 self.say_again = now;
             }
-            Some(Word::Cancel(why)) => {
-                self.cancel.get_or_insert(why);
-                self.say_again = now;
-                if matches!(self.phase, Phase::Asking(_)) {
-                    self.phase = Phase::Withdrawing(Repeats::starting(now));
-                }
-            }
+            Some(Word::Cancel(why)) => self.call_off(why, now),
             Some(Word::Forget) => {
                 self.finish(Ending::Unknown { why: "nobody waited for it".to_owned() });
                 self.ledger = Ledger::new(1);
@@ -185,6 +181,14 @@ impl Conversation {
                 self.ledger = Ledger::new(1);
                 self.finish(Ending::Unknown { why: "nobody waited for it".to_owned() });
             }
+        }
+    }
+
+    fn call_off(&mut self, why: String, now: Instant) {
+        self.cancel.get_or_insert(why);
+        self.say_again = now;
+        if matches!(self.phase, Phase::Asking(_)) {
+            self.phase = Phase::Withdrawing(Repeats::starting(now));
         }
     }
 
