@@ -31,5 +31,6 @@
 
 pub mod bus;
 pub mod client;
+pub mod leader;
 pub mod process;
 pub mod protocol;
