@@ -31,6 +31,7 @@
 
 pub mod bus;
 pub mod client;
+pub mod daemon;
 pub mod leader;
 pub mod process;
 pub mod protocol;

@@ -29,6 +29,7 @@ pub mod roster;
 mod serve;
 
 use std::future::Future;
+use std::path::PathBuf;
 
 use thiserror::Error;
 use tokio::sync::watch;
@@ -42,6 +43,9 @@ use registry::{BadPlace, Place};
 /// Most peers a leader takes, unless it is told otherwise.
 pub const MAX_PEERS: u32 = 20_000;
 
+/// The registry's file in the state directory, where no other place is given.
+pub const REGISTRY_FILE: &str = "registry.db";
+
 /// What a leader needs.
 #[derive(Debug, Clone)]
 pub struct LeaderSettings {
@@ -49,9 +53,11 @@ pub struct LeaderSettings {
     pub peer: PeerId,
     /// The instance of its daemon.
     pub instance: Instance,
-    /// Where the registry is, such as `sqlite:///var/lib/peerbus/registry.db`;
-    /// [`Place::url`](registry::Place::url) makes one of a path.
-    pub database_url: String,
+    /// Where the registry is, such as `sqlite:///var/lib/peerbus/registry.db`. None means
+    /// [`REGISTRY_FILE`] in the state directory.
+    pub database_url: Option<String>,
+    /// The daemon's own directory.
+    pub state_dir: PathBuf,
     /// Most peers it takes; [`MAX_PEERS`] is a good choice.
     pub max_peers: u32,
 }
@@ -75,6 +81,9 @@ pub enum LeaderError {
 /// How the leader is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaderStatus {
+    /// Whether it answers questions: not before the link is up, and not after it gave way to
+    /// another leader.
+    pub serving: bool,
     /// Whether the database is there.
     pub registry: RegistryState,
     /// How many peers it knows.
@@ -100,7 +109,7 @@ pub enum RegistryState {
 impl Default for LeaderStatus {
     fn default() -> Self {
         let registry = RegistryState::Waiting { why: "there is no link to the bus yet".to_owned() };
-        Self { registry, peers: 0, online: 0, other_leader: None }
+        Self { serving: false, registry, peers: 0, online: 0, other_leader: None }
     }
 }
 
@@ -115,7 +124,10 @@ pub async fn run(
     status: watch::Sender<LeaderStatus>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), LeaderError> {
-    let place: Place = settings.database_url.parse()?;
+    let place = match &settings.database_url {
+        Some(url) => url.parse()?,
+        None => Place::sqlite(&settings.state_dir.join(REGISTRY_FILE)),
+    };
     tokio::pin!(stop);
     tokio::select! {
         () = &mut stop => return Ok(()),

@@ -51,6 +51,7 @@ pub(super) async fn serve(
     let mut leader = Leader::new(bus, settings, status, inputs, post, waiting);
     tracing::info!(leader = %leader.settings.peer, "leading the fleet");
     leader.link_changed();
+    leader.show();
     loop {
         tokio::select! {
             () = &mut stop => break,
@@ -262,6 +263,7 @@ impl Leader {
     /// Shows how things are to whoever watches.
     fn show(&self) {
         let next = LeaderStatus {
+            serving: self.inputs.answers_for_the_fleet(),
             registry: self.registry.clone(),
             peers: self.roster.len(),
             online: self.roster.after(None).filter(|row| row.is_online).count(),

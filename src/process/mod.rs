@@ -1,1 +1,52 @@
 //! The operating system's end of a job.
+//!
+//! ```text
+//!  Nursery ──lodging──▶ start(Spec, Lodging) ──▶ Started { Process, pipes }
+//!                         │ cgroup: clone3 into it      Process ── exited(), once or often
+//!                         │ else:   a reaper            Tree ───── signal, count, stop, release
+//!                         ▼
+//!                       plan (before the fork) → launch (fork, exec) → explain (why not)
+//! ```
+//!
+//! Guarantees: a command gets a clean environment, its own session, and nothing of the daemon's but
+//! its three pipes. Whatever it starts can be counted, signalled and stopped, also what began a
+//! session of its own. A pid that was given to another process is never signalled. After a daemon's
+//! death [`clear`] ends what it left behind.
+//!
+//! Limits: Linux 5.4 or newer. A job of root can leave its cgroup, and a job that removes
+//! `PEERBUS_JOB` from its environment is not found again if daemon and reaper are both killed.
+//! This folder knows nothing of the bus, of policies, nor of what output means.
+
+mod account;
+mod cgroup;
+mod clear;
+mod companion;
+mod environment;
+mod explain;
+mod hierarchy;
+pub mod host;
+mod identity;
+mod job;
+mod launch;
+pub mod lock;
+mod members;
+mod nursery;
+mod pidfd;
+mod plan;
+mod reaper;
+mod signal;
+mod spec;
+mod stat;
+mod tree;
+
+pub use clear::clear;
+pub use companion::Companion;
+pub use identity::Identity;
+pub use job::{Process, Started, start};
+pub use lock::{HeldBy, LockError, StateLock};
+pub use nursery::{Containment, Lodging, Nursery};
+pub use pidfd::{Exit, ExitKind, Usage};
+pub use reaper::reaper_main;
+pub use signal::{BadSignal, Signal};
+pub use spec::{Command, Spec, StartError, Stdin};
+pub use tree::{Stopped, Tree};

@@ -183,6 +183,12 @@ impl Collectors {
         Self { out: Collector::new(most), err: Collector::new(most) }
     }
 
+    /// Takes everything out.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new(0))
+    }
+
     /// Takes what the command wrote.
     pub fn push(&mut self, stream: StreamKind, bytes: &[u8]) {
         match stream {

@@ -256,9 +256,10 @@ impl Outbox {
         }
     }
 
-    /// Begins a new epoch at what the caller has received. An epoch that is already known is
-    /// ignored, and `false` is returned: its first frame must be sent again.
-    pub fn resume(&mut self, resume: &Resume) -> bool {
+    /// Begins a new epoch at what the caller has received, with `accepted` as its first frame. An
+    /// epoch that is already known is ignored, and `false` is returned: its first frame must be
+    /// sent again.
+    pub fn resume(&mut self, resume: &Resume, accepted: Bytes) -> bool {
         if resume.epoch <= self.epoch {
             return false;
         }
@@ -267,6 +268,7 @@ impl Outbox {
         self.frames = FRAMES_IN_FLIGHT;
         self.limit = self.limit.max(resume.limit);
         self.control.clear();
+        self.control(FrameKind::Accepted, accepted);
         self.sent = 0;
         self.closed = 0;
         let received = Totals { out: resume.out, err: resume.err };

@@ -49,8 +49,9 @@ fn what_was_given_up_is_named() {
     let mut outbox = Outbox::new(100);
     outbox.push(StreamKind::Out, Bytes::from_static(b"abc"));
     outbox.give_up();
-    assert!(outbox.resume(&Resume { epoch: 2, instance: None, out: 1, err: 0, limit: 100 }));
-    let gap = outbox.next_frame(OUTPUT_MAX).expect("a gap");
+    assert!(outbox.resume(&Resume { epoch: 2, instance: None, out: 1, err: 0, limit: 100 }, Bytes::new()));
+    let [_, gap] = [outbox.next_frame(OUTPUT_MAX), outbox.next_frame(OUTPUT_MAX)];
+    let gap = gap.expect("a gap");
     assert_eq!(gap.kind, FrameKind::Gap);
     assert_eq!(&gap.payload[..], br#"{"stream":"out","from":1,"to":3}"#);
 }
@@ -59,9 +60,9 @@ fn what_was_given_up_is_named() {
 fn a_repeated_resume_begins_nothing_new() {
     let mut outbox = Outbox::new(100);
     let resume = Resume { epoch: 2, instance: None, out: 0, err: 0, limit: 100 };
-    assert!(outbox.resume(&resume));
-    assert!(!outbox.resume(&resume));
-    assert!(!outbox.resume(&Resume { epoch: 1, ..resume }));
+    assert!(outbox.resume(&resume, Bytes::new()));
+    assert!(!outbox.resume(&resume, Bytes::new()));
+    assert!(!outbox.resume(&Resume { epoch: 1, ..resume }, Bytes::new()));
 }
 
 /// What may happen between the two ends.
@@ -121,7 +122,7 @@ impl Caller {
         self.epoch += 1;
         let (out, err) = (self.got[0].len() as u64, self.got[1].len() as u64);
         let limit = out + err + 200;
-        assert!(outbox.resume(&Resume { epoch: self.epoch, instance: None, out, err, limit }));
+        assert!(outbox.resume(&Resume { epoch: self.epoch, instance: None, out, err, limit }, Bytes::new()));
         self.joining.begin(self.epoch);
     }
 

@@ -1,0 +1,98 @@
+//! Answers that need no running job: refusals, recorded endings, and single JSON replies.
+
+use bytes::Bytes;
+
+use super::context::Context;
+use crate::bus::Outgoing;
+use crate::protocol::exec::JobResult;
+use crate::protocol::frame::{self, Accepted, FrameKind, JobState};
+use crate::protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
+use crate::protocol::steer::{CANCEL_TYPE, CancelAnswer, Cancelled};
+use crate::protocol::subjects::{self, Verb};
+use crate::protocol::window::Frame;
+use crate::protocol::{Ending, JobId, PeerId, decode};
+
+/// A frame as a message to its caller. The reply subject brings an instant "nobody listens" when
+/// the caller is gone.
+pub(super) fn frame_message(peer: &PeerId, caller: &str, id: JobId, frame: Frame) -> Outgoing {
+    let mut message = Outgoing::to(caller)
+        .reply(&subjects::job(peer, id, Verb::Credit))
+        .header(frame::EPOCH, frame.epoch)
+        .header(frame::SEQ, frame.seq)
+        .header(frame::KIND, frame.kind)
+        .payload(frame.payload);
+    if let Some(offset) = frame.offset {
+        message = message.header(frame::OFFSET, offset);
+    }
+    message
+}
+
+/// Sends a stream that consists of its ending only, as the given epoch.
+pub(super) async fn whole_stream(
+    context: &Context,
+    caller: &str,
+    id: Option<JobId>,
+    result: &JobResult,
+    epoch: u64,
+) {
+    let accepted =
+        Accepted { instance: context.instance, state: JobState::Ended, stdin_received: 0, signals: u64::MAX };
+    let frames = [
+        (FrameKind::Accepted, decode::to_json(&accepted).into()),
+        (FrameKind::Result, decode::to_json(&JobResult { collected: None, ..result.clone() }).into()),
+        (FrameKind::End, Bytes::new()),
+    ];
+    for (seq, (kind, payload)) in (1..).zip(frames) {
+        let frame = Frame { epoch, seq, kind, offset: None, payload };
+        let message = frame_message(context.peer(), caller, id.unwrap_or_default(), frame);
+        say(context, message).await;
+    }
+}
+
+/// Sends the one JSON reply of a plain request: the kept bytes where there are any.
+pub(super) async fn plain(context: &Context, caller: &str, result: &JobResult, kept: Option<Vec<u8>>) {
+    let message = Outgoing::to(caller);
+    let message = match &result.ending {
+        Ending::Refused { message: sentence, .. } => error(message, "refused", 400, sentence, result),
+        Ending::NotStarted { message: sentence, .. } => error(message, "not_started", 422, sentence, result),
+        _ => message.payload(kept.unwrap_or_else(|| decode::to_json(result))),
+    };
+    say(context, message).await;
+}
+
+fn error(message: Outgoing, word: &'static str, code: u16, sentence: &str, result: &JobResult) -> Outgoing {
+    let body =
+        ErrorBody { id: result.id, ending: Some(result.ending.clone()), ..ErrorBody::new(word, sentence) };
+    message.header(ERROR_HEADER, word).header(ERROR_CODE_HEADER, code).payload(decode::to_json(&body))
+}
+
+/// Says that something asked of a job cannot be done.
+pub(super) async fn cannot(context: &Context, reply: &str, word: &'static str, code: u16, sentence: &str) {
+    let message = Outgoing::to(reply)
+        .header(frame::KIND, FrameKind::Answer)
+        .header(ERROR_HEADER, word)
+        .header(ERROR_CODE_HEADER, code)
+        .payload(decode::to_json(&ErrorBody::new(word, sentence)));
+    say(context, message).await;
+}
+
+/// Answers a cancel.
+pub(super) async fn cancelled(
+    context: &Context,
+    reply: &str,
+    id: JobId,
+    answer: Cancelled,
+    result: Option<JobResult>,
+) {
+    let result = result.map(|result| Box::new(JobResult { collected: None, ..result }));
+    let body = CancelAnswer { kind: CANCEL_TYPE.to_owned(), id, instance: context.instance, answer, result };
+    let message = Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(decode::to_json(&body));
+    say(context, message).await;
+}
+
+/// Says something once. Whoever waits for it asks again when it gets lost.
+async fn say(context: &Context, message: Outgoing) {
+    if let Err(error) = context.bus.publish(message).await {
+        tracing::debug!(%error, "an answer was not sent");
+    }
+}

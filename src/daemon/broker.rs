@@ -1,0 +1,316 @@
+//! The managed broker: a real nats-server of the daemon's own, for those who have none.
+//!
+//! It listens on loopback, or on a private address that was asked for, and always wants a token.
+//! The token is made once, lies readable by its owner only in the state directory, and is shared
+//! with daemons and people of the same user on this machine through the runtime directory.
+
+use std::fs;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::bus::{Credentials, NatsAddress};
+use crate::process::{Companion, Signal};
+
+/// The port a broker listens on where none is named.
+pub const DEFAULT_PORT: u16 = 4222;
+
+/// How long a server may take until it listens.
+const START_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a server may take to end before it is killed.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Pause before a server that ended is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// A broker to be started.
+#[derive(Debug, Clone)]
+pub struct Managed {
+    /// Where it is to listen. Port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// The nats-server to start.
+    pub program: PathBuf,
+}
+
+/// Refuses addresses on which strangers could reach the broker.
+///
+/// # Errors
+/// A sentence that names the address.
+pub fn check_listen(address: SocketAddr) -> Result<SocketAddr, String> {
+    let private = match address.ip() {
+        ip if ip.is_unspecified() => {
+            return Err(format!(
+                "{ip} would listen on every interface; name one loopback or private address"
+            ));
+        }
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared(ip),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    if private {
+        return Ok(address);
+    }
+    Err(format!("{} is a public address; a managed broker listens on loopback or private ones", address.ip()))
+}
+
+/// 100.64.0.0/10, which carriers and overlay networks use.
+fn is_shared(ip: Ipv4Addr) -> bool {
+    let [first, second, ..] = ip.octets();
+    first == 100 && (64..128).contains(&second)
+}
+
+/// Where daemons and people of this machine find the token of a broker.
+#[must_use]
+pub fn token_path(runtime_dir: &Path, host: &str, port: u16) -> PathBuf {
+    let host = if host == "localhost" { "127.0.0.1" } else { host };
+    runtime_dir.join(format!("broker-{}-{port}.token", host.replace([':', '/'], "_")))
+}
+
+/// A broker that runs, and is started again whenever it ends, until it is stopped.
+#[derive(Debug)]
+pub(super) struct Broker {
+    address: NatsAddress,
+    token: String,
+    shared_token: PathBuf,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Broker {
+    /// Starts a broker with its files below the state directory.
+    pub(super) async fn start(
+        mut settings: Managed,
+        state_dir: &Path,
+        runtime_dir: &Path,
+    ) -> anyhow::Result<Self> {
+        let directory = state_dir.join("broker");
+        make_private(&directory)?;
+        let token = token(&directory)?;
+        let version = version(&settings.program)?;
+        let (companion, port) = launch(&settings, &directory, &token).await?;
+        settings.listen.set_port(port);
+        make_private(runtime_dir)?;
+        let shared_token = token_path(runtime_dir, &settings.listen.ip().to_string(), port);
+        write_private(&shared_token, &token)?;
+        tracing::info!(listen = %settings.listen, version, program = %settings.program.display(), "started a broker");
+        let address = format!("nats://{}", settings.listen).parse()?;
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(keep_up(companion, settings, directory, token.clone(), stopped));
+        Ok(Self { address, token, shared_token, stop, task })
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> &NatsAddress {
+        &self.address
+    }
+
+    /// What it wants to hear.
+    pub(super) fn credentials(&self) -> Credentials {
+        Credentials::Token(self.token.clone())
+    }
+
+    /// Stops it.
+    pub(super) async fn stop(self) {
+        // Both may be gone already, which is what is wanted.
+        let _ = fs::remove_file(&self.shared_token);
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+/// Starts the server again whenever it ends, until it is to stop.
+async fn keep_up(
+    mut companion: Companion,
+    settings: Managed,
+    directory: PathBuf,
+    token: String,
+    mut stop: oneshot::Receiver<()>,
+) {
+    loop {
+        tokio::select! {
+            _ = &mut stop => return end(companion).await,
+            how = companion.exited() => {
+                let log = directory.join("nats-server.log");
+                tracing::error!(how, log = %log.display(), "the broker ended; starting it again");
+            }
+        }
+        companion = loop {
+            tokio::select! {
+                _ = &mut stop => return,
+                () = tokio::time::sleep(RESTART_PAUSE) => {}
+            }
+            match launch(&settings, &directory, &token).await {
+                Ok((companion, _)) => break companion,
+                Err(error) => tracing::error!(error = format!("{error:#}"), "starting the broker again"),
+            }
+        };
+    }
+}
+
+async fn end(mut companion: Companion) {
+    // An error means that it has ended already.
+    let _ = companion.signal(Signal::TERM);
+    if tokio::time::timeout(STOP_WITHIN, companion.exited()).await.is_err() {
+        let _ = companion.signal(Signal::KILL);
+        companion.exited().await;
+    }
+}
+
+/// Starts the server and waits until it listens; says on which port.
+async fn launch(settings: &Managed, directory: &Path, token: &str) -> anyhow::Result<(Companion, u16)> {
+    let configuration = configuration(settings, directory, token)?;
+    let ports = tempfile::tempdir_in(directory).context("making a directory for the broker's port")?;
+    let mut command = Command::new(&settings.program);
+    command.arg("-c").arg(&configuration).arg("--ports_file_dir").arg(ports.path());
+    let log = fs::File::create(directory.join("nats-server.start.log")).context("making the broker's log")?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let mut companion = Companion::start(command)
+        .await
+        .with_context(|| format!("starting {}", settings.program.display()))?;
+    let port = tokio::select! {
+        port = tokio::time::timeout(START_WITHIN, listening(ports.path())) => {
+            port.with_context(|| format!("the broker does not listen within {START_WITHIN:?}"))
+        }
+        how = companion.exited() => Err(anyhow::anyhow!("the broker ended at once: {how}: {}", last_words(directory))),
+    };
+    match port {
+        Ok(port) => Ok((companion, port)),
+        Err(error) => {
+            let _ = companion.signal(Signal::KILL);
+            Err(error)
+        }
+    }
+}
+
+/// Waits for the file in which the server names its port.
+async fn listening(ports: &Path) -> u16 {
+    /// The server writes the file once; there is nothing else to wait on.
+    const LOOK_EVERY: Duration = Duration::from_millis(10);
+    loop {
+        if let Some(port) = port_in(ports) {
+            return port;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn port_in(ports: &Path) -> Option<u16> {
+    let file = fs::read_dir(ports).ok()?.next()?.ok()?.path();
+    let named: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    url::Url::parse(named.get("nats")?.get(0)?.as_str()?).ok()?.port()
+}
+
+fn last_words(directory: &Path) -> String {
+    let texts =
+        ["nats-server.start.log", "nats-server.log"].map(|name| fs::read_to_string(directory.join(name)));
+    let lines = texts.iter().flatten().flat_map(|text| text.lines());
+    let said: Vec<&str> =
+        lines.filter(|line| line.contains("[FTL]") || line.contains("nats-server:")).collect();
+    said.last().map_or_else(|| "it said nothing".to_owned(), |line| (*line).to_owned())
+}
+
+/// Writes the server's configuration; the secret is in the file only, never on a command line.
+fn configuration(settings: &Managed, directory: &Path, token: &str) -> anyhow::Result<PathBuf> {
+    let path = directory.join("nats-server.conf");
+    // Keeps readers that are slow but moving; servers before 2.12.15 do not know it.
+    for write_timeout in ["write_timeout: retry\n", ""] {
+        let text = format!(
+            "# Written by peerbus at each start; changes are lost.\n\
+             host: \"{ip}\"\nport: {port}\nping_interval: \"10s\"\nping_max: 2\n{write_timeout}\
+             authorization {{ token: \"{token}\" }}\n\
+             jetstream {{ store_dir: {store:?} }}\n\
+             log_file: {log:?}\nlogfile_size_limit: 10MB\nlogfile_max_num: 3\n",
+            ip = settings.listen.ip(),
+            port = if settings.listen.port() == 0 { -1 } else { i32::from(settings.listen.port()) },
+            store = directory.join("jetstream").display().to_string(),
+            log = directory.join("nats-server.log").display().to_string(),
+        );
+        write_private(&path, &text)?;
+        let check = Command::new(&settings.program).arg("-t").arg("-c").arg(&path).output();
+        let check = check.with_context(|| format!("running {}", settings.program.display()))?;
+        if check.status.success() {
+            return Ok(path);
+        }
+        if write_timeout.is_empty() {
+            bail!("the broker refuses {}: {}", path.display(), String::from_utf8_lossy(&check.stderr).trim());
+        }
+    }
+    Ok(path)
+}
+
+fn version(program: &Path) -> anyhow::Result<String> {
+    let said = Command::new(program)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("running {} --version; is a nats-server installed?", program.display()))?;
+    Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+}
+
+/// The token of this broker: made once, and kept.
+fn token(directory: &Path) -> anyhow::Result<String> {
+    let path = directory.join("token");
+    match fs::read_to_string(&path) {
+        Ok(text) if text.trim().len() >= 32 => Ok(text.trim().to_owned()),
+        Ok(_) => bail!("{} holds no token; remove it to have a new one made", path.display()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+            write_private(&path, &token)?;
+            Ok(token)
+        }
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+fn make_private(directory: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("making {}", directory.display()))
+}
+
+/// Replaces a file by one that only its owner can read.
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(text.as_bytes())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("writing {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_private_addresses_are_listened_on() {
+        for good in [
+            "127.0.0.1:4222",
+            "10.0.0.1:1",
+            "192.168.1.1:1",
+            "172.16.0.1:1",
+            "100.64.0.1:1",
+            "[::1]:1",
+            "[fd00::1]:1",
+        ] {
+            assert!(check_listen(good.parse().expect(good)).is_ok(), "{good}");
+        }
+        for bad in ["0.0.0.0:4222", "[::]:1", "8.8.8.8:1", "100.128.0.1:1", "172.32.0.1:1", "[2001:db8::1]:1"]
+        {
+            let address: SocketAddr = bad.parse().expect(bad);
+            let error = check_listen(address).expect_err(bad);
+            assert!(error.contains(&address.ip().to_string()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What every part of a daemon shares: who it is, what it has, and what it was told.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::journal::Journal;
+use crate::bus::{self, Bus};
+use crate::process::{Containment, Nursery};
+use crate::protocol::heartbeat::Role;
+use crate::protocol::service::Counts;
+use crate::protocol::{Instance, PeerId};
+
+/// Jobs a peer runs at once, unless its configuration says otherwise. A job costs the daemon about
+/// 100 KiB, and up to 4 MiB while its caller does not read.
+pub const MAX_JOBS: usize = 256;
+
+/// How long a job whose caller vanished goes on, unless the configuration says otherwise.
+pub const CALLER_GRACE: Duration = Duration::from_secs(60);
+
+/// What a daemon is told at its start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its id.
+    pub peer: PeerId,
+    /// Worker, or leader (which is a worker too).
+    pub role: Role,
+    /// The link to the bus.
+    pub bus: bus::Settings,
+    /// Where its files are.
+    pub state_dir: PathBuf,
+    /// Where the tokens of managed brokers on this machine are.
+    pub runtime_dir: PathBuf,
+    /// The leader's database.
+    pub database_url: Option<String>,
+    /// The broker to start, if any.
+    pub broker: Option<super::broker::Managed>,
+    /// Where commands run that name no directory.
+    pub directory: Option<String>,
+    /// The shell for `shell_cmd`; none means bash where there is one, else sh.
+    pub shell: Option<PathBuf>,
+    /// Variables every job gets.
+    pub env: BTreeMap<String, String>,
+    /// Words the fleet may know this peer by.
+    pub tags: Vec<String>,
+    /// Jobs at once.
+    pub max_jobs: usize,
+    /// How long a job whose caller vanished goes on.
+    pub caller_grace: Duration,
+    /// How process trees are held together.
+    pub containment: Containment,
+    /// Peers the registry takes, for a leader.
+    pub max_peers: u32,
+}
+
+/// How far a daemon is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Leaving {
+    /// Not at all.
+    No,
+    /// New jobs are refused.
+    Refusing,
+    /// Jobs are being stopped.
+    StoppingJobs,
+}
+
+/// What every part of a daemon shares.
+pub(super) struct Context {
+    pub(super) settings: Settings,
+    pub(super) instance: Instance,
+    pub(super) bus: Bus,
+    pub(super) journal: Journal,
+    pub(super) nursery: Nursery,
+    pub(super) started: Instant,
+    /// Whether another daemon holds our id, as far as we know.
+    pub(super) conflict: watch::Sender<bool>,
+    pub(super) leaving: watch::Sender<Leaving>,
+    places: Arc<Semaphore>,
+    /// Jobs that run now.
+    pub(super) running: Tally,
+    /// Jobs whose caller has not confirmed their ending.
+    pub(super) untold: Tally,
+    counts: Mutex<Counts>,
+}
+
+impl Context {
+    pub(super) fn new(
+        settings: Settings,
+        instance: Instance,
+        bus: Bus,
+        journal: Journal,
+        nursery: Nursery,
+    ) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(settings.max_jobs)),
+            settings,
+            instance,
+            bus,
+            journal,
+            nursery,
+            started: Instant::now(),
+            conflict: watch::Sender::new(false),
+            leaving: watch::Sender::new(Leaving::No),
+            running: Tally::default(),
+            untold: Tally::default(),
+            counts: Mutex::default(),
+        }
+    }
+
+    pub(super) fn peer(&self) -> &PeerId {
+        &self.settings.peer
+    }
+
+    /// A place for one more job; none when all are taken.
+    pub(super) fn place(&self) -> Option<Place> {
+        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        Some(Place { _permit: permit, _counted: self.running.enter() })
+    }
+
+    /// Changes the counts that the services API shows.
+    pub(super) fn count(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A place among the jobs that run; given back when dropped.
+pub(super) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _counted: Counted,
+}
+
+/// Counts something, and lets others wait until there is none of it.
+#[derive(Default)]
+pub(super) struct Tally(Arc<watch::Sender<u32>>);
+
+/// One that is counted, until it is dropped.
+pub(super) struct Counted(Arc<watch::Sender<u32>>);
+
+impl Tally {
+    pub(super) fn enter(&self) -> Counted {
+        self.0.send_modify(|count| *count += 1);
+        Counted(Arc::clone(&self.0))
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        *self.0.borrow()
+    }
+
+    /// Waits until there is none, at most `patience`; says whether there is none.
+    pub(super) async fn none(&self, patience: Duration) -> bool {
+        let mut count = self.0.subscribe();
+        tokio::time::timeout(patience, count.wait_for(|count| *count == 0)).await.is_ok()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}

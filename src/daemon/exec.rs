@@ -1,0 +1,72 @@
+//! From a message on `exec.<peer>` to a request that may become a job, or a refusal.
+//!
+//! The order of the checks is part of the protocol: the reply subject, size and shape come here;
+//! whether the id is known, the limits and the journal come with the job itself.
+
+use bytes::Bytes;
+
+use super::answer;
+use super::context::Context;
+use crate::bus::Incoming;
+use crate::protocol::ending::Refusal;
+use crate::protocol::exec::{ExecRequest, JobResult};
+use crate::protocol::{BadMessage, Ending, JobId, subjects};
+
+/// A well-formed request.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) id: JobId,
+    pub(super) exec: ExecRequest,
+    /// The caller's inbox.
+    pub(super) caller: String,
+    /// Tells a repeat from another request under the same id.
+    pub(super) digest: String,
+}
+
+/// Reads a request. One that cannot be read is answered here.
+pub(super) async fn receive(context: &Context, message: Incoming) -> Option<Request> {
+    context.count(|counts| counts.requests += 1);
+    let caller = match message.reply {
+        Some(reply) if subjects::is_inbox(&reply) => reply,
+        other => {
+            let reply = other.unwrap_or_else(|| "none".to_owned());
+            tracing::warn!(%reply, "refused a request: its reply subject is no inbox, so nobody could be answered");
+            refused(context, "reply subject is no inbox");
+            return None;
+        }
+    };
+    match ExecRequest::decode(&message.payload) {
+        Ok(exec) => Some(Request {
+            // Without an id nothing is promised about repeats.
+            id: exec.id.unwrap_or_default(),
+            digest: blake3::hash(&message.payload).to_hex().to_string(),
+            exec,
+            caller,
+        }),
+        Err(bad) => {
+            tracing::warn!(%caller, %bad, "refused a request");
+            refused(context, &bad.0);
+            answer_malformed(context, &caller, &message.payload, bad).await;
+            None
+        }
+    }
+}
+
+fn refused(context: &Context, why: &str) {
+    context.count(|counts| {
+        counts.errors += 1;
+        why.clone_into(&mut counts.last_error);
+    });
+}
+
+/// Says what is wrong, as a stream where a stream was asked for.
+async fn answer_malformed(context: &Context, caller: &str, payload: &Bytes, bad: BadMessage) {
+    let wish = serde_json::from_slice::<serde_json::Value>(payload).unwrap_or_default();
+    let id = wish.get("id").and_then(|id| id.as_str()?.parse().ok());
+    let ending = Ending::Refused { why: Refusal::BadRequest, message: bad.0 };
+    let result = JobResult::bare(id, context.peer().clone(), context.instance, ending);
+    match wish.get("stream") {
+        Some(stream) if stream.is_object() => answer::whole_stream(context, caller, id, &result, 1).await,
+        _ => answer::plain(context, caller, &result, None).await,
+    }
+}

@@ -1,0 +1,111 @@
+//! Saying that this peer lives, and answering who asks whether it does.
+//!
+//! Both are tasks of their own that wait for nothing but their clock and their messages, so no
+//! amount of work may silence a peer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc};
+
+use super::context::Context;
+use crate::bus::{Incoming, Outgoing};
+use crate::process::host;
+use crate::protocol::heartbeat::{Heartbeat, INTERVAL_MS, PeerState, TYPE};
+use crate::protocol::{decode, subjects};
+
+/// Makes the heartbeats of one daemon.
+pub(super) struct Pulse {
+    context: Arc<Context>,
+    beats: AtomicU64,
+    hostname: String,
+    /// The way to the bus; looked up at every new connection.
+    way: Mutex<Option<host::Link>>,
+}
+
+impl Pulse {
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        let hostname = host::hostname().unwrap_or_else(|error| {
+            tracing::warn!(%error, "reading the hostname");
+            context.peer().to_string()
+        });
+        Self { context, beats: AtomicU64::new(0), hostname, way: Mutex::new(None) }
+    }
+
+    /// Finds out by which address this machine reaches the bus now.
+    async fn find_way(&self) {
+        let (host, port) = self.context.settings.bus.address.first();
+        let remote = tokio::net::lookup_host((host, port)).await.ok().and_then(|mut all| all.next());
+        *self.way.lock().await = remote.and_then(host::link_for);
+    }
+
+    /// The next beat.
+    async fn beat(&self, state: PeerState) -> Heartbeat {
+        let seq = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
+        Heartbeat { state, seq, ..self.look().await }
+    }
+
+    /// What a beat would say now.
+    pub(super) async fn look(&self) -> Heartbeat {
+        let settings = &self.context.settings;
+        let way = self.way.lock().await.clone();
+        Heartbeat {
+            kind: TYPE.to_owned(),
+            peer_id: settings.peer.clone(),
+            state: PeerState::Up,
+            instance: self.context.instance,
+            seq: self.beats.load(Ordering::Relaxed),
+            interval_ms: INTERVAL_MS,
+            hostname: self.hostname.clone(),
+            ip_address: way.as_ref().map(|way| way.ip.to_string()),
+            mac_address: way.and_then(|way| way.mac),
+            role: settings.role,
+            daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
+            os: std::env::consts::OS.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            uptime_s: self.context.started.elapsed().as_secs(),
+            load: host::load1(),
+            jobs: self.context.running.count(),
+            tags: settings.tags.clone(),
+        }
+    }
+
+    /// Says a beat once, if there is a link to say it on.
+    pub(super) async fn say(&self, state: PeerState) {
+        let beat = decode::to_json(&self.beat(state).await);
+        // While there is no link nobody could hear it; at the next link one is said at once.
+        let _ = self.context.bus.publish(Outgoing::to(subjects::ALIVE).payload(beat)).await;
+    }
+}
+
+/// Beats for as long as it is polled: at once, at every new connection, and every interval, give or
+/// take a tenth, so that ten thousand peers do not beat as one.
+pub(super) async fn beat(pulse: Arc<Pulse>) {
+    let mut link = pulse.context.bus.link();
+    loop {
+        let anew = link.borrow_and_update().up;
+        if anew {
+            pulse.find_way().await;
+            pulse.say(PeerState::Up).await;
+        }
+        let interval = Duration::from_millis(INTERVAL_MS);
+        loop {
+            let pause = interval.mul_f64(rand::random_range(0.9..1.1));
+            tokio::select! {
+                Ok(()) = link.changed() => break,
+                () = tokio::time::sleep(pause) => pulse.say(PeerState::Up).await,
+            }
+        }
+    }
+}
+
+/// Answers pings.
+pub(super) async fn answer_pings(pulse: Arc<Pulse>, mut pings: mpsc::Receiver<Incoming>) {
+    while let Some(ping) = pings.recv().await {
+        let Some(reply) = ping.reply.filter(|reply| subjects::is_inbox(reply)) else { continue };
+        let beat = decode::to_json(&pulse.beat(PeerState::Up).await);
+        // Who asked asks again when this gets lost.
+        let _ = pulse.context.bus.publish(Outgoing::to(&reply).payload(beat)).await;
+    }
+}

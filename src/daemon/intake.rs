@@ -1,0 +1,147 @@
+//! The desk: every message about a job comes by here and is handed to that job.
+//!
+//! One task owns the table of jobs. It never waits for a job, a disk or the bus, so no job can
+//! delay the start of another. A job that does not keep up with its own messages loses some, which
+//! the protocol of a stream allows for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::context::Context;
+use super::exec::{self, Request};
+use super::job;
+use crate::bus::Incoming;
+use crate::protocol::JobId;
+use crate::protocol::frame::OFFSET;
+use crate::protocol::steer::{INSTANCE_HEADER, Steer};
+use crate::protocol::subjects::{self, Below, Verb};
+
+/// Messages that may wait for one job. A caller has about 20 on their way at most.
+const WAITING_MESSAGES: usize = 256;
+
+/// A message to one job.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Start it, or, when it runs already, show it again.
+    Request(Box<Request>),
+    /// A word about it.
+    Word {
+        /// The word.
+        steer: Steer,
+        /// Who says it.
+        from: String,
+    },
+    /// The caller's inbox does not exist (any more).
+    CallerGone,
+}
+
+struct Desk {
+    context: Arc<Context>,
+    jobs: HashMap<JobId, mpsc::Sender<Message>>,
+    gone: mpsc::UnboundedSender<JobId>,
+}
+
+/// Hands messages to jobs until the subscriptions end.
+pub(super) async fn run(
+    context: Arc<Context>,
+    mut starts: mpsc::Receiver<Incoming>,
+    mut words: mpsc::Receiver<Incoming>,
+) {
+    let (gone, mut left) = mpsc::unbounded_channel();
+    let mut desk = Desk { context, jobs: HashMap::new(), gone };
+    loop {
+        tokio::select! {
+            Some(message) = starts.recv() => desk.start(message).await,
+            Some(message) = words.recv() => desk.word(message).await,
+            Some(id) = left.recv() => {
+                // A job may have left while another began under its id.
+                if desk.jobs.get(&id).is_some_and(mpsc::Sender::is_closed) {
+                    desk.jobs.remove(&id);
+                }
+            }
+            else => return,
+        }
+    }
+}
+
+impl Desk {
+    async fn start(&mut self, message: Incoming) {
+        if let Some(request) = exec::receive(&self.context, message).await {
+            let id = request.id;
+            self.hand(id, Message::Request(Box::new(request)));
+        }
+    }
+
+    async fn word(&mut self, message: Incoming) {
+        let (id, verb) = match subjects::parse_below(&message.subject) {
+            Below::Job(id, verb) => (id, verb),
+            // Pings have a subscription of their own, so that nothing here can delay them.
+            Below::Ping => return,
+            Below::Strange(why) => return self.object(&message, &why).await,
+        };
+        if message.no_responders {
+            if self.jobs.contains_key(&id) {
+                self.hand(id, Message::CallerGone);
+            }
+            return;
+        }
+        let Some(from) = message.reply.clone().filter(|reply| subjects::is_inbox(reply)) else {
+            tracing::warn!(
+                subject = message.subject,
+                "ignored a word about a job: its reply subject is no inbox"
+            );
+            return;
+        };
+        match Steer::decode(verb, message.headers.number(OFFSET), message.payload.clone()) {
+            Ok(steer) => self.steer(id, verb, steer, from, &message),
+            Err(bad) => self.object(&message, &bad.0).await,
+        }
+    }
+
+    fn steer(&mut self, id: JobId, verb: Verb, steer: Steer, from: String, message: &Incoming) {
+        let meant_for = match message.headers.get(INSTANCE_HEADER) {
+            Some(text) => text.parse().ok(),
+            None => steer.instance(),
+        };
+        let known = self.jobs.contains_key(&id);
+        if known && meant_for.is_some_and(|instance| instance != self.context.instance) {
+            return;
+        }
+        // Nothing but these can be answered for a job that does not run.
+        if known || matches!(verb, Verb::Resume | Verb::Cancel | Verb::Result) {
+            self.hand(id, Message::Word { steer, from });
+        }
+    }
+
+    /// Hands a message to its job, or to a new attendant for an id that has none.
+    fn hand(&mut self, id: JobId, message: Message) {
+        let message = match self.jobs.get(&id) {
+            None => message,
+            Some(job) => match job.try_send(message) {
+                Ok(()) => return,
+                Err(mpsc::error::TrySendError::Closed(message)) => message,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    tracing::debug!(job = %id, "a message to a job was dropped: too many are waiting");
+                    return;
+                }
+            },
+        };
+        let (to, messages) = mpsc::channel(WAITING_MESSAGES);
+        self.jobs.insert(id, to);
+        let (context, gone) = (Arc::clone(&self.context), self.gone.clone());
+        tokio::spawn(async move {
+            job::attend(context, id, message, messages).await;
+            // The desk may be gone when the daemon stops.
+            let _ = gone.send(id);
+        });
+    }
+
+    async fn object(&self, message: &Incoming, why: &str) {
+        tracing::warn!(subject = message.subject, why, "ignored a message");
+        if let Some(reply) = message.reply.as_deref().filter(|reply| subjects::is_inbox(reply)) {
+            super::answer::cannot(&self.context, reply, "bad_request", 400, why).await;
+        }
+    }
+}

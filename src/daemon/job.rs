@@ -1,0 +1,152 @@
+//! One job at its peer.
+//!
+//! ```text
+//!            ┌─ known, ended ──► recorded: answers from the journal
+//!  attend ───┤
+//!            └─ not known ──► admission ──► Starting ──► Running ──► Exited ──► Over
+//!                               │ refused                  │ cancel, timeout, caller gone:
+//!                               ▼                          ▼ the whole tree is stopped
+//!                             buried: the id is known and never runs
+//! ```
+//! Each job is one task that owns all of the job's state and waits for nothing but events, so jobs
+//! run beside each other. Guarantees: the journal is written before each step; `result` comes after
+//! all output; output is held until the caller has acknowledged it.
+
+mod admission;
+mod live;
+mod output;
+mod recorded;
+mod sink;
+mod stdin;
+mod timing;
+mod words;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::answer;
+use super::context::Context;
+use super::exec::Request;
+use super::intake::Message;
+use super::journal::{Begun, Record, now};
+use crate::protocol::ending::Refusal;
+use crate::protocol::exec::{Command, JobResult};
+use crate::protocol::steer::{Cancelled, Steer};
+use crate::protocol::{Ending, JobId};
+
+/// Longest text of a command that is written to the journal and the log, in characters.
+const COMMAND_SHOWN: usize = 300;
+
+/// Attends to one id, from the first message about it until nobody needs it here any more.
+pub(super) async fn attend(
+    context: Arc<Context>,
+    id: JobId,
+    first: Message,
+    mut messages: mpsc::Receiver<Message>,
+) {
+    let mut next = Some(first);
+    while let Some(message) = next {
+        match look_up(&context, id).await {
+            Ok(Some(record)) => recorded::answer(&context, &record, message).await,
+            Ok(None) => match message {
+                Message::Request(request) => {
+                    return admission::admit(context, *request, messages).await;
+                }
+                Message::Word { steer, from } => unknown(&context, id, steer, &from).await,
+                Message::CallerGone => {}
+            },
+            Err(error) => cannot_look_up(&context, id, &error, message).await,
+        }
+        next = messages.try_recv().ok();
+    }
+}
+
+async fn look_up(context: &Arc<Context>, id: JobId) -> std::io::Result<Option<Record>> {
+    let journal = context.journal.clone();
+    blocking(move || journal.find(id)).await
+}
+
+/// Runs something that may wait for a disk, on a thread where that holds up nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panic) => Err(std::io::Error::other(panic)),
+    }
+}
+
+/// A word about an id that nobody has heard of.
+async fn unknown(context: &Arc<Context>, id: JobId, steer: Steer, from: &str) {
+    match steer {
+        Steer::Cancel(cancel) if cancel.instance.is_none_or(|instance| instance == context.instance) => {
+            let why = cancel.why.unwrap_or_else(|| "cancelled before its request arrived".to_owned());
+            match bury(context, id, from, &why).await {
+                Ok(()) => answer::cancelled(context, from, id, Cancelled::NeverSeen, None).await,
+                Err(error) => {
+                    let sentence = format!("the journal cannot be written, so {id} may still run: {error}");
+                    tracing::error!(job = %id, %error, "writing the journal");
+                    answer::cannot(context, from, "journal", 500, &sentence).await;
+                }
+            }
+        }
+        Steer::Result => {
+            answer::cannot(context, from, "unknown_job", 404, &format!("no job {id} is known here")).await
+        }
+        // Meant for a daemon that is not this one and left nothing to it.
+        _ => {}
+    }
+}
+
+/// Leaves a tombstone, so that a late request for this id is refused.
+async fn bury(context: &Arc<Context>, id: JobId, from: &str, why: &str) -> std::io::Result<()> {
+    let ending = Ending::Refused { why: Refusal::CancelledBefore, message: why.to_owned() };
+    let result = JobResult::bare(Some(id), context.peer().clone(), context.instance, ending);
+    let begun = Begun {
+        id,
+        instance: context.instance,
+        caller: from.to_owned(),
+        request: String::new(),
+        at: now(),
+        command: String::new(),
+        directory: String::new(),
+        user: None,
+        lodging: None,
+    };
+    let journal = context.journal.clone();
+    blocking(move || journal.bury(&begun, &result)).await
+}
+
+async fn cannot_look_up(context: &Arc<Context>, id: JobId, error: &std::io::Error, message: Message) {
+    tracing::error!(job = %id, %error, "reading the journal");
+    let sentence = format!("the journal cannot be read, so it is not known whether {id} has run: {error}");
+    match message {
+        Message::Request(request) => {
+            let ending = Ending::Refused { why: Refusal::Journal, message: sentence };
+            let result = JobResult::bare(Some(id), context.peer().clone(), context.instance, ending);
+            reply(context, &request, &result).await;
+        }
+        Message::Word { from, .. } => answer::cannot(context, &from, "journal", 500, &sentence).await,
+        Message::CallerGone => {}
+    }
+}
+
+/// Answers a request with an ending, in the form it asked for.
+async fn reply(context: &Context, request: &Request, result: &JobResult) {
+    match request.exec.stream {
+        Some(_) => answer::whole_stream(context, &request.caller, Some(request.id), result, 1).await,
+        None => answer::plain(context, &request.caller, result, None).await,
+    }
+}
+
+/// A command as it is shown to people: one line, not too long.
+fn shown(command: &Command) -> String {
+    let text = match command {
+        Command::Shell(line) => line.clone(),
+        Command::Argv(argv) => argv.join(" "),
+    };
+    let line: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(COMMAND_SHOWN).collect();
+    if line.len() < text.len() { format!("{line}…") } else { line }
+}

@@ -1,0 +1,158 @@
+//! Whether a job may start here and now. The last look before its id is taken for good.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::super::context::{Context, Leaving, Place};
+use super::super::exec::Request;
+use super::super::intake::Message;
+use super::super::journal::{Begun, Entry, now};
+use super::{blocking, live, recorded, reply, shown};
+use crate::process::{self, Lodging, Spec};
+use crate::protocol::Ending;
+use crate::protocol::ending::Refusal;
+use crate::protocol::exec::{Command, JOB_VARIABLE, JobResult, PEER_VARIABLE};
+
+/// How long a refusal that could not be journalled is remembered: longer than any caller repeats
+/// its request.
+const REFUSAL_REMEMBERED: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A job that may start: its id is taken.
+pub(super) struct Admitted {
+    pub(super) request: Request,
+    pub(super) spec: Spec,
+    pub(super) lodging: Lodging,
+    pub(super) entry: Entry,
+    pub(super) place: Place,
+    pub(super) shown: String,
+}
+
+/// Takes a job in and sees it through, or refuses it.
+pub(super) async fn admit(context: Arc<Context>, request: Request, messages: mpsc::Receiver<Message>) {
+    let prepared = match prepare(&context, &request) {
+        Ok(prepared) => prepared,
+        Err(ending) => return refuse(&context, &request, ending, messages).await,
+    };
+    let (spec, place) = prepared;
+    let lodging = context.nursery.lodging(request.id);
+    let begun = begun(&context, &request, Some(lodging.clone()));
+    let shown = begun.command.clone();
+    let journal = context.journal.clone();
+    match blocking(move || journal.begin(&begun)).await {
+        Ok(entry) => {
+            live::run(context, Admitted { request, spec, lodging, entry, place, shown }, messages).await;
+        }
+        Err(error) => {
+            let message =
+                format!("the journal cannot be written, so running once cannot be promised: {error}");
+            refuse(&context, &request, Ending::Refused { why: Refusal::Journal, message }, messages).await;
+        }
+    }
+}
+
+fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Place), Ending> {
+    let refused = |why, message: &str| Ending::Refused { why, message: message.to_owned() };
+    if *context.leaving.borrow() != Leaving::No {
+        return Err(refused(Refusal::Stopping, "the daemon is stopping"));
+    }
+    if *context.conflict.borrow() {
+        let message = format!("another daemon answers for the peer {}; stop one of them", context.peer());
+        return Err(refused(Refusal::Conflict, &message));
+    }
+    if request.exec.tty.as_ref().is_some_and(|tty| !tty.is_null()) {
+        return Err(refused(Refusal::NotSupported, "field `tty`: this daemon has no terminals"));
+    }
+    if request.exec.durable {
+        return Err(refused(Refusal::NotSupported, "field `durable`: this daemon has no durable jobs"));
+    }
+    let directory = request.exec.directory.clone().or_else(|| context.settings.directory.clone());
+    let Some(directory) = directory else {
+        return Err(refused(
+            Refusal::NoDirectory,
+            "no directory is named: give one with -C DIR, or set `directory` in the peer's configuration",
+        ));
+    };
+    check_user(request)?;
+    let spec = spec(context, request, directory)?;
+    match context.place() {
+        Some(place) => Ok((spec, place)),
+        None => Err(refused(
+            Refusal::Limit,
+            &format!("{} runs {} jobs at once and no more", context.peer(), context.settings.max_jobs),
+        )),
+    }
+}
+
+/// Only root can become somebody else.
+fn check_user(request: &Request) -> Result<(), Ending> {
+    let own = process::host::current_user();
+    match &request.exec.user {
+        Some(user) if own != "root" && *user != own => Err(Ending::Refused {
+            why: Refusal::User,
+            message: format!("the daemon runs as {own} and cannot run commands as {user}"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn spec(context: &Context, request: &Request, directory: String) -> Result<Spec, Ending> {
+    let command = match request.exec.command() {
+        Ok(Command::Shell(line)) => process::Command::Shell { shell: context.settings.shell.clone(), line },
+        Ok(Command::Argv(argv)) => process::Command::Argv(argv),
+        // Checked when it was decoded; said again rather than assumed.
+        Err(bad) => return Err(Ending::Refused { why: Refusal::BadRequest, message: bad.0 }),
+    };
+    let own = [
+        (JOB_VARIABLE.to_owned(), request.id.to_string()),
+        (PEER_VARIABLE.to_owned(), context.peer().to_string()),
+    ];
+    let configured = context.settings.env.clone();
+    let env = configured.into_iter().chain(request.exec.env.clone()).chain(own).collect();
+    let stdin = if request.exec.stdin { process::Stdin::Pipe } else { process::Stdin::Null };
+    Ok(Spec { job: request.id, directory, command, env, user: request.exec.user.clone(), stdin })
+}
+
+fn begun(context: &Context, request: &Request, lodging: Option<Lodging>) -> Begun {
+    Begun {
+        id: request.id,
+        instance: context.instance,
+        caller: request.caller.clone(),
+        request: request.digest.clone(),
+        at: now(),
+        command: request.exec.command().map(|command| shown(&command)).unwrap_or_default(),
+        directory: request.exec.directory.clone().unwrap_or_default().chars().take(1024).collect(),
+        user: request.exec.user.as_ref().map(|user| user.chars().take(64).collect()),
+        lodging,
+    }
+}
+
+/// Refuses a job for good: a repeat of the same request that is on its way gets the same answer,
+/// whatever has changed until then, because its caller has been told that it did not run.
+async fn refuse(
+    context: &Arc<Context>,
+    request: &Request,
+    ending: Ending,
+    mut messages: mpsc::Receiver<Message>,
+) {
+    tracing::warn!(job = %request.id, caller = request.caller, %ending, "refused a request");
+    context.count(|counts| {
+        counts.errors += 1;
+        counts.last_error = ending.to_string();
+    });
+    let result = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
+    let begun = begun(context, request, None);
+    let (journal, buried) = (context.journal.clone(), result.clone());
+    let record = super::Record { begun: begun.clone(), process: None, result: Some(result.clone()) };
+    let written = blocking(move || journal.bury(&begun, &buried)).await;
+    reply(context, request, &result).await;
+    if let Err(error) = written {
+        tracing::error!(job = %request.id, %error, "writing the journal");
+        let remember = async {
+            while let Some(message) = messages.recv().await {
+                recorded::answer(context, &record, message).await;
+            }
+        };
+        let _ = tokio::time::timeout(REFUSAL_REMEMBERED, remember).await;
+    }
+}

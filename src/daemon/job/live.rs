@@ -1,0 +1,502 @@
+//! The life of one job: one owner, one loop, one closed set of happenings.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::super::answer;
+use super::super::context::{Context, Counted, Leaving, Place};
+use super::super::exec::Request;
+use super::super::intake::Message;
+use super::super::journal::Entry;
+use super::admission::Admitted;
+use super::blocking;
+use super::output::Taps;
+use super::sink::Sink;
+use super::stdin::Stdin;
+use super::timing::Timing;
+use crate::bus::Link;
+use crate::process::{self, Exit, ExitKind, Process, StartError, Started, Stopped, Tree};
+use crate::protocol::exec::{JobResult, Rusage, StreamTotal};
+use crate::protocol::frame::{Accepted, Alive, FrameKind, JobState, StreamKind};
+use crate::protocol::reply;
+use crate::protocol::{Ending, decode};
+
+/// How long a process may take to end after it was asked to, before it is killed.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+
+/// How long processes that are just ending get before they count as left running.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// Everything that can happen to a running job.
+enum Happening {
+    Message(Option<Message>),
+    Started(Result<Begin, tokio::task::JoinError>),
+    Output(StreamKind, Bytes),
+    Exited(Exit),
+    TreeStopped(Result<Stopped, tokio::task::JoinError>),
+    MaySend,
+    StdinWritable,
+    Link(Link),
+    Leaving(Leaving),
+    Clock,
+}
+
+/// How the start went, with the record it was written to.
+type Begin = (Entry, Result<Started, StartError>);
+
+/// A running job.
+pub(super) struct Live {
+    pub(super) context: Arc<Context>,
+    pub(super) request: Request,
+    pub(super) shown: String,
+    pub(super) sink: Sink,
+    pub(super) stdin: Stdin,
+    pub(super) timing: Timing,
+    pub(super) signals: u64,
+    /// The number of the last signal that was delivered, to tell an end by it.
+    pub(super) signalled: Option<i32>,
+    pub(super) tree: Option<Tree>,
+    pub(super) exit: Option<Exit>,
+    pub(super) over: bool,
+    /// Whether nobody needs this job here any more.
+    pub(super) done: bool,
+    entry: Option<Entry>,
+    stopping: Option<Ending>,
+    stop_task: Option<JoinHandle<Stopped>>,
+    killed: u32,
+    digests: [blake3::Hasher; 2],
+    place: Option<Place>,
+    /// Counts this job until its caller knows how it ended.
+    _untold: Counted,
+}
+
+/// Starts the job and sees it through.
+pub(super) async fn run(context: Arc<Context>, admitted: Admitted, mut messages: mpsc::Receiver<Message>) {
+    let Admitted { request, spec, lodging, entry, place, shown } = admitted;
+    let mut start = Some(tokio::task::spawn_blocking({
+        let context = Arc::clone(&context);
+        move || begin(&context, &spec, &lodging, entry)
+    }));
+    let mut job = Live::new(&context, request, place, shown);
+    let mut taps = Taps::none();
+    let mut process: Option<Process> = None;
+    let (mut link, mut leaving) = (context.bus.link(), context.leaving.subscribe());
+    let mut generation = link.borrow_and_update().generation;
+    while !job.done {
+        let room = job.sink.room();
+        let happening = tokio::select! {
+            message = messages.recv() => Happening::Message(message),
+            begun = joined(&mut start) => Happening::Started(begun),
+            (stream, bytes) = taps.next(room), if room > 0 => Happening::Output(stream, bytes),
+            exit = exited(&mut process), if job.exit.is_none() => Happening::Exited(exit),
+            stopped = joined(&mut job.stop_task) => Happening::TreeStopped(stopped),
+            () = job.sink.may_send() => Happening::MaySend,
+            () = job.stdin.writable() => Happening::StdinWritable,
+            Ok(()) = link.changed() => Happening::Link(*link.borrow_and_update()),
+            stage = moved(&mut leaving) => Happening::Leaving(stage),
+            () = tokio::time::sleep_until(job.deadline().into()) => Happening::Clock,
+        };
+        match happening {
+            Happening::Message(Some(message)) => job.on_message(message).await,
+            Happening::Message(None) => break,
+            Happening::Started(begun) => {
+                if let Some(started) = job.on_started(begun) {
+                    taps = Taps::new(started.stdout, started.stderr);
+                    process = Some(started.process);
+                }
+            }
+            Happening::Output(stream, bytes) => job.on_output(stream, bytes),
+            Happening::Exited(exit) => job.on_exit(exit),
+            Happening::TreeStopped(stopped) => job.on_tree_stopped(stopped),
+            Happening::MaySend => job.sink.send_one(context.bus.max_payload()),
+            Happening::StdinWritable => job.on_stdin_writable(),
+            Happening::Link(now) => {
+                if !now.up || now.generation != generation {
+                    job.mute();
+                }
+                generation = now.generation;
+            }
+            Happening::Leaving(stage) => job.on_leaving(stage),
+            Happening::Clock => job.on_clock(Instant::now()),
+        }
+        if !job.over && job.has_ended(&mut taps) {
+            job.finish(std::mem::replace(&mut taps, Taps::none())).await;
+        }
+    }
+}
+
+/// Starts the process and writes it down. Blocking.
+fn begin(context: &Context, spec: &process::Spec, lodging: &process::Lodging, mut entry: Entry) -> Begin {
+    let started = process::start(spec, lodging, &context.nursery);
+    if let Ok(started) = &started
+        && let Err(error) = entry.started(started.process.identity())
+    {
+        // The lodging, which is enough to find the process, is written down already.
+        tracing::error!(job = %spec.job, %error, "writing the start to the journal");
+    }
+    (entry, started)
+}
+
+/// Waits for a task, where there is one; its outcome comes once.
+async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
+    match task {
+        Some(handle) => {
+            let outcome = handle.await;
+            *task = None;
+            outcome
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    process::Signal::try_from(number).map_or_else(|_| number.to_string(), process::Signal::name)
+}
+
+async fn exited(process: &mut Option<Process>) -> Exit {
+    match process {
+        Some(process) => process.exited().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn moved(leaving: &mut watch::Receiver<Leaving>) -> Leaving {
+    match leaving.changed().await {
+        Ok(()) => *leaving.borrow_and_update(),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+impl Live {
+    fn new(context: &Arc<Context>, request: Request, place: Place, shown: String) -> Self {
+        let now = Instant::now();
+        let mut job = Self {
+            sink: match request.exec.stream {
+                Some(stream) => Sink::stream(context, request.caller.clone(), request.id, stream.window),
+                None => Sink::plain(context, request.caller.clone()),
+            },
+            stdin: if request.exec.stdin { Stdin::expected() } else { Stdin::closed() },
+            timing: Timing::new(now, request.exec.timeout_ms, context.settings.caller_grace),
+            context: Arc::clone(context),
+            request,
+            shown,
+            signals: 0,
+            signalled: None,
+            tree: None,
+            exit: None,
+            over: false,
+            done: false,
+            entry: None,
+            stopping: None,
+            stop_task: None,
+            killed: 0,
+            digests: [blake3::Hasher::new(), blake3::Hasher::new()],
+            place: Some(place),
+            _untold: context.untold.enter(),
+        };
+        job.sink.control(FrameKind::Accepted, job.accepted());
+        if job.request.exec.stdin {
+            job.tell_want();
+        }
+        tracing::info!(job = %job.request.id, caller = job.request.caller, command = job.shown, "accepted");
+        job
+    }
+
+    /// The first frame of an epoch, as things stand.
+    pub(super) fn accepted(&self) -> Vec<u8> {
+        let state = match (&self.tree, self.over) {
+            (_, true) => JobState::Ended,
+            (None, false) => JobState::Starting,
+            (Some(_), false) => JobState::Running,
+        };
+        let (stdin_received, signals) = (self.stdin.received(), self.signals);
+        decode::to_json(&Accepted { instance: self.context.instance, state, stdin_received, signals })
+    }
+
+    pub(super) fn tell_want(&mut self) {
+        let want = self.stdin.want();
+        self.sink.control(FrameKind::Want, decode::to_json(&want));
+    }
+
+    fn on_started(&mut self, begun: Result<Begin, tokio::task::JoinError>) -> Option<Started> {
+        let started = match begun {
+            Ok((entry, started)) => {
+                self.entry = Some(entry);
+                started
+            }
+            // The record stays open, and the next daemon ends it; nobody can say what ran.
+            Err(panic) => {
+                tracing::error!(job = %self.request.id, %panic, "starting a job");
+                self.fail(Ending::Unknown { why: format!("its start failed inside the daemon: {panic}") });
+                return None;
+            }
+        };
+        match started {
+            Ok(mut started) => {
+                self.timing.process_started(Instant::now());
+                self.tree = Some(started.process.tree());
+                if let Some(pipe) = started.stdin.take() {
+                    self.stdin.connect(pipe);
+                }
+                if self.stopping.is_some() {
+                    self.stop_tree();
+                }
+                Some(started)
+            }
+            Err(StartError { why, message }) => {
+                self.fail(Ending::NotStarted { why, message });
+                None
+            }
+        }
+    }
+
+    /// Nothing runs, and nothing will.
+    fn fail(&mut self, ending: Ending) {
+        self.stopping = Some(ending);
+        self.exit = Some(Exit { status: ExitKind::Unknown, usage: process::Usage::default() });
+        self.stdin.close();
+    }
+
+    fn on_output(&mut self, stream: StreamKind, bytes: Bytes) {
+        self.digests[stream as usize].update(&bytes);
+        self.sink.push(stream, bytes);
+    }
+
+    fn on_stdin_writable(&mut self) {
+        self.stdin.write();
+        if self.stdin.want_is_due() {
+            self.tell_want();
+        }
+    }
+
+    fn on_exit(&mut self, exit: Exit) {
+        self.timing.process_exited(Instant::now());
+        self.exit = Some(exit);
+        if self.request.exec.stdin {
+            self.stdin.close();
+            self.tell_want();
+        }
+        // Who interrupts a command means everything it started.
+        let by_signal = match exit.status {
+            ExitKind::Signal(number) => Some(number),
+            ExitKind::Code(code) if code > 128 => Some(code - 128),
+            _ => None,
+        };
+        if by_signal.is_some() && by_signal == self.signalled {
+            self.stop_tree();
+        }
+    }
+
+    fn on_tree_stopped(&mut self, stopped: Result<Stopped, tokio::task::JoinError>) {
+        match stopped {
+            Ok(stopped) => {
+                self.killed += stopped.killed;
+                if stopped.left > 0 {
+                    let left = stopped.left;
+                    tracing::error!(job = %self.request.id, left, "processes hang in the kernel and cannot be stopped");
+                }
+            }
+            Err(panic) => tracing::error!(job = %self.request.id, %panic, "stopping a job"),
+        }
+    }
+
+    fn on_leaving(&mut self, stage: Leaving) {
+        if stage == Leaving::StoppingJobs {
+            self.stop(Ending::Cancelled { why: "daemon stopping".to_owned() });
+        }
+    }
+
+    /// Nothing is sent until the caller is heard again.
+    fn mute(&mut self) {
+        if let Some(stream) = self.sink.as_stream() {
+            stream.muted = true;
+        }
+    }
+
+    /// Has the whole tree stopped; how the job ended is settled by this, unless it has exited.
+    pub(super) fn stop(&mut self, ending: Ending) {
+        if self.over || self.stopping.is_some() {
+            return;
+        }
+        tracing::info!(job = %self.request.id, %ending, "stopping");
+        self.stopping = Some(ending);
+        self.stop_tree();
+    }
+
+    fn stop_tree(&mut self) {
+        let Some(tree) = self.tree.clone() else { return };
+        if self.stop_task.is_none() {
+            self.stop_task = Some(tokio::spawn(async move { tree.stop(KILL_GRACE).await }));
+        }
+    }
+
+    // --- clocks -------------------------------------------------------------------------------
+
+    fn deadline(&self) -> Instant {
+        let streaming = matches!(self.sink, Sink::Stream(_));
+        self.timing.deadline(streaming, self.over, self.exit.is_some() && self.sink.room() > 0)
+    }
+
+    fn on_clock(&mut self, now: Instant) {
+        if self.timing.is_timed_out(now) && self.exit.is_none() {
+            self.stop(Ending::TimedOut {});
+        }
+        if !matches!(self.sink, Sink::Stream(_)) {
+            return;
+        }
+        if self.timing.alive_is_due(now) && !self.over {
+            let (totals, stdin_received) = (self.sink.totals(), self.stdin.received());
+            let alive = Alive { out: totals.out, err: totals.err, stdin_received };
+            self.sink.control(FrameKind::Alive, decode::to_json(&alive));
+        }
+        if self.timing.caller_is_lost(now) {
+            self.give_the_caller_up();
+        }
+    }
+
+    /// Nobody has come back for this job: it is stopped, and its output dropped.
+    fn give_the_caller_up(&mut self) {
+        if let Some(stream) = self.sink.as_stream() {
+            stream.discarding = true;
+            stream.outbox.give_up();
+        }
+        if self.over {
+            self.done = true;
+            return;
+        }
+        let grace = self.timing.grace();
+        tracing::warn!(job = %self.request.id, command = self.shown, ?grace, "its caller vanished and did not come back");
+        self.stop(Ending::Cancelled { why: "its caller vanished".to_owned() });
+    }
+
+    // --- the end ------------------------------------------------------------------------------
+
+    /// Over when the command has exited, its tree was stopped where that was asked for, and its
+    /// output has ended, or is held open by a process that goes on and says nothing.
+    fn has_ended(&self, taps: &mut Taps) -> bool {
+        if self.exit.is_none() || self.stop_task.is_some() {
+            return false;
+        }
+        taps.are_dry()
+            || (self.timing.output_had_its_time(Instant::now()) && taps.are_silent(self.sink.room()))
+    }
+
+    /// Writes the ending down, then tells it.
+    async fn finish(&mut self, taps: Taps) {
+        self.over = true;
+        self.stdin.close();
+        let output_open = !taps.are_dry();
+        taps.drain();
+        let left_running = self.left_running().await;
+        if let Some(tree) = self.tree.take() {
+            // For a reaper this is a word on a socket; for a cgroup the removal of a directory.
+            let _ = tokio::task::spawn_blocking(move || tree.release()).await;
+        }
+        self.place = None;
+        let result = self.result(left_running, output_open);
+        self.log(&result);
+        if let Some(entry) = self.entry.take() {
+            let ended = result.clone();
+            if let Err(error) = blocking(move || entry.ended(&ended)).await {
+                tracing::error!(job = %self.request.id, %error, "writing the end to the journal");
+            }
+        }
+        self.tell(result).await;
+    }
+
+    /// Processes that go on after a normal end.
+    async fn left_running(&self) -> u32 {
+        let Some(tree) = self.tree.clone() else { return 0 };
+        let count = move || Ok(tree.count());
+        let at_once = blocking(count.clone()).await.unwrap_or_default();
+        if at_once == 0 {
+            return 0;
+        }
+        // The last of a pipeline may be on their way out.
+        tokio::time::sleep(SETTLE).await;
+        blocking(count).await.unwrap_or(at_once)
+    }
+
+    fn ending(&self) -> Ending {
+        match (self.exit.map(|exit| exit.status), &self.stopping) {
+            (Some(ExitKind::Code(code)), None) => Ending::Exited { code },
+            (Some(ExitKind::Signal(number)), None) => {
+                Ending::Signalled { signal: signal_name(number), number }
+            }
+            (_, Some(ending)) => ending.clone(),
+            (Some(ExitKind::Unknown) | None, None) => {
+                Ending::Unknown { why: "what watched over it was killed".to_owned() }
+            }
+        }
+    }
+
+    fn result(&mut self, left_running: u32, output_open: bool) -> JobResult {
+        let totals = self.sink.totals();
+        let [out, err] = &self.digests;
+        let total = |bytes, digest: &blake3::Hasher| StreamTotal {
+            bytes,
+            blake3: digest.finalize().to_hex().to_string(),
+        };
+        let usage = self.exit.map(|exit| exit.usage).unwrap_or_default();
+        JobResult {
+            out: Some(total(totals.out, out)),
+            err: Some(total(totals.err, err)),
+            duration_ms: self.timing.ran_for_ms(),
+            killed: self.killed,
+            left_running,
+            output_open,
+            rusage: Some(Rusage {
+                user_ms: usage.user_ms,
+                system_ms: usage.system_ms,
+                max_rss_kib: usage.max_rss_kib,
+            }),
+            ..JobResult::bare(
+                Some(self.request.id),
+                self.context.peer().clone(),
+                self.context.instance,
+                self.ending(),
+            )
+        }
+    }
+
+    fn log(&self, result: &JobResult) {
+        let totals = self.sink.totals();
+        let (id, duration_ms) = (self.request.id, result.duration_ms);
+        let (killed, left_running) = (result.killed, result.left_running);
+        let directory = self.request.exec.directory.as_deref().unwrap_or("(default)");
+        tracing::info!(
+            job = %id, caller = self.request.caller, directory, command = self.shown, ending = %result.ending,
+            out = totals.out, err = totals.err, duration_ms, killed, left_running, "ended"
+        );
+        let ns = duration_ms.saturating_mul(1_000_000);
+        self.context.count(|counts| counts.processing_ns = counts.processing_ns.saturating_add(ns));
+    }
+
+    /// Tells the ending to whoever waits for it.
+    async fn tell(&mut self, result: JobResult) {
+        match &mut self.sink {
+            Sink::Stream(stream) => {
+                self.timing.over(Instant::now());
+                stream.outbox.close(decode::to_json(&result).into());
+            }
+            Sink::Plain(plain) => {
+                let collectors = plain.collectors.take();
+                let waiting = std::mem::take(&mut plain.waiting);
+                let limit = self.context.bus.max_payload();
+                let message = reply::fitted(result.clone(), collectors.out, collectors.err, limit);
+                let (journal, id, kept) = (self.context.journal.clone(), self.request.id, message.clone());
+                if let Err(error) = blocking(move || journal.keep_result(id, &kept)).await {
+                    tracing::error!(job = %id, %error, "keeping the answer to a plain request");
+                }
+                for caller in waiting {
+                    answer::plain(&self.context, &caller, &result, Some(message.clone())).await;
+                }
+                self.done = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Reading the command's two pipes, in the order in which bytes come.
+//!
+//! What comes in small pieces is gathered for at most [`GATHER_FOR`], counted from the last piece
+//! that was passed on: a lone line goes out at once, a flood of small writes in few frames.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut, buf::BufMut};
+use tokio::net::unix::pipe::Receiver;
+
+use crate::protocol::frame::{OUTPUT_MAX, StreamKind};
+
+/// Longest time to gather small pieces into one frame.
+const GATHER_FOR: Duration = Duration::from_millis(2);
+
+/// Both pipes, with what was gathered from one of them.
+#[derive(Debug)]
+pub(super) struct Taps {
+    out: Option<Receiver>,
+    err: Option<Receiver>,
+    gathered: BytesMut,
+    of: StreamKind,
+    passed_on: Option<Instant>,
+}
+
+/// What a read found.
+enum Found {
+    Bytes,
+    Nothing,
+    End,
+}
+
+impl Taps {
+    /// No pipes yet.
+    pub(super) fn none() -> Self {
+        Self { out: None, err: None, gathered: BytesMut::new(), of: StreamKind::Out, passed_on: None }
+    }
+
+    pub(super) fn new(out: Receiver, err: Receiver) -> Self {
+        Self { out: Some(out), err: Some(err), ..Self::none() }
+    }
+
+    /// Whether both pipes have ended and everything was passed on.
+    pub(super) fn are_dry(&self) -> bool {
+        self.out.is_none() && self.err.is_none() && self.gathered.is_empty()
+    }
+
+    /// Whether there is nothing to read at this moment, though there would be room for it.
+    pub(super) fn are_silent(&mut self, room: u64) -> bool {
+        if room == 0 || !self.gathered.is_empty() {
+            return false;
+        }
+        // What the read finds stays here, to be passed on.
+        for stream in [StreamKind::Out, StreamKind::Err] {
+            self.of = stream;
+            if matches!(self.read(stream, OUTPUT_MAX), Found::Bytes) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The next piece, of at most `most` bytes. Waits for ever once both pipes have ended. Cancel
+    /// safe: what was read stays here.
+    pub(super) async fn next(&mut self, most: u64) -> (StreamKind, Bytes) {
+        let most = usize::try_from(most).unwrap_or(OUTPUT_MAX).min(OUTPUT_MAX);
+        loop {
+            let full = self.gathered.len() >= most;
+            let ended = self.pipe(self.of).is_none();
+            if !self.gathered.is_empty() && (full || ended || self.gathered_long_enough()) {
+                return self.pass_on(most);
+            }
+            let gathering = !self.gathered.is_empty();
+            let until = self.passed_on.map_or_else(Instant::now, |at| at + GATHER_FOR);
+            let ready = tokio::select! {
+                () = readable(&self.out) => StreamKind::Out,
+                () = readable(&self.err) => StreamKind::Err,
+                () = tokio::time::sleep_until(until.into()), if gathering => return self.pass_on(most),
+            };
+            if gathering && ready != self.of {
+                // What was read first is passed on first.
+                return self.pass_on(most);
+            }
+            self.of = ready;
+            if matches!(self.read(ready, most), Found::End) {
+                *self.pipe_mut(ready) = None;
+            }
+            if self.are_dry() {
+                return (ready, Bytes::new());
+            }
+        }
+    }
+
+    fn gathered_long_enough(&self) -> bool {
+        self.passed_on.is_none_or(|at| at.elapsed() >= GATHER_FOR)
+    }
+
+    fn pass_on(&mut self, most: usize) -> (StreamKind, Bytes) {
+        self.passed_on = Some(Instant::now());
+        let length = self.gathered.len().min(most);
+        (self.of, self.gathered.split_to(length).freeze())
+    }
+
+    fn read(&mut self, stream: StreamKind, most: usize) -> Found {
+        let wanted = most - self.gathered.len();
+        let Self { out, err, gathered, .. } = self;
+        let Some(pipe) = (match stream {
+            StreamKind::Out => out,
+            StreamKind::Err => err,
+        }) else {
+            return Found::Nothing;
+        };
+        gathered.reserve(wanted);
+        match pipe.try_read_buf(&mut gathered.limit(wanted)) {
+            Ok(0) => Found::End,
+            Ok(_) => Found::Bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Found::Nothing,
+            Err(error) => {
+                tracing::error!(%error, "reading a command's output");
+                Found::End
+            }
+        }
+    }
+
+    fn pipe(&self, stream: StreamKind) -> &Option<Receiver> {
+        match stream {
+            StreamKind::Out => &self.out,
+            StreamKind::Err => &self.err,
+        }
+    }
+
+    fn pipe_mut(&mut self, stream: StreamKind) -> &mut Option<Receiver> {
+        match stream {
+            StreamKind::Out => &mut self.out,
+            StreamKind::Err => &mut self.err,
+        }
+    }
+
+    /// Reads and discards until both pipes end, in a task of its own: closing them would kill a
+    /// server that the command left behind, at its next word.
+    pub(super) fn drain(self) {
+        for pipe in [self.out, self.err].into_iter().flatten() {
+            tokio::spawn(async move {
+                let mut waste = vec![0; 4096];
+                loop {
+                    if pipe.readable().await.is_err() {
+                        return;
+                    }
+                    match pipe.try_read(&mut waste) {
+                        Ok(0) => return,
+                        Ok(_) => {}
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                        Err(_) => return,
+                    }
+                }
+            });
+        }
+    }
+}
+
+async fn readable(pipe: &Option<Receiver>) {
+    match pipe {
+        // An error shows at the read that follows.
+        Some(pipe) => drop(pipe.readable().await),
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::unix::pipe;
+
+    #[tokio::test]
+    async fn the_order_of_both_pipes_is_kept_and_nothing_is_lost() {
+        let ((mut out, out_end), (mut err, err_end)) =
+            (pipe::pipe().expect("a pipe"), pipe::pipe().expect("a pipe"));
+        let mut taps = Taps::new(out_end, err_end);
+        out.write_all(b"one").await.expect("written");
+        assert_eq!(taps.next(100).await, (StreamKind::Out, Bytes::from_static(b"one")));
+        err.write_all(b"two").await.expect("written");
+        assert_eq!(taps.next(2).await, (StreamKind::Err, Bytes::from_static(b"tw")));
+        out.write_all(b"three").await.expect("written");
+        let mut rest = [taps.next(100).await, taps.next(100).await];
+        rest.sort_by_key(|(stream, _)| *stream as u8);
+        assert_eq!(
+            rest,
+            [(StreamKind::Out, Bytes::from_static(b"three")), (StreamKind::Err, Bytes::from_static(b"o"))]
+        );
+        drop((out, err));
+        assert_eq!(taps.next(100).await.1, Bytes::new());
+        assert!(taps.are_dry());
+    }
+}

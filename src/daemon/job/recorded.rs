@@ -1,0 +1,78 @@
+//! Answers about a job that has ended, from the journal. Nothing runs here, and nothing is kept.
+
+use std::sync::Arc;
+
+use super::super::answer;
+use super::super::context::Context;
+use super::super::exec::Request;
+use super::super::intake::Message;
+use super::super::journal::Record;
+use super::reply;
+use crate::protocol::ending::Refusal;
+use crate::protocol::exec::JobResult;
+use crate::protocol::steer::{Cancelled, Steer};
+use crate::protocol::{Ending, JobId};
+
+/// Answers one message about a recorded job.
+pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Message) {
+    let id = record.begun.id;
+    let result = ending_of(context, record);
+    match message {
+        Message::Request(request) => repeat(context, record, &request, &result).await,
+        Message::Word { steer, from } => {
+            // Other instances stay silent, but for the successor on the same state directory.
+            let meant_for = steer.instance();
+            if meant_for.is_some_and(|it| it != record.begun.instance && it != context.instance) {
+                return;
+            }
+            word(context, id, &result, steer, &from).await;
+        }
+        Message::CallerGone => {}
+    }
+}
+
+/// What the journal says of the end. A record without one belongs to a daemon that died.
+fn ending_of(context: &Context, record: &Record) -> JobResult {
+    record.result.clone().unwrap_or_else(|| {
+        let ending = Ending::Unknown { why: "its daemon died before it could write down the end".to_owned() };
+        JobResult::bare(Some(record.begun.id), context.peer().clone(), record.begun.instance, ending)
+    })
+}
+
+async fn repeat(context: &Arc<Context>, record: &Record, request: &Request, result: &JobResult) {
+    let tombstone = record.begun.request.is_empty();
+    if !tombstone && record.begun.request != request.digest {
+        let message =
+            format!("the id {} belongs to another request, which ended: {}", request.id, result.ending);
+        let ending = Ending::Refused { why: Refusal::NotYours, message };
+        let refusal = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
+        return reply(context, request, &refusal).await;
+    }
+    match request.exec.stream {
+        Some(_) => reply(context, request, result).await,
+        None => answer::plain(context, &request.caller, result, kept(context, request.id).await).await,
+    }
+}
+
+async fn word(context: &Arc<Context>, id: JobId, result: &JobResult, steer: Steer, from: &str) {
+    match steer {
+        Steer::Resume(resume) => answer::whole_stream(context, from, Some(id), result, resume.epoch).await,
+        Steer::Cancel(_) if is_tombstone(result) => {
+            answer::cancelled(context, from, id, Cancelled::NeverSeen, None).await;
+        }
+        Steer::Cancel(_) => {
+            answer::cancelled(context, from, id, Cancelled::Ended, Some(result.clone())).await
+        }
+        Steer::Result => answer::plain(context, from, result, kept(context, id).await).await,
+        Steer::Credit(_) | Steer::Stdin { .. } | Steer::Signal(_) => {}
+    }
+}
+
+fn is_tombstone(result: &JobResult) -> bool {
+    matches!(result.ending, Ending::Refused { why: Refusal::CancelledBefore, .. })
+}
+
+async fn kept(context: &Arc<Context>, id: JobId) -> Option<Vec<u8>> {
+    let journal = context.journal.clone();
+    super::blocking(move || Ok(journal.kept_result(id))).await.unwrap_or_default()
+}

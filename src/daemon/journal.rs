@@ -1,0 +1,396 @@
+//! The journal: what this peer was asked to run, and what became of it.
+//!
+//! The idea: one small file a job, `journal/open/<id>` while it is open and `journal/ended/<id>`
+//! afterwards. Making the file is what makes an id known, and it can be made only once; so the file
+//! system itself keeps the promise that no id runs twice, across crashes of the daemon too.
+//!
+//! ```text
+//!   begun ──► started ──► ended          one JSON line a step, written before the step is taken
+//!     │                     ▲
+//!     └── daemon died: ended as unknown by the next daemon
+//!   refused, or cancelled before it came: ended at once, a tombstone
+//! ```
+//! Guarantees: a step that was written survives the daemon's crash (not the machine's: nothing is
+//! forced to disk). A file reserves room for its later steps when it is made, so that a disk that
+//! fills up in between cannot lose an ending. Limits: ids older than [`KEEP_FOR`] or beyond the
+//! newest [`KEEP_MOST`] are forgotten. No environment values and no output are written here, but
+//! the kept answers of plain requests in `journal/results`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::process::{Identity, Lodging};
+use crate::protocol::exec::JobResult;
+use crate::protocol::{Instance, JobId, decode};
+
+/// How long an ended job is remembered.
+pub const KEEP_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How many ended jobs are remembered, whatever their age. A record takes 8 KiB of disk at most.
+pub const KEEP_MOST: usize = 100_000;
+
+/// How long the whole answer to a plain request is kept.
+pub const KEEP_RESULTS_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// How many whole answers are kept; each has at most the server's `max_payload` bytes.
+pub const KEEP_RESULTS_MOST: usize = 256;
+
+/// Room reserved for the steps after the first, in bytes.
+const RESERVE: usize = 6 * 1024;
+
+/// The journal of one state directory.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    open: PathBuf,
+    ended: PathBuf,
+    results: PathBuf,
+}
+
+/// The first step: an id becomes known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The job.
+    pub id: JobId,
+    /// The instance that took it.
+    pub instance: Instance,
+    /// The inbox of who asked.
+    pub caller: String,
+    /// Digest of the request, to tell a repeat from another request under the same id.
+    pub request: String,
+    /// When, UTC.
+    pub at: String,
+    /// What to run, shortened.
+    pub command: String,
+    /// Where, as asked.
+    pub directory: String,
+    /// As whom, as asked.
+    pub user: Option<String>,
+    /// Where its processes are to be found; none for a tombstone.
+    pub lodging: Option<Lodging>,
+}
+
+/// One line of a record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+enum Step {
+    Begun(Begun),
+    Started { at: String, process: Identity },
+    Ended { at: String, result: Box<JobResult> },
+}
+
+/// What the journal knows of a job.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The first step.
+    pub begun: Begun,
+    /// The process, where its start was written down.
+    pub process: Option<Identity>,
+    /// The ending, where it was written down.
+    pub result: Option<JobResult>,
+}
+
+/// An open record, to be continued.
+#[derive(Debug)]
+pub struct Entry {
+    id: JobId,
+    file: File,
+    journal: Journal,
+}
+
+impl Journal {
+    /// Opens the journal below a state directory, making what is missing.
+    ///
+    /// # Errors
+    /// Names the directory that cannot be made.
+    pub fn open(state_dir: &Path) -> anyhow::Result<Self> {
+        use anyhow::Context;
+        let root = state_dir.join("journal");
+        let journal =
+            Self { open: root.join("open"), ended: root.join("ended"), results: root.join("results") };
+        for directory in [&journal.open, &journal.ended, &journal.results] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
+                .with_context(|| format!("making the journal directory {}", directory.display()))?;
+        }
+        Ok(journal)
+    }
+
+    /// What is known of a job.
+    ///
+    /// # Errors
+    /// When its record exists and cannot be read.
+    pub fn find(&self, id: JobId) -> io::Result<Option<Record>> {
+        for directory in [&self.open, &self.ended] {
+            match read_record(&directory.join(id.to_string())) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                found => return found.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes an id known. The one moment at which a job is taken.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] when it is known already; anything else means that the
+    /// promise to run once cannot be kept, so the job must not run.
+    pub fn begin(&self, begun: &Begun) -> io::Result<Entry> {
+        let path = self.open.join(begun.id.to_string());
+        let ended = self.ended.join(begun.id.to_string());
+        if ended.exists() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let reserved = write_step(&mut file, &Step::Begun(begun.clone())).and_then(|()| reserve(&mut file));
+        if let Err(error) = reserved {
+            // Nothing has run; an id that is not known may come again.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        Ok(Entry { id: begun.id, file, journal: self.clone() })
+    }
+
+    /// Makes an id known that is never to run.
+    ///
+    /// # Errors
+    /// As [`Journal::begin`].
+    pub fn bury(&self, begun: &Begun, result: &JobResult) -> io::Result<()> {
+        self.begin(begun)?.ended(result)
+    }
+
+    /// The records no daemon has ended: what a daemon that died left behind.
+    ///
+    /// # Errors
+    /// When the directory cannot be read. A record that cannot be read is named in the log, moved
+    /// aside, and stays known.
+    pub fn left_open(&self) -> io::Result<Vec<(Entry, Record)>> {
+        let mut left = Vec::new();
+        for name in fs::read_dir(&self.open)? {
+            let path = name?.path();
+            let Some(id) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+            match read_record(&path) {
+                Ok(record) => {
+                    let file = OpenOptions::new().read(true).write(true).open(&path)?;
+                    left.push((Entry { id, file, journal: self.clone() }, record));
+                }
+                Err(error) => {
+                    tracing::error!(record = %path.display(), %error, "a record of the journal cannot be read; its job stays known");
+                    fs::rename(&path, self.ended.join(id.to_string()))?;
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    /// Keeps the whole answer to a plain request.
+    ///
+    /// # Errors
+    /// When it cannot be written; the ending itself is in the record.
+    pub fn keep_result(&self, id: JobId, answer: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.results)?;
+        file.write_all(answer)?;
+        file.persist(self.results.join(id.to_string()))?;
+        Ok(())
+    }
+
+    /// The whole answer to a plain request, where it is still kept.
+    #[must_use]
+    pub fn kept_result(&self, id: JobId) -> Option<Vec<u8>> {
+        fs::read(self.results.join(id.to_string())).ok()
+    }
+
+    /// Forgets what is too old, and what is too much.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn prune(&self) -> io::Result<()> {
+        prune(&self.ended, KEEP_FOR, KEEP_MOST)?;
+        prune(&self.results, KEEP_RESULTS_FOR, KEEP_RESULTS_MOST)
+    }
+}
+
+impl Entry {
+    /// Writes down the process.
+    ///
+    /// # Errors
+    /// When the step cannot be written.
+    pub fn started(&mut self, process: &Identity) -> io::Result<()> {
+        write_step(&mut self.file, &Step::Started { at: now(), process: process.clone() })
+    }
+
+    /// Writes down the ending and closes the record.
+    ///
+    /// # Errors
+    /// When the step cannot be written, or the record cannot be moved.
+    pub fn ended(mut self, result: &JobResult) -> io::Result<()> {
+        let result = Box::new(JobResult { collected: None, ..result.clone() });
+        write_step(&mut self.file, &Step::Ended { at: now(), result })?;
+        let length = self.file.stream_position()?;
+        self.file.set_len(length)?;
+        let name = self.id.to_string();
+        fs::rename(self.journal.open.join(&name), self.journal.ended.join(&name))
+    }
+
+    /// Moves to the end of what is written, for a record of another daemon.
+    fn seek_to_end(&mut self) -> io::Result<()> {
+        let mut text = Vec::new();
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.read_to_end(&mut text)?;
+        let written = text.iter().rposition(|byte| *byte != b'\n').map_or(0, |last| last + 1);
+        self.file.seek(SeekFrom::Start(written as u64))?;
+        self.file.write_all(b"\n")
+    }
+
+    /// Ends a record another daemon left open.
+    ///
+    /// # Errors
+    /// As [`Entry::ended`].
+    pub fn ended_for_another(mut self, result: &JobResult) -> io::Result<()> {
+        self.seek_to_end()?;
+        self.ended(result)
+    }
+}
+
+fn write_step(file: &mut File, step: &Step) -> io::Result<()> {
+    let mut line = decode::to_json(step);
+    line.push(b'\n');
+    file.write_all(&line)
+}
+
+/// Fills the room of later steps with empty lines and goes back, so that they need no new blocks.
+fn reserve(file: &mut File) -> io::Result<()> {
+    let position = file.stream_position()?;
+    file.write_all(&[b'\n'; RESERVE])?;
+    file.seek(SeekFrom::Start(position)).map(drop)
+}
+
+fn read_record(path: &Path) -> io::Result<Record> {
+    let text = fs::read(path)?;
+    let broken =
+        |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
+    let mut record: Option<Record> = None;
+    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        // A line that was cut off by a crash: what it wanted to say did not happen.
+        let Ok(step) = decode::json::<Step>(line) else { continue };
+        match (step, &mut record) {
+            (Step::Begun(begun), None) => record = Some(Record { begun, process: None, result: None }),
+            (Step::Started { process, .. }, Some(record)) => record.process = Some(process),
+            (Step::Ended { result, .. }, Some(record)) => record.result = Some(*result),
+            _ => return Err(broken("its steps are out of order")),
+        }
+    }
+    record.ok_or_else(|| broken("its first step is missing"))
+}
+
+fn prune(directory: &Path, keep_for: Duration, keep_most: usize) -> io::Result<()> {
+    let mut files: Vec<(SystemTime, PathBuf)> = fs::read_dir(directory)?
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+        })
+        .collect();
+    files.sort_unstable();
+    let too_many = files.len().saturating_sub(keep_most);
+    let now = SystemTime::now();
+    for (index, (written, path)) in files.iter().enumerate() {
+        let too_old = now.duration_since(*written).is_ok_and(|age| age > keep_for);
+        if index < too_many || too_old {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Now, in UTC, to the second.
+#[must_use]
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Ending;
+
+    fn begun(id: JobId) -> Begun {
+        Begun {
+            id,
+            instance: Instance::new(),
+            caller: "_INBOX.x".into(),
+            request: "digest".into(),
+            at: now(),
+            command: "true".into(),
+            directory: "/".into(),
+            user: None,
+            lodging: None,
+        }
+    }
+
+    fn result(id: JobId) -> JobResult {
+        let peer = "w1".parse().expect("valid");
+        JobResult::bare(Some(id), peer, Instance::new(), Ending::Exited { code: 7 })
+    }
+
+    #[test]
+    fn an_id_begins_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("opens");
+        let id = JobId::new();
+        let entry = journal.begin(&begun(id)).expect("first");
+        assert_eq!(journal.begin(&begun(id)).expect_err("second").kind(), io::ErrorKind::AlreadyExists);
+        entry.ended(&result(id)).expect("ends");
+        assert_eq!(journal.begin(&begun(id)).expect_err("third").kind(), io::ErrorKind::AlreadyExists);
+        let record = journal.find(id).expect("readable").expect("known");
+        assert_eq!(record.result.expect("ended").ending, Ending::Exited { code: 7 });
+        assert!(journal.left_open().expect("readable").is_empty());
+    }
+
+    #[test]
+    fn what_a_crash_cut_off_did_not_happen() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("opens");
+        let id = JobId::new();
+        let mut entry = journal.begin(&begun(id)).expect("begins");
+        let process = Identity::of_self().expect("our own");
+        entry.started(&process).expect("starts");
+        entry.file.write_all(br#"{"step":"ended","at":"2026-"#).expect("a torn line");
+        drop(entry);
+        let (entry, record) = journal.left_open().expect("readable").pop().expect("one is open");
+        assert_eq!((record.process, record.result), (Some(process), None));
+        entry.ended_for_another(&result(id)).expect("ends");
+        let record = journal.find(id).expect("readable").expect("known");
+        assert_eq!(record.result.expect("ended").ending, Ending::Exited { code: 7 });
+    }
+
+    #[test]
+    fn a_record_that_is_no_record_stays_known() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("opens");
+        let id = JobId::new();
+        fs::write(journal.open.join(id.to_string()), b"garbage").expect("written");
+        assert!(journal.left_open().expect("readable").is_empty());
+        assert_eq!(journal.begin(&begun(id)).expect_err("known").kind(), io::ErrorKind::AlreadyExists);
+        assert!(journal.find(id).is_err());
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_first() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (index, name) in ["old", "newer", "newest"].into_iter().enumerate() {
+            let file = File::create(dir.path().join(name)).expect("made");
+            let written = SystemTime::now() - Duration::from_secs(100 - index as u64);
+            file.set_modified(written).expect("set");
+        }
+        prune(dir.path(), Duration::from_secs(3600), 2).expect("pruned");
+        assert!(!dir.path().join("old").exists() && dir.path().join("newest").exists());
+        prune(dir.path(), Duration::from_secs(1), 2).expect("pruned");
+        assert!(!dir.path().join("newest").exists());
+    }
+}

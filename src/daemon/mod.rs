@@ -1,0 +1,31 @@
+//! The peer's end: takes requests, runs jobs, says that it lives.
+//!
+//! ```text
+//!  run ── lock, state file, broker, journal, recovery, bus, "am I alone?" ── ready
+//!   │
+//!   ├── intake ── exec (checks) ── job (one task each) ── process
+//!   │                                └─ journal, answer
+//!   ├── heartbeat, ping, service     tasks of their own: no job delays them
+//!   ├── solitude                     one daemon per peer id
+//!   └── leader                       where the role says so
+//! ```
+//! Guarantees: nothing anyone sends stops a daemon; a request runs at most once, journalled before
+//! it starts; a daemon that finds a dead one's jobs stops what is left of them before it serves;
+//! nothing listens but what dials out. It does not know command lines or how a person is told.
+
+mod answer;
+pub mod broker;
+mod context;
+mod exec;
+mod heartbeat;
+mod intake;
+mod job;
+mod journal;
+mod recovery;
+mod run;
+mod service;
+mod solitude;
+pub mod state;
+
+pub use context::{CALLER_GRACE, MAX_JOBS, Settings};
+pub use run::{DaemonError, Ready, run};

@@ -1,0 +1,48 @@
+//! What a dead daemon left behind: its jobs are stopped to the last process and ended as unknown,
+//! before the next one serves.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::future::join_all;
+
+use super::journal::{Entry, Journal, Record};
+use crate::process;
+use crate::protocol::exec::JobResult;
+use crate::protocol::{Ending, PeerId};
+
+/// How long what is left of a dead daemon's job gets to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Ends every job that a dead daemon left open.
+///
+/// # Errors
+/// When the journal cannot be read: then nobody can say what may still run.
+pub(super) async fn recover(journal: &Journal, peer: &PeerId) -> anyhow::Result<()> {
+    let left = journal.left_open().context("reading the journal")?;
+    join_all(left.into_iter().map(|(entry, record)| end(peer, entry, record))).await;
+    Ok(())
+}
+
+async fn end(peer: &PeerId, entry: Entry, record: Record) {
+    let id = record.begun.id;
+    let killed = match &record.begun.lodging {
+        Some(lodging) => process::clear(lodging, GRACE).await.unwrap_or_else(|error| {
+            tracing::error!(job = %id, %error, "stopping what a dead daemon left of a job");
+            0
+        }),
+        None => 0,
+    };
+    let result = record.result.unwrap_or_else(|| {
+        let why = match &record.process {
+            Some(process) => format!("its daemon died while it ran as process {}", process.pid),
+            None => "its daemon died before its start was written down; it may have run".to_owned(),
+        };
+        let ending = Ending::Unknown { why };
+        JobResult { killed, ..JobResult::bare(Some(id), peer.clone(), record.begun.instance, ending) }
+    });
+    tracing::warn!(job = %id, command = record.begun.command, ending = %result.ending, killed, "ended a dead daemon's job");
+    if let Err(error) = entry.ended_for_another(&result) {
+        tracing::error!(job = %id, %error, "writing the end of a dead daemon's job");
+    }
+}

@@ -1,0 +1,364 @@
+//! The life of a daemon: the order in which it comes up, and in which it goes.
+
+use std::future::Future;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sd_notify::NotifyState;
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+
+use super::broker::Broker;
+use super::context::{Context, Leaving, Settings};
+use super::heartbeat::{self, Pulse};
+use super::journal::{Journal, now};
+use super::state::{DaemonState, State, StateFile, TYPE};
+use super::{intake, recovery, service, solitude};
+use crate::bus::{Bus, Persistence};
+use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus};
+use crate::process::{self, Identity, LockError, Nursery, StateLock};
+use crate::protocol::heartbeat::{PeerState, Role};
+use crate::protocol::{Instance, subjects};
+
+/// Messages that may wait on a subscription before they are taken to the desk.
+const WAITING: usize = 8_192;
+
+/// How long jobs may go on after a daemon was asked to stop.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the stopping of jobs may take: TERM, 5 s, KILL, and a little.
+const STOP_JOBS_WITHIN: Duration = Duration::from_secs(12);
+
+/// How long callers may take to hear the endings of the jobs that were stopped.
+const TELL_WITHIN: Duration = Duration::from_secs(3);
+
+/// How often old records, and the cgroups of processes that were left running, are cleared away.
+const HOUSEKEEPING: Duration = Duration::from_secs(600);
+
+/// Pause between two looks whether our own subscriptions are there.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Why a daemon ended.
+#[derive(Debug, Error)]
+pub enum DaemonError {
+    /// Something that must be there once is there already: another daemon on the state directory,
+    /// on the peer id, or another leader on the bus.
+    #[error("{0}")]
+    Taken(String),
+    /// Anything else.
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+/// A daemon that serves.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// Its peer id.
+    pub peer: String,
+    /// The bus, without credentials.
+    pub nats: String,
+}
+
+/// Runs a daemon until `stop` is ready, and stops it cleanly then. `on_ready` is called once, when
+/// the first request would be served.
+///
+/// # Errors
+/// When it cannot start, or cannot go on.
+pub async fn run(
+    mut settings: Settings,
+    on_ready: impl FnOnce(&Ready),
+    stop: impl Future<Output = ()>,
+) -> Result<(), DaemonError> {
+    let instance = Instance::new();
+    make_state_dir(&settings.state_dir)?;
+    let _lock = lock(&settings)?;
+    let mut state = StateFile::create(&settings.state_dir, first_state(&settings, instance)?)
+        .with_context(|| format!("writing the state file in {}", settings.state_dir.display()))?;
+    let broker = start_broker(&mut settings, &mut state).await?;
+    let ended = live(settings, instance, &mut state, on_ready, stop).await;
+    if let Some(broker) = broker {
+        broker.stop().await;
+    }
+    match &ended {
+        Ok(()) => state.set(State::Stopped, "asked to stop"),
+        Err(error) => state.set(State::Failed, error.to_string()),
+    }
+    ended
+}
+
+fn make_state_dir(directory: &PathBuf) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("making the state directory {}", directory.display()))
+}
+
+fn lock(settings: &Settings) -> Result<StateLock, DaemonError> {
+    StateLock::acquire(&settings.state_dir).map_err(|error| match error {
+        LockError::Held { .. } => DaemonError::Taken(format!("the state directory {error}")),
+        LockError::Io { .. } => DaemonError::Failed(error.into()),
+    })
+}
+
+fn first_state(settings: &Settings, instance: Instance) -> anyhow::Result<DaemonState> {
+    Ok(DaemonState {
+        kind: TYPE.to_owned(),
+        state: State::Starting,
+        state_reason: "starting".to_owned(),
+        since: now(),
+        process: Identity::of_self().context("reading what process this is")?,
+        instance,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        peer_id: settings.peer.clone(),
+        role: settings.role,
+        nats: settings.bus.address.to_string(),
+    })
+}
+
+/// Starts the broker that was asked for; then it is the bus.
+async fn start_broker(settings: &mut Settings, state: &mut StateFile) -> anyhow::Result<Option<Broker>> {
+    let Some(managed) = settings.broker.clone() else { return Ok(None) };
+    let broker =
+        Broker::start(managed, &settings.state_dir, &settings.runtime_dir).await.inspect_err(|error| {
+            state.set(State::Failed, format!("{error:#}"));
+        })?;
+    settings.bus.address = broker.address().clone();
+    settings.bus.credentials = broker.credentials();
+    state.set_nats(settings.bus.address.to_string());
+    Ok(Some(broker))
+}
+
+async fn live(
+    settings: Settings,
+    instance: Instance,
+    state: &mut StateFile,
+    on_ready: impl FnOnce(&Ready),
+    stop: impl Future<Output = ()>,
+) -> Result<(), DaemonError> {
+    tokio::pin!(stop);
+    let mut serving = tokio::select! {
+        serving = serve(settings, instance, state) => serving?,
+        () = &mut stop => return Ok(()),
+    };
+    state.set(State::Ready, "serving");
+    on_ready(&serving.ready());
+    notify(&[NotifyState::Ready]);
+    let ended = tokio::select! {
+        () = stop => Ok(()),
+        error = serving.failed() => Err(error),
+    };
+    state.set(State::Stopping, if ended.is_ok() { "asked to stop" } else { "failed" });
+    notify(&[NotifyState::Stopping]);
+    serving.stop().await;
+    ended
+}
+
+/// Tells systemd, where it listens.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "telling systemd");
+    }
+}
+
+/// Comes up: cleans up after a dead daemon, joins the bus, makes sure to be alone, and listens.
+async fn serve(
+    settings: Settings,
+    instance: Instance,
+    state: &mut StateFile,
+) -> Result<Serving, DaemonError> {
+    let journal = Journal::open(&settings.state_dir)?;
+    let reaper = PathBuf::from("/proc/self/exe");
+    let nursery = Nursery::open(&settings.state_dir, reaper, settings.containment)
+        .context("making a place for process trees")?;
+    recovery::recover(&journal, &settings.peer).await?;
+    let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
+    join(&bus, state).await;
+    let context = Arc::new(Context::new(settings, instance, bus, journal, nursery));
+    refuse_a_taken_id(&context).await?;
+    warn_of_an_open_broker(&context);
+    let leader = start_leader(&context).await?;
+    let tasks = start_tasks(&context).await;
+    hear_ourselves(&context).await;
+    Ok(Serving { pulse: tasks.1, tasks: tasks.0, leader, context })
+}
+
+/// Waits for the bus, however long it takes, and notes what it waits for.
+async fn join(bus: &Bus, state: &mut StateFile) {
+    const NOTE_EVERY: Duration = Duration::from_secs(2);
+    let mut noted = None;
+    while let Err(error) = bus.connected(NOTE_EVERY).await {
+        let reason = error.to_string();
+        if noted.as_ref() != Some(&reason) {
+            state.set(State::Starting, reason.clone());
+            noted = Some(reason);
+        }
+    }
+}
+
+async fn refuse_a_taken_id(context: &Context) -> Result<(), DaemonError> {
+    loop {
+        match solitude::taken(&context.bus, context.peer()).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(other)) => {
+                return Err(DaemonError::Taken(format!(
+                    "the peer id {} is held by another daemon on {} (instance {})",
+                    context.peer(),
+                    other.hostname,
+                    other.instance
+                )));
+            }
+            // The link was lost again; it is asked when it is back.
+            Err(error) => {
+                tracing::debug!(%error, "asking who holds our id");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Whoever reaches a broker that asks for nothing can run commands here.
+fn warn_of_an_open_broker(context: &Context) {
+    let open = context.bus.server().is_some_and(|server| !server.auth_required);
+    if open && process::host::current_user() == "root" {
+        tracing::warn!(
+            bus = %context.settings.bus.address,
+            "the broker asks nobody who they are, and this daemon runs as root: whoever reaches the broker is root here"
+        );
+    }
+}
+
+async fn start_leader(context: &Arc<Context>) -> Result<Option<Leader>, DaemonError> {
+    let settings = &context.settings;
+    if settings.role != Role::Leader {
+        return Ok(None);
+    }
+    let leader = LeaderSettings {
+        peer: settings.peer.clone(),
+        instance: context.instance,
+        database_url: settings.database_url.clone(),
+        state_dir: settings.state_dir.clone(),
+        max_peers: settings.max_peers,
+    };
+    let (stop, stopped) = oneshot::channel();
+    let (status, mut serving) = watch::channel(LeaderStatus::default());
+    let bus = context.bus.clone();
+    let mut task = tokio::spawn(leader::run(bus, leader, status, async move {
+        let _ = stopped.await;
+    }));
+    tokio::select! {
+        ended = &mut task => Err(leader_ended(ended)),
+        _ = serving.wait_for(|status| status.serving) => Ok(Some(Leader { stop, task })),
+    }
+}
+
+fn leader_ended(ended: Result<Result<(), LeaderError>, JoinError>) -> DaemonError {
+    match ended {
+        Ok(Err(error @ LeaderError::AnotherLeader { .. })) => DaemonError::Taken(error.to_string()),
+        Ok(Err(error)) => DaemonError::Failed(error.into()),
+        Ok(Ok(())) => DaemonError::Failed(anyhow::anyhow!("the leader ended by itself")),
+        Err(panic) => DaemonError::Failed(anyhow::anyhow!("the leader failed: {panic}")),
+    }
+}
+
+/// Starts everything that listens or speaks by itself.
+async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
+    let pulse = Arc::new(Pulse::new(Arc::clone(context)));
+    let (bus, peer) = (&context.bus, context.peer());
+    let pings = bus.subscribe(&subjects::ping(peer), None, WAITING).await;
+    let words = bus.subscribe(&subjects::below_exec(peer), None, WAITING).await;
+    let starts = bus.subscribe(&subjects::exec(peer), Some(subjects::EXEC_QUEUE), WAITING).await;
+    let questions = service::questions(context).await;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(heartbeat::answer_pings(Arc::clone(&pulse), pings));
+    tasks.spawn(intake::run(Arc::clone(context), starts, words));
+    tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
+    tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));
+    tasks.spawn(solitude::watch(Arc::clone(context)));
+    tasks.spawn(keep_house(Arc::clone(context)));
+    (tasks, pulse)
+}
+
+/// Waits until a ping of our own comes back: then the server has all our subscriptions.
+async fn hear_ourselves(context: &Context) {
+    let ping = subjects::ping(context.peer());
+    while context.bus.request(&ping, bytes::Bytes::new(), Duration::from_secs(1)).await.is_err() {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn keep_house(context: Arc<Context>) {
+    loop {
+        let (journal, nursery) = (context.journal.clone(), context.nursery.clone());
+        let cleaned = tokio::task::spawn_blocking(move || {
+            nursery.sweep();
+            journal.prune()
+        });
+        if let Ok(Err(error)) = cleaned.await {
+            tracing::warn!(%error, "clearing old records away");
+        }
+        tokio::time::sleep(HOUSEKEEPING).await;
+    }
+}
+
+struct Leader {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), LeaderError>>,
+}
+
+/// A daemon that serves.
+struct Serving {
+    context: Arc<Context>,
+    pulse: Arc<Pulse>,
+    tasks: JoinSet<()>,
+    leader: Option<Leader>,
+}
+
+impl Serving {
+    fn ready(&self) -> Ready {
+        Ready { peer: self.context.peer().to_string(), nats: self.context.settings.bus.address.to_string() }
+    }
+
+    /// Waits for something that must not end to end.
+    async fn failed(&mut self) -> DaemonError {
+        let leader = async {
+            match &mut self.leader {
+                Some(leader) => leader_ended((&mut leader.task).await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = leader => error,
+            Some(Err(panic)) = self.tasks.join_next() => {
+                DaemonError::Failed(anyhow::anyhow!("a part of the daemon failed: {panic}"))
+            }
+        }
+    }
+
+    /// Refuses new work, gives jobs a while, stops what is left, and says goodbye.
+    async fn stop(mut self) {
+        let context = &self.context;
+        context.leaving.send_replace(Leaving::Refusing);
+        if !context.running.none(STOP_GRACE).await {
+            context.leaving.send_replace(Leaving::StoppingJobs);
+            if !context.running.none(STOP_JOBS_WITHIN).await {
+                tracing::error!(jobs = context.running.count(), "jobs could not be stopped");
+            }
+        }
+        if !context.untold.none(TELL_WITHIN).await {
+            tracing::warn!(jobs = context.untold.count(), "callers have not confirmed how their jobs ended");
+        }
+        self.tasks.abort_all();
+        self.pulse.say(PeerState::Leaving).await;
+        if let Some(leader) = self.leader.take() {
+            let _ = leader.stop.send(());
+            // What the leader had to say of its end is in the log.
+            let _ = leader.task.await;
+        }
+        context.bus.close().await;
+    }
+}

@@ -1,0 +1,110 @@
+//! One daemon per peer id.
+//!
+//! Before it serves, a daemon pings its own id: an answer means that the id is taken, and it goes.
+//! Two that could not see each other then (each had its own side of a cut) find out at their next
+//! connection; then both refuse new jobs until they have been alone for three intervals, because
+//! nobody could say which of them a command runs on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::context::Context;
+use crate::bus::{Bus, BusError, Outgoing};
+use crate::protocol::heartbeat::{Heartbeat, INTERVAL_MS};
+use crate::protocol::{Instance, PeerId, subjects};
+
+/// How long another daemon may take to answer. A daemon answers from a task of its own.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often an id without an answer, though somebody listens, is asked again: it may belong to a
+/// connection of the dead that the server still has to notice.
+const ASK: usize = 3;
+
+/// How many times in a row nobody else may answer before a conflict is over.
+const ALONE_TIMES: usize = 3;
+
+/// Another daemon that answers for a peer id.
+#[derive(Debug, Clone)]
+pub(super) struct Other {
+    pub(super) instance: Instance,
+    pub(super) hostname: String,
+}
+
+/// Looks whether the id is taken, before we listen to it ourselves.
+pub(super) async fn taken(bus: &Bus, peer: &PeerId) -> Result<Option<Other>, BusError> {
+    for _ in 0..ASK {
+        match bus.request(&subjects::ping(peer), Bytes::new(), ANSWER_WITHIN).await {
+            Ok(answer) => {
+                if let Ok(beat) = Heartbeat::decode(&answer.payload) {
+                    return Ok(Some(Other { instance: beat.instance, hostname: beat.hostname }));
+                }
+            }
+            Err(BusError::NoResponders(_)) => return Ok(None),
+            Err(BusError::Timeout { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    tracing::warn!(%peer, "somebody listens to our id and does not answer; taken for a connection of the dead");
+    Ok(None)
+}
+
+/// Looks again at every new connection, for as long as it is polled, and keeps the context told.
+pub(super) async fn watch(context: Arc<Context>) {
+    let mut link = context.bus.link();
+    loop {
+        if link.borrow_and_update().up {
+            settle(&context).await;
+        }
+        if link.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Looks until nobody else has answered three times, or nobody answers the first time.
+async fn settle(context: &Context) {
+    let mut alone = 0;
+    while alone < ALONE_TIMES {
+        let others = others(context).await;
+        let conflict = *context.conflict.borrow();
+        match others.first() {
+            None if !conflict => return,
+            None => alone += 1,
+            Some(other) => {
+                alone = 0;
+                if !conflict {
+                    tracing::error!(peer = %context.peer(), %other, "another daemon answers for our id; new jobs are refused");
+                }
+                context.conflict.send_replace(true);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(INTERVAL_MS)).await;
+    }
+    tracing::warn!(peer = %context.peer(), "alone again; new jobs are accepted");
+    context.conflict.send_replace(false);
+}
+
+/// Who else answers for our id.
+async fn others(context: &Context) -> BTreeSet<Instance> {
+    let mut answers = context.bus.mailbox();
+    let ping = Outgoing::to(&subjects::ping(context.peer())).reply(answers.subject());
+    let mut others = BTreeSet::new();
+    if context.bus.publish(ping).await.is_err() {
+        return others;
+    }
+    let listen = async {
+        loop {
+            if let Ok(beat) = Heartbeat::decode(&answers.next().await.payload)
+                && beat.instance != context.instance
+            {
+                others.insert(beat.instance);
+            }
+        }
+    };
+    // The end of the time is the ordinary end: nobody knows how many are going to answer.
+    let _ = tokio::time::timeout(ANSWER_WITHIN, listen).await;
+    others
+}

@@ -1,0 +1,163 @@
+//! The state file: what the daemon of a state directory does, or did last, for whoever looks.
+//!
+//! It is never removed, so that "stopped, because" can be told from "never started". It is replaced
+//! whole, readable by its owner only, and holds no secret.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::journal::now;
+use crate::process::Identity;
+use crate::protocol::heartbeat::Role;
+use crate::protocol::{Instance, PeerId, decode};
+
+/// The `type` of a state file.
+pub const TYPE: &str = "peerbus.daemon_state.v1";
+
+/// Its name below the state directory.
+pub const FILE: &str = "state.json";
+
+/// What a daemon does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It is on its way to serving.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It is on its way out.
+    Stopping,
+    /// It ended as asked.
+    Stopped,
+    /// It ended for the reason in `state_reason`.
+    Failed,
+}
+
+/// The content of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonState {
+    /// Always [`TYPE`].
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What the daemon does, or did last.
+    pub state: State,
+    /// Why, for people.
+    pub state_reason: String,
+    /// Since when, UTC.
+    pub since: String,
+    /// Which process it is or was, with start time and boot, so that nobody is taken for it.
+    pub process: Identity,
+    /// Which start of the daemon.
+    pub instance: Instance,
+    /// Version of the daemon.
+    pub version: String,
+    /// Its peer id.
+    pub peer_id: PeerId,
+    /// Its role.
+    pub role: Role,
+    /// The bus, without credentials.
+    pub nats: String,
+}
+
+/// Writes the state file of one daemon.
+#[derive(Debug)]
+pub(super) struct StateFile {
+    path: PathBuf,
+    current: DaemonState,
+}
+
+impl StateFile {
+    pub(super) fn create(directory: &Path, first: DaemonState) -> io::Result<Self> {
+        set_aside_if_broken(directory)?;
+        let file = Self { path: directory.join(FILE), current: first };
+        file.write()?;
+        Ok(file)
+    }
+
+    /// Notes a change. A file that cannot be written is said and changes nothing for the daemon.
+    pub(super) fn set(&mut self, state: State, reason: impl Into<String>) {
+        self.current.state = state;
+        self.current.state_reason = reason.into();
+        self.current.since = now();
+        if let Err(error) = self.write() {
+            tracing::error!(path = %self.path.display(), %error, "writing the state file");
+        }
+    }
+
+    pub(super) fn set_nats(&mut self, nats: String) {
+        self.current.nats = nats;
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let directory = self.path.parent().unwrap_or(Path::new("/"));
+        // Made with mode 0600.
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(&decode::to_json(&self.current))?;
+        file.write_all(b"\n")?;
+        file.persist(&self.path)?;
+        Ok(())
+    }
+}
+
+/// A file that cannot be read is kept under another name, and said.
+fn set_aside_if_broken(directory: &Path) -> io::Result<()> {
+    if let Err(ReadError::Broken(path, why)) = read(directory) {
+        let aside = path.with_extension(format!("broken-{}.json", now().replace(':', "")));
+        fs::rename(&path, &aside)?;
+        tracing::warn!(path = %path.display(), aside = %aside.display(), why, "the state file was corrupt; moved aside");
+    }
+    Ok(())
+}
+
+/// Why a state file says nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is none: no daemon was ever started here.
+    #[error("no daemon was ever started on {}", .0.display())]
+    Missing(PathBuf),
+    /// It is there and cannot be read.
+    #[error("reading {}: {1}", .0.display())]
+    Unreadable(PathBuf, io::Error),
+    /// It is there and is not what a daemon writes.
+    #[error("{} is corrupt: {1}", .0.display())]
+    Broken(PathBuf, String),
+}
+
+/// Reads the state file of a state directory.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub fn read(directory: &Path) -> Result<DaemonState, ReadError> {
+    let path = directory.join(FILE);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(ReadError::Missing(directory.to_owned()));
+        }
+        Err(error) => return Err(ReadError::Unreadable(path, error)),
+    };
+    let state: DaemonState =
+        decode::json(&text).map_err(|bad| ReadError::Broken(path.clone(), bad.to_string()))?;
+    if state.kind == TYPE {
+        Ok(state)
+    } else {
+        Err(ReadError::Broken(path, format!("its type is {:?}", state.kind)))
+    }
+}
+
+impl DaemonState {
+    /// What the file says, corrected by whether its process lives: a daemon that was killed could
+    /// not write that down.
+    #[must_use]
+    pub fn truth(mut self) -> Self {
+        let claims_to_live = matches!(self.state, State::Starting | State::Ready | State::Stopping);
+        if claims_to_live && !self.process.is_alive() {
+            self.state = State::Failed;
+            self.state_reason = format!("process {} ended without saying why", self.process.pid);
+        }
+        self
+    }
+}

@@ -1,0 +1,89 @@
+//! The clean environment of a job: what its user and machine are, then what was asked for, and
+//! nothing of the daemon's own (which holds credentials).
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
+use nix::unistd::geteuid;
+
+use super::account::Account;
+
+/// Where commands are looked for when nobody says otherwise.
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What of the daemon's environment describes the machine, so that a job may have it.
+const OF_THE_MACHINE: [&str; 2] = ["LANG", "TZ"];
+
+/// Variables by name.
+pub(super) type Environment = BTreeMap<OsString, OsString>;
+
+/// The environment for a job of `account`; `added` wins over the basics.
+pub(super) fn of_job(account: &Account, added: &[(String, String)]) -> Environment {
+    let mut environment = basics(account, |name| std::env::var_os(name), geteuid().is_root());
+    environment.extend(added.iter().map(|(name, value)| (name.into(), value.into())));
+    environment
+}
+
+/// The little a reaper needs: no more of the daemon's than its jobs may see.
+pub(super) fn of_reaper() -> Environment {
+    let names = OF_THE_MACHINE.into_iter().chain(["PATH"]);
+    names.filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect()
+}
+
+/// A daemon of root may have been started from anyone's shell, so its PATH is not passed on; a
+/// person's own daemon has that person's.
+fn basics(account: &Account, own: impl Fn(&str) -> Option<OsString>, daemon_is_root: bool) -> Environment {
+    let path = if daemon_is_root { None } else { own("PATH") };
+    let mut environment = Environment::new();
+    let mut set = |name: &str, value: &OsStr| environment.insert(name.into(), value.to_owned());
+    set("PATH", &path.unwrap_or_else(|| DEFAULT_PATH.into()));
+    set("HOME", account.home.as_os_str());
+    set("USER", account.name.as_ref());
+    set("LOGNAME", account.name.as_ref());
+    set("SHELL", account.shell.as_os_str());
+    for name in OF_THE_MACHINE {
+        if let Some(value) = own(name) {
+            set(name, &value);
+        }
+    }
+    environment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account() -> Account {
+        let (home, shell) = ("/home/ann".into(), "/bin/zsh".into());
+        Account { name: "ann".to_owned(), home, shell, credentials: None }
+    }
+
+    fn of_daemon(name: &str) -> Option<OsString> {
+        match name {
+            "TZ" => Some("Europe/Berlin".into()),
+            "LANG" => None,
+            _ => Some(format!("the daemon's {name}").into()),
+        }
+    }
+
+    #[test]
+    fn only_the_machine_and_the_user_are_in_it() {
+        let environment = basics(&account(), of_daemon, true);
+        let names: Vec<_> = environment.keys().map(|name| name.to_string_lossy()).collect();
+        assert_eq!(names, ["HOME", "LOGNAME", "PATH", "SHELL", "TZ", "USER"]);
+        assert_eq!(environment[OsStr::new("PATH")], DEFAULT_PATH);
+        assert_eq!(environment[OsStr::new("HOME")], "/home/ann");
+    }
+
+    #[test]
+    fn a_persons_own_daemon_keeps_that_persons_path() {
+        assert_eq!(basics(&account(), of_daemon, false)[OsStr::new("PATH")], "the daemon's PATH");
+        assert_eq!(basics(&account(), |_| None, false)[OsStr::new("PATH")], DEFAULT_PATH);
+    }
+
+    #[test]
+    fn what_was_asked_for_wins() {
+        let environment = of_job(&account(), &[("HOME".to_owned(), "/elsewhere".to_owned())]);
+        assert_eq!(environment[OsStr::new("HOME")], "/elsewhere");
+    }
+}

@@ -1,0 +1,100 @@
+//! Facts about this machine that heartbeats and journals state.
+//!
+//! All of them are read when asked for; nothing is cached, nothing is sent to find them out.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use nix::ifaddrs::getifaddrs;
+use nix::unistd::{Uid, User, geteuid};
+
+/// The address by which this machine reaches another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The local address of the way there.
+    pub ip: IpAddr,
+    /// Hardware address of the interface that has it, where it has one (a tunnel or the loopback
+    /// has none): lower case, with colons.
+    pub mac: Option<String>,
+}
+
+/// The name of this machine.
+///
+/// # Errors
+/// What the system says.
+pub fn hostname() -> io::Result<String> {
+    Ok(nix::unistd::gethostname()?.to_string_lossy().into_owned())
+}
+
+/// The load average of the last minute.
+#[must_use]
+pub fn load1() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// A name for the time since this machine was booted.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// The name of the user this process runs as; the number where the user has no name.
+#[must_use]
+pub fn current_user() -> String {
+    let uid = geteuid();
+    name_of(uid).unwrap_or_else(|| uid.to_string())
+}
+
+fn name_of(uid: Uid) -> Option<String> {
+    User::from_uid(uid).ok().flatten().map(|user| user.name)
+}
+
+/// How this machine reaches `remote`. A UDP socket is connected, which asks the routing table and
+/// sends nothing.
+#[must_use]
+pub fn link_for(remote: SocketAddr) -> Option<Link> {
+    let any: SocketAddr = if remote.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(remote).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    Some(Link { ip, mac: mac_of(ip) })
+}
+
+fn mac_of(ip: IpAddr) -> Option<String> {
+    let has_it = |address: &nix::sys::socket::SockaddrStorage| match ip {
+        IpAddr::V4(v4) => address.as_sockaddr_in().is_some_and(|at| at.ip() == v4),
+        IpAddr::V6(v6) => address.as_sockaddr_in6().is_some_and(|at| at.ip() == v6),
+    };
+    let interface =
+        getifaddrs().ok()?.find(|at| at.address.as_ref().is_some_and(has_it)).map(|at| at.interface_name)?;
+    let hardware = getifaddrs()
+        .ok()?
+        .filter(|at| at.interface_name == interface)
+        .find_map(|at| at.address.as_ref().and_then(|address| address.as_link_addr()?.addr()))?;
+    if hardware == [0; 6] {
+        return None;
+    }
+    Some(hardware.map(|byte| format!("{byte:02x}")).join(":"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_describes_itself() {
+        assert!(!hostname().expect("a hostname").is_empty());
+        assert!(load1().expect("a load") >= 0.0);
+        assert_eq!(boot_id().expect("a boot id").len(), 36);
+        assert!(!current_user().is_empty());
+    }
+
+    #[test]
+    fn the_loopback_is_reached_over_itself_and_has_no_hardware() {
+        let link = link_for(([127, 0, 0, 1], 4222).into()).expect("a loopback");
+        assert_eq!(link, Link { ip: [127, 0, 0, 1].into(), mac: None });
+    }
+}

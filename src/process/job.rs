@@ -1,0 +1,168 @@
+//! One job's command from its start to its exit.
+//!
+//! The exit is learnt from a pidfd by a task of the runtime, so that no thread waits, and a process
+//! that ended is reaped also when nobody asks for its exit.
+
+use std::fs::File;
+use std::io::{self, PipeWriter};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+
+use super::cgroup::Cgroup;
+use super::explain::explain;
+use super::identity::Identity;
+use super::launch::{Launched, Surroundings, launch};
+use super::members::Members;
+use super::nursery::{Lodging, Nursery};
+use super::pidfd::{self, Exit, ExitKind, PidFd, Usage, Waited};
+use super::plan::Plan;
+use super::reaper;
+use super::signal::Signal;
+use super::spec::{Spec, StartError, Stdin};
+use super::tree::{Leader, Tree};
+
+/// A command that runs, and its pipes.
+#[derive(Debug)]
+pub struct Started {
+    /// The command.
+    pub process: Process,
+    /// What it reads, if it was to be a pipe.
+    pub stdin: Option<pipe::Sender>,
+    /// What it writes to standard output.
+    pub stdout: pipe::Receiver,
+    /// What it writes to standard error.
+    pub stderr: pipe::Receiver,
+}
+
+/// A command that was started. To drop it changes nothing for the command.
+#[derive(Debug)]
+pub struct Process {
+    identity: Identity,
+    exit: watch::Receiver<Option<Exit>>,
+    tree: Tree,
+}
+
+impl Process {
+    pub(super) fn new(identity: Identity, exit: watch::Receiver<Option<Exit>>, tree: Tree) -> Self {
+        Self { identity, exit, tree }
+    }
+
+    /// Which process it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// All it has started and that lives.
+    #[must_use]
+    pub fn tree(&self) -> Tree {
+        self.tree.clone()
+    }
+
+    /// Waits until the command itself has ended; the rest of its tree may live on. Cancel safe, and
+    /// may be called again afterwards.
+    pub async fn exited(&mut self) -> Exit {
+        let known = self.exit.wait_for(Option::is_some).await;
+        known.ok().and_then(|exit| *exit).unwrap_or(UNKNOWN)
+    }
+}
+
+pub(super) const UNKNOWN: Exit =
+    Exit { status: ExitKind::Unknown, usage: Usage { user_ms: 0, system_ms: 0, max_rss_kib: 0 } };
+
+/// The job's ends of its pipes, and ours.
+pub(super) struct Pipes {
+    pub(super) theirs: [OwnedFd; 3],
+    ours: (Option<PipeWriter>, OwnedFd, OwnedFd),
+}
+
+/// Starts a command. Blocks on fork, exec and slow file systems, so it belongs on a thread that
+/// may block, inside the context of a runtime.
+///
+/// # Errors
+/// When it could not be started: then nothing of it ran, and nothing is left.
+pub fn start(spec: &Spec, lodging: &Lodging, nursery: &Nursery) -> Result<Started, StartError> {
+    let Pipes { theirs, ours } = Pipes::new(spec.stdin).map_err(|error| opening_pipes(&error))?;
+    let process = match lodging {
+        Lodging::Cgroup { path } => nursery.while_starting(|| in_cgroup(spec, path, theirs))?,
+        Lodging::Reaper { lock } => reaper::start(spec, lock, nursery.reaper(), theirs)?,
+    };
+    let (stdin, stdout, stderr) = ours;
+    let stdin = stdin.map(|writer| pipe::Sender::from_owned_fd(writer.into()));
+    Ok(Started {
+        process,
+        stdin: stdin.transpose().map_err(|error| opening_pipes(&error))?,
+        stdout: pipe::Receiver::from_owned_fd(stdout).map_err(|error| opening_pipes(&error))?,
+        stderr: pipe::Receiver::from_owned_fd(stderr).map_err(|error| opening_pipes(&error))?,
+    })
+}
+
+fn opening_pipes(error: &io::Error) -> StartError {
+    StartError::system("opening the pipes of a job", error)
+}
+
+impl Pipes {
+    fn new(stdin: Stdin) -> io::Result<Self> {
+        let (their_stdin, our_stdin) = match stdin {
+            Stdin::Null => (File::open("/dev/null")?.into(), None),
+            Stdin::Pipe => io::pipe().map(|(reader, writer)| (reader.into(), Some(writer)))?,
+        };
+        let (our_stdout, their_stdout) = io::pipe()?;
+        let (our_stderr, their_stderr) = io::pipe()?;
+        Ok(Self {
+            theirs: [their_stdin, their_stdout.into(), their_stderr.into()],
+            ours: (our_stdin, our_stdout.into(), our_stderr.into()),
+        })
+    }
+}
+
+fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3]) -> Result<Process, StartError> {
+    let plan = Plan::of(spec)?;
+    let cgroup = Cgroup::at(path);
+    let making = format!("making cgroup {}", path.display());
+    cgroup.create().map_err(|error| StartError::system(&making, &error))?;
+    let around = Surroundings { stdio: stdio.each_ref().map(AsFd::as_fd), cgroup: Some(path), keep: None };
+    let process = launch(&plan.program, &around)
+        .map_err(|error| explain(&plan, &error))
+        .and_then(|launched| attend(&launched, path).map_err(|error| abandon(&launched, &error)));
+    if process.is_err() {
+        cgroup.remove();
+    }
+    process
+}
+
+fn attend(launched: &Launched, cgroup: &Path) -> io::Result<Process> {
+    let pid = launched.pid;
+    let leader = Leader { pid, pidfd: launched.pidfd.try_clone()? };
+    let identity = Identity::of(pid)?;
+    let (sender, exit) = watch::channel(None);
+    let ended = launched.pidfd.watched()?;
+    tokio::spawn(async move { _ = sender.send(Some(reap(pid, &ended).await)) });
+    Ok(Process::new(identity, exit, Tree::new(Members::in_cgroup(cgroup), Some(leader), None)))
+}
+
+/// Ends a command that cannot be attended to, as when there are no descriptors left.
+fn abandon(launched: &Launched, error: &io::Error) -> StartError {
+    let _ = launched.pidfd.signal(Signal::KILL);
+    let _ = pidfd::wait_for_end(launched.pid);
+    StartError::system("attending to a new process", error)
+}
+
+/// Waits for a child to end, and takes its zombie away.
+pub(super) async fn reap(pid: u32, ended: &AsyncFd<PidFd>) -> Exit {
+    loop {
+        match pidfd::wait(Some(pid)) {
+            Ok(Waited::Ended(_, exit)) => return exit,
+            Ok(Waited::NoChild) | Err(_) => return UNKNOWN,
+            Ok(Waited::Running) => {}
+        }
+        match ended.readable().await {
+            Ok(mut ready) => ready.clear_ready(),
+            Err(_) => return UNKNOWN,
+        }
+    }
+}

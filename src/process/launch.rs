@@ -1,0 +1,345 @@
+//! Fork and exec: how a process of its own is made of the daemon.
+//!
+//! Everything is computed before; the child itself only makes system calls, because a fork of a
+//! program with threads may hold any lock of it. It is made directly inside its cgroup where it has
+//! one (`clone3`, Linux 5.7): moving a process into a cgroup afterwards takes the kernel 5 to 15 ms.
+//!
+//! Guarantees: the command has its own session and process group, default signal dispositions, an
+//! empty signal mask, and no file descriptor but 0, 1 and 2 (and one that the caller names). Either
+//! it was executed, or the caller is told at which step that failed, and nothing is left of it.
+
+#![expect(unsafe_code, reason = "fork, and what a child may do before exec, is in no safe API")]
+
+use std::ffi::{CString, c_char, c_int};
+use std::fs::File;
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::ptr;
+
+use nix::libc;
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+
+use super::account::Credentials;
+use super::pidfd::{self, PidFd};
+
+/// What to execute, in the form the kernel wants it.
+pub(super) struct Program {
+    pub(super) argv: Vec<CString>,
+    pub(super) environment: Vec<CString>,
+    /// Tried in this order.
+    pub(super) candidates: Vec<CString>,
+    pub(super) directory: CString,
+    pub(super) credentials: Option<Credentials>,
+}
+
+impl Program {
+    /// A program that is never found: its launch gets as far as that and no further.
+    pub(super) fn nothing() -> Self {
+        let directory = c"/".to_owned();
+        Self { argv: vec![], environment: vec![], candidates: vec![], directory, credentials: None }
+    }
+}
+
+/// What the process finds around it.
+pub(super) struct Surroundings<'a> {
+    /// Standard input, output and error. Numbers below 3 only in their own places.
+    pub(super) stdio: [BorrowedFd<'a>; 3],
+    /// The directory of the cgroup it is made in.
+    pub(super) cgroup: Option<&'a Path>,
+    /// One more descriptor that it inherits, under the same number.
+    pub(super) keep: Option<BorrowedFd<'a>>,
+}
+
+/// A process that executes its program. It must be waited for by whoever has this.
+pub(super) struct Launched {
+    pub(super) pid: u32,
+    pub(super) pidfd: PidFd,
+}
+
+/// The step at which a launch failed, with what the system said.
+#[derive(Debug)]
+pub(super) struct LaunchError {
+    pub(super) step: Step,
+    pub(super) source: io::Error,
+}
+
+/// The steps of a launch, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Step {
+    /// Making the process.
+    Fork,
+    /// Session, descriptors, signals, and the cgroup where `clone3` is not to be had.
+    Surroundings,
+    /// Becoming the user.
+    User,
+    /// Entering the directory, as that user.
+    Directory,
+    /// Executing the program.
+    Program,
+}
+
+impl Step {
+    fn from_byte(byte: u8) -> Self {
+        let all = [Self::Fork, Self::Surroundings, Self::User, Self::Directory];
+        all.into_iter().find(|step| *step as u8 == byte).unwrap_or(Self::Program)
+    }
+}
+
+/// Of the kernel's headers; the C library's constant is too narrow for it.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// The length of what a child reports: its step, and the error number.
+const REPORT_BYTES: usize = 5;
+
+/// Starts a program. Blocks until it is executed or has failed.
+pub(super) fn launch(program: &Program, around: &Surroundings<'_>) -> Result<Launched, LaunchError> {
+    let failed = |source| LaunchError { step: Step::Fork, source };
+    let (reader, writer) = io::pipe().map_err(failed)?;
+    let cgroup = around.cgroup.map(File::open).transpose().map_err(failed)?;
+    let procs = around.cgroup.map(|path| File::options().write(true).open(path.join("cgroup.procs")));
+    let procs = procs.transpose().map_err(failed)?;
+    let child = Child {
+        argv: pointers(&program.argv),
+        environment: pointers(&program.environment),
+        candidates: pointers(&program.candidates),
+        directory: program.directory.as_ptr(),
+        credentials: program.credentials.as_ref(),
+        stdio: around.stdio.map(|fd| fd.as_raw_fd()),
+        procs: procs.as_ref().map(AsRawFd::as_raw_fd),
+        keep: around.keep.map(|fd| fd.as_raw_fd()),
+        report: writer.as_raw_fd(),
+        open_max: open_max(),
+    };
+    let launched = fork(&child, cgroup.as_ref()).map_err(failed)?;
+    drop(writer);
+    match reported(reader) {
+        None => Ok(launched),
+        Some(error) => {
+            // It has reported, so it is at its end already.
+            let _ = pidfd::wait_for_end(launched.pid);
+            Err(error)
+        }
+    }
+}
+
+/// Nothing is written when the program was executed: the pipe closes by itself.
+fn reported(mut reader: PipeReader) -> Option<LaunchError> {
+    let mut report = [0; REPORT_BYTES];
+    reader.read_exact(&mut report).ok()?;
+    let [step, errno @ ..] = report;
+    let source = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
+    Some(LaunchError { step: Step::from_byte(step), source })
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+fn open_max() -> RawFd {
+    /// Beyond this, closing one by one would take too long; only kernels before 5.9 do it.
+    const MANY: u64 = 1 << 16;
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    limit.map_or(MANY, |(soft, _)| soft.min(MANY)) as RawFd
+}
+
+/// Forks with all signals blocked: one that arrives before the child has reset its handlers would
+/// run the daemon's, which writes into the daemon's own pipes.
+fn fork(child: &Child<'_>, cgroup: Option<&File>) -> io::Result<Launched> {
+    let mut before = SigSet::empty();
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    let forked = match clone_process(child, cgroup) {
+        // Old kernels, and sandboxes that do not know the call.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => {
+            fork_process(child)
+        }
+        other => other,
+    };
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
+    forked
+}
+
+fn clone_process(child: &Child<'_>, cgroup: Option<&File>) -> io::Result<Launched> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: a structure of plain numbers, for which zero means "not asked for".
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = libc::CLONE_PIDFD as u64;
+    arguments.pidfd = ptr::from_mut(&mut pidfd) as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM this is a fork, the child works on its own copy of this stack. The
+    // child makes only system calls and never returns from `run`.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => child.run(Entered::Already),
+        // SAFETY: the kernel has just made this descriptor for us.
+        _ => Ok(Launched { pid: pid as u32, pidfd: PidFd::from(unsafe { OwnedFd::from_raw_fd(pidfd) }) }),
+    }
+}
+
+fn fork_process(child: &Child<'_>) -> io::Result<Launched> {
+    // SAFETY: the child makes only async-signal-safe calls and never returns from `run`.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => child.run(Entered::NotYet),
+        pid => {
+            let pid = pid as u32;
+            // The child is not waited for before we are done with it, so its pid is its own.
+            let pidfd = PidFd::open(pid).inspect_err(|_| {
+                // SAFETY: a plain system call; the pid is our own child's.
+                unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
+                let _ = pidfd::wait_for_end(pid);
+            })?;
+            Ok(Launched { pid, pidfd })
+        }
+    }
+}
+
+/// Whether the child was made inside its cgroup.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entered {
+    Already,
+    NotYet,
+}
+
+/// What the child needs, computed by the parent: it must not allocate.
+struct Child<'a> {
+    argv: Vec<*const c_char>,
+    environment: Vec<*const c_char>,
+    candidates: Vec<*const c_char>,
+    directory: *const c_char,
+    credentials: Option<&'a Credentials>,
+    stdio: [RawFd; 3],
+    procs: Option<RawFd>,
+    keep: Option<RawFd>,
+    report: RawFd,
+    open_max: RawFd,
+}
+
+impl Child<'_> {
+    fn run(&self, entered: Entered) -> ! {
+        let (step, errno) = self.become_program(entered);
+        let mut report = [step as u8; REPORT_BYTES];
+        report[1..].copy_from_slice(&errno.to_ne_bytes());
+        // SAFETY: plain system calls on memory of our own; the parent reads what it can get.
+        unsafe {
+            libc::write(self.report, report.as_ptr().cast(), REPORT_BYTES);
+            libc::_exit(127)
+        }
+    }
+
+    /// Returns only when it failed. The order matters: the cgroup is entered with the daemon's
+    /// rights, the directory with the job's.
+    fn become_program(&self, entered: Entered) -> (Step, c_int) {
+        if let Err(errno) = self.settle(entered) {
+            return (Step::Surroundings, errno);
+        }
+        if let Err(errno) = self.become_user() {
+            return (Step::User, errno);
+        }
+        // SAFETY: the path is a C string that outlives the child's use of it.
+        if let Err(errno) = checked(unsafe { libc::chdir(self.directory) }) {
+            return (Step::Directory, errno);
+        }
+        (Step::Program, self.execute())
+    }
+
+    fn settle(&self, entered: Entered) -> Result<(), c_int> {
+        // SAFETY: plain system calls on numbers, and on a buffer of static lifetime.
+        unsafe {
+            checked(libc::setsid())?;
+            for (at, &fd) in self.stdio.iter().enumerate() {
+                checked(libc::dup2(fd, at as RawFd))?;
+            }
+            if let (Some(procs), Entered::NotYet) = (self.procs, entered) {
+                checked(libc::write(procs, c"0".as_ptr().cast(), 1) as c_int)?;
+            }
+            if let Some(keep) = self.keep {
+                checked(libc::fcntl(keep, libc::F_SETFD, 0))?;
+            }
+        }
+        self.close_others();
+        reset_signals();
+        Ok(())
+    }
+
+    /// Closes rather than marking for close on exec: until then a child that hangs in a slow file
+    /// system would hold pipes of other jobs open.
+    fn close_others(&self) {
+        let keep = self.keep.unwrap_or(self.report);
+        let (low, high) = (keep.min(self.report), keep.max(self.report));
+        for (first, last) in [(3, low - 1), (low + 1, high - 1), (high + 1, RawFd::MAX)] {
+            if first > last {
+                continue;
+            }
+            // SAFETY: plain system calls on numbers; nothing in the child uses these any more.
+            unsafe {
+                if libc::syscall(libc::SYS_close_range, first, last, 0) != 0 {
+                    (first..=last.min(self.open_max)).for_each(|fd| _ = libc::close(fd));
+                }
+            }
+        }
+    }
+
+    /// By bare system calls: the C library's functions of these names want to tell all threads,
+    /// which a child does not have.
+    fn become_user(&self) -> Result<(), c_int> {
+        let Some(Credentials { uid, gid, groups }) = self.credentials else { return Ok(()) };
+        // SAFETY: plain system calls; the list and its length belong together.
+        unsafe {
+            checked(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) as c_int)?;
+            checked(libc::syscall(libc::SYS_setgid, *gid) as c_int)?;
+            checked(libc::syscall(libc::SYS_setuid, *uid) as c_int)
+        }
+    }
+
+    /// As `execvp` does: a file that may not be executed does not end the search, but is remembered.
+    fn execute(&self) -> c_int {
+        let mut outcome = libc::ENOENT;
+        for &candidate in self.candidates.iter().take_while(|candidate| !candidate.is_null()) {
+            // SAFETY: C strings and null-terminated lists of them, made by the parent.
+            unsafe { libc::execve(candidate, self.argv.as_ptr(), self.environment.as_ptr()) };
+            match errno() {
+                libc::ENOENT | libc::ENOTDIR => {}
+                libc::EACCES => outcome = libc::EACCES,
+                other => return other,
+            }
+        }
+        outcome
+    }
+}
+
+fn reset_signals() {
+    /// Linux has no more signals than these.
+    const HIGHEST: c_int = 64;
+    /// One bit each.
+    const SIGNAL_SET_BYTES: usize = 8;
+    // By bare system calls, as the C library will not touch the signals it uses itself, which whoever
+    // started the daemon may have ignored. The default disposition is all zeros, and no longer than
+    // this in any of the kernel's layouts.
+    let default = [0_u64; 8];
+    // SAFETY: the kernel reads from memory that is long enough; a signal set may be all zeros.
+    // That KILL and STOP cannot be set is as it should be.
+    unsafe {
+        for number in 1..=HIGHEST {
+            let before: *mut u8 = ptr::null_mut();
+            libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), before, SIGNAL_SET_BYTES);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+fn checked(returned: c_int) -> Result<(), c_int> {
+    if returned < 0 { Err(errno()) } else { Ok(()) }
+}
+
+fn errno() -> c_int {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}

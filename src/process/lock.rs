@@ -1,0 +1,122 @@
+//! One daemon per state directory.
+//!
+//! A kernel lock on `<directory>/lock` decides; it is free the moment its holder ends, however that
+//! comes about. What is written in the file is only for people: who holds it, and since when. The
+//! file itself stays, because removing it would let two holders lock two files of one name.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Held for as long as this lives.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+/// Why the lock was not taken.
+#[derive(Debug, Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error("{} is held by {by}", path.display())]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// Who it is, as far as the file says.
+        by: HeldBy,
+    },
+    /// The lock file cannot be used.
+    #[error("locking {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The process that holds a lock, by its own word.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBy {
+    /// Its process id; `None` in the instant before it has written it.
+    pub pid: Option<u32>,
+    /// When it took the lock, in seconds since 1970.
+    pub since_unix_s: Option<u64>,
+}
+
+impl StateLock {
+    /// Takes the lock of a directory, without waiting.
+    ///
+    /// # Errors
+    /// When another process has it, or the file cannot be made.
+    pub fn acquire(directory: &Path) -> Result<Self, LockError> {
+        let path = directory.join("lock");
+        let failed = |source| LockError::Io { path: path.clone(), source };
+        let mut options = File::options();
+        let mut file =
+            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LockError::Held { path: directory.to_owned(), by: HeldBy::read(&path) });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        file.set_len(0).and_then(|()| file.write_all(&HeldBy::this_process().line())).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+impl HeldBy {
+    fn this_process() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        Self { pid: Some(std::process::id()), since_unix_s: since.map(|since| since.as_secs()) }
+    }
+
+    fn read(path: &Path) -> Self {
+        fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    fn line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+}
+
+impl std::fmt::Display for HeldBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "process {pid}"),
+            None => f.write_str("another process"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_the_first_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let first = StateLock::acquire(directory.path()).expect("free");
+        let error = StateLock::acquire(directory.path()).expect_err("held");
+        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        let LockError::Held { by, .. } = error else { panic!("not held: {error}") };
+        assert_eq!(by.pid, Some(std::process::id()));
+        assert!(by.since_unix_s.expect("a time") > 1_600_000_000);
+        drop(first);
+        StateLock::acquire(directory.path()).expect("free again");
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let error = StateLock::acquire(Path::new("/nowhere/at/all")).expect_err("missing");
+        assert!(error.to_string().contains("/nowhere/at/all/lock"), "{error}");
+    }
+}

@@ -1,0 +1,170 @@
+//! A process by file descriptor, which unlike a pid never comes to mean another process.
+
+#![expect(unsafe_code, reason = "pidfd and wait4 are in no safe API")]
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::libc;
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::signal::Signal;
+
+/// Of the kernel's headers since Linux 6.9: the signal is for the group that this process began.
+const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+
+/// One process.
+#[derive(Debug)]
+pub(super) struct PidFd(OwnedFd);
+
+/// How a command ended, and what it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// How it ended.
+    pub status: ExitKind,
+    /// What it and those of its children that it waited for have used.
+    pub usage: Usage,
+}
+
+/// The ways in which a process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitKind {
+    /// By itself, with this code, 0 to 255.
+    Code(i32),
+    /// By the signal of this number.
+    Signal(i32),
+    /// Nobody can say: the reaper that would have learnt it was killed.
+    Unknown,
+}
+
+/// Resources used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time of its own, in milliseconds.
+    pub user_ms: u64,
+    /// Processor time of the kernel on its behalf, in milliseconds.
+    pub system_ms: u64,
+    /// The most memory that one of its processes held, in KiB.
+    pub max_rss_kib: u64,
+}
+
+/// What became of the children that were asked about.
+pub(super) enum Waited {
+    /// None has ended.
+    Running,
+    /// This one has, and is no zombie any more.
+    Ended(u32, Exit),
+    /// There are none.
+    NoChild,
+}
+
+impl From<OwnedFd> for PidFd {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl AsRawFd for PidFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl PidFd {
+    /// Opens whatever process has this pid now. Callers check afterwards that it is the one they
+    /// mean.
+    pub(super) fn open(pid: u32) -> io::Result<Self> {
+        // SAFETY: a plain system call; a descriptor it returns is new and ours.
+        unsafe {
+            match libc::syscall(libc::SYS_pidfd_open, pid, 0) {
+                -1 => Err(io::Error::last_os_error()),
+                fd => Ok(Self(OwnedFd::from_raw_fd(fd as RawFd))),
+            }
+        }
+    }
+
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
+    /// Becomes readable in the runtime when the process has ended.
+    pub(super) fn watched(&self) -> io::Result<AsyncFd<Self>> {
+        let watched = self.try_clone()?;
+        // SAFETY: it keeps its one descriptor, and keeps it open, for as long as it lives.
+        Ok(unsafe { AsyncFd::register_with_interest(watched, Interest::READABLE) }?)
+    }
+
+    /// Signals the process.
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.send(signal, 0)
+    }
+
+    /// Signals the process group that this process began, all of it at once, as a terminal does;
+    /// also after the process itself has ended. `InvalidInput` before Linux 6.9.
+    pub(super) fn signal_group(&self, signal: Signal) -> io::Result<()> {
+        self.send(signal, PIDFD_SIGNAL_PROCESS_GROUP)
+    }
+
+    fn send(&self, signal: Signal, flags: libc::c_uint) -> io::Result<()> {
+        let no_details: *const libc::siginfo_t = std::ptr::null();
+        // SAFETY: a plain system call on an open descriptor; null stands for the usual details.
+        let sent = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, self.as_raw_fd(), signal.number(), no_details, flags)
+        };
+        if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+/// Asks about one child, or about any; does not block.
+pub(super) fn wait(child: Option<u32>) -> io::Result<Waited> {
+    wait4(child, libc::WNOHANG)
+}
+
+/// Blocks until this child has ended.
+pub(super) fn wait_for_end(child: u32) -> io::Result<Waited> {
+    wait4(Some(child), 0)
+}
+
+fn wait4(child: Option<u32>, options: libc::c_int) -> io::Result<Waited> {
+    let wanted = child.map_or(-1, |pid| pid as libc::pid_t);
+    let mut status = 0;
+    loop {
+        // SAFETY: the kernel fills in both; a structure of plain numbers may be zero.
+        let (pid, usage) = unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            (libc::wait4(wanted, &raw mut status, options, &raw mut usage), usage)
+        };
+        if pid > 0 {
+            return Ok(Waited::Ended(pid as u32, Exit { status: kind(status), usage: used(&usage) }));
+        }
+        if pid == 0 {
+            return Ok(Waited::Running);
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::ECHILD) => return Ok(Waited::NoChild),
+            _ => return Err(error),
+        }
+    }
+}
+
+fn kind(status: libc::c_int) -> ExitKind {
+    if libc::WIFSIGNALED(status) {
+        ExitKind::Signal(libc::WTERMSIG(status))
+    } else {
+        ExitKind::Code(libc::WEXITSTATUS(status))
+    }
+}
+
+fn used(usage: &libc::rusage) -> Usage {
+    let ms = |time: libc::timeval| (time.tv_sec as u64) * 1000 + (time.tv_usec as u64) / 1000;
+    Usage {
+        user_ms: ms(usage.ru_utime),
+        system_ms: ms(usage.ru_stime),
+        max_rss_kib: usage.ru_maxrss.max(0) as u64,
+    }
+}

@@ -1,0 +1,121 @@
+//! The daemon's end of a reaper: starting it, and learning from it.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::watch;
+
+use super::super::environment;
+use super::super::identity::Identity;
+use super::super::job::{Process, reap};
+use super::super::launch::{Launched, Program, Surroundings, launch};
+use super::super::members::{Descendants, Members};
+use super::super::pidfd::{self, Exit, PidFd};
+use super::super::plan::{c_environment, c_string};
+use super::super::spec::{Spec, StartError};
+use super::super::tree::{Leader, Tree};
+use super::{Order, RELEASE, Report, line};
+
+/// Starts a reaper that starts the command. Blocks until the command runs or has failed.
+pub(in crate::process) fn start(
+    spec: &Spec,
+    lock: &Path,
+    reaper: &Path,
+    stdio: [OwnedFd; 3],
+) -> Result<Process, StartError> {
+    let starting =
+        |error: io::Error| StartError::system(&format!("starting a reaper, {}", reaper.display()), &error);
+    let (ours, theirs) = UnixStream::pair().map_err(starting)?;
+    let program = program(reaper, theirs.as_raw_fd())?;
+    let around =
+        Surroundings { stdio: stdio.each_ref().map(AsFd::as_fd), cgroup: None, keep: Some(theirs.as_fd()) };
+    let launched = launch(&program, &around).map_err(|error| starting(error.source))?;
+    // Our copies would keep the job's pipes open, and the socket.
+    drop((stdio, theirs));
+    let outcome = match ordered(&ours, spec, lock) {
+        Ok(Report::Started(command)) => attend(ours, &launched, spec, command).map_err(starting),
+        Ok(Report::Failed(error)) => Err(error),
+        Ok(_) => Err(starting(io::ErrorKind::InvalidData.into())),
+        Err(error) => Err(starting(error)),
+    };
+    if outcome.is_err() {
+        // The socket is closed, on which it would stop by itself.
+        let _ = pidfd::wait_for_end(launched.pid);
+    }
+    outcome
+}
+
+/// Lets what still runs go on without the reaper.
+pub(in crate::process) fn release(mut control: &UnixStream) {
+    // A reaper that has ended needs no release.
+    let _ = control.write_all(format!("{RELEASE}\n").as_bytes());
+}
+
+fn program(reaper: &Path, socket: i32) -> Result<Program, StartError> {
+    let path = c_string("the reaper", reaper)?;
+    Ok(Program {
+        argv: vec![path.clone(), c"reaper".to_owned(), c_string("the socket", socket.to_string())?],
+        environment: c_environment(&environment::of_reaper())?,
+        candidates: vec![path],
+        directory: c"/".to_owned(),
+        credentials: None,
+    })
+}
+
+fn ordered(mut socket: &UnixStream, spec: &Spec, lock: &Path) -> io::Result<Report> {
+    socket.write_all(&line(&Order { spec: spec.clone(), lock: lock.to_owned() })?)?;
+    // Byte by byte: what follows the first line is for the task that listens later.
+    let mut answer = Vec::new();
+    loop {
+        let mut byte = [0];
+        socket.read_exact(&mut byte)?;
+        match byte {
+            [b'\n'] => return Ok(serde_json::from_slice(&answer)?),
+            byte => answer.extend(byte),
+        }
+    }
+}
+
+fn attend(socket: UnixStream, reaper: &Launched, spec: &Spec, command: Identity) -> io::Result<Process> {
+    let control = socket.try_clone()?;
+    socket.set_nonblocking(true)?;
+    let nobody_left = Arc::new(AtomicBool::new(false));
+    let members =
+        Members::Descendants(Descendants::new(Identity::of(reaper.pid)?, spec.job, Arc::clone(&nobody_left)));
+    let tree = Tree::new(members, leader(&command), Some(control));
+    let (sender, exit) = watch::channel(None);
+    let socket = tokio::net::UnixStream::from_std(socket)?;
+    let ended = reaper.pidfd.watched()?;
+    let pid = reaper.pid;
+    tokio::spawn(async move {
+        follow(socket, sender, &nobody_left).await;
+        reap(pid, &ended).await;
+    });
+    Ok(Process::new(command, exit, tree))
+}
+
+/// The command as the leader of its group, unless it has ended in the meantime and its pid was
+/// given away.
+fn leader(command: &Identity) -> Option<Leader> {
+    let pidfd = PidFd::open(command.pid).ok()?;
+    let still = Identity::of(command.pid).is_ok_and(|now| now == *command);
+    still.then_some(Leader { pid: command.pid, pidfd })
+}
+
+/// Listens until the reaper ends. Without `Exited` nobody knows the exit: the sender is dropped.
+async fn follow(socket: tokio::net::UnixStream, exit: watch::Sender<Option<Exit>>, nobody_left: &AtomicBool) {
+    let mut reports = BufReader::new(socket).lines();
+    while let Ok(Some(report)) = reports.next_line().await {
+        match serde_json::from_str(&report) {
+            Ok(Report::Exited(how)) => _ = exit.send(Some(how)),
+            Ok(Report::Empty) => nobody_left.store(true, Ordering::Release),
+            Ok(Report::Started(_) | Report::Failed(_)) => {}
+            Err(error) => tracing::warn!(report, %error, "a reaper said something unknown"),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The reaper itself: one command, until nothing of its tree is left.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::prctl::set_child_subreaper;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use super::super::explain::explain;
+use super::super::identity::Identity;
+use super::super::launch::{Launched, Surroundings, launch};
+use super::super::members::{Descendants, Members};
+use super::super::pidfd::{self, Waited};
+use super::super::plan::Plan;
+use super::super::spec::{Spec, StartError};
+use super::super::tree::{Leader, stop};
+use super::inherited::{control_socket, ignore_signals, let_go_of_pipes};
+use super::{GRACE, Order, RELEASE, Report, line};
+use crate::protocol::JobId;
+
+/// The program `d reaper`, which only a daemon starts: without its socket it fails at once.
+#[must_use]
+pub fn reaper_main() -> ExitCode {
+    match set_up().and_then(|(runtime, socket)| runtime.block_on(tend(socket))) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Nobody reads what a reaper writes; the daemon sees the socket close.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn set_up() -> io::Result<(tokio::runtime::Runtime, std::os::unix::net::UnixStream)> {
+    let socket = control_socket()?;
+    ignore_signals()?;
+    set_child_subreaper(true)?;
+    Ok((tokio::runtime::Builder::new_current_thread().enable_all().build()?, socket))
+}
+
+/// Why a reaper has nothing more to tend.
+enum End {
+    Empty,
+    Released,
+    DaemonGone,
+}
+
+async fn tend(socket: std::os::unix::net::UnixStream) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    let (reader, mut writer) = UnixStream::from_std(socket)?.into_split();
+    let mut control = BufReader::new(reader).lines();
+    let order = control.next_line().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let Order { spec, lock: path } = serde_json::from_str(&order)?;
+    // Before the command can end.
+    let children = signal(SignalKind::child())?;
+    let started = take_lock(&path).and_then(|lock| Ok((lock, begin(&spec)?)));
+    let (mut lock, command) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            let _ = fs::remove_file(&path);
+            return writer.write_all(&line(&Report::Failed(error))?).await;
+        }
+    };
+    let_go_of_pipes()?;
+    writer.write_all(&line(&Report::Started(Identity::of(command.pid)?))?).await?;
+
+    let nobody_left = Arc::new(AtomicBool::new(false));
+    let mut reaping = tokio::spawn(reap_all(command.pid, children, writer, Arc::clone(&nobody_left)));
+    if let End::DaemonGone = end(&mut control, &mut reaping).await {
+        let leader = Leader { pid: command.pid, pidfd: command.pidfd };
+        let killed = stop_all(spec.job, nobody_left, &leader).await?;
+        return writeln!(lock, "{killed}");
+    }
+    fs::remove_file(&path)
+}
+
+/// Held until the reaper ends; a job does not inherit it.
+fn take_lock(path: &Path) -> Result<File, StartError> {
+    let locking = |error: io::Error| StartError::system(&format!("locking {}", path.display()), &error);
+    let lock =
+        File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(locking)?;
+    lock.try_lock().map_err(|error| locking(error.into()))?;
+    Ok(lock)
+}
+
+/// The reaper's own standard input and outputs are the job's.
+fn begin(spec: &Spec) -> Result<Launched, StartError> {
+    let plan = Plan::of(spec)?;
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let around = Surroundings { stdio, cgroup: None, keep: None };
+    launch(&plan.program, &around).map_err(|error| explain(&plan, &error))
+}
+
+async fn end(control: &mut Lines<BufReader<OwnedReadHalf>>, reaping: &mut JoinHandle<()>) -> End {
+    tokio::select! {
+        _ = reaping => End::Empty,
+        said = control.next_line() => match said {
+            Ok(Some(said)) if said == RELEASE => End::Released,
+            _ => End::DaemonGone,
+        },
+    }
+}
+
+/// Reaps every child, the command as well as orphans, until there are none. When there are none
+/// there can be no others below them, as those would have been given to us.
+async fn reap_all(
+    command: u32,
+    mut children: Signal,
+    mut writer: OwnedWriteHalf,
+    nobody_left: Arc<AtomicBool>,
+) {
+    loop {
+        match pidfd::wait(None) {
+            Ok(Waited::Ended(pid, exit)) if pid == command => say(&mut writer, &Report::Exited(exit)).await,
+            Ok(Waited::Ended(..)) => {}
+            Ok(Waited::Running) => _ = children.recv().await,
+            Ok(Waited::NoChild) | Err(_) => break,
+        }
+    }
+    nobody_left.store(true, Ordering::Release);
+    say(&mut writer, &Report::Empty).await;
+}
+
+/// A daemon that has died is not told; that is noticed elsewhere.
+async fn say(writer: &mut OwnedWriteHalf, report: &Report) {
+    if let Ok(line) = line(report) {
+        let _ = writer.write_all(&line).await;
+    }
+}
+
+/// Goes on for as long as something hangs in the kernel: until then the lock must not be free.
+async fn stop_all(job: JobId, nobody_left: Arc<AtomicBool>, leader: &Leader) -> io::Result<u32> {
+    let members = Members::Descendants(Descendants::new(Identity::of_self()?, job, nobody_left));
+    let mut stopped = stop(&members, Some(leader), GRACE).await;
+    let mut killed = stopped.killed;
+    while stopped.left > 0 {
+        stopped = stop(&members, Some(leader), GRACE).await;
+        killed += stopped.killed;
+    }
+    Ok(killed)
+}

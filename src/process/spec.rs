@@ -1,0 +1,73 @@
+//! What to run, where, and as whom; and why that could not be done.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::protocol::JobId;
+use crate::protocol::ending::StartFailure;
+
+/// One command to start. The caller has resolved everything but user, home and directory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spec {
+    /// The job it is for.
+    pub job: JobId,
+    /// Absolute, or `~`, or beginning with `~/`, for the home of the job's user.
+    pub directory: String,
+    /// What to run.
+    pub command: Command,
+    /// Added to the clean environment, and stronger than it. `PEERBUS_JOB` should be among them: it
+    /// is how the rest of a job is found when its reaper was killed.
+    pub env: Vec<(String, String)>,
+    /// Whom to run it as; `None` is the daemon's own user.
+    pub user: Option<String>,
+    /// What the command reads.
+    pub stdin: Stdin,
+}
+
+/// How the command is given.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Program and arguments, exactly as they are.
+    Argv(Vec<String>),
+    /// A line for a shell, run with `-c`.
+    Shell {
+        /// Which shell; by default bash where there is one, else `/bin/sh`.
+        shell: Option<PathBuf>,
+        /// What it shall do.
+        line: String,
+    },
+}
+
+/// Where the standard input of a job comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stdin {
+    /// There is none: it is at its end at once.
+    Null,
+    /// Its caller writes it.
+    Pipe,
+}
+
+/// Why a command could not be started. Nothing of it ran.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct StartError {
+    /// One fixed word.
+    pub why: StartFailure,
+    /// Names the directory, command or user, and what the system said.
+    pub message: String,
+}
+
+impl StartError {
+    pub(super) fn new(why: StartFailure, message: impl Into<String>) -> Self {
+        Self { why, message: message.into() }
+    }
+
+    /// For what is neither the directory's, nor the command's, nor the user's fault.
+    pub(super) fn system(doing: &str, error: &std::io::Error) -> Self {
+        Self::new(StartFailure::System, format!("{doing}: {error}"))
+    }
+}

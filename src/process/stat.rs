@@ -1,0 +1,98 @@
+//! What `/proc/<pid>/stat` says of a process.
+//!
+//! A line of it is one consistent moment of one process, which is why parent, group and start time
+//! are always taken from the same read.
+
+use std::fs;
+
+/// The fields of one process that matter for finding and naming it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) pid: u32,
+    pub(super) parent: u32,
+    pub(super) group: u32,
+    /// In clock ticks since boot: with the pid it names one process until the next boot.
+    pub(super) start_time: u64,
+    /// False for a zombie: it runs nothing and cannot be signalled any more.
+    pub(super) is_running: bool,
+}
+
+impl Stat {
+    /// Whether it is a thread of the kernel: those are numbered 2, or children of 2.
+    pub(super) fn is_of_kernel(&self) -> bool {
+        self.pid == 2 || self.parent == 2
+    }
+
+    /// Reads that of one process; `None` when there is none such.
+    pub(super) fn of(pid: u32) -> Option<Self> {
+        Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// Reads that of every process there is. One that starts or ends meanwhile may be missing.
+    pub(super) fn all() -> Vec<Self> {
+        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+        entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(Self::of)
+            .collect()
+    }
+
+    /// The name of the program comes second, in brackets, and may hold brackets and spaces itself:
+    /// the fields are counted from the last closing one.
+    fn parse(line: &[u8]) -> Option<Self> {
+        let name_end = line.iter().rposition(|&byte| byte == b')')?;
+        let pid =
+            std::str::from_utf8(line.get(..line.iter().position(|&b| b == b' ')?)?).ok()?.parse().ok()?;
+        let rest = std::str::from_utf8(line.get(name_end + 1..)?).ok()?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        // Field 3 of proc(5), the state, is the first here.
+        let field = |number: usize| fields.get(number - 3).copied();
+        let threads: u32 = field(20)?.parse().ok()?;
+        let is_running = match field(3)? {
+            // A first thread that ended before the others looks like a zombie.
+            "Z" => threads > 1,
+            "X" | "x" => false,
+            _ => true,
+        };
+        Some(Self {
+            pid,
+            parent: field(4)?.parse().ok()?,
+            group: field(5)?.parse().ok()?,
+            start_time: field(22)?.parse().ok()?,
+            is_running,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_may_have_any_name() {
+        let line = b"17 (a) R 1 (b c\xff) S 5 17 17 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 99 1\n";
+        let stat = Stat::parse(line).expect("a stat line");
+        assert_eq!(stat, Stat { pid: 17, parent: 5, group: 17, start_time: 4242, is_running: true });
+    }
+
+    #[test]
+    fn a_zombie_runs_only_while_it_has_threads() {
+        let line = |threads| format!("1 (x) Z 0 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 7 0 0");
+        assert!(!Stat::parse(line(1).as_bytes()).expect("a stat line").is_running);
+        assert!(Stat::parse(line(2).as_bytes()).expect("a stat line").is_running);
+    }
+
+    #[test]
+    fn torn_lines_are_no_process() {
+        for line in ["", "1", "1 (x", "1 (x) R", "1 (x) R 1 1", ") (", "x (x) R 1 1 1"] {
+            assert_eq!(Stat::parse(line.as_bytes()), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn this_process_is_among_all() {
+        let own = Stat::of(std::process::id()).expect("own stat");
+        assert!(Stat::all().iter().any(|stat| stat.pid == own.pid && stat.start_time == own.start_time));
+    }
+}

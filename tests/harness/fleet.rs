@@ -1,0 +1,654 @@
+//! A fleet on one machine: a real server, real daemons, and `d` as a person would run it.
+//!
+//! Everything lives in one private directory: home, configuration, sockets, state. Nothing of the
+//! environment of whoever runs the tests gets in. On failure the tail of each daemon's log and of
+//! the server's is printed; at the end everything that still touches the directory is killed.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::child::{Finished, Keep, Live, piped, tail};
+use super::procs;
+use super::relay::Relay;
+use super::scratch::Scratch;
+use super::server::{Server, ServerOptions};
+
+/// How long one run of `d` may take if the test says nothing else.
+pub const D_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a daemon may take until it says it is ready.
+pub const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a daemon may take to end after SIGTERM: it waits for its jobs, then stops them.
+pub const TERMINATE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What a daemon should be like.
+#[derive(Clone)]
+pub struct DaemonOptions {
+    id: String,
+    role: String,
+    through_relay: bool,
+    state: Option<String>,
+    flags: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    configuration: Option<String>,
+    nats: Option<String>,
+}
+
+impl DaemonOptions {
+    /// A worker with this id.
+    pub fn worker(id: &str) -> DaemonOptions {
+        DaemonOptions {
+            id: id.to_owned(),
+            role: "worker".to_owned(),
+            through_relay: false,
+            state: None,
+            flags: Vec::new(),
+            environment: Vec::new(),
+            configuration: None,
+            nats: None,
+        }
+    }
+
+    /// A leader with this id.
+    pub fn leader(id: &str) -> DaemonOptions {
+        DaemonOptions { role: "leader".to_owned(), ..DaemonOptions::worker(id) }
+    }
+
+    /// Connects it through a relay of its own.
+    pub fn through_relay(mut self) -> DaemonOptions {
+        self.through_relay = true;
+        self
+    }
+
+    /// One more argument for `d daemon run`.
+    pub fn flag(mut self, flag: impl AsRef<OsStr>) -> DaemonOptions {
+        self.flags.push(flag.as_ref().to_owned());
+        self
+    }
+
+    /// Its default directory (`--directory`).
+    pub fn directory(self, directory: impl AsRef<OsStr>) -> DaemonOptions {
+        self.flag("--directory").flag(directory)
+    }
+
+    /// A variable of its environment.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> DaemonOptions {
+        self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// The text of its configuration file.
+    pub fn configuration(mut self, toml: &str) -> DaemonOptions {
+        self.configuration = Some(toml.to_owned());
+        self
+    }
+
+    /// The name of its state directory, in place of its id: two daemons may share one.
+    pub fn state(mut self, name: &str) -> DaemonOptions {
+        self.state = Some(name.to_owned());
+        self
+    }
+
+    /// Another bus than the fleet's server.
+    pub fn nats(mut self, url: &str) -> DaemonOptions {
+        self.nats = Some(url.to_owned());
+        self
+    }
+}
+
+/// What a fleet should be like.
+#[derive(Default)]
+pub struct FleetBuilder {
+    server: ServerOptions,
+    daemons: Vec<DaemonOptions>,
+    client_relay: bool,
+}
+
+impl FleetBuilder {
+    /// What the server should be like.
+    pub fn server(mut self, options: ServerOptions) -> FleetBuilder {
+        self.server = options;
+        self
+    }
+
+    /// A leader with this id.
+    pub fn leader(self, id: &str) -> FleetBuilder {
+        self.daemon(DaemonOptions::leader(id))
+    }
+
+    /// A worker with this id.
+    pub fn worker(self, id: &str) -> FleetBuilder {
+        self.daemon(DaemonOptions::worker(id))
+    }
+
+    /// A daemon like this.
+    pub fn daemon(mut self, options: DaemonOptions) -> FleetBuilder {
+        self.daemons.push(options);
+        self
+    }
+
+    /// Lets `d` reach the bus through a relay of its own.
+    pub fn client_relay(mut self) -> FleetBuilder {
+        self.client_relay = true;
+        self
+    }
+
+    /// Starts the server, then all daemons at once; returns when all are ready.
+    #[track_caller]
+    pub fn start(self) -> Fleet {
+        let server = self.server.start();
+        let client_relay = self.client_relay.then(|| Relay::to(server.address()));
+        let fleet = Fleet { daemons: Mutex::default(), client_relay, server, scratch: Scratch::new() };
+        let daemons: Vec<Arc<Daemon>> =
+            self.daemons.into_iter().map(|options| fleet.add_starting(options)).collect();
+        for daemon in daemons {
+            daemon.wait_until_ready();
+        }
+        fleet
+    }
+}
+
+/// A server, daemons, and a private place for `d`.
+pub struct Fleet {
+    daemons: Mutex<Vec<Arc<Daemon>>>,
+    client_relay: Option<Relay>,
+    server: Server,
+    scratch: Scratch,
+}
+
+impl Fleet {
+    /// Begins to describe a fleet; without any call it is a server alone.
+    pub fn builder() -> FleetBuilder {
+        FleetBuilder::default()
+    }
+
+    /// A server and workers with these ids, without a leader.
+    #[track_caller]
+    pub fn of_workers<const N: usize>(ids: [&str; N]) -> Fleet {
+        ids.into_iter().fold(Fleet::builder(), FleetBuilder::worker).start()
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The relay between `d` and the server.
+    #[track_caller]
+    pub fn client_relay(&self) -> &Relay {
+        self.client_relay.as_ref().expect("the fleet was built with client_relay()")
+    }
+
+    /// The bus as `d` reaches it.
+    pub fn url(&self) -> String {
+        self.client_relay.as_ref().map_or_else(|| self.server.url(), Relay::url)
+    }
+
+    /// The fleet's private directory.
+    pub fn path(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// A directory in it, made if it is not there: somewhere for commands to run.
+    pub fn directory(&self, name: &str) -> PathBuf {
+        self.scratch.directory(name)
+    }
+
+    /// A file in it with this text.
+    pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        self.scratch.file(name, text)
+    }
+
+    /// The daemon with this id; the first one, if there are two.
+    #[track_caller]
+    pub fn daemon(&self, id: &str) -> Arc<Daemon> {
+        let daemons = self.daemons();
+        match daemons.iter().find(|daemon| daemon.options.id == id) {
+            Some(daemon) => Arc::clone(daemon),
+            None => panic!("the fleet has no daemon {id}"),
+        }
+    }
+
+    /// Adds a daemon and waits until it is ready.
+    #[track_caller]
+    pub fn add(&self, options: DaemonOptions) -> Arc<Daemon> {
+        let daemon = self.add_starting(options);
+        daemon.wait_until_ready();
+        daemon
+    }
+
+    /// Adds a daemon and does not wait: it may be meant to fail (see [`Daemon::wait_for_end`]).
+    #[track_caller]
+    pub fn add_starting(&self, options: DaemonOptions) -> Arc<Daemon> {
+        let relay = options.through_relay.then(|| Relay::to(self.server.address()));
+        let url = match (&options.nats, &relay) {
+            (Some(url), _) => url.clone(),
+            (None, Some(relay)) => relay.url(),
+            (None, None) => self.server.url(),
+        };
+        let place = format!("daemon-{}", self.daemons().len());
+        let daemon = Arc::new(Daemon {
+            state: self
+                .scratch
+                .directory(&format!("state-{}", options.state.as_ref().unwrap_or(&options.id))),
+            home: self.scratch.directory(&place),
+            relay,
+            url,
+            options,
+            running: Mutex::default(),
+            earlier: Mutex::default(),
+            family: Mutex::default(),
+        });
+        self.daemons().push(Arc::clone(&daemon));
+        daemon.start();
+        daemon
+    }
+
+    /// Runs `d` to its end, at most [`D_DEADLINE`].
+    #[track_caller]
+    pub fn d<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Finished {
+        self.command(arguments).run()
+    }
+
+    /// Starts `d` and leaves it running.
+    #[track_caller]
+    pub fn spawn_d<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Live {
+        self.command(arguments).spawn()
+    }
+
+    /// A run of `d` by a person somewhere, to be described further.
+    pub fn command<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> DCommand {
+        DCommand::new(&self.scratch.directory("person"), arguments).nats(&self.url())
+    }
+
+    /// A run of `d` on the machine of this daemon, with that daemon's home, sockets and state
+    /// directory, and its way to the bus.
+    #[track_caller]
+    pub fn command_on<I: IntoIterator<Item: AsRef<OsStr>>>(&self, id: &str, arguments: I) -> DCommand {
+        let daemon = self.daemon(id);
+        DCommand::new(&daemon.home, arguments).nats(&daemon.url).env("PEERBUS_STATE_DIR", &daemon.state)
+    }
+
+    fn daemons(&self) -> MutexGuard<'_, Vec<Arc<Daemon>>> {
+        self.daemons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        let daemons: Vec<Arc<Daemon>> = self.daemons().drain(..).collect();
+        let mut left = Vec::new();
+        for daemon in &daemons {
+            if failed {
+                let path = self.scratch.file(&format!("{}.stderr", daemon.options.id), daemon.stderr());
+                eprintln!("{}", daemon.evidence(&path));
+            }
+            daemon.kill9();
+            left.append(&mut daemon.family.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        left.extend(procs::touching(self.scratch.path()));
+        procs::kill_all(&left);
+    }
+}
+
+/// A daemon of the fleet, running or not.
+pub struct Daemon {
+    options: DaemonOptions,
+    state: PathBuf,
+    home: PathBuf,
+    url: String,
+    relay: Option<Relay>,
+    running: Mutex<Option<Live>>,
+    /// What earlier runs wrote to standard error.
+    earlier: Mutex<String>,
+    /// What ran below it when it was told to end: it may have outlived it.
+    family: Mutex<Vec<procs::Process>>,
+}
+
+impl Daemon {
+    /// Its peer id.
+    pub fn id(&self) -> &str {
+        &self.options.id
+    }
+
+    /// Its state directory.
+    pub fn state_directory(&self) -> &Path {
+        &self.state
+    }
+
+    /// Its relay.
+    #[track_caller]
+    pub fn relay(&self) -> &Relay {
+        self.relay.as_ref().expect("the daemon was built with through_relay()")
+    }
+
+    /// Its process id.
+    #[track_caller]
+    pub fn pid(&self) -> i32 {
+        self.lock().as_ref().expect("the daemon runs").pid()
+    }
+
+    /// True while its process is there.
+    pub fn is_running(&self) -> bool {
+        self.lock().as_mut().is_some_and(|live| live.ended().is_none())
+    }
+
+    /// Everything it wrote to standard error, in all its runs.
+    pub fn stderr(&self) -> String {
+        let mut text = self.earlier.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(live) = self.lock().as_ref() {
+            text.push_str(&live.stderr.text());
+        }
+        text
+    }
+
+    /// Waits until this run has written a whole line that `wanted` accepts.
+    #[track_caller]
+    pub fn wait_for_line(&self, deadline: Duration, wanted: impl Fn(&str) -> bool) -> String {
+        let stderr = self.lock().as_ref().expect("the daemon runs").stderr.clone();
+        match stderr.line(deadline, wanted) {
+            Some(line) => line,
+            None => {
+                panic!(
+                    "waited {deadline:?} in vain for a line of {}\n{}",
+                    self.id(),
+                    self.evidence(&self.state)
+                )
+            }
+        }
+    }
+
+    /// Waits until it says it is ready, and returns that line.
+    #[track_caller]
+    pub fn wait_until_ready(&self) -> String {
+        let start = format!("ready peer={} nats=", self.id());
+        self.wait_for_line(READY_DEADLINE, |line| line.starts_with(&start))
+    }
+
+    /// Waits until it ends by itself, and returns what it left.
+    #[track_caller]
+    pub fn wait_for_end(&self, deadline: Duration) -> Finished {
+        let mut live = self.lock().take().expect("the daemon runs");
+        let finished = live.wait(deadline);
+        self.remember(&finished);
+        finished
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(live) = self.lock().as_ref() {
+            live.signal(signal);
+        }
+    }
+
+    /// Stops it from running (SIGSTOP); returns once it is stopped.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        procs::wait_for_state(self.pid(), 'T', Duration::from_secs(10));
+    }
+
+    /// Lets it run again after [`Daemon::freeze`].
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Kills it with SIGKILL, as a crash would. Its jobs are on their own.
+    pub fn kill9(&self) {
+        self.look_at_family();
+        let live = self.lock().take();
+        if let Some(mut live) = live {
+            let finished = live.kill();
+            self.remember(&finished);
+        }
+    }
+
+    /// Asks it to stop (SIGTERM) and waits for its end.
+    #[track_caller]
+    pub fn terminate(&self) -> Finished {
+        self.look_at_family();
+        self.signal(Signal::SIGTERM);
+        self.wait_for_end(TERMINATE_DEADLINE)
+    }
+
+    /// Starts it again, with SIGTERM first if it runs, and returns when it is ready.
+    #[track_caller]
+    pub fn restart(&self) {
+        if self.is_running() {
+            self.terminate();
+        }
+        self.start();
+        self.wait_until_ready();
+    }
+
+    /// Starts it on its own state directory, without waiting.
+    #[track_caller]
+    pub fn start(&self) {
+        let DaemonOptions { id, role, flags, environment, configuration, .. } = &self.options;
+        let mut command = piped(env!("CARGO_BIN_EXE_d"));
+        private_environment(&mut command, &self.home);
+        if let Some(toml) = configuration {
+            fs::write(self.home.join("config.toml"), toml).expect("writing the daemon's configuration");
+        }
+        command
+            .args(["daemon", "run", "--id", id, "--role", role, "--nats", &self.url, "--state-dir"])
+            .arg(&self.state)
+            .args(flags)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(&self.home);
+        let live = match Live::start(&format!("the daemon {id}"), command) {
+            Ok(live) => live,
+            Err(error) => panic!("starting the daemon {id}: {error}"),
+        };
+        if let Some(mut before) = self.lock().replace(live) {
+            let finished = before.kill();
+            self.remember(&finished);
+        }
+    }
+
+    /// What to show when a test fails.
+    fn evidence(&self, path: &Path) -> String {
+        let state = if self.is_running() { "running" } else { "not running" };
+        let (id, text) = (self.id(), tail(&self.stderr(), 60));
+        format!("--- daemon {id}, {state}, standard error, see {} ---\n{text}\n---", path.display())
+    }
+
+    fn look_at_family(&self) {
+        let Some(pid) = self.lock().as_ref().map(Live::pid) else { return };
+        self.family.lock().unwrap_or_else(PoisonError::into_inner).extend(procs::descendants(pid));
+    }
+
+    fn remember(&self, finished: &Finished) {
+        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        earlier.push_str(&finished.err());
+        earlier.push_str(&format!("=== {}: {}\n", finished.name, finished.status));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Live>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Input {
+    Nothing,
+    Bytes(Vec<u8>),
+    Open,
+}
+
+/// One run of `d`.
+pub struct DCommand {
+    name: String,
+    command: Command,
+    input: Input,
+    keep: Keep,
+    paused: bool,
+    deadline: Duration,
+}
+
+impl DCommand {
+    /// `d` with these arguments, at home in this directory, which need not be a fleet's.
+    pub fn new<I: IntoIterator<Item: AsRef<OsStr>>>(home: &Path, arguments: I) -> DCommand {
+        let arguments: Vec<OsString> =
+            arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
+        let mut command = piped(env!("CARGO_BIN_EXE_d"));
+        private_environment(&mut command, home);
+        command.current_dir(home).args(&arguments);
+        let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
+        DCommand {
+            name: format!("d {}", words.join(" ")),
+            command,
+            input: Input::Nothing,
+            keep: Keep::All,
+            paused: false,
+            deadline: D_DEADLINE,
+        }
+    }
+
+    /// A variable of its environment.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> DCommand {
+        self.command.env(name, value);
+        self
+    }
+
+    /// A variable it shall not have, such as `NATS_URL`.
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> DCommand {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// Another bus, or another relay to it.
+    pub fn nats(self, url: &str) -> DCommand {
+        self.env("NATS_URL", url)
+    }
+
+    /// The directory it is run in.
+    pub fn in_directory(mut self, directory: impl AsRef<Path>) -> DCommand {
+        self.command.current_dir(directory);
+        self
+    }
+
+    /// What it reads from its standard input; it is empty otherwise.
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> DCommand {
+        self.input = Input::Bytes(bytes.into());
+        self
+    }
+
+    /// Leaves its standard input open, to be written with [`Live::write`].
+    pub fn open_input(mut self) -> DCommand {
+        self.input = Input::Open;
+        self
+    }
+
+    /// Sends its standard output to a file.
+    pub fn output_to(mut self, path: impl AsRef<Path>) -> DCommand {
+        self.command.stdout(File::create(path).expect("making the file for the output"));
+        self
+    }
+
+    /// Counts and digests its standard output and does not keep it.
+    pub fn count_output(mut self) -> DCommand {
+        self.keep = Keep::Count;
+        self
+    }
+
+    /// Does not read its standard output until `stdout.resume()`.
+    pub fn paused_output(mut self) -> DCommand {
+        self.paused = true;
+        self
+    }
+
+    /// How long it may take.
+    pub fn deadline(mut self, deadline: Duration) -> DCommand {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Runs another program, without arguments, in the same environment.
+    pub fn instead(mut self, program: &str) -> DCommand {
+        let mut command = piped(program);
+        command.env_clear();
+        for (name, value) in self.command.get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        if let Some(directory) = self.command.get_current_dir() {
+            command.current_dir(directory);
+        }
+        self.name = program.to_owned();
+        self.command = command;
+        self
+    }
+
+    /// Any change of the command itself.
+    pub fn with(mut self, change: impl FnOnce(&mut Command)) -> DCommand {
+        change(&mut self.command);
+        self
+    }
+
+    /// Runs it to its end; kills it and fails the test with all it printed at the deadline.
+    #[track_caller]
+    pub fn run(self) -> Finished {
+        let deadline = self.deadline;
+        self.spawn().wait(deadline)
+    }
+
+    /// Starts it and leaves it running.
+    #[track_caller]
+    pub fn spawn(mut self) -> Live {
+        if !matches!(self.input, Input::Nothing) {
+            self.command.stdin(Stdio::piped());
+        }
+        let mut live = match Live::start_keeping(&self.name, self.command, self.keep, self.paused) {
+            Ok(live) => live,
+            Err(error) => panic!("starting {}: {error}", self.name),
+        };
+        if let Input::Bytes(bytes) = self.input
+            && let Some(mut stdin) = live.take_stdin()
+        {
+            // It ends by itself when `d` does; how much was read is for the test to say.
+            std::thread::spawn(move || stdin.write_all(&bytes));
+        }
+        live
+    }
+}
+
+/// Only what every program needs, and a home of the test's own.
+fn private_environment(command: &mut Command, home: &Path) {
+    let place = |name: &str| {
+        let path = home.join(name);
+        fs::create_dir_all(&path).expect("making a private directory");
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .expect("making a directory private");
+        path
+    };
+    let configuration = home.join("config.toml");
+    if !configuration.exists() {
+        // An empty file, so that the machine's own is neither read nor written.
+        fs::write(&configuration, "").expect("writing an empty configuration");
+    }
+    command.env_clear();
+    for name in ["PATH", "USER", "LOGNAME", "SHELL", "TZ", "LLVM_PROFILE_FILE"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+        .env("LANG", "C.UTF-8")
+        .env("RUST_BACKTRACE", "1")
+        .env("HOME", home)
+        .env("TMPDIR", place("tmp"))
+        .env("XDG_CONFIG_HOME", place("xdg-config"))
+        .env("XDG_CACHE_HOME", place("xdg-cache"))
+        .env("XDG_STATE_HOME", place("xdg-state"))
+        .env("XDG_DATA_HOME", place("xdg-data"))
+        .env("XDG_RUNTIME_DIR", place("run"))
+        .env("PEERBUS_RUNTIME_DIR", place("run"))
+        .env("PEERBUS_CONFIG", configuration);
+}

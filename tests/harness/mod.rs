@@ -1,0 +1,35 @@
+//! What every test of the whole program is made of: a real server, real daemons, the real `d`,
+//! and a link between them that can be cut.
+//!
+//! Nothing here sleeps and hopes: each wait is for an event, has a deadline, and says what it
+//! waited for when the deadline passes. Nothing here outlives its test, not even when the test
+//! process is killed. When a test fails, the evidence is printed and its directory is kept.
+//!
+//! | file | what it gives |
+//! |---|---|
+//! | `server` | a `nats-server` of the test's own, to kill and to bring back |
+//! | `relay` | a link to cut, freeze, slow down and count |
+//! | `fleet` | a server, daemons and `d`, in a private environment |
+//! | `child` | a process whose output is collected while it runs |
+//! | `nats` | a raw client that can say anything, malformed things too |
+//! | `procs` | what `/proc` knows: who still runs, and whose it is |
+//! | `wait` | waiting for an event with a deadline |
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "each test binary uses a part of the harness, and a harness that cannot go on says so and stops"
+)]
+
+pub mod child;
+pub mod fleet;
+pub mod nats;
+pub mod procs;
+pub mod relay;
+pub mod scratch;
+pub mod server;
+pub mod wait;

@@ -1,0 +1,95 @@
+//! What becomes of jobs whose daemon dies, and of jobs whose reaper does.
+
+use std::time::Duration;
+
+use peerbus::process::{Containment, ExitKind, Lodging, Process, Spec, Started, clear};
+use tokio::runtime::Runtime;
+
+use crate::bench::{Bench, PATIENCE, Said, argv, exit_of, line, runs};
+use crate::both;
+
+both! { clear_stops_what_is_left clear_of_nothing two_nurseries_do_not_meet }
+
+const PAIR: &str = "setsid sh -c 'echo $$; exec sleep 1000' & echo $$; exec sleep 1000";
+
+/// Starts a job in a runtime that ends with everything in it, as a daemon does that is killed.
+fn orphaned(bench: &Bench, spec: &Spec) -> Vec<u32> {
+    std::thread::scope(|scope| {
+        let daemon = scope.spawn(|| {
+            let runtime = Runtime::new().expect("a runtime");
+            let pids = runtime.block_on(async {
+                let Started { process, stdout, .. } = bench.start(spec).expect("started");
+                let pids = Said::of(stdout).pids(2).await;
+                drop::<Process>(process);
+                pids
+            });
+            runtime.shutdown_background();
+            pids
+        });
+        daemon.join().expect("pids")
+    })
+}
+
+async fn clear_stops_what_is_left(bench: Bench) {
+    let spec = line(PAIR);
+    let lodging = bench.lodging(&spec);
+    let pids = orphaned(&bench, &spec);
+    let killed = tokio::time::timeout(PATIENCE, clear(&lodging, Duration::from_secs(5)));
+    assert_eq!(killed.await.expect("cleared").expect("possible"), 2);
+    assert!(pids.iter().all(|&pid| !runs(pid)), "{pids:?}");
+    assert_eq!(clear(&lodging, PATIENCE).await.expect("nothing left"), 0);
+    let (Lodging::Cgroup { path } | Lodging::Reaper { lock: path }) = lodging;
+    assert!(!path.exists(), "{}", path.display());
+}
+
+async fn clear_of_nothing(bench: Bench) {
+    let spec = argv(&["true"]);
+    assert_eq!(clear(&bench.lodging(&spec), PATIENCE).await.expect("never began"), 0);
+    bench.run(&spec).await;
+    assert_eq!(clear(&bench.lodging(&spec), PATIENCE).await.expect("ended"), 0);
+}
+
+async fn two_nurseries_do_not_meet(bench: Bench) {
+    let other = Bench::new(Containment::Best);
+    let spec = argv(&["true"]);
+    assert_ne!(bench.lodging(&spec), other.lodging(&spec));
+    let again = peerbus::process::Nursery::open(bench.state.path(), "unused".into(), Containment::Reaper);
+    if bench.nursery.cgroups().is_none() {
+        assert_eq!(again.expect("a nursery").lodging(spec.job), bench.lodging(&spec), "deterministic");
+    }
+}
+
+/// The reaper is the parent of the command.
+fn reaper_of(pid: u32) -> i32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(2)?.parse().ok()).expect("a parent")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_reaper_is_made_up_for() {
+    let bench = Bench::new(Containment::Reaper);
+    let spec = line(PAIR);
+    let mut started = bench.start(&spec).expect("started");
+    let pids = Said::of(started.stdout).pids(2).await;
+    let reaper = nix::unistd::Pid::from_raw(reaper_of(started.process.identity().pid));
+    nix::sys::signal::kill(reaper, nix::sys::signal::Signal::SIGKILL).expect("killed");
+    assert_eq!(exit_of(&mut started.process).await.status, ExitKind::Unknown);
+    assert_eq!(started.process.tree().count(), 2, "found by their environment");
+    assert_eq!(clear(&bench.lodging(&spec), PATIENCE).await.expect("cleared"), 2);
+    assert!(pids.iter().all(|&pid| !runs(pid)), "{pids:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reaper_does_not_listen_to_signals() {
+    let bench = Bench::new(Containment::Reaper);
+    let mut started = bench.start(&line("read x; exit 4")).expect("started");
+    exit_of(&mut started.process).await;
+    let mut started = bench.start(&line("echo ready; exec sleep 1000")).expect("started");
+    Said::of(started.stdout).next().await;
+    let reaper = nix::unistd::Pid::from_raw(reaper_of(started.process.identity().pid));
+    for signal in [nix::sys::signal::Signal::SIGINT, nix::sys::signal::Signal::SIGTERM] {
+        nix::sys::signal::kill(reaper, signal).expect("sent");
+    }
+    assert_eq!(started.process.tree().stop(PATIENCE).await.killed, 1);
+    assert_eq!(exit_of(&mut started.process).await.status, ExitKind::Signal(15));
+}
