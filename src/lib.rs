@@ -18,7 +18,7 @@
 //! | [`protocol`] | what is said: plain data and pure rules | serde | (never tokio) |
 //! | [`bus`] | how it travels: connect, supervise, encode, decode | protocol | `async_nats` |
 //! | [`process`] | the operating system's end: pipes, stopping a tree | protocol | `unsafe`, `nix` |
-//! | [`daemon`] | the peer's end: intake, jobs, journal, heartbeat | protocol, bus, process | |
+//! | [`daemon`] | the peer's end: intake, jobs, journal, heartbeat | protocol, bus, process, leader | |
 //! | [`leader`] | who is in the fleet: roster (pure), registry | protocol, bus | `sqlx` |
 //! | [`client`] | asking the fleet; yields typed events, prints nothing | protocol, bus | |
 //! | [`cli`] | the person's end: one file per verb, rendering | all | `clap`, printing |
@@ -30,6 +30,7 @@
 #![warn(missing_docs, unreachable_pub)]
 
 pub mod bus;
+pub mod cli;
 pub mod client;
 pub mod daemon;
 pub mod leader;

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // The same program, as a reaper of one job: it must not read settings or start a runtime.
     if std::env::args_os().nth(1).is_some_and(|verb| verb == "reaper") {
         return peerbus::process::reaper_main();
     }
-    ExitCode::SUCCESS
+    peerbus::cli::main()
 }

@@ -44,7 +44,7 @@ pub enum Event {
     /// The peer is back.
     Resumed,
     /// The end. Nothing follows.
-    Ended(Outcome),
+    Ended(Box<Outcome>),
 }
 
 /// How an execution ended, and whether its output is whole.

@@ -17,7 +17,7 @@ use crate::protocol::peers::Found;
 use crate::protocol::service::{Document, PING_ALL};
 
 /// How long all peers are listened to when they are asked who they are.
-const ROLL_CALL: Duration = Duration::from_millis(750);
+const ROLL_CALL: Duration = Duration::from_millis(400);
 
 /// Where a name leads.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,6 +13,7 @@
 //! all output; output is held until the caller has acknowledged it.
 
 mod admission;
+mod ending;
 mod live;
 mod output;
 mod recorded;

@@ -29,23 +29,23 @@ use crate::protocol::exec::JobResult;
 use crate::protocol::{Instance, JobId, decode};
 
 /// How long an ended job is remembered.
-pub const KEEP_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(super) const KEEP_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How many ended jobs are remembered, whatever their age. A record takes 8 KiB of disk at most.
-pub const KEEP_MOST: usize = 100_000;
+pub(super) const KEEP_MOST: usize = 100_000;
 
 /// How long the whole answer to a plain request is kept.
-pub const KEEP_RESULTS_FOR: Duration = Duration::from_secs(24 * 3600);
+pub(super) const KEEP_RESULTS_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// How many whole answers are kept; each has at most the server's `max_payload` bytes.
-pub const KEEP_RESULTS_MOST: usize = 256;
+pub(super) const KEEP_RESULTS_MOST: usize = 256;
 
 /// Room reserved for the steps after the first, in bytes.
 const RESERVE: usize = 6 * 1024;
 
 /// The journal of one state directory.
 #[derive(Debug, Clone)]
-pub struct Journal {
+pub(super) struct Journal {
     open: PathBuf,
     ended: PathBuf,
     results: PathBuf,
@@ -53,25 +53,25 @@ pub struct Journal {
 
 /// The first step: an id becomes known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Begun {
+pub(super) struct Begun {
     /// The job.
-    pub id: JobId,
+    pub(super) id: JobId,
     /// The instance that took it.
-    pub instance: Instance,
+    pub(super) instance: Instance,
     /// The inbox of who asked.
-    pub caller: String,
+    pub(super) caller: String,
     /// Digest of the request, to tell a repeat from another request under the same id.
-    pub request: String,
+    pub(super) request: String,
     /// When, UTC.
-    pub at: String,
+    pub(super) at: String,
     /// What to run, shortened.
-    pub command: String,
+    pub(super) command: String,
     /// Where, as asked.
-    pub directory: String,
+    pub(super) directory: String,
     /// As whom, as asked.
-    pub user: Option<String>,
+    pub(super) user: Option<String>,
     /// Where its processes are to be found; none for a tombstone.
-    pub lodging: Option<Lodging>,
+    pub(super) lodging: Option<Lodging>,
 }
 
 /// One line of a record.
@@ -85,18 +85,18 @@ enum Step {
 
 /// What the journal knows of a job.
 #[derive(Debug, Clone)]
-pub struct Record {
+pub(super) struct Record {
     /// The first step.
-    pub begun: Begun,
+    pub(super) begun: Begun,
     /// The process, where its start was written down.
-    pub process: Option<Identity>,
+    pub(super) process: Option<Identity>,
     /// The ending, where it was written down.
-    pub result: Option<JobResult>,
+    pub(super) result: Option<JobResult>,
 }
 
 /// An open record, to be continued.
 #[derive(Debug)]
-pub struct Entry {
+pub(super) struct Entry {
     id: JobId,
     file: File,
     journal: Journal,
@@ -107,7 +107,7 @@ impl Journal {
     ///
     /// # Errors
     /// Names the directory that cannot be made.
-    pub fn open(state_dir: &Path) -> anyhow::Result<Self> {
+    pub(super) fn open(state_dir: &Path) -> anyhow::Result<Self> {
         use anyhow::Context;
         let root = state_dir.join("journal");
         let journal =
@@ -126,7 +126,7 @@ impl Journal {
     ///
     /// # Errors
     /// When its record exists and cannot be read.
-    pub fn find(&self, id: JobId) -> io::Result<Option<Record>> {
+    pub(super) fn find(&self, id: JobId) -> io::Result<Option<Record>> {
         for directory in [&self.open, &self.ended] {
             match read_record(&directory.join(id.to_string())) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -141,7 +141,7 @@ impl Journal {
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`] when it is known already; anything else means that the
     /// promise to run once cannot be kept, so the job must not run.
-    pub fn begin(&self, begun: &Begun) -> io::Result<Entry> {
+    pub(super) fn begin(&self, begun: &Begun) -> io::Result<Entry> {
         let path = self.open.join(begun.id.to_string());
         let ended = self.ended.join(begun.id.to_string());
         if ended.exists() {
@@ -161,7 +161,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::begin`].
-    pub fn bury(&self, begun: &Begun, result: &JobResult) -> io::Result<()> {
+    pub(super) fn bury(&self, begun: &Begun, result: &JobResult) -> io::Result<()> {
         self.begin(begun)?.ended(result)
     }
 
@@ -170,7 +170,7 @@ impl Journal {
     /// # Errors
     /// When the directory cannot be read. A record that cannot be read is named in the log, moved
     /// aside, and stays known.
-    pub fn left_open(&self) -> io::Result<Vec<(Entry, Record)>> {
+    pub(super) fn left_open(&self) -> io::Result<Vec<(Entry, Record)>> {
         let mut left = Vec::new();
         for name in fs::read_dir(&self.open)? {
             let path = name?.path();
@@ -193,7 +193,7 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be written; the ending itself is in the record.
-    pub fn keep_result(&self, id: JobId, answer: &[u8]) -> io::Result<()> {
+    pub(super) fn keep_result(&self, id: JobId, answer: &[u8]) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.results)?;
         file.write_all(answer)?;
         file.persist(self.results.join(id.to_string()))?;
@@ -202,7 +202,7 @@ impl Journal {
 
     /// The whole answer to a plain request, where it is still kept.
     #[must_use]
-    pub fn kept_result(&self, id: JobId) -> Option<Vec<u8>> {
+    pub(super) fn kept_result(&self, id: JobId) -> Option<Vec<u8>> {
         fs::read(self.results.join(id.to_string())).ok()
     }
 
@@ -210,7 +210,7 @@ impl Journal {
     ///
     /// # Errors
     /// When a directory cannot be read.
-    pub fn prune(&self) -> io::Result<()> {
+    pub(super) fn prune(&self) -> io::Result<()> {
         prune(&self.ended, KEEP_FOR, KEEP_MOST)?;
         prune(&self.results, KEEP_RESULTS_FOR, KEEP_RESULTS_MOST)
     }
@@ -221,7 +221,7 @@ impl Entry {
     ///
     /// # Errors
     /// When the step cannot be written.
-    pub fn started(&mut self, process: &Identity) -> io::Result<()> {
+    pub(super) fn started(&mut self, process: &Identity) -> io::Result<()> {
         write_step(&mut self.file, &Step::Started { at: now(), process: process.clone() })
     }
 
@@ -229,7 +229,7 @@ impl Entry {
     ///
     /// # Errors
     /// When the step cannot be written, or the record cannot be moved.
-    pub fn ended(mut self, result: &JobResult) -> io::Result<()> {
+    pub(super) fn ended(mut self, result: &JobResult) -> io::Result<()> {
         let result = Box::new(JobResult { collected: None, ..result.clone() });
         write_step(&mut self.file, &Step::Ended { at: now(), result })?;
         let length = self.file.stream_position()?;
@@ -252,7 +252,7 @@ impl Entry {
     ///
     /// # Errors
     /// As [`Entry::ended`].
-    pub fn ended_for_another(mut self, result: &JobResult) -> io::Result<()> {
+    pub(super) fn ended_for_another(mut self, result: &JobResult) -> io::Result<()> {
         self.seek_to_end()?;
         self.ended(result)
     }
@@ -310,7 +310,7 @@ fn prune(directory: &Path, keep_for: Duration, keep_most: usize) -> io::Result<(
 
 /// Now, in UTC, to the second.
 #[must_use]
-pub fn now() -> String {
+pub(super) fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 

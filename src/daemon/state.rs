@@ -104,7 +104,7 @@ impl StateFile {
 
 /// A file that cannot be read is kept under another name, and said.
 fn set_aside_if_broken(directory: &Path) -> io::Result<()> {
-    if let Err(ReadError::Broken(path, why)) = read(directory) {
+    if let Err(ReadError::Broken { path, why }) = read(directory) {
         let aside = path.with_extension(format!("broken-{}.json", now().replace(':', "")));
         fs::rename(&path, &aside)?;
         tracing::warn!(path = %path.display(), aside = %aside.display(), why, "the state file was corrupt; moved aside");
@@ -119,11 +119,21 @@ pub enum ReadError {
     #[error("no daemon was ever started on {}", .0.display())]
     Missing(PathBuf),
     /// It is there and cannot be read.
-    #[error("reading {}: {1}", .0.display())]
-    Unreadable(PathBuf, io::Error),
+    #[error("reading {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// It is there and is not what a daemon writes.
-    #[error("{} is corrupt: {1}", .0.display())]
-    Broken(PathBuf, String),
+    #[error("{} is corrupt: {why}", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// Reads the state file of a state directory.
@@ -137,14 +147,14 @@ pub fn read(directory: &Path) -> Result<DaemonState, ReadError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(ReadError::Missing(directory.to_owned()));
         }
-        Err(error) => return Err(ReadError::Unreadable(path, error)),
+        Err(error) => return Err(ReadError::Unreadable { path, error }),
     };
     let state: DaemonState =
-        decode::json(&text).map_err(|bad| ReadError::Broken(path.clone(), bad.to_string()))?;
+        decode::json(&text).map_err(|bad| ReadError::Broken { path: path.clone(), why: bad.to_string() })?;
     if state.kind == TYPE {
         Ok(state)
     } else {
-        Err(ReadError::Broken(path, format!("its type is {:?}", state.kind)))
+        Err(ReadError::Broken { path, why: format!("its type is {:?}", state.kind) })
     }
 }
 

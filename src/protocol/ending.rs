@@ -101,6 +101,10 @@ pub enum StartFailure {
     System,
     /// The request surely never reached the peer.
     NeverArrived,
+    /// There is no such peer. Said by the calling end.
+    NoSuchPeer,
+    /// The bus, or the leader where it is needed, cannot be reached. Said by the calling end.
+    BusUnreachable,
 }
 
 impl Ending {

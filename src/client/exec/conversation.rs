@@ -205,6 +205,6 @@ impl Conversation {
             self.say(Verb::Credit, decode::to_json(&credit)).await;
             self.bus.flush().await;
         }
-        self.tell(Event::Ended(outcome));
+        self.tell(Event::Ended(Box::new(outcome)));
     }
 }

@@ -7,29 +7,22 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::super::answer;
 use super::super::context::{Context, Counted, Leaving, Place};
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::Entry;
 use super::admission::Admitted;
-use super::blocking;
 use super::output::Taps;
 use super::sink::Sink;
 use super::stdin::Stdin;
 use super::timing::Timing;
 use crate::bus::Link;
 use crate::process::{self, Exit, ExitKind, Process, StartError, Started, Stopped, Tree};
-use crate::protocol::exec::{JobResult, Rusage, StreamTotal};
 use crate::protocol::frame::{Accepted, Alive, FrameKind, JobState, StreamKind};
-use crate::protocol::reply;
 use crate::protocol::{Ending, decode};
 
 /// How long a process may take to end after it was asked to, before it is killed.
 const KILL_GRACE: Duration = Duration::from_secs(5);
-
-/// How long processes that are just ending get before they count as left running.
-const SETTLE: Duration = Duration::from_millis(50);
 
 /// Everything that can happen to a running job.
 enum Happening {
@@ -64,12 +57,12 @@ pub(super) struct Live {
     pub(super) over: bool,
     /// Whether nobody needs this job here any more.
     pub(super) done: bool,
-    entry: Option<Entry>,
-    stopping: Option<Ending>,
-    stop_task: Option<JoinHandle<Stopped>>,
-    killed: u32,
-    digests: [blake3::Hasher; 2],
-    place: Option<Place>,
+    pub(super) entry: Option<Entry>,
+    pub(super) stopping: Option<Ending>,
+    pub(super) stop_task: Option<JoinHandle<Stopped>>,
+    pub(super) killed: u32,
+    pub(super) digests: [blake3::Hasher; 2],
+    pub(super) place: Option<Place>,
     /// Counts this job until its caller knows how it ended.
     _untold: Counted,
 }
@@ -87,7 +80,7 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, mut messages:
     let (mut link, mut leaving) = (context.bus.link(), context.leaving.subscribe());
     let mut generation = link.borrow_and_update().generation;
     while !job.done {
-        let room = job.sink.room();
+        let (room, deadline) = (job.sink.room(), job.deadline());
         let happening = tokio::select! {
             message = messages.recv() => Happening::Message(message),
             begun = joined(&mut start) => Happening::Started(begun),
@@ -98,7 +91,7 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, mut messages:
             () = job.stdin.writable() => Happening::StdinWritable,
             Ok(()) = link.changed() => Happening::Link(*link.borrow_and_update()),
             stage = moved(&mut leaving) => Happening::Leaving(stage),
-            () = tokio::time::sleep_until(job.deadline().into()) => Happening::Clock,
+            () = tokio::time::sleep_until(deadline.into()) => Happening::Clock,
         };
         match happening {
             Happening::Message(Some(message)) => job.on_message(message).await,
@@ -151,10 +144,6 @@ async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::J
         }
         None => std::future::pending().await,
     }
-}
-
-fn signal_name(number: i32) -> String {
-    process::Signal::try_from(number).map_or_else(|_| number.to_string(), process::Signal::name)
 }
 
 async fn exited(process: &mut Option<Process>) -> Exit {
@@ -334,8 +323,6 @@ impl Live {
         }
     }
 
-    // --- clocks -------------------------------------------------------------------------------
-
     fn deadline(&self) -> Instant {
         let streaming = matches!(self.sink, Sink::Stream(_));
         self.timing.deadline(streaming, self.over, self.exit.is_some() && self.sink.room() > 0)
@@ -371,132 +358,5 @@ impl Live {
         let grace = self.timing.grace();
         tracing::warn!(job = %self.request.id, command = self.shown, ?grace, "its caller vanished and did not come back");
         self.stop(Ending::Cancelled { why: "its caller vanished".to_owned() });
-    }
-
-    // --- the end ------------------------------------------------------------------------------
-
-    /// Over when the command has exited, its tree was stopped where that was asked for, and its
-    /// output has ended, or is held open by a process that goes on and says nothing.
-    fn has_ended(&self, taps: &mut Taps) -> bool {
-        if self.exit.is_none() || self.stop_task.is_some() {
-            return false;
-        }
-        taps.are_dry()
-            || (self.timing.output_had_its_time(Instant::now()) && taps.are_silent(self.sink.room()))
-    }
-
-    /// Writes the ending down, then tells it.
-    async fn finish(&mut self, taps: Taps) {
-        self.over = true;
-        self.stdin.close();
-        let output_open = !taps.are_dry();
-        taps.drain();
-        let left_running = self.left_running().await;
-        if let Some(tree) = self.tree.take() {
-            // For a reaper this is a word on a socket; for a cgroup the removal of a directory.
-            let _ = tokio::task::spawn_blocking(move || tree.release()).await;
-        }
-        self.place = None;
-        let result = self.result(left_running, output_open);
-        self.log(&result);
-        if let Some(entry) = self.entry.take() {
-            let ended = result.clone();
-            if let Err(error) = blocking(move || entry.ended(&ended)).await {
-                tracing::error!(job = %self.request.id, %error, "writing the end to the journal");
-            }
-        }
-        self.tell(result).await;
-    }
-
-    /// Processes that go on after a normal end.
-    async fn left_running(&self) -> u32 {
-        let Some(tree) = self.tree.clone() else { return 0 };
-        let count = move || Ok(tree.count());
-        let at_once = blocking(count.clone()).await.unwrap_or_default();
-        if at_once == 0 {
-            return 0;
-        }
-        // The last of a pipeline may be on their way out.
-        tokio::time::sleep(SETTLE).await;
-        blocking(count).await.unwrap_or(at_once)
-    }
-
-    fn ending(&self) -> Ending {
-        match (self.exit.map(|exit| exit.status), &self.stopping) {
-            (Some(ExitKind::Code(code)), None) => Ending::Exited { code },
-            (Some(ExitKind::Signal(number)), None) => {
-                Ending::Signalled { signal: signal_name(number), number }
-            }
-            (_, Some(ending)) => ending.clone(),
-            (Some(ExitKind::Unknown) | None, None) => {
-                Ending::Unknown { why: "what watched over it was killed".to_owned() }
-            }
-        }
-    }
-
-    fn result(&mut self, left_running: u32, output_open: bool) -> JobResult {
-        let totals = self.sink.totals();
-        let [out, err] = &self.digests;
-        let total = |bytes, digest: &blake3::Hasher| StreamTotal {
-            bytes,
-            blake3: digest.finalize().to_hex().to_string(),
-        };
-        let usage = self.exit.map(|exit| exit.usage).unwrap_or_default();
-        JobResult {
-            out: Some(total(totals.out, out)),
-            err: Some(total(totals.err, err)),
-            duration_ms: self.timing.ran_for_ms(),
-            killed: self.killed,
-            left_running,
-            output_open,
-            rusage: Some(Rusage {
-                user_ms: usage.user_ms,
-                system_ms: usage.system_ms,
-                max_rss_kib: usage.max_rss_kib,
-            }),
-            ..JobResult::bare(
-                Some(self.request.id),
-                self.context.peer().clone(),
-                self.context.instance,
-                self.ending(),
-            )
-        }
-    }
-
-    fn log(&self, result: &JobResult) {
-        let totals = self.sink.totals();
-        let (id, duration_ms) = (self.request.id, result.duration_ms);
-        let (killed, left_running) = (result.killed, result.left_running);
-        let directory = self.request.exec.directory.as_deref().unwrap_or("(default)");
-        tracing::info!(
-            job = %id, caller = self.request.caller, directory, command = self.shown, ending = %result.ending,
-            out = totals.out, err = totals.err, duration_ms, killed, left_running, "ended"
-        );
-        let ns = duration_ms.saturating_mul(1_000_000);
-        self.context.count(|counts| counts.processing_ns = counts.processing_ns.saturating_add(ns));
-    }
-
-    /// Tells the ending to whoever waits for it.
-    async fn tell(&mut self, result: JobResult) {
-        match &mut self.sink {
-            Sink::Stream(stream) => {
-                self.timing.over(Instant::now());
-                stream.outbox.close(decode::to_json(&result).into());
-            }
-            Sink::Plain(plain) => {
-                let collectors = plain.collectors.take();
-                let waiting = std::mem::take(&mut plain.waiting);
-                let limit = self.context.bus.max_payload();
-                let message = reply::fitted(result.clone(), collectors.out, collectors.err, limit);
-                let (journal, id, kept) = (self.context.journal.clone(), self.request.id, message.clone());
-                if let Err(error) = blocking(move || journal.keep_result(id, &kept)).await {
-                    tracing::error!(job = %id, %error, "keeping the answer to a plain request");
-                }
-                for caller in waiting {
-                    answer::plain(&self.context, &caller, &result, Some(message.clone())).await;
-                }
-                self.done = true;
-            }
-        }
     }
 }

@@ -1,0 +1,27 @@
+//! Joining the bus for one command line.
+
+use super::args::Common;
+use super::exit::{BUS_UNREACHABLE, Failure};
+use super::settings::Settings;
+use crate::bus::{Bus, Persistence};
+
+/// What is said where the leader is needed and cannot be asked.
+pub(super) const NO_LEADER: &str = "Not connected to leader";
+
+/// Connects, or says why not within the time that was given.
+pub(super) async fn connect(common: &Common) -> Result<Bus, Failure> {
+    let settings = Settings::read(common)?.bus("d")?;
+    let address = settings.address.to_string();
+    let bus = Bus::open(settings, Persistence::FirstAttemptCounts);
+    bus.connected(common.connect_timeout).await.map_err(|error| {
+        let next = "is a nats-server running there, and is --nats or NATS_URL right?";
+        let said = error.to_string();
+        let what = if said.contains(&address) {
+            said
+        } else {
+            format!("connecting to the bus at {address}: {said}")
+        };
+        Failure::new(BUS_UNREACHABLE, format!("bus unreachable: {what}; {next}"))
+    })?;
+    Ok(bus)
+}

@@ -1,0 +1,214 @@
+//! `d exec`: a command on another machine, as if it ran here.
+
+mod keyboard;
+mod report;
+mod writer;
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use super::args::{Common, Exec};
+use super::connect::connect;
+use super::exit::{self, BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED};
+use super::output;
+use crate::bus::Bus;
+use crate::client::exec::{self as client, Event, Integrity, Outcome, Patience};
+use crate::client::{Finding, NotFound, find};
+use crate::protocol::ending::StartFailure;
+use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
+use crate::protocol::{Ending, JobId, PeerId};
+use report::Report;
+use writer::Writer;
+
+/// `d exec`
+pub(super) async fn run(common: &Common, args: Exec) -> Result<u8, Failure> {
+    let request = request(&args)?;
+    let mut report = Report::new(args.report.clone(), &args.peer, request.id.unwrap_or_default());
+    let done = run_there(common, &args, request, &mut report).await;
+    let code = match &done {
+        Ok(code) => *code,
+        Err(failure) => failure.code,
+    };
+    report.write(code)?;
+    done
+}
+
+fn request(args: &Exec) -> Result<ExecRequest, Failure> {
+    if let Some(directory) = &args.directory {
+        check_directory(directory).map_err(|why| Failure::usage(format!("the directory {why}")))?;
+    }
+    let request = ExecRequest {
+        kind: Some(TYPE.to_owned()),
+        id: Some(JobId::new()),
+        directory: args.directory.clone(),
+        shell_cmd: args.sh.clone(),
+        argv: args.sh.is_none().then(|| args.argv.clone()),
+        env: args.env.iter().cloned().collect(),
+        user: args.user.clone(),
+        stdin: args.stdin,
+        tty: None,
+        timeout_ms: args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+        durable: false,
+        stream: Some(StreamOptions { window: WINDOW }),
+    };
+    // What the peer would refuse is refused here, before anything is sent.
+    ExecRequest::decode(&crate::protocol::decode::to_json(&request))
+        .map_err(|bad| Failure::usage(bad.to_string()))
+}
+
+async fn run_there(
+    common: &Common,
+    args: &Exec,
+    request: ExecRequest,
+    report: &mut Report,
+) -> Result<u8, Failure> {
+    let bus = connect(common).await.inspect_err(|failure| {
+        report.not_started(StartFailure::BusUnreachable, &failure.message);
+    })?;
+    let mut peer = target(&bus, &args.peer).await.inspect_err(|failure| report.failed(failure))?;
+    loop {
+        report.peer(&peer);
+        let outcome = follow(&bus, &peer, request.clone(), args.wait).await;
+        let (outcome, closed) = outcome;
+        if outcome.ending == (Ending::Offline {}) && outcome.result.is_none() {
+            // The word may be the hostname or address of a peer, and look like an id.
+            match whereabouts(&bus, &args.peer, &peer).await {
+                Whereabouts::Elsewhere(other) => {
+                    peer = other;
+                    continue;
+                }
+                Whereabouts::Nowhere(failure) => {
+                    report.failed(&failure);
+                    return Err(failure);
+                }
+            }
+        }
+        report.outcome(&outcome);
+        return conclude(&peer, &outcome, closed);
+    }
+}
+
+/// Follows one execution to its end; says whether our own output was closed meanwhile.
+async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, wait: Duration) -> (Outcome, bool) {
+    let (stdin, chunks) = tokio::sync::mpsc::channel(1);
+    if request.stdin {
+        keyboard::read_stdin(stdin);
+    }
+    let mut execution = client::start(bus, peer.clone(), request, chunks, Patience { absent: wait });
+    let writer = Writer::start(execution.steering());
+    let mut keys = keyboard::Keys::new(execution.steering());
+    let talkative = std::io::stderr().is_terminal();
+    loop {
+        let event = tokio::select! {
+            event = execution.next() => event,
+            () = keys.pressed() => continue,
+        };
+        match event {
+            Some(Event::Output { stream, bytes }) => writer.write(stream, bytes),
+            Some(Event::Interrupted(why)) if talkative => {
+                output::say(&format!("lost contact with {peer} ({why}); trying to go on"));
+            }
+            Some(Event::Resumed) if talkative => output::say(&format!("{peer} is back")),
+            Some(Event::Ended(outcome)) => return (*outcome, writer.finish()),
+            Some(Event::Accepted | Event::Interrupted(_) | Event::Resumed) => {}
+            None => {
+                let why = "the conversation broke off inside d".to_owned();
+                let ending = Ending::Unknown { why };
+                let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
+                return (outcome, writer.finish());
+            }
+        }
+    }
+}
+
+/// Says what is to be said of the end, and gives the code.
+fn conclude(peer: &PeerId, outcome: &Outcome, output_closed: bool) -> Result<u8, Failure> {
+    let code = exit::code_of(outcome);
+    if output_closed {
+        return Ok(OUTPUT_CLOSED);
+    }
+    if let Integrity::Damaged(what) = &outcome.integrity {
+        let ending = &outcome.ending;
+        return Err(Failure::new(code, format!("unknown: output was lost: {what}; the command {ending}")));
+    }
+    let failure = |text: String| Err(Failure::new(code, text));
+    match &outcome.ending {
+        Ending::Exited { .. } | Ending::Signalled { .. } => Ok(code),
+        Ending::TimedOut {} => {
+            failure(format!("timed out: the command was stopped on {peer}, with all it had started"))
+        }
+        Ending::Cancelled { why } => failure(format!("cancelled: {why}")),
+        Ending::Refused { message, .. } => failure(format!("refused: {peer}: {message}")),
+        Ending::NotStarted { why: StartFailure::NeverArrived, message } => {
+            failure(format!("not started: {message}; try again")).map_err(|failure| {
+                failure.in_known_words_for_seeds(format!("Failed to send command to peer: {peer}"))
+            })
+        }
+        Ending::NotStarted { message, .. } => failure(format!("not started: {peer}: {message}")),
+        Ending::Offline {} => failure(format!("offline: Peer is offline: {peer}")),
+        Ending::Unknown { why } => unknown(code, peer, outcome, why),
+    }
+}
+
+fn unknown(code: u8, peer: &PeerId, outcome: &Outcome, why: &str) -> Result<u8, Failure> {
+    let job = outcome.result.as_ref().and_then(|result| result.id);
+    let ask = job.map_or_else(String::new, |job| {
+        format!("; `nats req exec.{peer}.{job}.result ''` shows what {peer} knows of it")
+    });
+    Err(Failure::new(code, format!("unknown: {why}{ask}"))
+        .in_known_words_for_seeds(format!("Timeout waiting for response from {peer}")))
+}
+
+/// The peer a word means. A word that is an id is not looked up: the peer itself will answer.
+pub(super) async fn target(bus: &Bus, name: &str) -> Result<PeerId, Failure> {
+    if let Ok(peer) = name.parse() {
+        return Ok(peer);
+    }
+    match find::find(bus, name).await {
+        Ok(Finding::Peer(peer) | Finding::Offline(peer)) => Ok(peer),
+        Err(not_found) => Err(nowhere(name, &not_found)),
+    }
+}
+
+/// Where a peer may be that is not on the bus under the name it was called by.
+enum Whereabouts {
+    Elsewhere(PeerId),
+    Nowhere(Failure),
+}
+
+async fn whereabouts(bus: &Bus, name: &str, peer: &PeerId) -> Whereabouts {
+    match find::find(bus, name).await {
+        Ok(Finding::Peer(other)) if other != *peer => Whereabouts::Elsewhere(other),
+        Ok(Finding::Peer(found) | Finding::Offline(found)) => Whereabouts::Nowhere(offline(&found, "")),
+        Err(NotFound::RegistryAway { .. }) => {
+            Whereabouts::Nowhere(offline(peer, ", or unknown: the registry is away"))
+        }
+        Err(not_found) => Whereabouts::Nowhere(nowhere(name, &not_found)),
+    }
+}
+
+/// Why a peer does not answer, for verbs that have only its name.
+pub(super) async fn absent(bus: &Bus, name: &str, peer: &PeerId) -> Failure {
+    match whereabouts(bus, name, peer).await {
+        Whereabouts::Elsewhere(other) => offline(&other, ""),
+        Whereabouts::Nowhere(failure) => failure,
+    }
+}
+
+fn offline(peer: &PeerId, or: &str) -> Failure {
+    let next = format!("`d peer show {peer}` tells when it was last seen; --wait 30s waits for it");
+    Failure::new(OFFLINE, format!("offline: Peer is offline: {peer}{or}; {next}"))
+        .in_known_words_for_seeds(format!("Peer is offline: {peer}"))
+}
+
+fn nowhere(name: &str, not_found: &NotFound) -> Failure {
+    match not_found {
+        NotFound::Unknown(_) => super::peers::not_found(name),
+        NotFound::Ambiguous { .. } => Failure::new(NOT_FOUND, format!("not found: {not_found}"))
+            .in_known_words_for_seeds(format!("Peer not found: {name}")),
+        NotFound::RegistryAway { .. } => {
+            Failure::new(BUS_UNREACHABLE, format!("registry unreachable: {not_found}"))
+                .in_known_words_for_seeds(super::connect::NO_LEADER)
+        }
+    }
+}

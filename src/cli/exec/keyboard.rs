@@ -1,0 +1,75 @@
+//! What comes from the person while a command runs: standard input, Ctrl-C, and being ended.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::output;
+use crate::client::exec::Steering;
+use crate::protocol::frame::OUTPUT_MAX;
+
+/// Reads standard input on a thread of its own, piece by piece, as the peer asks for it.
+pub(super) fn read_stdin(to: mpsc::Sender<Bytes>) {
+    std::thread::spawn(move || {
+        let mut input = std::io::stdin().lock();
+        let mut buffer = vec![0; OUTPUT_MAX];
+        loop {
+            match input.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => {
+                    if to.blocking_send(Bytes::copy_from_slice(&buffer[..count])).is_err() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return output::say(&format!("reading stdin: {error}")),
+            }
+        }
+    });
+}
+
+/// Ctrl-C, and the signals that end a program.
+pub(super) struct Keys {
+    steering: Steering,
+    interrupts: Option<Signal>,
+    ends: [Option<Signal>; 2],
+    pressed: u32,
+}
+
+impl Keys {
+    pub(super) fn new(steering: Steering) -> Self {
+        let listen = |kind| signal(kind).ok();
+        let ends = [listen(SignalKind::terminate()), listen(SignalKind::hangup())];
+        Self { steering, interrupts: listen(SignalKind::interrupt()), ends, pressed: 0 }
+    }
+
+    /// Waits for a key or a signal, and acts on it.
+    pub(super) async fn pressed(&mut self) {
+        let [terminate, hangup] = &mut self.ends;
+        tokio::select! {
+            () = received(&mut self.interrupts) => self.interrupt(),
+            () = received(terminate) => self.steering.cancel("d was ended"),
+            () = received(hangup) => self.steering.cancel("the caller's terminal was closed"),
+        }
+    }
+
+    /// The first asks everything the command has started to stop, the second kills it, the third
+    /// stops waiting for the peer's word.
+    fn interrupt(&mut self) {
+        self.pressed += 1;
+        match self.pressed {
+            1 => self.steering.signal("INT"),
+            2 => self.steering.signal("KILL"),
+            _ => self.steering.forget(),
+        }
+    }
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,86 @@
+//! Writing the command's output to our own, on a thread of its own: a pager that stands still stops
+//! this thread, and through the missing credit the command, but not the conversation.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::client::exec::Steering;
+use crate::protocol::frame::StreamKind;
+
+/// Pause before a write to an output that somebody made non-blocking is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(2);
+
+/// The writing thread.
+pub(super) struct Writer {
+    pieces: Sender<(StreamKind, Bytes)>,
+    thread: Option<JoinHandle<()>>,
+    closed: Arc<AtomicBool>,
+}
+
+impl Writer {
+    pub(super) fn start(steering: Steering) -> Self {
+        let (pieces, work) = channel();
+        let closed = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&closed);
+        let thread = std::thread::spawn(move || write_all(&work, &steering, &noted));
+        Self { pieces, thread: Some(thread), closed }
+    }
+
+    /// Hands a piece on. Never waits: the window limits how much can be under way.
+    pub(super) fn write(&self, stream: StreamKind, bytes: Bytes) {
+        // The thread ends only after this.
+        let _ = self.pieces.send((stream, bytes));
+    }
+
+    /// Ends the thread, and says whether an output was closed.
+    pub(super) fn finish(self) -> bool {
+        drop(self.pieces);
+        // Everything was written before the ending came, so this does not wait.
+        let finished = self.thread.is_none_or(|thread| thread.join().is_ok());
+        !finished || self.closed.load(Ordering::Acquire)
+    }
+}
+
+fn write_all(work: &Receiver<(StreamKind, Bytes)>, steering: &Steering, closed: &AtomicBool) {
+    // Unbuffered: a piece is on its way when it was written.
+    let mut outputs = [duplicate(io::stdout()), duplicate(io::stderr())];
+    while let Ok((stream, bytes)) = work.recv() {
+        if !closed.load(Ordering::Acquire)
+            && let Err(error) = write(&mut outputs[stream as usize], &bytes)
+        {
+            closed.store(true, Ordering::Release);
+            if error.kind() != ErrorKind::BrokenPipe {
+                super::output::say(&format!("writing output: {error}"));
+            }
+            steering.cancel("the caller's output was closed");
+        }
+        // What nobody reads any more is discarded, so that the command can be stopped.
+        steering.wrote(stream, bytes.len());
+    }
+}
+
+fn duplicate(output: impl AsFd) -> io::Result<File> {
+    Ok(File::from(output.as_fd().try_clone_to_owned()?))
+}
+
+fn write(output: &mut io::Result<File>, mut bytes: &[u8]) -> io::Result<()> {
+    let output = output.as_mut().map_err(|error| io::Error::from(error.kind()))?;
+    while !bytes.is_empty() {
+        match output.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(TRY_AGAIN),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Exit codes: public, documented by `d help exit-codes`, and relied on by scripts.
+
+use std::process::ExitCode;
+
+use super::output;
+use crate::client::exec::{Integrity, Outcome};
+use crate::protocol::Ending;
+use crate::protocol::ending::StartFailure;
+
+pub(super) const BUS_UNREACHABLE: u8 = 255;
+pub(super) const NOT_FOUND: u8 = 254;
+pub(super) const OFFLINE: u8 = 253;
+pub(super) const TIMED_OUT: u8 = 252;
+pub(super) const UNKNOWN: u8 = 251;
+pub(super) const REFUSED: u8 = 250;
+pub(super) const NOT_STARTED: u8 = 249;
+pub(super) const OUTPUT_CLOSED: u8 = 141;
+pub(super) const CANCELLED: u8 = 130;
+pub(super) const COMMAND_NOT_FOUND: u8 = 127;
+pub(super) const NOT_EXECUTABLE: u8 = 126;
+/// As in `sysexits.h`: try again later. Another daemon or leader is there already.
+pub(super) const TAKEN: u8 = 75;
+pub(super) const USAGE: u8 = 2;
+pub(super) const OTHER: u8 = 1;
+const SIGNALLED: i32 = 128;
+
+/// What `d help exit-codes` shows.
+pub(super) const TABLE: &str = "\
+What the exit codes mean
+
+  One peer: the command's own code, and
+    128+n  signal n ended the command
+    127    there is no such command
+    126    the command is not executable
+    130    cancelled
+    141    d's own output was closed, as by `| head`; the command was stopped
+
+  d's own failures; each also prints `d: <ending>: ...` on stderr, and --report
+  FILE writes the ending as JSON, because a command may use these codes too:
+    255    the bus, or the leader where it is needed, cannot be reached
+    254    no such peer
+    253    the peer is offline
+    252    timed out
+    251    nobody knows how it ended, or output was lost
+    250    refused by the peer
+    249    could not start: no such directory, no such user
+
+  2        the command line is wrong
+  75       `d daemon run`: another daemon or leader is there already
+  1        anything else";
+
+/// Why a command line failed, with its code.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// The exit code.
+    pub(super) code: u8,
+    /// Said before everything else, without `d: `, in the words that scripts know.
+    known_text: Option<String>,
+    /// The same, where the command has one of its old names.
+    seeds_text: Option<String>,
+    /// What is said, without `d: `.
+    pub(super) message: String,
+}
+
+impl Failure {
+    pub(super) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, known_text: None, seeds_text: None, message: message.into() }
+    }
+
+    pub(super) fn other(message: impl Into<String>) -> Self {
+        Self::new(OTHER, message)
+    }
+
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::new(USAGE, message)
+    }
+
+    /// Has a text said that scripts know.
+    pub(super) fn in_known_words(self, text: impl Into<String>) -> Self {
+        Self { known_text: Some(text.into()), ..self }
+    }
+
+    /// Gives the words scripts know, for the case that the command has one of its old names.
+    pub(super) fn in_known_words_for_seeds(self, text: impl Into<String>) -> Self {
+        Self { seeds_text: Some(text.into()), ..self }
+    }
+
+    /// The command has one of its old names.
+    pub(super) fn for_seeds(self) -> Self {
+        Self { known_text: self.known_text.or(self.seeds_text), seeds_text: None, ..self }
+    }
+}
+
+/// Says why it failed, and gives the code.
+pub(super) fn report(failure: &Failure) -> ExitCode {
+    if let Some(text) = &failure.known_text {
+        output::complain(text);
+    }
+    if !failure.message.is_empty() {
+        output::say(&failure.message);
+    }
+    failure.code.into()
+}
+
+/// The exit code of an execution.
+pub(super) fn code_of(outcome: &Outcome) -> u8 {
+    if let Integrity::Damaged(_) = outcome.integrity {
+        return UNKNOWN;
+    }
+    match &outcome.ending {
+        Ending::Exited { code } => u8::try_from(*code).unwrap_or(u8::MAX),
+        Ending::Signalled { number, .. } => u8::try_from(SIGNALLED + number).unwrap_or(u8::MAX),
+        Ending::TimedOut {} => TIMED_OUT,
+        Ending::Cancelled { .. } => CANCELLED,
+        Ending::Refused { .. } => REFUSED,
+        Ending::NotStarted { why, .. } => code_of_start(*why),
+        Ending::Offline {} => OFFLINE,
+        Ending::Unknown { .. } => UNKNOWN,
+    }
+}
+
+fn code_of_start(why: StartFailure) -> u8 {
+    match why {
+        StartFailure::CommandNotFound => COMMAND_NOT_FOUND,
+        StartFailure::NotExecutable => NOT_EXECUTABLE,
+        StartFailure::NoSuchPeer => NOT_FOUND,
+        StartFailure::BusUnreachable => BUS_UNREACHABLE,
+        _ => NOT_STARTED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(ending: Ending) -> u8 {
+        code_of(&Outcome { ending, result: None, integrity: Integrity::Whole })
+    }
+
+    #[test]
+    fn every_ending_has_its_code_and_its_line() {
+        let not_started = |why| Ending::NotStarted { why, message: String::new() };
+        for (ending, wanted) in [
+            (Ending::Exited { code: 7 }, 7),
+            (Ending::Signalled { signal: "KILL".into(), number: 9 }, 137),
+            (Ending::TimedOut {}, 252),
+            (Ending::Cancelled { why: String::new() }, 130),
+            (Ending::Offline {}, 253),
+            (Ending::Unknown { why: String::new() }, 251),
+            (not_started(StartFailure::CommandNotFound), 127),
+            (not_started(StartFailure::NotExecutable), 126),
+            (not_started(StartFailure::NoSuchDirectory), 249),
+            (not_started(StartFailure::NoSuchPeer), 254),
+            (not_started(StartFailure::BusUnreachable), 255),
+        ] {
+            assert_eq!(code(ending.clone()), wanted, "{ending:?}");
+            assert!(wanted == 7 || wanted == 137 || TABLE.contains(&format!("{wanted}")), "{wanted}");
+        }
+    }
+
+    #[test]
+    fn lost_output_is_never_success() {
+        let integrity = Integrity::Damaged("1 byte".into());
+        let outcome = Outcome { ending: Ending::Exited { code: 0 }, result: None, integrity };
+        assert_eq!(code_of(&outcome), UNKNOWN);
+    }
+}

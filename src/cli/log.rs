@@ -1,0 +1,42 @@
+//! The log: stderr, one line an event, quiet for command lines and informative for daemons.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time::FormatTime;
+
+use super::args::Verb;
+
+/// Overrides the level, in the syntax of `tracing`: `PEERBUS_LOG=debug`.
+const VARIABLE: &str = "PEERBUS_LOG";
+
+/// Starts the log of this process.
+pub(super) fn start(verb: &Verb, verbose: u8) {
+    let level = match (verb, verbose) {
+        (Verb::Daemon(_), 0) => "peerbus=info",
+        (_, 0) => "off",
+        (_, 1) => "peerbus=debug",
+        (_, _) => "peerbus=trace,async_nats=debug",
+    };
+    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    // The journal stamps lines by itself.
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        log.without_time().init();
+    } else {
+        log.with_timer(Utc).init();
+    }
+}
+
+/// UTC, to the millisecond.
+struct Utc;
+
+impl FormatTime for Utc {
+    fn format_time(&self, to: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        to.write_str(&jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+    }
+}

@@ -1,0 +1,65 @@
+//! The person's end: one file per verb, what people type, and what they are shown.
+//!
+//! `args` is the command line, `settings` where its values come from, `exit` the public table of
+//! exit codes. stdout carries only what was asked for; everything `d` itself has to say goes to
+//! stderr and begins with `d: `.
+
+mod args;
+mod connect;
+mod daemon;
+mod exec;
+mod exit;
+mod log;
+mod nats_context;
+mod output;
+mod peers;
+mod ping;
+mod render;
+mod seeds;
+mod settings;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Verb};
+use exit::Failure;
+
+/// Runs one command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match args.verb.runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::report(&Failure::other(format!("starting: {error}"))),
+    };
+    let done = runtime.block_on(run(args));
+    // A thread that reads a terminal cannot be asked to stop; it must not hold up the end.
+    runtime.shutdown_background();
+    match done {
+        Ok(code) => code.into(),
+        Err(failure) => exit::report(&failure),
+    }
+}
+
+async fn run(args: Args) -> Result<u8, Failure> {
+    let Args { common, verb } = args;
+    log::start(&verb, common.verbose);
+    match verb {
+        Verb::Exec(exec) => exec::run(&common, exec).await,
+        Verb::Peers(list) => peers::list(&common, &list).await,
+        Verb::Peer(args::Peer::Show(show)) => peers::show(&common, &show).await,
+        Verb::Status(status) => status::run(&common, &status).await,
+        Verb::Ping(ping) => ping::run(&common, &ping).await,
+        Verb::Daemon(args::Daemon::Run(run)) => daemon::run(&common, *run).await,
+        Verb::ExecOnPeer(old) => seeds::exec_on_peer(&common, old).await,
+        Verb::ListPeers => seeds::list_peers(&common).await,
+        Verb::GetPeerInfo(old) => seeds::get_peer_info(&common, old).await,
+        Verb::GetPeerStatus => seeds::get_peer_status(&common).await,
+        Verb::ExitCodes => {
+            output::line(exit::TABLE)?;
+            Ok(0)
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `d peers`, `d peer show`: the registry for people.
+
+use super::args::{Common, Format, PeerShow, Peers};
+use super::connect::{NO_LEADER, connect};
+use super::exit::{BUS_UNREACHABLE, Failure, NOT_FOUND};
+use super::output;
+use super::render::{self, Judgement};
+use crate::bus::Bus;
+use crate::client::RegistryError;
+use crate::client::peers;
+use crate::protocol::PeerId;
+use crate::protocol::peers::{Found, PeerRow, Presence};
+
+/// `d peers`
+pub(super) async fn list(common: &Common, args: &Peers) -> Result<u8, Failure> {
+    let rows = all(&connect(common).await?).await?;
+    if args.json {
+        for row in &rows {
+            output::line(&json(row))?;
+        }
+        return Ok(0);
+    }
+    let wide = args.output == Some(Format::Wide);
+    let mut lines = vec![heading(wide)];
+    lines.extend(rows.iter().map(|row| cells(row, wide)));
+    output::line(&render::table(&lines))?;
+    Ok(0)
+}
+
+/// `d peer show`
+pub(super) async fn show(common: &Common, args: &PeerShow) -> Result<u8, Failure> {
+    let row = one(&connect(common).await?, &args.peer).await?;
+    if args.json {
+        output::line(&json(&row))?;
+        return Ok(0);
+    }
+    let none = || "-".to_owned();
+    let facts = [
+        ("peer", row.peer_id.to_string()),
+        ("state", state(row.state)),
+        ("role", row.role.as_str().to_owned()),
+        ("hostname", row.hostname.clone()),
+        ("address", row.ip_address.clone().unwrap_or_else(none)),
+        ("hardware", row.mac_address.clone().unwrap_or_else(none)),
+        (
+            "last seen",
+            format!("{} ({} ago)", render::local_time(&row.last_seen), render::ago(&row.last_seen)),
+        ),
+        ("daemon", format!("{} on {} {}", row.daemon_version, row.os, row.arch)),
+        ("up for", render::span(row.uptime_s)),
+        ("jobs", row.jobs.to_string()),
+        ("load", row.load.map_or_else(none, |load| format!("{load:.2}"))),
+        ("tags", if row.tags.is_empty() { none() } else { row.tags.join(" ") }),
+        ("instance", row.instance.map_or_else(none, |instance| instance.to_string())),
+    ];
+    let lines: Vec<Vec<String>> = facts.map(|(name, value)| vec![name.to_owned(), value]).to_vec();
+    output::line(&render::table(&lines))?;
+    Ok(0)
+}
+
+/// All peers, or a loud failure: never an empty list because nobody answered.
+pub(super) async fn all(bus: &Bus) -> Result<Vec<PeerRow>, Failure> {
+    peers::list(bus).await.map_err(|error| no_registry(&error))
+}
+
+/// One peer by any of its names.
+pub(super) async fn one(bus: &Bus, name: &str) -> Result<PeerRow, Failure> {
+    match peers::get(bus, name).await.map_err(|error| no_registry(&error))?.found {
+        Found::One { peer } => Ok(*peer),
+        Found::None {} => Err(not_found(name)),
+        Found::Many { ids } => Err(ambiguous(name, &ids)),
+    }
+}
+
+pub(super) fn not_found(name: &str) -> Failure {
+    Failure::new(NOT_FOUND, format!("not found: Peer not found: {name}; `d peers` shows who is known"))
+        .in_known_words_for_seeds(format!("Peer not found: {name}"))
+}
+
+fn ambiguous(name: &str, ids: &[PeerId]) -> Failure {
+    let ids = ids.iter().map(PeerId::as_str).collect::<Vec<_>>().join(", ");
+    Failure::new(
+        NOT_FOUND,
+        format!("not found: {name} is ambiguous: {ids} have it; name one of them by its id"),
+    )
+    .in_known_words_for_seeds(format!("Peer not found: {name}"))
+}
+
+/// Says that the registry gave no answer, and why.
+pub(super) fn no_registry(error: &RegistryError) -> Failure {
+    let next = "is a daemon with --role leader running? Commands still work by peer id";
+    Failure::new(BUS_UNREACHABLE, format!("registry unreachable: {NO_LEADER}: {error}; {next}"))
+        .in_known_words_for_seeds(NO_LEADER)
+}
+
+fn json(row: &PeerRow) -> String {
+    String::from_utf8_lossy(&crate::protocol::decode::to_json(row)).into_owned()
+}
+
+fn heading(wide: bool) -> Vec<String> {
+    let mut heading = vec!["PEER", "STATE", "ROLE", "ADDRESS", "HOSTNAME", "LAST SEEN", "VERSION"];
+    if wide {
+        heading.extend(["JOBS", "LOAD", "UP", "OS", "TAGS", "HARDWARE"]);
+    }
+    heading.into_iter().map(str::to_owned).collect()
+}
+
+fn cells(row: &PeerRow, wide: bool) -> Vec<String> {
+    let none = || "-".to_owned();
+    let mut cells = vec![
+        row.peer_id.to_string(),
+        state(row.state),
+        row.role.as_str().to_owned(),
+        row.ip_address.clone().unwrap_or_else(none),
+        row.hostname.clone(),
+        format!("{} ago", render::ago(&row.last_seen)),
+        row.daemon_version.clone(),
+    ];
+    if wide {
+        cells.extend([
+            row.jobs.to_string(),
+            row.load.map_or_else(none, |load| format!("{load:.2}")),
+            render::span(row.uptime_s),
+            format!("{}/{}", row.os, row.arch),
+            if row.tags.is_empty() { none() } else { row.tags.join(",") },
+            row.mac_address.clone().unwrap_or_else(none),
+        ]);
+    }
+    cells
+}
+
+fn state(presence: Presence) -> String {
+    match presence {
+        Presence::Online => render::judged("online", Judgement::Good),
+        Presence::Offline => render::judged("offline", Judgement::Bad),
+        Presence::Conflict => render::judged("conflict", Judgement::Bad),
+        Presence::Unknown => "unknown".to_owned(),
+    }
+}

@@ -1,0 +1,103 @@
+//! The commands under the names, with the flags and texts, that older scripts know. They stand on
+//! the same code as the modern verbs; unlike their originals they fail on stderr, with a code.
+
+use serde::Serialize;
+
+use super::args::{Common, Exec, ExecOnPeer, GetPeerInfo};
+use super::connect::connect;
+use super::exit::Failure;
+use super::{exec, output, peers, render, status};
+use crate::protocol::heartbeat::Role;
+use crate::protocol::peers::PeerRow;
+
+/// A peer in the keys of the table `peer_registry`.
+#[derive(Serialize)]
+struct Row<'a> {
+    peer_id: &'a str,
+    ip_address: Option<&'a str>,
+    mac_address: Option<&'a str>,
+    hostname: &'a str,
+    last_seen: String,
+    is_online: bool,
+    daemon_version: &'a str,
+}
+
+impl<'a> From<&'a PeerRow> for Row<'a> {
+    fn from(row: &'a PeerRow) -> Self {
+        Self {
+            peer_id: row.peer_id.as_str(),
+            ip_address: row.ip_address.as_deref(),
+            mac_address: row.mac_address.as_deref(),
+            hostname: &row.hostname,
+            last_seen: render::local_time(&row.last_seen),
+            is_online: row.is_online,
+            daemon_version: &row.daemon_version,
+        }
+    }
+}
+
+/// `d execOnPeer --peer P --directory D --shellCmd C`
+pub(super) async fn exec_on_peer(common: &Common, old: ExecOnPeer) -> Result<u8, Failure> {
+    let command = "execOnPeer";
+    let exec = Exec {
+        peer: required(old.peer, "--peer", command)?,
+        directory: Some(required(old.directory, "--directory", command)?),
+        sh: Some(required(old.shell_cmd, "--shellCmd", command)?),
+        stdin: false,
+        env: Vec::new(),
+        user: None,
+        timeout: None,
+        wait: std::time::Duration::ZERO,
+        report: None,
+        argv: Vec::new(),
+    };
+    exec::run(common, exec).await.map_err(Failure::for_seeds)
+}
+
+/// `d listPeers`
+pub(super) async fn list_peers(common: &Common) -> Result<u8, Failure> {
+    let bus = connect(common).await.map_err(Failure::for_seeds)?;
+    let mut rows = peers::all(&bus).await.map_err(Failure::for_seeds)?;
+    rows.sort_by_key(|row| {
+        let address = row.ip_address.as_ref().and_then(|ip| ip.parse::<std::net::IpAddr>().ok());
+        (address.is_none(), address, row.peer_id.clone())
+    });
+    pretty(&rows.iter().map(Row::from).collect::<Vec<_>>())
+}
+
+/// `d getPeerInfo --peer P`
+pub(super) async fn get_peer_info(common: &Common, old: GetPeerInfo) -> Result<u8, Failure> {
+    let peer = required(old.peer, "--peer", "getPeerInfo")?;
+    let bus = connect(common).await.map_err(Failure::for_seeds)?;
+    pretty(&Row::from(&peers::one(&bus, &peer).await.map_err(Failure::for_seeds)?))
+}
+
+/// `d getPeerStatus`
+pub(super) async fn get_peer_status(common: &Common) -> Result<u8, Failure> {
+    let own = status::look(common).await?;
+    let is_leader = own.state.role == Role::Leader;
+    let mut shown = serde_json::json!({
+        "role": own.state.role,
+        "peer_id": own.state.peer_id,
+        "leader_address": own.leader_address,
+        "is_leader": is_leader,
+        "connected_to_leader": own.connected,
+    });
+    if is_leader {
+        shown["connected_workers"] = own.workers.into();
+    }
+    pretty(&shown)
+}
+
+fn pretty<T: Serialize>(value: &T) -> Result<u8, Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::other(error.to_string()))?;
+    output::line(&text)?;
+    Ok(0)
+}
+
+fn required(value: Option<String>, flag: &str, command: &str) -> Result<String, Failure> {
+    value.filter(|value| !value.is_empty()).ok_or_else(|| {
+        Failure::usage("")
+            .in_known_words(format!("Missing required argument '{flag}' for command '{command}'."))
+    })
+}
