@@ -68,7 +68,7 @@ pub(super) struct Live {
 }
 
 /// Starts the job and sees it through.
-pub(super) async fn run(context: Arc<Context>, admitted: Admitted, mut messages: mpsc::Receiver<Message>) {
+pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
     let Admitted { request, spec, lodging, entry, place, shown } = admitted;
     let mut start = Some(tokio::task::spawn_blocking({
         let context = Arc::clone(&context);
