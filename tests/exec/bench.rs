@@ -106,6 +106,11 @@ pub(crate) fn own_failure(finished: Finished, code: i32, start: &str) -> String 
     said
 }
 
+/// `d`'s own lines: a shell may have had something to say, too.
+pub(crate) fn own_lines(finished: &Finished) -> Vec<String> {
+    finished.err().lines().filter(|line| line.starts_with("d: ")).map(str::to_owned).collect()
+}
+
 /// Waits until the value has stayed the same for `span`, and returns it.
 #[track_caller]
 pub(crate) fn settled<T: PartialEq + Copy + std::fmt::Debug>(

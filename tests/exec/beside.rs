@@ -48,7 +48,14 @@ fn two_hundred_jobs_one_after_another() {
         raw.publish_reply("exec.w1", &inbox, request.to_string());
     }
     let mut said: Vec<i64> = (0..200)
-        .map(|_| raw.expect_on(sid, PATIENCE, "an answer").json()["stdout"].as_str().unwrap().trim().parse().unwrap())
+        .map(|_| {
+            raw.expect_on(sid, PATIENCE, "an answer").json()["stdout"]
+                .as_str()
+                .unwrap()
+                .trim()
+                .parse()
+                .unwrap()
+        })
         .collect();
     said.sort_unstable();
     assert_eq!(said, (0..200).collect::<Vec<i64>>());

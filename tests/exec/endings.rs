@@ -52,7 +52,9 @@ fn the_commands_own_code_is_the_code() {
 #[test]
 fn an_end_by_a_signal_is_128_and_the_signal() {
     let fleet = fleet();
-    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGSEGV, Signal::SIGKILL, Signal::SIGTERM] {
+    for signal in
+        [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGSEGV, Signal::SIGKILL, Signal::SIGTERM]
+    {
         let name = signal.as_str().trim_start_matches("SIG");
         let number = signal as i32;
         let script = format!("$| = 1; print qq(so far\\n); kill {name} => $$; sleep 1000");
@@ -153,10 +155,12 @@ fn other_users_of_a_peer_of_root() {
     }
     let fleet = fleet();
     let line = "id -un; echo $HOME $USER; id -Gn";
-    let finished =
-        fleet.d(["exec", "w1", "-C", "/", "--user", "nobody", "--sh", line]).expect_success();
+    let finished = fleet.d(["exec", "w1", "-C", "/", "--user", "nobody", "--sh", line]).expect_success();
     let nobody = nix::unistd::User::from_name("nobody").unwrap().expect("a user nobody");
-    assert!(finished.out().starts_with(&format!("nobody\n{} nobody\n", nobody.dir.display())), "{finished:?}");
+    assert!(
+        finished.out().starts_with(&format!("nobody\n{} nobody\n", nobody.dir.display())),
+        "{finished:?}"
+    );
     assert!(!finished.out().contains("root"), "{finished:?}");
 
     let arguments = ["exec", "w1", "-C", "/", "--user", "no-such-user", "--", "true"];
@@ -186,9 +190,10 @@ impl Humble {
     }
 
     fn give(&self, to: &nix::unistd::User) {
-        let all = [&self.home].into_iter().cloned().chain(
-            fs::read_dir(&self.home).unwrap().map(|entry| entry.unwrap().path()),
-        );
+        let all = [&self.home]
+            .into_iter()
+            .cloned()
+            .chain(fs::read_dir(&self.home).unwrap().map(|entry| entry.unwrap().path()));
         for path in all {
             nix::unistd::chown(&path, Some(to.uid), Some(to.gid)).unwrap();
         }
@@ -226,7 +231,8 @@ fn a_peer_that_is_not_root_has_one_user() {
 
     let finished = fleet.d(["exec", "w1", "-C", "/", "--", "id", "-un"]).expect_success();
     assert_eq!(finished.out(), format!("{}\n", own.name));
-    let finished = fleet.d(["exec", "w1", "-C", "/", "--user", &own.name, "--", "id", "-un"]).expect_success();
+    let finished =
+        fleet.d(["exec", "w1", "-C", "/", "--user", &own.name, "--", "id", "-un"]).expect_success();
     assert_eq!(finished.out(), format!("{}\n", own.name));
     for other in ["root", "daemon", "no-such-user"] {
         let arguments = ["exec", "w1", "-C", "/", "--user", other, "--", "true"];
@@ -244,7 +250,8 @@ fn a_peer_that_is_not_root_has_one_user() {
 fn a_peer_that_takes_no_directory_of_its_own_asks_for_one() {
     let fleet = fleet();
     let arguments = ["exec", "w1", "--", "true"];
-    let said = refused(&fleet, &arguments, 250, "refused: w1: no directory is named", "refused", "no_directory");
+    let said =
+        refused(&fleet, &arguments, 250, "refused: w1: no directory is named", "refused", "no_directory");
     assert!(said.contains("-C DIR") && said.contains("`directory`"), "the way out is named: {said}");
 }
 
@@ -259,14 +266,18 @@ fn a_peer_that_is_away() {
     assert_eq!((&report["ending"], &report["result"]), (&json!({ "offline": {} }), &Value::Null));
     let old = ["execOnPeer", "--peer", "w1", "--directory", "/", "--shellCmd", "true"];
     let finished = fleet.d(old).expect_code(253);
-    assert!(finished.stdout.is_empty() && finished.err().starts_with("Peer is offline: w1\nd: offline: "), "{finished:?}");
+    assert!(
+        finished.stdout.is_empty() && finished.err().starts_with("Peer is offline: w1\nd: offline: "),
+        "{finished:?}"
+    );
     // A word a leader can look up is a known name, and one it cannot is not found.
     let (finished, report) = reported(&fleet, &["exec", "nosuch", "-C", "/", "--", "true"]);
     own_failure(finished, 254, "not found: Peer not found: nosuch");
     check_report(&report, "nosuch", 254);
     assert_eq!(report["ending"]["not_started"]["why"], "no_such_peer");
-    let finished =
-        fleet.d(["execOnPeer", "--peer", "nosuch", "--directory", "/", "--shellCmd", "true"]).expect_code(254);
+    let finished = fleet
+        .d(["execOnPeer", "--peer", "nosuch", "--directory", "/", "--shellCmd", "true"])
+        .expect_code(254);
     assert!(finished.err().starts_with("Peer not found: nosuch\nd: not found: "), "{finished:?}");
     assert!(finished.stdout.is_empty());
 }
@@ -282,8 +293,7 @@ fn a_peer_that_is_away_while_the_registry_is_too() {
 #[test]
 fn a_peer_that_is_waited_for() {
     let fleet = Fleet::builder().start();
-    let mut live =
-        fleet.spawn_d(["exec", "w1", "-C", "/", "--wait", "60s", "--", "echo", "there"]);
+    let mut live = fleet.spawn_d(["exec", "w1", "-C", "/", "--wait", "60s", "--", "echo", "there"]);
     // It must not give up before the peer comes.
     assert!(live.try_wait(std::time::Duration::from_millis(500)).is_none());
     fleet.add(DaemonOptions::worker("w1"));

@@ -96,10 +96,8 @@ fn a_command_that_reads_only_the_beginning(fleet: &Fleet) {
 fn a_command_that_closes_its_input_goes_on(fleet: &Fleet) {
     let report = Report::new(fleet);
     let line = "exec <&-; echo closed; seq 100000 | tail -1; exit 5";
-    let finished = sh_with(fleet, &["-i", "--report", &report.path()], line)
-        .input(bytes(2 << 20))
-        .run()
-        .expect_code(5);
+    let finished =
+        sh_with(fleet, &["-i", "--report", &report.path()], line).input(bytes(2 << 20)).run().expect_code(5);
     assert_eq!((finished.out().as_str(), finished.err().as_str()), ("closed\n100000\n", ""));
     assert_eq!(report.read()["result"]["left_running"], 0);
 }

@@ -46,7 +46,11 @@ fn a_server_that_holds_the_output_open_lives_on(fleet: &Fleet) {
     // It waits for a while whether more is said, and not for ever.
     assert!(finished.took >= Duration::from_secs(2), "{finished:?}");
     let result = &report["result"];
-    assert_eq!((&result["output_open"], &result["killed"]), (&Value::Bool(true), &Value::from(0)), "{report}");
+    assert_eq!(
+        (&result["output_open"], &result["killed"]),
+        (&Value::Bool(true), &Value::from(0)),
+        "{report}"
+    );
     assert!(result["left_running"].as_u64() >= Some(1), "{report}");
     assert_eq!(report["ending"]["exited"]["code"], 3);
 
@@ -69,7 +73,11 @@ fn a_server_with_an_output_of_its_own_lives_on(fleet: &Fleet) {
     let finished = finished.expect_success();
     let pid: i32 = finished.out().trim().parse().unwrap();
     let result = &report["result"];
-    assert_eq!((&result["output_open"], &result["left_running"]), (&Value::Bool(false), &Value::from(1)), "{report}");
+    assert_eq!(
+        (&result["output_open"], &result["left_running"]),
+        (&Value::Bool(false), &Value::from(1)),
+        "{report}"
+    );
     let job = report["id"].as_str().unwrap();
     let left = procs::of_job(job);
     assert_eq!(left.iter().map(|process| process.pid).collect::<Vec<_>>(), [pid]);

@@ -52,11 +52,14 @@ fn a_hundred_mebibytes_on_both_streams_at_once() {
 #[test]
 fn a_line_of_five_mebibytes_without_an_end() {
     let fleet = fleet();
-    let finished = sh(&fleet, "head -c 5242880 /dev/zero | tr '\\0' x; head -c 5242880 /dev/zero | tr '\\0' y >&2")
-        .run()
-        .expect_success();
+    let finished =
+        sh(&fleet, "head -c 5242880 /dev/zero | tr '\\0' x; head -c 5242880 /dev/zero | tr '\\0' y >&2")
+            .run()
+            .expect_success();
     assert_eq!((finished.stdout.len(), finished.stderr.len()), (5_242_880, 5_242_880));
-    assert!(finished.stdout.iter().all(|byte| *byte == b'x') && finished.stderr.iter().all(|byte| *byte == b'y'));
+    assert!(
+        finished.stdout.iter().all(|byte| *byte == b'x') && finished.stderr.iter().all(|byte| *byte == b'y')
+    );
 }
 
 #[test]

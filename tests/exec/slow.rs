@@ -29,7 +29,10 @@ fn paused_flood(fleet: &Fleet) -> (Live, String, i32) {
     let live = sh(fleet, &format!("exec -a {marker} seq 1000000000")).paused_output().spawn();
     let pid = pid_of(&marker);
     let written = settled(STANDSTILL, "what the command wrote", || bytes_written(pid));
-    assert!(written > 0 && written <= MOST_ON_ITS_WAY, "the command wrote {written} bytes to a paused reader");
+    assert!(
+        written > 0 && written <= MOST_ON_ITS_WAY,
+        "the command wrote {written} bytes to a paused reader"
+    );
     (live, marker, pid)
 }
 

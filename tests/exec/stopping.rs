@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::bench::{MUCH_PATIENCE, PATIENCE, Report, both, bytes_written, pid_of, says, settled, sh, sh_with};
+use super::bench::{
+    MUCH_PATIENCE, PATIENCE, Report, both, bytes_written, own_lines, pid_of, says, settled, sh, sh_with,
+};
 use crate::harness::child::{Finished, Live};
 use crate::harness::fleet::Fleet;
 use crate::harness::procs;
@@ -87,7 +89,7 @@ fn being_ended_cancels(fleet: &Fleet) {
         let mut live = started(fleet, &["--report", &report.path()], &tree(&marker), &marker, TREE);
         live.signal(signal);
         let finished = gone(&mut live, &marker, 130);
-        assert_eq!(finished.err(), format!("d: cancelled: {why}\n"));
+        assert_eq!(own_lines(&finished), [format!("d: cancelled: {why}")]);
         let report = report.read();
         assert_eq!(report["ending"], serde_json::json!({ "cancelled": { "why": why } }));
         assert!(report["result"]["killed"].as_u64() >= Some(TREE as u64), "{report}");
@@ -100,7 +102,8 @@ fn a_timeout_stops_the_whole_tree(fleet: &Fleet) {
     let mut live = sh_with(fleet, &flags, &tree(&marker)).spawn();
     let finished = gone(&mut live, &marker, 252);
     assert_eq!(finished.out(), "up\n");
-    assert!(finished.err().starts_with("d: timed out: ") && finished.err().lines().count() == 1, "{finished:?}");
+    let said = own_lines(&finished);
+    assert!(said.len() == 1 && said[0].starts_with("d: timed out: "), "{finished:?}");
     assert!(finished.took >= Duration::from_millis(1500), "{finished:?}");
     let report = report.read();
     assert_eq!(report["ending"], serde_json::json!({ "timed_out": {} }));
@@ -115,7 +118,10 @@ fn a_timeout_kills_what_ignores_term(fleet: &Fleet) {
     );
     let mut live = started(fleet, &["--timeout", "2s"], &line, &marker, 2);
     let finished = gone(&mut live, &marker, 252);
-    assert!(finished.took >= Duration::from_secs(7), "they get their time to end by themselves: {finished:?}");
+    assert!(
+        finished.took >= Duration::from_secs(7),
+        "they get their time to end by themselves: {finished:?}"
+    );
 }
 
 fn head_is_enough(fleet: &Fleet) {
@@ -125,7 +131,7 @@ fn head_is_enough(fleet: &Fleet) {
     live.stdout_reaches(1000, PATIENCE);
     live.stdout.close();
     let finished = gone(&mut live, &marker, 141);
-    assert_eq!(finished.err(), "");
+    assert_eq!(own_lines(&finished), <[String; 0]>::default(), "{finished:?}");
 }
 
 #[test]
