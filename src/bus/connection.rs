@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use super::{Link, Route, Settings, Shared, locked, message};
+use super::{Connection, Link, Route, Settings, Shared, locked, message};
 
 /// How long a server may take to answer a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,40 +22,44 @@ const SUBSCRIPTION_CAPACITY: usize = 65_536;
 
 /// Connects, serves every route and the inbox until the connection ends, and returns why it did.
 pub(super) async fn live_once(shared: &Arc<Shared>, settings: &Settings) -> Result<(), String> {
-    let client = connect(shared, settings).await?;
+    // A bell of this connection only: one that rings late must not end the next.
+    let broken = Arc::new(Notify::new());
+    let client = connect(&broken, settings).await?;
+    let connection = Connection { client, broken, over: Arc::new(watch::Sender::new(false)) };
     let mut followers = JoinSet::new();
-    let inbox = client.subscribe(shared.inbox.wildcard()).await.map_err(|e| e.to_string())?;
+    let inbox = connection.client.subscribe(shared.inbox.wildcard()).await.map_err(|e| e.to_string())?;
     followers.spawn(follow_inbox(Arc::clone(shared), inbox));
     let routes = {
         let mut routes = locked(&shared.routes);
         routes.retain(|route| !route.to.is_closed());
-        // From here on `Bus::subscribe` sees the client and subscribes by itself.
-        *locked(&shared.client) = Some(client.clone());
+        // From here on `Bus::subscribe` sees the connection and subscribes by itself.
+        *locked(&shared.connection) = Some(connection.clone());
         routes.clone()
     };
     for route in routes {
-        follow_later(shared, &client, route).await;
+        follow_later(&connection, route).await;
     }
     shared.last_error.send_replace(None);
     shared.link.send_modify(|link| *link = Link { up: true, generation: link.generation + 1 });
     let mut stopped = shared.stopped.subscribe();
     tokio::select! {
-        () = shared.broken.notified() => {}
+        () = connection.broken.notified() => {}
         _ = followers.join_next() => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
-    *locked(&shared.client) = None;
+    *locked(&shared.connection) = None;
+    connection.over.send_replace(true);
     shared.link.send_modify(|link| link.up = false);
     Ok(())
 }
 
 /// Tries the servers of the cluster one after another, beginning anywhere.
-async fn connect(shared: &Arc<Shared>, settings: &Settings) -> Result<async_nats::Client, String> {
+async fn connect(broken: &Arc<Notify>, settings: &Settings) -> Result<async_nats::Client, String> {
     let servers: Vec<&str> = settings.address.servers().collect();
     let first = rand::random_range(0..servers.len().max(1));
     let mut reason = "no server is named".to_owned();
     for server in servers.iter().cycle().skip(first).take(servers.len()) {
-        match connect_to(shared, settings, server).await {
+        match connect_to(broken, settings, server).await {
             Ok(client) => return Ok(client),
             Err(why) => reason = why,
         }
@@ -63,7 +68,7 @@ async fn connect(shared: &Arc<Shared>, settings: &Settings) -> Result<async_nats
 }
 
 async fn connect_to(
-    shared: &Arc<Shared>,
+    broken: &Arc<Notify>,
     settings: &Settings,
     server: &str,
 ) -> Result<async_nats::Client, String> {
@@ -79,7 +84,7 @@ async fn connect_to(
         };
         async move { answer.map_err(async_nats::AuthError::new) }
     });
-    let watcher = Arc::downgrade(shared);
+    let broken = Arc::clone(broken);
     options
         .name(&settings.name)
         .connection_timeout(CONNECT_TIMEOUT)
@@ -89,12 +94,8 @@ async fn connect_to(
         .reconnect_delay_callback(|_| Duration::ZERO)
         .ignore_discovered_servers()
         .event_callback(move |event| {
-            let watcher = watcher.clone();
-            async move {
-                if let Some(shared) = watcher.upgrade() {
-                    on_event(&shared, &event);
-                }
-            }
+            on_event(&broken, &event);
+            std::future::ready(())
         })
         .connect(server)
         .await
@@ -109,39 +110,46 @@ fn sentence(error: &async_nats::ConnectError) -> String {
     }
 }
 
-fn on_event(shared: &Shared, event: &async_nats::Event) {
+fn on_event(broken: &Notify, event: &async_nats::Event) {
     use async_nats::Event;
     match event {
         Event::Connected => {}
-        Event::Disconnected | Event::Closed => shared.broken.notify_one(),
+        Event::Disconnected | Event::Closed => broken.notify_one(),
         Event::SlowConsumer(_) => tracing::warn!("messages were dropped: this process is too far behind"),
         Event::ServerError(error) => tracing::warn!(%error, "the server refused something"),
         other => tracing::debug!(event = %other, "bus"),
     }
 }
 
-/// Serves one route on one client, in a task of its own.
-pub(super) async fn follow_later(shared: &Arc<Shared>, client: &async_nats::Client, route: Route) {
+/// Serves one route on one connection, in a task of its own.
+pub(super) async fn follow_later(connection: &Connection, route: Route) {
+    let Connection { client, broken, over } = connection;
     let subscribed = match &route.queue {
         Some(queue) => client.queue_subscribe(route.subject.clone(), queue.clone()).await,
         None => client.subscribe(route.subject.clone()).await,
     };
     match subscribed {
         Ok(messages) => {
-            tokio::spawn(follow(Arc::downgrade(shared), route, messages));
+            tokio::spawn(follow(Arc::clone(broken), over.subscribe(), route, messages));
         }
         Err(error) => {
             tracing::warn!(subject = route.subject, %error, "subscribing");
-            shared.broken.notify_one();
+            broken.notify_one();
         }
     }
 }
 
-async fn follow(shared: std::sync::Weak<Shared>, route: Route, mut messages: async_nats::Subscriber) {
+async fn follow(
+    broken: Arc<Notify>,
+    mut over: watch::Receiver<bool>,
+    route: Route,
+    mut messages: async_nats::Subscriber,
+) {
     loop {
         let next = tokio::select! {
             next = messages.next() => next,
             () = route.to.closed() => return,
+            _ = over.wait_for(|over| *over) => return,
         };
         match next {
             Some(message) => {
@@ -153,9 +161,7 @@ async fn follow(shared: std::sync::Weak<Shared>, route: Route, mut messages: asy
         }
     }
     // The subscriber ended while its route is wanted: the client is dead, whatever its state says.
-    if let Some(shared) = shared.upgrade() {
-        shared.broken.notify_one();
-    }
+    broken.notify_one();
 }
 
 async fn follow_inbox(shared: Arc<Shared>, mut messages: async_nats::Subscriber) {

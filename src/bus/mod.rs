@@ -93,14 +93,23 @@ pub struct Bus {
 }
 
 struct Shared {
-    client: Mutex<Option<async_nats::Client>>,
+    connection: Mutex<Option<Connection>>,
     link: watch::Sender<Link>,
     last_error: watch::Sender<Option<String>>,
     routes: Mutex<Vec<Route>>,
     inbox: Inbox,
     gate: Gate,
-    broken: Notify,
     stopped: watch::Sender<bool>,
+}
+
+/// The client object of the one connection it lives for.
+#[derive(Clone)]
+struct Connection {
+    client: async_nats::Client,
+    /// Rung when the connection is known to be broken.
+    broken: Arc<Notify>,
+    /// Whether it has ended, so that nothing is heard on it any more.
+    over: Arc<watch::Sender<bool>>,
 }
 
 /// A subscription that outlives connections.
@@ -116,13 +125,12 @@ impl Bus {
     #[must_use]
     pub fn open(settings: Settings, persistence: Persistence) -> Self {
         let shared = Arc::new(Shared {
-            client: Mutex::new(None),
+            connection: Mutex::new(None),
             link: watch::Sender::new(Link { up: false, generation: 0 }),
             last_error: watch::Sender::new(None),
             routes: Mutex::new(Vec::new()),
             inbox: Inbox::new(),
             gate: Gate::new(),
-            broken: Notify::new(),
             stopped: watch::Sender::new(false),
         });
         tokio::spawn(supervise::keep_up(Arc::clone(&shared), settings, persistence));
@@ -194,7 +202,7 @@ impl Bus {
         message::publish(&client, message).await.map_err(|_| BusError::Disconnected)
     }
 
-    /// Says something large, in its turn: at most [`gate::BUDGET`] bytes of such messages are
+    /// Says something large, in its turn: at most 1 MiB of such messages is
     /// between here and the server at any time, so that a heartbeat never waits long behind them.
     ///
     /// # Errors
@@ -227,8 +235,9 @@ impl Bus {
         let (to, messages) = mpsc::channel(capacity);
         let route = Route { subject: subject.to_owned(), queue: queue.map(str::to_owned), to };
         locked(&self.shared.routes).push(route.clone());
-        if let Some(client) = self.client() {
-            connection::follow_later(&self.shared, &client, route).await;
+        let connection = locked(&self.shared.connection).clone();
+        if let Some(connection) = connection {
+            connection::follow_later(&connection, route).await;
         }
         messages
     }
@@ -267,7 +276,7 @@ impl Bus {
     }
 
     fn client(&self) -> Option<async_nats::Client> {
-        locked(&self.shared.client).clone()
+        locked(&self.shared.connection).as_ref().map(|connection| connection.client.clone())
     }
 }
 

@@ -13,6 +13,10 @@ pub struct BadMessage(pub String);
 /// # Errors
 /// Names the field that is missing or wrong, or says that this is no JSON at all.
 pub fn json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, BadMessage> {
+    // The decoder would take an array of the right length for an object, too.
+    if payload.trim_ascii_start().first().is_some_and(|byte| *byte == b'[') {
+        return Err(BadMessage("this is a JSON array where an object is wanted".to_owned()));
+    }
     let mut source = serde_json::Deserializer::from_slice(payload);
     let value = serde_path_to_error::deserialize(&mut source).map_err(|error| {
         let path = error.path().to_string();

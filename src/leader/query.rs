@@ -1,0 +1,287 @@
+//! Answers to `peers.list` and `peers.get`, from the roster.
+//!
+//! Guarantees: an answer is whole and fits into one message, or it is an error. A page is sorted by
+//! id, and following `next` shows every peer that was there all the time exactly once.
+
+use crate::protocol::decode::{self, BadMessage};
+use crate::protocol::peers::{
+    Found, GetAnswer, GetRequest, ListRequest, PAGE_MAX, PAGE_TYPE, PEER_TYPE, Page, PeerRow,
+};
+use crate::protocol::reply::ErrorBody;
+use crate::protocol::{Instance, PeerId};
+
+use super::roster::Roster;
+
+/// Room left beside an answer's body, in bytes: the server counts headers too.
+const HEADER_ROOM: usize = 1_024;
+
+/// Longest name that can be asked for, in bytes: that of a hostname.
+const NAME_MAX: usize = 255;
+
+/// Longest sentence of an error, in characters.
+const SENTENCE_MAX: usize = 300;
+
+/// Most ids in an answer that says that a name is not unique.
+const MANY_MAX: usize = 1_000;
+
+/// An error as an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The fixed word.
+    pub(super) word: &'static str,
+    /// The number, as in HTTP.
+    pub(super) code: u16,
+    /// The sentence.
+    pub(super) message: String,
+}
+
+impl Refusal {
+    fn bad_request(message: &str) -> Self {
+        Self { word: "bad_request", code: 400, message: Self::brief(message) }
+    }
+
+    /// Cuts a sentence that repeats what a stranger sent to a length that can be read.
+    pub(super) fn brief(sentence: &str) -> String {
+        match sentence.char_indices().nth(SENTENCE_MAX) {
+            Some((at, _)) => format!("{}…", &sentence[..at]),
+            None => sentence.to_owned(),
+        }
+    }
+
+    fn unavailable(why: &str) -> Self {
+        let message = format!("the leader has not read its registry yet: {why}");
+        Self { word: "registry_unavailable", code: 503, message }
+    }
+
+    fn too_large(what: &str) -> Self {
+        let message = format!("{what} does not fit into one message; the server's max_payload is too small");
+        Self { word: "too_large", code: 500, message }
+    }
+
+    /// The body.
+    pub(super) fn body(&self) -> Vec<u8> {
+        decode::to_json(&ErrorBody::new(self.word, self.message.clone()))
+    }
+}
+
+impl From<BadMessage> for Refusal {
+    fn from(bad: BadMessage) -> Self {
+        Self::bad_request(&bad.0)
+    }
+}
+
+/// What every answer needs to know.
+pub(super) struct Desk<'a> {
+    /// Everyone.
+    pub(super) roster: &'a Roster,
+    /// The leader that answers.
+    pub(super) leader: &'a PeerId,
+    /// Its instance.
+    pub(super) instance: Instance,
+    /// How long it has listened, in milliseconds.
+    pub(super) age_ms: u64,
+    /// The largest message the server takes, in bytes.
+    pub(super) max_payload: usize,
+    /// Why the registry is not there, while it is not.
+    pub(super) waiting_for: &'a str,
+}
+
+impl Desk<'_> {
+    /// Answers `peers.list`.
+    pub(super) fn list(&self, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let request = ListRequest::decode(payload)?;
+        let limit = request.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX);
+        if limit == 0 {
+            return Err(Refusal::bad_request(&format!("field `limit`: 0 is not within 1..={PAGE_MAX}")));
+        }
+        self.must_be_loaded()?;
+        self.page(request.after.as_ref(), limit as usize)
+    }
+
+    /// Answers `peers.get`.
+    pub(super) fn get(&self, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let GetRequest { peer: asked, .. } = GetRequest::decode(payload)?;
+        if asked.is_empty() || asked.len() > NAME_MAX {
+            let length = asked.len();
+            return Err(Refusal::bad_request(&format!("field `peer`: {length} bytes, not 1..={NAME_MAX}")));
+        }
+        self.must_be_loaded()?;
+        let found = self.find(&asked);
+        let answer = GetAnswer { kind: PEER_TYPE.to_owned(), asked, found, leader: self.leader.clone() };
+        let body = decode::to_json(&answer);
+        if body.len() <= self.room() { Ok(body) } else { Err(Refusal::too_large("the answer")) }
+    }
+
+    fn must_be_loaded(&self) -> Result<(), Refusal> {
+        if self.roster.is_loaded() { Ok(()) } else { Err(Refusal::unavailable(self.waiting_for)) }
+    }
+
+    /// As many rows as were asked for and fit.
+    fn page(&self, after: Option<&PeerId>, limit: usize) -> Result<Vec<u8>, Refusal> {
+        let mut page = Page {
+            kind: PAGE_TYPE.to_owned(),
+            peers: Vec::new(),
+            next: None,
+            leader: self.leader.clone(),
+            leader_instance: self.instance,
+            age_ms: self.age_ms,
+        };
+        // The envelope, with room for `next` and the longest id in it.
+        let mut size = decode::to_json(&page).len() + crate::protocol::ids::PEER_ID_MAX;
+        let mut rows = self.roster.after(after).peekable();
+        while let Some(row) = rows.peek() {
+            size += decode::to_json(row).len() + 1;
+            if page.peers.len() == limit || size > self.room() {
+                break;
+            }
+            page.peers.extend(rows.next().cloned());
+        }
+        if let Some(row) = rows.peek() {
+            page.next = page.peers.last().map(|last| last.peer_id.clone());
+            if page.next.is_none() {
+                return Err(Refusal::too_large(&format!("the row of {}", row.peer_id)));
+            }
+        }
+        Ok(decode::to_json(&page))
+    }
+
+    /// By id; else by hostname; else by address.
+    fn find(&self, asked: &str) -> Found {
+        if let Some(row) = asked.parse().ok().and_then(|id| self.roster.get(&id)) {
+            return Found::One { peer: Box::new(row.clone()) };
+        }
+        match self.matching(|row| row.hostname.eq_ignore_ascii_case(asked)) {
+            Found::None {} => self.matching(|row| row.ip_address.as_deref() == Some(asked)),
+            found => found,
+        }
+    }
+
+    fn matching(&self, is_meant: impl Fn(&PeerRow) -> bool) -> Found {
+        let found: Vec<&PeerRow> =
+            self.roster.after(None).filter(|row| is_meant(row)).take(MANY_MAX).collect();
+        match found.as_slice() {
+            [] => Found::None {},
+            [row] => Found::One { peer: Box::new((*row).clone()) },
+            rows => Found::Many { ids: rows.iter().map(|row| row.peer_id.clone()).collect() },
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.max_payload.saturating_sub(HEADER_ROOM).max(self.max_payload / 2)
+    }
+}
+
+/// The question a leader asks to find out whether there is another one.
+pub(super) fn shortest_list() -> Vec<u8> {
+    let kind = Some(crate::protocol::peers::LIST_TYPE.to_owned());
+    decode::to_json(&ListRequest { kind, after: None, limit: Some(1) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leader::roster::tests::row;
+    use crate::protocol::peers::GET_TYPE;
+    use std::time::Duration;
+
+    fn roster(rows: Vec<PeerRow>) -> Roster {
+        let mut roster = Roster::new(100_000);
+        roster.loaded(rows, Duration::ZERO);
+        roster
+    }
+
+    fn ask<T>(roster: &Roster, max_payload: usize, answer: impl FnOnce(&Desk<'_>) -> T) -> T {
+        let leader = "lead".parse().expect("valid");
+        let instance = Instance::new();
+        answer(&Desk { roster, leader: &leader, instance, age_ms: 7, max_payload, waiting_for: "a disk" })
+    }
+
+    fn list(roster: &Roster, question: &str, max_payload: usize) -> Result<Page, Refusal> {
+        let body = ask(roster, max_payload, |desk| desk.list(question.as_bytes()))?;
+        assert!(body.len() <= max_payload, "{} > {max_payload}", body.len());
+        Ok(serde_json::from_slice(&body).expect("a page"))
+    }
+
+    fn get(roster: &Roster, name: &str) -> Found {
+        let question =
+            decode::to_json(&GetRequest { kind: Some(GET_TYPE.to_owned()), peer: name.to_owned() });
+        let body = ask(roster, 1 << 20, |desk| desk.get(&question)).expect("an answer");
+        serde_json::from_slice::<GetAnswer>(&body).expect("an answer").found
+    }
+
+    #[test]
+    fn pages_show_every_row_exactly_once() {
+        let ids: Vec<String> = (0..10_000).map(|at| format!("p{at:05}")).collect();
+        let roster = roster(ids.iter().map(|id| row(id)).collect());
+        let (mut seen, mut after, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let page = list(&roster, &format!("{{{after}}}"), 64 << 10).expect("a page");
+            pages += 1;
+            seen.extend(page.peers.iter().map(|row| row.peer_id.to_string()));
+            let Some(next) = page.next else { break };
+            after = format!("\"after\":\"{next}\"");
+        }
+        assert_eq!(seen, ids);
+        assert!((10..200).contains(&pages), "{pages}");
+    }
+
+    #[test]
+    fn the_last_page_has_no_next_even_when_it_is_full() {
+        let roster = roster(vec![row("a"), row("b")]);
+        assert_eq!(list(&roster, r#"{"limit":2}"#, 1 << 20).expect("a page").next, None);
+        let page = list(&roster, r#"{"limit":1}"#, 1 << 20).expect("a page");
+        assert_eq!((page.peers.len(), page.next), (1, "a".parse().ok()));
+        assert_eq!(list(&roster, r#"{"after":"b"}"#, 1 << 20).expect("a page").peers, []);
+        assert_eq!(list(&roster, "", 1 << 20).expect("a page").age_ms, 7);
+    }
+
+    #[test]
+    fn a_row_that_fits_nowhere_is_an_error_and_not_a_short_list() {
+        let mut long = row("a");
+        long.hostname = "x".repeat(3_000);
+        let refusal = list(&roster(vec![long]), "", 2_048).expect_err("too long");
+        assert_eq!((refusal.word, refusal.code), ("too_large", 500));
+        assert!(refusal.message.contains("the row of a"), "{}", refusal.message);
+    }
+
+    #[test]
+    fn an_id_beats_a_hostname_beats_an_address() {
+        let mut rows = ["a", "b", "c", "d"].map(row);
+        rows[1].hostname = "A".to_owned();
+        rows[2].hostname = "Twin".to_owned();
+        rows[3].hostname = "tWIN".to_owned();
+        rows[0].ip_address = Some("10.0.0.1".to_owned());
+        let roster = roster(rows.to_vec());
+        let one = |name: &str| match get(&roster, name) {
+            Found::One { peer } => peer.peer_id.to_string(),
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!((one("a"), one("A"), one("10.0.0.1")), ("a".into(), "b".into(), "a".into()));
+        assert_eq!(get(&roster, "nobody"), Found::None {});
+        let twins = ["c", "d"].map(|id| id.parse().expect("valid")).to_vec();
+        assert_eq!(get(&roster, "twin"), Found::Many { ids: twins });
+    }
+
+    #[test]
+    fn a_bad_question_is_told_which_field_is_bad() {
+        let roster = roster(vec![]);
+        for (question, field) in
+            [(r#"{"limit":0}"#, "limit"), (r#"{"limit":"x"}"#, "limit"), (r#"{"after":"A b"}"#, "after")]
+        {
+            let refusal = list(&roster, question, 1 << 20).expect_err(question);
+            assert_eq!((refusal.word, refusal.code), ("bad_request", 400));
+            assert!(refusal.message.contains(field), "{}", refusal.message);
+        }
+        for question in ["", "{}", r#"{"peer":7}"#, r#"{"peer":""}"#] {
+            ask(&roster, 1 << 20, |desk| desk.get(question.as_bytes())).expect_err(question);
+        }
+    }
+
+    #[test]
+    fn without_a_registry_nothing_is_listed() {
+        let empty = Roster::new(10);
+        let refusal = list(&empty, "", 1 << 20).expect_err("not loaded");
+        assert_eq!((refusal.word, refusal.code), ("registry_unavailable", 503));
+        assert!(refusal.message.contains("a disk"), "{}", refusal.message);
+    }
+}

@@ -1,0 +1,168 @@
+//! Where the registry is: a URL, checked once, and free of secrets once parsed.
+
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::dialect::Dialect;
+
+/// Readable and writable by the daemon's user alone: the registry says what machines there are.
+const MODE: u32 = 0o600;
+
+/// Why a text is not the place of a registry. Never repeats a password in it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BadPlace {
+    /// It is no URL of a database.
+    #[error("the database {0:?} is not a URL such as sqlite:///var/lib/peerbus/registry.db")]
+    Url(String),
+    /// A kind of database this program cannot speak to.
+    #[error("the database {0:?} is of a kind this build cannot use; it has sqlite")]
+    Scheme(String),
+    /// It names no file, or one that would not outlive the process.
+    #[error("the database URL names no file; sqlite:///var/lib/peerbus/registry.db would")]
+    NoFile,
+    /// It carries a parameter.
+    #[error("the database URL has the parameter {0:?}, which means nothing here")]
+    Parameter(String),
+}
+
+/// Where the registry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    file: PathBuf,
+}
+
+impl Place {
+    /// A SQLite file.
+    #[must_use]
+    pub fn sqlite(file: &Path) -> Self {
+        Self { file: file.to_owned() }
+    }
+
+    /// The URL that leads here, whatever characters are in the path.
+    #[must_use]
+    pub fn url(&self) -> String {
+        encoded(&self.file)
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
+    /// Makes the file where there is none, and finds out whether it can be opened at all, with the
+    /// system's own reason. Returns the URL for the driver, of a path without dots and links, as
+    /// the driver would take those apart its own way.
+    pub(super) fn prepare(&self) -> io::Result<String> {
+        let (Some(folder), Some(name)) = (self.file.parent(), self.file.file_name()) else {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory));
+        };
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let file = folder.canonicalize()?.join(name);
+        std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(MODE)
+            .open(&file)?;
+        Ok(encoded(&file))
+    }
+}
+
+impl FromStr for Place {
+    type Err = BadPlace;
+
+    fn from_str(text: &str) -> Result<Self, BadPlace> {
+        let Some((scheme, rest)) = text.split_once(':') else {
+            return Err(BadPlace::Url(without_userinfo(text)));
+        };
+        if scheme != "sqlite" {
+            return Err(BadPlace::Scheme(without_userinfo(text)));
+        }
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        // The file is always made where there is none, so this one is granted.
+        if !matches!(parameters, "" | "mode=rwc") {
+            return Err(BadPlace::Parameter(parameters.to_owned()));
+        }
+        let file = PathBuf::from(decoded(path));
+        if path == ":memory:" || file.file_name().is_none() || path.ends_with('/') {
+            return Err(BadPlace::NoFile);
+        }
+        Ok(Self { file })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.display().fmt(f)
+    }
+}
+
+fn without_userinfo(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((before, host)) => {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            format!("{scheme}://…@{host}")
+        }
+        None => text.to_owned(),
+    }
+}
+
+fn encoded(file: &Path) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~');
+    let path: String = file
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .map(|&byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect();
+    format!("sqlite://{path}")
+}
+
+/// Undoes percent encoding.
+fn decoded(path: &str) -> String {
+    let literal = path.replace('+', "%2B").replace('&', "%26");
+    url::form_urlencoded::parse(format!("x={literal}").as_bytes())
+        .next()
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_survives_the_url_and_back() {
+        for path in ["/a/b.db", "rel/x.db", "/with space/#?%25+&=ü.db", "./x", "../y.db"] {
+            let place = Place::sqlite(Path::new(path));
+            assert_eq!(place.url().parse::<Place>().expect(path), place, "{}", place.url());
+        }
+        assert_eq!("sqlite:x.db".parse::<Place>().expect("short form").to_string(), "x.db");
+        assert_eq!("sqlite:///x.db?mode=rwc".parse::<Place>().expect("granted").to_string(), "/x.db");
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused_without_its_password() {
+        for bad in [
+            "",
+            "/var/lib/x.db",
+            "sqlite://",
+            "sqlite::memory:",
+            "sqlite:///dir/",
+            "sqlite:///x.db?mode=ro",
+            "mysql://root:hunter2@db/peers",
+            "postgres://root:hunter@2@db/peers",
+            "root:hunter2@db",
+        ] {
+            let error = bad.parse::<Place>().expect_err(bad).to_string();
+            assert!(!error.contains("hunter"), "{error}");
+        }
+    }
+}

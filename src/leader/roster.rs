@@ -1,0 +1,356 @@
+//! Who is in the fleet now: the rules of presence, pure, with the clock as an argument.
+//!
+//! The idea: everything that can change what is known of a peer is a call with the time it happened
+//! at, and the call returns what changed. The clock is the time since the leader began, and it
+//! stands still while the leader itself has no link, so silence only counts where something could
+//! have been heard.
+//!
+//! ```text
+//!            heard                    an older instance is heard after a newer one
+//! Unknown ───────────▶ Online ◀──────────────────────────────────────────▶ Conflict
+//!    │                 │    ▲           one instance, alone for 3 intervals     │
+//!    │ 3 intervals     │    │ heard                                            │
+//!    └───────▶ Offline ◀────┘ ◀──────────── all silent for 3 intervals, or left ─┘
+//! ```
+//!
+//! Guarantees: a state that did not change makes no event, so a restart of the leader or of the
+//! broker makes none; a restarted daemon is no conflict; what a superseded instance says late
+//! changes nothing; the number of peers is bounded, whatever is heard. Limits: before
+//! [`Roster::loaded`] there are no events at all, as it is not known yet what is new.
+
+mod voices;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::time::Duration;
+
+use crate::protocol::PeerId;
+use crate::protocol::heartbeat::{self, Heartbeat, PeerState};
+use crate::protocol::peers::{EventKind, PeerRow, Presence};
+
+use voices::{Heard, PATIENCE, Voices};
+
+/// How long a peer may be silent after the leader began to listen, where its own interval is not
+/// known.
+pub const GRACE: Duration = Duration::from_millis(heartbeat::INTERVAL_MS * PATIENCE as u64);
+
+/// One thing that happened to a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What happened.
+    pub kind: EventKind,
+    /// To whom.
+    pub peer: PeerId,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// What a call changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// What is to be told.
+    pub changes: Vec<Change>,
+    /// Whose rows are to be written now.
+    pub dirty: Vec<PeerId>,
+}
+
+impl Effects {
+    fn change(&mut self, kind: EventKind, peer: &PeerId, why: impl Into<String>) {
+        self.changes.push(Change { kind, peer: peer.clone(), why: why.into() });
+    }
+}
+
+/// Everyone the leader knows.
+#[derive(Debug)]
+pub struct Roster {
+    peers: BTreeMap<PeerId, Peer>,
+    most: usize,
+    loaded: bool,
+    listening_since: Duration,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Peer {
+    row: PeerRow,
+    voices: Voices,
+    /// While the state is unknown: when it is decided.
+    decided_at: Duration,
+}
+
+impl Roster {
+    /// An empty roster that listens since the clock's zero and takes at most `most` peers.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        let peers = BTreeMap::new();
+        Self { peers, most, loaded: false, listening_since: Duration::ZERO, dropped: 0 }
+    }
+
+    /// A heartbeat was heard; `seen` is the same moment on the wall, as rows carry it.
+    pub fn beat(&mut self, beat: &Heartbeat, now: Duration, seen: &str) -> Effects {
+        let mut effects = Effects::default();
+        let id = &beat.peer_id;
+        let joins = !self.peers.contains_key(id);
+        if joins && self.peers.len() >= self.most {
+            self.dropped += 1;
+            return effects;
+        }
+        let peer = self.peers.entry(id.clone()).or_insert_with(|| Peer::new(beat, now));
+        if joins {
+            effects.change(EventKind::Joined, id, "heard for the first time");
+        }
+        let written = peer.hear(beat, now, seen, &mut effects);
+        if written || joins {
+            effects.dirty.push(id.clone());
+        }
+        self.told(effects)
+    }
+
+    /// Time went by. The caller makes sure that everything said until `now` was heard.
+    pub fn tick(&mut self, now: Duration) -> Effects {
+        let mut effects = Effects::default();
+        for (id, peer) in &mut self.peers {
+            if peer.decide(now, &mut effects) {
+                effects.dirty.push(id.clone());
+            }
+        }
+        self.told(effects)
+    }
+
+    /// Whether a [`Roster::tick`] at `now` would change anything.
+    #[must_use]
+    pub fn is_due(&self, now: Duration) -> bool {
+        self.peers.values().any(|peer| peer.verdict(now).is_some())
+    }
+
+    /// The registry was read, for the first time. What was heard meanwhile is newer than its rows.
+    pub fn loaded(&mut self, rows: Vec<PeerRow>, now: Duration) -> Effects {
+        self.loaded = true;
+        let mut effects = Effects::default();
+        let mut before: BTreeMap<PeerId, PeerRow> =
+            rows.into_iter().map(|row| (row.peer_id.clone(), row)).collect();
+        for (id, peer) in &self.peers {
+            peer.compare(before.remove(id).as_ref(), &mut effects);
+            effects.dirty.push(id.clone());
+        }
+        for (id, mut row) in before {
+            row.state = Presence::Unknown;
+            let peer = Peer { row, voices: Voices::default(), decided_at: now + GRACE };
+            self.peers.insert(id, peer);
+        }
+        effects
+    }
+
+    /// The link is up, for the first time or again: nobody's silence counts so far.
+    pub fn link_up(&mut self, now: Duration) {
+        self.listening_since = now;
+        for peer in self.peers.values_mut() {
+            peer.voices.begin_anew(now);
+            peer.decided_at = now + peer.voices.patience().unwrap_or(GRACE);
+            if peer.row.state != Presence::Conflict {
+                peer.row.state = Presence::Unknown;
+            }
+        }
+    }
+
+    /// A peer is taken out. When it is heard again it joins again.
+    pub fn removed(&mut self, peer: &PeerId) -> Effects {
+        let mut effects = Effects::default();
+        if self.peers.remove(peer).is_some() {
+            effects.change(EventKind::Removed, peer, "removed from the registry");
+        }
+        self.told(effects)
+    }
+
+    /// One peer's row.
+    #[must_use]
+    pub fn get(&self, peer: &PeerId) -> Option<&PeerRow> {
+        self.peers.get(peer).map(|peer| &peer.row)
+    }
+
+    /// All rows with an id greater than `after`, sorted by id.
+    pub fn after<'a>(&'a self, after: Option<&'a PeerId>) -> impl Iterator<Item = &'a PeerRow> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.peers.range::<PeerId, _>((from, Bound::Unbounded)).map(|(_, peer)| &peer.row)
+    }
+
+    /// How many peers there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether there is no peer.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    /// Whether the registry was read, so that this is everyone.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.loaded
+    }
+
+    /// How long the leader has listened without a break.
+    #[must_use]
+    pub fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.listening_since)
+    }
+
+    /// Heartbeats of further peers that were dropped since the last call, because there are too
+    /// many.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Before the registry was read nothing is told or written: it is not known what is new.
+    fn told(&self, effects: Effects) -> Effects {
+        if self.loaded { effects } else { Effects::default() }
+    }
+}
+
+impl Peer {
+    /// A peer nobody knew, about to be heard.
+    fn new(beat: &Heartbeat, now: Duration) -> Self {
+        let row = PeerRow {
+            peer_id: beat.peer_id.clone(),
+            ip_address: None,
+            mac_address: None,
+            hostname: String::new(),
+            last_seen: String::new(),
+            is_online: true,
+            daemon_version: String::new(),
+            state: Presence::Online,
+            role: beat.role,
+            instance: None,
+            os: String::new(),
+            arch: String::new(),
+            jobs: 0,
+            load: None,
+            uptime_s: 0,
+            tags: Vec::new(),
+        };
+        Self { row, voices: Voices::default(), decided_at: now }
+    }
+
+    /// Takes a heartbeat in; true when the row is to be written now.
+    fn hear(&mut self, beat: &Heartbeat, now: Duration, seen: &str, effects: &mut Effects) -> bool {
+        if beat.state == PeerState::Leaving && self.leaves_late(beat) {
+            return false;
+        }
+        let heard = self.voices.hear(beat, now);
+        if heard == Heard::Stale {
+            return false;
+        }
+        seen.clone_into(&mut self.row.last_seen);
+        let differs = heard != Heard::Again && self.describe(beat);
+        let changed = match heard {
+            Heard::Stale => false,
+            Heard::Left => self.left(effects),
+            Heard::Rival => self.enter(Presence::Conflict, effects, self.voices.rivalry()),
+            Heard::New | Heard::Again => self.present(now, effects),
+        };
+        // In a conflict two descriptions alternate, and neither is worth a write.
+        changed || (differs && self.row.state != Presence::Conflict)
+    }
+
+    /// Whether this is the farewell of an instance that has long been followed by another.
+    fn leaves_late(&self, beat: &Heartbeat) -> bool {
+        !self.voices.knows(beat.instance)
+            && (self.voices.any() || self.row.instance.is_some_and(|instance| instance != beat.instance))
+    }
+
+    fn left(&mut self, effects: &mut Effects) -> bool {
+        !self.voices.any() && self.enter(Presence::Offline, effects, "it said that it was leaving".to_owned())
+    }
+
+    fn present(&mut self, now: Duration, effects: &mut Effects) -> bool {
+        if self.row.state == Presence::Conflict && self.voices.heard(now) > 1 {
+            return false;
+        }
+        self.enter(Presence::Online, effects, "heard again".to_owned())
+    }
+
+    /// Copies what the peer says of itself; true when anything of it that is stored is new.
+    fn describe(&mut self, beat: &Heartbeat) -> bool {
+        let mut next = PeerRow {
+            peer_id: beat.peer_id.clone(),
+            ip_address: beat.ip_address.clone(),
+            mac_address: beat.mac_address.clone(),
+            hostname: beat.hostname.clone(),
+            last_seen: self.row.last_seen.clone(),
+            is_online: self.row.is_online,
+            daemon_version: beat.daemon_version.clone(),
+            state: self.row.state,
+            role: beat.role,
+            instance: Some(beat.instance),
+            os: beat.os.clone(),
+            arch: beat.arch.clone(),
+            jobs: self.row.jobs,
+            load: self.row.load,
+            uptime_s: self.row.uptime_s,
+            tags: beat.tags.clone(),
+        };
+        let differs = next != self.row;
+        (next.jobs, next.load, next.uptime_s) = (beat.jobs, beat.load, beat.uptime_s);
+        self.row = next;
+        differs
+    }
+
+    /// Decides what silence means; true when the row is to be written.
+    fn decide(&mut self, now: Duration, effects: &mut Effects) -> bool {
+        let Some(state) = self.verdict(now) else { return false };
+        let why = match state {
+            Presence::Offline => "not heard for three intervals",
+            _ => "only one instance was heard for three intervals",
+        };
+        self.enter(state, effects, why.to_owned())
+    }
+
+    /// The state that silence until `now` leads to, where that is another one.
+    fn verdict(&self, now: Duration) -> Option<Presence> {
+        let nobody_here = !self.voices.any_at(now);
+        match self.row.state {
+            Presence::Online | Presence::Conflict if nobody_here => Some(Presence::Offline),
+            Presence::Conflict if self.voices.heard(now) == 1 => Some(Presence::Online),
+            Presence::Unknown if now >= self.decided_at => Some(Presence::Offline),
+            _ => None,
+        }
+    }
+
+    /// Goes over to a state; true when that changes what is stored.
+    fn enter(&mut self, state: Presence, effects: &mut Effects, why: String) -> bool {
+        let (old, was_online) = (self.row.state, self.row.is_online);
+        self.row.state = state;
+        self.row.is_online = state != Presence::Offline;
+        let id = &self.row.peer_id;
+        match state {
+            Presence::Conflict if old != Presence::Conflict => effects.change(EventKind::Conflict, id, why),
+            Presence::Online if !was_online || old == Presence::Conflict => {
+                effects.change(EventKind::Online, id, why);
+            }
+            Presence::Offline if was_online => effects.change(EventKind::Offline, id, why),
+            _ => {}
+        }
+        was_online != self.row.is_online
+    }
+
+    /// Tells how what was heard before the registry was read differs from what it says.
+    fn compare(&self, before: Option<&PeerRow>, effects: &mut Effects) {
+        let id = &self.row.peer_id;
+        let was_online = before.is_none_or(|row| row.is_online);
+        if before.is_none() {
+            effects.change(EventKind::Joined, id, "heard for the first time");
+        }
+        match (self.row.state, self.row.is_online) {
+            (Presence::Conflict, _) => effects.change(EventKind::Conflict, id, self.voices.rivalry()),
+            (_, true) if !was_online => effects.change(EventKind::Online, id, "heard again"),
+            (_, false) if was_online => effects.change(EventKind::Offline, id, "heard no more"),
+            _ => {}
+        }
+    }
+}

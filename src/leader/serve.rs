@@ -1,0 +1,283 @@
+//! The one task that owns the roster: a closed set of events, and no waiting inside.
+
+mod hear;
+mod inputs;
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::bus::{Bus, Link};
+use crate::protocol::peers::{PeerRow, Presence};
+use crate::protocol::{PeerId, subjects};
+
+use super::clock::PresenceClock;
+use super::complaints::Complaints;
+use super::keeper::{self, Report, Waiting};
+use super::office::{self, Rival};
+use super::post::{Call, Post};
+use super::registry::Place;
+use super::roster::{Effects, Roster};
+use super::{LeaderSettings, LeaderStatus, RegistryState};
+
+use inputs::{Event, Inputs};
+
+/// How often `last_seen` of peers that did not change is written.
+const SEEN_PERIOD: Duration = Duration::from_secs(30);
+
+/// How long a round trip to the server may take before silence means nothing.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the last rows may take to be written at the end.
+const LAST_WRITE: Duration = Duration::from_secs(3);
+
+/// Leads until `stop`.
+pub(super) async fn serve(
+    bus: Bus,
+    settings: LeaderSettings,
+    place: Place,
+    status: watch::Sender<LeaderStatus>,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) {
+    let waiting = Waiting::default();
+    let (inputs, post, reports) = Inputs::open(&bus, &settings).await;
+    let mut keeper = JoinSet::new();
+    keeper.spawn(keeper::keep(place, waiting.clone(), reports));
+    let mut leader = Leader::new(bus, settings, status, inputs, post, waiting);
+    tracing::info!(leader = %leader.settings.peer, "leading the fleet");
+    leader.link_changed();
+    leader.show();
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            event = leader.inputs.next() => leader.handle(event),
+        }
+    }
+    leader.write_seen();
+    leader.waiting.finish();
+    if tokio::time::timeout(LAST_WRITE, keeper.join_next()).await.is_err() {
+        tracing::warn!("stopping before the registry took the last rows");
+    }
+}
+
+/// Everything the owner task owns.
+struct Leader {
+    bus: Bus,
+    settings: LeaderSettings,
+    status: watch::Sender<LeaderStatus>,
+    registry: RegistryState,
+    inputs: Inputs,
+    post: Post,
+    waiting: Waiting,
+    roster: Roster,
+    clock: PresenceClock,
+    link: Link,
+    probing: bool,
+    complaints: Complaints,
+    /// Peers heard since their rows were written.
+    seen: BTreeSet<PeerId>,
+    seen_written: Instant,
+    born: Instant,
+    rival: Option<Rival>,
+    /// A rival that turned out not to answer, and until when it is not given way to.
+    mute_rival: Option<(crate::protocol::Instance, Instant)>,
+}
+
+impl Leader {
+    fn new(
+        bus: Bus,
+        settings: LeaderSettings,
+        status: watch::Sender<LeaderStatus>,
+        inputs: Inputs,
+        post: Post,
+        waiting: Waiting,
+    ) -> Self {
+        let most = usize::try_from(settings.max_peers).unwrap_or(usize::MAX);
+        Self {
+            bus,
+            settings,
+            status,
+            registry: RegistryState::Waiting { why: "it is being opened".to_owned() },
+            inputs,
+            post,
+            waiting,
+            roster: Roster::new(most),
+            clock: PresenceClock::new(),
+            link: Link { up: false, generation: 0 },
+            probing: false,
+            complaints: Complaints::default(),
+            seen: BTreeSet::new(),
+            seen_written: Instant::now(),
+            born: Instant::now(),
+            rival: None,
+            mute_rival: None,
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Beat(message) | Event::Pong(message) => self.beat(&message),
+            Event::Document(message) => self.document(&message),
+            Event::List(message, place) => {
+                let answer = self.desk(|desk| desk.list(&message.payload));
+                self.answer(&message, place, answer);
+            }
+            Event::Get(message, place) => {
+                let answer = self.desk(|desk| desk.get(&message.payload));
+                self.answer(&message, place, answer);
+            }
+            Event::Link => self.link_changed(),
+            Event::Database(report) => self.database(report),
+            Event::Tick => self.tick(),
+            Event::Probed { generation, sent } => self.probed(generation, sent),
+            Event::StandsIn(questions) => self.stand_in(questions),
+        }
+    }
+
+    /// Tells and writes what changed.
+    fn apply(&mut self, effects: Effects) {
+        let at = now_on_the_wall();
+        for change in effects.changes {
+            tracing::info!(peer = %change.peer, why = change.why, "{}", change.kind.as_str());
+            if self.inputs.answers_for_the_fleet() && !self.post.tell(change, at.clone()) {
+                self.complaints.add("an event was dropped", 1, &"too many wait");
+            }
+        }
+        for peer in &effects.dirty {
+            self.seen.remove(peer);
+        }
+        self.waiting.put(effects.dirty.iter().filter_map(|peer| self.roster.get(peer)).cloned());
+    }
+
+    fn database(&mut self, report: Report) {
+        match report {
+            Report::Loaded(rows) => {
+                self.registry = RegistryState::Loaded;
+                let effects = self.roster.loaded(rows, self.clock.now());
+                self.apply(effects);
+                self.call_those_expected();
+            }
+            Report::Away(why) => self.registry = RegistryState::Waiting { why },
+            Report::Back => {
+                self.registry = RegistryState::Loaded;
+                self.waiting.put(self.roster.after(None).cloned());
+            }
+        }
+        self.show();
+    }
+
+    fn link_changed(&mut self) {
+        let (before, link) = (self.link, self.inputs.link());
+        self.link = link;
+        if !link.up {
+            self.clock.stop(Instant::now());
+        } else if link.generation != before.generation || !before.up {
+            self.clock.start(Instant::now());
+            self.roster.link_up(self.clock.now());
+            self.probing = false;
+            self.post.call(Call::Everyone);
+            self.call_those_expected();
+        }
+    }
+
+    /// Asks those for a sign of life who were there when they were last heard.
+    fn call_those_expected(&self) {
+        let is_expected = |row: &&PeerRow| row.is_online && row.state != Presence::Online;
+        for row in self.roster.after(None).filter(is_expected) {
+            self.post.call(Call::Peer(row.peer_id.clone()));
+        }
+    }
+
+    fn tick(&mut self) {
+        let dropped = self.roster.take_dropped();
+        let most = self.settings.max_peers;
+        self.complaints.add(
+            "heartbeats of further peers were dropped",
+            dropped,
+            &format!("there are {most}"),
+        );
+        if self.seen_written.elapsed() >= SEEN_PERIOD {
+            self.write_seen();
+        }
+        let now = self.clock.now();
+        if self.rival.as_ref().is_some_and(|rival| now >= rival.until) {
+            self.rival = None;
+        }
+        if self.clock.runs() && !self.probing && self.roster.is_due(now) {
+            self.probe(now);
+        }
+        self.show();
+    }
+
+    fn write_seen(&mut self) {
+        self.seen_written = Instant::now();
+        if self.roster.is_loaded() {
+            let seen = std::mem::take(&mut self.seen);
+            self.waiting.put(seen.iter().filter_map(|peer| self.roster.get(peer)).cloned());
+        }
+    }
+
+    /// Before anybody's silence counts, a round trip shows that the link is alive and this process
+    /// was not: whatever the server had for us before has arrived by then. The question goes to
+    /// this very peer, whose answer, and the server's word that nobody is there, will both do.
+    fn probe(&mut self, sent: Duration) {
+        self.probing = true;
+        let (bus, subject) = (self.bus.clone(), subjects::ping(&self.settings.peer));
+        let (generation, background) = (self.link.generation, self.inputs.background());
+        tokio::spawn(async move {
+            use crate::bus::BusError::NoResponders;
+            let answer = bus.request(&subject, bytes::Bytes::new(), PROBE_PATIENCE).await;
+            let is_alive = matches!(answer, Ok(_) | Err(NoResponders(_)));
+            let sent = is_alive.then_some(sent);
+            // The leader has ended when nobody takes this.
+            let _ = background.send(Event::Probed { generation, sent }).await;
+        });
+    }
+
+    fn probed(&mut self, generation: u64, sent: Option<Duration>) {
+        if generation != self.link.generation {
+            return;
+        }
+        self.probing = false;
+        let Some(sent) = sent else { return };
+        while let Some(message) = self.inputs.waiting_beat() {
+            self.beat(&message);
+        }
+        let effects = self.roster.tick(sent);
+        self.apply(effects);
+        self.show();
+    }
+
+    fn stand_in(&mut self, questions: office::Questions) {
+        tracing::warn!("nobody answers for the fleet; leading again");
+        self.inputs.answer_for_the_fleet(questions);
+        let until = Instant::now() + hear::MUTE_RIVAL;
+        self.mute_rival = self.rival.as_ref().map(|rival| (rival.instance, until));
+    }
+
+    /// Shows how things are to whoever watches.
+    fn show(&self) {
+        let next = LeaderStatus {
+            serving: self.inputs.answers_for_the_fleet(),
+            registry: self.registry.clone(),
+            peers: self.roster.len(),
+            online: self.roster.after(None).filter(|row| row.is_online).count(),
+            other_leader: self.rival.as_ref().map(|rival| rival.peer.clone()),
+        };
+        self.status.send_if_modified(|shown| {
+            let differs = *shown != next;
+            *shown = next;
+            differs
+        });
+    }
+}
+
+/// UTC, as rows and events carry it.
+fn now_on_the_wall() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,0 +1,145 @@
+//! What the leader does with messages: heartbeats, service documents, questions.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::OwnedPermit;
+use tokio::time::Instant;
+
+use crate::bus::{Incoming, Outgoing};
+use crate::leader::RegistryState;
+use crate::leader::office::{self, Rival};
+use crate::leader::post::Call;
+use crate::leader::query::{Desk, Refusal};
+use crate::protocol::heartbeat::{Heartbeat, PeerState, Role};
+use crate::protocol::peers::Presence;
+use crate::protocol::service::Document;
+use crate::protocol::{PeerId, decode};
+
+use super::{Event, Leader, now_on_the_wall};
+
+/// How many intervals of silence make another leader forgotten.
+const RIVAL_INTERVALS: u32 = 3;
+
+/// How long a rival that did not answer for the fleet is not given way to again.
+pub(super) const MUTE_RIVAL: Duration = Duration::from_secs(60);
+
+impl Leader {
+    pub(super) fn beat(&mut self, message: &Incoming) {
+        if message.no_responders {
+            return;
+        }
+        let beat = match Heartbeat::decode(&message.payload) {
+            Ok(beat) => beat,
+            Err(bad) => {
+                let refusal = Refusal::from(bad);
+                self.complaints.add("a heartbeat cannot be understood", 1, &refusal.message);
+                return self.post.refuse(message, refusal);
+            }
+        };
+        if beat.role == Role::Leader {
+            self.heard_a_leader(&beat);
+        }
+        let now = self.clock.now();
+        let effects = self.roster.beat(&beat, now, &now_on_the_wall());
+        if self.roster.get(&beat.peer_id).is_some() {
+            self.seen.insert(beat.peer_id);
+        }
+        self.apply(effects);
+    }
+
+    /// A peer said that it is on the bus: where that is news it is asked for a heartbeat.
+    pub(super) fn document(&mut self, message: &Incoming) {
+        if message.no_responders {
+            return;
+        }
+        let peer = decode::json::<Document>(&message.payload)
+            .map_err(|bad| bad.0)
+            .and_then(|document| document.metadata.get("peer").cloned().ok_or("no peer is named".to_owned()))
+            .and_then(|peer| peer.parse::<PeerId>().map_err(|bad| bad.to_string()));
+        match peer {
+            Ok(peer) if self.roster.get(&peer).is_some_and(|row| row.state == Presence::Online) => {}
+            Ok(peer) => self.post.call(Call::Peer(peer)),
+            Err(why) => {
+                self.complaints.add("a service document cannot be understood", 1, &Refusal::brief(&why));
+            }
+        }
+    }
+
+    /// Has a question answered with what is known now.
+    pub(super) fn desk<T>(&self, answer: impl FnOnce(&Desk<'_>) -> T) -> T {
+        let waiting_for = match &self.registry {
+            RegistryState::Loaded => "",
+            RegistryState::Waiting { why } => why,
+        };
+        answer(&Desk {
+            roster: &self.roster,
+            leader: &self.settings.peer,
+            instance: self.settings.instance,
+            age_ms: u64::try_from(self.roster.age(self.clock.now()).as_millis()).unwrap_or(u64::MAX),
+            max_payload: self.bus.max_payload(),
+            waiting_for,
+        })
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        asked: &Incoming,
+        place: OwnedPermit<Outgoing>,
+        answer: Result<Vec<u8>, Refusal>,
+    ) {
+        if let Err(refusal) = &answer {
+            self.complaints.add("a question was refused", 1, &refusal.message);
+        }
+        self.post.answer(place, asked, answer);
+    }
+
+    /// There is to be one leader. The one that has been up for longer goes on.
+    fn heard_a_leader(&mut self, beat: &Heartbeat) {
+        if beat.instance == self.settings.instance {
+            // This daemon's own word on how long it has been up is what its rivals hear too.
+            let up = Duration::from_secs(beat.uptime_s);
+            self.born = Instant::now().checked_sub(up).unwrap_or(self.born);
+            return;
+        }
+        if beat.peer_id == self.settings.peer || beat.state == PeerState::Leaving {
+            self.rival.take_if(|rival| rival.instance == beat.instance);
+            return;
+        }
+        let rival = Rival {
+            peer: beat.peer_id.clone(),
+            instance: beat.instance,
+            uptime_s: beat.uptime_s,
+            until: self.clock.now() + Duration::from_millis(beat.interval_ms) * RIVAL_INTERVALS,
+        };
+        let why = format!("{} (instance {}) is a leader too", rival.peer, rival.instance);
+        self.complaints.add("there are two leaders on this bus", 1, &why);
+        if self.gives_way_to(&rival) {
+            tracing::error!(other = %rival.peer, "giving way to the leader that has been up for longer");
+            self.inputs.give_way();
+            self.wait_to_stand_in();
+        }
+        self.rival = Some(rival);
+    }
+
+    fn gives_way_to(&self, rival: &Rival) -> bool {
+        let is_mute = self
+            .mute_rival
+            .is_some_and(|(instance, until)| instance == rival.instance && Instant::now() < until);
+        self.inputs.answers_for_the_fleet()
+            && !is_mute
+            && rival.outranks(self.born.elapsed().as_secs(), self.settings.instance)
+    }
+
+    fn wait_to_stand_in(&self) {
+        let (bus, background) = (self.bus.clone(), self.inputs.background());
+        tokio::spawn(async move {
+            tokio::select! {
+                questions = office::stand_in(&bus) => {
+                    // The leader has ended when nobody takes this.
+                    let _ = background.send(Event::StandsIn(questions)).await;
+                }
+                () = background.closed() => {}
+            }
+        });
+    }
+}
