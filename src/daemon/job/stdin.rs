@@ -45,6 +45,8 @@ impl Stdin {
 
     pub(super) fn connect(&mut self, pipe: Sender) {
         self.pipe = Some(pipe);
+        // All of an empty input may have come before.
+        self.close_when_written();
     }
 
     /// Bytes received without a hole.
@@ -147,6 +149,17 @@ mod tests {
         assert!(stdin.take(5, &Bytes::new()).closed);
         assert_eq!(stdin.take(5, &Bytes::from_static(b"late")).received, 5);
         assert_eq!(stdin.waiting.iter().map(Bytes::len).sum::<usize>(), 5);
+    }
+
+    #[tokio::test]
+    async fn an_end_that_came_before_the_process_closes_its_pipe() {
+        let (pipe, mut command) = tokio::net::unix::pipe::pipe().expect("a pipe");
+        let mut stdin = Stdin::expected();
+        assert!(stdin.take(0, &Bytes::new()).closed);
+        stdin.connect(pipe);
+        let mut read = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut command, &mut read).await.expect("an end");
+        assert!(read.is_empty());
     }
 
     #[test]
