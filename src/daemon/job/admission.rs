@@ -29,7 +29,7 @@ pub(super) struct Admitted {
 }
 
 /// Takes a job in and sees it through, or refuses it.
-pub(super) async fn admit(context: Arc<Context>, request: Request, messages: mpsc::Receiver<Message>) {
+pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mut mpsc::Receiver<Message>) {
     let prepared = match prepare(&context, &request) {
         Ok(prepared) => prepared,
         Err(ending) => return refuse(&context, &request, ending, messages).await,
@@ -132,7 +132,7 @@ async fn refuse(
     context: &Arc<Context>,
     request: &Request,
     ending: Ending,
-    mut messages: mpsc::Receiver<Message>,
+    messages: &mut mpsc::Receiver<Message>,
 ) {
     tracing::warn!(job = %request.id, caller = request.caller, %ending, "refused a request");
     context.count(|counts| {

@@ -68,7 +68,7 @@ pub(super) struct Live {
 }
 
 /// Starts the job and sees it through.
-pub(super) async fn run(context: Arc<Context>, admitted: Admitted, mut messages: mpsc::Receiver<Message>) {
+pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
     let Admitted { request, spec, lodging, entry, place, shown } = admitted;
     let mut start = Some(tokio::task::spawn_blocking({
         let context = Arc::clone(&context);
@@ -324,7 +324,7 @@ impl Live {
     }
 
     fn deadline(&self) -> Instant {
-        let streaming = matches!(self.sink, Sink::Stream(_));
+        let streaming = self.has_a_caller_to_lose();
         self.timing.deadline(streaming, self.over, self.exit.is_some() && self.sink.room() > 0)
     }
 
@@ -332,7 +332,7 @@ impl Live {
         if self.timing.is_timed_out(now) && self.exit.is_none() {
             self.stop(Ending::TimedOut {});
         }
-        if !matches!(self.sink, Sink::Stream(_)) {
+        if !self.has_a_caller_to_lose() {
             return;
         }
         if self.timing.alive_is_due(now) && !self.over {
@@ -343,6 +343,11 @@ impl Live {
         if self.timing.caller_is_lost(now) {
             self.give_the_caller_up();
         }
+    }
+
+    /// Whether somebody follows the job, and was not given up while it runs.
+    fn has_a_caller_to_lose(&self) -> bool {
+        matches!(&self.sink, Sink::Stream(stream) if self.over || !stream.discarding)
     }
 
     /// Nobody has come back for this job: it is stopped, and its output dropped.
