@@ -23,7 +23,7 @@ use writer::Writer;
 /// `d exec`
 pub(super) async fn run(common: &Common, args: Exec) -> Result<u8, Failure> {
     let request = request(&args)?;
-    let mut report = Report::new(args.report.clone(), &args.peer, request.id.unwrap_or_default());
+    let mut report = Report::begin(args.report.clone(), &args.peer, request.id.unwrap_or_default())?;
     let done = run_there(common, &args, request, &mut report).await;
     let code = match &done {
         Ok(code) => *code,
