@@ -18,6 +18,7 @@ use super::stdin::Stdin;
 use super::timing::Timing;
 use crate::bus::Link;
 use crate::process::{self, Exit, ExitKind, Process, StartError, Started, Stopped, Tree};
+use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{Accepted, Alive, FrameKind, JobState, StreamKind};
 use crate::protocol::{Ending, decode};
 
@@ -55,6 +56,8 @@ pub(super) struct Live {
     pub(super) tree: Option<Tree>,
     pub(super) exit: Option<Exit>,
     pub(super) over: bool,
+    /// How it ended, once it is over.
+    pub(super) ended: Option<JobResult>,
     /// Whether nobody needs this job here any more.
     pub(super) done: bool,
     pub(super) entry: Option<Entry>,
@@ -178,6 +181,7 @@ impl Live {
             tree: None,
             exit: None,
             over: false,
+            ended: None,
             done: false,
             entry: None,
             stopping: None,
