@@ -187,11 +187,11 @@ async fn whereabouts(bus: &Bus, name: &str, peer: &PeerId) -> Whereabouts {
     }
 }
 
-/// Why a peer does not answer, for verbs that have only its name.
-pub(super) async fn absent(bus: &Bus, name: &str, peer: &PeerId) -> Failure {
+/// The other peer that a name means, when nobody has it as an id.
+pub(super) async fn elsewhere(bus: &Bus, name: &str, peer: &PeerId) -> Result<PeerId, Failure> {
     match whereabouts(bus, name, peer).await {
-        Whereabouts::Elsewhere(other) => offline(&other, ""),
-        Whereabouts::Nowhere(failure) => failure,
+        Whereabouts::Elsewhere(other) => Ok(other),
+        Whereabouts::Nowhere(failure) => Err(failure),
     }
 }
 
