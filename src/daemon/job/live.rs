@@ -328,15 +328,16 @@ impl Live {
     }
 
     fn deadline(&self) -> Instant {
-        let streaming = self.has_a_caller_to_lose();
-        self.timing.deadline(streaming, self.over, self.exit.is_some() && self.sink.room() > 0)
+        let streaming = matches!(self.sink, Sink::Stream(_));
+        let output_may_end = self.exit.is_some() && self.stop_task.is_none() && self.sink.room() > 0;
+        self.timing.deadline(Instant::now(), streaming, self.over, output_may_end)
     }
 
     fn on_clock(&mut self, now: Instant) {
         if self.timing.is_timed_out(now) && self.exit.is_none() {
             self.stop(Ending::TimedOut {});
         }
-        if !self.has_a_caller_to_lose() {
+        if !matches!(self.sink, Sink::Stream(_)) {
             return;
         }
         if self.timing.alive_is_due(now) && !self.over {
@@ -347,11 +348,6 @@ impl Live {
         if self.timing.caller_is_lost(now) {
             self.give_the_caller_up();
         }
-    }
-
-    /// Whether somebody follows the job, and was not given up while it runs.
-    fn has_a_caller_to_lose(&self) -> bool {
-        matches!(&self.sink, Sink::Stream(stream) if self.over || !stream.discarding)
     }
 
     /// Nobody has come back for this job: it is stopped, and its output dropped.
