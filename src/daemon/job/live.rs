@@ -18,6 +18,7 @@ use super::stdin::Stdin;
 use super::timing::Timing;
 use crate::bus::Link;
 use crate::process::{self, Exit, ExitKind, Process, StartError, Started, Stopped, Tree};
+use crate::protocol::ending::sentence;
 use crate::protocol::frame::{Accepted, Alive, FrameKind, JobState, StreamKind};
 use crate::protocol::{Ending, decode};
 
@@ -78,7 +79,7 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, mut messages:
     let mut taps = Taps::none();
     let mut process: Option<Process> = None;
     let (mut link, mut leaving) = (context.bus.link(), context.leaving.subscribe());
-    let mut generation = link.borrow_and_update().generation;
+    let mut known = *link.borrow_and_update();
     while !job.done {
         let (room, deadline) = (job.sink.room(), job.deadline());
         let happening = tokio::select! {
@@ -108,10 +109,12 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, mut messages:
             Happening::MaySend => job.sink.send_one(context.bus.max_payload()),
             Happening::StdinWritable => job.on_stdin_writable(),
             Happening::Link(now) => {
-                if !now.up || now.generation != generation {
+                // Whoever was heard since the link went down was heard on the new one: its first
+                // words may be here before the word that it is up.
+                if !now.up || (known.up && now.generation != known.generation) {
                     job.mute();
                 }
-                generation = now.generation;
+                known = now;
             }
             Happening::Leaving(stage) => job.on_leaving(stage),
             Happening::Clock => job.on_clock(Instant::now()),
@@ -237,7 +240,7 @@ impl Live {
                 Some(started)
             }
             Err(StartError { why, message }) => {
-                self.fail(Ending::NotStarted { why, message });
+                self.fail(Ending::NotStarted { why, message: sentence(message) });
                 None
             }
         }
@@ -325,11 +328,12 @@ impl Live {
 
     fn deadline(&self) -> Instant {
         let streaming = matches!(self.sink, Sink::Stream(_));
-        self.timing.deadline(streaming, self.over, self.exit.is_some() && self.sink.room() > 0)
+        let output_may_end = self.exit.is_some() && self.stop_task.is_none() && self.sink.room() > 0;
+        self.timing.deadline(Instant::now(), streaming, self.over, output_may_end)
     }
 
     fn on_clock(&mut self, now: Instant) {
-        if self.timing.is_timed_out(now) && self.exit.is_none() {
+        if self.exit.is_none() && self.timing.is_timed_out(now) {
             self.stop(Ending::TimedOut {});
         }
         if !matches!(self.sink, Sink::Stream(_)) {
