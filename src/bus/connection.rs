@@ -93,7 +93,14 @@ async fn connect_to(
         .ping_interval(PING_INTERVAL)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
         .max_reconnects(1)
-        .reconnect_delay_callback(|_| Duration::ZERO)
+        // Asked about the first connection, too; the default waits a millisecond even for none.
+        .reconnect_to_server_callback(|servers, _| {
+            let first = servers.into_iter().next();
+            std::future::ready(first.map(|server| async_nats::ReconnectToServer {
+                addr: server.addr,
+                delay: Some(Duration::ZERO),
+            }))
+        })
         .ignore_discovered_servers()
         .event_callback(move |event| {
             on_event(&broken, &event);

@@ -23,7 +23,7 @@ use writer::Writer;
 /// `d exec`
 pub(super) async fn run(common: &Common, args: Exec) -> Result<u8, Failure> {
     let request = request(&args)?;
-    let mut report = Report::new(args.report.clone(), &args.peer, request.id.unwrap_or_default());
+    let mut report = Report::begin(args.report.clone(), &args.peer, request.id.unwrap_or_default())?;
     let done = run_there(common, &args, request, &mut report).await;
     let code = match &done {
         Ok(code) => *code,
@@ -190,11 +190,11 @@ async fn whereabouts(bus: &Bus, name: &str, peer: &PeerId) -> Whereabouts {
     }
 }
 
-/// Why a peer does not answer, for verbs that have only its name.
-pub(super) async fn absent(bus: &Bus, name: &str, peer: &PeerId) -> Failure {
+/// The other peer that a name means, when nobody has it as an id.
+pub(super) async fn elsewhere(bus: &Bus, name: &str, peer: &PeerId) -> Result<PeerId, Failure> {
     match whereabouts(bus, name, peer).await {
-        Whereabouts::Elsewhere(other) => offline(&other, ""),
-        Whereabouts::Nowhere(failure) => failure,
+        Whereabouts::Elsewhere(other) => Ok(other),
+        Whereabouts::Nowhere(failure) => Err(failure),
     }
 }
 

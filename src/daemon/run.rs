@@ -231,7 +231,7 @@ async fn refuse_a_taken_id(context: &Context) -> Result<(), DaemonError> {
 /// Whoever reaches a broker that asks for nothing can run commands here.
 fn warn_of_an_open_broker(context: &Context) {
     let open = context.bus.server().is_some_and(|server| !server.auth_required);
-    if open && process::host::current_user() == "root" {
+    if open && process::host::is_root() {
         tracing::warn!(
             bus = %context.settings.bus.address,
             "the broker asks nobody who they are, and this daemon runs as root: whoever reaches the broker is root here"

@@ -174,6 +174,12 @@ impl Outbox {
         self.closing = Some(result);
     }
 
+    /// Whether the `result` is queued: nothing but it and `end` follows the output.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
     /// Whether `end` was sent in this epoch.
     #[must_use]
     pub fn is_closed(&self) -> bool {

@@ -19,6 +19,7 @@ use super::timing::Timing;
 use crate::bus::Link;
 use crate::process::{self, Exit, ExitKind, Process, StartError, Started, Stopped, Tree};
 use crate::protocol::ending::sentence;
+use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{Accepted, Alive, FrameKind, JobState, StreamKind};
 use crate::protocol::{Ending, decode};
 
@@ -56,6 +57,8 @@ pub(super) struct Live {
     pub(super) tree: Option<Tree>,
     pub(super) exit: Option<Exit>,
     pub(super) over: bool,
+    /// How it ended, once it is over.
+    pub(super) ended: Option<JobResult>,
     /// Whether nobody needs this job here any more.
     pub(super) done: bool,
     pub(super) entry: Option<Entry>,
@@ -69,7 +72,7 @@ pub(super) struct Live {
 }
 
 /// Starts the job and sees it through.
-pub(super) async fn run(context: Arc<Context>, admitted: Admitted, mut messages: mpsc::Receiver<Message>) {
+pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
     let Admitted { request, spec, lodging, entry, place, shown } = admitted;
     let mut start = Some(tokio::task::spawn_blocking({
         let context = Arc::clone(&context);
@@ -181,6 +184,7 @@ impl Live {
             tree: None,
             exit: None,
             over: false,
+            ended: None,
             done: false,
             entry: None,
             stopping: None,

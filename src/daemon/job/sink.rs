@@ -108,9 +108,11 @@ impl Sink {
         }
     }
 
-    /// Queues a control frame, where there is a stream for it.
+    /// Queues a control frame, where there is a stream for it that has not come to its result.
     pub(super) fn control(&mut self, kind: FrameKind, body: Vec<u8>) {
-        if let Self::Stream(stream) = self {
+        if let Self::Stream(stream) = self
+            && !stream.outbox.is_closing()
+        {
             stream.outbox.control(kind, body.into());
         }
     }

@@ -53,7 +53,10 @@ impl Live {
                 stream.show_again(accepted);
                 self.heard();
             }
-            super::sink::Sink::Stream(_) => self.refuse(&request, "the job runs for another caller").await,
+            super::sink::Sink::Stream(_) => match &self.ended {
+                Some(result) => reply(&self.context, &request, result).await,
+                None => self.refuse(&request, "the job runs for another caller").await,
+            },
         }
     }
 
@@ -140,15 +143,18 @@ impl Live {
         let state = if self.over { Cancelled::Ended } else { Cancelled::Running };
         let why = cancel.why.unwrap_or_else(|| "asked to".to_owned());
         self.stop(Ending::Cancelled { why: why.chars().take(200).collect() });
-        answer::cancelled(&self.context, from, self.request.id, state, None).await;
+        answer::cancelled(&self.context, from, self.request.id, state, self.ended.clone()).await;
     }
 
     async fn on_result_wanted(&mut self, from: &str) {
+        if let Some(result) = &self.ended {
+            return answer::plain(&self.context, from, result, None).await;
+        }
         match &mut self.sink {
-            super::sink::Sink::Plain(plain) if !self.over => {
+            super::sink::Sink::Plain(plain) => {
                 plain.wait(from.to_owned());
             }
-            _ => {
+            super::sink::Sink::Stream(_) => {
                 let sentence = format!("{} has not ended", self.request.id);
                 answer::cannot(&self.context, from, "running", 409, &sentence).await;
             }
