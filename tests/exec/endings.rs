@@ -83,14 +83,18 @@ fn a_report_of_success_tells_everything() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_said() {
+fn a_report_that_cannot_be_written_is_said_before_anything_runs() {
     let fleet = fleet();
-    let said = own_failure(
-        fleet.d(["exec", "w1", "-C", "/", "--report", "/no/such/place/r.json", "--", "true"]),
-        1,
-        "writing the report /no/such/place/r.json: ",
-    );
-    assert!(said.contains("code 0"), "{said}");
+    let ran = fleet.directory("ran").join("it");
+    let touch = ran.to_str().expect("UTF-8");
+    for path in ["/no/such/place/r.json", "/tmp"] {
+        let said = own_failure(
+            fleet.d(["exec", "w1", "-C", "/", "--report", path, "--", "touch", touch]),
+            2,
+            &format!("--report {path}: "),
+        );
+        assert!(!ran.exists(), "{said}");
+    }
 }
 
 #[test]
