@@ -18,8 +18,8 @@ pub(super) struct Own {
     pub(super) leader_address: String,
     /// Whether the leader hears this daemon.
     pub(super) connected: bool,
-    /// On a leader: the workers it hears.
-    pub(super) workers: Vec<String>,
+    /// On a leader: the workers it hears; unknown where it cannot be asked.
+    pub(super) workers: Option<Vec<String>>,
 }
 
 /// Reads the daemon's state file and asks the leader what it hears.
@@ -30,7 +30,7 @@ pub(super) async fn look(common: &Common) -> Result<Own, Failure> {
         .truth();
     let leader_address =
         state.nats.parse::<NatsAddress>().map_or_else(|_| state.nats.clone(), |nats| nats.first().0);
-    let mut own = Own { state, leader_address, connected: false, workers: Vec::new() };
+    let mut own = Own { state, leader_address, connected: false, workers: None };
     let Ok(bus) = connect(&as_the_daemon(common, &settings, &own.state)?).await else { return Ok(own) };
     let lives = matches!(own.state.state, State::Starting | State::Ready | State::Stopping);
     if let Ok(answer) = registry::get(&bus, own.state.peer_id.as_str()).await
@@ -39,9 +39,10 @@ pub(super) async fn look(common: &Common) -> Result<Own, Failure> {
         own.connected = lives && peer.is_online && peer.instance == Some(own.state.instance);
     }
     if own.state.role == Role::Leader {
-        let rows = registry::list(&bus).await.unwrap_or_default();
         let is_worker = |row: &PeerRow| row.is_online && row.peer_id != own.state.peer_id;
-        own.workers = rows.into_iter().filter(is_worker).map(|row| row.peer_id.to_string()).collect();
+        let workers =
+            |rows: Vec<PeerRow>| rows.into_iter().filter(is_worker).map(|row| row.peer_id.into()).collect();
+        own.workers = registry::list(&bus).await.ok().map(workers);
     }
     Ok(own)
 }

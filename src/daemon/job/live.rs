@@ -313,13 +313,16 @@ impl Live {
         }
     }
 
-    /// Has the whole tree stopped; how the job ended is settled by this, unless it has exited.
+    /// Has the whole tree stopped. How the job ended is settled by this, unless its command has
+    /// ended by itself already.
     pub(super) fn stop(&mut self, ending: Ending) {
         if self.over || self.stopping.is_some() {
             return;
         }
         tracing::info!(job = %self.request.id, %ending, "stopping");
-        self.stopping = Some(ending);
+        if self.exit.is_none() {
+            self.stopping = Some(ending);
+        }
         self.stop_tree();
     }
 
