@@ -10,6 +10,7 @@
 //! | `server` | a `nats-server` of the test's own, to kill and to bring back |
 //! | `relay` | a link to cut, freeze, slow down and count |
 //! | `fleet` | a server, daemons and `d`, in a private environment |
+//! | `roster` | what `d peers` shows of a fleet |
 //! | `child` | a process whose output is collected while it runs |
 //! | `nats` | a raw client that can say anything, malformed things too |
 //! | `procs` | what `/proc` knows: who still runs, and whose it is |
@@ -30,6 +31,7 @@ pub mod fleet;
 pub mod nats;
 pub mod procs;
 pub mod relay;
+pub mod roster;
 pub mod scratch;
 pub mod server;
 pub mod wait;

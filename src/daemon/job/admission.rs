@@ -86,14 +86,13 @@ fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Place), E
 
 /// Only root can become somebody else.
 fn check_user(request: &Request) -> Result<(), Ending> {
+    let Some(user) = request.exec.user.as_ref().filter(|_| !process::host::is_root()) else { return Ok(()) };
     let own = process::host::current_user();
-    match &request.exec.user {
-        Some(user) if own != "root" && *user != own => Err(Ending::Refused {
-            why: Refusal::User,
-            message: format!("the daemon runs as {own} and cannot run commands as {user}"),
-        }),
-        _ => Ok(()),
+    if *user == own {
+        return Ok(());
     }
+    let message = format!("the daemon runs as {own} and cannot run commands as {user}");
+    Err(Ending::Refused { why: Refusal::User, message })
 }
 
 fn spec(context: &Context, request: &Request, directory: String) -> Result<Spec, Ending> {

@@ -47,9 +47,7 @@ impl Live {
         let accepted = self.accepted();
         match &mut self.sink {
             super::sink::Sink::Plain(plain) => {
-                if !plain.waiting.contains(&request.caller) {
-                    plain.waiting.push(request.caller);
-                }
+                plain.wait(request.caller);
             }
             super::sink::Sink::Stream(stream) if request.caller == self.request.caller => {
                 stream.show_again(accepted);
@@ -154,9 +152,7 @@ impl Live {
         }
         match &mut self.sink {
             super::sink::Sink::Plain(plain) => {
-                if !plain.waiting.iter().any(|waiting| waiting == from) {
-                    plain.waiting.push(from.to_owned());
-                }
+                plain.wait(from.to_owned());
             }
             super::sink::Sink::Stream(_) => {
                 let sentence = format!("{} has not ended", self.request.id);
