@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 
 use super::context::Context;
+use super::solitude;
 use crate::bus::{Incoming, Outgoing};
 use crate::process::host;
 use crate::protocol::heartbeat::{Heartbeat, INTERVAL_MS, PeerState, TYPE};
@@ -108,6 +109,7 @@ pub(super) async fn beat(pulse: Arc<Pulse>) {
 /// Answers pings.
 pub(super) async fn answer_pings(pulse: Arc<Pulse>, mut pings: mpsc::Receiver<Incoming>) {
     while let Some(ping) = pings.recv().await {
+        solitude::pinged(&pulse.context, &ping.payload);
         let Some(reply) = ping.reply.filter(|reply| subjects::is_inbox(reply)) else { continue };
         let beat = decode::to_json(&pulse.beat(PeerState::Up).await);
         // Who asked asks again when this gets lost.

@@ -30,6 +30,9 @@ const SAY_AGAIN: Duration = Duration::from_secs(1);
 /// How soon a request is tried again on a peer that is not there (yet).
 const TRY_ABSENT_AGAIN: Duration = Duration::from_millis(250);
 
+/// What the headers of a chunk of stdin take of the server's limit, in bytes, generously.
+const HEADERS: usize = 512;
+
 /// The channels between a conversation and its owner.
 pub(super) struct Ends {
     pub(super) tell: mpsc::UnboundedSender<Event>,
