@@ -35,6 +35,22 @@ pub use supervise::Persistence;
 use gate::Gate;
 use inbox::Inbox;
 
+/// Has the client library's own panics logged as what they are here: the end of one connection, by
+/// a message it could not stand. Otherwise they are printed, with a backtrace, into the error output
+/// of whatever runs. To be called once, first of all.
+pub fn log_panics_of_the_library() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let ours = |file: &str| file.contains("async-nats") || file.contains("async_nats");
+        if panic.location().is_some_and(|place| ours(place.file())) {
+            let what = panic.payload_as_str().unwrap_or("it says no more");
+            tracing::warn!(what, "a malformed message ended the connection to the bus");
+        } else {
+            others(panic);
+        }
+    }));
+}
+
 /// What a link to the bus needs.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -234,8 +250,12 @@ impl Bus {
     ) -> mpsc::Receiver<Incoming> {
         let (to, messages) = mpsc::channel(capacity);
         let route = Route { subject: subject.to_owned(), queue: queue.map(str::to_owned), to };
-        locked(&self.shared.routes).push(route.clone());
-        let connection = locked(&self.shared.connection).clone();
+        let connection = {
+            // Under one lock, or a connection made in between would subscribe as well.
+            let mut routes = locked(&self.shared.routes);
+            routes.push(route.clone());
+            locked(&self.shared.connection).clone()
+        };
         if let Some(connection) = connection {
             connection::follow_later(&connection, route).await;
         }

@@ -16,9 +16,6 @@ use crate::protocol::PeerId;
 use crate::protocol::exec::check_directory;
 use crate::protocol::heartbeat::Role;
 
-/// Peers a registry takes, unless its configuration says otherwise.
-const MAX_PEERS: u32 = 20_000;
-
 /// `d daemon run`
 pub(super) async fn run(common: &Common, args: DaemonRun) -> Result<u8, Failure> {
     let settings = gather(common, args)?;
@@ -87,7 +84,7 @@ fn gather(common: &Common, args: DaemonRun) -> Result<daemon::Settings, Failure>
         max_jobs: file.max_jobs.map_or(MAX_JOBS, |most| usize::from(most.get())),
         caller_grace: file.caller_grace.unwrap_or(CALLER_GRACE),
         containment: containment()?,
-        max_peers: file.max_peers.unwrap_or(MAX_PEERS),
+        max_peers: file.max_peers.unwrap_or(crate::leader::MAX_PEERS),
         peer,
     })
 }

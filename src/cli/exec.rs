@@ -23,7 +23,7 @@ use writer::Writer;
 /// `d exec`
 pub(super) async fn run(common: &Common, args: Exec) -> Result<u8, Failure> {
     let request = request(&args)?;
-    let mut report = Report::new(args.report.clone(), &args.peer, request.id.unwrap_or_default());
+    let mut report = Report::begin(args.report.clone(), &args.peer, request.id.unwrap_or_default())?;
     let done = run_there(common, &args, request, &mut report).await;
     let code = match &done {
         Ok(code) => *code,
@@ -65,6 +65,7 @@ async fn run_there(
     let bus = connect(common).await.inspect_err(|failure| {
         report.not_started(StartFailure::BusUnreachable, &failure.message);
     })?;
+    let job = request.id.unwrap_or_default();
     let mut peer = target(&bus, &args.peer).await.inspect_err(|failure| report.failed(failure))?;
     loop {
         report.peer(&peer);
@@ -84,16 +85,16 @@ async fn run_there(
             }
         }
         report.outcome(&outcome);
-        return conclude(&peer, &outcome, closed);
+        return conclude(&peer, job, &outcome, closed);
     }
 }
 
 /// Follows one execution to its end; says whether our own output was closed meanwhile.
 async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, wait: Duration) -> (Outcome, bool) {
     let (stdin, chunks) = tokio::sync::mpsc::channel(1);
-    if request.stdin {
-        keyboard::read_stdin(stdin);
-    }
+    // Nothing is read before a peer has the job: what was read for one that is not there would be
+    // missing for the one that is.
+    let mut stdin = request.stdin.then_some(stdin);
     let mut execution = client::start(bus, peer.clone(), request, chunks, Patience { absent: wait });
     let writer = Writer::start(execution.steering());
     let mut keys = keyboard::Keys::new(execution.steering());
@@ -103,6 +104,11 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, wait: Duration) 
             event = execution.next() => event,
             () = keys.pressed() => continue,
         };
+        if let Some(Event::Accepted | Event::Resumed) = &event
+            && let Some(stdin) = stdin.take()
+        {
+            keyboard::read_stdin(stdin);
+        }
         match event {
             Some(Event::Output { stream, bytes }) => writer.write(stream, bytes),
             Some(Event::Interrupted(why)) if talkative => {
@@ -122,14 +128,14 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, wait: Duration) 
 }
 
 /// Says what is to be said of the end, and gives the code.
-fn conclude(peer: &PeerId, outcome: &Outcome, output_closed: bool) -> Result<u8, Failure> {
+fn conclude(peer: &PeerId, job: JobId, outcome: &Outcome, output_closed: bool) -> Result<u8, Failure> {
     let code = exit::code_of(outcome);
     if output_closed {
         return Ok(OUTPUT_CLOSED);
     }
     if let Integrity::Damaged(what) = &outcome.integrity {
         let ending = &outcome.ending;
-        return Err(Failure::new(code, format!("unknown: output was lost: {what}; the command {ending}")));
+        return unknown(code, peer, job, &format!("output was lost: {what}; the command {ending}"));
     }
     let failure = |text: String| Err(Failure::new(code, text));
     match &outcome.ending {
@@ -146,16 +152,13 @@ fn conclude(peer: &PeerId, outcome: &Outcome, output_closed: bool) -> Result<u8,
         }
         Ending::NotStarted { message, .. } => failure(format!("not started: {peer}: {message}")),
         Ending::Offline {} => failure(format!("offline: Peer is offline: {peer}")),
-        Ending::Unknown { why } => unknown(code, peer, outcome, why),
+        Ending::Unknown { why } => unknown(code, peer, job, why),
     }
 }
 
-fn unknown(code: u8, peer: &PeerId, outcome: &Outcome, why: &str) -> Result<u8, Failure> {
-    let job = outcome.result.as_ref().and_then(|result| result.id);
-    let ask = job.map_or_else(String::new, |job| {
-        format!("; `nats req exec.{peer}.{job}.result ''` shows what {peer} knows of it")
-    });
-    Err(Failure::new(code, format!("unknown: {why}{ask}"))
+fn unknown(code: u8, peer: &PeerId, job: JobId, why: &str) -> Result<u8, Failure> {
+    let ask = format!("`nats req exec.{peer}.{job}.result ''` shows what {peer} knows of it");
+    Err(Failure::new(code, format!("unknown: {why}; {ask}"))
         .in_known_words_for_seeds(format!("Timeout waiting for response from {peer}")))
 }
 

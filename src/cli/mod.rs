@@ -29,6 +29,7 @@ use exit::Failure;
 /// Runs one command line.
 #[must_use]
 pub fn main() -> ExitCode {
+    crate::bus::log_panics_of_the_library();
     let args = Args::parse();
     let runtime = match args.verb.runtime() {
         Ok(runtime) => runtime,

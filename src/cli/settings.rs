@@ -145,7 +145,7 @@ impl<'a> Settings<'a> {
     pub(super) fn state_dir(&self) -> PathBuf {
         let named =
             self.common.state_dir.clone().or_else(|| variable("PEERBUS_STATE_DIR").map(PathBuf::from));
-        named.or_else(|| self.file.state_dir.clone()).unwrap_or_else(|| match is_root() {
+        named.or_else(|| self.file.state_dir.clone()).unwrap_or_else(|| match host::is_root() {
             true => PathBuf::from("/var/lib/peerbus"),
             false => home_or("XDG_STATE_HOME", ".local/state").join("peerbus"),
         })
@@ -157,7 +157,7 @@ impl<'a> Settings<'a> {
             return PathBuf::from(named);
         }
         match variable("XDG_RUNTIME_DIR") {
-            _ if is_root() => PathBuf::from("/run/peerbus"),
+            _ if host::is_root() => PathBuf::from("/run/peerbus"),
             Some(runtime) => PathBuf::from(runtime).join("peerbus"),
             None => self.state_dir(),
         }
@@ -167,10 +167,6 @@ impl<'a> Settings<'a> {
 /// A variable of the environment; an empty one counts as none.
 pub(super) fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-fn is_root() -> bool {
-    host::current_user() == "root"
 }
 
 fn home_or(name: &str, below_home: &str) -> PathBuf {
@@ -183,7 +179,7 @@ fn config_home() -> PathBuf {
 }
 
 fn default_config() -> PathBuf {
-    if is_root() {
+    if host::is_root() {
         PathBuf::from("/etc/peerbus/config.toml")
     } else {
         config_home().join("peerbus/config.toml")

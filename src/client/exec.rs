@@ -2,7 +2,7 @@
 //!
 //! [`start`] hands the request to a task of its own, the conversation, which asks, repeats, grants
 //! credit, resumes after losses and in the end compares the books. The owner of the [`Execution`]
-//! takes [`Event`]s, writes output where it belongs, and says so with [`Execution::wrote`]: only
+//! takes [`Event`]s, writes output where it belongs, and says so with [`Steering::wrote`]: only
 //! then does the peer get more credit, so a stopped pager stops the command.
 //!
 //! ```text
@@ -32,7 +32,7 @@ use crate::protocol::{Ending, JobId, PeerId};
 pub enum Event {
     /// The peer has the job.
     Accepted,
-    /// New output, in order. To be written and reported with [`Execution::wrote`].
+    /// New output, in order. To be written and reported with [`Steering::wrote`].
     Output {
         /// Which output.
         stream: StreamKind,

@@ -52,14 +52,22 @@ pub(super) async fn attend(
             Ok(Some(record)) => recorded::answer(&context, &record, message).await,
             Ok(None) => match message {
                 Message::Request(request) => {
-                    return admission::admit(context, *request, messages).await;
+                    admission::admit(Arc::clone(&context), *request, &mut messages).await;
                 }
                 Message::Word { steer, from } => unknown(&context, id, steer, &from).await,
                 Message::CallerGone => {}
             },
             Err(error) => cannot_look_up(&context, id, &error, message).await,
         }
-        next = messages.try_recv().ok();
+        next = match messages.try_recv() {
+            Ok(message) => Some(message),
+            // From here on others attend to this id. What was handed over before, while the last of
+            // it was being answered or written down, is still answered here.
+            Err(_) => {
+                messages.close();
+                messages.recv().await
+            }
+        };
     }
 }
 

@@ -145,12 +145,20 @@ async fn live(
         serving = serve(settings, instance, state) => serving?,
         () = &mut stop => return Ok(()),
     };
-    state.set(State::Ready, "serving");
-    on_ready(&serving.ready());
-    notify(&[NotifyState::Ready]);
+    // From here on jobs may run, so whatever comes, they are stopped in order.
+    let heard = tokio::select! {
+        () = hear_ourselves(&serving.context) => true,
+        () = &mut stop => false,
+    };
+    if heard {
+        state.set(State::Ready, "serving");
+        on_ready(&serving.ready());
+        notify(&[NotifyState::Ready]);
+    }
     let ended = tokio::select! {
-        () = stop => Ok(()),
-        error = serving.failed() => Err(error),
+        () = stop, if heard => Ok(()),
+        error = serving.failed(), if heard => Err(error),
+        else => Ok(()),
     };
     state.set(State::Stopping, if ended.is_ok() { "asked to stop" } else { "failed" });
     notify(&[NotifyState::Stopping]);
@@ -183,7 +191,6 @@ async fn serve(
     warn_of_an_open_broker(&context);
     let leader = start_leader(&context).await?;
     let tasks = start_tasks(&context).await;
-    hear_ourselves(&context).await;
     Ok(Serving { pulse: tasks.1, tasks: tasks.0, leader, context })
 }
 
@@ -224,7 +231,7 @@ async fn refuse_a_taken_id(context: &Context) -> Result<(), DaemonError> {
 /// Whoever reaches a broker that asks for nothing can run commands here.
 fn warn_of_an_open_broker(context: &Context) {
     let open = context.bus.server().is_some_and(|server| !server.auth_required);
-    if open && process::host::current_user() == "root" {
+    if open && process::host::is_root() {
         tracing::warn!(
             bus = %context.settings.bus.address,
             "the broker asks nobody who they are, and this daemon runs as root: whoever reaches the broker is root here"

@@ -41,6 +41,12 @@ pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
+/// Whether this process may become anybody.
+#[must_use]
+pub fn is_root() -> bool {
+    geteuid().is_root()
+}
+
 /// The name of the user this process runs as; the number where the user has no name.
 #[must_use]
 pub fn current_user() -> String {

@@ -11,7 +11,7 @@
 //! Guarantees: a command gets a clean environment, its own session, and nothing of the daemon's but
 //! its three pipes. Whatever it starts can be counted, signalled and stopped, also what began a
 //! session of its own. A pid that was given to another process is never signalled. After a daemon's
-//! death [`clear`] ends what it left behind.
+//! death [`clear()`] ends what it left behind.
 //!
 //! Limits: Linux 5.4 or newer. A job of root can leave its cgroup, and a job that removes
 //! `PEERBUS_JOB` from its environment is not found again if daemon and reaper are both killed.

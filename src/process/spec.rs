@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::protocol::JobId;
+use crate::protocol::decode;
 use crate::protocol::ending::StartFailure;
 
 /// One command to start. The caller has resolved everything but user, home and directory.
@@ -63,7 +64,7 @@ pub struct StartError {
 
 impl StartError {
     pub(super) fn new(why: StartFailure, message: impl Into<String>) -> Self {
-        Self { why, message: message.into() }
+        Self { why, message: decode::readable(&message.into()) }
     }
 
     /// For what is neither the directory's, nor the command's, nor the user's fault.

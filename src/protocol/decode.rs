@@ -17,6 +17,10 @@ pub fn json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, BadMessage> {
     if payload.trim_ascii_start().first().is_some_and(|byte| *byte == b'[') {
         return Err(BadMessage("this is a JSON array where an object is wanted".to_owned()));
     }
+    one(payload).map_err(|bad| BadMessage(readable(&bad.0)))
+}
+
+fn one<T: DeserializeOwned>(payload: &[u8]) -> Result<T, BadMessage> {
     let mut source = serde_json::Deserializer::from_slice(payload);
     let value = serde_path_to_error::deserialize(&mut source).map_err(|error| {
         let path = error.path().to_string();
@@ -31,6 +35,20 @@ pub fn json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, BadMessage> {
     })?;
     source.end().map_err(|_| BadMessage("there is more than one JSON object here".to_owned()))?;
     Ok(value)
+}
+
+/// Cuts the middle out of a sentence that quotes a long foreign text: an answer has to fit into a
+/// message, and a log into a screen.
+pub(crate) fn readable(sentence: &str) -> String {
+    const BEGIN: usize = 600;
+    const END: usize = 300;
+    let length = sentence.chars().count();
+    if length <= BEGIN + END {
+        return sentence.to_owned();
+    }
+    let begin: String = sentence.chars().take(BEGIN).collect();
+    let end: String = sentence.chars().skip(length - END).collect();
+    format!("{begin} … {end}")
 }
 
 /// Encodes a message of this protocol.
@@ -56,5 +74,18 @@ pub(crate) fn check_type(found: Option<&str>, wanted: &'static str) -> Result<()
             "field `type`: {:?} where {wanted:?} is wanted",
             super::ids::shortened(kind)
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_keeps_its_begin_and_its_end() {
+        assert_eq!(readable("short"), "short");
+        let long = readable(&format!("begin {} end", "ü".repeat(100_000)));
+        assert!(long.starts_with("begin ü") && long.ends_with("ü end"), "{long}");
+        assert!(long.chars().count() < 1000);
     }
 }

@@ -94,6 +94,10 @@ impl ExecRequest {
     /// # Errors
     /// Names the field that is missing or wrong; shows an example where this is no JSON.
     pub fn decode(payload: &[u8]) -> Result<Self, BadMessage> {
+        Self::checked(payload).map_err(|bad| BadMessage(decode::readable(&bad.0)))
+    }
+
+    fn checked(payload: &[u8]) -> Result<Self, BadMessage> {
         let request: Self = decode::json(payload)
             .map_err(|bad| BadMessage(format!("{bad}; a request looks like {EXAMPLE}")))?;
         decode::check_type(request.kind.as_deref(), TYPE)?;

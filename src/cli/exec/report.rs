@@ -18,7 +18,7 @@ const TYPE: &str = "peerbus.report.v1";
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     #[serde(skip)]
-    path: Option<PathBuf>,
+    file: Option<Destination>,
     #[serde(rename = "type")]
     kind: &'static str,
     /// The job.
@@ -37,11 +37,20 @@ pub(super) struct Report {
     result: Option<JobResult>,
 }
 
+/// Where a report is to go, and the file it is written to until it is whole.
+#[derive(Debug)]
+struct Destination {
+    path: PathBuf,
+    draft: tempfile::NamedTempFile,
+}
+
 impl Report {
-    pub(super) fn new(path: Option<PathBuf>, asked: &str, id: JobId) -> Self {
+    /// Begins a report. Whether it can be written is found out before anything runs.
+    pub(super) fn begin(path: Option<PathBuf>, asked: &str, id: JobId) -> Result<Self, Failure> {
+        let file = path.map(Destination::open).transpose()?;
         let (peer, ending, output_lost, result) = (None, None, None, None);
-        Self {
-            path,
+        Ok(Self {
+            file,
             kind: TYPE,
             id,
             asked: asked.to_owned(),
@@ -50,7 +59,7 @@ impl Report {
             exit_code: 0,
             output_lost,
             result,
-        }
+        })
     }
 
     pub(super) fn peer(&mut self, peer: &PeerId) {
@@ -81,21 +90,32 @@ impl Report {
 
     /// Writes the file, where one is wanted, whole or not at all.
     pub(super) fn write(&mut self, exit_code: u8) -> Result<(), Failure> {
-        let Some(path) = self.path.clone() else { return Ok(()) };
+        let Some(Destination { path, mut draft }) = self.file.take() else { return Ok(()) };
         self.exit_code = exit_code;
         let write = || -> std::io::Result<()> {
-            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let mut file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))?;
-            serde_json::to_writer(&mut file, self)?;
-            file.write_all(b"\n")?;
-            file.persist(&path)?;
+            serde_json::to_writer(&mut draft, self)?;
+            draft.write_all(b"\n")?;
+            draft.persist(&path)?;
             Ok(())
         };
         write().map_err(|error| {
+            let path = path.display();
             Failure::other(format!(
-                "writing the report {}: {error}; the command itself: code {exit_code}",
-                path.display()
+                "writing the report {path}: {error}; the command itself: code {exit_code}"
             ))
         })
+    }
+}
+
+impl Destination {
+    fn open(path: PathBuf) -> Result<Self, Failure> {
+        let wrong = |why: String| Failure::usage(format!("--report {}: {why}", path.display()));
+        if path.is_dir() {
+            return Err(wrong("it is a directory".to_owned()));
+        }
+        let directory =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let draft = tempfile::NamedTempFile::new_in(directory).map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { draft, path })
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Admitted {
 }
 
 /// Takes a job in and sees it through, or refuses it.
-pub(super) async fn admit(context: Arc<Context>, request: Request, messages: mpsc::Receiver<Message>) {
+pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mut mpsc::Receiver<Message>) {
     let prepared = match prepare(&context, &request) {
         Ok(prepared) => prepared,
         Err(ending) => return refuse(&context, &request, ending, messages).await,
@@ -86,14 +86,13 @@ fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Place), E
 
 /// Only root can become somebody else.
 fn check_user(request: &Request) -> Result<(), Ending> {
+    let Some(user) = request.exec.user.as_ref().filter(|_| !process::host::is_root()) else { return Ok(()) };
     let own = process::host::current_user();
-    match &request.exec.user {
-        Some(user) if own != "root" && *user != own => Err(Ending::Refused {
-            why: Refusal::User,
-            message: format!("the daemon runs as {own} and cannot run commands as {user}"),
-        }),
-        _ => Ok(()),
+    if *user == own {
+        return Ok(());
     }
+    let message = format!("the daemon runs as {own} and cannot run commands as {user}");
+    Err(Ending::Refused { why: Refusal::User, message })
 }
 
 fn spec(context: &Context, request: &Request, directory: String) -> Result<Spec, Ending> {
@@ -133,7 +132,7 @@ async fn refuse(
     context: &Arc<Context>,
     request: &Request,
     ending: Ending,
-    mut messages: mpsc::Receiver<Message>,
+    messages: &mut mpsc::Receiver<Message>,
 ) {
     tracing::warn!(job = %request.id, caller = request.caller, %ending, "refused a request");
     context.count(|counts| {

@@ -44,6 +44,7 @@ impl Live {
         self.place = None;
         let result = self.result(left_running, output_open);
         self.log(&result);
+        self.ended = Some(result.clone());
         if let Some(entry) = self.entry.take() {
             let ended = result.clone();
             if let Err(error) = blocking(move || entry.ended(&ended)).await {

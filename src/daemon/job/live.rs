@@ -18,6 +18,8 @@ use super::stdin::Stdin;
 use super::timing::Timing;
 use crate::bus::Link;
 use crate::process::{self, Exit, ExitKind, Process, StartError, Started, Stopped, Tree};
+use crate::protocol::ending::sentence;
+use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{Accepted, Alive, FrameKind, JobState, StreamKind};
 use crate::protocol::{Ending, decode};
 
@@ -55,6 +57,8 @@ pub(super) struct Live {
     pub(super) tree: Option<Tree>,
     pub(super) exit: Option<Exit>,
     pub(super) over: bool,
+    /// How it ended, once it is over.
+    pub(super) ended: Option<JobResult>,
     /// Whether nobody needs this job here any more.
     pub(super) done: bool,
     pub(super) entry: Option<Entry>,
@@ -68,7 +72,7 @@ pub(super) struct Live {
 }
 
 /// Starts the job and sees it through.
-pub(super) async fn run(context: Arc<Context>, admitted: Admitted, mut messages: mpsc::Receiver<Message>) {
+pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
     let Admitted { request, spec, lodging, entry, place, shown } = admitted;
     let mut start = Some(tokio::task::spawn_blocking({
         let context = Arc::clone(&context);
@@ -78,7 +82,7 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, mut messages:
     let mut taps = Taps::none();
     let mut process: Option<Process> = None;
     let (mut link, mut leaving) = (context.bus.link(), context.leaving.subscribe());
-    let mut generation = link.borrow_and_update().generation;
+    let mut known = *link.borrow_and_update();
     while !job.done {
         let (room, deadline) = (job.sink.room(), job.deadline());
         let happening = tokio::select! {
@@ -108,10 +112,12 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, mut messages:
             Happening::MaySend => job.sink.send_one(context.bus.max_payload()),
             Happening::StdinWritable => job.on_stdin_writable(),
             Happening::Link(now) => {
-                if !now.up || now.generation != generation {
+                // Whoever was heard since the link went down was heard on the new one: its first
+                // words may be here before the word that it is up.
+                if !now.up || (known.up && now.generation != known.generation) {
                     job.mute();
                 }
-                generation = now.generation;
+                known = now;
             }
             Happening::Leaving(stage) => job.on_leaving(stage),
             Happening::Clock => job.on_clock(Instant::now()),
@@ -178,6 +184,7 @@ impl Live {
             tree: None,
             exit: None,
             over: false,
+            ended: None,
             done: false,
             entry: None,
             stopping: None,
@@ -237,7 +244,7 @@ impl Live {
                 Some(started)
             }
             Err(StartError { why, message }) => {
-                self.fail(Ending::NotStarted { why, message });
+                self.fail(Ending::NotStarted { why, message: sentence(message) });
                 None
             }
         }
@@ -325,11 +332,12 @@ impl Live {
 
     fn deadline(&self) -> Instant {
         let streaming = matches!(self.sink, Sink::Stream(_));
-        self.timing.deadline(streaming, self.over, self.exit.is_some() && self.sink.room() > 0)
+        let output_may_end = self.exit.is_some() && self.stop_task.is_none() && self.sink.room() > 0;
+        self.timing.deadline(Instant::now(), streaming, self.over, output_may_end)
     }
 
     fn on_clock(&mut self, now: Instant) {
-        if self.timing.is_timed_out(now) && self.exit.is_none() {
+        if self.exit.is_none() && self.timing.is_timed_out(now) {
             self.stop(Ending::TimedOut {});
         }
         if !matches!(self.sink, Sink::Stream(_)) {

@@ -19,6 +19,9 @@ const HEADERS: usize = 1024;
 /// Frames handed to the bus at a time. The rest waits here, where a resume can still rewind it.
 const HANDED_ON: usize = 4;
 
+/// Most callers who wait for one answer.
+const WAITING_MOST: usize = 64;
+
 pub(super) enum Sink {
     Stream(Stream),
     Plain(Plain),
@@ -105,9 +108,11 @@ impl Sink {
         }
     }
 
-    /// Queues a control frame, where there is a stream for it.
+    /// Queues a control frame, where there is a stream for it that has not come to its result.
     pub(super) fn control(&mut self, kind: FrameKind, body: Vec<u8>) {
-        if let Self::Stream(stream) = self {
+        if let Self::Stream(stream) = self
+            && !stream.outbox.is_closing()
+        {
             stream.outbox.control(kind, body.into());
         }
     }
@@ -131,6 +136,16 @@ impl Sink {
             && let Some(frame) = stream.outbox.next_frame(max_payload.saturating_sub(HEADERS))
         {
             permit.send(frame);
+        }
+    }
+}
+
+impl Plain {
+    /// Has somebody wait for the answer. Where there is no more room, the last one gives way.
+    pub(super) fn wait(&mut self, caller: String) {
+        if !self.waiting.contains(&caller) {
+            self.waiting.truncate(WAITING_MOST - 1);
+            self.waiting.push(caller);
         }
     }
 }

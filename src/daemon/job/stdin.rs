@@ -20,6 +20,9 @@ pub(super) struct Stdin {
     written: u64,
     granted: u64,
     ended: bool,
+    /// From where a caller was asked to send again: once a hole, as everything that was on its way
+    /// behind it shows the same one. When that word is lost the caller sends again by its clock.
+    asked_from: Option<u64>,
     /// Whether the command may still read: it was not started yet, or its pipe is open.
     open: bool,
 }
@@ -39,12 +42,15 @@ impl Stdin {
             written: 0,
             granted: 0,
             ended: false,
+            asked_from: None,
             open: true,
         }
     }
 
+    /// The process is there. Its end of input may have come before it.
     pub(super) fn connect(&mut self, pipe: Sender) {
         self.pipe = Some(pipe);
+        self.close_when_written();
     }
 
     /// Bytes received without a hole.
@@ -70,7 +76,11 @@ impl Stdin {
         if self.open && !self.ended && !hole {
             self.join(offset, bytes);
         }
-        Want { again: hole && self.open && !self.ended, ..self.want() }
+        let again = hole && self.open && !self.ended && self.asked_from != Some(self.received);
+        if again {
+            self.asked_from = Some(self.received);
+        }
+        Want { again, ..self.want() }
     }
 
     fn join(&mut self, offset: u64, bytes: &Bytes) {
@@ -84,7 +94,8 @@ impl Stdin {
         let fresh = fresh.slice(..fresh.len().min(room));
         if !fresh.is_empty() {
             self.received += fresh.len() as u64;
-            self.waiting.push_back(fresh);
+            // A copy, so that a few fresh bytes do not keep a whole message in memory.
+            self.waiting.push_back(Bytes::copy_from_slice(&fresh));
         }
         self.close_when_written();
     }
@@ -147,6 +158,34 @@ mod tests {
         assert!(stdin.take(5, &Bytes::new()).closed);
         assert_eq!(stdin.take(5, &Bytes::from_static(b"late")).received, 5);
         assert_eq!(stdin.waiting.iter().map(Bytes::len).sum::<usize>(), 5);
+    }
+
+    #[tokio::test]
+    async fn an_end_that_comes_before_the_process_closes_its_input() {
+        let (pipe, _reader) = tokio::net::unix::pipe::pipe().expect("a pipe");
+        let mut stdin = Stdin::expected();
+        assert!(stdin.take(0, &Bytes::new()).closed);
+        stdin.connect(pipe);
+        assert!(stdin.pipe.is_none(), "the command would wait for ever for the end of its input");
+    }
+
+    #[test]
+    fn a_hole_is_asked_for_once() {
+        let mut stdin = Stdin::expected();
+        let chunk = Bytes::from_static(b"x");
+        let asked = (1..100).filter(|offset| stdin.take(*offset, &chunk).again).count();
+        assert_eq!(asked, 1, "each would have everything sent again");
+        stdin.take(0, &chunk);
+        assert!(stdin.take(5, &chunk).again, "another hole");
+    }
+
+    #[test]
+    fn a_fresh_byte_does_not_keep_its_message() {
+        let mut stdin = Stdin::expected();
+        let message = Bytes::from(vec![7; 1000]);
+        stdin.take(0, &message.slice(..999));
+        stdin.take(0, &message);
+        assert!(message.is_unique(), "nothing else holds on to the message");
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) struct Timing {
     alive_next: Instant,
     heard: Instant,
     vanished: Option<Instant>,
+    /// Whether the caller was given up since it was last heard: that is done once.
+    given_up: bool,
 }
 
 impl Timing {
@@ -37,6 +39,7 @@ impl Timing {
             alive_next: now + ALIVE_EVERY,
             heard: now,
             vanished: None,
+            given_up: false,
         }
     }
 
@@ -56,6 +59,7 @@ impl Timing {
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
         self.vanished = None;
+        self.given_up = false;
     }
 
     /// The caller's inbox does not exist.
@@ -66,11 +70,18 @@ impl Timing {
     /// The ending was told: a caller that stays silent gets its whole grace to come back.
     pub(super) fn over(&mut self, now: Instant) {
         self.heard = now;
+        self.given_up = false;
     }
 
-    /// When to look at the clock next.
-    pub(super) fn deadline(&self, streaming: bool, over: bool, output_may_end: bool) -> Instant {
-        let mut deadline = self.alive_next + FAR;
+    /// When to look at the clock next. What was done by the clock asks for no further look.
+    pub(super) fn deadline(
+        &self,
+        now: Instant,
+        streaming: bool,
+        over: bool,
+        output_may_end: bool,
+    ) -> Instant {
+        let mut deadline = now + FAR;
         if let (Some(timeout), None) = (self.timeout_at(), self.exited) {
             deadline = deadline.min(timeout);
         }
@@ -78,7 +89,9 @@ impl Timing {
             deadline = deadline.min(exited + OUTPUT_GRACE);
         }
         if streaming {
-            deadline = deadline.min(self.caller_lost_at());
+            if !self.given_up {
+                deadline = deadline.min(self.caller_lost_at());
+            }
             if !over {
                 deadline = deadline.min(self.alive_next);
             }
@@ -94,12 +107,20 @@ impl Timing {
         self.vanished.unwrap_or(self.heard + CALLER_SILENCE) + self.grace
     }
 
-    pub(super) fn is_timed_out(&self, now: Instant) -> bool {
-        self.timeout_at().is_some_and(|at| now >= at)
+    /// Whether the time of the command is up; says so once.
+    pub(super) fn is_timed_out(&mut self, now: Instant) -> bool {
+        let up = self.timeout_at().is_some_and(|at| now >= at);
+        if up {
+            self.timeout = None;
+        }
+        up
     }
 
-    pub(super) fn caller_is_lost(&self, now: Instant) -> bool {
-        now >= self.caller_lost_at()
+    /// Whether the caller had its grace; says so once, until it is heard again or the job is over.
+    pub(super) fn caller_is_lost(&mut self, now: Instant) -> bool {
+        let lost = !self.given_up && now >= self.caller_lost_at();
+        self.given_up |= lost;
+        lost
     }
 
     /// Whether it is time to say that the job lives; says so once.
@@ -135,6 +156,7 @@ mod tests {
         let mut timing = Timing::new(start, None, 60 * SECOND);
         assert!(!timing.caller_is_lost(start + 79 * SECOND));
         assert!(timing.caller_is_lost(start + 80 * SECOND));
+        timing.heard(start);
         timing.caller_gone(start + 10 * SECOND);
         assert!(timing.caller_is_lost(start + 70 * SECOND));
         timing.heard(start + 60 * SECOND);
@@ -148,9 +170,9 @@ mod tests {
         assert!(!timing.is_timed_out(start + 100 * SECOND));
         timing.process_started(start + 5 * SECOND);
         assert!(!timing.is_timed_out(start + 5 * SECOND));
+        assert_eq!(timing.deadline(start, false, false, false), start + 6 * SECOND);
         assert!(timing.is_timed_out(start + 6 * SECOND));
-        assert_eq!(timing.deadline(false, false, false), start + 6 * SECOND);
-        let endless = Timing { timeout: Some(Duration::from_millis(u64::MAX)), ..timing };
+        let mut endless = Timing { timeout: Some(Duration::from_millis(u64::MAX)), ..timing };
         assert!(!endless.is_timed_out(start + 6 * SECOND));
     }
 
@@ -160,7 +182,29 @@ mod tests {
         let mut timing = Timing::new(start, Some(1000), 60 * SECOND);
         timing.process_started(start);
         timing.process_exited(start);
-        assert_eq!(timing.deadline(true, false, true), start + OUTPUT_GRACE);
-        assert_eq!(timing.deadline(true, true, true), start + CALLER_SILENCE + 60 * SECOND);
+        assert_eq!(timing.deadline(start, true, false, true), start + OUTPUT_GRACE);
+        assert_eq!(timing.deadline(start, true, true, true), start + CALLER_SILENCE + 60 * SECOND);
+    }
+
+    #[test]
+    fn what_the_clock_has_done_does_not_keep_it_ringing() {
+        let start = Instant::now();
+        let mut timing = Timing::new(start, Some(1000), SECOND);
+        timing.process_started(start);
+        let now = start + 100 * SECOND;
+        assert!(timing.is_timed_out(now) && timing.alive_is_due(now) && timing.caller_is_lost(now));
+        assert!(!timing.is_timed_out(now) && !timing.alive_is_due(now) && !timing.caller_is_lost(now));
+        assert!(timing.deadline(now, true, false, false) > now, "it takes a while to stop a command");
+        timing.over(now);
+        assert!(!timing.caller_is_lost(now) && timing.caller_is_lost(now + CALLER_SILENCE + SECOND));
+    }
+
+    #[test]
+    fn a_job_without_a_stream_may_run_for_hours() {
+        let start = Instant::now();
+        let mut timing = Timing::new(start, None, SECOND);
+        timing.process_started(start);
+        let now = start + 10 * FAR;
+        assert!(timing.deadline(now, false, false, false) > now);
     }
 }

@@ -47,15 +47,16 @@ impl Live {
         let accepted = self.accepted();
         match &mut self.sink {
             super::sink::Sink::Plain(plain) => {
-                if !plain.waiting.contains(&request.caller) {
-                    plain.waiting.push(request.caller);
-                }
+                plain.wait(request.caller);
             }
             super::sink::Sink::Stream(stream) if request.caller == self.request.caller => {
                 stream.show_again(accepted);
                 self.heard();
             }
-            super::sink::Sink::Stream(_) => self.refuse(&request, "the job runs for another caller").await,
+            super::sink::Sink::Stream(_) => match &self.ended {
+                Some(result) => reply(&self.context, &request, result).await,
+                None => self.refuse(&request, "the job runs for another caller").await,
+            },
         }
     }
 
@@ -142,17 +143,18 @@ impl Live {
         let state = if self.over { Cancelled::Ended } else { Cancelled::Running };
         let why = cancel.why.unwrap_or_else(|| "asked to".to_owned());
         self.stop(Ending::Cancelled { why: why.chars().take(200).collect() });
-        answer::cancelled(&self.context, from, self.request.id, state, None).await;
+        answer::cancelled(&self.context, from, self.request.id, state, self.ended.clone()).await;
     }
 
     async fn on_result_wanted(&mut self, from: &str) {
+        if let Some(result) = &self.ended {
+            return answer::plain(&self.context, from, result, None).await;
+        }
         match &mut self.sink {
-            super::sink::Sink::Plain(plain) if !self.over => {
-                if !plain.waiting.iter().any(|waiting| waiting == from) {
-                    plain.waiting.push(from.to_owned());
-                }
+            super::sink::Sink::Plain(plain) => {
+                plain.wait(from.to_owned());
             }
-            _ => {
+            super::sink::Sink::Stream(_) => {
                 let sentence = format!("{} has not ended", self.request.id);
                 answer::cannot(&self.context, from, "running", 409, &sentence).await;
             }

@@ -1,0 +1,356 @@
+//! How it ended: exit codes, `d`'s own failures with their lines, and `--report`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use super::bench::{PATIENCE, Report, fleet, own_failure, reported, says, sh, sh_with};
+use crate::harness::fleet::{DCommand, DaemonOptions, Fleet};
+use crate::harness::procs;
+
+/// The parts of a report that are the same for every ending.
+#[track_caller]
+fn check_report(report: &Value, peer: &str, code: i32) {
+    let keys: Vec<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["asked", "ending", "exit_code", "id", "output_lost", "peer", "result", "type"]);
+    assert_eq!(report["type"], "peerbus.report.v1");
+    assert_eq!(report["asked"], peer);
+    assert_eq!(report["exit_code"], code);
+    assert_eq!(report["output_lost"], Value::Null);
+    assert!(report["id"].as_str().unwrap().parse::<peerbus::protocol::JobId>().is_ok(), "{report}");
+}
+
+/// Runs what must not start, and checks code, lines and report. Returns the sentence.
+#[track_caller]
+fn refused(fleet: &Fleet, arguments: &[&str], code: i32, start: &str, kind: &str, why: &str) -> String {
+    let (finished, report) = reported(fleet, arguments);
+    let said = own_failure(finished, code, start);
+    check_report(&report, arguments[1], code);
+    assert_eq!(report["ending"][kind]["why"], why, "{report}");
+    let message = report["ending"][kind]["message"].as_str().unwrap();
+    assert!(said.contains(message), "{said:?} {message:?}");
+    said
+}
+
+#[test]
+fn the_commands_own_code_is_the_code() {
+    let fleet = fleet();
+    for code in [0, 1, 2, 75, 125, 126, 127, 128, 129, 141, 200, 249, 251, 252, 254, 255] {
+        let line = format!("exit {code}");
+        let (finished, report) = reported(&fleet, &["exec", "w1", "-C", "/", "--sh", &line]);
+        let finished = finished.expect_code(code);
+        // Nothing of `d`'s own: so one of these is told from a failure of `d`.
+        assert!(finished.stdout.is_empty() && finished.stderr.is_empty(), "{finished:?}");
+        check_report(&report, "w1", code);
+        assert_eq!(report["ending"], json!({ "exited": { "code": code } }));
+    }
+}
+
+#[test]
+fn an_end_by_a_signal_is_128_and_the_signal() {
+    let fleet = fleet();
+    for signal in
+        [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGSEGV, Signal::SIGKILL, Signal::SIGTERM]
+    {
+        let name = signal.as_str().trim_start_matches("SIG");
+        let number = signal as i32;
+        let script = format!("$| = 1; print qq(so far\\n); kill {name} => $$; sleep 1000");
+        let line = format!("ulimit -c 0; exec perl -e '{script}'");
+        let (finished, report) = reported(&fleet, &["exec", "w1", "-C", "/", "--sh", &line]);
+        assert_eq!(finished.expect_code(128 + number).out(), "so far\n");
+        assert_eq!(report["ending"], json!({ "signalled": { "signal": name, "number": number } }));
+    }
+}
+
+#[test]
+fn a_report_of_success_tells_everything() {
+    let fleet = fleet();
+    let (finished, report) = reported(&fleet, &["exec", "w1", "-C", "/", "--sh", "echo out; echo more >&2"]);
+    finished.expect_success();
+    check_report(&report, "w1", 0);
+    assert_eq!((&report["peer"], &report["ending"]), (&json!("w1"), &json!({ "exited": { "code": 0 } })));
+    let result = &report["result"];
+    assert_eq!(result["type"], "peerbus.result.v1");
+    assert_eq!((&result["id"], &result["peer"]), (&report["id"], &json!("w1")));
+    let total = |text: &str| json!({ "bytes": text.len(), "blake3": blake3::hash(text.as_bytes()).to_hex().as_str() });
+    assert_eq!((&result["out"], &result["err"]), (&total("out\n"), &total("more\n")));
+    assert_eq!((&result["killed"], &result["left_running"]), (&json!(0), &json!(0)));
+    assert_eq!(result["output_open"], false);
+    assert!(result["duration_ms"].is_u64() && result["rusage"]["max_rss_kib"].as_u64() > Some(0), "{result}");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_said_before_anything_runs() {
+    let fleet = fleet();
+    let ran = fleet.directory("ran").join("it");
+    let touch = ran.to_str().expect("UTF-8");
+    for path in ["/no/such/place/r.json", "/tmp"] {
+        let said = own_failure(
+            fleet.d(["exec", "w1", "-C", "/", "--report", path, "--", "touch", touch]),
+            2,
+            &format!("--report {path}: "),
+        );
+        assert!(!ran.exists(), "{said}");
+    }
+}
+
+#[test]
+fn a_command_that_is_not_there() {
+    let fleet = fleet();
+    let (code, start) = (127, "not started: w1: command ");
+    for name in ["no-such-command-anywhere", "/no/such/command", "./no-such-command", "/etc/passwd/command"] {
+        let said = refused(
+            &fleet,
+            &["exec", "w1", "-C", "/tmp", "--", name],
+            code,
+            start,
+            "not_started",
+            "command_not_found",
+        );
+        assert!(said.contains(name), "{said}");
+    }
+    // What the shell says of it is the command's own output.
+    let finished = sh(&fleet, "no-such-command-anywhere").run().expect_code(127);
+    assert!(finished.err().contains("no-such-command-anywhere") && !finished.err().contains("d: "));
+}
+
+#[test]
+fn a_command_that_cannot_be_executed() {
+    let fleet = fleet();
+    let plain = fleet.file("plain", "echo no\n");
+    let lost = fleet.file("lost", "#!/no/such/interpreter\n");
+    fs::set_permissions(&lost, fs::Permissions::from_mode(0o755)).unwrap();
+    for name in [plain.to_str().unwrap(), lost.to_str().unwrap(), "/usr"] {
+        let arguments = ["exec", "w1", "-C", "/tmp", "--", name];
+        let start = "not started: w1: executing ";
+        let said = refused(&fleet, &arguments, 126, start, "not_started", "not_executable");
+        assert!(said.contains(name), "{said}");
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_entered() {
+    let fleet = fleet();
+    let file = fleet.file("file", "");
+    let file = file.to_str().unwrap();
+    for (directory, why) in [
+        ("/no/such/place", "no_such_directory"),
+        (file, "not_a_directory"),
+        (&format!("{file}/below"), "not_a_directory"),
+        (&format!("/{}", "x".repeat(300)), "no_such_directory"),
+    ] {
+        let arguments = ["exec", "w1", "-C", directory, "--", "true"];
+        let start = "not started: w1: entering directory /";
+        let said = refused(&fleet, &arguments, 249, start, "not_started", why);
+        assert!(said.contains(directory), "{said}");
+    }
+    // Under its old name the command fails in the same way.
+    let old = ["execOnPeer", "--peer", "w1", "--directory", "/no/such/place", "--shellCmd", "true"];
+    own_failure(fleet.d(old), 249, "not started: w1: entering directory /no/such/place");
+}
+
+#[test]
+fn other_users_of_a_peer_of_root() {
+    if !nix::unistd::geteuid().is_root() {
+        return; // See `a_peer_that_is_not_root_has_one_user`.
+    }
+    let fleet = fleet();
+    let line = "id -un; echo $HOME $USER; id -Gn";
+    let finished = fleet.d(["exec", "w1", "-C", "/", "--user", "nobody", "--sh", line]).expect_success();
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().expect("a user nobody");
+    assert!(
+        finished.out().starts_with(&format!("nobody\n{} nobody\n", nobody.dir.display())),
+        "{finished:?}"
+    );
+    assert!(!finished.out().contains("root"), "{finished:?}");
+
+    let arguments = ["exec", "w1", "-C", "/", "--user", "no-such-user", "--", "true"];
+    refused(&fleet, &arguments, 249, "not started: w1: there is no user", "not_started", "no_such_user");
+    // The fleet's own directory is its owner's only.
+    let denied = fleet.directory("denied");
+    let arguments = ["exec", "w1", "-C", denied.to_str().unwrap(), "--user", "nobody", "--", "true"];
+    let start = "not started: w1: entering directory ";
+    refused(&fleet, &arguments, 249, start, "not_started", "directory_denied");
+}
+
+/// A daemon that is no root's, whoever runs the tests: with `d` and its state where it may go.
+struct Humble {
+    _place: tempfile::TempDir,
+    home: PathBuf,
+    d: PathBuf,
+}
+
+impl Humble {
+    fn new() -> Humble {
+        let place = tempfile::Builder::new().prefix("pb-").tempdir().unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let (home, d) = (place.path().join("home"), place.path().join("d"));
+        fs::create_dir(&home).unwrap();
+        fs::copy(env!("CARGO_BIN_EXE_d"), &d).unwrap();
+        Humble { _place: place, home, d }
+    }
+
+    fn give(&self, to: &nix::unistd::User) {
+        let all = [&self.home]
+            .into_iter()
+            .cloned()
+            .chain(fs::read_dir(&self.home).unwrap().map(|entry| entry.unwrap().path()));
+        for path in all {
+            nix::unistd::chown(&path, Some(to.uid), Some(to.gid)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_is_not_root_has_one_user() {
+    let fleet = Fleet::builder().start();
+    let humble = Humble::new();
+    let arguments = ["daemon", "run", "--id", "w1", "--role", "worker"];
+    let mut command = DCommand::new(&humble.home, arguments).nats(&fleet.url());
+    let mut own = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap();
+    if nix::unistd::geteuid().is_root() {
+        own = nix::unistd::User::from_name("nobody").unwrap().expect("a user nobody");
+        humble.give(&own);
+        let (uid, gid, d) = (own.uid.as_raw(), own.gid.as_raw(), humble.d.clone());
+        command = command.with(move |command| {
+            use std::os::unix::process::CommandExt;
+            let mut other = std::process::Command::new(d);
+            other.args(arguments).env_clear().current_dir(command.get_current_dir().unwrap());
+            for (name, value) in command.get_envs() {
+                if let Some(value) = value {
+                    other.env(name, value);
+                }
+            }
+            other.stdin(std::process::Stdio::null());
+            other.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+            other.uid(uid).gid(gid);
+            *command = other;
+        });
+    }
+    let mut daemon = command.spawn();
+    daemon.stderr_line(PATIENCE, |line| line.starts_with("ready peer=w1"));
+
+    let finished = fleet.d(["exec", "w1", "-C", "/", "--", "id", "-un"]).expect_success();
+    assert_eq!(finished.out(), format!("{}\n", own.name));
+    let finished =
+        fleet.d(["exec", "w1", "-C", "/", "--user", &own.name, "--", "id", "-un"]).expect_success();
+    assert_eq!(finished.out(), format!("{}\n", own.name));
+    for other in ["root", "daemon", "no-such-user"] {
+        let arguments = ["exec", "w1", "-C", "/", "--user", other, "--", "true"];
+        let said = refused(&fleet, &arguments, 250, "refused: w1: the daemon runs as ", "refused", "user");
+        assert!(said.contains(other) && said.contains(&own.name), "{said}");
+    }
+    if own.name == "nobody" {
+        let arguments = ["exec", "w1", "-C", fleet.path().to_str().unwrap(), "--", "true"];
+        let start = "not started: w1: entering directory ";
+        refused(&fleet, &arguments, 249, start, "not_started", "directory_denied");
+    }
+}
+
+#[test]
+fn a_peer_that_takes_no_directory_of_its_own_asks_for_one() {
+    let fleet = fleet();
+    let arguments = ["exec", "w1", "--", "true"];
+    let said =
+        refused(&fleet, &arguments, 250, "refused: w1: no directory is named", "refused", "no_directory");
+    assert!(said.contains("-C DIR") && said.contains("`directory`"), "the way out is named: {said}");
+}
+
+#[test]
+fn a_peer_that_is_away() {
+    let fleet = Fleet::builder().leader("lead").worker("w1").start();
+    fleet.daemon("w1").kill9();
+    let (finished, report) = reported(&fleet, &["exec", "w1", "-C", "/", "--", "true"]);
+    let said = own_failure(finished, 253, "offline: Peer is offline: w1");
+    assert!(said.contains("--wait"), "what to do next: {said}");
+    check_report(&report, "w1", 253);
+    assert_eq!((&report["ending"], &report["result"]), (&json!({ "offline": {} }), &Value::Null));
+    let old = ["execOnPeer", "--peer", "w1", "--directory", "/", "--shellCmd", "true"];
+    let finished = fleet.d(old).expect_code(253);
+    assert!(
+        finished.stdout.is_empty() && finished.err().starts_with("Peer is offline: w1\nd: offline: "),
+        "{finished:?}"
+    );
+    // A word a leader can look up is a known name, and one it cannot is not found.
+    let (finished, report) = reported(&fleet, &["exec", "nosuch", "-C", "/", "--", "true"]);
+    own_failure(finished, 254, "not found: Peer not found: nosuch");
+    check_report(&report, "nosuch", 254);
+    assert_eq!(report["ending"]["not_started"]["why"], "no_such_peer");
+    let finished = fleet
+        .d(["execOnPeer", "--peer", "nosuch", "--directory", "/", "--shellCmd", "true"])
+        .expect_code(254);
+    assert!(finished.err().starts_with("Peer not found: nosuch\nd: not found: "), "{finished:?}");
+    assert!(finished.stdout.is_empty());
+}
+
+#[test]
+fn a_peer_that_is_away_while_the_registry_is_too() {
+    let fleet = fleet();
+    let (finished, report) = reported(&fleet, &["exec", "w2", "-C", "/", "--", "true"]);
+    own_failure(finished, 253, "offline: Peer is offline: w2, or unknown: the registry is away");
+    check_report(&report, "w2", 253);
+}
+
+#[test]
+fn a_peer_that_is_waited_for() {
+    let fleet = Fleet::builder().start();
+    let mut live = fleet.spawn_d(["exec", "w1", "-C", "/", "--wait", "60s", "--", "echo", "there"]);
+    // It must not give up before the peer comes.
+    assert!(live.try_wait(std::time::Duration::from_millis(500)).is_none());
+    fleet.add(DaemonOptions::worker("w1"));
+    assert_eq!(live.wait(PATIENCE).expect_success().out(), "there\n");
+}
+
+#[test]
+fn nobody_knows_how_a_job_of_a_dead_daemon_ended() {
+    let fleet = fleet();
+    let (marker, report) = (procs::marker(), Report::new(&fleet));
+    let line = format!(": {marker}; echo begun; sleep 1000");
+    let mut live = sh_with(&fleet, &["--report", &report.path()], &line).spawn();
+    says(&mut live, "begun");
+    fleet.daemon("w1").kill9();
+    fleet.daemon("w1").start();
+    fleet.daemon("w1").wait_until_ready();
+    // What was left of it is stopped before the next daemon serves.
+    assert_eq!(procs::with_argument(&marker), []);
+    let finished = live.wait(PATIENCE).expect_code(251);
+    assert_eq!(finished.out(), "begun\n");
+    let last = finished.err().lines().last().unwrap_or_default().to_owned();
+    let report = report.read();
+    assert!(last.starts_with("d: unknown: "), "{finished:?}");
+    assert!(last.contains(&format!("exec.w1.{}.result", report["id"].as_str().unwrap())), "{last}");
+    check_report(&report, "w1", 251);
+    assert!(report["ending"]["unknown"]["why"].is_string(), "{report}");
+}
+
+#[test]
+fn a_bus_that_is_away() {
+    let fleet = fleet();
+    fleet.server().kill();
+    let (finished, report) = reported(&fleet, &["exec", "w1", "-C", "/", "--", "true"]);
+    let said = own_failure(finished, 255, "bus unreachable: ");
+    assert!(said.contains(&fleet.url()) && said.contains("NATS_URL"), "{said}");
+    check_report(&report, "w1", 255);
+    assert_eq!(report["ending"]["not_started"]["why"], "bus_unreachable");
+    assert_eq!(report["peer"], Value::Null);
+}
+
+#[test]
+fn exit_codes_are_documented() {
+    let fleet = Fleet::builder().start();
+    let help = fleet.d(["help", "exit-codes"]).expect_success().out();
+    for code in ["127", "126", "130", "141", "255", "254", "253", "252", "251", "250", "249", "128+n"] {
+        assert!(help.contains(code), "{code}: {help}");
+    }
+}
+
+#[test]
+fn a_hostname_leads_to_its_peer() {
+    let fleet = Fleet::builder().leader("lead").start();
+    let hostname = nix::unistd::gethostname().unwrap().to_string_lossy().into_owned();
+    let finished = fleet.d(["exec", &hostname, "-C", "/", "--sh", "echo $PEERBUS_PEER"]).expect_success();
+    assert_eq!(finished.out(), "lead\n");
+}

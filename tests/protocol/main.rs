@@ -1,0 +1,22 @@
+//! The protocol as a plain NATS client in any other language would speak it: nothing here uses the
+//! project's own encoding, so a change of what is said on the bus shows.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so and stops"
+)]
+
+mod flood;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod malformed;
+mod once;
+mod plain;
+mod poison;
+mod service;
+mod stdin;
+mod steer;
+mod stream;
+mod talk;
