@@ -9,6 +9,7 @@ use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use super::exit;
 use crate::daemon::broker;
 use crate::protocol::heartbeat::Role;
+use crate::protocol::peers::NAME_MAX;
 
 /// Run commands on all your machines over a message bus.
 #[derive(Debug, Parser)]
@@ -107,6 +108,7 @@ impl Verb {
 )]
 pub(super) struct Exec {
     /// The peer: its id, hostname or address
+    #[arg(value_parser = peer_name)]
     pub(super) peer: String,
     /// Directory to run in: absolute, or ~ for the user's home
     #[arg(short = 'C', long, value_name = "DIR")]
@@ -166,6 +168,7 @@ pub(super) enum Peer {
 #[derive(Debug, ClapArgs)]
 pub(super) struct PeerShow {
     /// The peer: its id, hostname or address
+    #[arg(value_parser = peer_name)]
     pub(super) peer: String,
     /// JSON
     #[arg(long)]
@@ -184,6 +187,7 @@ pub(super) struct Status {
 #[derive(Debug, ClapArgs)]
 pub(super) struct Ping {
     /// The peer: its id, hostname or address
+    #[arg(value_parser = peer_name)]
     pub(super) peer: String,
     /// How many times
     #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -285,6 +289,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// A name a peer may have. Which one it has, the registry knows.
+pub(super) fn peer_name(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("it is empty; an id, hostname or address is wanted".to_owned()),
+        1..=NAME_MAX => Ok(text.to_owned()),
+        _ => Err(format!("it is longer than {NAME_MAX} bytes, as no id, hostname or address is")),
+    }
+}
+
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -319,6 +332,13 @@ mod tests {
         for wrong in ["", "5", "-3s", "soon", "5 parsecs", "2562047788015215h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_name_that_no_peer_can_have_is_a_mistake() {
+        let longest = "a".repeat(NAME_MAX);
+        assert_eq!(peer_name(&longest), Ok(longest.clone()));
+        assert!(peer_name("").is_err() && peer_name(&format!("{longest}a")).is_err());
     }
 
     #[test]

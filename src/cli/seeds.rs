@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::args::{Common, Exec, ExecOnPeer, GetPeerInfo};
+use super::args::{Common, Exec, ExecOnPeer, GetPeerInfo, peer_name};
 use super::connect::connect;
 use super::exit::Failure;
 use super::{exec, output, peers, render, status};
@@ -40,7 +40,7 @@ impl<'a> From<&'a PeerRow> for Row<'a> {
 pub(super) async fn exec_on_peer(common: &Common, old: ExecOnPeer) -> Result<u8, Failure> {
     let command = "execOnPeer";
     let exec = Exec {
-        peer: required(old.peer, "--peer", command)?,
+        peer: peer(old.peer, command)?,
         directory: Some(required(old.directory, "--directory", command)?),
         sh: Some(required(old.shell_cmd, "--shellCmd", command)?),
         stdin: false,
@@ -67,7 +67,7 @@ pub(super) async fn list_peers(common: &Common) -> Result<u8, Failure> {
 
 /// `d getPeerInfo --peer P`
 pub(super) async fn get_peer_info(common: &Common, old: GetPeerInfo) -> Result<u8, Failure> {
-    let peer = required(old.peer, "--peer", "getPeerInfo")?;
+    let peer = peer(old.peer, "getPeerInfo")?;
     let bus = connect(common).await.map_err(Failure::for_seeds)?;
     pretty(&Row::from(&peers::one(&bus, &peer).await.map_err(Failure::for_seeds)?))
 }
@@ -93,6 +93,11 @@ fn pretty<T: Serialize>(value: &T) -> Result<u8, Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::other(error.to_string()))?;
     output::line(&text)?;
     Ok(0)
+}
+
+fn peer(value: Option<String>, command: &str) -> Result<String, Failure> {
+    let name = required(value, "--peer", command)?;
+    peer_name(&name).map_err(|why| Failure::usage(format!("--peer: {why}")))
 }
 
 fn required(value: Option<String>, flag: &str, command: &str) -> Result<String, Failure> {

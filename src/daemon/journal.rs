@@ -338,6 +338,28 @@ mod tests {
         JobResult::bare(Some(id), peer, Instance::new(), Ending::Exited { code: 7 })
     }
 
+    /// What earlier daemons wrote has to be read by later ones.
+    #[test]
+    fn a_record_is_written_and_read_letter_by_letter() {
+        let golden = include_str!("../../tests/golden/journal_record.jsonl");
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("record");
+        let mut again = File::create(&path).expect("made");
+        for line in golden.lines() {
+            let step: Step = decode::json(line.as_bytes()).expect(line);
+            write_step(&mut again, &step).expect("written");
+        }
+        assert_eq!(fs::read_to_string(&path).expect("readable"), golden);
+        let record = read_record(&path).expect("a record");
+        assert_eq!(record.begun.command, "git pull");
+        assert_eq!(record.process.expect("started").pid, 4711);
+        assert_eq!(record.result.expect("ended").ending, Ending::Exited { code: 7 });
+        // A later version may add fields, and steps are still told apart.
+        let later = golden.replace("{\"step\"", "{\"later\":{\"a\":[1]},\"step\"");
+        fs::write(&path, later).expect("written");
+        assert_eq!(read_record(&path).expect("a record").begun, record.begun);
+    }
+
     #[test]
     fn an_id_begins_once() {
         let dir = tempfile::tempdir().expect("a directory");

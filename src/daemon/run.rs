@@ -259,7 +259,7 @@ async fn start_leader(context: &Arc<Context>) -> Result<Option<Leader>, DaemonEr
     }));
     tokio::select! {
         ended = &mut task => Err(leader_ended(ended)),
-        _ = serving.wait_for(|status| status.serving) => Ok(Some(Leader { stop, task })),
+        Ok(_) = serving.wait_for(|status| status.serving) => Ok(Some(Leader { stop, task })),
     }
 }
 
@@ -333,10 +333,11 @@ impl Serving {
     /// Waits for something that must not end to end.
     async fn failed(&mut self) -> DaemonError {
         let leader = async {
-            match &mut self.leader {
-                Some(leader) => leader_ended((&mut leader.task).await),
-                None => std::future::pending().await,
-            }
+            let Some(leader) = &mut self.leader else { return std::future::pending().await };
+            let error = leader_ended((&mut leader.task).await);
+            // It has ended: there is nothing left to stop.
+            self.leader = None;
+            error
         };
         tokio::select! {
             error = leader => error,

@@ -5,7 +5,7 @@
 
 use crate::protocol::decode::{self, BadMessage};
 use crate::protocol::peers::{
-    Found, GetAnswer, GetRequest, ListRequest, PAGE_MAX, PAGE_TYPE, PEER_TYPE, Page, PeerRow,
+    Found, GetAnswer, GetRequest, ListRequest, NAME_MAX, PAGE_MAX, PAGE_TYPE, PEER_TYPE, Page, PeerRow,
 };
 use crate::protocol::reply::ErrorBody;
 use crate::protocol::{Instance, PeerId};
@@ -14,9 +14,6 @@ use super::roster::Roster;
 
 /// Room left beside an answer's body, in bytes: the server counts headers too.
 const HEADER_ROOM: usize = 1_024;
-
-/// Longest name that can be asked for, in bytes: that of a hostname.
-const NAME_MAX: usize = 255;
 
 /// Longest sentence of an error, in characters.
 const SENTENCE_MAX: usize = 300;

@@ -20,6 +20,9 @@ pub const EVENT_TYPE: &str = "peerbus.peer_event.v1";
 /// Most rows a leader puts on one page, whatever was asked for.
 pub const PAGE_MAX: u32 = 1_000;
 
+/// Longest name a peer can be asked for by, in bytes: no id, hostname or address is longer.
+pub const NAME_MAX: usize = 255;
+
 /// One peer, as the registry knows it. The first seven keys are those of the table
 /// `peer_registry`, which scripts rely on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
