@@ -141,12 +141,16 @@ impl Sink {
 }
 
 impl Plain {
-    /// Has somebody wait for the answer. Where there is no more room, the last one gives way.
-    pub(super) fn wait(&mut self, caller: String) {
-        if !self.waiting.contains(&caller) {
-            self.waiting.truncate(WAITING_MOST - 1);
-            self.waiting.push(caller);
+    /// Has somebody wait for the answer; says whether there was room.
+    pub(super) fn wait(&mut self, caller: &str) -> bool {
+        if self.waiting.iter().any(|waiting| waiting == caller) {
+            return true;
         }
+        let room = self.waiting.len() < WAITING_MOST;
+        if room {
+            self.waiting.push(caller.to_owned());
+        }
+        room
     }
 }
 

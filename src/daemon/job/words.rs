@@ -47,7 +47,9 @@ impl Live {
         let accepted = self.accepted();
         match &mut self.sink {
             super::sink::Sink::Plain(plain) => {
-                plain.wait(request.caller);
+                if !plain.wait(&request.caller) {
+                    self.too_many_wait(&request.caller).await;
+                }
             }
             super::sink::Sink::Stream(stream) if request.caller == self.request.caller => {
                 stream.show_again(accepted);
@@ -146,13 +148,20 @@ impl Live {
         answer::cancelled(&self.context, from, self.request.id, state, self.ended.clone()).await;
     }
 
+    async fn too_many_wait(&self, from: &str) {
+        let sentence = format!("too many wait for {} already; ask again when it has ended", self.request.id);
+        answer::cannot(&self.context, from, "limit", 429, &sentence).await;
+    }
+
     async fn on_result_wanted(&mut self, from: &str) {
         if let Some(result) = &self.ended {
             return answer::plain(&self.context, from, result, None).await;
         }
         match &mut self.sink {
             super::sink::Sink::Plain(plain) => {
-                plain.wait(from.to_owned());
+                if !plain.wait(from) {
+                    self.too_many_wait(from).await;
+                }
             }
             super::sink::Sink::Stream(_) => {
                 let sentence = format!("{} has not ended", self.request.id);
