@@ -63,7 +63,8 @@ impl Live {
     }
 
     async fn too_many_wait(&self, caller: &str) {
-        let sentence = format!("too many wait for the answer of {}; ask again for its result", self.request.id);
+        let sentence =
+            format!("too many wait for the answer of {}; ask again for its result", self.request.id);
         answer::cannot(&self.context, caller, "too_many", 429, &sentence).await;
     }
 
