@@ -154,6 +154,11 @@ impl Live {
         answer::cancelled(&self.context, from, self.request.id, state, self.ended.clone()).await;
     }
 
+    async fn too_many_wait(&self, from: &str) {
+        let sentence = format!("too many wait for {} already; ask again when it has ended", self.request.id);
+        answer::cannot(&self.context, from, "limit", 429, &sentence).await;
+    }
+
     async fn on_result_wanted(&mut self, from: &str) {
         if let Some(result) = &self.ended {
             return answer::plain(&self.context, from, result, None).await;
