@@ -19,8 +19,8 @@ const HEADERS: usize = 1024;
 /// Frames handed to the bus at a time. The rest waits here, where a resume can still rewind it.
 const HANDED_ON: usize = 4;
 
-/// Most callers who wait for one answer.
-const WAITING_MOST: usize = 64;
+/// Most callers who wait for one answer; more are told to ask again.
+const WAITING_MOST: usize = 256;
 
 pub(super) enum Sink {
     Stream(Stream),

@@ -62,6 +62,12 @@ impl Live {
         }
     }
 
+    async fn too_many_wait(&self, caller: &str) {
+        let sentence =
+            format!("too many wait for the answer of {}; ask again for its result", self.request.id);
+        answer::cannot(&self.context, caller, "limit", 429, &sentence).await;
+    }
+
     async fn refuse(&self, request: &Request, why: &str) {
         let ending = Ending::Refused { why: Refusal::NotYours, message: format!("{}: {why}", request.id) };
         let context = &self.context;
@@ -146,11 +152,6 @@ impl Live {
         let why = cancel.why.unwrap_or_else(|| "asked to".to_owned());
         self.stop(Ending::Cancelled { why: why.chars().take(200).collect() });
         answer::cancelled(&self.context, from, self.request.id, state, self.ended.clone()).await;
-    }
-
-    async fn too_many_wait(&self, from: &str) {
-        let sentence = format!("too many wait for {} already; ask again when it has ended", self.request.id);
-        answer::cannot(&self.context, from, "limit", 429, &sentence).await;
     }
 
     async fn on_result_wanted(&mut self, from: &str) {
