@@ -1,6 +1,6 @@
 //! What the cases have in common: commands with known output, and looks at their traces.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -126,4 +126,16 @@ pub(crate) fn journalled(fleet: &Fleet, which: &str) -> Vec<String> {
     let directory = fleet.daemon("w1").state_directory().join("journal").join(which);
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The directory of the cgroups of the daemon's jobs; none where they live below reapers.
+pub(crate) fn cgroups_of(fleet: &Fleet) -> Option<PathBuf> {
+    let answer = plain(fleet, "cat /proc/self/cgroup").json();
+    let own = answer["stdout"].as_str()?;
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let below = path.rsplit_once("/job-")?.0;
+    let mounts = std::fs::read_to_string("/proc/mounts").ok()?;
+    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let mount = mounts.find(|mount| mount[2] == "cgroup2")?;
+    Some(Path::new(mount[1]).join(below))
 }

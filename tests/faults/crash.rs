@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::bench::{SOON, WAITING, exec, job_id, journalled, kept, lines, plain, request, wait_until_ran};
+use crate::bench::{
+    SOON, WAITING, cgroups_of, exec, job_id, journalled, kept, lines, plain, request, wait_until_ran,
+};
 use crate::harness::fleet::{DaemonOptions, Fleet};
 use crate::harness::nats::Raw;
 use crate::harness::procs;
@@ -77,8 +79,7 @@ fn a_daemon_that_dies_between_start_and_accepted_has_not_run_it_twice() {
 fn a_daemon_that_dies_between_journal_and_start_leaves_nothing_running() {
     let fleet = Fleet::builder().daemon(worker("best")).start();
     let daemon = fleet.daemon("w1");
-    let own = plain(&fleet, "cat /proc/self/cgroup").json()["stdout"].as_str().unwrap().to_owned();
-    let Some(cgroups) = base_of(&own) else {
+    let Some(cgroups) = cgroups_of(&fleet) else {
         // Without cgroups of version 2 nobody can stop a process at that very point.
         // `journal.rs` has the same case with a record made by hand.
         return;
@@ -110,14 +111,4 @@ fn a_daemon_that_dies_between_journal_and_start_leaves_nothing_running() {
     assert!(why.contains("before its start was written down; it may have run"), "{again}");
     assert_eq!(plain(&fleet, "echo on").json()["stdout"], "on\n");
     assert_eq!(lines(&fleet.path().join("ran")), ran);
-}
-
-/// The directory of the cgroups of a daemon's jobs, by what one of them says of its own.
-fn base_of(own: &str) -> Option<std::path::PathBuf> {
-    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let below = path.rsplit_once("/job-")?.0;
-    let mounts = std::fs::read_to_string("/proc/mounts").ok()?;
-    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let mount = mounts.find(|mount| mount[2] == "cgroup2")?;
-    Some(std::path::Path::new(mount[1]).join(below))
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::bench::{SOON, WAITING, exec, job_id, plain, refusal, request, wait_until_ran};
+use crate::bench::{SOON, WAITING, cgroups_of, exec, job_id, plain, refusal, request, wait_until_ran};
 use crate::harness::fleet::{DaemonOptions, Fleet};
 use crate::harness::nats::{Message, Raw};
 use crate::harness::procs;
@@ -63,6 +63,8 @@ fn a_daemon_that_stops_lets_short_jobs_end_and_stops_long_ones() {
 #[test]
 fn a_daemon_without_jobs_stops_at_once() {
     let fleet = Fleet::of_workers(["w1"]);
+    let cgroups = cgroups_of(&fleet);
+    assert!(cgroups.as_ref().is_none_or(|place| place.exists()), "{cgroups:?}");
     let finished = {
         let begin = Instant::now();
         let finished = fleet.daemon("w1").terminate().expect_success();
@@ -70,6 +72,7 @@ fn a_daemon_without_jobs_stops_at_once() {
         finished
     };
     assert!(!finished.err().contains("ERROR"), "{finished:?}");
+    assert!(cgroups.is_none_or(|place| !place.exists()), "its cgroups are gone");
 }
 
 #[test]
