@@ -74,10 +74,12 @@ async fn connect_to(
 ) -> Result<async_nats::Client, String> {
     let credentials = settings.credentials.clone();
     // The library reconnects by itself and then sends what was queued meanwhile, however late.
-    // It is let in once: a second handshake has no credentials and ends that client.
-    let used = AtomicBool::new(false);
+    // Once it was let in, another handshake has no credentials and ends that client. Until then it
+    // may try every address of the server's name, so that the last reason is the server's own.
+    let let_in = Arc::new(AtomicBool::new(false));
+    let was_let_in = Arc::clone(&let_in);
     let options = async_nats::ConnectOptions::with_auth_callback(move |nonce| {
-        let answer = if used.swap(true, Ordering::AcqRel) {
+        let answer = if was_let_in.load(Ordering::Acquire) {
             Err("this client has had its connection".to_owned())
         } else {
             credentials.answer(&nonce)
@@ -85,7 +87,7 @@ async fn connect_to(
         async move { answer.map_err(async_nats::AuthError::new) }
     });
     let broken = Arc::clone(broken);
-    options
+    let client = options
         .name(&settings.name)
         .connection_timeout(CONNECT_TIMEOUT)
         .ping_interval(PING_INTERVAL)
@@ -106,7 +108,9 @@ async fn connect_to(
         })
         .connect(server)
         .await
-        .map_err(|error| sentence(&error))
+        .map_err(|error| sentence(&error))?;
+    let_in.store(true, Ordering::Release);
+    Ok(client)
 }
 
 /// The library's reason, with its cause where it has one.

@@ -19,6 +19,9 @@ use super::{Bus, Outgoing, locked};
 /// most a second; on loopback it allows several GiB/s.
 pub(super) const BUDGET: usize = 1 << 20;
 
+/// What subject, reply and headers take beside the payload, in bytes: small messages count, too.
+const AROUND: usize = 512;
+
 /// How long to wait for a marker before taking it for lost with its connection. Long enough for
 /// [`BUDGET`] bytes on a link of 50 KB/s.
 const MARKER_PATIENCE: Duration = Duration::from_secs(20);
@@ -38,8 +41,8 @@ impl Gate {
     }
 
     /// Waits for room; first come, first served.
-    pub(super) async fn enter(&self, size: usize) -> Place {
-        let size = u32::try_from(size.clamp(1, BUDGET)).unwrap_or(u32::MAX);
+    pub(super) async fn enter(&self, payload: usize) -> Place {
+        let size = u32::try_from((payload + AROUND).min(BUDGET)).unwrap_or(u32::MAX);
         // The semaphore is never closed; were it, nothing would hold the message back.
         Place(Arc::clone(&self.room).acquire_many_owned(size).await.ok())
     }

@@ -250,8 +250,12 @@ impl Bus {
     ) -> mpsc::Receiver<Incoming> {
         let (to, messages) = mpsc::channel(capacity);
         let route = Route { subject: subject.to_owned(), queue: queue.map(str::to_owned), to };
-        locked(&self.shared.routes).push(route.clone());
-        let connection = locked(&self.shared.connection).clone();
+        let connection = {
+            // Under one lock, or a connection made in between would subscribe as well.
+            let mut routes = locked(&self.shared.routes);
+            routes.push(route.clone());
+            locked(&self.shared.connection).clone()
+        };
         if let Some(connection) = connection {
             connection::follow_later(&connection, route).await;
         }

@@ -275,11 +275,18 @@ pub(super) struct GetPeerInfo {
     pub(super) peer: Option<String>,
 }
 
+/// Longest time that can be given: clocks overflow somewhere beyond it.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// A time such as `30s`, `5m` or `1h30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a time such as 500ms, 30s or 1h30m");
     let signed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    Duration::try_from(signed).map_err(|_| wrong())
+    let time = Duration::try_from(signed).map_err(|_| wrong())?;
+    if time > LONGEST {
+        return Err(format!("{text:?} is longer than ten years"));
+    }
+    Ok(time)
 }
 
 /// A name a peer may have. Which one it has, the registry knows.
@@ -322,7 +329,7 @@ mod tests {
     fn times_are_read_as_people_write_them() {
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        for wrong in ["", "5", "-3s", "soon", "5 parsecs"] {
+        for wrong in ["", "5", "-3s", "soon", "5 parsecs", "2562047788015215h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -22,6 +22,7 @@ pub(super) async fn connect(common: &Common) -> Result<Bus, Failure> {
             format!("connecting to the bus at {address}: {said}")
         };
         Failure::new(BUS_UNREACHABLE, format!("bus unreachable: {what}; {next}"))
+            .in_known_words_for_seeds(NO_LEADER)
     })?;
     Ok(bus)
 }

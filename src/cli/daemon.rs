@@ -10,6 +10,7 @@ use super::output;
 use super::settings::{Settings, variable};
 use crate::daemon::broker::{self, Managed};
 use crate::daemon::{self, CALLER_GRACE, DaemonError, MAX_JOBS};
+use crate::leader::registry::Place;
 use crate::process::{Containment, host};
 use crate::protocol::PeerId;
 use crate::protocol::exec::check_directory;
@@ -64,12 +65,17 @@ fn gather(common: &Common, args: DaemonRun) -> Result<daemon::Settings, Failure>
     let bus = settings.bus(&format!("peerbus-{peer}"))?;
     let (state_dir, runtime_dir) = (settings.state_dir(), settings.runtime_dir());
     let file = settings.file;
+    let role = role(args.role, file.role)?;
+    let database_url = args.database_url.or_else(|| variable("PEERBUS_DATABASE_URL")).or(file.database_url);
+    if let (Role::Leader, Some(url)) = (role, &database_url) {
+        url.parse::<Place>().map_err(|bad| Failure::usage(bad.to_string()))?;
+    }
     Ok(daemon::Settings {
-        role: role(args.role, file.role)?,
+        role,
         bus,
         state_dir: std::path::absolute(&state_dir).unwrap_or(state_dir),
         runtime_dir,
-        database_url: args.database_url.or_else(|| variable("PEERBUS_DATABASE_URL")).or(file.database_url),
+        database_url,
         broker,
         directory,
         shell: file.shell,

@@ -115,13 +115,16 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, wait: Duration) 
                 output::say(&format!("lost contact with {peer} ({why}); trying to go on"));
             }
             Some(Event::Resumed) if talkative => output::say(&format!("{peer} is back")),
-            Some(Event::Ended(outcome)) => return (*outcome, writer.finish()),
+            Some(Event::Ended(outcome)) => {
+                let closed = writer.finish(outcome.result.is_some());
+                return (*outcome, closed);
+            }
             Some(Event::Accepted | Event::Interrupted(_) | Event::Resumed) => {}
             None => {
                 let why = "the conversation broke off inside d".to_owned();
                 let ending = Ending::Unknown { why };
                 let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
-                return (outcome, writer.finish());
+                return (outcome, writer.finish(false));
             }
         }
     }

@@ -7,7 +7,7 @@ use super::settings::Settings;
 use super::{output, render};
 use crate::bus::NatsAddress;
 use crate::client::peers as registry;
-use crate::daemon::state::{self, DaemonState};
+use crate::daemon::state::{self, DaemonState, State};
 use crate::protocol::heartbeat::Role;
 use crate::protocol::peers::{Found, PeerRow};
 
@@ -18,8 +18,8 @@ pub(super) struct Own {
     pub(super) leader_address: String,
     /// Whether the leader hears this daemon.
     pub(super) connected: bool,
-    /// On a leader: the workers it hears.
-    pub(super) workers: Vec<String>,
+    /// On a leader: the workers it hears; unknown where it cannot be asked.
+    pub(super) workers: Option<Vec<String>>,
 }
 
 /// Reads the daemon's state file and asks the leader what it hears.
@@ -30,21 +30,29 @@ pub(super) async fn look(common: &Common) -> Result<Own, Failure> {
         .truth();
     let leader_address =
         state.nats.parse::<NatsAddress>().map_or_else(|_| state.nats.clone(), |nats| nats.first().0);
-    let mut own = Own { state, leader_address, connected: false, workers: Vec::new() };
-    let common =
-        Common { nats: common.nats.clone().or_else(|| Some(own.state.nats.clone())), ..common.clone() };
-    let Ok(bus) = connect(&common).await else { return Ok(own) };
+    let mut own = Own { state, leader_address, connected: false, workers: None };
+    let Ok(bus) = connect(&as_the_daemon(common, &settings, &own.state)?).await else { return Ok(own) };
+    let lives = matches!(own.state.state, State::Starting | State::Ready | State::Stopping);
     if let Ok(answer) = registry::get(&bus, own.state.peer_id.as_str()).await
         && let Found::One { peer } = answer.found
     {
-        own.connected = peer.is_online && peer.instance == Some(own.state.instance);
+        own.connected = lives && peer.is_online && peer.instance == Some(own.state.instance);
     }
     if own.state.role == Role::Leader {
-        let rows = registry::list(&bus).await.unwrap_or_default();
         let is_worker = |row: &PeerRow| row.is_online && row.peer_id != own.state.peer_id;
-        own.workers = rows.into_iter().filter(is_worker).map(|row| row.peer_id.to_string()).collect();
+        let workers =
+            |rows: Vec<PeerRow>| rows.into_iter().filter(is_worker).map(|row| row.peer_id.into()).collect();
+        own.workers = registry::list(&bus).await.ok().map(workers);
     }
     Ok(own)
+}
+
+/// The daemon's bus, unless a flag names another. Where the person's own settings lead to it too,
+/// they are kept, because they may say who the person is to it.
+fn as_the_daemon(common: &Common, settings: &Settings<'_>, state: &DaemonState) -> Result<Common, Failure> {
+    let same = settings.bus("d")?.address.to_string() == state.nats;
+    let nats = if common.nats.is_some() || same { common.nats.clone() } else { Some(state.nats.clone()) };
+    Ok(Common { nats, ..common.clone() })
 }
 
 /// `d status`
@@ -57,7 +65,7 @@ pub(super) async fn run(common: &Common, args: &Status) -> Result<u8, Failure> {
     } else {
         output::line(&render::table(&facts(&own)))?;
     }
-    Ok(u8::from(own.state.state != state::State::Ready))
+    Ok(u8::from(own.state.state != State::Ready))
 }
 
 fn facts(own: &Own) -> Vec<Vec<String>> {
@@ -75,12 +83,12 @@ fn facts(own: &Own) -> Vec<Vec<String>> {
     facts.map(|(name, value)| vec![name.to_owned(), value]).to_vec()
 }
 
-fn word(state: state::State) -> &'static str {
+fn word(state: State) -> &'static str {
     match state {
-        state::State::Starting => "starting",
-        state::State::Ready => "ready",
-        state::State::Stopping => "stopping",
-        state::State::Stopped => "stopped",
-        state::State::Failed => "failed",
+        State::Starting => "starting",
+        State::Ready => "ready",
+        State::Stopping => "stopping",
+        State::Stopped => "stopped",
+        State::Failed => "failed",
     }
 }

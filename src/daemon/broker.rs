@@ -220,14 +220,15 @@ fn last_words(directory: &Path) -> String {
 /// Writes the server's configuration; the secret is in the file only, never on a command line.
 fn configuration(settings: &Managed, directory: &Path, token: &str) -> anyhow::Result<PathBuf> {
     let path = directory.join("nats-server.conf");
-    // Keeps readers that are slow but moving; servers before 2.12.15 do not know it.
-    for write_timeout in ["write_timeout: retry\n", ""] {
+    // The first keeps readers that are slow but moving, which servers before 2.12.15 do not know; the
+    // second removes old logs, which those before 2.10 do not.
+    for newer in ["write_timeout: retry\nlogfile_max_num: 3\n", "logfile_max_num: 3\n", ""] {
         let text = format!(
             "# Written by peerbus at each start; changes are lost.\n\
-             host: \"{ip}\"\nport: {port}\nping_interval: \"10s\"\nping_max: 2\n{write_timeout}\
+             host: \"{ip}\"\nport: {port}\nping_interval: \"10s\"\nping_max: 2\n{newer}\
              authorization {{ token: \"{token}\" }}\n\
              jetstream {{ store_dir: {store:?} }}\n\
-             log_file: {log:?}\nlogfile_size_limit: 10MB\nlogfile_max_num: 3\n",
+             log_file: {log:?}\nlogfile_size_limit: 10MB\n",
             ip = settings.listen.ip(),
             port = if settings.listen.port() == 0 { -1 } else { i32::from(settings.listen.port()) },
             store = directory.join("jetstream").display().to_string(),
@@ -239,7 +240,7 @@ fn configuration(settings: &Managed, directory: &Path, token: &str) -> anyhow::R
         if check.status.success() {
             return Ok(path);
         }
-        if write_timeout.is_empty() {
+        if newer.is_empty() {
             bail!("the broker refuses {}: {}", path.display(), String::from_utf8_lossy(&check.stderr).trim());
         }
     }
@@ -251,7 +252,11 @@ fn version(program: &Path) -> anyhow::Result<String> {
         .arg("--version")
         .output()
         .with_context(|| format!("running {} --version; is a nats-server installed?", program.display()))?;
-    Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+    let version = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+    if !said.status.success() || !version.starts_with("nats-server") {
+        bail!("{} --version says {version:?}; a nats-server is wanted", program.display());
+    }
+    Ok(version)
 }
 
 /// The token of this broker: made once, and kept.

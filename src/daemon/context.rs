@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::journal::Journal;
 use crate::bus::{self, Bus};
@@ -77,6 +77,8 @@ pub(super) struct Context {
     pub(super) started: Instant,
     /// Whether another daemon holds our id, as far as we know.
     pub(super) conflict: watch::Sender<bool>,
+    /// Rung when another daemon of our id has shown itself.
+    pub(super) rival: Notify,
     pub(super) leaving: watch::Sender<Leaving>,
     places: Arc<Semaphore>,
     /// Jobs that run now.
@@ -103,6 +105,7 @@ impl Context {
             nursery,
             started: Instant::now(),
             conflict: watch::Sender::new(false),
+            rival: Notify::new(),
             leaving: watch::Sender::new(Leaving::No),
             running: Tally::default(),
             untold: Tally::default(),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::answer;
 use super::context::Context;
 use crate::bus::Incoming;
-use crate::protocol::ending::Refusal;
+use crate::protocol::ending::{Refusal, sentence};
 use crate::protocol::exec::{ExecRequest, JobResult};
 use crate::protocol::{BadMessage, Ending, JobId, subjects};
 
@@ -44,6 +44,7 @@ pub(super) async fn receive(context: &Context, message: Incoming) -> Option<Requ
             caller,
         }),
         Err(bad) => {
+            let bad = BadMessage(sentence(bad.0));
             tracing::warn!(%caller, %bad, "refused a request");
             refused(context, &bad.0);
             answer_malformed(context, &caller, &message.payload, bad).await;

@@ -10,10 +10,14 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 
 use super::context::Context;
+use super::solitude;
 use crate::bus::{Incoming, Outgoing};
 use crate::process::host;
 use crate::protocol::heartbeat::{Heartbeat, INTERVAL_MS, PeerState, TYPE};
 use crate::protocol::{decode, subjects};
+
+/// How long the look for the way to the bus may hold up a heartbeat.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Makes the heartbeats of one daemon.
 pub(super) struct Pulse {
@@ -36,7 +40,9 @@ impl Pulse {
     /// Finds out by which address this machine reaches the bus now.
     async fn find_way(&self) {
         let (host, port) = self.context.settings.bus.address.first();
-        let remote = tokio::net::lookup_host((host, port)).await.ok().and_then(|mut all| all.next());
+        // A name service that is slow must not silence the peer.
+        let found = tokio::time::timeout(LOOK_UP_WITHIN, tokio::net::lookup_host((host, port))).await;
+        let remote = found.ok().and_then(Result::ok).and_then(|mut all| all.next());
         *self.way.lock().await = remote.and_then(host::link_for);
     }
 
@@ -103,6 +109,7 @@ pub(super) async fn beat(pulse: Arc<Pulse>) {
 /// Answers pings.
 pub(super) async fn answer_pings(pulse: Arc<Pulse>, mut pings: mpsc::Receiver<Incoming>) {
     while let Some(ping) = pings.recv().await {
+        solitude::pinged(&pulse.context, &ping.payload);
         let Some(reply) = ping.reply.filter(|reply| subjects::is_inbox(reply)) else { continue };
         let beat = decode::to_json(&pulse.beat(PeerState::Up).await);
         // Who asked asks again when this gets lost.

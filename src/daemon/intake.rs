@@ -21,6 +21,10 @@ use crate::protocol::subjects::{self, Below, Verb};
 /// Messages that may wait for one job. A caller has about 20 on their way at most.
 const WAITING_MESSAGES: usize = 256;
 
+/// Ids attended to at once: running jobs, those whose ending was not confirmed, and strangers. A
+/// flood of new ids beyond this is dropped; an honest caller asks again.
+const ATTENDED: usize = 4_096;
+
 /// A message to one job.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -128,6 +132,10 @@ impl Desk {
                 }
             },
         };
+        if self.jobs.len() >= ATTENDED {
+            tracing::debug!(job = %id, "a message about a new id was dropped: too many are attended to");
+            return;
+        }
         let (to, messages) = mpsc::channel(WAITING_MESSAGES);
         self.jobs.insert(id, to);
         let (context, gone) = (Arc::clone(&self.context), self.gone.clone());

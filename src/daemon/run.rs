@@ -19,7 +19,7 @@ use super::journal::{Journal, now};
 use super::state::{DaemonState, State, StateFile, TYPE};
 use super::{intake, recovery, service, solitude};
 use crate::bus::{Bus, Persistence};
-use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus};
+use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
 use crate::protocol::heartbeat::{PeerState, Role};
 use crate::protocol::{Instance, subjects};
@@ -35,6 +35,9 @@ const STOP_JOBS_WITHIN: Duration = Duration::from_secs(12);
 
 /// How long callers may take to hear the endings of the jobs that were stopped.
 const TELL_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a leader's registry may take to be read before the daemon serves without it.
+const REGISTRY_WITHIN: Duration = Duration::from_secs(2);
 
 /// How often old records, and the cgroups of processes that were left running, are cleared away.
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
@@ -145,12 +148,20 @@ async fn live(
         serving = serve(settings, instance, state) => serving?,
         () = &mut stop => return Ok(()),
     };
-    state.set(State::Ready, "serving");
-    on_ready(&serving.ready());
-    notify(&[NotifyState::Ready]);
+    // From here on jobs may run, so whatever comes, they are stopped in order.
+    let heard = tokio::select! {
+        () = hear_ourselves(&serving.context) => true,
+        () = &mut stop => false,
+    };
+    if heard {
+        state.set(State::Ready, "serving");
+        on_ready(&serving.ready());
+        notify(&[NotifyState::Ready]);
+    }
     let ended = tokio::select! {
-        () = stop => Ok(()),
-        error = serving.failed() => Err(error),
+        () = stop, if heard => Ok(()),
+        error = serving.failed(), if heard => Err(error),
+        else => Ok(()),
     };
     state.set(State::Stopping, if ended.is_ok() { "asked to stop" } else { "failed" });
     notify(&[NotifyState::Stopping]);
@@ -183,7 +194,6 @@ async fn serve(
     warn_of_an_open_broker(&context);
     let leader = start_leader(&context).await?;
     let tasks = start_tasks(&context).await;
-    hear_ourselves(&context).await;
     Ok(Serving { pulse: tasks.1, tasks: tasks.0, leader, context })
 }
 
@@ -250,9 +260,16 @@ async fn start_leader(context: &Arc<Context>) -> Result<Option<Leader>, DaemonEr
     let mut task = tokio::spawn(leader::run(bus, leader, status, async move {
         let _ = stopped.await;
     }));
+    let serves = async {
+        let serves = serving.wait_for(|status| status.serving).await.is_ok();
+        let is_read = serving.wait_for(|status| status.registry == RegistryState::Loaded);
+        // Where the registry is away, everything else is served meanwhile.
+        let _ = tokio::time::timeout(REGISTRY_WITHIN, is_read).await;
+        serves
+    };
     tokio::select! {
         ended = &mut task => Err(leader_ended(ended)),
-        _ = serving.wait_for(|status| status.serving) => Ok(Some(Leader { stop, task })),
+        true = serves => Ok(Some(Leader { stop, task })),
     }
 }
 
@@ -326,10 +343,11 @@ impl Serving {
     /// Waits for something that must not end to end.
     async fn failed(&mut self) -> DaemonError {
         let leader = async {
-            match &mut self.leader {
-                Some(leader) => leader_ended((&mut leader.task).await),
-                None => std::future::pending().await,
-            }
+            let Some(leader) = &mut self.leader else { return std::future::pending().await };
+            let error = leader_ended((&mut leader.task).await);
+            // It has ended: there is nothing left to stop.
+            self.leader = None;
+            error
         };
         tokio::select! {
             error = leader => error,

@@ -3,7 +3,9 @@
 //! Before it serves, a daemon pings its own id: an answer means that the id is taken, and it goes.
 //! Two that could not see each other then (each had its own side of a cut) find out at their next
 //! connection; then both refuse new jobs until they have been alone for three intervals, because
-//! nobody could say which of them a command runs on.
+//! nobody could say which of them a command runs on. Each names itself when it looks for others, so
+//! that one of them noticing is enough; and each looks from time to time, because servers that are
+//! joined bring two together that had no new connection.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use bytes::Bytes;
 use super::context::Context;
 use crate::bus::{Bus, BusError, Outgoing};
 use crate::protocol::heartbeat::{Heartbeat, INTERVAL_MS};
-use crate::protocol::{Instance, PeerId, subjects};
+use crate::protocol::{Instance, PeerId, decode, subjects};
 
 /// How long another daemon may take to answer. A daemon answers from a task of its own.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -25,6 +27,24 @@ const ASK: usize = 3;
 
 /// How many times in a row nobody else may answer before a conflict is over.
 const ALONE_TIMES: usize = 3;
+
+/// How often a daemon looks without a reason: every third interval.
+const LOOK_EVERY: Duration = Duration::from_millis(3 * INTERVAL_MS);
+
+/// What a daemon says when it looks for others of its id.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Looking {
+    instance: Instance,
+}
+
+/// Takes note of a ping: one by another daemon of our own id is a reason to look.
+pub(super) fn pinged(context: &Context, payload: &[u8]) {
+    if let Ok(Looking { instance }) = decode::json(payload)
+        && instance != context.instance
+    {
+        context.rival.notify_one();
+    }
+}
 
 /// Another daemon that answers for a peer id.
 #[derive(Debug, Clone)]
@@ -51,15 +71,18 @@ pub(super) async fn taken(bus: &Bus, peer: &PeerId) -> Result<Option<Other>, Bus
     Ok(None)
 }
 
-/// Looks again at every new connection, for as long as it is polled, and keeps the context told.
+/// Looks again at every new connection and whenever there is a reason, for as long as it is polled,
+/// and keeps the context told.
 pub(super) async fn watch(context: Arc<Context>) {
     let mut link = context.bus.link();
     loop {
         if link.borrow_and_update().up {
             settle(&context).await;
         }
-        if link.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = link.changed() => if changed.is_err() { return },
+            () = context.rival.notified() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
 }
@@ -90,7 +113,8 @@ async fn settle(context: &Context) {
 /// Who else answers for our id.
 async fn others(context: &Context) -> BTreeSet<Instance> {
     let mut answers = context.bus.mailbox();
-    let ping = Outgoing::to(&subjects::ping(context.peer())).reply(answers.subject());
+    let looking = decode::to_json(&Looking { instance: context.instance });
+    let ping = Outgoing::to(&subjects::ping(context.peer())).reply(answers.subject()).payload(looking);
     let mut others = BTreeSet::new();
     if context.bus.publish(ping).await.is_err() {
         return others;

@@ -1,16 +1,25 @@
 //! One daemon per state directory.
 //!
-//! A kernel lock on `<directory>/lock` decides; it is free the moment its holder ends, however that
-//! comes about. What is written in the file is only for people: who holds it, and since when. The
+//! A kernel lock on `<directory>/lock` decides; it is free when its holder ends, however that comes
+//! about, and at most milliseconds later if that was while it made a process. What is written in the file is only for people: who holds it, and since when. The
 //! file itself stays, because removing it would let two holders lock two files of one name.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use super::identity::Identity;
+
+/// How long the lock of a dead holder may still be held: a process it was just making has a copy
+/// of everything open, until it executes its program.
+const LET_GO_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often such a lock is tried.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Held for as long as this lives.
 #[derive(Debug)]
@@ -59,12 +68,16 @@ impl StateLock {
         let mut options = File::options();
         let mut file =
             options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(LockError::Held { path: directory.to_owned(), by: HeldBy::read(&path) });
+        let begin = Instant::now();
+        while let Err(error) = file.try_lock() {
+            if let TryLockError::Error(source) = error {
+                return Err(failed(source));
             }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            let by = HeldBy::read(&path);
+            if by.is_alive() || begin.elapsed() > LET_GO_WITHIN {
+                return Err(LockError::Held { path: directory.to_owned(), by });
+            }
+            std::thread::sleep(LOOK_AGAIN);
         }
         file.set_len(0).and_then(|()| file.write_all(&HeldBy::this_process().line())).map_err(failed)?;
         Ok(Self { _file: file })
@@ -75,6 +88,11 @@ impl HeldBy {
     fn this_process() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
         Self { pid: Some(std::process::id()), since_unix_s: since.map(|since| since.as_secs()) }
+    }
+
+    /// Whether a process of that number runs. One that has not said its number yet counts.
+    fn is_alive(&self) -> bool {
+        self.pid.is_none_or(|pid| Identity::of(pid).is_ok_and(|process| process.is_alive()))
     }
 
     fn read(path: &Path) -> Self {

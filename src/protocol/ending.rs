@@ -115,6 +115,18 @@ impl Ending {
     }
 }
 
+/// Cuts a sentence that quotes somebody's text, so that it can always be sent: an answer larger than
+/// the server takes would be none.
+#[must_use]
+pub fn sentence(mut text: String) -> String {
+    const MOST: usize = 2048;
+    if text.len() > MOST {
+        text.truncate(text.floor_char_boundary(MOST));
+        text.push('…');
+    }
+    text
+}
+
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

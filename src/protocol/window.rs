@@ -159,9 +159,14 @@ impl Outbox {
         }
     }
 
-    /// Queues a control frame, before any output that was not sent yet.
+    /// Queues a control frame, before any output that was not sent yet. One that tells how things
+    /// stand takes the place of its predecessor, so that few wait however much is asked meanwhile.
     pub fn control(&mut self, kind: FrameKind, payload: Bytes) {
-        self.control.push_back((kind, payload));
+        let is_a_state = matches!(kind, FrameKind::Want | FrameKind::Signalled | FrameKind::Alive);
+        match self.control.iter_mut().find(|(waiting, _)| is_a_state && *waiting == kind) {
+            Some((_, waiting)) => *waiting = payload,
+            None => self.control.push_back((kind, payload)),
+        }
     }
 
     /// Queues the `result`, and `end` after it, behind all output.
@@ -251,15 +256,16 @@ impl Outbox {
             let known = self.acknowledged.of_mut(stream);
             *known = upto.max(*known);
         }
-        // What was acknowledged at the front is let go. A chunk that waits behind another of the
-        // other stream stays a little longer; the window still counts it as acknowledged.
-        while let Some(first) = self.chunks.front() {
-            if first.end() > self.acknowledged.of(first.stream) {
-                break;
-            }
-            self.chunks.pop_front();
-            self.sent = self.sent.saturating_sub(1);
-        }
+        // What was acknowledged is let go, wherever it stands: what the window no longer counts must
+        // not be held either, whatever a caller says of the other stream.
+        let (acknowledged, sent) = (self.acknowledged, self.sent);
+        let mut place = 0;
+        self.chunks.retain(|chunk| {
+            let held = chunk.end() > acknowledged.of(chunk.stream);
+            self.sent -= usize::from(!held && place < sent);
+            place += 1;
+            held
+        });
     }
 
     /// Begins a new epoch at what the caller has received, with `accepted` as its first frame. An

@@ -74,7 +74,7 @@ fn every_malformed_request_is_answered_by_its_name() {
         request[field] = value;
         request.to_string().into_bytes()
     };
-    let wide = format!("{}0]", "[0,".repeat(1) + &"0,".repeat(400_000));
+    let wide = format!("{}0]", "[0,".to_owned() + &"0,".repeat(400_000));
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (b"".to_vec(), "JSON"),
         (b"ls -l".to_vec(), "looks like"),

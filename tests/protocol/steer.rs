@@ -1,5 +1,7 @@
 //! Words about a job: cancel, signal, resume, and who may say them.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::harness::procs;
@@ -9,6 +11,27 @@ use crate::talk::{
 };
 
 const UNTIL_GO: &str = "touch began; until [ -e go ]; do sleep 0.02; done";
+
+#[test]
+fn a_cancel_does_not_change_how_a_command_has_ended() {
+    let fleet = one_worker();
+    let (mut caller, id) = (Caller::new(&fleet.url()), job_id());
+    // Half of it fits into the window, the rest into the pipe: the command ends, its job does not.
+    let line = "head -c 100000 /dev/zero; echo $$ > pid.new; mv pid.new pid; exit 7";
+    caller.request(&streamed(&id, fleet.path(), line, 50_000));
+    caller.frame_of("accepted");
+    let pid = fleet.path().join("pid");
+    wait_for_file(&pid);
+    let process = Path::new("/proc").join(std::fs::read_to_string(pid).unwrap().trim());
+    // Gone, and no zombie either: the daemon knows how it ended.
+    eventually(SOON, "the command to have ended", || (!process.exists()).then_some(()));
+    caller.say(&id, "cancel", json!({"why": "too late"}).to_string());
+    assert_eq!(caller.frame_of("answer").json()["answer"], "running");
+    caller.say(&id, "resume", json!({"epoch": 2, "out": 0, "err": 0, "limit": 1_000_000}).to_string());
+    let result = caller.frame_of("result").json();
+    assert_eq!(result["ending"], json!({"exited": {"code": 7}}), "{result}");
+    assert_eq!(result["out"]["bytes"], 100_000, "{result}");
+}
 
 #[test]
 fn a_cancel_that_comes_first_is_a_tombstone() {

@@ -36,13 +36,14 @@ pub(super) struct Keys {
     interrupts: Option<Signal>,
     ends: [Option<Signal>; 2],
     pressed: u32,
+    ended: u32,
 }
 
 impl Keys {
     pub(super) fn new(steering: Steering) -> Self {
         let listen = |kind| signal(kind).ok();
         let ends = [listen(SignalKind::terminate()), listen(SignalKind::hangup())];
-        Self { steering, interrupts: listen(SignalKind::interrupt()), ends, pressed: 0 }
+        Self { steering, interrupts: listen(SignalKind::interrupt()), ends, pressed: 0, ended: 0 }
     }
 
     /// Waits for a key or a signal, and acts on it.
@@ -50,8 +51,17 @@ impl Keys {
         let [terminate, hangup] = &mut self.ends;
         tokio::select! {
             () = received(&mut self.interrupts) => self.interrupt(),
-            () = received(terminate) => self.steering.cancel("d was ended"),
-            () = received(hangup) => self.steering.cancel("the caller's terminal was closed"),
+            () = received(terminate) => self.end("d was ended"),
+            () = received(hangup) => self.end("the caller's terminal was closed"),
+        }
+    }
+
+    /// The first has the job stopped, the second does not wait for it.
+    fn end(&mut self, why: &str) {
+        self.ended += 1;
+        match self.ended {
+            1 => self.steering.cancel(why),
+            _ => self.steering.forget(),
         }
     }
 

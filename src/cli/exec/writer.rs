@@ -21,7 +21,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(2);
 /// The writing thread.
 pub(super) struct Writer {
     pieces: Sender<(StreamKind, Bytes)>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
     closed: Arc<AtomicBool>,
 }
 
@@ -31,7 +31,7 @@ impl Writer {
         let closed = Arc::new(AtomicBool::new(false));
         let noted = Arc::clone(&closed);
         let thread = std::thread::spawn(move || write_all(&work, &steering, &noted));
-        Self { pieces, thread: Some(thread), closed }
+        Self { pieces, thread, closed }
     }
 
     /// Hands a piece on. Never waits: the window limits how much can be under way.
@@ -40,12 +40,12 @@ impl Writer {
         let _ = self.pieces.send((stream, bytes));
     }
 
-    /// Ends the thread, and says whether an output was closed.
-    pub(super) fn finish(self) -> bool {
+    /// Ends the thread, and says whether an output was closed. One that stands still is left
+    /// behind, where not everything was written.
+    pub(super) fn finish(self, everything_was_written: bool) -> bool {
         drop(self.pieces);
-        // Everything was written before the ending came, so this does not wait.
-        let finished = self.thread.is_none_or(|thread| thread.join().is_ok());
-        !finished || self.closed.load(Ordering::Acquire)
+        let ended = !everything_was_written || self.thread.join().is_ok();
+        !ended || self.closed.load(Ordering::Acquire)
     }
 }
 

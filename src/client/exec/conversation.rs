@@ -18,6 +18,7 @@ use crate::protocol::steer::{
     CREDIT_EVERY_MS, CancelAnswer, CancelRequest, Cancelled, Credit, INSTANCE_HEADER, SignalRequest,
 };
 use crate::protocol::subjects::{self, Verb};
+use crate::protocol::window::Totals;
 use crate::protocol::{Ending, Instance, JobId, PeerId, decode};
 
 /// How often a credit is repeated when nothing is written.
@@ -28,6 +29,9 @@ const SAY_AGAIN: Duration = Duration::from_secs(1);
 
 /// How soon a request is tried again on a peer that is not there (yet).
 const TRY_ABSENT_AGAIN: Duration = Duration::from_millis(250);
+
+/// What the headers of a chunk of stdin take of the server's limit, in bytes, generously.
+const HEADERS: usize = 512;
 
 /// The channels between a conversation and its owner.
 pub(super) struct Ends {
@@ -61,17 +65,28 @@ struct Conversation {
     feed: Feed,
     instance: Option<Instance>,
     link: Link,
+    /// Since when the link is as it is.
     link_since: Instant,
-    began: Instant,
     absent_until: Instant,
     /// Whether a copy of the request may have arrived before the last one was sent.
     may_have_arrived: bool,
+    /// The last resume that was answered.
+    resumed: Option<Resumed>,
     signals: Vec<SignalRequest>,
     signals_said: u64,
     cancel: Option<String>,
     say_again: Instant,
     credit_again: Instant,
     outcome: Option<Outcome>,
+}
+
+/// A resume that was answered. When the next one follows at once and nothing was received between
+/// them, they are one attempt: a frame that cannot arrive is not asked for without pause or end.
+struct Resumed {
+    since: Instant,
+    asked: usize,
+    at: Instant,
+    received: Totals,
 }
 
 /// Holds a conversation to its end.
@@ -122,9 +137,9 @@ impl Conversation {
             instance: None,
             link,
             link_since: now,
-            began: now,
             absent_until: now + patience.absent,
             may_have_arrived: false,
+            resumed: None,
             signals: Vec::new(),
             signals_said: 0,
             cancel: None,

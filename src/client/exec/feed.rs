@@ -42,15 +42,17 @@ impl Feed {
         }
     }
 
-    /// The next chunk to send, with its offset; an empty one is the end.
-    pub(super) fn next_chunk(&mut self) -> Option<(u64, Bytes)> {
+    /// The next chunk to send, with its offset; an empty one is the end. `most` is the most bytes
+    /// the server takes.
+    pub(super) fn next_chunk(&mut self, most: usize) -> Option<(u64, Bytes)> {
         if self.closed {
             return None;
         }
         let offset = self.next;
         let end = self.base + self.held_bytes;
         if offset < end.min(self.limit) {
-            let most = usize::try_from(self.limit - offset).unwrap_or(OUTPUT_MAX).min(OUTPUT_MAX);
+            let granted = usize::try_from(self.limit - offset).unwrap_or(OUTPUT_MAX);
+            let most = most.clamp(1, OUTPUT_MAX).min(granted);
             let bytes = self.at(offset, most);
             self.next += bytes.len() as u64;
             return Some((offset, bytes));
@@ -137,10 +139,10 @@ mod tests {
         assert!(feed.has_room());
         feed.push(Some(Bytes::from_static(b"abcdef")));
         assert!(!feed.has_room());
-        assert_eq!(feed.next_chunk(), Some((0, Bytes::from_static(b"abcd"))));
-        assert_eq!(feed.next_chunk(), None);
+        assert_eq!(feed.next_chunk(OUTPUT_MAX), Some((0, Bytes::from_static(b"abcd"))));
+        assert_eq!(feed.next_chunk(OUTPUT_MAX), None);
         feed.want(&want(4, 8));
-        assert_eq!(feed.next_chunk(), Some((4, Bytes::from_static(b"ef"))));
+        assert_eq!(feed.next_chunk(OUTPUT_MAX), Some((4, Bytes::from_static(b"ef"))));
     }
 
     #[test]
@@ -149,13 +151,13 @@ mod tests {
         feed.want(&want(0, 100));
         feed.push(Some(Bytes::from_static(b"ab")));
         feed.push(None);
-        assert_eq!(feed.next_chunk(), Some((0, Bytes::from_static(b"ab"))));
-        assert_eq!(feed.next_chunk(), Some((2, Bytes::new())));
-        assert_eq!(feed.next_chunk(), None);
+        assert_eq!(feed.next_chunk(OUTPUT_MAX), Some((0, Bytes::from_static(b"ab"))));
+        assert_eq!(feed.next_chunk(OUTPUT_MAX), Some((2, Bytes::new())));
+        assert_eq!(feed.next_chunk(OUTPUT_MAX), None);
         assert!(feed.is_unconfirmed());
         feed.want(&Want { again: true, ..want(1, 100) });
-        assert_eq!(feed.next_chunk(), Some((1, Bytes::from_static(b"b"))));
-        assert_eq!(feed.next_chunk(), Some((2, Bytes::new())));
+        assert_eq!(feed.next_chunk(OUTPUT_MAX), Some((1, Bytes::from_static(b"b"))));
+        assert_eq!(feed.next_chunk(OUTPUT_MAX), Some((2, Bytes::new())));
         feed.want(&Want { closed: true, ..want(2, 100) });
         assert!(!feed.has_room() && !feed.is_unconfirmed());
     }

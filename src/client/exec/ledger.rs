@@ -47,6 +47,11 @@ impl Ledger {
         self.joining.order(epoch, seq)
     }
 
+    /// Bytes received without a hole.
+    pub(super) fn received(&self) -> Totals {
+        self.joining.received()
+    }
+
     /// Takes a piece of output; returns what is new of it.
     pub(super) fn output(
         &mut self,
@@ -132,7 +137,7 @@ impl Ledger {
         let mut faults: Vec<String> = self
             .gaps
             .iter()
-            .map(|gap| format!("{} bytes of {} are lost", gap.to - gap.from, name(gap.stream)))
+            .map(|gap| format!("{} bytes of {} are lost", gap.to.saturating_sub(gap.from), name(gap.stream)))
             .collect();
         for (stream, total) in [(StreamKind::Out, &result.out), (StreamKind::Err, &result.err)] {
             faults.extend(total.as_ref().and_then(|total| self.fault(stream, total)));

@@ -18,6 +18,7 @@ use super::stdin::Stdin;
 use super::timing::Timing;
 use crate::bus::Link;
 use crate::process::{self, Exit, ExitKind, Process, StartError, Started, Stopped, Tree};
+use crate::protocol::ending::sentence;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{Accepted, Alive, FrameKind, JobState, StreamKind};
 use crate::protocol::{Ending, decode};
@@ -81,7 +82,7 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
     let mut taps = Taps::none();
     let mut process: Option<Process> = None;
     let (mut link, mut leaving) = (context.bus.link(), context.leaving.subscribe());
-    let mut generation = link.borrow_and_update().generation;
+    let mut known = *link.borrow_and_update();
     while !job.done {
         let (room, deadline) = (job.sink.room(), job.deadline());
         let happening = tokio::select! {
@@ -111,10 +112,12 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
             Happening::MaySend => job.sink.send_one(context.bus.max_payload()),
             Happening::StdinWritable => job.on_stdin_writable(),
             Happening::Link(now) => {
-                if !now.up || now.generation != generation {
+                // Whoever was heard since the link went down was heard on the new one: its first
+                // words may be here before the word that it is up.
+                if !now.up || (known.up && now.generation != known.generation) {
                     job.mute();
                 }
-                generation = now.generation;
+                known = now;
             }
             Happening::Leaving(stage) => job.on_leaving(stage),
             Happening::Clock => job.on_clock(Instant::now()),
@@ -241,7 +244,7 @@ impl Live {
                 Some(started)
             }
             Err(StartError { why, message }) => {
-                self.fail(Ending::NotStarted { why, message });
+                self.fail(Ending::NotStarted { why, message: sentence(message) });
                 None
             }
         }
@@ -310,13 +313,16 @@ impl Live {
         }
     }
 
-    /// Has the whole tree stopped; how the job ended is settled by this, unless it has exited.
+    /// Has the whole tree stopped. How the job ended is settled by this, unless its command has
+    /// ended by itself already.
     pub(super) fn stop(&mut self, ending: Ending) {
         if self.over || self.stopping.is_some() {
             return;
         }
         tracing::info!(job = %self.request.id, %ending, "stopping");
-        self.stopping = Some(ending);
+        if self.exit.is_none() {
+            self.stopping = Some(ending);
+        }
         self.stop_tree();
     }
 
@@ -334,7 +340,7 @@ impl Live {
     }
 
     fn on_clock(&mut self, now: Instant) {
-        if self.timing.is_timed_out(now) && self.exit.is_none() {
+        if self.exit.is_none() && self.timing.is_timed_out(now) {
             self.stop(Ending::TimedOut {});
         }
         if !matches!(self.sink, Sink::Stream(_)) {

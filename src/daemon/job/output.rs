@@ -5,13 +5,17 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut, buf::BufMut};
+use bytes::{Buf, Bytes, BytesMut, buf::BufMut};
 use tokio::net::unix::pipe::Receiver;
 
 use crate::protocol::frame::{OUTPUT_MAX, StreamKind};
 
 /// Longest time to gather small pieces into one frame.
 const GATHER_FOR: Duration = Duration::from_millis(2);
+
+/// Pieces up to this size are copied, in bytes: a part of the buffer would keep all 64 KiB of it in
+/// memory for as long as its caller does not read.
+const COPIED: usize = 16 * 1024;
 
 /// Both pipes, with what was gathered from one of them.
 #[derive(Debug)]
@@ -98,6 +102,11 @@ impl Taps {
     fn pass_on(&mut self, most: usize) -> (StreamKind, Bytes) {
         self.passed_on = Some(Instant::now());
         let length = self.gathered.len().min(most);
+        if length <= COPIED {
+            let piece = Bytes::copy_from_slice(&self.gathered[..length]);
+            self.gathered.advance(length);
+            return (self.of, piece);
+        }
         (self.of, self.gathered.split_to(length).freeze())
     }
 
@@ -171,6 +180,21 @@ mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt;
     use tokio::net::unix::pipe;
+
+    #[tokio::test]
+    async fn a_small_piece_does_not_keep_the_buffer() {
+        let ((mut out, out_end), (_err, err_end)) =
+            (pipe::pipe().expect("a pipe"), pipe::pipe().expect("a pipe"));
+        let mut taps = Taps::new(out_end, err_end);
+        let mut pieces = Vec::new();
+        for _ in 0..20 {
+            out.write_all(b"x").await.expect("written");
+            pieces.push(taps.next(OUTPUT_MAX as u64).await.1);
+        }
+        // Were one of them a part of the buffer, its room could not be had back.
+        assert!(taps.gathered.is_empty() && taps.gathered.try_reclaim(OUTPUT_MAX));
+        assert!(pieces.into_iter().all(|piece| piece == b"x"[..]));
+    }
 
     #[tokio::test]
     async fn the_order_of_both_pipes_is_kept_and_nothing_is_lost() {

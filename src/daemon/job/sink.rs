@@ -19,6 +19,9 @@ const HEADERS: usize = 1024;
 /// Frames handed to the bus at a time. The rest waits here, where a resume can still rewind it.
 const HANDED_ON: usize = 4;
 
+/// Most callers who wait for one answer; more are told to ask again.
+const WAITING_MOST: usize = 256;
+
 pub(super) enum Sink {
     Stream(Stream),
     Plain(Plain),
@@ -134,6 +137,20 @@ impl Sink {
         {
             permit.send(frame);
         }
+    }
+}
+
+impl Plain {
+    /// Has somebody wait for the answer; says whether there was room.
+    pub(super) fn wait(&mut self, caller: &str) -> bool {
+        if self.waiting.iter().any(|waiting| waiting == caller) {
+            return true;
+        }
+        let room = self.waiting.len() < WAITING_MOST;
+        if room {
+            self.waiting.push(caller.to_owned());
+        }
+        room
     }
 }
 

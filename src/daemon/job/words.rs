@@ -47,8 +47,8 @@ impl Live {
         let accepted = self.accepted();
         match &mut self.sink {
             super::sink::Sink::Plain(plain) => {
-                if !plain.waiting.contains(&request.caller) {
-                    plain.waiting.push(request.caller);
+                if !plain.wait(&request.caller) {
+                    self.too_many_wait(&request.caller).await;
                 }
             }
             super::sink::Sink::Stream(stream) if request.caller == self.request.caller => {
@@ -60,6 +60,12 @@ impl Live {
                 None => self.refuse(&request, "the job runs for another caller").await,
             },
         }
+    }
+
+    async fn too_many_wait(&self, caller: &str) {
+        let sentence =
+            format!("too many wait for the answer of {}; ask again for its result", self.request.id);
+        answer::cannot(&self.context, caller, "limit", 429, &sentence).await;
     }
 
     async fn refuse(&self, request: &Request, why: &str) {
@@ -154,8 +160,8 @@ impl Live {
         }
         match &mut self.sink {
             super::sink::Sink::Plain(plain) => {
-                if !plain.waiting.iter().any(|waiting| waiting == from) {
-                    plain.waiting.push(from.to_owned());
+                if !plain.wait(from) {
+                    self.too_many_wait(from).await;
                 }
             }
             super::sink::Sink::Stream(_) => {

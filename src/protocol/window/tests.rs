@@ -57,6 +57,36 @@ fn what_was_given_up_is_named() {
 }
 
 #[test]
+fn what_was_acknowledged_is_not_held_behind_the_other_stream() {
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.push(StreamKind::Err, Bytes::from_static(b"never acknowledged"));
+    let credit =
+        |out| Credit { epoch: 1, instance: None, limit: 1 << 20, frames: 1 << 20, out, err: 0, done: false };
+    for round in 1..=100 {
+        outbox.push(StreamKind::Out, Bytes::from_static(b"0123456789"));
+        while outbox.next_frame(OUTPUT_MAX).is_some() {}
+        outbox.credit(&credit(round * 10));
+    }
+    assert_eq!((outbox.chunks.len(), outbox.sent), (1, 1));
+}
+
+#[test]
+fn control_frames_that_nobody_takes_do_not_pile_up() {
+    let mut outbox = Outbox::new(100);
+    outbox.control(FrameKind::Accepted, Bytes::new());
+    for round in 0..100 {
+        outbox.control(FrameKind::Signalled, Bytes::from(format!("{round}")));
+        outbox.control(FrameKind::Want, Bytes::from(format!("{round}")));
+    }
+    let sent: Vec<_> = frames(&mut outbox).into_iter().map(|frame| (frame.kind, frame.payload)).collect();
+    let last = Bytes::from_static(b"99");
+    assert_eq!(
+        sent,
+        [(FrameKind::Accepted, Bytes::new()), (FrameKind::Signalled, last.clone()), (FrameKind::Want, last)]
+    );
+}
+
+#[test]
 fn a_repeated_resume_begins_nothing_new() {
     let mut outbox = Outbox::new(100);
     let resume = Resume { epoch: 2, instance: None, out: 0, err: 0, limit: 100 };

@@ -4,6 +4,10 @@ use super::*;
 
 impl Conversation {
     pub(super) fn deadline(&self) -> Instant {
+        if self.outcome.is_some() {
+            // Output is still being written; nothing else has a clock any more.
+            return self.credit_again;
+        }
         let far = Instant::now() + CREDIT_EVERY;
         let phase = match &self.phase {
             _ if !self.link.up => far,
@@ -43,7 +47,7 @@ impl Conversation {
                 }),
             },
             Phase::Asking(_) | Phase::Withdrawing(_) => {
-                if now > self.began + RESUME_FOR {
+                if now > self.link_since + RESUME_FOR {
                     self.finish(Ending::Unknown {
                         why: "the bus went away before an answer came".to_owned(),
                     });
@@ -92,6 +96,9 @@ impl Conversation {
 
     pub(super) fn on_link(&mut self, link: Link, now: Instant) {
         let anew = link.up && link.generation != self.link.generation;
+        if anew || link.up != self.link.up {
+            self.link_since = now;
+        }
         self.link = link;
         match &mut self.phase {
             Phase::Streaming { .. } if anew || !link.up => {
@@ -104,25 +111,27 @@ impl Conversation {
             }
             _ => {}
         }
-        if anew {
-            self.link_since = now;
-        }
     }
 
     pub(super) fn resume(&mut self, now: Instant, why: &str) {
         if self.outcome.is_some() {
             return;
         }
-        let since = match self.phase {
-            Phase::Resuming { since, .. } => since,
-            _ => {
-                tracing::debug!(job = %self.job, why, "resuming");
-                self.tell(Event::Interrupted(why.to_owned()));
-                now
+        let was_resuming = matches!(self.phase, Phase::Resuming { .. });
+        let received = self.ledger.received();
+        let in_vain = self.resumed.take().filter(|it| it.received == received && now < it.at + SETTLING);
+        self.phase = match (&self.phase, in_vain) {
+            (Phase::Resuming { since, .. }, _) => Phase::Resuming { since: *since, asked: 0, next: now },
+            (_, Some(Resumed { since, asked, .. })) => {
+                Phase::Resuming { since, asked, next: now + resume_pause(asked) }
             }
+            _ => Phase::Resuming { since: now, asked: 0, next: now },
         };
+        if !was_resuming {
+            tracing::debug!(job = %self.job, why, "resuming");
+            self.tell(Event::Interrupted(why.to_owned()));
+        }
         self.ledger.begin_epoch();
-        self.phase = Phase::Resuming { since, asked: 0, next: now };
     }
 
     pub(super) async fn ask_to_resume(&mut self, now: Instant) {

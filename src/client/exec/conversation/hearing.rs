@@ -52,7 +52,11 @@ impl Conversation {
     pub(super) fn on_accepted(&mut self, accepted: Accepted, now: Instant) {
         match self.phase {
             Phase::Asking(_) | Phase::Withdrawing(_) if self.instance.is_none() => self.tell(Event::Accepted),
-            Phase::Resuming { .. } => self.tell(Event::Resumed),
+            Phase::Resuming { since, asked, .. } => {
+                let received = self.ledger.received();
+                self.resumed = Some(Resumed { since, asked, at: now, received });
+                self.tell(Event::Resumed);
+            }
             _ => {}
         }
         self.instance = Some(accepted.instance);

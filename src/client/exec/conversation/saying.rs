@@ -31,7 +31,8 @@ impl Conversation {
         if !matches!(self.phase, Phase::Streaming { .. }) {
             return;
         }
-        while let Some((offset, bytes)) = self.feed.next_chunk() {
+        let most = self.bus.max_payload().saturating_sub(HEADERS);
+        while let Some((offset, bytes)) = self.feed.next_chunk(most) {
             self.say_again = now + SAY_AGAIN;
             let mut chunk = self.about_the_job(Verb::Stdin).header(frame::OFFSET, offset).payload(bytes);
             if let Some(instance) = self.instance {
