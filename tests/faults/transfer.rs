@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::bench::{SOON, exec, sequence, with_links};
 use crate::harness::relay::Direction;
 
-/// Numbers that differ from run to run; a failing test prints where it cut.
+/// Numbers that differ from run to run; a failing test says where it cut.
 fn random(below: u64) -> u64 {
     u64::from(uuid::Uuid::new_v4().as_fields().0) % below
 }
@@ -17,13 +17,14 @@ fn ten_cuts_at_random_cost_not_a_byte_of_fifty_megabytes() {
     let daemon = fleet.daemon("w1");
     let line = format!("seq 1 {LAST} & seq 1 {LAST} >&2 & wait; exit 3");
     let mut live = exec(&fleet, &line).count_output().spawn();
-    for cut in 0..10 {
+    let mut cuts = Vec::new();
+    for _ in 0..10 {
         let after = 1_000_000 + random(2_500_000);
         let (name, relay, direction) = match random(2) {
             0 => ("the caller's", fleet.client_relay(), Direction::ToClient),
             _ => ("the daemon's", daemon.relay(), Direction::ToServer),
         };
-        eprintln!("cut {cut}: {name} link after {after} bytes");
+        cuts.push((name, after));
         relay.cut_after(direction, after);
         relay.wait_until_cut(SOON);
         relay.heal();
@@ -31,9 +32,13 @@ fn ten_cuts_at_random_cost_not_a_byte_of_fifty_megabytes() {
     let finished = live.wait(Duration::from_secs(40)).expect_code(3);
     let wanted = sequence(LAST);
     assert!(wanted.len() > 26 << 20);
-    assert_eq!(live.stdout.total(), wanted.len() as u64);
+    assert_eq!(live.stdout.total(), wanted.len() as u64, "{cuts:?}");
     let digest = blake3::hash(&wanted).to_hex().to_string();
-    assert_eq!((live.stdout.digest(), live.stderr.digest()), (digest.clone(), digest), "{finished:?}");
+    assert_eq!(
+        (live.stdout.digest(), live.stderr.digest()),
+        (digest.clone(), digest),
+        "{cuts:?}: {finished:?}"
+    );
 }
 
 #[test]

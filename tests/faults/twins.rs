@@ -1,7 +1,9 @@
 //! Two daemons where there may be one.
 
-use crate::bench::{SOON, exec, plain, refusal};
+use crate::bench::{SOON, exec, job_id, plain, refusal, request};
 use crate::harness::fleet::{DaemonOptions, Fleet};
+use crate::harness::nats::Raw;
+use crate::harness::server::ServerOptions;
 use crate::harness::wait::eventually;
 
 #[test]
@@ -54,5 +56,34 @@ fn two_that_meet_later_both_refuse_until_one_has_gone() {
         refusal(&answer).is_none().then_some(answer)
     });
     assert_eq!(answer.json()["stdout"], "again\n");
+    assert!(!fleet.path().join("ran").exists());
+}
+
+/// A port nobody listens on.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Neither has a new connection then: only a look from time to time finds the other.
+#[test]
+fn two_on_servers_that_are_joined_later_both_refuse() {
+    let (port, other_port) = (free_port(), free_port());
+    let cluster = |port: u16, routes: &str| {
+        let lines = format!("cluster {{ name: pb, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}");
+        ServerOptions::new().configuration(&lines)
+    };
+    let fleet = Fleet::builder().server(cluster(port, "")).worker("w1").start();
+    let elsewhere = cluster(other_port, "").start();
+    let first = fleet.daemon("w1");
+    let second = fleet.add(DaemonOptions::worker("w1").state("second").nats(&elsewhere.url()));
+    elsewhere.reload(&cluster(other_port, &format!("\"nats-route://127.0.0.1:{port}\"")));
+    for daemon in [&first, &second] {
+        daemon.wait_for_line(SOON, |line| line.contains("another daemon answers for our id"));
+    }
+    for url in [fleet.url(), elsewhere.url()] {
+        let request = request(&fleet, &job_id(), "echo ran >> ran").to_string();
+        let answer = Raw::connect(&url).request("exec.w1", request, SOON);
+        assert_eq!(refusal(&answer).as_deref(), Some("conflict"), "{answer:?}");
+    }
     assert!(!fleet.path().join("ran").exists());
 }
