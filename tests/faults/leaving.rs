@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::bench::{SOON, WAITING, exec, job_id, plain, refusal, request, wait_until_ran};
 use crate::harness::fleet::{DaemonOptions, Fleet};
-use crate::harness::nats::Raw;
+use crate::harness::nats::{Message, Raw};
 use crate::harness::procs;
 use crate::harness::wait::eventually;
 
@@ -47,8 +47,9 @@ fn a_daemon_that_stops_lets_short_jobs_end_and_stops_long_ones() {
     assert_eq!(answer["ending"]["cancelled"]["why"], "daemon stopping", "{answer}");
     assert_eq!(answer["stdout"], "some\n", "{answer}");
     daemon.wait_for_end(SOON).expect_success();
-    let leaving = std::iter::from_fn(|| raw.next_on(beats, Duration::ZERO)).last().unwrap().json();
-    assert_eq!((&leaving["peer_id"], &leaving["state"]), (&"w1".into(), &"leaving".into()), "{leaving}");
+    let leaving = |beat: &Message| beat.sid == beats && beat.json()["state"] == "leaving";
+    let beat = raw.next_where(SOON, leaving).expect("the word that it leaves").json();
+    assert_eq!(beat["peer_id"], "w1", "{beat}");
     procs::wait_until_gone(&marker, SOON);
     assert!(raw.request("exec.w1.ping", "", SOON).is_no_responders());
     let state = std::fs::read(daemon.state_directory().join("state.json")).unwrap();

@@ -3,6 +3,7 @@
 use crate::bench::{SOON, exec, job_id, plain, refusal, request};
 use crate::harness::fleet::{DaemonOptions, Fleet};
 use crate::harness::nats::Raw;
+use crate::harness::relay::Relay;
 use crate::harness::server::ServerOptions;
 use crate::harness::wait::eventually;
 
@@ -67,16 +68,20 @@ fn free_port() -> u16 {
 /// Neither has a new connection then: only a look from time to time finds the other.
 #[test]
 fn two_on_servers_that_are_joined_later_both_refuse() {
-    let (port, other_port) = (free_port(), free_port());
+    let port = free_port();
+    let between = Relay::to(([127, 0, 0, 1], port).into());
+    between.cut();
     let cluster = |port: u16, routes: &str| {
-        let lines = format!("cluster {{ name: pb, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}");
-        ServerOptions::new().configuration(&lines)
+        let rest = "no_advertise: true, connect_retries: 1000";
+        let place = format!("name: pb, listen: \"127.0.0.1:{port}\"");
+        ServerOptions::new().configuration(&format!("cluster {{ {place}, routes: [{routes}], {rest} }}"))
     };
     let fleet = Fleet::builder().server(cluster(port, "")).worker("w1").start();
-    let elsewhere = cluster(other_port, "").start();
+    let route = format!("\"nats-route://{}\"", between.address());
+    let elsewhere = cluster(free_port(), &route).start();
     let first = fleet.daemon("w1");
     let second = fleet.add(DaemonOptions::worker("w1").state("second").nats(&elsewhere.url()));
-    elsewhere.reload(&cluster(other_port, &format!("\"nats-route://127.0.0.1:{port}\"")));
+    between.heal();
     for daemon in [&first, &second] {
         daemon.wait_for_line(SOON, |line| line.contains("another daemon answers for our id"));
     }

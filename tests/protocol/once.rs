@@ -106,17 +106,26 @@ fn who_finds_too_many_waiting_is_told_at_once() {
     let sid = raw.subscribe(&format!("{inbox}.*"));
     let mut request = plain(fleet.path(), "touch began; until [ -e go ]; do sleep 0.02; done");
     request["id"] = json!(job_id());
-    for number in 0..100 {
+    for number in 0..300 {
         raw.publish_reply("exec.w1", &format!("{inbox}.{number}"), request.to_string());
+        if number == 0 {
+            wait_for_file(&fleet.path().join("began"));
+        }
+        if number % 100 == 99 {
+            // The job takes its messages in turn, so those before this one have been taken.
+            let mut other = plain(fleet.path(), "true");
+            other["id"] = request["id"].clone();
+            let (word, ..) = error_of(&raw.request("exec.w1", other.to_string(), SOON));
+            assert_eq!(word, "refused");
+        }
     }
-    wait_for_file(&fleet.path().join("began"));
-    let refused = (0..36).map(|_| raw.expect_on(sid, SOON, "a refusal"));
-    for answer in refused.collect::<Vec<_>>() {
+    for _ in 256..300 {
+        let answer = raw.expect_on(sid, SOON, "a refusal");
         let (word, code, sentence) = error_of(&answer);
         assert_eq!((word.as_str(), code), ("limit", 429), "{sentence}");
     }
     std::fs::write(fleet.path().join("go"), "").unwrap();
-    for _ in 0..64 {
+    for _ in 0..256 {
         let answer = raw.expect_on(sid, SOON, "an answer").json();
         assert_eq!(answer["ending"], json!({ "exited": { "code": 0 } }), "{answer}");
     }
