@@ -21,9 +21,9 @@ use crate::protocol::subjects::{self, Below, Verb};
 /// Messages that may wait for one job. A caller has about 20 on their way at most.
 const WAITING_MESSAGES: usize = 256;
 
-/// Ids attended to at once: running jobs, those whose ending was not confirmed, and strangers. A
-/// flood of new ids beyond this is dropped; an honest caller asks again.
-const ATTENDED: usize = 4_096;
+/// Ids attended to at once besides the jobs that may run: those whose ending was not confirmed, and
+/// strangers. A flood of new ids beyond this is dropped; an honest caller asks again.
+const ATTENDED_BESIDES: usize = 4_096;
 
 /// A message to one job.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl Desk {
                 }
             },
         };
-        if self.jobs.len() >= ATTENDED {
+        if self.jobs.len() >= self.context.settings.max_jobs + ATTENDED_BESIDES {
             tracing::debug!(job = %id, "a message about a new id was dropped: too many are attended to");
             return;
         }
