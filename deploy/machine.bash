@@ -12,6 +12,8 @@ fail() {
 # The Debian packages that bring a command.
 declare -A packages_of=(
   [cc]="gcc libc6-dev"
+  [jq]="jq"
+  [ps]="procps"
   [python3]="python3 python3-venv ca-certificates"
   [shellcheck]="shellcheck"
 )

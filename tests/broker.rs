@@ -57,13 +57,23 @@ impl Machine {
         self.d(&words.concat())
     }
 
-    /// A leader with a broker, ready, and where the broker listens.
+    /// A leader with a broker that listens there, ready, and the broker's URL.
     fn leader(&self, listen: &str) -> (Live, String) {
         let flags = ["--role", "leader", "--broker", "managed", "--broker-listen", listen];
-        let mut leader = self.daemon("lead", &flags).spawn();
-        let line = leader.stderr_line(READY_DEADLINE, |line| line.starts_with("ready peer=lead "));
-        let url = line.strip_prefix("ready peer=lead nats=").unwrap().to_owned();
-        (leader, url)
+        self.ready(&[&flags[..], &["--nats", "nats://127.0.0.1:1"]].concat())
+    }
+
+    /// A leader with these flags, ready, and the URL of its bus.
+    fn ready(&self, flags: &[&str]) -> (Live, String) {
+        const START: &str = "ready peer=lead nats=";
+        eventually(SOON, "a leader that is ready", || {
+            let mut leader = self.daemon("lead", flags).spawn();
+            // While nobody listened, someone's outgoing connection may have got the port for a moment.
+            let line = leader.stderr_line(READY_DEADLINE, |line| {
+                line.starts_with(START) || line.contains("address already in use")
+            });
+            line.strip_prefix(START).map(|url| (leader, url.to_owned()))
+        })
     }
 
     /// Waits until a command runs on a peer, as `d` would be run on this machine.
@@ -228,6 +238,19 @@ fn a_killed_daemon_takes_its_broker_with_it_and_a_new_one_keeps_the_token() {
 }
 
 #[test]
+fn a_broker_listens_where_the_bus_is_said_to_be() {
+    let machine = Machine::new();
+    let (mut leader, url) = machine.leader("127.0.0.1:0");
+    stop(&mut leader);
+    for named in [url.clone(), url.replace("127.0.0.1", "localhost")] {
+        let (mut leader, again) = machine.ready(&["--broker", "managed", "--nats", &named]);
+        assert_eq!(again, url);
+        machine.d(&["ping", "lead"]).nats(&named).run().expect_success();
+        stop(&mut leader);
+    }
+}
+
+#[test]
 fn streams_are_kept_in_the_state_directory() {
     let machine = Machine::new();
     let (mut leader, url) = machine.leader("127.0.0.1:0");
@@ -266,9 +289,16 @@ fn addresses_that_strangers_reach_are_refused() {
         assert!(refused.err().contains(bare), "{address}: {refused:?}");
         assert!(!machine.state("lead").exists(), "nothing was begun");
     }
-    let flags = ["--broker", "managed", "--nats", "nats://0.0.0.0:4222"];
-    let refused = machine.daemon("lead", &flags).run().expect_code(2);
-    assert!(refused.err().contains("0.0.0.0"), "{refused:?}");
+    // Nor where the bus is said to be.
+    for host in ["0.0.0.0", "8.8.8.8", "broker.example"] {
+        let url = format!("nats://{host}:4222");
+        let managed = ["--broker", "managed"];
+        let by_flag = machine.daemon("lead", &[&managed[..], &["--nats", &url]].concat()).run();
+        let by_environment = machine.daemon("lead", &managed).nats(&url).run();
+        for refused in [by_flag.expect_code(2), by_environment.expect_code(2)] {
+            assert!(refused.err().contains(host), "{refused:?}");
+        }
+    }
     let alone = machine.daemon("lead", &["--broker-listen", "127.0.0.1:0"]).run().expect_code(2);
     assert!(alone.err().contains("--broker managed"), "{alone:?}");
     machine.daemon("lead", &["--broker", "mine"]).run().expect_code(2);

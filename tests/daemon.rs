@@ -212,6 +212,17 @@ fn a_state_directory_has_one_daemon() {
 }
 
 #[test]
+fn a_state_directory_that_cannot_be_is_named() {
+    let server = Server::start();
+    let place = Place::new();
+    fs::write(place.state(), "a file").unwrap();
+    let failed = place.daemon(&["--id", "w1", "--nats", &server.url()]).run().expect_code(1);
+    let said = failed.err();
+    assert!(said.starts_with("d: ") && said.contains(&place.state().display().to_string()), "{said}");
+    assert_eq!(fs::read_to_string(place.state()).unwrap(), "a file");
+}
+
+#[test]
 fn a_peer_id_has_one_daemon() {
     let fleet = Fleet::of_workers(["w1"]);
     let instance = state_of(fleet.daemon("w1").state_directory())["instance"].clone();

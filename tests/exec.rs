@@ -9,6 +9,7 @@
 //! | `slow` | a reader that stands still stops its own command and nothing else |
 //! | `input` | standard input |
 //! | `endings` | exit codes, `d`'s own failures and their lines, `--report` |
+//! | `users` | as whom a command runs |
 //! | `stopping` | Ctrl-C, signals, `--timeout`, `\| head`: the whole tree is gone |
 //! | `leftovers` | processes that outlive their command |
 //! | `beside` | jobs beside each other |
@@ -32,4 +33,5 @@ mod exec {
     mod output;
     mod slow;
     mod stopping;
+    mod users;
 }

@@ -92,6 +92,15 @@ fn the_registry_is_a_database_scripts_can_read() {
 }
 
 #[test]
+fn a_leader_that_is_ready_has_its_registry() {
+    let fleet = Fleet::builder().leader("lead").start();
+    for _ in 0..5 {
+        fleet.d(["listPeers"]).expect_success();
+        fleet.daemon("lead").restart();
+    }
+}
+
+#[test]
 fn a_leader_that_was_killed_remembers_everyone_and_nothing_is_news() {
     let fleet = Fleet::builder().leader("lead").worker("w1").worker("w2").worker("w3").start();
     let all = ["lead", "w1", "w2", "w3"];

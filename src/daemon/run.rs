@@ -19,7 +19,7 @@ use super::journal::{Journal, now};
 use super::state::{DaemonState, State, StateFile, TYPE};
 use super::{intake, recovery, service, solitude};
 use crate::bus::{Bus, Persistence};
-use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus};
+use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
 use crate::protocol::heartbeat::{PeerState, Role};
 use crate::protocol::{Instance, subjects};
@@ -35,6 +35,9 @@ const STOP_JOBS_WITHIN: Duration = Duration::from_secs(12);
 
 /// How long callers may take to hear the endings of the jobs that were stopped.
 const TELL_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a leader's registry may take to be read before the daemon serves without it.
+const REGISTRY_WITHIN: Duration = Duration::from_secs(2);
 
 /// How often old records, and the cgroups of processes that were left running, are cleared away.
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
@@ -260,9 +263,16 @@ async fn start_leader(context: &Arc<Context>) -> Result<Option<Leader>, DaemonEr
     let mut task = tokio::spawn(leader::run(bus, leader, status, async move {
         let _ = stopped.await;
     }));
+    let serves = async {
+        let serves = serving.wait_for(|status| status.serving).await.is_ok();
+        let is_read = serving.wait_for(|status| status.registry == RegistryState::Loaded);
+        // Where the registry is away, everything else is served meanwhile.
+        let _ = tokio::time::timeout(REGISTRY_WITHIN, is_read).await;
+        serves
+    };
     tokio::select! {
         ended = &mut task => Err(leader_ended(ended)),
-        Ok(_) = serving.wait_for(|status| status.serving) => Ok(Some(Leader { stop, task })),
+        true = serves => Ok(Some(Leader { stop, task })),
     }
 }
 

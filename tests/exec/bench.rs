@@ -106,6 +106,37 @@ pub(crate) fn own_failure(finished: Finished, code: i32, start: &str) -> String 
     said
 }
 
+/// The parts of a report that are the same for every ending.
+#[track_caller]
+pub(crate) fn check_report(report: &Value, peer: &str, code: i32) {
+    let keys: Vec<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["asked", "ending", "exit_code", "id", "output_lost", "peer", "result", "type"]);
+    assert_eq!(report["type"], "peerbus.report.v1");
+    assert_eq!(report["asked"], peer);
+    assert_eq!(report["exit_code"], code);
+    assert_eq!(report["output_lost"], Value::Null);
+    assert!(report["id"].as_str().unwrap().parse::<peerbus::protocol::JobId>().is_ok(), "{report}");
+}
+
+/// Runs what must not start, and checks code, lines and report. Returns the sentence.
+#[track_caller]
+pub(crate) fn refused(
+    fleet: &Fleet,
+    arguments: &[&str],
+    code: i32,
+    start: &str,
+    kind: &str,
+    why: &str,
+) -> String {
+    let (finished, report) = reported(fleet, arguments);
+    let said = own_failure(finished, code, start);
+    check_report(&report, arguments[1], code);
+    assert_eq!(report["ending"][kind]["why"], why, "{report}");
+    let message = report["ending"][kind]["message"].as_str().unwrap();
+    assert!(said.contains(message), "{said:?} {message:?}");
+    said
+}
+
 /// `d`'s own lines: a shell may have had something to say, too.
 pub(crate) fn own_lines(finished: &Finished) -> Vec<String> {
     finished.err().lines().filter(|line| line.starts_with("d: ")).map(str::to_owned).collect()

@@ -127,11 +127,15 @@ fn a_timeout_kills_what_ignores_term(fleet: &Fleet) {
 fn head_is_enough(fleet: &Fleet) {
     let marker = procs::marker();
     let line = format!("sh -c 'while :; do sleep 1; done' {marker} & setsid yes {marker}");
-    let mut live = sh(fleet, &line).spawn();
+    let report = Report::new(fleet);
+    let mut live = sh_with(fleet, &["--report", &report.path()], &line).spawn();
     live.stdout_reaches(1000, PATIENCE);
     live.stdout.close();
     let finished = gone(&mut live, &marker, 141);
     assert_eq!(own_lines(&finished), <[String; 0]>::default(), "{finished:?}");
+    let report = report.read();
+    assert_eq!(report["exit_code"], 141);
+    assert_eq!(report["ending"]["cancelled"]["why"], "the caller's output was closed", "{report}");
 }
 
 #[test]

@@ -69,7 +69,8 @@ fn whoever_asks_around_the_very_end_of_a_job_is_answered() {
     for round in 0..5 {
         let id = job_id();
         // What it leaves behind makes its end take a moment, in which questions arrive.
-        let mut request = plain(fleet.path(), &format!("sleep 0.{round}; sleep 1 > /dev/null 2>&1 &"));
+        let mut request =
+            plain(fleet.path(), &format!("sleep 0.{:02}; sleep 1 > /dev/null 2>&1 &", round * 5));
         request["id"] = json!(id);
         let result = format!("exec.w1.{id}.result");
         let mut unanswered = BTreeSet::new();
@@ -82,11 +83,11 @@ fn whoever_asks_around_the_very_end_of_a_job_is_answered() {
             }
             raw.barrier();
             unanswered.insert(reply);
-            if begin.elapsed() > Duration::from_millis(round * 100 + 300) {
+            if begin.elapsed() > Duration::from_millis(round * 50 + 300) {
                 break;
             }
             // Not to wait for anything: so that the questions come one by one, and not too many.
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(5));
         }
         while !unanswered.is_empty() {
             let Some(answer) = raw.next_on(sid, Duration::from_secs(5)) else {
@@ -94,6 +95,30 @@ fn whoever_asks_around_the_very_end_of_a_job_is_answered() {
             };
             assert!(unanswered.remove(&answer.subject), "answered twice: {answer:?}");
         }
+    }
+}
+
+#[test]
+fn who_finds_too_many_waiting_is_told_at_once() {
+    let fleet = one_worker();
+    let mut raw = Raw::connect(&fleet.url());
+    let inbox = raw.new_inbox();
+    let sid = raw.subscribe(&format!("{inbox}.*"));
+    let mut request = plain(fleet.path(), "touch began; until [ -e go ]; do sleep 0.02; done");
+    request["id"] = json!(job_id());
+    for number in 0..100 {
+        raw.publish_reply("exec.w1", &format!("{inbox}.{number}"), request.to_string());
+    }
+    wait_for_file(&fleet.path().join("began"));
+    let refused = (0..36).map(|_| raw.expect_on(sid, SOON, "a refusal"));
+    for answer in refused.collect::<Vec<_>>() {
+        let (word, code, sentence) = error_of(&answer);
+        assert_eq!((word.as_str(), code), ("limit", 429), "{sentence}");
+    }
+    std::fs::write(fleet.path().join("go"), "").unwrap();
+    for _ in 0..64 {
+        let answer = raw.expect_on(sid, SOON, "an answer").json();
+        assert_eq!(answer["ending"], json!({ "exited": { "code": 0 } }), "{answer}");
     }
 }
 

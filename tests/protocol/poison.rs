@@ -85,6 +85,23 @@ fn a_bare_carriage_return_stops_neither_daemon_nor_job() {
 }
 
 #[test]
+fn a_bare_carriage_return_stops_no_leader() {
+    let fleet = Fleet::builder().leader("lead").worker("w1").start();
+    let mut raw = Raw::connect(&fleet.url());
+    for subject in ["peers.alive", "peers.list", "peers.get"] {
+        let before = (rebuilt(&fleet, "lead"), rebuilt(&fleet, "w1"));
+        poison(&fleet, &mut raw, subject, "lead");
+        assert!(rebuilt(&fleet, "lead") == before.0 + 1 && rebuilt(&fleet, "w1") == before.1, "{subject}");
+        eventually(SOON, &format!("the leader to know the fleet after {subject}"), || {
+            let listed = fleet.d(["peers", "--json"]);
+            let online = listed.out().matches("\"is_online\":true").count();
+            (listed.code() == Some(0) && online == 2).then_some(())
+        });
+    }
+    fleet.daemon("lead").terminate().expect_success();
+}
+
+#[test]
 fn a_bare_carriage_return_in_the_inbox_of_a_caller_or_a_daemon_stops_neither() {
     let fleet = one_worker();
     let mut raw = Raw::connect(&fleet.url());

@@ -19,8 +19,8 @@ const HEADERS: usize = 1024;
 /// Frames handed to the bus at a time. The rest waits here, where a resume can still rewind it.
 const HANDED_ON: usize = 4;
 
-/// Most callers who wait for one answer.
-const WAITING_MOST: usize = 64;
+/// Most callers who wait for one answer; more are told to ask again.
+const WAITING_MOST: usize = 256;
 
 pub(super) enum Sink {
     Stream(Stream),
@@ -141,12 +141,16 @@ impl Sink {
 }
 
 impl Plain {
-    /// Has somebody wait for the answer. Where there is no more room, the last one gives way.
-    pub(super) fn wait(&mut self, caller: String) {
-        if !self.waiting.contains(&caller) {
-            self.waiting.truncate(WAITING_MOST - 1);
-            self.waiting.push(caller);
+    /// Has somebody wait for the answer; says whether there was room.
+    pub(super) fn wait(&mut self, caller: &str) -> bool {
+        if self.waiting.iter().any(|waiting| waiting == caller) {
+            return true;
         }
+        let room = self.waiting.len() < WAITING_MOST;
+        if room {
+            self.waiting.push(caller.to_owned());
+        }
+        room
     }
 }
 

@@ -47,7 +47,9 @@ impl Live {
         let accepted = self.accepted();
         match &mut self.sink {
             super::sink::Sink::Plain(plain) => {
-                plain.wait(request.caller);
+                if !plain.wait(&request.caller) {
+                    self.too_many_wait(&request.caller).await;
+                }
             }
             super::sink::Sink::Stream(stream) if request.caller == self.request.caller => {
                 stream.show_again(accepted);
@@ -58,6 +60,12 @@ impl Live {
                 None => self.refuse(&request, "the job runs for another caller").await,
             },
         }
+    }
+
+    async fn too_many_wait(&self, caller: &str) {
+        let sentence =
+            format!("too many wait for the answer of {}; ask again for its result", self.request.id);
+        answer::cannot(&self.context, caller, "limit", 429, &sentence).await;
     }
 
     async fn refuse(&self, request: &Request, why: &str) {
@@ -152,7 +160,9 @@ impl Live {
         }
         match &mut self.sink {
             super::sink::Sink::Plain(plain) => {
-                plain.wait(from.to_owned());
+                if !plain.wait(from) {
+                    self.too_many_wait(from).await;
+                }
             }
             super::sink::Sink::Stream(_) => {
                 let sentence = format!("{} has not ended", self.request.id);

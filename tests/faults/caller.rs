@@ -1,0 +1,89 @@
+//! Callers that are killed, stopped, or come back.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::bench::{SOON, exec, expect_exact, half_and_half, journalled, kept, sequence};
+use crate::harness::fleet::{DaemonOptions, Fleet};
+use crate::harness::nats::Raw;
+use crate::harness::procs;
+use crate::harness::server::ServerOptions;
+use crate::harness::wait::eventually;
+
+fn with_grace(grace: &str) -> Fleet {
+    let options = DaemonOptions::worker("w1").configuration(&format!("caller_grace = \"{grace}\""));
+    Fleet::builder().daemon(options).start()
+}
+
+#[test]
+fn the_tree_of_a_killed_caller_is_stopped_after_the_grace() {
+    for line in ["while :; do echo more; sleep 0.1; done", "while :; do sleep 0.1; done"] {
+        let fleet = with_grace("1s");
+        let marker = procs::marker();
+        let idle = format!("sh -c 'while :; do sleep 1; done' {marker}");
+        let mut live = exec(&fleet, &format!("setsid {idle} > /dev/null 2>&1 & {idle} & {line}")).spawn();
+        procs::wait_until_running(&marker, 3, SOON);
+        live.kill();
+        procs::wait_until_gone(&marker, SOON);
+        let said = |line: &str| line.contains("its caller vanished and did not come back");
+        fleet.daemon("w1").wait_for_line(SOON, said);
+        let id = eventually(SOON, "the end to be journalled", || journalled(&fleet, "ended").pop());
+        let result = kept(&fleet, &id).json();
+        assert_eq!(result["ending"]["cancelled"]["why"], "its caller vanished", "{result}");
+        assert!(result["killed"].as_u64().unwrap() >= 3, "{result}");
+        assert_eq!(fleet.daemon("w1").stderr().matches("its caller vanished and did not").count(), 1);
+    }
+}
+
+/// A fleet whose server drops a client that has not answered a ping for a second or two, while
+/// nothing is sent to it.
+fn with_an_impatient_server(grace: &str) -> Fleet {
+    let server = ServerOptions::new().ping(Duration::from_secs(1), 1);
+    let worker = DaemonOptions::worker("w1").configuration(&format!("caller_grace = \"{grace}\""));
+    Fleet::builder().server(server).daemon(worker).start()
+}
+
+/// Waits until the server has dropped whoever made this request: nobody hears its inbox.
+#[track_caller]
+fn wait_until_dropped(raw: &mut Raw, inbox: &str) {
+    let own = raw.new_inbox();
+    let sid = raw.subscribe(&own);
+    // Not too often: what is sent to a client puts its next ping off.
+    let asked = std::iter::repeat_with(|| {
+        raw.publish_reply(inbox, &own, "");
+        raw.next_on(sid, Duration::from_secs(4))
+    });
+    let dropped = asked.take(5).flatten().any(|answer| answer.is_no_responders());
+    assert!(dropped, "the server has not dropped the stopped client");
+}
+
+#[test]
+fn a_caller_that_was_stopped_for_a_while_keeps_its_job() {
+    let fleet = with_an_impatient_server("60s");
+    let mut raw = Raw::connect(&fleet.url());
+    let requests = raw.subscribe("exec.w1");
+    let mut live = half_and_half(|line| exec(&fleet, line));
+    let inbox = raw.expect_on(requests, SOON, "the request").reply.unwrap();
+    live.signal(Signal::SIGSTOP);
+    wait_until_dropped(&mut raw, &inbox);
+    // What it says now reaches nobody.
+    std::fs::write(fleet.path().join("go"), "").unwrap();
+    let id = eventually(SOON, "the command to end", || journalled(&fleet, "ended").pop());
+    assert_eq!(procs::of_job(&id), []);
+    live.signal(Signal::SIGCONT);
+    expect_exact(&mut live, &sequence(10_000), SOON);
+}
+
+#[test]
+fn a_caller_that_comes_back_too_late_is_told_what_happened() {
+    let fleet = with_an_impatient_server("500ms");
+    let mut live = half_and_half(|line| exec(&fleet, line));
+    live.signal(Signal::SIGSTOP);
+    let id = eventually(SOON, "the job to be given up", || journalled(&fleet, "ended").pop());
+    assert_eq!(procs::of_job(&id), []);
+    live.signal(Signal::SIGCONT);
+    let finished = live.wait(SOON).expect_code(130);
+    assert!(finished.err().contains("d: cancelled: its caller vanished"), "{finished:?}");
+    assert_eq!(finished.stdout, sequence(5000));
+}

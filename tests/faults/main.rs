@@ -1,0 +1,24 @@
+//! What goes wrong: links, servers, daemons, callers and disks. Each time the command ran once or
+//! not at all, its output is whole to the byte or said to be lost, and nothing is left behind.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that cannot go on says so and stops"
+)]
+
+mod bench;
+mod caller;
+mod crash;
+mod disk;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod journal;
+mod late;
+mod leaving;
+mod limits;
+mod links;
+mod transfer;
+mod twins;

@@ -1,0 +1,234 @@
+//! What is said of a job, from the request to its result.
+
+use std::collections::BTreeMap;
+
+use peerbus::protocol::ending::{Refusal, StartFailure};
+use peerbus::protocol::exec::{
+    self, Collected, ExecRequest, JobResult, Rusage, StreamOptions, StreamTotal, Truncated,
+};
+use peerbus::protocol::frame::{Accepted, Alive, Gap, JobState, Signalled, StreamKind, Want};
+use peerbus::protocol::reply::{self, ErrorBody};
+use peerbus::protocol::steer::{
+    self, CancelAnswer, CancelRequest, Cancelled, Credit, Resume, SignalRequest, Steer,
+};
+use peerbus::protocol::subjects::Verb;
+use peerbus::protocol::{Ending, decode};
+
+use crate::{file, golden, golden_by, instance, job, part, peer, text};
+
+/// The blake3 digest of no bytes at all.
+const EMPTY: &str = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+
+fn bare(ending: Ending) -> JobResult {
+    JobResult::bare(Some(job()), peer("w1"), instance(), ending)
+}
+
+fn whole_result() -> JobResult {
+    let total = |bytes, blake3: &str| Some(StreamTotal { bytes, blake3: blake3.to_owned() });
+    let hello = blake3::hash(b"hello\n").to_hex().to_string();
+    JobResult {
+        out: total(6, &hello),
+        err: total(0, EMPTY),
+        duration_ms: 1234,
+        killed: 1,
+        left_running: 2,
+        output_open: true,
+        rusage: Some(Rusage { user_ms: 10, system_ms: 20, max_rss_kib: 3400 }),
+        ..bare(Ending::Exited { code: 7 })
+    }
+}
+
+#[test]
+fn a_request() {
+    let line = ExecRequest {
+        kind: text("peerbus.exec.v1"),
+        id: Some(job()),
+        directory: text("/opt/app"),
+        shell_cmd: text("git pull && make"),
+        argv: None,
+        env: BTreeMap::from([("K".to_owned(), "V".to_owned()), ("LANG".to_owned(), "de_DE".to_owned())]),
+        user: None,
+        stdin: false,
+        tty: None,
+        timeout_ms: None,
+        durable: false,
+        stream: Some(StreamOptions { window: 1_048_576 }),
+    };
+    golden_by("exec_request_line", &line, ExecRequest::decode);
+    let argv = ExecRequest {
+        shell_cmd: None,
+        argv: Some(["git", "log", "-m", "two words", "", "grüße\n"].map(str::to_owned).to_vec()),
+        env: BTreeMap::new(),
+        user: text("ann"),
+        stdin: true,
+        timeout_ms: Some(30_000),
+        directory: text("~/src"),
+        ..line
+    };
+    golden_by("exec_request_argv", &argv, ExecRequest::decode);
+    // What a person types.
+    let typed = ExecRequest::decode(br#"{"directory":"/opt/app","shellCmd":"make"}"#).unwrap();
+    assert_eq!((typed.shell_cmd, typed.stream, typed.id), (text("make"), None, None));
+    assert_eq!((exec::TYPE, exec::WINDOW), ("peerbus.exec.v1", 1_048_576));
+    assert_eq!((exec::JOB_VARIABLE, exec::PEER_VARIABLE), ("PEERBUS_JOB", "PEERBUS_PEER"));
+}
+
+#[test]
+fn a_result() {
+    golden("result", &whole_result());
+    assert_eq!(exec::RESULT_TYPE, "peerbus.result.v1");
+    let why = "no directory is named".to_owned();
+    golden("result_refused", &bare(Ending::Refused { why: Refusal::NoDirectory, message: why }));
+}
+
+#[test]
+fn a_plain_reply() {
+    let collected = Collected {
+        stdout: text("hello\n"),
+        stderr_b64: text("/wA="),
+        truncated: Truncated { stdout: 0, stderr: 1_000_000 },
+        ..Collected::default()
+    };
+    golden("plain_reply", &JobResult { collected: Some(collected), ..whole_result() });
+}
+
+#[test]
+fn every_ending() {
+    let (why, message) = ("asked to".to_owned(), "enough".to_owned());
+    part(&Ending::Exited { code: 7 }, r#"{"exited":{"code":7}}"#);
+    part(
+        &Ending::Signalled { signal: "KILL".to_owned(), number: 9 },
+        r#"{"signalled":{"signal":"KILL","number":9}}"#,
+    );
+    part(&Ending::TimedOut {}, r#"{"timed_out":{}}"#);
+    part(&Ending::Cancelled { why: why.clone() }, r#"{"cancelled":{"why":"asked to"}}"#);
+    part(
+        &Ending::Refused { why: Refusal::Limit, message: message.clone() },
+        r#"{"refused":{"why":"limit","message":"enough"}}"#,
+    );
+    part(
+        &Ending::NotStarted { why: StartFailure::NoSuchUser, message },
+        r#"{"not_started":{"why":"no_such_user","message":"enough"}}"#,
+    );
+    part(&Ending::Offline {}, r#"{"offline":{}}"#);
+    part(&Ending::Unknown { why }, r#"{"unknown":{"why":"asked to"}}"#);
+}
+
+#[test]
+fn every_fixed_word_of_an_ending() {
+    for (word, text) in [
+        (Refusal::BadRequest, "bad_request"),
+        (Refusal::ReplySubject, "reply_subject"),
+        (Refusal::NotSupported, "not_supported"),
+        (Refusal::NoDirectory, "no_directory"),
+        (Refusal::User, "user"),
+        (Refusal::Limit, "limit"),
+        (Refusal::Conflict, "conflict"),
+        (Refusal::Stopping, "stopping"),
+        (Refusal::Journal, "journal"),
+        (Refusal::CancelledBefore, "cancelled_before"),
+        (Refusal::NotYours, "not_yours"),
+    ] {
+        part(&word, &format!("{text:?}"));
+    }
+    for (word, text) in [
+        (StartFailure::NoSuchDirectory, "no_such_directory"),
+        (StartFailure::NotADirectory, "not_a_directory"),
+        (StartFailure::DirectoryDenied, "directory_denied"),
+        (StartFailure::NoSuchUser, "no_such_user"),
+        (StartFailure::CommandNotFound, "command_not_found"),
+        (StartFailure::NotExecutable, "not_executable"),
+        (StartFailure::System, "system"),
+        (StartFailure::NeverArrived, "never_arrived"),
+        (StartFailure::NoSuchPeer, "no_such_peer"),
+        (StartFailure::BusUnreachable, "bus_unreachable"),
+    ] {
+        part(&word, &format!("{text:?}"));
+    }
+}
+
+#[test]
+fn the_frames_of_a_stream() {
+    let accepted = Accepted { instance: instance(), state: JobState::Running, stdin_received: 5, signals: 1 };
+    golden("accepted", &accepted);
+    golden("want", &Want { received: 65_536, limit: 327_680, again: true, closed: false });
+    golden("signalled", &Signalled { n: 1, error: None });
+    golden("signalled_error", &Signalled { n: 2, error: text("\"NOSUCH\" is not a signal") });
+    golden("alive", &Alive { out: 1, err: 2, stdin_received: 3 });
+    golden("gap", &Gap { stream: StreamKind::Err, from: 100, to: 200 });
+    for (state, word) in
+        [(JobState::Starting, "starting"), (JobState::Running, "running"), (JobState::Ended, "ended")]
+    {
+        part(&state, &format!("{word:?}"));
+    }
+    part(&StreamKind::Out, "\"out\"");
+    part(&StreamKind::Err, "\"err\"");
+    // Fields that may be left out.
+    let want: Want = decode::json(br#"{"received":1,"limit":2}"#).unwrap();
+    assert_eq!(want, Want { received: 1, limit: 2, again: false, closed: false });
+}
+
+#[test]
+fn the_words_of_a_caller() {
+    let credit = Credit {
+        epoch: 2,
+        instance: Some(instance()),
+        limit: 2_097_152,
+        frames: 1_100,
+        out: 1_000_000,
+        err: 48_576,
+        done: true,
+    };
+    let about =
+        |verb: Verb| move |payload: &[u8]| Steer::decode(verb, None, bytes::Bytes::copy_from_slice(payload));
+    let resume =
+        Resume { epoch: 3, instance: Some(instance()), out: 1_000_000, err: 48_576, limit: 2_097_152 };
+    let signal = SignalRequest { n: 1, instance: None, signal: "INT".to_owned() };
+    let cancel = CancelRequest { instance: Some(instance()), why: text("d was ended") };
+    golden("credit", &credit);
+    golden("resume", &resume);
+    golden("signal", &signal);
+    golden("cancel", &cancel);
+    // As a daemon takes them.
+    for (name, verb, wanted) in [
+        ("credit", Verb::Credit, Steer::Credit(credit)),
+        ("resume", Verb::Resume, Steer::Resume(resume)),
+        ("signal", Verb::Signal, Steer::Signal(signal)),
+        ("cancel", Verb::Cancel, Steer::Cancel(cancel)),
+    ] {
+        assert_eq!(about(verb)(file(name).as_bytes()), Ok(wanted), "{name}");
+    }
+    assert_eq!(about(Verb::Cancel)(b""), Ok(Steer::Cancel(CancelRequest::default())));
+    assert_eq!(about(Verb::Result)(b""), Ok(Steer::Result));
+    let chunk = Steer::decode(Verb::Stdin, Some(7), bytes::Bytes::from_static(b"\0\xff"));
+    assert_eq!(chunk, Ok(Steer::Stdin { offset: 7, bytes: bytes::Bytes::from_static(b"\0\xff") }));
+    assert!(about(Verb::Stdin)(b"x").unwrap_err().0.contains("`D-Offset`"));
+    assert_eq!((steer::FRAMES_IN_FLIGHT, steer::CREDIT_EVERY_MS), (1_024, 5_000));
+}
+
+#[test]
+fn the_answer_to_a_cancel() {
+    let answer = |answer, result| CancelAnswer {
+        kind: "peerbus.cancel_answer.v1".to_owned(),
+        id: job(),
+        instance: instance(),
+        answer,
+        result,
+    };
+    golden("cancel_answer_never_seen", &answer(Cancelled::NeverSeen, None));
+    golden("cancel_answer_ended", &answer(Cancelled::Ended, Some(Box::new(whole_result()))));
+    part(&Cancelled::Running, "\"running\"");
+    assert_eq!(steer::CANCEL_TYPE, "peerbus.cancel_answer.v1");
+}
+
+#[test]
+fn an_error() {
+    let body = ErrorBody {
+        id: Some(job()),
+        ending: Some(Ending::Refused { why: Refusal::Limit, message: "enough".to_owned() }),
+        ..ErrorBody::new("refused", "enough")
+    };
+    golden("error", &body);
+    golden("error_without_a_job", &ErrorBody::new("bad_request", "field `peer`: it is missing"));
+    assert_eq!(reply::ERROR_TYPE, "peerbus.error.v1");
+}

@@ -1,0 +1,200 @@
+//! What is said of peers: heartbeats, the registry, the services API, the state file.
+
+use std::collections::BTreeMap;
+
+use peerbus::daemon::state::{self, DaemonState, State};
+use peerbus::process;
+use peerbus::protocol::heartbeat::{self, Heartbeat, PeerState, Role};
+use peerbus::protocol::peers::{
+    self, EventKind, Found, GetAnswer, GetRequest, ListRequest, Page, PeerEvent, PeerRow, Presence,
+};
+use peerbus::protocol::service::{self, Counts, Document, Question};
+
+use crate::{INSTANCE, JOB, golden, golden_by, instance, part, peer, text};
+
+fn row(id: &str) -> PeerRow {
+    PeerRow {
+        peer_id: peer(id),
+        ip_address: text("10.0.0.2"),
+        mac_address: text("aa:bb:cc:dd:ee:ff"),
+        hostname: "vps.example".to_owned(),
+        last_seen: "2026-11-21T10:11:12Z".to_owned(),
+        is_online: true,
+        daemon_version: "0.1.0".to_owned(),
+        state: Presence::Online,
+        role: Role::Worker,
+        instance: Some(instance()),
+        os: "linux".to_owned(),
+        arch: "x86_64".to_owned(),
+        jobs: 2,
+        load: Some(0.25),
+        uptime_s: 99,
+        tags: vec!["home".to_owned(), "gpu".to_owned()],
+    }
+}
+
+#[test]
+fn a_heartbeat() {
+    let beat = Heartbeat {
+        kind: "peerbus.heartbeat.v1".to_owned(),
+        peer_id: peer("vps"),
+        state: PeerState::Up,
+        instance: instance(),
+        seq: 42,
+        interval_ms: 5_000,
+        hostname: "vps.example".to_owned(),
+        ip_address: text("10.0.0.1"),
+        mac_address: None,
+        role: Role::Worker,
+        daemon_version: "0.1.0".to_owned(),
+        os: "linux".to_owned(),
+        arch: "x86_64".to_owned(),
+        uptime_s: 99,
+        load: Some(0.3),
+        jobs: 2,
+        tags: vec!["home".to_owned()],
+    };
+    golden_by("heartbeat", &beat, Heartbeat::decode);
+    let leaving = Heartbeat {
+        state: PeerState::Leaving,
+        role: Role::Leader,
+        ip_address: None,
+        load: None,
+        tags: Vec::new(),
+        ..beat
+    };
+    golden_by("heartbeat_leaving", &leaving, Heartbeat::decode);
+    golden("ping", &heartbeat::Ping { instance: instance() });
+    assert_eq!((heartbeat::TYPE, heartbeat::INTERVAL_MS), ("peerbus.heartbeat.v1", 5_000));
+}
+
+#[test]
+fn questions_to_the_registry() {
+    let list =
+        ListRequest { kind: text("peerbus.peers_list.v1"), after: Some(peer("vps")), limit: Some(100) };
+    golden_by("peers_list", &list, ListRequest::decode);
+    assert_eq!(ListRequest::decode(b""), Ok(ListRequest::default()));
+    let get = GetRequest { kind: text("peerbus.peers_get.v1"), peer: "vps.example".to_owned() };
+    golden_by("peers_get", &get, GetRequest::decode);
+    assert_eq!((peers::LIST_TYPE, peers::GET_TYPE), ("peerbus.peers_list.v1", "peerbus.peers_get.v1"));
+}
+
+#[test]
+fn answers_of_the_registry() {
+    let bare = PeerRow {
+        ip_address: None,
+        mac_address: None,
+        is_online: false,
+        state: Presence::Offline,
+        role: Role::Leader,
+        instance: None,
+        load: None,
+        tags: Vec::new(),
+        ..row("z")
+    };
+    let page = Page {
+        kind: "peerbus.peers_page.v1".to_owned(),
+        peers: vec![row("vps"), bare],
+        next: Some(peer("z")),
+        leader: peer("lead"),
+        leader_instance: instance(),
+        age_ms: 15_000,
+    };
+    golden("peers_page", &page);
+    let answer = |found| GetAnswer {
+        kind: "peerbus.peer.v1".to_owned(),
+        asked: "vps.example".to_owned(),
+        found,
+        leader: peer("lead"),
+    };
+    golden("peer_one", &answer(Found::One { peer: Box::new(row("vps")) }));
+    golden("peer_none", &answer(Found::None {}));
+    golden("peer_many", &answer(Found::Many { ids: vec![peer("a"), peer("b")] }));
+    for (presence, word) in [
+        (Presence::Online, "online"),
+        (Presence::Offline, "offline"),
+        (Presence::Unknown, "unknown"),
+        (Presence::Conflict, "conflict"),
+    ] {
+        part(&presence, &format!("{word:?}"));
+    }
+    assert_eq!((peers::PAGE_TYPE, peers::PEER_TYPE), ("peerbus.peers_page.v1", "peerbus.peer.v1"));
+    assert_eq!(peers::PAGE_MAX, 1_000);
+}
+
+#[test]
+fn an_event() {
+    let event = PeerEvent {
+        kind: "peerbus.peer_event.v1".to_owned(),
+        event: EventKind::Offline,
+        peer_id: peer("vps"),
+        at: "2026-11-21T10:11:12Z".to_owned(),
+        why: "no heartbeat for 15 s".to_owned(),
+    };
+    golden("peer_event", &event);
+    assert_eq!(peers::EVENT_TYPE, "peerbus.peer_event.v1");
+}
+
+#[test]
+fn the_services_api() {
+    let identity = service::Identity {
+        peer: peer("vps"),
+        instance: instance(),
+        version: "0.1.0".to_owned(),
+        started: "2026-11-21T10:11:12Z".to_owned(),
+        metadata: BTreeMap::from([
+            ("os".to_owned(), "linux".to_owned()),
+            ("peer".to_owned(), "vps".to_owned()),
+        ]),
+    };
+    let counts =
+        Counts { requests: 4, errors: 1, last_error: "refused: enough".to_owned(), processing_ns: 4_000_000 };
+    for (question, name) in
+        [(Question::Ping, "srv_ping"), (Question::Info, "srv_info"), (Question::Stats, "srv_stats")]
+    {
+        golden::<Document>(name, &service::answer(question, &identity, &counts));
+    }
+    assert_eq!((service::NAME, service::PING_ALL), ("exec", "$SRV.PING.exec"));
+    let all = ["$SRV.*".to_owned(), "$SRV.*.exec".to_owned(), format!("$SRV.*.exec.{INSTANCE}")];
+    assert_eq!(service::question_subjects(instance()), all);
+    for (subject, wanted) in [
+        ("$SRV.PING", Some(Question::Ping)),
+        ("$SRV.INFO.exec", Some(Question::Info)),
+        (&format!("$SRV.STATS.exec.{INSTANCE}"), Some(Question::Stats)),
+        ("$SRV.PING.other", None),
+        (&format!("$SRV.PING.exec.{JOB}"), None),
+    ] {
+        assert_eq!(service::question(subject, instance()), wanted, "{subject}");
+    }
+}
+
+#[test]
+fn the_state_file() {
+    let state = DaemonState {
+        kind: "peerbus.daemon_state.v1".to_owned(),
+        state: State::Stopped,
+        state_reason: "asked to stop".to_owned(),
+        since: "2026-11-21T10:11:12Z".to_owned(),
+        process: process::Identity {
+            pid: 4711,
+            start_time: 123_456,
+            boot_id: "99999999-8888-4777-8666-555555555555".to_owned(),
+        },
+        instance: instance(),
+        version: "0.1.0".to_owned(),
+        peer_id: peer("vps"),
+        role: Role::Worker,
+        nats: "nats://10.0.0.1:4222".to_owned(),
+    };
+    golden("state", &state);
+    assert_eq!((state::TYPE, state::FILE), ("peerbus.daemon_state.v1", "state.json"));
+    for (state, word) in [
+        (State::Starting, "starting"),
+        (State::Ready, "ready"),
+        (State::Stopping, "stopping"),
+        (State::Stopped, "stopped"),
+        (State::Failed, "failed"),
+    ] {
+        part(&state, &format!("{word:?}"));
+    }
+}
