@@ -106,17 +106,22 @@ fn who_finds_too_many_waiting_is_told_at_once() {
     let sid = raw.subscribe(&format!("{inbox}.*"));
     let mut request = plain(fleet.path(), "touch began; until [ -e go ]; do sleep 0.02; done");
     request["id"] = json!(job_id());
-    for number in 0..100 {
-        raw.publish_reply("exec.w1", &format!("{inbox}.{number}"), request.to_string());
-    }
+    let mut ask = |numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            raw.publish_reply("exec.w1", &format!("{inbox}.{number}"), request.to_string());
+        }
+    };
+    // In two parts: not more than may be on their way to one job.
+    ask(0..150);
     wait_for_file(&fleet.path().join("began"));
+    ask(150..292);
     let refused = (0..36).map(|_| raw.expect_on(sid, SOON, "a refusal"));
     for answer in refused.collect::<Vec<_>>() {
         let (word, code, sentence) = error_of(&answer);
         assert_eq!((word.as_str(), code), ("limit", 429), "{sentence}");
     }
     std::fs::write(fleet.path().join("go"), "").unwrap();
-    for _ in 0..64 {
+    for _ in 0..256 {
         let answer = raw.expect_on(sid, SOON, "an answer").json();
         assert_eq!(answer["ending"], json!({ "exited": { "code": 0 } }), "{answer}");
     }
