@@ -513,3 +513,37 @@ fn an_idle_daemon_costs_little() {
     assert!(memory > 0 && memory < MOST_MEMORY, "{mib:.1} MiB");
     assert!(used * 20 < span, "{used:?} of processor in {span:?} is more than a twentieth");
 }
+
+/// A job takes several of the daemon's descriptors, and most systems allow it 1,024 at first.
+#[test]
+fn the_limit_of_descriptors_is_no_limit_of_jobs() {
+    const LIMITED: &str = "ulimit -S -n 64; exec \"$0\" daemon run --id w1 --nats \"$1\" --state-dir \"$2\"";
+    const JOBS: usize = 24;
+    let server = Server::start();
+    for containment in ["best", "reaper"] {
+        let place = Place::new();
+        let words = [env!("CARGO_BIN_EXE_d").into(), server.url(), place.state().display().to_string()];
+        let command = place.d(&[]).instead("sh").env("PEERBUS_CONTAINMENT", containment);
+        let mut daemon = command.with(|sh| _ = sh.args(["-c", LIMITED]).args(words)).spawn();
+        ready(&mut daemon);
+        let mut raw = Raw::connect(&server.url());
+        let inbox = raw.new_inbox();
+        let heard = raw.subscribe(&inbox);
+        let open = place.0.path().join("open");
+        let line = format!("ulimit -S -n; while [ ! -e {} ]; do sleep 0.1; done", open.display());
+        let request = serde_json::json!({"directory": "/", "shell_cmd": line}).to_string();
+        for _ in 0..JOBS {
+            raw.publish_reply("exec.w1", &inbox, &request);
+        }
+        eventually(READY_DEADLINE, "all jobs to run at once", || {
+            let beat = raw.request("exec.w1.ping", "", SOON).json();
+            (beat["jobs"].as_u64() == Some(JOBS as u64)).then_some(())
+        });
+        fs::write(&open, "").unwrap();
+        for _ in 0..JOBS {
+            let answer = raw.expect_on(heard, READY_DEADLINE, "an answer").json();
+            assert_eq!(answer["stdout"], "64\n", "{containment}: {answer}");
+        }
+        stop(&mut daemon);
+    }
+}

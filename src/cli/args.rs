@@ -104,6 +104,9 @@ impl Verb {
 #[derive(Debug, ClapArgs)]
 #[command(group = ArgGroup::new("what").required(true).args(["sh", "argv"]))]
 #[command(
+    override_usage = "d exec [OPTIONS] <PEER> -- <COMMAND>...\n       d exec [OPTIONS] <PEER> --sh <LINE>"
+)]
+#[command(
     after_help = "Examples:\n  d exec vps -C /opt/app -- git log --oneline -5     argv: exact, no shell\n  d exec vps -C /opt/app --sh 'git pull && make'     a line for the peer's shell\n  tar c . | d exec vps -C /tmp -i -- tar x           standard input\n\nCtrl-C interrupts everything the command has started; a second one kills it.\nExit codes: d help exit-codes"
 )]
 pub(super) struct Exec {
@@ -225,7 +228,8 @@ pub(super) struct DaemonRun {
     /// Start and supervise a nats-server
     #[arg(long, value_name = "KIND")]
     pub(super) broker: Option<BrokerArg>,
-    /// Where that nats-server listens: a loopback or private address [default: 127.0.0.1:4222]
+    /// Where that nats-server listens: a loopback or private address [default: where the bus is said
+    /// to be, else 127.0.0.1:4222]
     #[arg(long, value_name = "ADDR", value_parser = listen)]
     pub(super) broker_listen: Option<SocketAddr>,
 }

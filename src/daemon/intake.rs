@@ -21,9 +21,9 @@ use crate::protocol::subjects::{self, Below, Verb};
 /// Messages that may wait for one job. A caller has about 20 on their way at most.
 const WAITING_MESSAGES: usize = 256;
 
-/// Ids attended to at once: running jobs, those whose ending was not confirmed, and strangers. A
-/// flood of new ids beyond this is dropped; an honest caller asks again.
-const ATTENDED: usize = 4_096;
+/// Ids attended to at once besides the jobs that may run: those whose ending was not confirmed, and
+/// strangers. A flood of new ids beyond this is dropped; an honest caller asks again.
+const ATTENDED_BESIDES: usize = 4_096;
 
 /// A message to one job.
 #[derive(Debug)]
@@ -44,8 +44,11 @@ pub(super) enum Message {
 struct Desk {
     context: Arc<Context>,
     jobs: HashMap<JobId, mpsc::Sender<Message>>,
-    gone: mpsc::UnboundedSender<JobId>,
+    gone: mpsc::UnboundedSender<Gone>,
 }
+
+/// An attendant that has gone, and what was handed to it too late.
+type Gone = (JobId, mpsc::Receiver<Message>);
 
 /// Hands messages to jobs until the subscriptions end.
 pub(super) async fn run(
@@ -59,12 +62,7 @@ pub(super) async fn run(
         tokio::select! {
             Some(message) = starts.recv() => desk.start(message).await,
             Some(message) = words.recv() => desk.word(message).await,
-            Some(id) = left.recv() => {
-                // A job may have left while another began under its id.
-                if desk.jobs.get(&id).is_some_and(mpsc::Sender::is_closed) {
-                    desk.jobs.remove(&id);
-                }
-            }
+            Some((id, rest)) = left.recv() => desk.left(id, rest),
             else => return,
         }
     }
@@ -132,18 +130,29 @@ impl Desk {
                 }
             },
         };
-        if self.jobs.len() >= ATTENDED {
+        if self.jobs.len() >= self.context.settings.max_jobs + ATTENDED_BESIDES {
             tracing::debug!(job = %id, "a message about a new id was dropped: too many are attended to");
             return;
         }
-        let (to, messages) = mpsc::channel(WAITING_MESSAGES);
+        let (to, mut messages) = mpsc::channel(WAITING_MESSAGES);
         self.jobs.insert(id, to);
         let (context, gone) = (Arc::clone(&self.context), self.gone.clone());
         tokio::spawn(async move {
-            job::attend(context, id, message, messages).await;
+            job::attend(context, id, message, &mut messages).await;
+            messages.close();
             // The desk may be gone when the daemon stops.
-            let _ = gone.send(id);
+            let _ = gone.send((id, messages));
         });
+    }
+
+    fn left(&mut self, id: JobId, mut rest: mpsc::Receiver<Message>) {
+        // Another may have begun to attend to this id already.
+        if self.jobs.get(&id).is_some_and(mpsc::Sender::is_closed) {
+            self.jobs.remove(&id);
+        }
+        while let Ok(message) = rest.try_recv() {
+            self.hand(id, message);
+        }
     }
 
     async fn object(&self, message: &Incoming, why: &str) {

@@ -39,12 +39,13 @@ use crate::protocol::{Ending, JobId};
 /// Longest text of a command that is written to the journal and the log, in characters.
 const COMMAND_SHOWN: usize = 300;
 
-/// Attends to one id, from the first message about it until nobody needs it here any more.
+/// Attends to one id, from the first message about it until nobody needs it here any more. What is
+/// left in `messages` is for the next attendant.
 pub(super) async fn attend(
     context: Arc<Context>,
     id: JobId,
     first: Message,
-    mut messages: mpsc::Receiver<Message>,
+    messages: &mut mpsc::Receiver<Message>,
 ) {
     let mut next = Some(first);
     while let Some(message) = next {
@@ -52,22 +53,14 @@ pub(super) async fn attend(
             Ok(Some(record)) => recorded::answer(&context, &record, message).await,
             Ok(None) => match message {
                 Message::Request(request) => {
-                    admission::admit(Arc::clone(&context), *request, &mut messages).await;
+                    admission::admit(Arc::clone(&context), *request, messages).await;
                 }
                 Message::Word { steer, from } => unknown(&context, id, steer, &from).await,
                 Message::CallerGone => {}
             },
             Err(error) => cannot_look_up(&context, id, &error, message).await,
         }
-        next = match messages.try_recv() {
-            Ok(message) => Some(message),
-            // From here on others attend to this id. What was handed over before, while the last of
-            // it was being answered or written down, is still answered here.
-            Err(_) => {
-                messages.close();
-                messages.recv().await
-            }
-        };
+        next = messages.try_recv().ok();
     }
 }
 

@@ -76,6 +76,9 @@ pub async fn run(
     on_ready: impl FnOnce(&Ready),
     stop: impl Future<Output = ()>,
 ) -> Result<(), DaemonError> {
+    if let Err(error) = process::raise_descriptor_limit() {
+        tracing::warn!(%error, "allowing more descriptors; they may not suffice for many jobs");
+    }
     let instance = Instance::new();
     make_state_dir(&settings.state_dir)?;
     let _lock = lock(&settings)?;

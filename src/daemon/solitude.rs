@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::context::Context;
 use crate::bus::{Bus, BusError, Outgoing};
-use crate::protocol::heartbeat::{Heartbeat, INTERVAL_MS};
+use crate::protocol::heartbeat::{Heartbeat, INTERVAL_MS, Ping};
 use crate::protocol::{Instance, PeerId, decode, subjects};
 
 /// How long another daemon may take to answer. A daemon answers from a task of its own.
@@ -31,15 +31,9 @@ const ALONE_TIMES: usize = 3;
 /// How often a daemon looks without a reason: every third interval.
 const LOOK_EVERY: Duration = Duration::from_millis(3 * INTERVAL_MS);
 
-/// What a daemon says when it looks for others of its id.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Looking {
-    instance: Instance,
-}
-
 /// Takes note of a ping: one by another daemon of our own id is a reason to look.
 pub(super) fn pinged(context: &Context, payload: &[u8]) {
-    if let Ok(Looking { instance }) = decode::json(payload)
+    if let Ok(Ping { instance }) = decode::json(payload)
         && instance != context.instance
     {
         context.rival.notify_one();
@@ -113,7 +107,7 @@ async fn settle(context: &Context) {
 /// Who else answers for our id.
 async fn others(context: &Context) -> BTreeSet<Instance> {
     let mut answers = context.bus.mailbox();
-    let looking = decode::to_json(&Looking { instance: context.instance });
+    let looking = decode::to_json(&Ping { instance: context.instance });
     let ping = Outgoing::to(&subjects::ping(context.peer())).reply(answers.subject()).payload(looking);
     let mut others = BTreeSet::new();
     if context.bus.publish(ping).await.is_err() {

@@ -5,8 +5,8 @@
 //! one (`clone3`, Linux 5.7): moving a process into a cgroup afterwards takes the kernel 5 to 15 ms.
 //!
 //! Guarantees: the command has its own session and process group, default signal dispositions, an
-//! empty signal mask, and no file descriptor but 0, 1 and 2 (and one that the caller names). Either
-//! it was executed, or the caller is told at which step that failed, and nothing is left of it.
+//! empty signal mask, no file descriptor but 0, 1 and 2 (and one that the caller names), and the
+//! limit of them that the daemon was started with. Either it was executed, or the caller is told at which step that failed, and nothing is left of it.
 
 #![expect(unsafe_code, reason = "fork, and what a child may do before exec, is in no safe API")]
 
@@ -21,6 +21,7 @@ use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
 use super::account::Credentials;
+use super::descriptors;
 use super::pidfd::{self, PidFd};
 
 /// What to execute, in the form the kernel wants it.
@@ -111,6 +112,7 @@ pub(super) fn launch(program: &Program, around: &Surroundings<'_>) -> Result<Lau
         keep: around.keep.map(|fd| fd.as_raw_fd()),
         report: writer.as_raw_fd(),
         open_max: open_max(),
+        descriptor_limit: descriptors::of_others(),
     };
     let launched = fork(&child, cgroup.as_ref()).map_err(failed)?;
     drop(writer);
@@ -219,6 +221,7 @@ struct Child<'a> {
     keep: Option<RawFd>,
     report: RawFd,
     open_max: RawFd,
+    descriptor_limit: Option<libc::rlimit>,
 }
 
 impl Child<'_> {
@@ -261,6 +264,9 @@ impl Child<'_> {
             }
             if let Some(keep) = self.keep {
                 checked(libc::fcntl(keep, libc::F_SETFD, 0))?;
+            }
+            if let Some(limit) = &self.descriptor_limit {
+                checked(libc::setrlimit(libc::RLIMIT_NOFILE, limit))?;
             }
         }
         self.close_others();

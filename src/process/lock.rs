@@ -1,8 +1,9 @@
 //! One daemon per state directory.
 //!
 //! A kernel lock on `<directory>/lock` decides; it is free when its holder ends, however that comes
-//! about, and at most milliseconds later if that was while it made a process. What is written in the file is only for people: who holds it, and since when. The
-//! file itself stays, because removing it would let two holders lock two files of one name.
+//! about, or milliseconds later if that was while it made a process. What is written in the file
+//! says who holds it, and since when: for people, and to tell whether that one still lives. The file
+//! itself stays, because removing it would let two holders lock two files of one name.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -58,7 +59,7 @@ pub struct HeldBy {
 }
 
 impl StateLock {
-    /// Takes the lock of a directory, without waiting.
+    /// Takes the lock of a directory. Waits only for a holder that has died, and blocks meanwhile.
     ///
     /// # Errors
     /// When another process has it, or the file cannot be made.

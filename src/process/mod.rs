@@ -21,6 +21,7 @@ mod account;
 mod cgroup;
 mod clear;
 mod companion;
+mod descriptors;
 mod environment;
 mod explain;
 mod hierarchy;
@@ -41,6 +42,7 @@ mod tree;
 
 pub use clear::clear;
 pub use companion::Companion;
+pub use descriptors::raise_descriptor_limit;
 pub use identity::Identity;
 pub use job::{Process, Started, start};
 pub use lock::{HeldBy, LockError, StateLock};

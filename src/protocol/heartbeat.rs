@@ -59,6 +59,14 @@ pub struct Heartbeat {
     pub tags: Vec<String>,
 }
 
+/// What a daemon says when it pings its own id, to look for others that have it: who hears it knows
+/// that there are two. Other pings say nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// Which start of a daemon asks.
+    pub instance: Instance,
+}
+
 /// What a peer says of its own state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

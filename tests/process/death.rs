@@ -1,6 +1,12 @@
 //! What becomes of jobs whose daemon dies, and of jobs whose reaper does.
 
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use peerbus::process::{Containment, ExitKind, Lodging, Process, Spec, Started, clear};
 use tokio::runtime::Runtime;
@@ -92,4 +98,23 @@ async fn a_reaper_does_not_listen_to_signals() {
     }
     assert_eq!(started.process.tree().stop(PATIENCE).await.killed, 1);
     assert_eq!(exit_of(&mut started.process).await.status, ExitKind::Signal(15));
+}
+
+/// Whoever orders a command and dies before the answer never hears of its start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_daemon_died_while_it_was_started_is_stopped() {
+    let bench = Bench::new(Containment::Reaper);
+    let spec = argv(&["sleep", "1000"]);
+    let lodging = bench.lodging(&spec);
+    let Lodging::Reaper { lock } = &lodging else { unreachable!("a reaper was asked for") };
+    let (mut daemon, socket) = UnixStream::pair().expect("a socket");
+    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::empty())).expect("inheritable");
+    writeln!(daemon, "{}", serde_json::json!({ "spec": spec, "lock": lock })).expect("ordered");
+    drop(daemon);
+    let mut reaper = Command::new(env!("CARGO_BIN_EXE_d"));
+    let mut reaper = reaper.args(["reaper", &socket.as_raw_fd().to_string()]).spawn().expect("a reaper");
+    let ended = tokio::task::spawn_blocking(move || reaper.wait()).await.expect("waited").expect("ended");
+    let stopped = std::fs::read_to_string(lock).expect("the lock");
+    clear(&lodging, PATIENCE).await.expect("cleared");
+    assert!(ended.success() && stopped == "1\n", "{ended}: {stopped:?}");
 }

@@ -64,6 +64,7 @@ fn a_heartbeat() {
         ..beat
     };
     golden_by("heartbeat_leaving", &leaving, Heartbeat::decode);
+    golden("ping", &heartbeat::Ping { instance: instance() });
     assert_eq!((heartbeat::TYPE, heartbeat::INTERVAL_MS), ("peerbus.heartbeat.v1", 5_000));
 }
 

@@ -37,17 +37,28 @@ pub(in crate::process) fn start(
     let launched = launch(&program, &around).map_err(|error| starting(error.source))?;
     // Our copies would keep the job's pipes open, and the socket.
     drop((stdio, theirs));
-    let outcome = match ordered(&ours, spec, lock) {
-        Ok(Report::Started(command)) => attend(ours, &launched, spec, command).map_err(starting),
-        Ok(Report::Failed(error)) => Err(error),
-        Ok(_) => Err(starting(io::ErrorKind::InvalidData.into())),
+    let outcome = match begun(ours, &launched, spec, lock) {
+        Ok(Ok(process)) => return Ok(process),
+        Ok(Err(failed)) => Err(failed),
         Err(error) => Err(starting(error)),
     };
-    if outcome.is_err() {
-        // The socket is closed, on which it would stop by itself.
-        let _ = pidfd::wait_for_end(launched.pid);
-    }
+    // The socket is closed, on which it stops by itself.
+    let _ = pidfd::wait_for_end(launched.pid);
     outcome
+}
+
+/// Has the command started. What goes wrong takes the socket with it.
+fn begun(
+    socket: UnixStream,
+    reaper: &Launched,
+    spec: &Spec,
+    lock: &Path,
+) -> io::Result<Result<Process, StartError>> {
+    match ordered(&socket, spec, lock)? {
+        Report::Started(command) => attend(socket, reaper, spec, command).map(Ok),
+        Report::Failed(error) => Ok(Err(error)),
+        Report::Exited(_) | Report::Empty => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 /// Lets what still runs go on without the reaper.

@@ -68,7 +68,9 @@ async fn tend(socket: std::os::unix::net::UnixStream) -> io::Result<()> {
         }
     };
     let_go_of_pipes()?;
-    writer.write_all(&line(&Report::Started(Identity::of(command.pid)?))?).await?;
+    let started = Report::Started(Identity::of(command.pid)?);
+    // A daemon that died while the command was started shows below, where that is stopped again.
+    say(&mut writer, &started).await;
 
     let nobody_left = Arc::new(AtomicBool::new(false));
     let mut reaping = tokio::spawn(reap_all(command.pid, children, writer, Arc::clone(&nobody_left)));

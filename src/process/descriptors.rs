@@ -1,0 +1,31 @@
+//! How many descriptors this process may have.
+//!
+//! A job takes up to eight of a daemon's. The soft limit that most systems begin with, 1,024, is
+//! enough for fewer jobs than a daemon runs at once, and without descriptors it could neither start
+//! a job nor stop one. So a daemon raises its limit. What it starts has the limit from before, as
+//! programs that wait with `select` cannot count further than 1,023.
+
+use std::io;
+use std::sync::OnceLock;
+
+use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Soft and hard limit as they were before.
+static BEFORE: OnceLock<(u64, u64)> = OnceLock::new();
+
+/// Allows this process as many descriptors as it may have. To be called once, before any job.
+///
+/// # Errors
+/// What the system says; then the limit is as it was.
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    BEFORE.get_or_init(|| (soft, hard));
+    Ok(())
+}
+
+/// The limit for what is started from here, where it is not this process' own.
+pub(super) fn of_others() -> Option<libc::rlimit> {
+    BEFORE.get().map(|&(soft, hard)| libc::rlimit { rlim_cur: soft, rlim_max: hard })
+}
