@@ -83,7 +83,8 @@ fn two_on_servers_that_are_joined_later_both_refuse() {
     let second = fleet.add(DaemonOptions::worker("w1").state("second").nats(&elsewhere.url()));
     between.heal();
     for daemon in [&first, &second] {
-        daemon.wait_for_line(SOON, |line| line.contains("another daemon answers for our id"));
+        // They look every 15 s.
+        daemon.wait_for_line(SOON * 2, |line| line.contains("another daemon answers for our id"));
     }
     for url in [fleet.url(), elsewhere.url()] {
         let request = request(&fleet, &job_id(), "echo ran >> ran").to_string();
