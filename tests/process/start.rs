@@ -151,21 +151,3 @@ async fn the_shell_may_be_chosen(bench: Bench) {
     assert_eq!(outcome.exit.status, ExitKind::Code(127), "not taken for an option of the shell");
     assert!(outcome.stderr.contains("not found"), "{outcome:?}");
 }
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement, for people to read"]
-#[expect(clippy::print_stderr, reason = "what it is for")]
-async fn how_long_a_start_takes() {
-    for containment in [peerbus::process::Containment::Best, peerbus::process::Containment::Reaper] {
-        let bench = Bench::new(containment);
-        let mut took = Vec::new();
-        for _ in 0..100 {
-            let began = std::time::Instant::now();
-            let mut started = bench.start(&argv(&["/bin/true"])).expect("started");
-            took.push(began.elapsed());
-            exit_of(&mut started.process).await;
-        }
-        took.sort();
-        eprintln!("{containment:?}: median {:?}, 9 of 10 below {:?}", took[50], took[90]);
-    }
-}
