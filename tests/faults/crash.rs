@@ -52,25 +52,32 @@ fn a_daemon_that_dies_during_a_job_has_a_successor_that_says_so_with_reapers() {
     dies_during_a_job("reaper");
 }
 
+fn dies_before_it_accepts(containment: &str) {
+    let fleet = Fleet::builder().daemon(worker(containment).through_relay()).start();
+    let daemon = fleet.daemon("w1");
+    // The request comes through, and nothing the daemon says.
+    daemon.relay().freeze_way(Direction::ToServer);
+    let mut live = exec(&fleet, WAITING).spawn();
+    wait_until_ran(&fleet);
+    daemon.kill9();
+    daemon.relay().heal();
+    daemon.start();
+    daemon.wait_until_ready();
+    let id = journalled(&fleet, "ended").pop().unwrap();
+    assert_eq!(procs::of_job(&id), [], "nothing is left when it says it is ready");
+    let finished = live.wait(SOON).expect_code(251);
+    assert!(finished.err().contains("d: unknown: its daemon died"), "{finished:?}");
+    assert_eq!(lines(&fleet.path().join("ran")), 1);
+}
+
 #[test]
 fn a_daemon_that_dies_between_start_and_accepted_has_not_run_it_twice() {
-    for containment in ["best", "reaper"] {
-        let fleet = Fleet::builder().daemon(worker(containment).through_relay()).start();
-        let daemon = fleet.daemon("w1");
-        // The request comes through, and nothing the daemon says.
-        daemon.relay().freeze_way(Direction::ToServer);
-        let mut live = exec(&fleet, WAITING).spawn();
-        wait_until_ran(&fleet);
-        daemon.kill9();
-        daemon.relay().heal();
-        daemon.start();
-        daemon.wait_until_ready();
-        let id = journalled(&fleet, "ended").pop().unwrap();
-        assert_eq!(procs::of_job(&id), [], "nothing is left when it says it is ready");
-        let finished = live.wait(SOON).expect_code(251);
-        assert!(finished.err().contains("d: unknown: its daemon died"), "{finished:?}");
-        assert_eq!(lines(&fleet.path().join("ran")), 1);
-    }
+    dies_before_it_accepts("best");
+}
+
+#[test]
+fn a_daemon_that_dies_between_start_and_accepted_has_not_run_it_twice_with_reapers() {
+    dies_before_it_accepts("reaper");
 }
 
 /// A cgroup that is frozen holds a new process before its first instruction: so the daemon is killed
