@@ -87,10 +87,12 @@ async fn settle(context: &Context) {
     while alone < ALONE_TIMES {
         let others = others(context).await;
         let conflict = *context.conflict.borrow();
-        match others.first() {
-            None if !conflict => return,
-            None => alone += 1,
-            Some(other) => {
+        match others.as_ref().map(BTreeSet::first) {
+            None | Some(None) if !conflict => return,
+            // Who could not look has not been alone.
+            None => {}
+            Some(None) => alone += 1,
+            Some(Some(other)) => {
                 alone = 0;
                 if !conflict {
                     tracing::error!(peer = %context.peer(), %other, "another daemon answers for our id; new jobs are refused");
@@ -104,25 +106,21 @@ async fn settle(context: &Context) {
     context.conflict.send_replace(false);
 }
 
-/// Who else answers for our id.
-async fn others(context: &Context) -> BTreeSet<Instance> {
+/// Who else answers for our id; unknown where not even we ourselves were heard.
+async fn others(context: &Context) -> Option<BTreeSet<Instance>> {
     let mut answers = context.bus.mailbox();
     let looking = decode::to_json(&Ping { instance: context.instance });
     let ping = Outgoing::to(&subjects::ping(context.peer())).reply(answers.subject()).payload(looking);
-    let mut others = BTreeSet::new();
-    if context.bus.publish(ping).await.is_err() {
-        return others;
-    }
+    context.bus.publish(ping).await.ok()?;
+    let mut heard = BTreeSet::new();
     let listen = async {
         loop {
-            if let Ok(beat) = Heartbeat::decode(&answers.next().await.payload)
-                && beat.instance != context.instance
-            {
-                others.insert(beat.instance);
+            if let Ok(beat) = Heartbeat::decode(&answers.next().await.payload) {
+                heard.insert(beat.instance);
             }
         }
     };
     // The end of the time is the ordinary end: nobody knows how many are going to answer.
     let _ = tokio::time::timeout(ANSWER_WITHIN, listen).await;
-    others
+    heard.remove(&context.instance).then_some(heard)
 }

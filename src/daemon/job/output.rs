@@ -57,8 +57,10 @@ impl Taps {
         // What the read finds stays here, to be passed on.
         for stream in [StreamKind::Out, StreamKind::Err] {
             self.of = stream;
-            if matches!(self.read(stream, OUTPUT_MAX), Found::Bytes) {
-                return false;
+            match self.read(stream, OUTPUT_MAX) {
+                Found::Bytes => return false,
+                Found::End => *self.pipe_mut(stream) = None,
+                Found::Nothing => {}
             }
         }
         true
