@@ -194,7 +194,9 @@ fn a_link_is_cut_on_the_very_byte() {
             publisher.publish("data", vec![b'x'; 8192]);
         }
         relay.wait_until_cut(SOON);
-        assert_eq!(relay.passed(Direction::ToClient) - before, 100_000);
+        // A PING of the server, 6 bytes, may have passed just before the cut was set.
+        let early = relay.passed(Direction::ToClient) - before - 100_000;
+        assert!([0, 6].contains(&early), "{early} bytes too many");
         let mut got = 0;
         while hearer.next_on(sid, SOON).is_some() {
             got += 1;
