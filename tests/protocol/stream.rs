@@ -116,8 +116,10 @@ fn a_caller_that_never_acknowledges_costs_no_more_than_four_mebibytes() {
     let out = caller.read_out(4 << 20);
     let more = caller.next(A_WHILE).filter(crate::talk::Frame::is_output);
     assert!(more.is_none(), "after {} bytes: {more:?}", out.len());
-    // All that was read before the end is still told.
+    // All that was read before the end is still told. The command ends first: given credit, it could
+    // write on until it is stopped.
     caller.say(&id, "cancel", "{}");
+    crate::harness::procs::wait_until_job_gone(&id, SOON);
     let credit = json!({"epoch": 1, "limit": u64::MAX, "frames": 9999, "out": out.len(), "err": 0});
     caller.say(&id, "credit", credit.to_string());
     let result = caller.frame_of("result").json();
