@@ -4,9 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::daemon::Daemon;
+use super::exec::Exec;
 use super::exit;
+use super::peers::{Peer, Peers};
+use super::ping::Ping;
+use super::seeds::Seeds;
+use super::status::Status;
 use crate::daemon::broker;
 use crate::protocol::heartbeat::Role;
 use crate::protocol::peers::NAME_MAX;
@@ -72,18 +78,9 @@ pub(super) enum Verb {
     /// The daemon of this machine
     #[command(subcommand)]
     Daemon(Daemon),
-    /// Run a shell command on a peer
-    #[command(name = "execOnPeer")]
-    ExecOnPeer(ExecOnPeer),
-    /// All peers as JSON, sorted by address
-    #[command(name = "listPeers")]
-    ListPeers,
-    /// One peer as JSON
-    #[command(name = "getPeerInfo")]
-    GetPeerInfo(GetPeerInfo),
-    /// This machine's daemon as JSON
-    #[command(name = "getPeerStatus")]
-    GetPeerStatus,
+    /// The names older scripts know
+    #[command(flatten)]
+    Seeds(Seeds),
     /// What the exit codes mean
     #[command(name = "exit-codes", about = exit::TABLE, hide = true)]
     ExitCodes,
@@ -98,140 +95,6 @@ impl Verb {
         };
         builder.enable_all().build()
     }
-}
-
-/// `d exec`
-#[derive(Debug, ClapArgs)]
-#[command(group = ArgGroup::new("what").required(true).args(["sh", "argv"]))]
-#[command(
-    override_usage = "d exec [OPTIONS] <PEER> -- <COMMAND>...\n       d exec [OPTIONS] <PEER> --sh <LINE>"
-)]
-#[command(
-    after_help = "Examples:\n  d exec vps -C /opt/app -- git log --oneline -5     argv: exact, no shell\n  d exec vps -C /opt/app --sh 'git pull && make'     a line for the peer's shell\n  tar c . | d exec vps -C /tmp -i -- tar x           standard input\n\nCtrl-C interrupts everything the command has started; a second one kills it.\nExit codes: d help exit-codes"
-)]
-pub(super) struct Exec {
-    /// The peer: its id, hostname or address
-    #[arg(value_parser = peer_name)]
-    pub(super) peer: String,
-    /// Directory to run in: absolute, or ~ for the user's home
-    #[arg(short = 'C', long, value_name = "DIR")]
-    pub(super) directory: Option<String>,
-    /// A line for the peer's shell
-    #[arg(long, value_name = "LINE")]
-    pub(super) sh: Option<String>,
-    /// Send standard input
-    #[arg(short = 'i', long)]
-    pub(super) stdin: bool,
-    /// Set a variable
-    #[arg(long, value_name = "K=V", value_parser = variable)]
-    pub(super) env: Vec<(String, String)>,
-    /// Run as this user of the peer
-    #[arg(long, value_name = "USER")]
-    pub(super) user: Option<String>,
-    /// Stop the command after this time
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub(super) timeout: Option<Duration>,
-    /// Wait this long for a peer that is not on the bus
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
-    pub(super) wait: Duration,
-    /// Write how it ended to a file, as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(super) report: Option<PathBuf>,
-    /// A program and its arguments
-    #[arg(last = true, value_name = "COMMAND")]
-    pub(super) argv: Vec<String>,
-}
-
-/// `d peers`
-#[derive(Debug, ClapArgs)]
-pub(super) struct Peers {
-    /// JSON lines instead of a table
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Show everything
-    #[arg(short, long, value_name = "FORMAT")]
-    pub(super) output: Option<Format>,
-}
-
-/// How to show a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    /// With every column.
-    Wide,
-}
-
-/// `d peer`
-#[derive(Debug, Subcommand)]
-pub(super) enum Peer {
-    /// Everything the registry knows of a peer
-    Show(PeerShow),
-}
-
-/// `d peer show`
-#[derive(Debug, ClapArgs)]
-pub(super) struct PeerShow {
-    /// The peer: its id, hostname or address
-    #[arg(value_parser = peer_name)]
-    pub(super) peer: String,
-    /// JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-/// `d status`
-#[derive(Debug, ClapArgs)]
-pub(super) struct Status {
-    /// JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-/// `d ping`
-#[derive(Debug, ClapArgs)]
-pub(super) struct Ping {
-    /// The peer: its id, hostname or address
-    #[arg(value_parser = peer_name)]
-    pub(super) peer: String,
-    /// How many times
-    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) count: u32,
-    /// How long to wait for each answer
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
-    pub(super) timeout: Duration,
-    /// JSON lines
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-/// `d daemon`
-#[derive(Debug, Subcommand)]
-pub(super) enum Daemon {
-    /// Run the daemon in the foreground
-    Run(Box<DaemonRun>),
-}
-
-/// `d daemon run`
-#[derive(Debug, ClapArgs)]
-pub(super) struct DaemonRun {
-    /// This machine's peer id [default: from the hostname]
-    #[arg(long, value_name = "ID")]
-    pub(super) id: Option<String>,
-    /// worker, or leader, which is a worker too
-    #[arg(long, value_name = "ROLE")]
-    pub(super) role: Option<RoleArg>,
-    /// The leader's database [default: SQLite in the state directory]
-    #[arg(long, value_name = "URL")]
-    pub(super) database_url: Option<String>,
-    /// Directory for commands that name none
-    #[arg(long, value_name = "DIR")]
-    pub(super) directory: Option<String>,
-    /// Start and supervise a nats-server
-    #[arg(long, value_name = "KIND")]
-    pub(super) broker: Option<BrokerArg>,
-    /// Where that nats-server listens: a loopback or private address [default: where the bus is said
-    /// to be, else 127.0.0.1:4222]
-    #[arg(long, value_name = "ADDR", value_parser = listen)]
-    pub(super) broker_listen: Option<SocketAddr>,
 }
 
 /// A role, as typed.
@@ -261,24 +124,6 @@ pub(super) enum BrokerArg {
     Managed,
 }
 
-/// `d execOnPeer`. What is missing is said in the words scripts know.
-#[derive(Debug, ClapArgs)]
-pub(super) struct ExecOnPeer {
-    #[arg(long)]
-    pub(super) peer: Option<String>,
-    #[arg(long)]
-    pub(super) directory: Option<String>,
-    #[arg(long = "shellCmd", alias = "command", allow_hyphen_values = true)]
-    pub(super) shell_cmd: Option<String>,
-}
-
-/// `d getPeerInfo`
-#[derive(Debug, ClapArgs)]
-pub(super) struct GetPeerInfo {
-    #[arg(long)]
-    pub(super) peer: Option<String>,
-}
-
 /// Longest time that can be given: clocks overflow somewhere beyond it.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
@@ -302,7 +147,8 @@ pub(super) fn peer_name(text: &str) -> Result<String, String> {
     }
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
+/// A variable and its value, such as `LANG=C`.
+pub(super) fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("{text:?} is not NAME=VALUE")),

@@ -5,9 +5,12 @@ mod report;
 mod writer;
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{Common, Exec};
+use clap::{ArgGroup, Args as ClapArgs};
+
+use super::args::{Common, assignment, duration, peer_name};
 use super::connect::connect;
 use super::exit::{self, BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED};
 use super::output;
@@ -19,6 +22,48 @@ use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_dire
 use crate::protocol::{Ending, JobId, PeerId};
 use report::Report;
 use writer::Writer;
+
+/// What `d exec` is given.
+#[derive(Debug, ClapArgs)]
+#[command(group = ArgGroup::new("what").required(true).args(["sh", "argv"]))]
+#[command(
+    override_usage = "d exec [OPTIONS] <PEER> -- <COMMAND>...\n       d exec [OPTIONS] <PEER> --sh <LINE>"
+)]
+#[command(
+    after_help = "Examples:\n  d exec vps -C /opt/app -- git log --oneline -5     argv: exact, no shell\n  d exec vps -C /opt/app --sh 'git pull && make'     a line for the peer's shell\n  tar c . | d exec vps -C /tmp -i -- tar x           standard input\n\nCtrl-C interrupts everything the command has started; a second one kills it.\nExit codes: d help exit-codes"
+)]
+pub(super) struct Exec {
+    /// The peer: its id, hostname or address
+    #[arg(value_parser = peer_name)]
+    pub(super) peer: String,
+    /// Directory to run in: absolute, or ~ for the user's home
+    #[arg(short = 'C', long, value_name = "DIR")]
+    pub(super) directory: Option<String>,
+    /// A line for the peer's shell
+    #[arg(long, value_name = "LINE")]
+    pub(super) sh: Option<String>,
+    /// Send standard input
+    #[arg(short = 'i', long)]
+    pub(super) stdin: bool,
+    /// Set a variable
+    #[arg(long, value_name = "K=V", value_parser = assignment)]
+    pub(super) env: Vec<(String, String)>,
+    /// Run as this user of the peer
+    #[arg(long, value_name = "USER")]
+    pub(super) user: Option<String>,
+    /// Stop the command after this time
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) timeout: Option<Duration>,
+    /// Wait this long for a peer that is not on the bus
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    pub(super) wait: Duration,
+    /// Write how it ended to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
+    /// A program and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(super) argv: Vec<String>,
+}
 
 /// `d exec`
 pub(super) async fn run(common: &Common, args: Exec) -> Result<u8, Failure> {

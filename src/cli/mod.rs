@@ -50,14 +50,11 @@ async fn run(args: Args) -> Result<u8, Failure> {
     match verb {
         Verb::Exec(exec) => exec::run(&common, exec).await,
         Verb::Peers(list) => peers::list(&common, &list).await,
-        Verb::Peer(args::Peer::Show(show)) => peers::show(&common, &show).await,
+        Verb::Peer(one) => peers::one_peer(&common, one).await,
         Verb::Status(status) => status::run(&common, &status).await,
         Verb::Ping(ping) => ping::run(&common, &ping).await,
-        Verb::Daemon(args::Daemon::Run(run)) => daemon::run(&common, *run).await,
-        Verb::ExecOnPeer(old) => seeds::exec_on_peer(&common, old).await,
-        Verb::ListPeers => seeds::list_peers(&common).await,
-        Verb::GetPeerInfo(old) => seeds::get_peer_info(&common, old).await,
-        Verb::GetPeerStatus => seeds::get_peer_status(&common).await,
+        Verb::Daemon(verb) => daemon::run(&common, verb).await,
+        Verb::Seeds(verb) => seeds::run(&common, verb).await,
         Verb::ExitCodes => {
             output::line(exit::TABLE)?;
             Ok(0)

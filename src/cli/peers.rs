@@ -1,6 +1,8 @@
 //! `d peers`, `d peer show`: the registry for people.
 
-use super::args::{Common, Format, PeerShow, Peers};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+
+use super::args::{Common, peer_name};
 use super::connect::{NO_LEADER, connect};
 use super::exit::{BUS_UNREACHABLE, Failure, NOT_FOUND};
 use super::output;
@@ -10,6 +12,42 @@ use crate::client::RegistryError;
 use crate::client::peers;
 use crate::protocol::PeerId;
 use crate::protocol::peers::{Found, PeerRow, Presence};
+
+/// What `d peers` is given.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Peers {
+    /// JSON lines instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Show everything
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+/// How to show a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// With every column.
+    Wide,
+}
+
+/// What can be done with one peer.
+#[derive(Debug, Subcommand)]
+pub(super) enum Peer {
+    /// Everything the registry knows of a peer
+    Show(PeerShow),
+}
+
+/// What `d peer show` is given.
+#[derive(Debug, ClapArgs)]
+pub(super) struct PeerShow {
+    /// The peer: its id, hostname or address
+    #[arg(value_parser = peer_name)]
+    peer: String,
+    /// JSON
+    #[arg(long)]
+    json: bool,
+}
 
 /// `d peers`
 pub(super) async fn list(common: &Common, args: &Peers) -> Result<u8, Failure> {
@@ -27,8 +65,14 @@ pub(super) async fn list(common: &Common, args: &Peers) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// `d peer show`
-pub(super) async fn show(common: &Common, args: &PeerShow) -> Result<u8, Failure> {
+/// `d peer`
+pub(super) async fn one_peer(common: &Common, verb: Peer) -> Result<u8, Failure> {
+    match verb {
+        Peer::Show(args) => show(common, &args).await,
+    }
+}
+
+async fn show(common: &Common, args: &PeerShow) -> Result<u8, Failure> {
     let row = one(&connect(common).await?, &args.peer).await?;
     if args.json {
         output::line(&json(&row))?;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::args::{Common, Ping};
+use clap::Args as ClapArgs;
+
+use super::args::{Common, duration, peer_name};
 use super::connect::connect;
 use super::exit::{Failure, OFFLINE, TIMED_OUT};
 use super::output;
@@ -10,6 +12,23 @@ use crate::bus::{Bus, BusError};
 use crate::client::peers::{PingError, ping};
 use crate::protocol::PeerId;
 use crate::protocol::heartbeat::Heartbeat;
+
+/// What `d ping` is given.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Ping {
+    /// The peer: its id, hostname or address
+    #[arg(value_parser = peer_name)]
+    peer: String,
+    /// How many times
+    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// How long to wait for each answer
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    timeout: Duration,
+    /// JSON lines
+    #[arg(long)]
+    json: bool,
+}
 
 /// `d ping`
 pub(super) async fn run(common: &Common, args: &Ping) -> Result<u8, Failure> {

@@ -1,14 +1,62 @@
 //! The commands under the names, with the flags and texts, that older scripts know. They stand on
 //! the same code as the modern verbs; unlike their originals they fail on stderr, with a code.
 
+use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 
-use super::args::{Common, Exec, ExecOnPeer, GetPeerInfo, peer_name};
+use super::args::{Common, peer_name};
 use super::connect::connect;
+use super::exec::Exec;
 use super::exit::Failure;
 use super::{exec, output, peers, render, status};
 use crate::protocol::heartbeat::Role;
 use crate::protocol::peers::PeerRow;
+
+/// The verbs under their old names.
+#[derive(Debug, Subcommand)]
+pub(super) enum Seeds {
+    /// Run a shell command on a peer
+    #[command(name = "execOnPeer")]
+    ExecOnPeer(ExecOnPeer),
+    /// All peers as JSON, sorted by address
+    #[command(name = "listPeers")]
+    ListPeers,
+    /// One peer as JSON
+    #[command(name = "getPeerInfo")]
+    GetPeerInfo(GetPeerInfo),
+    /// This machine's daemon as JSON
+    #[command(name = "getPeerStatus")]
+    GetPeerStatus,
+}
+
+/// What `d execOnPeer` is given. What is missing is said in the words scripts know.
+#[derive(Debug, ClapArgs)]
+pub(super) struct ExecOnPeer {
+    #[arg(long)]
+    peer: Option<String>,
+    #[arg(long)]
+    directory: Option<String>,
+    #[arg(long = "shellCmd", alias = "command", allow_hyphen_values = true)]
+    shell_cmd: Option<String>,
+}
+
+/// What `d getPeerInfo` is given.
+#[derive(Debug, ClapArgs)]
+pub(super) struct GetPeerInfo {
+    #[arg(long)]
+    peer: Option<String>,
+}
+
+/// Runs a command under its old name.
+pub(super) async fn run(common: &Common, verb: Seeds) -> Result<u8, Failure> {
+    let done = match verb {
+        Seeds::ExecOnPeer(old) => exec_on_peer(common, old).await,
+        Seeds::ListPeers => list_peers(common).await,
+        Seeds::GetPeerInfo(old) => get_peer_info(common, old).await,
+        Seeds::GetPeerStatus => get_peer_status(common).await,
+    };
+    done.map_err(Failure::for_seeds)
+}
 
 /// A peer in the keys of the table `peer_registry`.
 #[derive(Serialize)]
@@ -37,7 +85,7 @@ impl<'a> From<&'a PeerRow> for Row<'a> {
 }
 
 /// `d execOnPeer --peer P --directory D --shellCmd C`
-pub(super) async fn exec_on_peer(common: &Common, old: ExecOnPeer) -> Result<u8, Failure> {
+async fn exec_on_peer(common: &Common, old: ExecOnPeer) -> Result<u8, Failure> {
     let command = "execOnPeer";
     let exec = Exec {
         peer: peer(old.peer, command)?,
@@ -51,13 +99,13 @@ pub(super) async fn exec_on_peer(common: &Common, old: ExecOnPeer) -> Result<u8,
         report: None,
         argv: Vec::new(),
     };
-    exec::run(common, exec).await.map_err(Failure::for_seeds)
+    exec::run(common, exec).await
 }
 
 /// `d listPeers`
-pub(super) async fn list_peers(common: &Common) -> Result<u8, Failure> {
-    let bus = connect(common).await.map_err(Failure::for_seeds)?;
-    let mut rows = peers::all(&bus).await.map_err(Failure::for_seeds)?;
+async fn list_peers(common: &Common) -> Result<u8, Failure> {
+    let bus = connect(common).await?;
+    let mut rows = peers::all(&bus).await?;
     rows.sort_by_key(|row| {
         let address = row.ip_address.as_ref().and_then(|ip| ip.parse::<std::net::IpAddr>().ok());
         (address.is_none(), address, row.peer_id.clone())
@@ -66,14 +114,14 @@ pub(super) async fn list_peers(common: &Common) -> Result<u8, Failure> {
 }
 
 /// `d getPeerInfo --peer P`
-pub(super) async fn get_peer_info(common: &Common, old: GetPeerInfo) -> Result<u8, Failure> {
+async fn get_peer_info(common: &Common, old: GetPeerInfo) -> Result<u8, Failure> {
     let peer = peer(old.peer, "getPeerInfo")?;
-    let bus = connect(common).await.map_err(Failure::for_seeds)?;
-    pretty(&Row::from(&peers::one(&bus, &peer).await.map_err(Failure::for_seeds)?))
+    let bus = connect(common).await?;
+    pretty(&Row::from(&peers::one(&bus, &peer).await?))
 }
 
 /// `d getPeerStatus`
-pub(super) async fn get_peer_status(common: &Common) -> Result<u8, Failure> {
+async fn get_peer_status(common: &Common) -> Result<u8, Failure> {
     let own = status::look(common).await?;
     let is_leader = own.state.role == Role::Leader;
     let mut shown = serde_json::json!({

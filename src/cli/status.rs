@@ -1,6 +1,8 @@
 //! `d status`: what this machine's daemon does, and whether the leader hears it.
 
-use super::args::{Common, Status};
+use clap::Args as ClapArgs;
+
+use super::args::Common;
 use super::connect::connect;
 use super::exit::{Failure, OTHER};
 use super::settings::Settings;
@@ -10,6 +12,14 @@ use crate::client::peers as registry;
 use crate::daemon::state::{self, DaemonState, State};
 use crate::protocol::heartbeat::Role;
 use crate::protocol::peers::{Found, PeerRow};
+
+/// What `d status` is given.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Status {
+    /// JSON
+    #[arg(long)]
+    json: bool,
+}
 
 /// What is known of this machine's daemon.
 pub(super) struct Own {

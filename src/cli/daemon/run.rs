@@ -1,0 +1,171 @@
+//! `d daemon run`: a daemon in the foreground.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::args::{BrokerArg, Common, RoleArg, listen};
+use crate::cli::exit::{Failure, OTHER, TAKEN};
+use crate::cli::output;
+use crate::cli::settings::{Settings, variable};
+use crate::daemon::broker::{self, Managed};
+use crate::daemon::{self, CALLER_GRACE, DaemonError, MAX_JOBS};
+use crate::leader::registry::Place;
+use crate::process::{Containment, host};
+use crate::protocol::PeerId;
+use crate::protocol::exec::check_directory;
+use crate::protocol::heartbeat::Role;
+
+/// What `d daemon run` is given.
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct DaemonRun {
+    /// This machine's peer id [default: from the hostname]
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// worker, or leader, which is a worker too
+    #[arg(long, value_name = "ROLE")]
+    role: Option<RoleArg>,
+    /// The leader's database [default: SQLite in the state directory]
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// Directory for commands that name none
+    #[arg(long, value_name = "DIR")]
+    directory: Option<String>,
+    /// Start and supervise a nats-server
+    #[arg(long, value_name = "KIND")]
+    broker: Option<BrokerArg>,
+    /// Where that nats-server listens: a loopback or private address [default: where the bus is said
+    /// to be, else 127.0.0.1:4222]
+    #[arg(long, value_name = "ADDR", value_parser = listen)]
+    broker_listen: Option<SocketAddr>,
+}
+
+/// `d daemon run`
+pub(super) async fn run(common: &Common, args: DaemonRun) -> Result<u8, Failure> {
+    let settings = gather(common, args)?;
+    let stop = stop_signal()?;
+    let ready =
+        |ready: &daemon::Ready| output::complain(&format!("ready peer={} nats={}", ready.peer, ready.nats));
+    match daemon::run(settings, ready, stop).await {
+        Ok(()) => Ok(0),
+        Err(DaemonError::Taken(why)) => Err(Failure::new(TAKEN, why)),
+        Err(DaemonError::Failed(error)) => Err(Failure::new(OTHER, format!("{error:#}"))),
+    }
+}
+
+/// Ready when the daemon is asked to stop.
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let listen =
+        |kind| signal(kind).map_err(|error| Failure::other(format!("listening to signals: {error}")));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    // A terminal that goes away takes nothing with it but itself.
+    let mut hangup = listen(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hangup.recv() => {}
+            }
+        }
+    })
+}
+
+fn gather(common: &Common, args: DaemonRun) -> Result<daemon::Settings, Failure> {
+    let settings = Settings::read(common)?;
+    let peer =
+        peer_id(args.id.or_else(|| variable("PEERBUS_PEER_ID")).or_else(|| settings.file.peer_id.clone()))?;
+    let directory = args.directory.or_else(|| settings.file.directory.clone());
+    if let Some(directory) = &directory {
+        check_directory(directory).map_err(|why| Failure::usage(format!("--directory: {why}")))?;
+    }
+    let broker = match args.broker.or(settings.file.broker) {
+        Some(_) => Some(managed(&settings, args.broker_listen)?),
+        None if args.broker_listen.is_some() => {
+            return Err(Failure::usage("--broker-listen: it goes with --broker managed"));
+        }
+        None => None,
+    };
+    let bus = settings.bus(&format!("peerbus-{peer}"))?;
+    let (state_dir, runtime_dir) = (settings.state_dir(), settings.runtime_dir());
+    let file = settings.file;
+    let role = role(args.role, file.role)?;
+    let database_url = args.database_url.or_else(|| variable("PEERBUS_DATABASE_URL")).or(file.database_url);
+    if let (Role::Leader, Some(url)) = (role, &database_url) {
+        url.parse::<Place>().map_err(|bad| Failure::usage(bad.to_string()))?;
+    }
+    Ok(daemon::Settings {
+        role,
+        bus,
+        state_dir: std::path::absolute(&state_dir).unwrap_or(state_dir),
+        runtime_dir,
+        database_url,
+        broker,
+        directory,
+        shell: file.shell,
+        env: file.env,
+        tags: file.tags,
+        max_jobs: file.max_jobs.map_or(MAX_JOBS, |most| usize::from(most.get())),
+        caller_grace: file.caller_grace.unwrap_or(CALLER_GRACE),
+        containment: containment()?,
+        max_peers: file.max_peers.unwrap_or(crate::leader::MAX_PEERS),
+        peer,
+    })
+}
+
+fn peer_id(named: Option<String>) -> Result<PeerId, Failure> {
+    match named {
+        Some(id) => id.parse().map_err(|bad: crate::protocol::ids::BadId| Failure::usage(bad.to_string())),
+        None => {
+            let hostname =
+                host::hostname().map_err(|error| Failure::other(format!("reading the hostname: {error}")))?;
+            PeerId::from_hostname(&hostname).map_err(|_| {
+                Failure::usage(format!("the hostname {hostname:?} makes no peer id; give one with --id"))
+            })
+        }
+    }
+}
+
+fn role(flag: Option<RoleArg>, file: Option<RoleArg>) -> Result<Role, Failure> {
+    let named = match (flag, variable("PEERBUS_ROLE").as_deref()) {
+        (Some(role), _) => Some(role),
+        (None, Some("leader")) => Some(RoleArg::Leader),
+        (None, Some("worker")) => Some(RoleArg::Worker),
+        (None, Some(other)) => {
+            return Err(Failure::usage(format!("PEERBUS_ROLE: {other:?} is neither leader nor worker")));
+        }
+        (None, None) => file,
+    };
+    Ok(named.map_or(Role::Worker, Role::from))
+}
+
+/// The broker to start. It listens where the bus was said to be, unless told otherwise.
+fn managed(settings: &Settings<'_>, listen: Option<SocketAddr>) -> Result<Managed, Failure> {
+    let listen = match (listen.or(settings.file.broker_listen), settings.nats()) {
+        (Some(listen), _) => listen,
+        (None, None) => ([127, 0, 0, 1], broker::DEFAULT_PORT).into(),
+        (None, Some(nats)) => {
+            let wrong = |why: String| Failure::usage(format!("the broker cannot listen at {nats}: {why}"));
+            let (host, port) = settings.bus("d")?.address.first();
+            let host = if host == "localhost" { "127.0.0.1".to_owned() } else { host };
+            let ip: std::net::IpAddr = host.parse().map_err(|_| wrong("an address is wanted".to_owned()))?;
+            broker::check_listen((ip, port).into()).map_err(wrong)?
+        }
+    };
+    let program =
+        variable("PEERBUS_NATS_SERVER").map(PathBuf::from).or_else(|| settings.file.nats_server.clone());
+    Ok(Managed { listen, program: program.unwrap_or_else(|| PathBuf::from("nats-server")) })
+}
+
+/// How process trees are held together: by cgroups where they can be made, unless told otherwise.
+fn containment() -> Result<Containment, Failure> {
+    match variable("PEERBUS_CONTAINMENT").as_deref() {
+        None | Some("best") => Ok(Containment::Best),
+        Some("reaper") => Ok(Containment::Reaper),
+        Some(other) => {
+            Err(Failure::usage(format!("PEERBUS_CONTAINMENT: {other:?} is neither best nor reaper")))
+        }
+    }
+}
