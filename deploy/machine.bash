@@ -12,6 +12,7 @@ fail() {
 # The Debian packages that bring a command.
 declare -A packages_of=(
   [cc]="gcc libc6-dev"
+  [musl-gcc]="musl-tools"
   [jq]="jq"
   [ps]="procps"
   [python3]="python3 python3-venv ca-certificates"

@@ -9,6 +9,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use super::daemon::Daemon;
 use super::exec::Exec;
 use super::exit;
+use super::manual::ManPages;
 use super::peers::{Peer, Peers};
 use super::ping::Ping;
 use super::seeds::Seeds;
@@ -81,6 +82,9 @@ pub(super) enum Verb {
     /// The names older scripts know
     #[command(flatten)]
     Seeds(Seeds),
+    /// Write the manual pages
+    #[command(hide = true)]
+    ManPages(ManPages),
     /// What the exit codes mean
     #[command(name = "exit-codes", about = exit::TABLE, hide = true)]
     ExitCodes,

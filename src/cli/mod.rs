@@ -10,6 +10,7 @@ mod daemon;
 mod exec;
 mod exit;
 mod log;
+mod manual;
 mod nats_context;
 mod output;
 mod peers;
@@ -55,6 +56,7 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Ping(ping) => ping::run(&common, &ping).await,
         Verb::Daemon(verb) => daemon::run(&common, verb).await,
         Verb::Seeds(verb) => seeds::run(&common, verb).await,
+        Verb::ManPages(pages) => manual::run(&pages),
         Verb::ExitCodes => {
             output::line(exit::TABLE)?;
             Ok(0)
