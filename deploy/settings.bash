@@ -2,7 +2,7 @@
 # What deploy/install was told to set, checked, and written as configurations. Sourced by it.
 
 # What whoever sources this has set.
-: "${scope=system}" "${role=}" "${id=}" "${nats=}" "${listen=}" "${with_server=no}" "${root=}" "${config_dir=}"
+: "${scope=system}" "${binary=}" "${role=}" "${id=}" "${nats=}" "${listen=}" "${with_server=no}" "${root=}" "${config_dir=}"
 
 # The form of a peer id, as src/protocol/ids.rs has it.
 id_form='^[a-z0-9][a-z0-9_-]{0,62}$'
@@ -28,9 +28,6 @@ check_settings() {
   elif [[ -n $listen ]]; then
     usage "--listen goes with --with-nats-server"
   fi
-  agree "$root$config_dir/config.toml" role "$role"
-  agree "$root$config_dir/config.toml" peer_id "$id"
-  agree "$root$config_dir/config.toml" nats "$nats"
 }
 
 check_bus() {
@@ -53,21 +50,18 @@ is_private() {
   [[ $1 =~ $ipv4 && $1 =~ $private || ${1,,} =~ $ipv6 ]]
 }
 
-# agree FILE KEY VALUE: a configuration belongs to who runs the machine; it is not changed from here.
-agree() {
-  local there
-  [[ -n $3 && -e $1 ]] || return 0
-  there=$(sed -n "s/^[[:space:]]*$2[[:space:]]*=[[:space:]]*[\"']\([^\"']*\)[\"'].*/\1/p" "$1")
-  [[ $there == "$3" ]] || fail "$1 has $2 = \"$there\", and you asked for \"$3\": change it there and run this again"
+# configure FILE: what was asked is set in it, and everything else in it stays. One that is new gets its role at least.
+configure() {
+  local role=$role
+  [[ -e $1 || -n $role ]] || role=worker
+  set_key "$1" nats "$nats"
+  set_key "$1" peer_id "$id"
+  set_key "$1" role "$role"
 }
 
-# The configuration of a machine that has none yet.
-configuration() {
-  local lines="# peerbus on this machine. README.md explains every key."
-  [[ -z $nats ]] || lines+=$'\n'"nats = \"$nats\""
-  [[ -z $id ]] || lines+=$'\n'"peer_id = \"$id\""
-  lines+=$'\n'"role = \"${role:-worker}\""
-  printf '%s\n' "$lines"
+set_key() {
+  [[ -n $3 ]] || return 0
+  "$binary" --config "$1" config set "$2" "$3" || fail "setting $2 in $1 failed"
 }
 
 # bus_configuration EXAMPLE: nats/fleet.conf with this machine's address.

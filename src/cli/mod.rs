@@ -5,10 +5,12 @@
 //! stderr and begins with `d: `.
 
 mod args;
+mod config;
 mod connect;
 mod daemon;
 mod exec;
 mod exit;
+mod join;
 mod log;
 mod manual;
 mod nats_context;
@@ -19,6 +21,7 @@ mod render;
 mod seeds;
 mod settings;
 mod status;
+mod task;
 
 use std::process::ExitCode;
 
@@ -55,6 +58,9 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Status(status) => status::run(&common, &status).await,
         Verb::Ping(ping) => ping::run(&common, &ping).await,
         Verb::Daemon(verb) => daemon::run(&common, verb).await,
+        Verb::Join(args) => join::run(&common, args).await,
+        Verb::Config(verb) => config::run(&common, verb),
+        Verb::Task(verb) => task::run(&common, verb).await,
         Verb::Seeds(verb) => seeds::run(&common, verb).await,
         Verb::ManPages(pages) => manual::run(&pages),
         Verb::ExitCodes => {

@@ -7,7 +7,9 @@ use thiserror::Error;
 use crate::bus::{Bus, BusError, Incoming};
 use crate::protocol::decode;
 use crate::protocol::heartbeat::Heartbeat;
-use crate::protocol::peers::{GET_TYPE, GetAnswer, GetRequest, LIST_TYPE, ListRequest, Page, PeerRow};
+use crate::protocol::peers::{
+    GET_TYPE, GetAnswer, GetRequest, LIST_TYPE, ListRequest, Page, PeerRow, REMOVE_TYPE,
+};
 use crate::protocol::reply::{ERROR_HEADER, ErrorBody};
 use crate::protocol::{BadMessage, PeerId, subjects};
 
@@ -85,6 +87,16 @@ async fn list_once(bus: &Bus) -> Result<Option<Vec<PeerRow>>, RegistryError> {
 pub async fn get(bus: &Bus, name: &str) -> Result<GetAnswer, RegistryError> {
     let request = GetRequest { kind: Some(GET_TYPE.to_owned()), peer: name.to_owned() };
     ask(bus, subjects::GET, &request).await
+}
+
+/// Takes a peer out of the registry, by its id, hostname or address. What is answered as found is
+/// out of the database too.
+///
+/// # Errors
+/// When no leader answers, or it cannot write its registry.
+pub async fn remove(bus: &Bus, name: &str) -> Result<GetAnswer, RegistryError> {
+    let request = GetRequest { kind: Some(REMOVE_TYPE.to_owned()), peer: name.to_owned() };
+    ask(bus, subjects::REMOVE, &request).await
 }
 
 async fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(

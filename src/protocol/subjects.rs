@@ -7,6 +7,7 @@
 //! | `exec.<peer>.<job>.<verb>` | operators | the daemon |
 //! | `peers.alive` | daemons | leaders |
 //! | `peers.list`, `peers.get` | anyone allowed | leaders, queue group `registry` |
+//! | `peers.remove` | operators | leaders, queue group `registry` |
 //! | `peers.event.<kind>.<peer>` | leader | anyone allowed |
 //! | `$SRV.<question>[.exec[.<instance>]]` | anyone allowed | daemons |
 
@@ -22,6 +23,8 @@ pub const ALIVE: &str = "peers.alive";
 pub const LIST: &str = "peers.list";
 /// One peer of the registry.
 pub const GET: &str = "peers.get";
+/// Takes one peer out of the registry.
+pub const REMOVE: &str = "peers.remove";
 /// Queue group of a peer's daemon: one of those who hear a request starts it.
 pub const EXEC_QUEUE: &str = "exec";
 /// Queue group of leaders.
