@@ -139,7 +139,9 @@ take_away() {
 # take_all_away ENTRY…: files first, then directories from the inside out.
 take_all_away() {
   local entry
-  for entry; do [[ $entry == directory\ * ]] || take_away "${entry%% *}" "${entry#* }"; done
+  while IFS= read -r entry; do
+    take_away "${entry%% *}" "${entry#* }"
+  done < <(printf '%s\n' "$@" | grep '^file ' | sort)
   while IFS= read -r entry; do
     take_away "${entry%% *}" "${entry#* }"
   done < <(printf '%s\n' "$@" | grep '^directory ' | sort -r)

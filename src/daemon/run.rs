@@ -159,7 +159,7 @@ async fn live(
     if heard {
         state.set(State::Ready, "serving");
         on_ready(&serving.ready());
-        notify(&[NotifyState::Ready]);
+        notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
     }
     let ended = tokio::select! {
         () = stop, if heard => Ok(()),
@@ -208,6 +208,7 @@ async fn join(bus: &Bus, state: &mut StateFile) {
         let reason = error.to_string();
         if noted.as_ref() != Some(&reason) {
             state.set(State::Starting, reason.clone());
+            notify(&[NotifyState::Status(&reason)]);
             noted = Some(reason);
         }
     }
