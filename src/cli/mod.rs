@@ -8,6 +8,7 @@ mod args;
 mod config;
 mod connect;
 mod daemon;
+mod doctor;
 mod exec;
 mod exit;
 mod join;
@@ -58,6 +59,7 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Ping(ping) => ping::run(&common, &ping).await,
         Verb::Daemon(verb) => daemon::run(&common, verb).await,
         Verb::Join(args) => join::run(&common, args).await,
+        Verb::Doctor(args) => doctor::run(&common, &args).await,
         Verb::Config(verb) => config::run(&common, verb),
         Verb::Task(verb) => task::run(&common, verb).await,
         Verb::Seeds(verb) => seeds::run(&common, verb).await,
