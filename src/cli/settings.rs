@@ -37,15 +37,17 @@ impl<'a> Settings<'a> {
     /// Reads the file, where there is one. One that was named must be there.
     pub(super) fn read(common: &'a Common) -> Result<Self, Failure> {
         let own = own_config(common);
-        let file = match File::read(&own)? {
+        if common.config.is_some() && !own.exists() {
+            return Err(Failure::usage(format!("configuration {}: there is no such file", own.display())));
+        }
+        Self::read_or_default(common)
+    }
+
+    /// Reads the file for somebody who is about to write it: one that was named need not be there.
+    pub(super) fn read_or_default(common: &'a Common) -> Result<Self, Failure> {
+        let file = match File::read(&own_config(common))? {
             Some(file) => file,
-            None if common.config.is_some() => {
-                return Err(Failure::usage(format!(
-                    "configuration {}: there is no such file",
-                    own.display()
-                )));
-            }
-            None if host::is_root() => File::default(),
+            None if common.config.is_some() || host::is_root() => File::default(),
             None => machines_file(),
         };
         Ok(Self { common, file })
