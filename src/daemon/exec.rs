@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::answer;
+use super::asked;
 use super::context::Context;
 use crate::bus::Incoming;
 use crate::protocol::ending::{Refusal, sentence};
@@ -30,7 +31,11 @@ pub(super) async fn receive(context: &Context, message: Incoming) -> Option<Requ
         Some(reply) if subjects::is_inbox(&reply) => reply,
         other => {
             let reply = other.unwrap_or_else(|| "none".to_owned());
-            tracing::warn!(%reply, "refused a request: its reply subject is no inbox, so nobody could be answered");
+            let reply = asked::name(&reply);
+            tracing::warn!(
+                reply,
+                "refused a request: its reply subject is no inbox, so nobody could be answered"
+            );
             refused(context, "reply subject is no inbox");
             return None;
         }
@@ -45,7 +50,11 @@ pub(super) async fn receive(context: &Context, message: Incoming) -> Option<Requ
         }),
         Err(bad) => {
             let bad = BadMessage(sentence(bad.0));
-            tracing::warn!(%caller, %bad, "refused a request");
+            tracing::warn!(
+                caller = asked::name(&caller),
+                ending = format!("refused: {bad}"),
+                "refused a request"
+            );
             refused(context, &bad.0);
             answer_malformed(context, &caller, &message.payload, bad).await;
             None

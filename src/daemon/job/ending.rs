@@ -110,15 +110,8 @@ impl Live {
     }
 
     fn log(&self, result: &JobResult) {
-        let totals = self.sink.totals();
-        let (id, duration_ms) = (self.request.id, result.duration_ms);
-        let (killed, left_running) = (result.killed, result.left_running);
-        let directory = self.request.exec.directory.as_deref().unwrap_or("(default)");
-        tracing::info!(
-            job = %id, caller = self.request.caller, directory, command = self.shown, ending = %result.ending,
-            out = totals.out, err = totals.err, duration_ms, killed, left_running, "ended"
-        );
-        let ns = duration_ms.saturating_mul(1_000_000);
+        self.asked.ended(result);
+        let ns = result.duration_ms.saturating_mul(1_000_000);
         self.context.count(|counts| counts.processing_ns = counts.processing_ns.saturating_add(ns));
     }
 
