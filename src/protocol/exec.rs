@@ -203,7 +203,7 @@ pub struct JobResult {
     pub duration_ms: u64,
     /// Processes of the job that had to be stopped.
     pub killed: u32,
-    /// Processes of the job that go on after its normal end.
+    /// Processes of the job that go on after its normal end; one at least where nobody could look.
     pub left_running: u32,
     /// Whether a process that goes on still holds the output open; what it writes is discarded.
     pub output_open: bool,

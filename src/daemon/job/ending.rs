@@ -54,17 +54,19 @@ impl Live {
         self.tell(result).await;
     }
 
-    /// Processes that go on after a normal end.
+    /// Processes that go on after a normal end; one at least where nobody could look.
     async fn left_running(&self) -> u32 {
         let Some(tree) = self.tree.clone() else { return 0 };
-        let count = move || Ok(tree.count());
-        let at_once = blocking(count.clone()).await.unwrap_or_default();
-        if at_once == 0 {
+        let count = move || tree.count();
+        if let Ok(0) = blocking(count.clone()).await {
             return 0;
         }
         // The last of a pipeline may be on their way out.
         tokio::time::sleep(SETTLE).await;
-        blocking(count).await.unwrap_or(at_once)
+        blocking(count).await.unwrap_or_else(|error| {
+            tracing::error!(job = %self.request.id, %error, "nobody can look whether a job left something running");
+            1
+        })
     }
 
     fn ending(&self) -> Ending {

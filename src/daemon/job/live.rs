@@ -33,7 +33,7 @@ enum Happening {
     Started(Result<Begin, tokio::task::JoinError>),
     Output(StreamKind, Bytes),
     Exited(Exit),
-    TreeStopped(Result<Stopped, tokio::task::JoinError>),
+    TreeStopped(Result<std::io::Result<Stopped>, tokio::task::JoinError>),
     MaySend,
     StdinWritable,
     Link(Link),
@@ -64,7 +64,7 @@ pub(super) struct Live {
     pub(super) done: bool,
     pub(super) entry: Option<Entry>,
     pub(super) stopping: Option<Ending>,
-    pub(super) stop_task: Option<JoinHandle<Stopped>>,
+    pub(super) stop_task: Option<JoinHandle<std::io::Result<Stopped>>>,
     pub(super) killed: u32,
     pub(super) digests: [blake3::Hasher; 2],
     pub(super) place: Option<Place>,
@@ -288,14 +288,17 @@ impl Live {
         }
     }
 
-    fn on_tree_stopped(&mut self, stopped: Result<Stopped, tokio::task::JoinError>) {
+    fn on_tree_stopped(&mut self, stopped: Result<std::io::Result<Stopped>, tokio::task::JoinError>) {
         match stopped {
-            Ok(stopped) => {
+            Ok(Ok(stopped)) => {
                 self.killed += stopped.killed;
                 if stopped.left > 0 {
                     let left = stopped.left;
                     tracing::error!(job = %self.request.id, left, "processes hang in the kernel and cannot be stopped");
                 }
+            }
+            Ok(Err(error)) => {
+                tracing::error!(job = %self.request.id, %error, "nobody can look whether a job was stopped");
             }
             Err(panic) => tracing::error!(job = %self.request.id, %panic, "stopping a job"),
         }
