@@ -66,6 +66,10 @@ async fn word(context: &Arc<Context>, id: JobId, result: &JobResult, steer: Stee
             answer::cancelled(context, from, id, Cancelled::Ended, Some(result.clone())).await
         }
         Steer::Result => answer::plain(context, from, result, kept(context, id).await).await,
+        // Whoever has the ending needs nothing more.
+        Steer::Credit(credit) if !credit.done => {
+            answer::have_resumed(context, from, id, credit.epoch).await;
+        }
         Steer::Credit(_) | Steer::Stdin { .. } | Steer::Signal(_) => {}
     }
 }
