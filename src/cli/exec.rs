@@ -104,7 +104,7 @@ fn request(args: &Exec) -> Result<ExecRequest, Failure> {
 }
 
 /// Who asks, for the log of the peer.
-fn caller() -> String {
+pub(super) fn caller() -> String {
     let host = host::hostname().unwrap_or_else(|_| "an unnamed host".to_owned());
     format!("{}@{host}", host::current_user())
 }

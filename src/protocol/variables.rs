@@ -54,7 +54,7 @@ impl<'de> Deserialize<'de> for Variables {
 
 /// What the decoder itself says of a wrong type quotes what it found.
 fn no_names<E: Error>() -> E {
-    E::custom("names with values are wanted")
+    E::custom("a map of names and values is wanted")
 }
 
 struct Named;
@@ -63,7 +63,7 @@ impl<'de> Visitor<'de> for Named {
     type Value = Variables;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("names with values")
+        f.write_str("a map of names and values")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Variables, A::Error> {
