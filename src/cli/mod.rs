@@ -50,7 +50,10 @@ pub fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<u8, Failure> {
     let Args { common, verb } = args;
-    log::start(&verb, common.verbose);
+    // A daemon starts its own, once it has read its file.
+    if !matches!(verb, Verb::Daemon(daemon::Daemon::Run(_))) {
+        log::of_a_command(common.verbose)?;
+    }
     match verb {
         Verb::Exec(exec) => exec::run(&common, exec).await,
         Verb::Peers(list) => peers::list(&common, &list).await,
