@@ -8,6 +8,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::config::Config;
 use super::daemon::Daemon;
+use super::doctor::Doctor;
 use super::exec::Exec;
 use super::exit;
 use super::join::Join;
@@ -25,7 +26,7 @@ use crate::protocol::peers::NAME_MAX;
 #[derive(Debug, Parser)]
 #[command(
     name = "d",
-    version,
+    version = crate::VERSION,
     about,
     max_term_width = 100,
     subcommand_required = true,
@@ -79,6 +80,8 @@ pub(super) enum Verb {
     Status(Status),
     /// Measure the round trip to a peer
     Ping(Ping),
+    /// Find out what works, what does not, and what to do about it
+    Doctor(Doctor),
     /// Make this machine a peer of a fleet
     Join(Join),
     /// The configuration of this machine

@@ -8,6 +8,7 @@ mod args;
 mod config;
 mod connect;
 mod daemon;
+mod doctor;
 mod exec;
 mod exit;
 mod join;
@@ -34,7 +35,10 @@ use exit::Failure;
 #[must_use]
 pub fn main() -> ExitCode {
     crate::bus::log_panics_of_the_library();
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(misuse) => return exit::misused(&misuse),
+    };
     let runtime = match args.verb.runtime() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&Failure::other(format!("starting: {error}"))),
@@ -50,7 +54,10 @@ pub fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<u8, Failure> {
     let Args { common, verb } = args;
-    log::start(&verb, common.verbose);
+    // A daemon starts its own, once it has read its file.
+    if !matches!(verb, Verb::Daemon(daemon::Daemon::Run(_))) {
+        log::of_a_command(common.verbose)?;
+    }
     match verb {
         Verb::Exec(exec) => exec::run(&common, exec).await,
         Verb::Peers(list) => peers::list(&common, &list).await,
@@ -59,6 +66,7 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Ping(ping) => ping::run(&common, &ping).await,
         Verb::Daemon(verb) => daemon::run(&common, verb).await,
         Verb::Join(args) => join::run(&common, args).await,
+        Verb::Doctor(args) => doctor::run(&common, &args).await,
         Verb::Config(verb) => config::run(&common, verb),
         Verb::Task(verb) => task::run(&common, verb).await,
         Verb::Seeds(verb) => seeds::run(&common, verb).await,

@@ -120,9 +120,18 @@ async fn show(common: &Common, args: &PeerShow) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// All peers, or a loud failure: never an empty list because nobody answered.
+/// All peers, or a loud failure: never an empty list because nobody answered. One that is short
+/// because the registry is full says so.
 pub(super) async fn all(bus: &Bus) -> Result<Vec<PeerRow>, Failure> {
-    peers::list(bus).await.map_err(|error| no_registry(&error))
+    let list = peers::census(bus).await.map_err(|error| no_registry(&error))?;
+    if list.left_out {
+        let most = list.rows.len();
+        output::say(&format!(
+            "the registry takes {most} peers and has as many; further ones are on the bus and not in this list: \
+             raise max_peers in the leader's configuration"
+        ));
+    }
+    Ok(list.rows)
 }
 
 /// One peer by any of its names.
