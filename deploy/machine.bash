@@ -13,10 +13,14 @@ fail() {
 declare -A packages_of=(
   [cc]="gcc libc6-dev"
   [musl-gcc]="musl-tools"
+  [bats]="bats"
   [jq]="jq"
+  [mandoc]="mandoc"
   [ps]="procps"
   [python3]="python3 python3-venv ca-certificates"
   [shellcheck]="shellcheck"
+  [sshd]="openssh-server openssh-client"
+  [systemd-analyze]="systemd"
 )
 
 # need_commands COMMAND…: makes sure that they can be run; whatever is missing is installed, or asked for, at once.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2154 # setup.bash sets package, root, installed, home, empty.
 # What deploy/install puts where, and that deploy/uninstall removes just that.
 
 load setup
@@ -74,7 +75,7 @@ load setup
   echo "file /usr/local/share/man/man1/d-gone.1" >>"$installed/share/peerbus/installed"
   run -0 install_there
   said "removed $installed/share/man/man1/d-gone.1"
-  ! grep -q d-gone "$installed/share/peerbus/installed"
+  run ! grep -q d-gone "$installed/share/peerbus/installed"
 }
 
 @test "a bus that is there stays when the daemon alone is installed again" {

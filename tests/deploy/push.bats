@@ -1,19 +1,19 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2154 # setup.bash sets package, root, installed, home, empty.
 # deploy/push to a real sshd: this machine, on a port of its own, installing into an empty root.
 
 load setup
 
-setup_file() { bats_require_minimum_version 1.5.0; }
 
 start_sshd() {
-  local sshd tries
+  local sshd
   sshd=$(PATH=$PATH:/usr/sbin command -v sshd) || { echo "sshd is missing: install openssh-server" >&2 && return 1; }
   [[ $EUID != 0 ]] || mkdir -p /run/sshd
   keys=$BATS_TEST_TMPDIR/keys
   mkdir -m 700 "$keys"
   ssh-keygen -q -t ed25519 -N '' -f "$keys/host"
   ssh-keygen -q -t ed25519 -N '' -f "$keys/mine"
-  for tries in 1 2 3 4 5; do
+  for _ in 1 2 3 4 5; do
     port=$((20000 + RANDOM % 12000))
     printf '%s\n' "Port $port" "ListenAddress 127.0.0.1" "HostKey \"$keys/host\"" "PidFile \"$keys/pid\"" "UsePAM no" \
       "StrictModes no" "AuthorizedKeysFile $keys/mine.pub" "PermitRootLogin yes" >"$keys/config"
@@ -43,7 +43,7 @@ pack() {
   grep -q '^peer_id = "far"$' "$root/etc/peerbus/config.toml"
   [ "$(grep -c 'Accepted publickey' "$keys/log")" -eq 1 ]
   # Nothing of the package stays there.
-  ! compgen -G "/tmp/peerbus.*/deploy/install"
+  run ! compgen -G "/tmp/peerbus.*/deploy/install"
 }
 
 @test "another kind of machine is refused before anything is copied" {

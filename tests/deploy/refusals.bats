@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2154 # setup.bash sets package, root, installed, home, empty.
 # What deploy/install refuses, in which words, and that nothing has changed then.
 
 load setup

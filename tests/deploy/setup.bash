@@ -16,7 +16,7 @@ setup() {
   cp "$PEERBUS_D" "$package/bin/d"
   cp "$PEERBUS_NATS_SERVER" "$package/bin/nats-server"
   chmod -R a+rX "$BATS_TEST_TMPDIR"
-  installed=$root/usr/local
+  export installed=$root/usr/local
   home=$BATS_TEST_TMPDIR/home
 }
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2154 # setup.bash sets package, root, installed, home, empty.
 # What is installed is accepted by those who read it: systemd, man, nats-server.
 
 load setup
