@@ -44,9 +44,9 @@ pub(super) struct Args {
 /// Settings every verb knows.
 #[derive(Debug, Clone, Default, ClapArgs)]
 pub(super) struct Common {
-    /// Configuration file [default: /etc/peerbus/config.toml for root, else
+    /// Configuration file, also PEERBUS_CONFIG [default: /etc/peerbus/config.toml for root, else
     /// ~/.config/peerbus/config.toml]
-    #[arg(long, global = true, env = "PEERBUS_CONFIG", value_name = "FILE", help_heading = "Settings")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
     pub(super) config: Option<PathBuf>,
     /// The bus, such as nats://10.0.0.1:4222; several servers of one cluster with commas
     #[arg(long, global = true, value_name = "URL", help_heading = "Settings")]
