@@ -46,7 +46,7 @@ pub fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<u8, Failure> {
     let Args { common, verb } = args;
-    log::start(&verb, common.verbose);
+    log::start(&verb, common.verbose)?;
     match verb {
         Verb::Exec(exec) => exec::run(&common, exec).await,
         Verb::Peers(list) => peers::list(&common, &list).await,

@@ -1,6 +1,7 @@
 //! The life of a daemon: the order in which it comes up, and in which it goes.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,6 +58,18 @@ pub enum DaemonError {
     Failed(#[from] anyhow::Error),
 }
 
+impl DaemonError {
+    /// With all its causes.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        let text = match self {
+            Self::Taken(why) => why.clone(),
+            Self::Failed(error) => format!("{error:#}"),
+        };
+        text.replace('\n', " ")
+    }
+}
+
 /// A daemon that serves.
 #[derive(Debug, Clone)]
 pub struct Ready {
@@ -72,6 +85,19 @@ pub struct Ready {
 /// # Errors
 /// When it cannot start, or cannot go on.
 pub async fn run(
+    settings: Settings,
+    on_ready: impl FnOnce(&Ready),
+    stop: impl Future<Output = ()>,
+) -> Result<(), DaemonError> {
+    let ended = run_unheard(settings, on_ready, stop).await;
+    if let Err(error) = &ended {
+        notify(&[NotifyState::Status(&error.in_one_line())]);
+    }
+    ended
+}
+
+/// The same; who waits for the daemon has yet to be told how it failed.
+async fn run_unheard(
     mut settings: Settings,
     on_ready: impl FnOnce(&Ready),
     stop: impl Future<Output = ()>,
@@ -123,6 +149,7 @@ fn first_state(settings: &Settings, instance: Instance) -> anyhow::Result<Daemon
         peer_id: settings.peer.clone(),
         role: settings.role,
         nats: settings.bus.address.to_string(),
+        run_by: Some(settings.run_by),
     })
 }
 
@@ -159,7 +186,7 @@ async fn live(
     if heard {
         state.set(State::Ready, "serving");
         on_ready(&serving.ready());
-        notify(&[NotifyState::Ready]);
+        notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
     }
     let ended = tokio::select! {
         () = stop, if heard => Ok(()),
@@ -172,10 +199,15 @@ async fn live(
     ended
 }
 
-/// Tells systemd, where it listens.
+/// Tells whoever waits for this daemon to come up: systemd, or `d daemon start`, which goes away
+/// when it has heard enough.
 fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "telling systemd");
+    match sd_notify::notify(states) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            tracing::debug!(%error, "nobody waits for this daemon any more");
+        }
+        Err(error) => tracing::warn!(%error, "telling who waits for this daemon"),
+        Ok(()) => {}
     }
 }
 
@@ -208,6 +240,7 @@ async fn join(bus: &Bus, state: &mut StateFile) {
         let reason = error.to_string();
         if noted.as_ref() != Some(&reason) {
             state.set(State::Starting, reason.clone());
+            notify(&[NotifyState::Status(&reason)]);
             noted = Some(reason);
         }
     }

@@ -49,6 +49,9 @@ pub enum LockError {
     },
 }
 
+/// How long a look at a lock waits for its holder to say who it is.
+const SAYS_WHO_WITHIN: Duration = Duration::from_secs(1);
+
 /// The process that holds a lock, by its own word.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldBy {
@@ -56,6 +59,9 @@ pub struct HeldBy {
     pub pid: Option<u32>,
     /// When it took the lock, in seconds since 1970.
     pub since_unix_s: Option<u64>,
+    /// The same process beyond doubt: older daemons did not write that.
+    #[serde(default)]
+    pub process: Option<Identity>,
 }
 
 impl StateLock {
@@ -74,6 +80,7 @@ impl StateLock {
             if let TryLockError::Error(source) = error {
                 return Err(failed(source));
             }
+            // Where nobody says that he holds it, it was a look at it, or he is about to say so.
             let by = HeldBy::read(&path);
             if by.is_alive() || begin.elapsed() > LET_GO_WITHIN {
                 return Err(LockError::Held { path: directory.to_owned(), by });
@@ -83,17 +90,51 @@ impl StateLock {
         file.set_len(0).and_then(|()| file.write_all(&HeldBy::this_process().line())).map_err(failed)?;
         Ok(Self { _file: file })
     }
+
+    /// Who holds the lock of a directory, as the kernel and the holder say; `None` when nobody does.
+    /// Makes nothing, and blocks for a moment while a holder comes or goes.
+    ///
+    /// # Errors
+    /// When the lock file is there and cannot be looked at.
+    pub fn holder(directory: &Path) -> Result<Option<HeldBy>, LockError> {
+        let path = directory.join("lock");
+        let failed = |source| LockError::Io { path: path.clone(), source };
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed)?,
+        };
+        let begin = Instant::now();
+        loop {
+            match file.try_lock_shared() {
+                Ok(()) => return Ok(None),
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            let by = HeldBy::read(&path);
+            if by.is_alive() || begin.elapsed() > SAYS_WHO_WITHIN {
+                return Ok(Some(by));
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
 }
 
 impl HeldBy {
     fn this_process() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
-        Self { pid: Some(std::process::id()), since_unix_s: since.map(|since| since.as_secs()) }
+        let process = Identity::of_self().ok();
+        Self { pid: Some(std::process::id()), since_unix_s: since.map(|since| since.as_secs()), process }
     }
 
-    /// Whether a process of that number runs. One that has not said its number yet counts.
+    /// Which process it is; `None` when it has not said so, or has ended.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        let process = self.process.clone().or_else(|| Identity::of(self.pid?).ok());
+        process.filter(Identity::is_alive)
+    }
+
     fn is_alive(&self) -> bool {
-        self.pid.is_none_or(|pid| Identity::of(pid).is_ok_and(|process| process.is_alive()))
+        self.identity().is_some()
     }
 
     fn read(path: &Path) -> Self {
@@ -129,8 +170,24 @@ mod tests {
         let LockError::Held { by, .. } = error else { panic!("not held: {error}") };
         assert_eq!(by.pid, Some(std::process::id()));
         assert!(by.since_unix_s.expect("a time") > 1_600_000_000);
+        let holder = StateLock::holder(directory.path()).expect("a look").expect("held");
+        assert_eq!(holder.identity(), Some(Identity::of_self().expect("own identity")));
         drop(first);
+        assert_eq!(StateLock::holder(directory.path()).expect("a look"), None);
         StateLock::acquire(directory.path()).expect("free again");
+    }
+
+    #[test]
+    fn a_dead_holder_of_a_pid_that_lives_holds_nothing() {
+        let own = Identity::of_self().expect("own identity");
+        let dead = Identity { start_time: own.start_time + 1, ..own };
+        let by = HeldBy { pid: Some(dead.pid), since_unix_s: None, process: Some(dead) };
+        assert_eq!(by.identity(), None);
+    }
+
+    #[test]
+    fn a_look_makes_nothing() {
+        assert_eq!(StateLock::holder(Path::new("/nowhere/at/all")).expect("nobody"), None);
     }
 
     #[test]
