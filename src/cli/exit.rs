@@ -49,7 +49,7 @@ What the exit codes mean
 
   2        the command line is wrong
   3        `d daemon status`: the daemon does not run
-  75       `d daemon run` and `start`: another daemon or leader is there already
+  75       `d daemon run`, `start`, `restart`: another daemon or leader is there already
   1        anything else";
 
 /// Why a command line failed, with its code.

@@ -19,7 +19,7 @@ use super::heartbeat::{self, Pulse};
 use super::journal::{Journal, now};
 use super::state::{DaemonState, State, StateFile, TYPE};
 use super::{intake, recovery, service, solitude};
-use crate::bus::{Bus, Persistence};
+use crate::bus::{Bus, NatsAddress, Persistence};
 use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
 use crate::protocol::heartbeat::{PeerState, Role};
@@ -223,7 +223,7 @@ async fn serve(
         .context("making a place for process trees")?;
     recovery::recover(&journal, &settings.peer).await?;
     let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
-    join(&bus, state).await;
+    join(&bus, &settings.bus.address, state).await;
     let context = Arc::new(Context::new(settings, instance, bus, journal, nursery));
     refuse_a_taken_id(&context).await?;
     warn_of_an_open_broker(&context);
@@ -233,16 +233,19 @@ async fn serve(
 }
 
 /// Waits for the bus, however long it takes, and notes what it waits for.
-async fn join(bus: &Bus, state: &mut StateFile) {
+async fn join(bus: &Bus, address: &NatsAddress, state: &mut StateFile) {
     const NOTE_EVERY: Duration = Duration::from_secs(2);
-    let mut noted = None;
-    while let Err(error) = bus.connected(NOTE_EVERY).await {
-        let reason = error.to_string();
-        if noted.as_ref() != Some(&reason) {
-            state.set(State::Starting, reason.clone());
-            notify(&[NotifyState::Status(&reason)]);
-            noted = Some(reason);
-        }
+    let mut reason = format!("connecting to the bus at {address}");
+    loop {
+        notify(&[NotifyState::Status(&reason)]);
+        state.set(State::Starting, reason.clone());
+        reason = loop {
+            match bus.connected(NOTE_EVERY).await {
+                Ok(_) => return,
+                Err(error) if error.to_string() == reason => {}
+                Err(error) => break error.to_string(),
+            }
+        };
     }
 }
 

@@ -68,9 +68,14 @@ pub(super) struct Child {
 pub(super) enum Outcome {
     Ready,
     /// It ended first, with this code.
-    Ended { code: u8, how: String },
+    Ended {
+        code: u8,
+        how: String,
+    },
     /// It was waited for long enough, or the person has given up. It was stopped again.
-    Stopped { why: String },
+    Stopped {
+        why: String,
+    },
 }
 
 impl Child {
@@ -82,9 +87,8 @@ impl Child {
         let starting = |error| Failure::other(format!("starting the daemon: {error}"));
         let place = tempfile::Builder::new().prefix("peerbus-").tempdir().map_err(starting)?;
         let address = place.path().join("ready");
-        let socket = UnixDatagram::bind(&address).map_err(|error| {
-            Failure::other(format!("making the socket {}: {error}", address.display()))
-        })?;
+        let socket = UnixDatagram::bind(&address)
+            .map_err(|error| Failure::other(format!("making the socket {}: {error}", address.display())))?;
         let mut environment = environment();
         environment.push(("NOTIFY_SOCKET".into(), address.into()));
         let arguments = arguments(common, flags, state_dir, &mut environment);
@@ -113,7 +117,7 @@ impl Child {
                     }
                 }
                 () = sleep_until(deadline) => {
-                    let why = format!("not ready within {within:?}");
+                    let why = format!("not ready within {within:?} (--ready-timeout)");
                     return self.stopped(why).await;
                 }
                 _ = tokio::signal::ctrl_c() => return self.stopped("interrupted".to_owned()).await,

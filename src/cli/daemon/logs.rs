@@ -31,7 +31,9 @@ pub(super) async fn run(common: &Common, args: &Logs) -> Result<u8, Failure> {
     let directory = directory_of(common)?;
     let found = found::look(&directory);
     let detached = match &found {
-        Ok(Found::Runs(running)) => running.state.as_ref().is_some_and(|state| state.run_by == Some(RunBy::Detached)),
+        Ok(Found::Runs(running)) => {
+            running.state.as_ref().is_some_and(|state| state.run_by == Some(RunBy::Detached))
+        }
         _ => false,
     };
     if let (Some(unit), false) = (Unit::installed()?, detached) {

@@ -45,7 +45,10 @@ pub(super) async fn run(common: &Common, args: Restart) -> Result<u8, Failure> {
 
 /// Sees to it that a daemon runs with the settings that are in force: starts one where none runs, and
 /// restarts one that has another peer id, role or bus. Returns when it is ready.
-#[expect(dead_code, reason = "for the verbs that change settings; `d daemon restart --if-needed` is the same")]
+#[expect(
+    dead_code,
+    reason = "for the verbs that change settings; `d daemon restart --if-needed` is the same"
+)]
 pub(in crate::cli) async fn ensure_running(common: &Common) -> Result<String, Failure> {
     const PATIENCE: Patience = Patience { timeout: Duration::from_secs(30), force: false };
     let started = renewed(common, Flags::default(), Duration::from_secs(30), PATIENCE, true).await?;

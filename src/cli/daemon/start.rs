@@ -187,7 +187,10 @@ impl Turn {
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(Self::ASK_EVERY).await,
                 Err(TryLockError::WouldBlock) => {
                     let who = "another `d daemon start` or `restart` is still at it";
-                    return Err(Failure::other(format!("{who} after {within:?}, on {}", directory.display())));
+                    return Err(Failure::other(format!(
+                        "{who} after {within:?}, on {}",
+                        directory.display()
+                    )));
                 }
             }
         }

@@ -63,7 +63,8 @@ pub(super) async fn run(common: &Common, args: &DaemonStatus) -> Result<u8, Fail
     let mut report = report(running.as_ref(), state.as_ref());
     report.unit = unit;
     report.state_dir = directory.display().to_string();
-    report.log = Some(log_path(&directory)).filter(|path| path.exists()).map(|path| path.display().to_string());
+    report.log =
+        Some(log_path(&directory)).filter(|path| path.exists()).map(|path| path.display().to_string());
     if let Some(state) = running.and_then(|running| running.state) {
         let own = status::ask(common, &settings, state).await?;
         report.on_the_bus = Some(own.on_the_bus);

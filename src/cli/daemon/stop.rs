@@ -101,16 +101,19 @@ pub(super) async fn stop(directory: &Path, running: Running, patience: Patience)
     signal(&running, Signal::KILL)?;
     if !has_ended(&running, KILLED_WITHIN).await? {
         let why = "the kernel has not let go of it";
-        return Err(Failure::other(format!("the daemon, process {pid}, was killed and is still there: {why}")));
+        return Err(Failure::other(format!(
+            "the daemon, process {pid}, was killed and is still there: {why}"
+        )));
     }
     clear_up(directory, &running).await?;
     Ok(format!("killed {}", running.facts()))
 }
 
 fn signal(running: &Running, signal: Signal) -> Result<(), Failure> {
-    running.process.signal(signal).map_err(|error| {
-        Failure::other(format!("stopping the daemon, process {}: {error}", running.pid()))
-    })
+    running
+        .process
+        .signal(signal)
+        .map_err(|error| Failure::other(format!("stopping the daemon, process {}: {error}", running.pid())))
 }
 
 async fn has_ended(running: &Running, within: Duration) -> Result<bool, Failure> {

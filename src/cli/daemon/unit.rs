@@ -38,7 +38,8 @@ impl Unit {
         if !sd_notify::booted().unwrap_or(false) {
             return Ok(None);
         }
-        let scopes: &[Scope] = if host::is_root() { &[Scope::Machine] } else { &[Scope::User, Scope::Machine] };
+        let scopes: &[Scope] =
+            if host::is_root() { &[Scope::Machine] } else { &[Scope::User, Scope::Machine] };
         for &scope in scopes {
             let unit = Self { scope };
             match unit.property("LoadState") {
