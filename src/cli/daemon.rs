@@ -30,6 +30,7 @@ use super::args::Common;
 use super::exit::Failure;
 use logs::Logs;
 use restart::Restart;
+pub(super) use restart::ensure_running;
 use run::DaemonRun;
 use start::Start;
 use status::DaemonStatus;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::output;
+use super::{log, output};
 use crate::client::exec::{Integrity, Outcome};
 use crate::protocol::Ending;
 use crate::protocol::ending::StartFailure;
@@ -96,13 +96,19 @@ impl Failure {
 
 /// Says why it failed, and gives the code.
 pub(super) fn report(failure: &Failure) -> ExitCode {
+    say(failure);
+    failure.code.into()
+}
+
+/// Says why it failed.
+pub(super) fn say(failure: &Failure) {
+    let mark = if log::is_journal() { log::Priority::ERROR.to_string() } else { String::new() };
     if let Some(text) = &failure.known_text {
-        output::complain(text);
+        output::complain(&format!("{mark}{text}"));
     }
     if !failure.message.is_empty() {
-        output::say(&failure.message);
+        output::complain(&format!("{mark}d: {}", failure.message));
     }
-    failure.code.into()
 }
 
 /// The exit code of an execution.

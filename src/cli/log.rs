@@ -1,57 +1,85 @@
 //! The log: stderr, one line an event, quiet for command lines and informative for daemons.
+//!
+//! How much is said: `-v` and `-vv`, else `PEERBUS_LOG`, else for a daemon the key `log` of its file.
+//! Where stderr is the system's journal, lines carry its priorities and no time of their own.
 
-use std::io::{self, IsTerminal};
+mod level;
+mod line;
+
+use std::fs::File;
+use std::io;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Mutex;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::time::FormatTime;
+use tracing::Level as Weight;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
 
-use super::args::Verb;
-use super::daemon::Daemon;
 use super::exit::Failure;
+use super::settings::variable;
 use crate::process::LogFile;
 
-/// Overrides the level, in the syntax of `tracing`: `PEERBUS_LOG=debug`.
+pub(super) use level::Level;
+use line::{Beginning, Lines};
+pub(super) use line::{Priority, escaped};
+
+/// Overrides the file: `PEERBUS_LOG=debug`.
 const VARIABLE: &str = "PEERBUS_LOG";
 
-/// Starts the log of this process.
-pub(super) fn start(verb: &Verb, verbose: u8) -> Result<(), Failure> {
-    let level = match (verb, verbose) {
-        (Verb::Daemon(Daemon::Run(_)), 0) => "peerbus=info",
-        (_, 0) => "off",
-        (_, 1) => "peerbus=debug",
-        (_, _) => "peerbus=trace,async_nats=debug",
-    };
-    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        // It would be said on the same stderr, and a full disk there would end the daemon.
-        .log_internal_errors(false)
-        .with_target(false)
-        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    if let Verb::Daemon(Daemon::Run(run)) = verb
-        && let Some(path) = run.log_to()
-    {
-        let file = LogFile::take_over(path)
-            .map_err(|error| Failure::other(format!("opening the log {}: {error}", path.display())))?;
-        log.with_ansi(false).with_timer(Utc).with_writer(Mutex::new(file)).init();
-        return Ok(());
-    }
-    // The journal stamps lines by itself.
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        log.without_time().init();
-    } else {
-        log.with_timer(Utc).init();
-    }
-    Ok(())
+/// Starts the log of a command line, which says nothing of itself unless asked to.
+pub(super) fn of_a_command(verbose: u8) -> Result<(), Failure> {
+    start(&chosen(verbose, None, Level::off())?, BoxMakeWriter::new(io::stderr))
 }
 
-/// UTC, to the millisecond.
-struct Utc;
+/// Starts the log of a daemon; `file` is what its configuration says. Where its log shall be in
+/// `log_to`, that becomes all its output.
+pub(super) fn of_a_daemon(verbose: u8, file: Option<&Level>, log_to: Option<&Path>) -> Result<(), Failure> {
+    let writer = match log_to {
+        None => BoxMakeWriter::new(io::stderr),
+        Some(path) => {
+            let opening = |error| Failure::other(format!("opening the log {}: {error}", path.display()));
+            BoxMakeWriter::new(Mutex::new(LogFile::take_over(path).map_err(opening)?))
+        }
+    };
+    start(&chosen(verbose, file, Level::info())?, writer)
+}
 
-impl FormatTime for Utc {
-    fn format_time(&self, to: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
-        to.write_str(&jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+fn chosen(verbose: u8, file: Option<&Level>, otherwise: Level) -> Result<Level, Failure> {
+    match (verbose, variable(VARIABLE)) {
+        (0, None) => Ok(file.cloned().unwrap_or(otherwise)),
+        (0, Some(text)) => text.parse().map_err(|why| Failure::usage(format!("{VARIABLE}: {why}"))),
+        (1, _) => Ok(Level::debug()),
+        (_, _) => Ok(Level::trace()),
     }
+}
+
+fn start(level: &Level, writer: BoxMakeWriter) -> Result<(), Failure> {
+    let beginning = if is_journal() { Beginning::Priority } else { Beginning::Time };
+    // At this level the library writes out what is sent: secrets, too.
+    let harmless = filter_fn(|event| {
+        *event.level() < Weight::TRACE || event.target().split("::").next() != Some("async_nats")
+    });
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        // It would be said on the same stderr, and a full disk there would end the daemon.
+        .log_internal_errors(false)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .event_format(Lines(beginning))
+        .with_filter(harmless);
+    let started = Registry::default().with(level.filter()).with(lines).try_init();
+    started.map_err(|error| Failure::other(format!("starting the log: {error}")))
+}
+
+/// Whether what is written to stderr goes to the system's journal, which then says which file that
+/// is. The variable alone does not tell: it is handed on to whatever a service starts.
+pub(super) fn is_journal() -> bool {
+    let Some(named) = variable("JOURNAL_STREAM") else { return false };
+    let stderr = io::stderr().as_fd().try_clone_to_owned().and_then(|stderr| File::from(stderr).metadata());
+    stderr.is_ok_and(|stderr| named == format!("{}:{}", stderr.dev(), stderr.ino()))
 }

@@ -5,10 +5,13 @@
 //! stderr and begins with `d: `.
 
 mod args;
+mod config;
 mod connect;
 mod daemon;
+mod doctor;
 mod exec;
 mod exit;
+mod join;
 mod log;
 mod nats_context;
 mod output;
@@ -18,6 +21,7 @@ mod render;
 mod seeds;
 mod settings;
 mod status;
+mod task;
 
 use std::process::ExitCode;
 
@@ -46,7 +50,10 @@ pub fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<u8, Failure> {
     let Args { common, verb } = args;
-    log::start(&verb, common.verbose)?;
+    // A daemon starts its own, once it has read its file.
+    if !matches!(verb, Verb::Daemon(daemon::Daemon::Run(_))) {
+        log::of_a_command(common.verbose)?;
+    }
     match verb {
         Verb::Exec(exec) => exec::run(&common, exec).await,
         Verb::Peers(list) => peers::list(&common, &list).await,
@@ -54,6 +61,10 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Status(status) => status::run(&common, &status).await,
         Verb::Ping(ping) => ping::run(&common, &ping).await,
         Verb::Daemon(verb) => daemon::run(&common, verb).await,
+        Verb::Join(args) => join::run(&common, args).await,
+        Verb::Doctor(args) => doctor::run(&common, &args).await,
+        Verb::Config(verb) => config::run(&common, verb),
+        Verb::Task(verb) => task::run(&common, verb).await,
         Verb::Seeds(verb) => seeds::run(&common, verb).await,
         Verb::ExitCodes => {
             output::line(exit::TABLE)?;

@@ -76,6 +76,21 @@ pub(super) async fn ask(
     Ok(own)
 }
 
+/// Whether a leader runs on a state directory.
+pub(super) fn leads(state_dir: &std::path::Path) -> bool {
+    running(state_dir).is_some_and(|daemon| daemon.role == Role::Leader)
+}
+
+/// Whether a daemon runs on a state directory.
+pub(super) fn runs(state_dir: &std::path::Path) -> bool {
+    running(state_dir).is_some()
+}
+
+fn running(state_dir: &std::path::Path) -> Option<DaemonState> {
+    let runs = |state: State| matches!(state, State::Starting | State::Ready | State::Stopping);
+    state::read(state_dir).ok().map(DaemonState::truth).filter(|daemon| runs(daemon.state))
+}
+
 /// The daemon's bus, unless a flag names another. Where the person's own settings lead to it too,
 /// they are kept, because they may say who the person is to it.
 fn as_the_daemon(common: &Common, settings: &Settings<'_>, state: &DaemonState) -> Result<Common, Failure> {

@@ -15,6 +15,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use super::broker::Broker;
 use super::context::{Context, Leaving, Settings};
+use super::health;
 use super::heartbeat::{self, Pulse};
 use super::journal::{Journal, now};
 use super::state::{DaemonState, State, StateFile, TYPE};
@@ -110,8 +111,13 @@ async fn run_unheard(
     let _lock = lock(&settings)?;
     let mut state = StateFile::create(&settings.state_dir, first_state(&settings, instance)?)
         .with_context(|| format!("writing the state file in {}", settings.state_dir.display()))?;
+    // Before anything else is started: a daemon that was started by a job leaves that job's cgroup
+    // here, and what it started before would stay behind and end with the job.
+    let nursery = open_nursery(&settings).inspect_err(|error| {
+        state.set(State::Failed, format!("{error:#}"));
+    })?;
     let broker = start_broker(&mut settings, &mut state).await?;
-    let ended = live(settings, instance, &mut state, on_ready, stop).await;
+    let ended = live(settings, instance, nursery, &mut state, on_ready, stop).await;
     if let Some(broker) = broker {
         broker.stop().await;
     }
@@ -145,12 +151,18 @@ fn first_state(settings: &Settings, instance: Instance) -> anyhow::Result<Daemon
         since: now(),
         process: Identity::of_self().context("reading what process this is")?,
         instance,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: crate::VERSION.to_owned(),
         peer_id: settings.peer.clone(),
         role: settings.role,
         nats: settings.bus.address.to_string(),
         run_by: Some(settings.run_by),
     })
+}
+
+fn open_nursery(settings: &Settings) -> anyhow::Result<Nursery> {
+    let reaper = PathBuf::from("/proc/self/exe");
+    Nursery::open(&settings.state_dir, reaper, settings.containment)
+        .context("making a place for process trees")
 }
 
 /// Starts the broker that was asked for; then it is the bus.
@@ -169,13 +181,14 @@ async fn start_broker(settings: &mut Settings, state: &mut StateFile) -> anyhow:
 async fn live(
     settings: Settings,
     instance: Instance,
+    nursery: Nursery,
     state: &mut StateFile,
     on_ready: impl FnOnce(&Ready),
     stop: impl Future<Output = ()>,
 ) -> Result<(), DaemonError> {
     tokio::pin!(stop);
     let mut serving = tokio::select! {
-        serving = serve(settings, instance, state) => serving?,
+        serving = serve(settings, instance, nursery, state) => serving?,
         () = &mut stop => return Ok(()),
     };
     // From here on jobs may run, so whatever comes, they are stopped in order.
@@ -215,12 +228,10 @@ fn notify(states: &[NotifyState<'_>]) {
 async fn serve(
     settings: Settings,
     instance: Instance,
+    nursery: Nursery,
     state: &mut StateFile,
 ) -> Result<Serving, DaemonError> {
     let journal = Journal::open(&settings.state_dir)?;
-    let reaper = PathBuf::from("/proc/self/exe");
-    let nursery = Nursery::open(&settings.state_dir, reaper, settings.containment)
-        .context("making a place for process trees")?;
     recovery::recover(&journal, &settings.peer).await?;
     let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
     join(&bus, &settings.bus.address, state).await;
@@ -326,11 +337,13 @@ async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
     let pulse = Arc::new(Pulse::new(Arc::clone(context)));
     let (bus, peer) = (&context.bus, context.peer());
     let pings = bus.subscribe(&subjects::ping(peer), None, WAITING).await;
+    let checkups = bus.subscribe(&subjects::health(peer), None, health::WAITING).await;
     let words = bus.subscribe(&subjects::below_exec(peer), None, WAITING).await;
     let starts = bus.subscribe(&subjects::exec(peer), Some(subjects::EXEC_QUEUE), WAITING).await;
     let questions = service::questions(context).await;
     let mut tasks = JoinSet::new();
     tasks.spawn(heartbeat::answer_pings(Arc::clone(&pulse), pings));
+    tasks.spawn(health::answer(Arc::clone(context), checkups));
     tasks.spawn(intake::run(Arc::clone(context), starts, words));
     tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
     tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));

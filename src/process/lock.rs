@@ -59,9 +59,13 @@ pub struct HeldBy {
     pub pid: Option<u32>,
     /// When it took the lock, in seconds since 1970.
     pub since_unix_s: Option<u64>,
-    /// The same process beyond doubt: older daemons did not write that.
+    /// When it started, in clock ticks since boot: with the boot it tells that process from the next
+    /// one of its number.
     #[serde(default)]
-    pub process: Option<Identity>,
+    pub start_time: Option<u64>,
+    /// The boot those ticks count from.
+    #[serde(default)]
+    pub boot_id: Option<String>,
 }
 
 impl StateLock {
@@ -82,7 +86,7 @@ impl StateLock {
             }
             // Where nobody says that he holds it, it was a look at it, or he is about to say so.
             let by = HeldBy::read(&path);
-            if by.is_alive() || begin.elapsed() > LET_GO_WITHIN {
+            if by.has_said_who_and_lives() || begin.elapsed() > LET_GO_WITHIN {
                 return Err(LockError::Held { path: directory.to_owned(), by });
             }
             std::thread::sleep(LOOK_AGAIN);
@@ -111,7 +115,7 @@ impl StateLock {
                 Err(TryLockError::WouldBlock) => {}
             }
             let by = HeldBy::read(&path);
-            if by.is_alive() || begin.elapsed() > SAYS_WHO_WITHIN {
+            if by.has_said_who_and_lives() || begin.elapsed() > SAYS_WHO_WITHIN {
                 return Ok(Some(by));
             }
             std::thread::sleep(LOOK_AGAIN);
@@ -122,19 +126,45 @@ impl StateLock {
 impl HeldBy {
     fn this_process() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
-        let process = Identity::of_self().ok();
-        Self { pid: Some(std::process::id()), since_unix_s: since.map(|since| since.as_secs()), process }
+        // Without `/proc` its number alone has to do.
+        let identity = Identity::of_self().ok();
+        Self {
+            pid: Some(std::process::id()),
+            since_unix_s: since.map(|since| since.as_secs()),
+            start_time: identity.as_ref().map(|identity| identity.start_time),
+            boot_id: identity.map(|identity| identity.boot_id),
+        }
+    }
+
+    /// Whether that very process runs. One that has not said who it is counts, and so does one that
+    /// cannot be looked at: only the end of a holder is worth waiting for.
+    fn is_alive(&self) -> bool {
+        let Some(pid) = self.pid else { return true };
+        match self.named(pid).and_then(|holder| holder.is_alive()) {
+            Ok(is_alive) => is_alive,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
+    fn has_said_who_and_lives(&self) -> bool {
+        self.pid.is_some() && self.is_alive()
     }
 
     /// Which process it is; `None` when it has not said so, or has ended.
-    #[must_use]
-    pub fn identity(&self) -> Option<Identity> {
-        let process = self.process.clone().or_else(|| Identity::of(self.pid?).ok());
-        process.filter(Identity::is_alive)
+    ///
+    /// # Errors
+    /// When the machine does not say.
+    pub fn identity(&self) -> io::Result<Option<Identity>> {
+        let Some(pid) = self.pid.filter(|_| self.is_alive()) else { return Ok(None) };
+        self.named(pid).map(Some)
     }
 
-    fn is_alive(&self) -> bool {
-        self.identity().is_some()
+    fn named(&self, pid: u32) -> io::Result<Identity> {
+        match (self.start_time, self.boot_id.clone()) {
+            (Some(start_time), Some(boot_id)) => Ok(Identity { pid, start_time, boot_id }),
+            // An earlier version wrote down no more than its number.
+            _ => Identity::of(pid),
+        }
     }
 
     fn read(path: &Path) -> Self {
@@ -171,23 +201,44 @@ mod tests {
         assert_eq!(by.pid, Some(std::process::id()));
         assert!(by.since_unix_s.expect("a time") > 1_600_000_000);
         let holder = StateLock::holder(directory.path()).expect("a look").expect("held");
-        assert_eq!(holder.identity(), Some(Identity::of_self().expect("own identity")));
+        assert_eq!(holder.identity().expect("a look"), Identity::of_self().ok());
         drop(first);
         assert_eq!(StateLock::holder(directory.path()).expect("a look"), None);
         StateLock::acquire(directory.path()).expect("free again");
     }
 
     #[test]
-    fn a_dead_holder_of_a_pid_that_lives_holds_nothing() {
-        let own = Identity::of_self().expect("own identity");
-        let dead = Identity { start_time: own.start_time + 1, ..own };
-        let by = HeldBy { pid: Some(dead.pid), since_unix_s: None, process: Some(dead) };
-        assert_eq!(by.identity(), None);
+    fn a_look_makes_nothing() {
+        assert_eq!(StateLock::holder(Path::new("/nowhere/at/all")).expect("nobody"), None);
     }
 
     #[test]
-    fn a_look_makes_nothing() {
-        assert_eq!(StateLock::holder(Path::new("/nowhere/at/all")).expect("nobody"), None);
+    fn the_next_process_of_its_number_is_not_the_holder() {
+        let own = HeldBy::this_process();
+        assert!(own.is_alive() && HeldBy::default().is_alive());
+        let earlier = own.start_time.map(|start_time| start_time - 1);
+        assert!(!HeldBy { start_time: earlier, ..own.clone() }.is_alive());
+        assert!(!HeldBy { boot_id: Some("another".to_owned()), ..own }.is_alive());
+    }
+
+    /// A dead holder's lock may still be held for a moment; its number may be somebody's again.
+    #[test]
+    fn a_lock_whose_holder_has_ended_is_waited_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("lock");
+        let mut held = File::options().create(true).truncate(true).write(true).open(&path).expect("made");
+        held.lock().expect("free");
+        let own = HeldBy::this_process();
+        let dead = HeldBy { start_time: own.start_time.map(|start_time| start_time - 1), ..own };
+        held.write_all(&dead.line()).expect("written");
+        let waiting = std::thread::spawn({
+            let directory = directory.path().to_owned();
+            move || StateLock::acquire(&directory)
+        });
+        std::thread::sleep(LOOK_AGAIN * 5);
+        assert!(!waiting.is_finished(), "it does not give up at once");
+        drop(held);
+        waiting.join().expect("no panic").expect("taken");
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl OtherProcess {
             opened => opened?,
         };
         // Only now is it known whom the handle is of.
-        if !identity.is_alive() {
+        if !identity.is_alive()? {
             return Ok(None);
         }
         let ended = pidfd.watched()?;

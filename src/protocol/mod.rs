@@ -12,6 +12,7 @@ pub mod decode;
 pub mod ending;
 pub mod exec;
 pub mod frame;
+pub mod health;
 pub mod heartbeat;
 pub mod ids;
 pub mod joining;
@@ -20,6 +21,7 @@ pub mod reply;
 pub mod service;
 pub mod steer;
 pub mod subjects;
+pub mod variables;
 pub mod window;
 
 pub use decode::BadMessage;

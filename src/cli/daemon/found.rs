@@ -80,7 +80,7 @@ pub(super) fn look(directory: &Path) -> Result<Found, Failure> {
     let Some(by) = StateLock::holder(directory).map_err(|error| looking(&error))? else {
         return Ok(Found::Not(last(directory)?));
     };
-    let Some(identity) = by.identity() else {
+    let Some(identity) = by.identity().map_err(|error| looking(&error))? else {
         return Err(Failure::other(format!("{} is held by {by}, which is no daemon", directory.display())));
     };
     match OtherProcess::open(&identity).map_err(|error| looking(&error))? {

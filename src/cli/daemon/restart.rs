@@ -16,6 +16,7 @@ use super::unit::Unit;
 use crate::cli::args::{Common, duration};
 use crate::cli::exit::Failure;
 use crate::cli::output;
+use crate::cli::settings::Settings;
 use crate::daemon;
 
 /// What `d daemon restart` is given.
@@ -45,14 +46,9 @@ pub(super) async fn run(common: &Common, args: Restart) -> Result<u8, Failure> {
 
 /// Sees to it that a daemon runs with the settings that are in force: starts one where none runs, and
 /// restarts one that has another peer id, role or bus. Returns when it is ready.
-#[expect(
-    dead_code,
-    reason = "for the verbs that change settings; `d daemon restart --if-needed` is the same"
-)]
-pub(in crate::cli) async fn ensure_running(common: &Common) -> Result<String, Failure> {
+pub(in crate::cli) async fn ensure_running(common: &Common) -> Result<(), Failure> {
     const PATIENCE: Patience = Patience { timeout: Duration::from_secs(30), force: false };
-    let started = renewed(common, Flags::default(), Duration::from_secs(30), PATIENCE, true).await?;
-    Ok(started.line("started"))
+    renewed(common, Flags::default(), Duration::from_secs(30), PATIENCE, true).await.map(drop)
 }
 
 async fn renewed(
@@ -62,7 +58,7 @@ async fn renewed(
     patience: Patience,
     if_needed: bool,
 ) -> Result<Started, Failure> {
-    let wanted = gather(common, flags.clone())?;
+    let wanted = gather(Settings::read(common)?, flags.clone())?;
     let directory = wanted.state_dir.clone();
     let unit = Unit::installed()?;
     let running = match (found::look(&directory), &unit) {

@@ -1,21 +1,20 @@
 //! `d daemon run`: a daemon in the foreground.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::args::{BrokerArg, Common, RoleArg, listen};
 use crate::cli::exit::{Failure, OTHER, TAKEN};
-use crate::cli::output;
 use crate::cli::settings::{Settings, variable};
+use crate::cli::{log, output};
 use crate::daemon::broker::{self, Managed};
 use crate::daemon::state::RunBy;
 use crate::daemon::{self, CALLER_GRACE, DaemonError, MAX_JOBS};
 use crate::leader::registry::Place;
-use crate::process::{Containment, host};
-use crate::protocol::PeerId;
+use crate::process::Containment;
 use crate::protocol::exec::check_directory;
 use crate::protocol::heartbeat::Role;
 
@@ -55,22 +54,17 @@ pub(in crate::cli) struct Flags {
 
 /// `d daemon run`
 pub(super) async fn run(common: &Common, args: DaemonRun) -> Result<u8, Failure> {
-    let mut settings = gather(common, args.flags)?;
+    let settings = Settings::read(common)?;
+    log::of_a_daemon(common.verbose, settings.file.log.as_ref(), args.log_to.as_deref())?;
+    let mut settings = gather(settings, args.flags)?;
     settings.run_by = run_by(args.log_to.is_some());
     let stop = stop_signal()?;
     let ready =
         |ready: &daemon::Ready| output::complain(&format!("ready peer={} nats={}", ready.peer, ready.nats));
     match daemon::run(settings, ready, stop).await {
         Ok(()) => Ok(0),
-        Err(error @ DaemonError::Taken(_)) => Err(Failure::new(TAKEN, error.in_one_line())),
-        Err(error @ DaemonError::Failed(_)) => Err(Failure::new(OTHER, error.in_one_line())),
-    }
-}
-
-impl DaemonRun {
-    /// The file that shall have the log.
-    pub(in crate::cli) fn log_to(&self) -> Option<&Path> {
-        self.log_to.as_deref()
+        Err(error @ DaemonError::Taken(_)) => Err(Failure::new(TAKEN, log::escaped(&error.in_one_line()))),
+        Err(error @ DaemonError::Failed(_)) => Err(Failure::new(OTHER, log::escaped(&error.in_one_line()))),
     }
 }
 
@@ -103,10 +97,9 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
 }
 
 /// All settings of a daemon, with every mistake in them found.
-pub(super) fn gather(common: &Common, args: Flags) -> Result<daemon::Settings, Failure> {
-    let settings = Settings::read(common)?;
-    let peer =
-        peer_id(args.id.or_else(|| variable("PEERBUS_PEER_ID")).or_else(|| settings.file.peer_id.clone()))?;
+pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Settings, Failure> {
+    let peer = settings.peer_id(args.id)?;
+    let role = settings.role(args.role)?;
     let directory = args.directory.or_else(|| settings.file.directory.clone());
     if let Some(directory) = &directory {
         check_directory(directory).map_err(|why| Failure::usage(format!("--directory: {why}")))?;
@@ -121,7 +114,6 @@ pub(super) fn gather(common: &Common, args: Flags) -> Result<daemon::Settings, F
     let bus = settings.bus(&format!("peerbus-{peer}"))?;
     let (state_dir, runtime_dir) = (settings.state_dir(), settings.runtime_dir());
     let file = settings.file;
-    let role = role(args.role, file.role)?;
     let database_url = args.database_url.or_else(|| variable("PEERBUS_DATABASE_URL")).or(file.database_url);
     if let (Role::Leader, Some(url)) = (role, &database_url) {
         url.parse::<Place>().map_err(|bad| Failure::usage(bad.to_string()))?;
@@ -146,40 +138,16 @@ pub(super) fn gather(common: &Common, args: Flags) -> Result<daemon::Settings, F
     })
 }
 
-fn peer_id(named: Option<String>) -> Result<PeerId, Failure> {
-    match named {
-        Some(id) => id.parse().map_err(|bad: crate::protocol::ids::BadId| Failure::usage(bad.to_string())),
-        None => {
-            let hostname =
-                host::hostname().map_err(|error| Failure::other(format!("reading the hostname: {error}")))?;
-            PeerId::from_hostname(&hostname).map_err(|_| {
-                Failure::usage(format!("the hostname {hostname:?} makes no peer id; give one with --id"))
-            })
-        }
-    }
-}
-
-fn role(flag: Option<RoleArg>, file: Option<RoleArg>) -> Result<Role, Failure> {
-    let named = match (flag, variable("PEERBUS_ROLE").as_deref()) {
-        (Some(role), _) => Some(role),
-        (None, Some("leader")) => Some(RoleArg::Leader),
-        (None, Some("worker")) => Some(RoleArg::Worker),
-        (None, Some(other)) => {
-            return Err(Failure::usage(format!("PEERBUS_ROLE: {other:?} is neither leader nor worker")));
-        }
-        (None, None) => file,
-    };
-    Ok(named.map_or(Role::Worker, Role::from))
-}
-
 /// The broker to start. It listens where the bus was said to be, unless told otherwise.
 fn managed(settings: &Settings<'_>, listen: Option<SocketAddr>) -> Result<Managed, Failure> {
     let listen = match (listen.or(settings.file.broker_listen), settings.nats()) {
         (Some(listen), _) => listen,
         (None, None) => ([127, 0, 0, 1], broker::DEFAULT_PORT).into(),
-        (None, Some(nats)) => {
+        (None, Some(_)) => {
+            // As it was read, not as it was typed: that may hold a password.
+            let nats = settings.bus("d")?.address;
             let wrong = |why: String| Failure::usage(format!("the broker cannot listen at {nats}: {why}"));
-            let (host, port) = settings.bus("d")?.address.first();
+            let (host, port) = nats.first();
             let host = if host == "localhost" { "127.0.0.1".to_owned() } else { host };
             let ip: std::net::IpAddr = host.parse().map_err(|_| wrong("an address is wanted".to_owned()))?;
             broker::check_listen((ip, port).into()).map_err(wrong)?

@@ -53,7 +53,7 @@ impl Started {
 
 /// `d daemon start`
 pub(super) async fn run(common: &Common, args: Start) -> Result<u8, Failure> {
-    let wanted = gather(common, args.flags.clone())?;
+    let wanted = gather(Settings::read(common)?, args.flags.clone())?;
     let directory = wanted.state_dir.clone();
     let unit = Unit::installed()?;
     if running_beside(&directory, unit.as_ref())?.is_some() {
