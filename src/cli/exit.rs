@@ -94,6 +94,20 @@ impl Failure {
     }
 }
 
+/// Shows the help that was asked for, or says what is wrong with a command line, as all of `d`'s own
+/// lines begin.
+pub(super) fn misused(misuse: &clap::Error) -> ExitCode {
+    let said = misuse.render().to_string();
+    if let Some(mistake) = said.strip_prefix("error: ") {
+        output::say(mistake.trim_end());
+        return USAGE.into();
+    }
+    match output::written(misuse.print()) {
+        Ok(()) => u8::try_from(misuse.exit_code()).unwrap_or(USAGE).into(),
+        Err(failure) => report(&failure),
+    }
+}
+
 /// Says why it failed, and gives the code.
 pub(super) fn report(failure: &Failure) -> ExitCode {
     say(failure);

@@ -34,7 +34,10 @@ use exit::Failure;
 #[must_use]
 pub fn main() -> ExitCode {
     crate::bus::log_panics_of_the_library();
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(misuse) => return exit::misused(&misuse),
+    };
     let runtime = match args.verb.runtime() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&Failure::other(format!("starting: {error}"))),
