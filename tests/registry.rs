@@ -231,7 +231,8 @@ fn a_database_that_cannot_be_is_refused_and_says_why_without_its_password() {
         ("sqlite::memory:", "names no file"),
         ("sqlite://", "names no file"),
         ("sqlite:///", "names no file"),
-        ("sqlite:///x.db?cache=shared", "cache=shared"),
+        ("sqlite:///x.db?cache=shared", "\"cache\""),
+        ("sqlite:///x.db?password=hunter2", "\"password\""),
     ] {
         let daemon = fleet.add_starting(DaemonOptions::leader("lead").flag("--database-url").flag(url));
         let err = daemon.wait_for_end(READY_DEADLINE).expect_code(2).err();

@@ -45,9 +45,9 @@ pub(super) struct Args {
 /// Settings every verb knows.
 #[derive(Debug, Clone, Default, ClapArgs)]
 pub(super) struct Common {
-    /// Configuration file [default: /etc/peerbus/config.toml for root, else
+    /// Configuration file, also PEERBUS_CONFIG [default: /etc/peerbus/config.toml for root, else
     /// ~/.config/peerbus/config.toml]
-    #[arg(long, global = true, env = "PEERBUS_CONFIG", value_name = "FILE", help_heading = "Settings")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
     pub(super) config: Option<PathBuf>,
     /// The bus, such as nats://10.0.0.1:4222; several servers of one cluster with commas
     #[arg(long, global = true, value_name = "URL", help_heading = "Settings")]
@@ -108,7 +108,7 @@ impl Verb {
     /// A daemon serves many; a command line waits for one.
     pub(super) fn runtime(&self) -> std::io::Result<tokio::runtime::Runtime> {
         let mut builder = match self {
-            Self::Daemon(_) => tokio::runtime::Builder::new_multi_thread(),
+            Self::Daemon(Daemon::Run(_)) => tokio::runtime::Builder::new_multi_thread(),
             _ => tokio::runtime::Builder::new_current_thread(),
         };
         builder.enable_all().build()

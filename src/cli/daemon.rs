@@ -1,28 +1,66 @@
 //! `d daemon`: this machine's daemon.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `run` | in the foreground |
+//! | `start`, `stop`, `restart`, `status`, `logs` | its life without systemd, and by systemd where that has a unit |
+//! | `found` | which daemon runs on a state directory, by proof |
+//! | `child` | a daemon that was started detached, until it is ready |
+//! | `unit` | systemd's unit of a daemon |
+//! | `tail` | a log, its end, and what is added to it |
+//!
+//! Guarantees: what is said of a daemon is proven by the lock of its state directory and the identity
+//! of its process, never by the state file alone; no signal hits anything but that process; of several
+//! that start at once one starts the daemon and the others wait for it.
 
+mod child;
+mod found;
+mod logs;
+mod restart;
 mod run;
+mod start;
+mod status;
+mod stop;
+mod tail;
+mod unit;
 
 use clap::Subcommand;
 
 use super::args::Common;
 use super::exit::Failure;
+use logs::Logs;
+use restart::Restart;
+pub(super) use restart::ensure_running;
 use run::DaemonRun;
+use start::Start;
+use status::DaemonStatus;
+use stop::Stop;
 
 /// What can be done with this machine's daemon.
 #[derive(Debug, Subcommand)]
 pub(super) enum Daemon {
     /// Run the daemon in the foreground
     Run(Box<DaemonRun>),
-}
-
-/// Makes sure that a daemon runs here with the settings in force.
-pub(super) async fn ensure_running(common: &Common) -> Result<(), Failure> {
-    super::status::look(common).await.map(drop)
+    /// Start the daemon; returns when it is ready
+    Start(Box<Start>),
+    /// Stop the daemon; returns when it has ended
+    Stop(Stop),
+    /// Stop the daemon and start it again, with the settings as they are now
+    Restart(Box<Restart>),
+    /// Whether the daemon runs, and how it does. Exits 0 when it is ready, 3 when it does not run
+    Status(DaemonStatus),
+    /// Show the daemon's log
+    Logs(Logs),
 }
 
 /// Does what is asked with this machine's daemon.
 pub(super) async fn run(common: &Common, verb: Daemon) -> Result<u8, Failure> {
     match verb {
         Daemon::Run(args) => run::run(common, *args).await,
+        Daemon::Start(args) => start::run(common, *args).await,
+        Daemon::Stop(args) => stop::run(common, &args).await,
+        Daemon::Restart(args) => restart::run(common, *args).await,
+        Daemon::Status(args) => status::run(common, &args).await,
+        Daemon::Logs(args) => logs::run(common, &args).await,
     }
 }

@@ -20,6 +20,8 @@ pub(super) const COMMAND_NOT_FOUND: u8 = 127;
 pub(super) const NOT_EXECUTABLE: u8 = 126;
 /// As in `sysexits.h`: try again later. Another daemon or leader is there already.
 pub(super) const TAKEN: u8 = 75;
+/// As `systemctl status` and the Linux Standard Base have it: the daemon does not run.
+pub(super) const NOT_RUNNING: u8 = 3;
 pub(super) const USAGE: u8 = 2;
 pub(super) const OTHER: u8 = 1;
 const SIGNALLED: i32 = 128;
@@ -46,7 +48,8 @@ What the exit codes mean
     249    could not start: no such directory, no such user
 
   2        the command line is wrong
-  75       `d daemon run`: another daemon or leader is there already
+  3        `d daemon status`: the daemon does not run
+  75       `d daemon run`, `start`, `restart`: another daemon or leader is there already
   1        anything else";
 
 /// Why a command line failed, with its code.

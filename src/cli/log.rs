@@ -11,15 +11,19 @@ use std::io;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Mutex;
 
 use tracing::Level as Weight;
 use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
 use super::exit::Failure;
 use super::settings::variable;
+use crate::process::LogFile;
 
 pub(super) use level::Level;
 use line::{Beginning, Lines};
@@ -30,12 +34,20 @@ const VARIABLE: &str = "PEERBUS_LOG";
 
 /// Starts the log of a command line, which says nothing of itself unless asked to.
 pub(super) fn of_a_command(verbose: u8) -> Result<(), Failure> {
-    start(&chosen(verbose, None, Level::off())?)
+    start(&chosen(verbose, None, Level::off())?, BoxMakeWriter::new(io::stderr))
 }
 
-/// Starts the log of a daemon; `file` is what its configuration says.
-pub(super) fn of_a_daemon(verbose: u8, file: Option<&Level>) -> Result<(), Failure> {
-    start(&chosen(verbose, file, Level::info())?)
+/// Starts the log of a daemon; `file` is what its configuration says. Where its log shall be in
+/// `log_to`, that becomes all its output.
+pub(super) fn of_a_daemon(verbose: u8, file: Option<&Level>, log_to: Option<&Path>) -> Result<(), Failure> {
+    let writer = match log_to {
+        None => BoxMakeWriter::new(io::stderr),
+        Some(path) => {
+            let opening = |error| Failure::other(format!("opening the log {}: {error}", path.display()));
+            BoxMakeWriter::new(Mutex::new(LogFile::take_over(path).map_err(opening)?))
+        }
+    };
+    start(&chosen(verbose, file, Level::info())?, writer)
 }
 
 fn chosen(verbose: u8, file: Option<&Level>, otherwise: Level) -> Result<Level, Failure> {
@@ -47,14 +59,16 @@ fn chosen(verbose: u8, file: Option<&Level>, otherwise: Level) -> Result<Level, 
     }
 }
 
-fn start(level: &Level) -> Result<(), Failure> {
+fn start(level: &Level, writer: BoxMakeWriter) -> Result<(), Failure> {
     let beginning = if is_journal() { Beginning::Priority } else { Beginning::Time };
     // At this level the library writes out what is sent: secrets, too.
     let harmless = filter_fn(|event| {
         *event.level() < Weight::TRACE || event.target().split("::").next() != Some("async_nats")
     });
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(writer)
+        // It would be said on the same stderr, and a full disk there would end the daemon.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .event_format(Lines(beginning))
         .with_filter(harmless);

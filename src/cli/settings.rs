@@ -186,15 +186,15 @@ fn config_home() -> PathBuf {
     home_or("XDG_CONFIG_HOME", ".config")
 }
 
-/// The file that was named; an empty name counts as none.
-fn named(common: &Common) -> Option<&PathBuf> {
-    common.config.as_ref().filter(|named| !named.as_os_str().is_empty())
+/// The file that was named, by a flag or in the environment.
+fn named(common: &Common) -> Option<PathBuf> {
+    common.config.clone().or_else(|| variable("PEERBUS_CONFIG").map(PathBuf::from))
 }
 
 /// The file of whoever runs this: read first, and the one that is written.
 pub(super) fn own_config(common: &Common) -> PathBuf {
     match named(common) {
-        Some(named) => named.clone(),
+        Some(named) => named,
         None if host::is_root() => PathBuf::from(MACHINES_CONFIG),
         None => config_home().join("peerbus/config.toml"),
     }

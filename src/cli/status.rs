@@ -1,5 +1,7 @@
 //! `d status`: what this machine's daemon does, and whether the leader hears it.
 
+use std::time::Duration;
+
 use clap::Args as ClapArgs;
 
 use super::args::Common;
@@ -12,6 +14,9 @@ use crate::client::peers as registry;
 use crate::daemon::state::{self, DaemonState, State};
 use crate::protocol::heartbeat::Role;
 use crate::protocol::peers::{Found, PeerRow};
+
+/// How long the daemon of this machine may take to answer over the bus.
+const PING_WITHIN: Duration = Duration::from_secs(2);
 
 /// What `d status` is given.
 #[derive(Debug, ClapArgs)]
@@ -26,6 +31,8 @@ pub(super) struct Own {
     pub(super) state: DaemonState,
     /// Host of the bus.
     pub(super) leader_address: String,
+    /// Whether this daemon answers over the bus.
+    pub(super) on_the_bus: bool,
     /// Whether the leader hears this daemon.
     pub(super) connected: bool,
     /// On a leader: the workers it hears; unknown where it cannot be asked.
@@ -38,11 +45,23 @@ pub(super) async fn look(common: &Common) -> Result<Own, Failure> {
     let state = state::read(&settings.state_dir())
         .map_err(|error| Failure::new(OTHER, format!("no daemon: {error}; start one with `d daemon run`")))?
         .truth();
+    ask(common, &settings, state).await
+}
+
+/// Asks the leader what it hears of the daemon with this state.
+pub(super) async fn ask(
+    common: &Common,
+    settings: &Settings<'_>,
+    state: DaemonState,
+) -> Result<Own, Failure> {
     let leader_address =
         state.nats.parse::<NatsAddress>().map_or_else(|_| state.nats.clone(), |nats| nats.first().0);
-    let mut own = Own { state, leader_address, connected: false, workers: None };
-    let Ok(bus) = connect(&as_the_daemon(common, &settings, &own.state)?).await else { return Ok(own) };
+    let mut own = Own { state, leader_address, on_the_bus: false, connected: false, workers: None };
+    let Ok(bus) = connect(&as_the_daemon(common, settings, &own.state)?).await else { return Ok(own) };
     let lives = matches!(own.state.state, State::Starting | State::Ready | State::Stopping);
+    if let (true, Ok((beat, _))) = (lives, registry::ping(&bus, &own.state.peer_id, PING_WITHIN).await) {
+        own.on_the_bus = beat.instance == own.state.instance;
+    }
     if let Ok(answer) = registry::get(&bus, own.state.peer_id.as_str()).await
         && let Found::One { peer } = answer.found
     {
@@ -108,7 +127,7 @@ fn facts(own: &Own) -> Vec<Vec<String>> {
     facts.map(|(name, value)| vec![name.to_owned(), value]).to_vec()
 }
 
-fn word(state: State) -> &'static str {
+pub(super) fn word(state: State) -> &'static str {
     match state {
         State::Starting => "starting",
         State::Ready => "ready",

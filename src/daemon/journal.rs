@@ -43,6 +43,12 @@ pub(super) const KEEP_RESULTS_MOST: usize = 256;
 /// Room reserved for the steps after the first, in bytes.
 const RESERVE: usize = 6 * 1024;
 
+/// Whether a job runs, by the journal of a state directory.
+#[must_use]
+pub fn is_open(state_dir: &Path, job: JobId) -> bool {
+    state_dir.join("journal/open").join(job.to_string()).exists()
+}
+
 /// The journal of one state directory.
 #[derive(Debug, Clone)]
 pub(super) struct Journal {

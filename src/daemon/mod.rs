@@ -30,4 +30,6 @@ mod solitude;
 pub mod state;
 
 pub use context::{CALLER_GRACE, MAX_JOBS, Settings};
+pub use journal::is_open as job_is_open;
+pub use recovery::recover_after;
 pub use run::{DaemonError, Ready, run};

@@ -1,6 +1,7 @@
 //! What a dead daemon left behind: its jobs are stopped to the last process and ended as unknown,
 //! before the next one serves.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -8,12 +9,21 @@ use futures::future::join_all;
 
 use super::asked::Asked;
 use super::journal::{Entry, Journal, Record};
-use crate::process;
+use crate::process::{self, StateLock};
 use crate::protocol::exec::JobResult;
 use crate::protocol::{Ending, PeerId};
 
 /// How long what is left of a dead daemon's job gets to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Ends every job that the dead daemon of a state directory left open, without starting another.
+///
+/// # Errors
+/// When the directory is held by a daemon, or its journal cannot be read.
+pub async fn recover_after(state_dir: &Path, peer: &PeerId) -> anyhow::Result<()> {
+    let _lock = StateLock::acquire(state_dir)?;
+    recover(&Journal::open(state_dir)?, peer).await
+}
 
 /// Ends every job that a dead daemon left open.
 ///

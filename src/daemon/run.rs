@@ -1,6 +1,7 @@
 //! The life of a daemon: the order in which it comes up, and in which it goes.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::heartbeat::{self, Pulse};
 use super::journal::{Journal, now};
 use super::state::{DaemonState, State, StateFile, TYPE};
 use super::{intake, recovery, service, solitude};
-use crate::bus::{Bus, Persistence};
+use crate::bus::{Bus, NatsAddress, Persistence};
 use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
 use crate::protocol::heartbeat::{PeerState, Role};
@@ -58,6 +59,18 @@ pub enum DaemonError {
     Failed(#[from] anyhow::Error),
 }
 
+impl DaemonError {
+    /// With all its causes.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        let text = match self {
+            Self::Taken(why) => why.clone(),
+            Self::Failed(error) => format!("{error:#}"),
+        };
+        text.replace('\n', " ")
+    }
+}
+
 /// A daemon that serves.
 #[derive(Debug, Clone)]
 pub struct Ready {
@@ -73,6 +86,19 @@ pub struct Ready {
 /// # Errors
 /// When it cannot start, or cannot go on.
 pub async fn run(
+    settings: Settings,
+    on_ready: impl FnOnce(&Ready),
+    stop: impl Future<Output = ()>,
+) -> Result<(), DaemonError> {
+    let ended = run_unheard(settings, on_ready, stop).await;
+    if let Err(error) = &ended {
+        notify(&[NotifyState::Status(&error.in_one_line())]);
+    }
+    ended
+}
+
+/// The same; who waits for the daemon has yet to be told how it failed.
+async fn run_unheard(
     mut settings: Settings,
     on_ready: impl FnOnce(&Ready),
     stop: impl Future<Output = ()>,
@@ -129,6 +155,7 @@ fn first_state(settings: &Settings, instance: Instance) -> anyhow::Result<Daemon
         peer_id: settings.peer.clone(),
         role: settings.role,
         nats: settings.bus.address.to_string(),
+        run_by: Some(settings.run_by),
     })
 }
 
@@ -185,10 +212,15 @@ async fn live(
     ended
 }
 
-/// Tells systemd, where it listens.
+/// Tells whoever waits for this daemon to come up: systemd, or `d daemon start`, which goes away
+/// when it has heard enough.
 fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "telling systemd");
+    match sd_notify::notify(states) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            tracing::debug!(%error, "nobody waits for this daemon any more");
+        }
+        Err(error) => tracing::warn!(%error, "telling who waits for this daemon"),
+        Ok(()) => {}
     }
 }
 
@@ -202,7 +234,7 @@ async fn serve(
     let journal = Journal::open(&settings.state_dir)?;
     recovery::recover(&journal, &settings.peer).await?;
     let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
-    join(&bus, state).await;
+    join(&bus, &settings.bus.address, state).await;
     let context = Arc::new(Context::new(settings, instance, bus, journal, nursery));
     refuse_a_taken_id(&context).await?;
     warn_of_an_open_broker(&context);
@@ -212,16 +244,19 @@ async fn serve(
 }
 
 /// Waits for the bus, however long it takes, and notes what it waits for.
-async fn join(bus: &Bus, state: &mut StateFile) {
+async fn join(bus: &Bus, address: &NatsAddress, state: &mut StateFile) {
     const NOTE_EVERY: Duration = Duration::from_secs(2);
-    let mut noted = None;
-    while let Err(error) = bus.connected(NOTE_EVERY).await {
-        let reason = error.to_string();
-        if noted.as_ref() != Some(&reason) {
-            state.set(State::Starting, reason.clone());
-            notify(&[NotifyState::Status(&reason)]);
-            noted = Some(reason);
-        }
+    let mut reason = format!("connecting to the bus at {address}");
+    loop {
+        notify(&[NotifyState::Status(&reason)]);
+        state.set(State::Starting, reason.clone());
+        reason = loop {
+            match bus.connected(NOTE_EVERY).await {
+                Ok(_) => return,
+                Err(error) if error.to_string() == reason => {}
+                Err(error) => break error.to_string(),
+            }
+        };
     }
 }
 

@@ -36,6 +36,18 @@ pub enum State {
     Failed,
 }
 
+/// How a daemon is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunBy {
+    /// Systemd started it.
+    Systemd,
+    /// `d daemon start` did; its log is in the state directory.
+    Detached,
+    /// Somebody else did, and has its standard error.
+    Foreground,
+}
+
 /// The content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DaemonState {
@@ -60,6 +72,9 @@ pub struct DaemonState {
     pub role: Role,
     /// The bus, without credentials.
     pub nats: String,
+    /// How it is run; older daemons did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_by: Option<RunBy>,
 }
 
 /// Writes the state file of one daemon.

@@ -49,6 +49,9 @@ pub enum LockError {
     },
 }
 
+/// How long a look at a lock waits for its holder to say who it is.
+const SAYS_WHO_WITHIN: Duration = Duration::from_secs(1);
+
 /// The process that holds a lock, by its own word.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldBy {
@@ -81,14 +84,42 @@ impl StateLock {
             if let TryLockError::Error(source) = error {
                 return Err(failed(source));
             }
+            // Where nobody says that he holds it, it was a look at it, or he is about to say so.
             let by = HeldBy::read(&path);
-            if by.is_alive() || begin.elapsed() > LET_GO_WITHIN {
+            if by.has_said_who_and_lives() || begin.elapsed() > LET_GO_WITHIN {
                 return Err(LockError::Held { path: directory.to_owned(), by });
             }
             std::thread::sleep(LOOK_AGAIN);
         }
         file.set_len(0).and_then(|()| file.write_all(&HeldBy::this_process().line())).map_err(failed)?;
         Ok(Self { _file: file })
+    }
+
+    /// Who holds the lock of a directory, as the kernel and the holder say; `None` when nobody does.
+    /// Makes nothing, and blocks for a moment while a holder comes or goes.
+    ///
+    /// # Errors
+    /// When the lock file is there and cannot be looked at.
+    pub fn holder(directory: &Path) -> Result<Option<HeldBy>, LockError> {
+        let path = directory.join("lock");
+        let failed = |source| LockError::Io { path: path.clone(), source };
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed)?,
+        };
+        let begin = Instant::now();
+        loop {
+            match file.try_lock_shared() {
+                Ok(()) => return Ok(None),
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            let by = HeldBy::read(&path);
+            if by.has_said_who_and_lives() || begin.elapsed() > SAYS_WHO_WITHIN {
+                return Ok(Some(by));
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 }
 
@@ -109,14 +140,30 @@ impl HeldBy {
     /// cannot be looked at: only the end of a holder is worth waiting for.
     fn is_alive(&self) -> bool {
         let Some(pid) = self.pid else { return true };
-        let holder = match (self.start_time, self.boot_id.clone()) {
+        match self.named(pid).and_then(|holder| holder.is_alive()) {
+            Ok(is_alive) => is_alive,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
+    fn has_said_who_and_lives(&self) -> bool {
+        self.pid.is_some() && self.is_alive()
+    }
+
+    /// Which process it is; `None` when it has not said so, or has ended.
+    ///
+    /// # Errors
+    /// When the machine does not say.
+    pub fn identity(&self) -> io::Result<Option<Identity>> {
+        let Some(pid) = self.pid.filter(|_| self.is_alive()) else { return Ok(None) };
+        self.named(pid).map(Some)
+    }
+
+    fn named(&self, pid: u32) -> io::Result<Identity> {
+        match (self.start_time, self.boot_id.clone()) {
             (Some(start_time), Some(boot_id)) => Ok(Identity { pid, start_time, boot_id }),
             // An earlier version wrote down no more than its number.
             _ => Identity::of(pid),
-        };
-        match holder.and_then(|holder| holder.is_alive()) {
-            Ok(is_alive) => is_alive,
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
     }
 
@@ -153,8 +200,16 @@ mod tests {
         let LockError::Held { by, .. } = error else { panic!("not held: {error}") };
         assert_eq!(by.pid, Some(std::process::id()));
         assert!(by.since_unix_s.expect("a time") > 1_600_000_000);
+        let holder = StateLock::holder(directory.path()).expect("a look").expect("held");
+        assert_eq!(holder.identity().expect("a look"), Identity::of_self().ok());
         drop(first);
+        assert_eq!(StateLock::holder(directory.path()).expect("a look"), None);
         StateLock::acquire(directory.path()).expect("free again");
+    }
+
+    #[test]
+    fn a_look_makes_nothing() {
+        assert_eq!(StateLock::holder(Path::new("/nowhere/at/all")).expect("nobody"), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::bench::{SOON, about, expect_own_lines, line_of};
 use crate::harness::fleet::{DaemonOptions, Fleet};
 use crate::harness::nats::Raw;
+use crate::harness::wait::eventually;
 
 fn job_id() -> String {
     uuid::Uuid::now_v7().to_string()
@@ -113,6 +114,22 @@ fn a_running_job_refuses_a_stranger_in_a_line() {
 }
 
 #[test]
+fn a_request_that_comes_after_its_cancel_is_refused_in_a_line() {
+    let fleet = Fleet::of_workers(["w1"]);
+    let daemon = fleet.daemon("w1");
+    let job = job_id();
+    let mut raw = Raw::connect(&fleet.url());
+    let answer = raw.request(&format!("exec.w1.{job}.cancel"), json!({ "why": "late" }).to_string(), SOON);
+    assert_eq!(answer.json()["answer"], "never_seen", "{answer:?}");
+    let request = json!({ "id": job, "argv": ["true"], "directory": "/" });
+    raw.request("exec.w1", request.to_string(), SOON);
+    let said = line_of(&daemon, &job);
+    assert_eq!((said.level.as_str(), said.field("command")), ("WARN", "true"), "{said:?}");
+    assert_eq!(said.field("ending"), "refused: late", "{said:?}");
+    assert_eq!(about(&daemon, &job).len(), 1);
+}
+
+#[test]
 fn nobody_forges_a_line_or_a_field() {
     let fleet = Fleet::of_workers(["w1"]);
     let daemon = fleet.daemon("w1");
@@ -135,8 +152,11 @@ fn nobody_forges_a_line_or_a_field() {
     let mut raw = Raw::connect(&fleet.url());
     let inbox = raw.new_inbox();
     let sid = raw.subscribe(&inbox);
-    let request = json!({ "id": cancelled, "argv": ["sleep", "1000"], "directory": "/" }).to_string();
+    let ran = fleet.path().join("ran");
+    let line = format!("touch {}; exec sleep 1000", ran.display());
+    let request = json!({ "id": cancelled, "shell_cmd": line, "directory": "/" }).to_string();
     raw.publish_reply("exec.w1", &inbox, request);
+    eventually(SOON, "the command to run", || ran.exists().then_some(()));
     raw.publish_reply(&format!("exec.w1.{cancelled}.cancel"), &inbox, json!({ "why": nasty }).to_string());
     raw.expect_on(sid, SOON, "an answer");
     let said = line_of(&daemon, &cancelled);
@@ -174,7 +194,7 @@ fn the_job_of_a_daemon_that_died_has_its_line_from_the_next() {
     let line = format!("touch {}; sleep 1000", ran.display());
     let request = json!({ "id": job, "shell_cmd": line, "directory": "/", "from": "ann@desk" });
     raw.publish_reply("exec.w1", &inbox, request.to_string());
-    crate::harness::wait::eventually(SOON, "the command to run", || ran.exists().then_some(()));
+    eventually(SOON, "the command to run", || ran.exists().then_some(()));
     daemon.kill9();
     daemon.start();
     daemon.wait_until_ready();

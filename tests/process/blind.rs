@@ -37,7 +37,8 @@ fn blind<T>(act: impl FnOnce() -> T) -> T {
 
 async fn says_nothing_of_what_it_cannot_see(containment: Containment) {
     let bench = Bench::new(containment);
-    let started = bench.start(&line("setsid sleep 1000 & echo $!; exec sleep 1000")).expect("started");
+    let started =
+        bench.start(&line("setsid sh -c 'echo $$; exec sleep 1000' & exec sleep 1000")).expect("started");
     let tree = started.process.tree();
     let child = Said::of(started.stdout).pids(1).await[0];
     let own = Identity::of_self().expect("our own");

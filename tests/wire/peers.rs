@@ -195,6 +195,7 @@ fn the_state_file() {
         peer_id: peer("vps"),
         role: Role::Worker,
         nats: "nats://10.0.0.1:4222".to_owned(),
+        run_by: None,
     };
     golden("state", &state);
     assert_eq!((state::TYPE, state::FILE), ("peerbus.daemon_state.v1", "state.json"));

@@ -11,6 +11,7 @@ use crate::cli::exit::{Failure, OTHER, TAKEN};
 use crate::cli::settings::{Settings, variable};
 use crate::cli::{log, output};
 use crate::daemon::broker::{self, Managed};
+use crate::daemon::state::RunBy;
 use crate::daemon::{self, CALLER_GRACE, DaemonError, MAX_JOBS};
 use crate::leader::registry::Place;
 use crate::process::Containment;
@@ -20,39 +21,60 @@ use crate::protocol::heartbeat::Role;
 /// What `d daemon run` is given.
 #[derive(Debug, ClapArgs)]
 pub(in crate::cli) struct DaemonRun {
+    #[command(flatten)]
+    flags: Flags,
+    /// How `d daemon start` runs it: without a terminal, its log in this file
+    #[arg(long, value_name = "FILE", hide = true)]
+    log_to: Option<PathBuf>,
+}
+
+/// What a daemon is told on the command line, however it is started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, ClapArgs)]
+pub(in crate::cli) struct Flags {
     /// This machine's peer id [default: from the hostname]
     #[arg(long, value_name = "ID")]
-    id: Option<String>,
+    pub(super) id: Option<String>,
     /// worker, or leader, which is a worker too
     #[arg(long, value_name = "ROLE")]
-    role: Option<RoleArg>,
+    pub(super) role: Option<RoleArg>,
     /// The leader's database [default: SQLite in the state directory]
     #[arg(long, value_name = "URL")]
-    database_url: Option<String>,
+    pub(super) database_url: Option<String>,
     /// Directory for commands that name none
     #[arg(long, value_name = "DIR")]
-    directory: Option<String>,
+    pub(super) directory: Option<String>,
     /// Start and supervise a nats-server
     #[arg(long, value_name = "KIND")]
-    broker: Option<BrokerArg>,
+    pub(super) broker: Option<BrokerArg>,
     /// Where that nats-server listens: a loopback or private address [default: where the bus is said
     /// to be, else 127.0.0.1:4222]
     #[arg(long, value_name = "ADDR", value_parser = listen)]
-    broker_listen: Option<SocketAddr>,
+    pub(super) broker_listen: Option<SocketAddr>,
 }
 
 /// `d daemon run`
 pub(super) async fn run(common: &Common, args: DaemonRun) -> Result<u8, Failure> {
     let settings = Settings::read(common)?;
-    log::of_a_daemon(common.verbose, settings.file.log.as_ref())?;
-    let settings = gather(settings, args)?;
+    log::of_a_daemon(common.verbose, settings.file.log.as_ref(), args.log_to.as_deref())?;
+    let mut settings = gather(settings, args.flags)?;
+    settings.run_by = run_by(args.log_to.is_some());
     let stop = stop_signal()?;
     let ready =
         |ready: &daemon::Ready| output::complain(&format!("ready peer={} nats={}", ready.peer, ready.nats));
     match daemon::run(settings, ready, stop).await {
         Ok(()) => Ok(0),
-        Err(DaemonError::Taken(why)) => Err(Failure::new(TAKEN, log::escaped(&why))),
-        Err(DaemonError::Failed(error)) => Err(Failure::new(OTHER, log::escaped(&format!("{error:#}")))),
+        Err(error @ DaemonError::Taken(_)) => Err(Failure::new(TAKEN, log::escaped(&error.in_one_line()))),
+        Err(error @ DaemonError::Failed(_)) => Err(Failure::new(OTHER, log::escaped(&error.in_one_line()))),
+    }
+}
+
+/// Systemd names the process that it has started.
+fn run_by(detached: bool) -> RunBy {
+    let by_systemd = variable("SYSTEMD_EXEC_PID").is_some_and(|pid| pid == std::process::id().to_string());
+    match (detached, by_systemd) {
+        (true, _) => RunBy::Detached,
+        (false, true) => RunBy::Systemd,
+        (false, false) => RunBy::Foreground,
     }
 }
 
@@ -74,7 +96,8 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     })
 }
 
-fn gather(settings: Settings<'_>, args: DaemonRun) -> Result<daemon::Settings, Failure> {
+/// All settings of a daemon, with every mistake in them found.
+pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Settings, Failure> {
     let peer = settings.peer_id(args.id)?;
     let role = settings.role(args.role)?;
     let directory = args.directory.or_else(|| settings.file.directory.clone());
@@ -110,6 +133,7 @@ fn gather(settings: Settings<'_>, args: DaemonRun) -> Result<daemon::Settings, F
         caller_grace: file.caller_grace.unwrap_or(CALLER_GRACE),
         containment: containment()?,
         max_peers: file.max_peers.unwrap_or(crate::leader::MAX_PEERS),
+        run_by: RunBy::Foreground,
         peer,
     })
 }

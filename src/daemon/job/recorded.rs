@@ -50,6 +50,10 @@ async fn repeat(context: &Arc<Context>, record: &Record, request: &Request, resu
         let refusal = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
         return reply(context, request, &refusal).await;
     }
+    if tombstone {
+        // What was to run is known only now; whoever took it back does not ask again.
+        Asked::by(context, request).refused(&result.ending);
+    }
     match request.exec.stream {
         Some(_) => reply(context, request, result).await,
         None => answer::plain(context, &request.caller, result, kept(context, request.id).await).await,

@@ -1,0 +1,70 @@
+//! `d daemon logs`: what the daemon has to say.
+
+use std::os::unix::process::CommandExt;
+
+use clap::Args as ClapArgs;
+
+use super::child::log_path;
+use super::found::{self, Found};
+use super::start::directory_of;
+use super::tail::{self, Follower};
+use super::unit::Unit;
+use crate::cli::args::Common;
+use crate::cli::exit::Failure;
+use crate::cli::output;
+use crate::daemon::state::RunBy;
+use crate::process::DirectoryWatch;
+
+/// What `d daemon logs` is given.
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct Logs {
+    /// Go on with what is added, until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+    /// The last lines only
+    #[arg(short = 'n', long, value_name = "LINES", default_value_t = 100)]
+    lines: usize,
+}
+
+/// `d daemon logs`
+pub(super) async fn run(common: &Common, args: &Logs) -> Result<u8, Failure> {
+    let directory = directory_of(common)?;
+    let found = found::look(&directory);
+    let detached = match &found {
+        Ok(Found::Runs(running)) => {
+            running.state.as_ref().is_some_and(|state| state.run_by == Some(RunBy::Detached))
+        }
+        _ => false,
+    };
+    if let (Some(unit), false) = (Unit::installed()?, detached) {
+        let error = unit.journal(args.lines, args.follow).exec();
+        return Err(Failure::other(format!("running journalctl: {error}")));
+    }
+    found?;
+    let path = log_path(&directory);
+    let reading = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => Failure::other(format!(
+            "there is no log {}: `d daemon start` begins one, and a daemon in the foreground writes to where it was started",
+            path.display()
+        )),
+        _ => Failure::other(format!("reading the log {}: {error}", path.display())),
+    };
+    // Before the log is read, so that nothing is added unnoticed.
+    let watch = if args.follow { Some(DirectoryWatch::of(&directory).map_err(reading)?) } else { None };
+    let mut follower = Follower::open(&path).map_err(reading)?;
+    let end = tail::last_lines(&mut follower, args.lines).map_err(reading)?;
+    write(&end)?;
+    if let Some(watch) = watch {
+        loop {
+            write(&follower.more().map_err(reading)?)?;
+            watch.changed().await.map_err(reading)?;
+        }
+    }
+    Ok(0)
+}
+
+fn write(bytes: &[u8]) -> Result<(), Failure> {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    output::written(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+}

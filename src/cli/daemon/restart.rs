@@ -1,0 +1,148 @@
+//! `d daemon restart`, and making sure that a daemon runs as the settings have it.
+//!
+//! The new daemon has the settings that are given now, by flags, environment and file; not those the
+//! old one was started with. A mistake in them is found before the old one is stopped.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+
+use super::found::{self, Found, Running, refuse_inside_own_job};
+use super::run::{Flags, gather};
+use super::start::{Start, Started, Turn, ready, refuse_flags, start_detached};
+use super::stop::{Patience, stop};
+use super::unit::Unit;
+use crate::cli::args::{Common, duration};
+use crate::cli::exit::Failure;
+use crate::cli::output;
+use crate::cli::settings::Settings;
+use crate::daemon;
+
+/// What `d daemon restart` is given.
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct Restart {
+    #[command(flatten)]
+    start: Start,
+    /// How long the old daemon may take to stop
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    timeout: Duration,
+    /// Kill the old daemon when that time is over
+    #[arg(long)]
+    force: bool,
+    /// Leave a daemon alone that has the peer id, role and bus that are wanted
+    #[arg(long)]
+    if_needed: bool,
+}
+
+/// `d daemon restart`
+pub(super) async fn run(common: &Common, args: Restart) -> Result<u8, Failure> {
+    let Restart { start: Start { flags, ready_timeout }, timeout, force, if_needed } = args;
+    let patience = Patience { timeout, force };
+    let started = renewed(common, flags, ready_timeout, patience, if_needed).await?;
+    output::line(&started.line("restarted"))?;
+    Ok(0)
+}
+
+/// Sees to it that a daemon runs with the settings that are in force: starts one where none runs, and
+/// restarts one that has another peer id, role or bus. Returns when it is ready.
+pub(in crate::cli) async fn ensure_running(common: &Common) -> Result<(), Failure> {
+    const PATIENCE: Patience = Patience { timeout: Duration::from_secs(30), force: false };
+    renewed(common, Flags::default(), Duration::from_secs(30), PATIENCE, true).await.map(drop)
+}
+
+async fn renewed(
+    common: &Common,
+    flags: Flags,
+    within: Duration,
+    patience: Patience,
+    if_needed: bool,
+) -> Result<Started, Failure> {
+    let wanted = gather(Settings::read(common)?, flags.clone())?;
+    let directory = wanted.state_dir.clone();
+    let unit = Unit::installed()?;
+    let running = match (found::look(&directory), &unit) {
+        (Ok(Found::Runs(running)), _) => Some(running),
+        (Ok(Found::Not(_)), _) | (Err(_), Some(_)) => None,
+        (Err(failure), None) => return Err(failure),
+    };
+    let running = match running {
+        Some(running) if if_needed && otherwise(&running, &wanted).is_none() => {
+            return ready(&directory, within).await.map(Started::Before);
+        }
+        other => other,
+    };
+    refuse_inside_own_job(&directory, "restart")?;
+    if let Some(running) = &running {
+        say_if_otherwise(running, &wanted);
+    }
+    match unit {
+        Some(unit) => {
+            refuse_flags(common, &flags)?;
+            by_unit(&unit, &directory, running, patience).await
+        }
+        None => detached(common, flags, &directory, within, patience).await,
+    }
+}
+
+async fn by_unit(
+    unit: &Unit,
+    directory: &Path,
+    running: Option<Running>,
+    patience: Patience,
+) -> Result<Started, Failure> {
+    if let Some(running) = running
+        && !unit.runs(Some(&running))
+    {
+        stop(directory, running, patience).await?;
+    }
+    unit.restart(directory)
+}
+
+async fn detached(
+    common: &Common,
+    flags: Flags,
+    directory: &Path,
+    within: Duration,
+    patience: Patience,
+) -> Result<Started, Failure> {
+    let turn = Turn::take(directory, within).await?;
+    let Found::Runs(running) = found::look(directory)? else {
+        return start_detached(common, flags, directory, within, &turn).await;
+    };
+    let old = running.facts();
+    stop(directory, running, patience).await?;
+    start_detached(common, flags, directory, within, &turn).await.map_err(|failure| {
+        let message = format!("the old daemon was stopped ({old}), and no new one runs: {}", failure.message);
+        Failure::new(failure.code, message)
+    })
+}
+
+/// In what the daemon that runs differs from what is wanted.
+fn otherwise(running: &Running, wanted: &daemon::Settings) -> Option<String> {
+    let state = running.state.as_ref()?;
+    let bus = match &wanted.broker {
+        // Port 0 stands for any.
+        Some(managed) if managed.listen.port() == 0 => None,
+        Some(managed) => Some(format!("nats://{}", managed.listen)),
+        None => Some(wanted.bus.address.to_string()),
+    };
+    let facts = [
+        ("peer id", state.peer_id.to_string(), Some(wanted.peer.to_string())),
+        ("role", state.role.as_str().to_owned(), Some(wanted.role.as_str().to_owned())),
+        ("bus", state.nats.clone(), bus),
+    ];
+    let differ = facts.into_iter().filter_map(|(name, is, wanted)| match wanted {
+        Some(wanted) if wanted != is => Some(format!("{name} {is}, not {wanted}")),
+        _ => None,
+    });
+    let differ: Vec<String> = differ.collect();
+    (!differ.is_empty()).then(|| differ.join("; "))
+}
+
+/// Says so where the daemon that runs is not as the settings have it.
+pub(super) fn say_if_otherwise(running: &Running, wanted: &daemon::Settings) {
+    if let Some(differs) = otherwise(running, wanted) {
+        output::say(&format!("the daemon that runs has {differs}"));
+    }
+}

@@ -1,0 +1,219 @@
+//! `d daemon start`: a daemon without a terminal, or by systemd where that has a unit for it.
+//!
+//! Guarantees: it returns 0 only when the daemon is ready, and says which one that is. A daemon that
+//! is not ready in time is stopped again, so nothing half-started is left behind. Of several starts at
+//! once, one starts it and the others wait and say the same.
+
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use tokio::time::{Instant, sleep};
+
+use super::child::{Child, Outcome, log_path};
+use super::found::{self, Found, Running, Waited};
+use super::run::{Flags, gather};
+use super::unit::Unit;
+use crate::cli::args::{Common, duration};
+use crate::cli::exit::{CANCELLED, Failure, OTHER, TAKEN};
+use crate::cli::output;
+use crate::cli::settings::Settings;
+
+/// What `d daemon start` is given.
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct Start {
+    #[command(flatten)]
+    pub(super) flags: Flags,
+    /// How long it may take to be ready; then it is stopped again
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(super) ready_timeout: Duration,
+}
+
+/// A daemon that is ready, and whether it was before.
+#[derive(Debug)]
+pub(super) enum Started {
+    Now(Running),
+    Before(Running),
+    /// By systemd; its own words where its state directory cannot be read from here.
+    ByUnit(String),
+}
+
+impl Started {
+    /// One line for people and scripts.
+    pub(super) fn line(&self, done: &str) -> String {
+        match self {
+            Self::Now(running) => format!("{done} {}", running.facts()),
+            Self::Before(running) => format!("running already {}", running.facts()),
+            Self::ByUnit(facts) => format!("{done} {facts}"),
+        }
+    }
+}
+
+/// `d daemon start`
+pub(super) async fn run(common: &Common, args: Start) -> Result<u8, Failure> {
+    let wanted = gather(Settings::read(common)?, args.flags.clone())?;
+    let directory = wanted.state_dir.clone();
+    let unit = Unit::installed()?;
+    if running_beside(&directory, unit.as_ref())?.is_some() {
+        let running = ready(&directory, args.ready_timeout).await?;
+        super::restart::say_if_otherwise(&running, &wanted);
+        output::line(&Started::Before(running).line(""))?;
+        return Ok(0);
+    }
+    let started = match unit {
+        Some(unit) => {
+            refuse_flags(common, &args.flags)?;
+            unit.start(&directory)?
+        }
+        None => {
+            let turn = Turn::take(&directory, args.ready_timeout).await?;
+            start_detached(common, args.flags, &directory, args.ready_timeout, &turn).await?
+        }
+    };
+    output::line(&started.line("started"))?;
+    Ok(0)
+}
+
+/// The daemon that runs, as far as one may look: where there is a unit, it may be another user's.
+fn running_beside(directory: &Path, unit: Option<&Unit>) -> Result<Option<Running>, Failure> {
+    match (found::look(directory), unit) {
+        (Ok(Found::Runs(running)), _) => Ok(Some(running)),
+        (Ok(Found::Not(_)), _) | (Err(_), Some(_)) => Ok(None),
+        (Err(failure), None) => Err(failure),
+    }
+}
+
+/// A unit has its own settings; what is typed here would not reach it.
+pub(super) fn refuse_flags(common: &Common, flags: &Flags) -> Result<(), Failure> {
+    let typed = *flags != Flags::default()
+        || common.nats.is_some()
+        || common.creds.is_some()
+        || common.state_dir.is_some();
+    if !typed {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        "systemd starts this machine's daemon by its unit peerbus.service, which these flags do not reach: put the \
+         settings into the configuration file, or use `d daemon run` for one more daemon",
+    ))
+}
+
+/// Starts a daemon where none runs. To be called by whoever has the turn.
+pub(super) async fn start_detached(
+    common: &Common,
+    flags: Flags,
+    directory: &Path,
+    within: Duration,
+    _turn: &Turn,
+) -> Result<Started, Failure> {
+    // Somebody else may have had the turn before.
+    if let Found::Runs(_) = found::look(directory)? {
+        return ready(directory, within).await.map(Started::Before);
+    }
+    let mut child = Child::start(common, flags, directory)?;
+    match child.comes_up(within).await {
+        Outcome::Ready => match found::look(directory)? {
+            Found::Runs(running) => Ok(Started::Now(running)),
+            Found::Not(last) => Err(ended(directory, last.map(|state| state.state_reason))),
+        },
+        Outcome::Ended { code: TAKEN, .. } if matches!(found::look(directory)?, Found::Runs(_)) => {
+            // Somebody's `d daemon run` was faster.
+            ready(directory, within).await.map(Started::Before)
+        }
+        Outcome::Ended { code, how } => Err(failed(&mut child, directory, code, &how)),
+        Outcome::Stopped { why } => {
+            let code = if why == "interrupted" { CANCELLED } else { OTHER };
+            Err(failed(&mut child, directory, code, &format!("{why}, so it was stopped again")))
+        }
+    }
+}
+
+/// Shows what the daemon said, and says how it failed.
+fn failed(child: &mut Child, directory: &Path, code: u8, how: &str) -> Failure {
+    let words = child.last_words();
+    words.iter().for_each(|line| output::complain(line));
+    let status = child.status().map(str::to_owned).unwrap_or_default();
+    let reason = if status.is_empty() { String::new() } else { format!(": {status}") };
+    let log = log_path(directory);
+    Failure::new(code, format!("the daemon did not come up: {how}{reason}; its log is {}", log.display()))
+}
+
+fn ended(directory: &Path, reason: Option<String>) -> Failure {
+    let why = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    let log = log_path(directory);
+    Failure::other(format!("the daemon ended as soon as it was ready{why}; its log is {}", log.display()))
+}
+
+/// Waits for a daemon that somebody else started.
+pub(super) async fn ready(directory: &Path, within: Duration) -> Result<Running, Failure> {
+    match found::until_ready(directory, within).await? {
+        Waited::Ready(running) => Ok(running),
+        Waited::Ended(last) => {
+            let why = last.map_or_else(|| "it did not say why".to_owned(), |state| state.state_reason);
+            Err(Failure::other(format!("the daemon that was starting has ended: {why}")))
+        }
+        Waited::StillNot(running) => Err(Failure::other(format!(
+            "a daemon runs as process {} and is not ready within {within:?}: {}; `d daemon stop` stops it",
+            running.pid(),
+            running.doing()
+        ))),
+    }
+}
+
+/// The turn to start the daemon of a state directory, until it is dropped. The kernel gives it back
+/// when its holder dies.
+#[derive(Debug)]
+pub(super) struct Turn(#[expect(dead_code, reason = "held, not used")] File);
+
+impl Turn {
+    /// How often it is asked for: a lock cannot be waited for with a limit.
+    const ASK_EVERY: Duration = Duration::from_millis(50);
+
+    /// Waits for it; makes the state directory where there is none.
+    pub(super) async fn take(directory: &Path, within: Duration) -> Result<Self, Failure> {
+        make(directory)?;
+        let path = Self::path(directory);
+        let failed = |error| Failure::other(format!("locking {}: {error}", path.display()));
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(failed)?;
+        let deadline = Instant::now() + within;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self(file)),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(Self::ASK_EVERY).await,
+                Err(TryLockError::WouldBlock) => {
+                    let who = "another `d daemon start` or `restart` is still at it";
+                    return Err(Failure::other(format!(
+                        "{who} after {within:?}, on {}",
+                        directory.display()
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Whether somebody is starting a daemon.
+    pub(super) fn is_taken(directory: &Path) -> bool {
+        File::open(Self::path(directory))
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    fn path(directory: &Path) -> PathBuf {
+        directory.join("start.lock")
+    }
+}
+
+fn make(directory: &Path) -> Result<(), Failure> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
+        Failure::other(format!("making the state directory {}: {error}", directory.display()))
+    })
+}
+
+/// The state directory in force, for verbs that know no flags of a daemon.
+pub(super) fn directory_of(common: &Common) -> Result<PathBuf, Failure> {
+    Ok(found::state_dir(&Settings::read(common)?))
+}

@@ -1,0 +1,137 @@
+//! `d daemon status`: whether the daemon runs, and how.
+//!
+//! Exits 0 when it is ready, 3 when it does not run, and 1 when it is on its way or nobody can say.
+
+use clap::Args as ClapArgs;
+use serde::Serialize;
+
+use super::child::log_path;
+use super::found::{self, Found, Running};
+use super::unit::Unit;
+use crate::cli::args::Common;
+use crate::cli::exit::{Failure, NOT_RUNNING, OTHER};
+use crate::cli::settings::Settings;
+use crate::cli::{output, render, status};
+use crate::daemon::state::{DaemonState, RunBy, State};
+
+/// What `d daemon status` is given.
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct DaemonStatus {
+    /// JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is shown, under the keys of the JSON. What is not known is null.
+#[derive(Debug, Serialize)]
+struct Report {
+    running: bool,
+    ready: bool,
+    /// `starting`, `ready`, `stopping`, `stopped`, `failed`, or `never_started`.
+    state: String,
+    /// Why; of a daemon that does not run, why it ended.
+    reason: Option<String>,
+    /// Since when it is in that state, UTC.
+    since: Option<String>,
+    pid: Option<u32>,
+    peer_id: Option<String>,
+    role: Option<String>,
+    nats: Option<String>,
+    /// Whether it answers over the bus.
+    on_the_bus: Option<bool>,
+    /// Whether the leader hears it.
+    connected_to_leader: Option<bool>,
+    version: Option<String>,
+    /// `systemd`, `detached` or `foreground`.
+    run_by: Option<RunBy>,
+    /// What systemd says of its unit, where there is one.
+    unit: Option<String>,
+    state_dir: String,
+    /// The log file, where there is one.
+    log: Option<String>,
+}
+
+/// `d daemon status`
+pub(super) async fn run(common: &Common, args: &DaemonStatus) -> Result<u8, Failure> {
+    let settings = Settings::read(common)?;
+    let directory = found::state_dir(&settings);
+    let unit = Unit::installed()?.map(|unit| unit.words());
+    let (running, state) = match found::look(&directory)? {
+        Found::Runs(running) => (Some(running), None),
+        Found::Not(last) => (None, last),
+    };
+    let mut report = report(running.as_ref(), state.as_ref());
+    report.unit = unit;
+    report.state_dir = directory.display().to_string();
+    report.log =
+        Some(log_path(&directory)).filter(|path| path.exists()).map(|path| path.display().to_string());
+    if let Some(state) = running.and_then(|running| running.state) {
+        let own = status::ask(common, &settings, state).await?;
+        report.on_the_bus = Some(own.on_the_bus);
+        report.connected_to_leader = Some(own.connected);
+    }
+    if args.json {
+        output::line(&serde_json::to_string(&report).map_err(|error| Failure::other(error.to_string()))?)?;
+    } else {
+        output::line(&render::table(&rows(&report)))?;
+    }
+    Ok(match (report.running, report.ready) {
+        (true, true) => 0,
+        (true, false) => OTHER,
+        (false, _) => NOT_RUNNING,
+    })
+}
+
+fn report(running: Option<&Running>, last: Option<&DaemonState>) -> Report {
+    let state = running.and_then(|running| running.state.as_ref()).or(last);
+    let word = match (running, state) {
+        (_, Some(state)) => status::word(state.state),
+        (Some(_), None) => status::word(State::Starting),
+        (None, None) => "never_started",
+    };
+    Report {
+        running: running.is_some(),
+        ready: running.is_some_and(Running::is_ready),
+        state: word.to_owned(),
+        reason: state.map(|state| state.state_reason.clone()),
+        since: state.map(|state| state.since.clone()),
+        pid: running.map(Running::pid),
+        peer_id: state.map(|state| state.peer_id.to_string()),
+        role: state.map(|state| state.role.as_str().to_owned()),
+        nats: state.map(|state| state.nats.clone()),
+        on_the_bus: None,
+        connected_to_leader: None,
+        version: state.map(|state| state.version.clone()),
+        run_by: state.and_then(|state| state.run_by),
+        unit: None,
+        state_dir: String::new(),
+        log: None,
+    }
+}
+
+fn rows(report: &Report) -> Vec<Vec<String>> {
+    let yes = |yes: bool, good: &str, bad: &str| if yes { good.to_owned() } else { bad.to_owned() };
+    let reason = report.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+    let run_by = report.run_by.map(|by| match by {
+        RunBy::Systemd => "by systemd",
+        RunBy::Detached => "detached, by `d daemon start`",
+        RunBy::Foreground => "in the foreground, by `d daemon run`",
+    });
+    let facts = [
+        ("daemon", Some(yes(report.running, "runs", "does not run"))),
+        ("state", Some(format!("{}{reason}", report.state.replace('_', " ")))),
+        ("since", report.since.as_deref().map(render::local_time)),
+        ("process", report.pid.map(|pid| pid.to_string())),
+        ("peer", report.peer_id.clone()),
+        ("role", report.role.clone()),
+        ("bus", report.nats.clone()),
+        ("on the bus", report.on_the_bus.map(|on| yes(on, "yes", "no"))),
+        ("leader", report.connected_to_leader.map(|heard| yes(heard, "hears us", "does not hear us"))),
+        ("version", report.version.clone()),
+        ("run", run_by.map(str::to_owned)),
+        ("unit", report.unit.clone()),
+        ("files", Some(report.state_dir.clone())),
+        ("log", report.log.clone()),
+    ];
+    facts.into_iter().filter_map(|(name, fact)| Some(vec![name.to_owned(), fact?])).collect()
+}

@@ -1,0 +1,132 @@
+//! `d daemon stop`: ends exactly the daemon that holds the state directory, and waits for its end.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::found::{self, Found, Running, refuse_inside_own_job};
+use super::start::{Turn, directory_of};
+use super::unit::Unit;
+use crate::cli::args::{Common, duration};
+use crate::cli::exit::Failure;
+use crate::cli::output;
+use crate::daemon::recover_after;
+use crate::process::Signal;
+
+/// How long one that was killed may take to be gone.
+const KILLED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a daemon that is being started has come so far that it can be
+/// stopped.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What `d daemon stop` is given.
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct Stop {
+    /// How long it may take: its jobs get 5 seconds to end, and are stopped then
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    timeout: Duration,
+    /// Kill it when that time is over, and then what is left of its jobs
+    #[arg(long)]
+    force: bool,
+}
+
+/// How a daemon was stopped.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) timeout: Duration,
+    pub(super) force: bool,
+}
+
+/// `d daemon stop`
+pub(super) async fn run(common: &Common, args: &Stop) -> Result<u8, Failure> {
+    let directory = directory_of(common)?;
+    refuse_inside_own_job(&directory, "stop")?;
+    let unit = Unit::installed()?;
+    let running = match (found::look(&directory), &unit) {
+        (Ok(Found::Not(_)), None) => one_that_starts(&directory, args.timeout).await?,
+        (Ok(Found::Not(_)), Some(_)) => None,
+        (Ok(Found::Runs(running)), _) => Some(running),
+        // It may be another user's, whose unit it is.
+        (Err(_), Some(_)) => None,
+        (Err(failure), None) => return Err(failure),
+    };
+    let line = match (unit, running) {
+        (Some(unit), running) if unit.is_active() && unit.runs(running.as_ref()) => unit.stop()?,
+        (_, Some(running)) => {
+            let patience = Patience { timeout: args.timeout, force: args.force };
+            stop(&directory, running, patience).await?
+        }
+        (_, None) => {
+            output::say(&format!("no daemon runs on {}", directory.display()));
+            return Ok(0);
+        }
+    };
+    output::line(&line)?;
+    Ok(0)
+}
+
+/// Where a `d daemon start` has not yet come so far that its daemon has the directory: that daemon.
+async fn one_that_starts(directory: &Path, within: Duration) -> Result<Option<Running>, Failure> {
+    let deadline = Instant::now() + within;
+    loop {
+        // In this order: a start that is over has left a daemon, or none.
+        let starts = Turn::is_taken(directory);
+        match found::look(directory)? {
+            Found::Runs(running) => return Ok(Some(running)),
+            Found::Not(_) if !starts || Instant::now() >= deadline => return Ok(None),
+            Found::Not(_) => sleep(LOOK_AGAIN).await,
+        }
+    }
+}
+
+/// Stops it; says what was stopped.
+pub(super) async fn stop(directory: &Path, running: Running, patience: Patience) -> Result<String, Failure> {
+    let Patience { timeout: within, force } = patience;
+    let pid = running.pid();
+    let stopped = format!("stopped {}", running.facts());
+    signal(&running, Signal::TERM)?;
+    if has_ended(&running, within).await? {
+        return Ok(stopped);
+    }
+    if !force {
+        return Err(Failure::other(format!(
+            "the daemon still runs as process {pid}, {within:?} after it was asked to stop ({}); `d daemon stop --force` \
+             kills it",
+            running.doing()
+        )));
+    }
+    signal(&running, Signal::KILL)?;
+    if !has_ended(&running, KILLED_WITHIN).await? {
+        let why = "the kernel has not let go of it";
+        return Err(Failure::other(format!(
+            "the daemon, process {pid}, was killed and is still there: {why}"
+        )));
+    }
+    clear_up(directory, &running).await?;
+    Ok(format!("killed {}", running.facts()))
+}
+
+fn signal(running: &Running, signal: Signal) -> Result<(), Failure> {
+    running
+        .process
+        .signal(signal)
+        .map_err(|error| Failure::other(format!("stopping the daemon, process {}: {error}", running.pid())))
+}
+
+async fn has_ended(running: &Running, within: Duration) -> Result<bool, Failure> {
+    match timeout(within, running.process.ended()).await {
+        Ok(ended) => ended.map(|()| true).map_err(|error| Failure::other(format!("waiting: {error}"))),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Sees to it that nothing of a killed daemon's jobs is left, as the next daemon would.
+async fn clear_up(directory: &Path, running: &Running) -> Result<(), Failure> {
+    let Some(state) = &running.state else { return Ok(()) };
+    recover_after(directory, &state.peer_id)
+        .await
+        .map_err(|error| Failure::other(format!("the daemon was killed; stopping its jobs: {error:#}")))
+}

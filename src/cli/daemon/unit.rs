@@ -1,0 +1,153 @@
+//! Systemd's unit of a daemon, `peerbus.service`: where there is one, systemd alone starts the daemon.
+//!
+//! Root asks for the machine's unit. Anybody else asks for their own, and where they have none for the
+//! machine's, which systemd may refuse them.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use super::found::{self, Found, Running};
+use super::start::Started;
+use crate::cli::exit::Failure;
+use crate::cli::output;
+use crate::process::host;
+
+/// Its name.
+const UNIT: &str = "peerbus.service";
+
+/// The last lines of its journal that are shown when it fails.
+const LAST_LINES: usize = 20;
+
+/// Whose unit it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Machine,
+    User,
+}
+
+/// The unit of this machine's daemon.
+#[derive(Debug)]
+pub(super) struct Unit {
+    scope: Scope,
+}
+
+impl Unit {
+    /// The unit, where systemd runs and has one.
+    pub(super) fn installed() -> Result<Option<Self>, Failure> {
+        // Systemd makes a directory for exactly this question.
+        if !sd_notify::booted().unwrap_or(false) {
+            return Ok(None);
+        }
+        let scopes: &[Scope] =
+            if host::is_root() { &[Scope::Machine] } else { &[Scope::User, Scope::Machine] };
+        for &scope in scopes {
+            let unit = Self { scope };
+            match unit.property("LoadState") {
+                Ok(state) if !state.is_empty() && state != "not-found" => return Ok(Some(unit)),
+                Ok(_) => {}
+                // Not everybody has a manager of their own.
+                Err(_) if scope == Scope::User => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether systemd runs it, or is about to.
+    pub(super) fn is_active(&self) -> bool {
+        let state = self.property("ActiveState").unwrap_or_default();
+        !matches!(state.as_str(), "" | "inactive" | "failed")
+    }
+
+    /// Whether this daemon is the unit's, as far as there is one.
+    pub(super) fn runs(&self, running: Option<&Running>) -> bool {
+        let main = self.property("MainPID").ok().and_then(|pid| pid.parse::<u32>().ok());
+        running.is_none_or(|running| main == Some(running.pid()))
+    }
+
+    /// What systemd says of it, such as `active (running)`.
+    pub(super) fn words(&self) -> String {
+        let word = |name| self.property(name).unwrap_or_else(|_| "unknown".to_owned());
+        format!("{UNIT}: {} ({})", word("ActiveState"), word("SubState"))
+    }
+
+    pub(super) fn start(&self, directory: &Path) -> Result<Started, Failure> {
+        self.change("start")?;
+        self.started(directory)
+    }
+
+    pub(super) fn restart(&self, directory: &Path) -> Result<Started, Failure> {
+        self.change("restart")?;
+        self.started(directory)
+    }
+
+    /// Stops it; says what was stopped.
+    pub(super) fn stop(&self) -> Result<String, Failure> {
+        self.change("stop")?;
+        Ok(format!("stopped unit={UNIT}"))
+    }
+
+    /// What shows its log.
+    pub(super) fn journal(&self, lines: usize, follow: bool) -> Command {
+        let mut command = self.command("journalctl");
+        command.args(["-u", UNIT, "-n", &lines.to_string()]);
+        if follow {
+            command.arg("-f");
+        } else {
+            command.arg("--no-pager");
+        }
+        command
+    }
+
+    /// Which daemon it is now.
+    fn started(&self, directory: &Path) -> Result<Started, Failure> {
+        let pid = self.property("MainPID")?;
+        match found::look(directory) {
+            Ok(Found::Runs(running)) if running.pid().to_string() == pid => Ok(Started::Now(running)),
+            _ => Ok(Started::ByUnit(format!("unit={UNIT} pid={pid}"))),
+        }
+    }
+
+    /// Has systemd do something, and waits until it is done: the unit tells when it is ready.
+    fn change(&self, verb: &str) -> Result<(), Failure> {
+        let done = output_of(self.command("systemctl").args([verb, UNIT]))?;
+        if done.status.success() {
+            return Ok(());
+        }
+        self.show_last_words();
+        let said = String::from_utf8_lossy(&done.stderr).trim().replace('\n', "; ");
+        let code = self.property("ExecMainStatus").ok().and_then(|code| code.parse().ok());
+        let code = code.filter(|&code| code != 0 && verb != "stop").unwrap_or(1);
+        Err(Failure::new(code, format!("systemctl {verb} {UNIT}: {}: {said}", done.status)))
+    }
+
+    fn show_last_words(&self) {
+        let words = output_of(self.journal(LAST_LINES, false).args(["-o", "cat"]));
+        // A journal that may not be read has been named by systemctl.
+        if let Ok(words) = words {
+            String::from_utf8_lossy(&words.stdout).lines().for_each(output::complain);
+        }
+    }
+
+    fn property(&self, name: &str) -> Result<String, Failure> {
+        let shown = output_of(self.command("systemctl").args(["show", "--property", name, "--value", UNIT]))?;
+        if shown.status.success() {
+            return Ok(String::from_utf8_lossy(&shown.stdout).trim().to_owned());
+        }
+        let said = String::from_utf8_lossy(&shown.stderr).trim().to_owned();
+        Err(Failure::other(format!("asking systemd for {UNIT}: {}: {said}", shown.status)))
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        if self.scope == Scope::User {
+            command.arg("--user");
+        }
+        command
+    }
+}
+
+fn output_of(command: &mut Command) -> Result<Output, Failure> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    command.output().map_err(|error| Failure::other(format!("running {name}: {error}")))
+}

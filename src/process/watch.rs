@@ -1,0 +1,51 @@
+//! Being told that something in a directory has changed.
+//!
+//! What it was is not told: whoever waits looks again. Nothing that happens after the watch was made
+//! is missed.
+
+#![expect(unsafe_code, reason = "a descriptor is registered with the runtime")]
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Room for many events at once; what they say is not read.
+const EVENTS_BYTES: usize = 16 * 1024;
+
+/// Watches one directory, without those below it.
+#[derive(Debug)]
+pub struct DirectoryWatch(AsyncFd<File>);
+
+impl DirectoryWatch {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// When the directory is not there, or the system allows no more watches.
+    pub fn of(directory: &Path) -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let changes = AddWatchFlags::IN_MODIFY
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_DELETE_SELF;
+        inotify.add_watch(directory, changes)?;
+        let descriptor = OwnedFd::from(inotify);
+        // SAFETY: the file keeps its one descriptor, and keeps it open, for as long as it lives.
+        Ok(Self(unsafe { AsyncFd::register_with_interest(File::from(descriptor), Interest::READABLE) }?))
+    }
+
+    /// Waits for a change since the last one that was told of. Cancel safe.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn changed(&self) -> io::Result<()> {
+        let mut events = [0; EVENTS_BYTES];
+        let read = self.0.async_io(Interest::READABLE, |mut file| file.read(&mut events)).await?;
+        if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+}
