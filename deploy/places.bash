@@ -60,6 +60,18 @@ can_use_systemd() {
   [[ -z $root && -d /run/systemd/system ]] && "${control[@]}" show-environment >/dev/null 2>&1
 }
 
+# running PROGRAM VERB: the processes that run it, on one line; also those that run a version it has replaced.
+running() {
+  local link pid verb pids=()
+  for link in /proc/[0-9]*/exe; do
+    [[ $(readlink "$link") == "$1"?( (deleted)) ]] || continue
+    pid=${link#/proc/} pid=${pid%/exe}
+    verb=$(tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | sed -n 2p) || continue
+    [[ -z $2 || $verb == "$2" ]] && pids+=("$pid")
+  done
+  printf '%s' "${pids[*]}"
+}
+
 # ── the list ─────────────────────────────────────────────────────────────────
 
 declare -A listed=()  # "kind path" of everything that this or an earlier installation may have put there
