@@ -5,6 +5,8 @@
 //! stderr and begins with `d: `.
 
 mod args;
+mod cache;
+mod completions;
 mod connect;
 mod daemon;
 mod exec;
@@ -29,6 +31,9 @@ use exit::Failure;
 /// Runs one command line.
 #[must_use]
 pub fn main() -> ExitCode {
+    if completions::answered() {
+        return ExitCode::SUCCESS;
+    }
     crate::bus::log_panics_of_the_library();
     let args = Args::parse();
     let runtime = match args.verb.runtime() {
@@ -54,6 +59,8 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Status(status) => status::run(&common, &status).await,
         Verb::Ping(ping) => ping::run(&common, &ping).await,
         Verb::Daemon(verb) => daemon::run(&common, verb).await,
+        Verb::Completions(args) => completions::run(&args),
+        Verb::RefreshPeers => completions::refresh(&common).await,
         Verb::Seeds(verb) => seeds::run(&common, verb).await,
         Verb::ExitCodes => {
             output::line(exit::TABLE)?;

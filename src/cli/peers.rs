@@ -3,6 +3,7 @@
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
 use super::args::{Common, peer_name};
+use super::cache;
 use super::connect::{NO_LEADER, connect};
 use super::exit::{BUS_UNREACHABLE, Failure, NOT_FOUND};
 use super::output;
@@ -104,13 +105,18 @@ async fn show(common: &Common, args: &PeerShow) -> Result<u8, Failure> {
 
 /// All peers, or a loud failure: never an empty list because nobody answered.
 pub(super) async fn all(bus: &Bus) -> Result<Vec<PeerRow>, Failure> {
-    peers::list(bus).await.map_err(|error| no_registry(&error))
+    let rows = peers::list(bus).await.map_err(|error| no_registry(&error))?;
+    cache::learn(bus.address(), &rows);
+    Ok(rows)
 }
 
 /// One peer by any of its names.
 pub(super) async fn one(bus: &Bus, name: &str) -> Result<PeerRow, Failure> {
     match peers::get(bus, name).await.map_err(|error| no_registry(&error))?.found {
-        Found::One { peer } => Ok(*peer),
+        Found::One { peer } => {
+            cache::learn_one(bus.address(), &peer);
+            Ok(*peer)
+        }
         Found::None {} => Err(not_found(name)),
         Found::Many { ids } => Err(ambiguous(name, &ids)),
     }
