@@ -13,11 +13,10 @@
 
 # execOnPeer <peer_id> <directory> <command…>: the words of the command are joined with blanks to one shell line.
 function execOnPeer {
-  local peer="${1-}" directory="${2-}" line='' self=''
+  local IFS=' ' peer="${1-}" directory="${2-}" line='' self=''
   if [[ $# -ge 3 ]]; then
     shift 2
-    line=$(_peerbus_joined "$@" && printf .)
-    line=${line%.}
+    line="$*"
   fi
   if [[ -z $peer || -z $directory || -z $line ]]; then
     _peerbus_say 'Usage: execOnPeer <peer_id> <directory> <command>' \
@@ -147,15 +146,16 @@ function sshCmd {
 
 # The directory arrives as one word, whatever is in it; a leading ~ is the remote user's home.
 function _peerbus_ssh {
-  local host="$1" directory="$2" home='' line=''
+  local IFS=' ' host="$1" directory="$2" home='' quoted=''
   shift 2
+  # shellcheck disable=SC2088 # It is the other side that expands it.
   case $directory in
     '~') home='~' directory='' ;;
     '~/'*) home='~/' directory=${directory#??} ;;
   esac
-  line=$(_peerbus_joined "$@" && printf .)
+  _peerbus_quote "$directory"
   # shellcheck disable=SC2029 # The line is made here and is for the other side.
-  command ssh -- "$host" "cd -- $home$(_peerbus_quoted "$directory") && ${line%.}"
+  command ssh -- "$host" "cd -- $home$quoted && $*"
 }
 
 # ── inside ───────────────────────────────────────────────────────────────────
@@ -164,21 +164,17 @@ function _peerbus_d { command "${PEERBUS_D:-d}" "$@"; }
 
 function _peerbus_say { printf '%s\n' "$@" >&2; }
 
-# The words joined with blanks, whatever IFS is.
-function _peerbus_joined {
-  local IFS=' '
-  printf '%s' "$*"
-}
-
-# One word for any shell of the Bourne family; nothing, where the text is empty.
-function _peerbus_quoted {
-  local rest="$1" done_=''
+# Puts the text as one word for any shell of the Bourne family into the caller's `quoted`; nothing for an empty one.
+# No subshell, as this runs when the file is sourced.
+function _peerbus_quote {
+  local rest="$1"
+  quoted=''
   [[ -n $rest ]] || return 0
   while [[ $rest == *\'* ]]; do
-    done_="$done_'${rest%%\'*}'\\'"
+    quoted="$quoted'${rest%%\'*}'\\'"
     rest=${rest#*\'}
   done
-  printf '%s' "$done_'$rest'"
+  quoted="$quoted'$rest'"
 }
 
 # The ids of the fleet, as a sentence has them.
@@ -195,8 +191,96 @@ function _peerbus_peers {
 
 # ── the fleet ────────────────────────────────────────────────────────────────
 
-# Defines what is known by name. Values are written into the functions, so that they hold in subshells too.
-function _peerbus_define {
-  local fleet="$1 " entry='' peer='' name='' project="$2" further="$3" install="$4" own='' rest=''
-  eval "function _peerbus_fleet { printf '%s' $(_peerbus_quoted_quickly); }"
+# _peerbus_exec_in <function> <peer_id> <directory> <command…>
+function _peerbus_exec_in {
+  local IFS=' ' name="$1" peer="$2" directory="$3"
+  shift 3
+  if [[ -z "$*" ]]; then
+    _peerbus_say "Usage: $name <command>" "Example: $name 'git status'"
+    return 1
+  fi
+  execOnPeer "$peer" "$directory" "$@"
 }
+
+# Defines what has its name from the fleet. Values are written into the functions, so that they hold in subshells.
+function _peerbus_define_fleet {
+  local fleet="${PEERBUS_FLEET-vps=10.0.0.1 desktop=10.0.0.2 laptop=10.0.0.4}" entry='' peer='' name='' own='' quoted=''
+  fleet=${fleet//[[:space:]]/ }
+  _peerbus_quote "$fleet"
+  _peerbus_function _peerbus_fleet "printf '%s' ${quoted:-''}"
+  fleet="$fleet "
+  while [[ -n ${fleet// /} ]]; do
+    entry=${fleet%% *}
+    fleet=${fleet#* }
+    peer=${entry%%=*}
+    case $peer in
+      '') continue ;;
+      *[!a-z0-9_-]*)
+        _peerbus_say "peerbus.sh: PEERBUS_FLEET: '$peer' is not a peer id"
+        continue
+        ;;
+    esac
+    name=${peer//-/_}
+    eval "own=\${PEERBUS_PROJECT_$name-}"
+    _peerbus_define_peer "$peer" "$name" "${own:-${PEERBUS_PROJECT:-/opt/automateLinux}}"
+  done
+}
+
+# _peerbus_define_peer <peer_id> <name> <directory>
+function _peerbus_define_peer {
+  local peer="$1" name="$2" directory='' projects='' project='' further='' quoted=''
+  _peerbus_quote "$3"
+  directory=$quoted
+  _peerbus_function "${name}Exec" "_peerbus_exec_in ${name}Exec $peer $directory \"\$@\""
+  _peerbus_function "${name}Pull" "gitOnPeer $peer $directory pull"
+  _peerbus_quote "${PEERBUS_INSTALL:-./install.sh --minimal}"
+  _peerbus_function "${name}Install" "execOnPeer $peer $directory $quoted"
+  projects="${PEERBUS_PROJECTS-CAD=/home/yaniv/cad-prod}"$'\n'
+  while [[ -n $projects ]]; do
+    project=${projects%%$'\n'*}
+    projects=${projects#*$'\n'}
+    further=${project%%=*}
+    case $further in
+      '') continue ;;
+      *[!A-Za-z0-9_]*) _peerbus_say "peerbus.sh: PEERBUS_PROJECTS: '$project' is not NAME=DIRECTORY" ;;
+      *)
+        _peerbus_quote "${project#*=}"
+        _peerbus_function "${name}${further}Pull" "gitOnPeer $peer $quoted pull"
+        ;;
+    esac
+  done
+}
+
+# _peerbus_function <name> <body>
+function _peerbus_function {
+  eval "function $1 { $2; }"
+  _peerbus_export "$1"
+}
+
+# Functions reach a subshell of bash through the environment; zsh has no such way.
+function _peerbus_export {
+  # shellcheck disable=SC2163 # It is the function named there that is exported.
+  if [[ -n ${BASH_VERSION-} ]]; then export -f "$1"; fi
+}
+
+function _peerbus_read_fleet {
+  local file=''
+  if [[ -n ${PEERBUS_FLEET_FILE-} ]]; then
+    # shellcheck disable=SC1090 # Whoever sources this names it.
+    . "$PEERBUS_FLEET_FILE"
+    return
+  fi
+  for file in /etc/peerbus/fleet.sh "${XDG_CONFIG_HOME:-${HOME-}/.config}/peerbus/fleet.sh"; do
+    # shellcheck disable=SC1090 # As above.
+    if [[ -r $file ]]; then . "$file"; fi
+  done
+}
+
+_peerbus_read_fleet
+_peerbus_define_fleet
+for _peerbus_name in execOnPeer gitOnPeer getCurrentPeerId getPeerIdByIp execOnPeerByIp remotePull remoteBd \
+  remoteDeployDaemon peerDiag sshGit sshCmd _peerbus_task _peerbus_ssh _peerbus_d _peerbus_say _peerbus_quote \
+  _peerbus_peers _peerbus_exec_in; do
+  _peerbus_export "$_peerbus_name"
+done
+unset _peerbus_name

@@ -29,6 +29,9 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
+/// The version of this program, such as `0.1.0+cb3ae5e1f0`: a release names the commit it was built from.
+pub const VERSION: &str = env!("PEERBUS_VERSION");
+
 pub mod bus;
 pub mod cli;
 pub mod client;

@@ -173,7 +173,7 @@ fn the_state_file_is_private_tells_the_truth_and_stays() {
     assert_eq!(state["type"], "peerbus.daemon_state.v1");
     assert_eq!((&state["state"], &state["role"]), (&"ready".into(), &"worker".into()));
     assert_eq!((&state["peer_id"], &state["nats"]), (&"w1".into(), &server.url().into()));
-    assert_eq!(state["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(state["version"], peerbus::VERSION);
     assert_eq!(state["process"]["pid"], daemon.pid());
     assert!(state["since"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{state}");
 

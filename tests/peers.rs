@@ -102,7 +102,7 @@ fn three_daemons_are_listed_as_scripts_expect() {
         assert_eq!(row["mac_address"], Value::Null);
         assert_eq!(row["hostname"], hostname);
         assert_eq!(row["is_online"], true);
-        assert_eq!(row["daemon_version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(row["daemon_version"], peerbus::VERSION);
         let seen = row["last_seen"].as_str().unwrap();
         let mut date = Command::new("date");
         date.env("TZ", "XYZ-9:30").args(["-d", seen, "+%s %Y-%m-%d %H:%M:%S"]);

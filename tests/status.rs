@@ -83,7 +83,7 @@ fn people_see_what_the_daemon_does() {
     };
     assert_eq!((fact("peer"), fact("role"), fact("state")), ("w1", "worker", "ready: serving"));
     assert_eq!((fact("process"), fact("bus")), (&*fleet.daemon("w1").pid().to_string(), &*fleet.url()));
-    assert_eq!((fact("leader"), fact("version")), ("hears us", env!("CARGO_PKG_VERSION")));
+    assert_eq!((fact("leader"), fact("version")), ("hears us", peerbus::VERSION));
     let status = json_of(&fleet.command_on("w1", ["status", "--json"]).run().expect_success());
     assert_eq!((&status["peer_id"], &status["state"]), (&json!("w1"), &json!("ready")));
     assert_eq!(status["connected_to_leader"], true);

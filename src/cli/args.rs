@@ -7,13 +7,17 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::completions::Completions;
+use super::config::Config;
 use super::daemon::Daemon;
+use super::doctor::Doctor;
 use super::exec::Exec;
 use super::exit;
+use super::join::Join;
 use super::peers::{Peer, Peers};
 use super::ping::Ping;
 use super::seeds::Seeds;
 use super::status::Status;
+use super::task::Tasks;
 use crate::daemon::broker;
 use crate::protocol::heartbeat::Role;
 use crate::protocol::peers::NAME_MAX;
@@ -22,7 +26,7 @@ use crate::protocol::peers::NAME_MAX;
 #[derive(Debug, Parser)]
 #[command(
     name = "d",
-    version,
+    version = crate::VERSION,
     about,
     max_term_width = 100,
     subcommand_required = true,
@@ -76,6 +80,16 @@ pub(super) enum Verb {
     Status(Status),
     /// Measure the round trip to a peer
     Ping(Ping),
+    /// Find out what works, what does not, and what to do about it
+    Doctor(Doctor),
+    /// Make this machine a peer of a fleet
+    Join(Join),
+    /// The configuration of this machine
+    #[command(subcommand)]
+    Config(Config),
+    /// Run commands that have a name
+    #[command(subcommand)]
+    Task(Tasks),
     /// The daemon of this machine
     #[command(subcommand)]
     Daemon(Daemon),

@@ -122,6 +122,13 @@ pub(super) fn learn_one(bus: &NatsAddress, row: &PeerRow) {
     keep(&cache, bus);
 }
 
+/// Forgets a peer that was taken out of the registry.
+pub(super) fn forget(bus: &NatsAddress, peer: &PeerId) {
+    let Some(mut cache) = read(bus) else { return };
+    cache.peers.retain(|known| known.id != *peer);
+    keep(&cache, bus);
+}
+
 /// Where the caches are: none for someone who has no home.
 pub(super) fn directory() -> Option<PathBuf> {
     let named = variable("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());

@@ -116,14 +116,14 @@ fn without_flags_nobody_asked_for(
 /// The settings on a line that is not yet complete enough to be parsed.
 fn settings_among(words: &[OsString]) -> Common {
     let value = |flag: &str| {
-        let given = words.iter().enumerate().filter_map(|(at, word)| {
+        let mut given = words.iter().enumerate().filter_map(|(at, word)| {
             let word = word.to_str()?;
             if word == flag {
                 return words.get(at + 1)?.to_str().map(str::to_owned);
             }
             word.strip_prefix(flag)?.strip_prefix('=').map(str::to_owned)
         });
-        given.last().filter(|value| !value.is_empty())
+        given.next_back().filter(|value| !value.is_empty())
     };
     let config = value("--config").or_else(|| super::settings::variable("PEERBUS_CONFIG"));
     Common {

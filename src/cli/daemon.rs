@@ -15,6 +15,11 @@ pub(super) enum Daemon {
     Run(Box<DaemonRun>),
 }
 
+/// Makes sure that a daemon runs here with the settings in force.
+pub(super) async fn ensure_running(common: &Common) -> Result<(), Failure> {
+    super::status::look(common).await.map(drop)
+}
+
 /// Does what is asked with this machine's daemon.
 pub(super) async fn run(common: &Common, verb: Daemon) -> Result<u8, Failure> {
     match verb {

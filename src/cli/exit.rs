@@ -93,13 +93,18 @@ impl Failure {
 
 /// Says why it failed, and gives the code.
 pub(super) fn report(failure: &Failure) -> ExitCode {
+    say(failure);
+    failure.code.into()
+}
+
+/// Says why it failed.
+pub(super) fn say(failure: &Failure) {
     if let Some(text) = &failure.known_text {
         output::complain(text);
     }
     if !failure.message.is_empty() {
         output::say(&failure.message);
     }
-    failure.code.into()
 }
 
 /// The exit code of an execution.

@@ -7,10 +7,13 @@
 mod args;
 mod cache;
 mod completions;
+mod config;
 mod connect;
 mod daemon;
+mod doctor;
 mod exec;
 mod exit;
+mod join;
 mod log;
 mod nats_context;
 mod output;
@@ -20,6 +23,7 @@ mod render;
 mod seeds;
 mod settings;
 mod status;
+mod task;
 
 use std::process::ExitCode;
 
@@ -61,6 +65,10 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Daemon(verb) => daemon::run(&common, verb).await,
         Verb::Completions(args) => completions::run(&args),
         Verb::RefreshPeers => completions::refresh(&common).await,
+        Verb::Join(args) => join::run(&common, args).await,
+        Verb::Doctor(args) => doctor::run(&common, &args).await,
+        Verb::Config(verb) => config::run(&common, verb),
+        Verb::Task(verb) => task::run(&common, verb).await,
         Verb::Seeds(verb) => seeds::run(&common, verb).await,
         Verb::ExitCodes => {
             output::line(exit::TABLE)?;

@@ -1,4 +1,4 @@
-//! `d peers`, `d peer show`: the registry for people.
+//! `d peers`, `d peer show`, `d peer rm`: the registry for people.
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
@@ -12,7 +12,7 @@ use crate::bus::Bus;
 use crate::client::RegistryError;
 use crate::client::peers;
 use crate::protocol::PeerId;
-use crate::protocol::peers::{Found, PeerRow, Presence};
+use crate::protocol::peers::{Found, GetAnswer, PeerRow, Presence};
 
 /// What `d peers` is given.
 #[derive(Debug, ClapArgs)]
@@ -37,6 +37,8 @@ pub(super) enum Format {
 pub(super) enum Peer {
     /// Everything the registry knows of a peer
     Show(PeerShow),
+    /// Take a peer out of the registry
+    Rm(PeerRm),
 }
 
 /// What `d peer show` is given.
@@ -46,6 +48,17 @@ pub(super) struct PeerShow {
     #[arg(value_parser = peer_name)]
     peer: String,
     /// JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `d peer rm` is given.
+#[derive(Debug, ClapArgs)]
+pub(super) struct PeerRm {
+    /// The peer: its id, hostname or address
+    #[arg(value_parser = peer_name)]
+    peer: String,
+    /// What the registry knew of it, as JSON
     #[arg(long)]
     json: bool,
 }
@@ -70,6 +83,11 @@ pub(super) async fn list(common: &Common, args: &Peers) -> Result<u8, Failure> {
 pub(super) async fn one_peer(common: &Common, verb: Peer) -> Result<u8, Failure> {
     match verb {
         Peer::Show(args) => show(common, &args).await,
+        Peer::Rm(args) => {
+            let row = remove(common, &args.peer).await?;
+            output::line(&if args.json { json(&row) } else { format!("removed {}", row.peer_id) })?;
+            Ok(0)
+        }
     }
 }
 
@@ -112,11 +130,28 @@ pub(super) async fn all(bus: &Bus) -> Result<Vec<PeerRow>, Failure> {
 
 /// One peer by any of its names.
 pub(super) async fn one(bus: &Bus, name: &str) -> Result<PeerRow, Failure> {
-    match peers::get(bus, name).await.map_err(|error| no_registry(&error))?.found {
-        Found::One { peer } => {
-            cache::learn_one(bus.address(), &peer);
-            Ok(*peer)
-        }
+    let row = meant(name, peers::get(bus, name).await)?;
+    cache::learn_one(bus.address(), &row);
+    Ok(row)
+}
+
+/// Takes a peer out of the registry; returns what was known of it.
+pub(super) async fn remove(common: &Common, name: &str) -> Result<PeerRow, Failure> {
+    let bus = connect(common).await?;
+    let row = meant(name, peers::remove(&bus, name).await)?;
+    cache::forget(bus.address(), &row.peer_id);
+    if row.is_online {
+        let peer = &row.peer_id;
+        output::say(&format!(
+            "{peer} is on the bus and joins again with its next heartbeat; stop its daemon first"
+        ));
+    }
+    Ok(row)
+}
+
+fn meant(name: &str, answer: Result<GetAnswer, RegistryError>) -> Result<PeerRow, Failure> {
+    match answer.map_err(|error| no_registry(&error))?.found {
+        Found::One { peer } => Ok(*peer),
         Found::None {} => Err(not_found(name)),
         Found::Many { ids } => Err(ambiguous(name, &ids)),
     }

@@ -1,6 +1,8 @@
 //! The commands under the names, with the flags and texts, that older scripts know. They stand on
 //! the same code as the modern verbs; unlike their originals they fail on stderr, with a code.
 
+mod machine;
+
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 
@@ -8,9 +10,10 @@ use super::args::{Common, peer_name};
 use super::connect::connect;
 use super::exec::Exec;
 use super::exit::Failure;
-use super::{exec, output, peers, render, status};
+use super::{exec, output, peers, render, status, task as tasks};
 use crate::protocol::heartbeat::Role;
 use crate::protocol::peers::PeerRow;
+use machine::SetPeerConfig;
 
 /// The verbs under their old names.
 #[derive(Debug, Subcommand)]
@@ -23,10 +26,31 @@ pub(super) enum Seeds {
     ListPeers,
     /// One peer as JSON
     #[command(name = "getPeerInfo")]
-    GetPeerInfo(GetPeerInfo),
+    GetPeerInfo(OnePeer),
     /// This machine's daemon as JSON
     #[command(name = "getPeerStatus")]
     GetPeerStatus,
+    /// Take a peer out of the registry
+    #[command(name = "deletePeer")]
+    DeletePeer(OnePeer),
+    /// Set this machine's role, id and leader
+    #[command(name = "setPeerConfig")]
+    SetPeerConfig(SetPeerConfig),
+    /// Make this machine a worker named like its host
+    #[command(name = "registerWorker")]
+    RegisterWorker,
+    /// Take out what a leader left behind on a worker
+    #[command(name = "dbSanityCheck")]
+    DbSanityCheck,
+    /// Run the task `pull` on a peer
+    #[command(name = "remotePull")]
+    RemotePull(OnePeer),
+    /// Run the task `build` on a peer
+    #[command(name = "remoteBd")]
+    RemoteBd(OnePeer),
+    /// Run the task `deploy` on a peer
+    #[command(name = "remoteDeployDaemon")]
+    RemoteDeployDaemon(OnePeer),
 }
 
 /// What `d execOnPeer` is given. What is missing is said in the words scripts know.
@@ -40,9 +64,9 @@ pub(super) struct ExecOnPeer {
     shell_cmd: Option<String>,
 }
 
-/// What `d getPeerInfo` is given.
+/// What the commands about one peer are given.
 #[derive(Debug, ClapArgs)]
-pub(super) struct GetPeerInfo {
+pub(super) struct OnePeer {
     #[arg(long)]
     peer: Option<String>,
 }
@@ -54,6 +78,13 @@ pub(super) async fn run(common: &Common, verb: Seeds) -> Result<u8, Failure> {
         Seeds::ListPeers => list_peers(common).await,
         Seeds::GetPeerInfo(old) => get_peer_info(common, old).await,
         Seeds::GetPeerStatus => get_peer_status(common).await,
+        Seeds::DeletePeer(old) => delete_peer(common, old).await,
+        Seeds::SetPeerConfig(old) => machine::set_peer_config(common, &old).await,
+        Seeds::RegisterWorker => machine::register_worker(common).await,
+        Seeds::DbSanityCheck => machine::db_sanity_check(common).await,
+        Seeds::RemotePull(old) => task(common, "pull", old, "remotePull").await,
+        Seeds::RemoteBd(old) => task(common, "build", old, "remoteBd").await,
+        Seeds::RemoteDeployDaemon(old) => task(common, "deploy", old, "remoteDeployDaemon").await,
     };
     done.map_err(Failure::for_seeds)
 }
@@ -114,10 +145,22 @@ async fn list_peers(common: &Common) -> Result<u8, Failure> {
 }
 
 /// `d getPeerInfo --peer P`
-async fn get_peer_info(common: &Common, old: GetPeerInfo) -> Result<u8, Failure> {
+async fn get_peer_info(common: &Common, old: OnePeer) -> Result<u8, Failure> {
     let peer = peer(old.peer, "getPeerInfo")?;
     let bus = connect(common).await?;
     pretty(&Row::from(&peers::one(&bus, &peer).await?))
+}
+
+/// `d deletePeer --peer P`
+async fn delete_peer(common: &Common, old: OnePeer) -> Result<u8, Failure> {
+    let row = peers::remove(common, &peer(old.peer, "deletePeer")?).await?;
+    output::line(&format!("Deleted peer: {}", row.peer_id))?;
+    Ok(0)
+}
+
+/// A task under its old name.
+async fn task(common: &Common, name: &str, old: OnePeer, command: &str) -> Result<u8, Failure> {
+    tasks::named(common, name, &peer(old.peer, command)?).await
 }
 
 /// `d getPeerStatus`

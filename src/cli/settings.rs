@@ -1,71 +1,31 @@
 //! Where values come from: a flag, else the environment, else the file, else the selected context
 //! of the `nats` command line, else the default.
 //!
-//! A mistake is refused with its key and its line; an unknown key is a mistake too.
+//! A person who is not root and has no file of their own reads the bus, the peer's id and the tasks
+//! from the machine's file; the rest of that file is for its daemon.
 
-use std::collections::BTreeMap;
+pub(super) mod file;
+
 use std::env;
 use std::fs;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::Deserialize;
-
-use super::args::{BrokerArg, Common, RoleArg, duration, listen};
+use super::args::{Common, RoleArg};
 use super::exit::Failure;
 use super::nats_context::NatsContext;
 use crate::bus::{self, Credentials, NatsAddress};
 use crate::daemon::broker;
 use crate::process::host;
-use crate::protocol::exec::check_directory;
+use crate::protocol::PeerId;
+use crate::protocol::heartbeat::Role;
+use crate::protocol::ids::BadId;
+use file::File;
 
 /// Where the bus is, where nobody says otherwise.
 const DEFAULT_NATS: &str = "nats://127.0.0.1:4222";
 
-/// The configuration file.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct File {
-    pub(super) nats: Option<String>,
-    pub(super) creds: Option<PathBuf>,
-    pub(super) peer_id: Option<String>,
-    pub(super) role: Option<RoleArg>,
-    pub(super) state_dir: Option<PathBuf>,
-    pub(super) database_url: Option<String>,
-    /// Where commands run that name no directory.
-    #[serde(default, deserialize_with = "directory")]
-    pub(super) directory: Option<String>,
-    /// The shell for shell lines.
-    pub(super) shell: Option<PathBuf>,
-    /// Variables every job gets.
-    #[serde(default)]
-    pub(super) env: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(super) tags: Vec<String>,
-    pub(super) max_jobs: Option<std::num::NonZeroU16>,
-    #[serde(default, deserialize_with = "time")]
-    pub(super) caller_grace: Option<std::time::Duration>,
-    pub(super) max_peers: Option<u32>,
-    pub(super) broker: Option<BrokerArg>,
-    #[serde(default, deserialize_with = "address")]
-    pub(super) broker_listen: Option<SocketAddr>,
-    /// The nats-server to start.
-    pub(super) nats_server: Option<PathBuf>,
-}
-
-fn directory<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    let text = String::deserialize(from)?;
-    check_directory(&text).map_err(serde::de::Error::custom)?;
-    Ok(Some(text))
-}
-
-fn time<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<std::time::Duration>, D::Error> {
-    duration(&String::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
-}
-
-fn address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
-    listen(&String::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
-}
+/// The machine's configuration.
+const MACHINES_CONFIG: &str = "/etc/peerbus/config.toml";
 
 /// All settings of one command line, before they are looked up.
 pub(super) struct Settings<'a> {
@@ -76,14 +36,17 @@ pub(super) struct Settings<'a> {
 impl<'a> Settings<'a> {
     /// Reads the file, where there is one. One that was named must be there.
     pub(super) fn read(common: &'a Common) -> Result<Self, Failure> {
-        let (path, named) = match &common.config {
-            Some(path) => (path.clone(), true),
-            None => (default_config(), false),
-        };
-        let file = match fs::read_to_string(&path) {
-            Ok(text) => parse(&path, &text)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => File::default(),
-            Err(error) => return Err(Failure::usage(format!("configuration {}: {error}", path.display()))),
+        let own = own_config(common);
+        let file = match File::read(&own)? {
+            Some(file) => file,
+            None if common.config.is_some() => {
+                return Err(Failure::usage(format!(
+                    "configuration {}: there is no such file",
+                    own.display()
+                )));
+            }
+            None if host::is_root() => File::default(),
+            None => machines_file(),
         };
         Ok(Self { common, file })
     }
@@ -108,8 +71,13 @@ impl<'a> Settings<'a> {
         self.common.nats.clone().or_else(|| variable("NATS_URL")).or_else(|| self.file.nats.clone())
     }
 
+    /// Whether anything names a bus, so that it is not merely the default.
+    pub(super) fn names_a_bus(&self) -> Result<bool, Failure> {
+        Ok(self.nats().is_some() || self.nats_context()?.is_some())
+    }
+
     /// The selected context, which counts only where nothing else names a bus.
-    fn nats_context(&self) -> Result<Option<NatsContext>, Failure> {
+    pub(super) fn nats_context(&self) -> Result<Option<NatsContext>, Failure> {
         if self.nats().is_some() {
             return Ok(None);
         }
@@ -139,6 +107,44 @@ impl<'a> Settings<'a> {
         let (host, port) = address.first();
         let path = broker::token_path(&self.runtime_dir(), &host, port);
         fs::read_to_string(path).ok().map(|token| token.trim().to_owned())
+    }
+
+    /// Settings given as flags: key, flag and value.
+    pub(super) fn flags(&self) -> Vec<(&'static str, &'static str, String)> {
+        let path = |path: &PathBuf| path.display().to_string();
+        let flags = [
+            ("nats", "--nats", self.common.nats.clone()),
+            ("creds", "--creds", self.common.creds.as_ref().map(path)),
+            ("state_dir", "--state-dir", self.common.state_dir.as_ref().map(path)),
+        ];
+        flags.into_iter().filter_map(|(key, flag, value)| Some((key, flag, value?))).collect()
+    }
+
+    /// This machine's peer id: a flag, else the environment, else the file, else made of the hostname.
+    pub(super) fn peer_id(&self, flag: Option<String>) -> Result<PeerId, Failure> {
+        let named = flag.or_else(|| variable("PEERBUS_PEER_ID")).or_else(|| self.file.peer_id.clone());
+        if let Some(id) = named {
+            return id.parse().map_err(|bad: BadId| Failure::usage(bad.to_string()));
+        }
+        let hostname =
+            host::hostname().map_err(|error| Failure::other(format!("reading the hostname: {error}")))?;
+        PeerId::from_hostname(&hostname).map_err(|_| {
+            Failure::usage(format!("the hostname {hostname:?} makes no peer id; give one with --id"))
+        })
+    }
+
+    /// This machine's role: a flag, else the environment, else the file, else a worker's.
+    pub(super) fn role(&self, flag: Option<RoleArg>) -> Result<Role, Failure> {
+        let named = match (flag, variable("PEERBUS_ROLE").as_deref()) {
+            (Some(role), _) => Some(role),
+            (None, Some("leader")) => Some(RoleArg::Leader),
+            (None, Some("worker")) => Some(RoleArg::Worker),
+            (None, Some(other)) => {
+                return Err(Failure::usage(format!("PEERBUS_ROLE: {other:?} is neither leader nor worker")));
+            }
+            (None, None) => self.file.role,
+        };
+        Ok(named.map_or(Role::Worker, Role::from))
     }
 
     /// Where this machine's daemon keeps its files.
@@ -178,43 +184,18 @@ fn config_home() -> PathBuf {
     home_or("XDG_CONFIG_HOME", ".config")
 }
 
-fn default_config() -> PathBuf {
-    if host::is_root() {
-        PathBuf::from("/etc/peerbus/config.toml")
-    } else {
-        config_home().join("peerbus/config.toml")
+/// The file of whoever runs this: read first, and the one that is written.
+pub(super) fn own_config(common: &Common) -> PathBuf {
+    match &common.config {
+        Some(named) => named.clone(),
+        None if host::is_root() => PathBuf::from(MACHINES_CONFIG),
+        None => config_home().join("peerbus/config.toml"),
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<File, Failure> {
-    toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        let what = error.message().trim();
-        Failure::usage(format!("configuration {}: line {line}: {what}", path.display()))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mistake(text: &str) -> String {
-        parse(Path::new("c.toml"), text).expect_err(text).message
-    }
-
-    #[test]
-    fn a_mistake_names_its_key_and_line() {
-        for (text, key, line) in [
-            ("nats = 'a'\nnast = 'b'\n", "nast", "line 2"),
-            ("\n\nrole = 'boss'\n", "boss", "line 3"),
-            ("max_jobs = 0\n", "zero", "line 1"),
-            ("directory = 'x'\n", "relative", "line 1"),
-            ("caller_grace = 'soon'\n", "soon", "line 1"),
-            ("broker_listen = '0.0.0.0'\n", "0.0.0.0", "line 1"),
-            ("a = \n", "", "line 1"),
-        ] {
-            let said = mistake(text);
-            assert!(said.contains(key) && said.contains(line), "{text:?}: {said}");
-        }
-    }
+/// What a person may know of the machine's own configuration. One that cannot be read is not theirs.
+fn machines_file() -> File {
+    let path = PathBuf::from(MACHINES_CONFIG);
+    let File { nats, peer_id, tasks, .. } = File::read(&path).ok().flatten().unwrap_or_default();
+    File { nats, peer_id, tasks, ..File::default() }
 }

@@ -5,7 +5,7 @@ use clap::Args as ClapArgs;
 use super::args::Common;
 use super::connect::connect;
 use super::exit::{Failure, OTHER};
-use super::settings::Settings;
+use super::settings::{Settings, variable};
 use super::{output, render};
 use crate::bus::NatsAddress;
 use crate::client::peers as registry;
@@ -19,6 +19,9 @@ pub(super) struct Status {
     /// JSON
     #[arg(long)]
     json: bool,
+    /// Only this machine's peer id, without asking the bus
+    #[arg(long, conflicts_with = "json")]
+    id: bool,
 }
 
 /// What is known of this machine's daemon.
@@ -57,6 +60,21 @@ pub(super) async fn look(common: &Common) -> Result<Own, Failure> {
     Ok(own)
 }
 
+/// Whether a leader runs on a state directory.
+pub(super) fn leads(state_dir: &std::path::Path) -> bool {
+    running(state_dir).is_some_and(|daemon| daemon.role == Role::Leader)
+}
+
+/// Whether a daemon runs on a state directory.
+pub(super) fn runs(state_dir: &std::path::Path) -> bool {
+    running(state_dir).is_some()
+}
+
+fn running(state_dir: &std::path::Path) -> Option<DaemonState> {
+    let runs = |state: State| matches!(state, State::Starting | State::Ready | State::Stopping);
+    state::read(state_dir).ok().map(DaemonState::truth).filter(|daemon| runs(daemon.state))
+}
+
 /// The daemon's bus, unless a flag names another. Where the person's own settings lead to it too,
 /// they are kept, because they may say who the person is to it.
 fn as_the_daemon(common: &Common, settings: &Settings<'_>, state: &DaemonState) -> Result<Common, Failure> {
@@ -65,8 +83,30 @@ fn as_the_daemon(common: &Common, settings: &Settings<'_>, state: &DaemonState) 
     Ok(Common { nats, ..common.clone() })
 }
 
+/// This machine's peer id: that of the daemon that runs, else the configured one, else that of the
+/// daemon that ran last.
+fn own_id(common: &Common) -> Result<String, Failure> {
+    let settings = Settings::read(common)?;
+    let last = state::read(&settings.state_dir()).map(DaemonState::truth);
+    if let Ok(state) = &last
+        && matches!(state.state, State::Starting | State::Ready | State::Stopping)
+    {
+        return Ok(state.peer_id.to_string());
+    }
+    let configured = variable("PEERBUS_PEER_ID").or(settings.file.peer_id);
+    configured.map_or_else(|| last.map(|state| state.peer_id.to_string()), Ok).map_err(|error| {
+        Failure::other(format!(
+            "no peer id: none is configured, and {error}; `d config set peer_id ID` sets one"
+        ))
+    })
+}
+
 /// `d status`
 pub(super) async fn run(common: &Common, args: &Status) -> Result<u8, Failure> {
+    if args.id {
+        output::line(&own_id(common)?)?;
+        return Ok(0);
+    }
     let own = look(common).await?;
     if args.json {
         let mut shown = serde_json::to_value(&own.state).unwrap_or_default();

@@ -6,8 +6,11 @@ use thiserror::Error;
 
 use crate::bus::{Bus, BusError, Incoming};
 use crate::protocol::decode;
+use crate::protocol::health::Health;
 use crate::protocol::heartbeat::Heartbeat;
-use crate::protocol::peers::{GET_TYPE, GetAnswer, GetRequest, LIST_TYPE, ListRequest, Page, PeerRow};
+use crate::protocol::peers::{
+    GET_TYPE, GetAnswer, GetRequest, LIST_TYPE, ListRequest, Page, PeerRow, REMOVE_TYPE,
+};
 use crate::protocol::reply::{ERROR_HEADER, ErrorBody};
 use crate::protocol::{BadMessage, PeerId, subjects};
 
@@ -46,21 +49,40 @@ impl From<BusError> for RegistryError {
     }
 }
 
+/// Everyone, and who says so.
+#[derive(Debug, Clone)]
+pub struct Census {
+    /// The leader that answered.
+    pub leader: PeerId,
+    /// How long it has listened without a break, in milliseconds.
+    pub age_ms: u64,
+    /// Everyone, sorted by id.
+    pub rows: Vec<PeerRow>,
+}
+
 /// All peers, sorted by id. Whole, or an error.
 ///
 /// # Errors
 /// When no leader answers, or any page of the list is missing.
 pub async fn list(bus: &Bus) -> Result<Vec<PeerRow>, RegistryError> {
+    Ok(census(bus).await?.rows)
+}
+
+/// All peers, with the leader that knows them.
+///
+/// # Errors
+/// As [`list`].
+pub async fn census(bus: &Bus) -> Result<Census, RegistryError> {
     for _ in 0..LIST_ATTEMPTS {
-        if let Some(rows) = list_once(bus).await? {
-            return Ok(rows);
+        if let Some(census) = census_once(bus).await? {
+            return Ok(census);
         }
     }
     Err(RegistryError::Changing)
 }
 
 /// One pass over all pages; none when another leader answered in between.
-async fn list_once(bus: &Bus) -> Result<Option<Vec<PeerRow>>, RegistryError> {
+async fn census_once(bus: &Bus) -> Result<Option<Census>, RegistryError> {
     let mut rows: Vec<PeerRow> = Vec::new();
     let mut request = ListRequest { kind: Some(LIST_TYPE.to_owned()), after: None, limit: None };
     let mut leader = None;
@@ -70,7 +92,9 @@ async fn list_once(bus: &Bus) -> Result<Option<Vec<PeerRow>>, RegistryError> {
             return Ok(None);
         }
         rows.extend(page.peers);
-        let Some(next) = page.next else { return Ok(Some(rows)) };
+        let Some(next) = page.next else {
+            return Ok(Some(Census { leader: page.leader, age_ms: page.age_ms, rows }));
+        };
         if request.after.as_ref().is_some_and(|after| *after >= next) {
             return Err(BadMessage("its pages do not advance".to_owned()).into());
         }
@@ -85,6 +109,16 @@ async fn list_once(bus: &Bus) -> Result<Option<Vec<PeerRow>>, RegistryError> {
 pub async fn get(bus: &Bus, name: &str) -> Result<GetAnswer, RegistryError> {
     let request = GetRequest { kind: Some(GET_TYPE.to_owned()), peer: name.to_owned() };
     ask(bus, subjects::GET, &request).await
+}
+
+/// Takes a peer out of the registry, by its id, hostname or address. What is answered as found is
+/// out of the database too.
+///
+/// # Errors
+/// When no leader answers, or it cannot write its registry.
+pub async fn remove(bus: &Bus, name: &str) -> Result<GetAnswer, RegistryError> {
+    let request = GetRequest { kind: Some(REMOVE_TYPE.to_owned()), peer: name.to_owned() };
+    ask(bus, subjects::REMOVE, &request).await
 }
 
 async fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
@@ -116,6 +150,20 @@ pub async fn ping(bus: &Bus, peer: &PeerId, patience: Duration) -> Result<(Heart
     let answer = bus.request(&subjects::ping(peer), bytes::Bytes::new(), patience).await?;
     let took = asked.elapsed();
     Ok((Heartbeat::decode(&answer.payload)?, took))
+}
+
+/// Asks a peer how it is; returns its answer with the time that took.
+///
+/// # Errors
+/// As [`ping`]. A daemon that does not know the question declines it.
+pub async fn health(bus: &Bus, peer: &PeerId, patience: Duration) -> Result<(Health, Duration), PingError> {
+    let asked = Instant::now();
+    let answer = bus.request(&subjects::health(peer), bytes::Bytes::new(), patience).await?;
+    let took = asked.elapsed();
+    if answer.headers.get(ERROR_HEADER).is_some() {
+        return Err(PingError::Malformed(BadMessage(sentence(&answer))));
+    }
+    Ok((Health::decode(&answer.payload)?, took))
 }
 
 /// Why a ping failed.

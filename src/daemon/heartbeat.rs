@@ -67,7 +67,7 @@ impl Pulse {
             ip_address: way.as_ref().map(|way| way.ip.to_string()),
             mac_address: way.and_then(|way| way.mac),
             role: settings.role,
-            daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
+            daemon_version: crate::VERSION.to_owned(),
             os: std::env::consts::OS.to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
             uptime_s: self.context.started.elapsed().as_secs(),

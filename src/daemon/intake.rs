@@ -79,8 +79,8 @@ impl Desk {
     async fn word(&mut self, message: Incoming) {
         let (id, verb) = match subjects::parse_below(&message.subject) {
             Below::Job(id, verb) => (id, verb),
-            // Pings have a subscription of their own, so that nothing here can delay them.
-            Below::Ping => return,
+            // These have subscriptions of their own, so that nothing here can delay them.
+            Below::Ping | Below::Health => return,
             Below::Strange(why) => return self.object(&message, &why).await,
         };
         if message.no_responders {

@@ -17,6 +17,7 @@ mod answer;
 pub mod broker;
 mod context;
 mod exec;
+mod health;
 mod heartbeat;
 mod intake;
 mod job;

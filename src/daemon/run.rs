@@ -14,6 +14,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use super::broker::Broker;
 use super::context::{Context, Leaving, Settings};
+use super::health;
 use super::heartbeat::{self, Pulse};
 use super::journal::{Journal, now};
 use super::state::{DaemonState, State, StateFile, TYPE};
@@ -119,7 +120,7 @@ fn first_state(settings: &Settings, instance: Instance) -> anyhow::Result<Daemon
         since: now(),
         process: Identity::of_self().context("reading what process this is")?,
         instance,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: crate::VERSION.to_owned(),
         peer_id: settings.peer.clone(),
         role: settings.role,
         nats: settings.bus.address.to_string(),
@@ -290,11 +291,13 @@ async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
     let pulse = Arc::new(Pulse::new(Arc::clone(context)));
     let (bus, peer) = (&context.bus, context.peer());
     let pings = bus.subscribe(&subjects::ping(peer), None, WAITING).await;
+    let checkups = bus.subscribe(&subjects::health(peer), None, health::WAITING).await;
     let words = bus.subscribe(&subjects::below_exec(peer), None, WAITING).await;
     let starts = bus.subscribe(&subjects::exec(peer), Some(subjects::EXEC_QUEUE), WAITING).await;
     let questions = service::questions(context).await;
     let mut tasks = JoinSet::new();
     tasks.spawn(heartbeat::answer_pings(Arc::clone(&pulse), pings));
+    tasks.spawn(health::answer(Arc::clone(context), checkups));
     tasks.spawn(intake::run(Arc::clone(context), starts, words));
     tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
     tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));

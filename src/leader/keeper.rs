@@ -32,6 +32,8 @@ pub(super) enum Report {
     Loaded(Vec<PeerRow>),
     /// The database is away, and why.
     Away(String),
+    /// These peers are out of the registry.
+    Removed(Vec<PeerId>),
     /// It is there again. It may be another one than before.
     Back,
 }
@@ -46,16 +48,26 @@ struct Shared {
     woken: Notify,
 }
 
+/// The latest row of each peer; none where it is to be taken out.
+type Changes = BTreeMap<PeerId, Option<PeerRow>>;
+
 #[derive(Default)]
 struct State {
-    rows: BTreeMap<PeerId, PeerRow>,
+    changes: Changes,
     finishing: bool,
 }
 
 impl Waiting {
     /// Has rows written soon, in place of older ones of the same peers.
     pub(super) fn put(&self, rows: impl IntoIterator<Item = PeerRow>) {
-        self.with(|state| state.rows.extend(rows.into_iter().map(|row| (row.peer_id.clone(), row))));
+        let changes = rows.into_iter().map(|row| (row.peer_id.clone(), Some(row)));
+        self.with(|state| state.changes.extend(changes));
+        self.0.woken.notify_one();
+    }
+
+    /// Has a peer taken out soon, in place of whatever was to be written of it.
+    pub(super) fn remove(&self, peer: PeerId) {
+        self.with(|state| state.changes.insert(peer, None));
         self.0.woken.notify_one();
     }
 
@@ -70,11 +82,12 @@ impl Waiting {
     }
 
     /// Everything that waits, as soon as there is something; none at the end.
-    async fn take(&self) -> Option<Vec<PeerRow>> {
+    async fn take(&self) -> Option<Changes> {
         loop {
-            let (rows, finishing) = self.with(|state| (std::mem::take(&mut state.rows), state.finishing));
-            match (rows.is_empty(), finishing) {
-                (false, _) => return Some(rows.into_values().collect()),
+            let (changes, finishing) =
+                self.with(|state| (std::mem::take(&mut state.changes), state.finishing));
+            match (changes.is_empty(), finishing) {
+                (false, _) => return Some(changes),
                 (true, true) => return None,
                 (true, false) => self.0.woken.notified().await,
             }
@@ -82,10 +95,10 @@ impl Waiting {
     }
 
     /// Puts back what could not be written, except where there is something newer.
-    fn put_back(&self, rows: Vec<PeerRow>) {
+    fn put_back(&self, changes: Changes) {
         self.with(|state| {
-            for row in rows {
-                state.rows.entry(row.peer_id.clone()).or_insert(row);
+            for (peer, row) in changes {
+                state.changes.entry(peer).or_insert(row);
             }
         });
     }
@@ -106,7 +119,7 @@ pub(super) async fn keep(place: Place, waiting: Waiting, reports: mpsc::Sender<R
                 was_loaded = true;
                 // The leader has ended when nobody takes this; then there is nothing to tell.
                 let _ = reports.send(report).await;
-                match write(registry, &waiting).await {
+                match write(registry, &waiting, &reports).await {
                     Ok(()) => return,
                     Err(failure) => failure,
                 }
@@ -134,14 +147,39 @@ async fn begin(place: &Place, was_loaded: bool) -> Result<(Registry, Report), Re
 }
 
 /// Writes what comes, until the end or a failure.
-async fn write(mut registry: Registry, waiting: &Waiting) -> Result<(), RegistryError> {
-    while let Some(rows) = waiting.take().await {
-        if let Err(failure) = registry.save(&rows).await {
-            waiting.put_back(rows);
-            return Err(failure);
+async fn write(
+    mut registry: Registry,
+    waiting: &Waiting,
+    reports: &mpsc::Sender<Report>,
+) -> Result<(), RegistryError> {
+    while let Some(changes) = waiting.take().await {
+        match write_all(&mut registry, &changes).await {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => {
+                // The leader has ended when nobody takes this; then nobody waits for an answer.
+                let _ = reports.send(Report::Removed(removed)).await;
+            }
+            Err(failure) => {
+                waiting.put_back(changes);
+                return Err(failure);
+            }
         }
     }
     Ok(())
+}
+
+/// Writes what changed; returns whom it took out.
+async fn write_all(registry: &mut Registry, changes: &Changes) -> Result<Vec<PeerId>, RegistryError> {
+    let rows: Vec<PeerRow> = changes.values().flatten().cloned().collect();
+    if !rows.is_empty() {
+        registry.save(&rows).await?;
+    }
+    let removed: Vec<PeerId> =
+        changes.iter().filter(|(_, row)| row.is_none()).map(|(peer, _)| peer.clone()).collect();
+    for peer in &removed {
+        registry.remove(peer).await?;
+    }
+    Ok(removed)
 }
 
 /// How long the database has been away, counted in attempts.

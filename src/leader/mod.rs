@@ -21,6 +21,7 @@
 mod clock;
 mod complaints;
 mod keeper;
+pub mod leftover;
 mod office;
 mod post;
 mod query;

@@ -35,6 +35,8 @@ pub(super) struct Questions {
     pub(super) list: mpsc::Receiver<Incoming>,
     /// `peers.get`.
     pub(super) get: mpsc::Receiver<Incoming>,
+    /// `peers.remove`.
+    pub(super) remove: mpsc::Receiver<Incoming>,
 }
 
 impl Questions {
@@ -43,7 +45,8 @@ impl Questions {
         let queue = Some(subjects::REGISTRY_QUEUE);
         let list = bus.subscribe(subjects::LIST, queue, QUESTIONS_MAX).await;
         let get = bus.subscribe(subjects::GET, queue, QUESTIONS_MAX).await;
-        Self { list, get }
+        let remove = bus.subscribe(subjects::REMOVE, queue, QUESTIONS_MAX).await;
+        Self { list, get, remove }
     }
 }
 

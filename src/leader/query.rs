@@ -1,11 +1,12 @@
-//! Answers to `peers.list` and `peers.get`, from the roster.
+//! Answers to `peers.list`, `peers.get` and `peers.remove`, from the roster.
 //!
 //! Guarantees: an answer is whole and fits into one message, or it is an error. A page is sorted by
 //! id, and following `next` shows every peer that was there all the time exactly once.
 
 use crate::protocol::decode::{self, BadMessage};
 use crate::protocol::peers::{
-    Found, GetAnswer, GetRequest, ListRequest, NAME_MAX, PAGE_MAX, PAGE_TYPE, PEER_TYPE, Page, PeerRow,
+    Found, GET_TYPE, GetAnswer, GetRequest, ListRequest, NAME_MAX, PAGE_MAX, PAGE_TYPE, PEER_TYPE, Page,
+    PeerRow, REMOVE_TYPE, REMOVED_TYPE,
 };
 use crate::protocol::reply::ErrorBody;
 use crate::protocol::{Instance, PeerId};
@@ -47,6 +48,18 @@ impl Refusal {
 
     fn unavailable(why: &str) -> Self {
         let message = format!("the leader has not read its registry yet: {why}");
+        Self { word: "registry_unavailable", code: 503, message }
+    }
+
+    /// The database is away, so that nothing can be taken out of it now.
+    pub(super) fn unwritten(why: &str) -> Self {
+        let message = format!("the registry cannot be written now, so nobody was removed: {why}");
+        Self { word: "registry_unavailable", code: 503, message }
+    }
+
+    /// It went away while it was to be written.
+    pub(super) fn not_yet_written(why: &str) -> Self {
+        let message = format!("removed from the roster, and from the registry as soon as it is back: {why}");
         Self { word: "registry_unavailable", code: 503, message }
     }
 
@@ -97,14 +110,31 @@ impl Desk<'_> {
 
     /// Answers `peers.get`.
     pub(super) fn get(&self, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let GetRequest { peer: asked, .. } = GetRequest::decode(payload)?;
-        if asked.is_empty() || asked.len() > NAME_MAX {
-            let length = asked.len();
-            return Err(Refusal::bad_request(&format!("field `peer`: {length} bytes, not 1..={NAME_MAX}")));
-        }
+        let asked = asked(payload, GET_TYPE)?;
         self.must_be_loaded()?;
         let found = self.find(&asked);
-        let answer = GetAnswer { kind: PEER_TYPE.to_owned(), asked, found, leader: self.leader.clone() };
+        self.about_one(PEER_TYPE, asked, found)
+    }
+
+    /// Finds whom `peers.remove` means. Nobody is taken out while that could not be written.
+    pub(super) fn to_remove(&self, payload: &[u8]) -> Result<(String, Found), Refusal> {
+        let asked = asked(payload, REMOVE_TYPE)?;
+        self.must_be_loaded()?;
+        if self.waiting_for.is_empty() {
+            let found = self.find(&asked);
+            Ok((asked, found))
+        } else {
+            Err(Refusal::unwritten(self.waiting_for))
+        }
+    }
+
+    /// The answer to `peers.remove`.
+    pub(super) fn removed(&self, asked: String, found: Found) -> Result<Vec<u8>, Refusal> {
+        self.about_one(REMOVED_TYPE, asked, found)
+    }
+
+    fn about_one(&self, kind: &str, asked: String, found: Found) -> Result<Vec<u8>, Refusal> {
+        let answer = GetAnswer { kind: kind.to_owned(), asked, found, leader: self.leader.clone() };
         let body = decode::to_json(&answer);
         if body.len() <= self.room() { Ok(body) } else { Err(Refusal::too_large("the answer")) }
     }
@@ -168,6 +198,16 @@ impl Desk<'_> {
     }
 }
 
+/// The name a question asks about.
+fn asked(payload: &[u8], kind: &'static str) -> Result<String, Refusal> {
+    let GetRequest { peer: asked, .. } = GetRequest::decode(payload, kind)?;
+    if asked.is_empty() || asked.len() > NAME_MAX {
+        let length = asked.len();
+        return Err(Refusal::bad_request(&format!("field `peer`: {length} bytes, not 1..={NAME_MAX}")));
+    }
+    Ok(asked)
+}
+
 /// The question a leader asks to find out whether there is another one.
 pub(super) fn shortest_list() -> Vec<u8> {
     let kind = Some(crate::protocol::peers::LIST_TYPE.to_owned());
@@ -178,7 +218,6 @@ pub(super) fn shortest_list() -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::leader::roster::tests::row;
-    use crate::protocol::peers::GET_TYPE;
     use std::time::Duration;
 
     fn roster(rows: Vec<PeerRow>) -> Roster {

@@ -109,6 +109,15 @@ impl Registry {
         removed.map(drop).map_err(|error| self.failed("writing to", &error))
     }
 
+    /// Takes every row out; returns how many there were.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn clear(&mut self) -> Result<u64, RegistryError> {
+        let cleared = sqlx::query("DELETE FROM peer_registry").execute(&mut self.connection).await;
+        cleared.map(|done| done.rows_affected()).map_err(|error| self.failed("writing to", &error))
+    }
+
     /// Makes the table, or adds what an older one lacks. Each step can be taken again.
     async fn bring_forward(&mut self) -> Result<(), sqlx::Error> {
         sqlx::query(self.dialect.create()).execute(&mut self.connection).await?;

@@ -2,6 +2,7 @@
 
 mod hear;
 mod inputs;
+mod removing;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -26,6 +27,7 @@ use super::roster::{Effects, Roster};
 use super::{LeaderSettings, LeaderStatus, RegistryState};
 
 use inputs::{Event, Inputs};
+use removing::Removing;
 
 /// How often `last_seen` of peers that did not change is written.
 const SEEN_PERIOD: Duration = Duration::from_secs(30);
@@ -79,6 +81,7 @@ struct Leader {
     link: Link,
     probing: bool,
     complaints: Complaints,
+    removing: Removing,
     /// Peers heard since their rows were written.
     seen: BTreeSet<PeerId>,
     seen_written: Instant,
@@ -111,6 +114,7 @@ impl Leader {
             link: Link { up: false, generation: 0 },
             probing: false,
             complaints: Complaints::default(),
+            removing: Removing::default(),
             seen: BTreeSet::new(),
             seen_written: Instant::now(),
             born: Instant::now(),
@@ -131,6 +135,7 @@ impl Leader {
                 let answer = self.desk(|desk| desk.get(&message.payload));
                 self.answer(&message, place, answer);
             }
+            Event::Remove(message, place) => self.remove(message, place),
             Event::Link => self.link_changed(),
             Event::Database(report) => self.database(report),
             Event::Tick => self.tick(),
@@ -162,7 +167,11 @@ impl Leader {
                 self.apply(effects);
                 self.call_those_expected();
             }
-            Report::Away(why) => self.registry = RegistryState::Waiting { why },
+            Report::Removed(peers) => self.removed(&peers),
+            Report::Away(why) => {
+                self.not_removed(&why);
+                self.registry = RegistryState::Waiting { why };
+            }
             Report::Back => {
                 self.registry = RegistryState::Loaded;
                 self.waiting.put(self.roster.after(None).cloned());

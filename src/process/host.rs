@@ -5,6 +5,8 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use nix::ifaddrs::getifaddrs;
 use nix::unistd::{Uid, User, geteuid};
@@ -56,6 +58,33 @@ pub fn current_user() -> String {
 
 fn name_of(uid: Uid) -> Option<String> {
     User::from_uid(uid).ok().flatten().map(|user| user.name)
+}
+
+/// Room in a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that this user may still write.
+    pub free: u64,
+    /// Bytes in all.
+    pub size: u64,
+}
+
+/// The room where `path` is.
+///
+/// # Errors
+/// What the system says.
+pub fn space(path: &Path) -> io::Result<Space> {
+    let found = nix::sys::statvfs::statvfs(path)?;
+    let block = found.fragment_size();
+    Ok(Space { free: found.blocks_available() * block, size: found.blocks() * block })
+}
+
+/// Access rights of a file or directory, such as `0o700`.
+///
+/// # Errors
+/// What the system says.
+pub fn mode_of(path: &Path) -> io::Result<u32> {
+    Ok(fs::metadata(path)?.permissions().mode() & 0o7777)
 }
 
 /// How this machine reaches `remote`. A UDP socket is connected, which asks the routing table and

@@ -12,6 +12,7 @@ pub mod decode;
 pub mod ending;
 pub mod exec;
 pub mod frame;
+pub mod health;
 pub mod heartbeat;
 pub mod ids;
 pub mod joining;

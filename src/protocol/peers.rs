@@ -1,4 +1,5 @@
-//! Questions to the registry, `peers.list` and `peers.get`, their answers, and the leader's events.
+//! Questions to the registry, `peers.list`, `peers.get` and `peers.remove`, their answers, and the
+//! leader's events.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,10 @@ pub const PAGE_TYPE: &str = "peerbus.peers_page.v1";
 pub const GET_TYPE: &str = "peerbus.peers_get.v1";
 /// The `type` of one peer's row, as answered.
 pub const PEER_TYPE: &str = "peerbus.peer.v1";
+/// The `type` of a `peers.remove` question.
+pub const REMOVE_TYPE: &str = "peerbus.peers_remove.v1";
+/// The `type` of its answer.
+pub const REMOVED_TYPE: &str = "peerbus.peer_removed.v1";
 /// The `type` of an event about a peer.
 pub const EVENT_TYPE: &str = "peerbus.peer_event.v1";
 
@@ -123,10 +128,10 @@ pub struct Page {
     pub age_ms: u64,
 }
 
-/// `peers.get`: one peer, by id, hostname or address.
+/// `peers.get` and `peers.remove`: one peer, by id, hostname or address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetRequest {
-    /// [`GET_TYPE`]; may be left out.
+    /// [`GET_TYPE`] or [`REMOVE_TYPE`]; may be left out.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Id, hostname or address.
@@ -134,18 +139,18 @@ pub struct GetRequest {
 }
 
 impl GetRequest {
-    /// Decodes a question.
+    /// Decodes a question of this type.
     ///
     /// # Errors
     /// Names the field that is missing or wrong.
-    pub fn decode(payload: &[u8]) -> Result<Self, BadMessage> {
+    pub fn decode(payload: &[u8], kind: &'static str) -> Result<Self, BadMessage> {
         let request: Self = decode::json(payload)?;
-        decode::check_type(request.kind.as_deref(), GET_TYPE)?;
+        decode::check_type(request.kind.as_deref(), kind)?;
         Ok(request)
     }
 }
 
-/// Answer to `peers.get`.
+/// What is found, or was found and removed, under a name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "found", rename_all = "snake_case")]
 pub enum Found {
@@ -163,10 +168,11 @@ pub enum Found {
     },
 }
 
-/// Answer to `peers.get`, as sent.
+/// Answer to `peers.get` and `peers.remove`, as sent. A peer that was removed is out of the
+/// registry's database too by then.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GetAnswer {
-    /// Always [`PEER_TYPE`].
+    /// [`PEER_TYPE`] or [`REMOVED_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
     /// What was asked for.

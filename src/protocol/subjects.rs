@@ -4,9 +4,11 @@
 //! |---|---|---|
 //! | `exec.<peer>` | operators | the daemon, queue group `exec` |
 //! | `exec.<peer>.ping` | leader, operators | the daemon |
+//! | `exec.<peer>.health` | operators | the daemon |
 //! | `exec.<peer>.<job>.<verb>` | operators | the daemon |
 //! | `peers.alive` | daemons | leaders |
 //! | `peers.list`, `peers.get` | anyone allowed | leaders, queue group `registry` |
+//! | `peers.remove` | operators | leaders, queue group `registry` |
 //! | `peers.event.<kind>.<peer>` | leader | anyone allowed |
 //! | `$SRV.<question>[.exec[.<instance>]]` | anyone allowed | daemons |
 
@@ -22,6 +24,8 @@ pub const ALIVE: &str = "peers.alive";
 pub const LIST: &str = "peers.list";
 /// One peer of the registry.
 pub const GET: &str = "peers.get";
+/// Takes one peer out of the registry.
+pub const REMOVE: &str = "peers.remove";
 /// Queue group of a peer's daemon: one of those who hear a request starts it.
 pub const EXEC_QUEUE: &str = "exec";
 /// Queue group of leaders.
@@ -96,6 +100,12 @@ pub fn ping(peer: &PeerId) -> String {
     format!("exec.{peer}.ping")
 }
 
+/// Where a peer is asked how it is.
+#[must_use]
+pub fn health(peer: &PeerId) -> String {
+    format!("exec.{peer}.health")
+}
+
 /// Where something is said of a job.
 #[must_use]
 pub fn job(peer: &PeerId, job: JobId, verb: Verb) -> String {
@@ -113,6 +123,8 @@ pub fn event(kind: EventKind, peer: &PeerId) -> String {
 pub enum Below {
     /// A ping.
     Ping,
+    /// A question how the peer is.
+    Health,
     /// A word about a job.
     Job(JobId, Verb),
     /// Nothing this version knows; the sentence says what is wrong.
@@ -125,6 +137,7 @@ pub fn parse_below(subject: &str) -> Below {
     let tokens: Vec<&str> = subject.split('.').skip(2).collect();
     match tokens.as_slice() {
         ["ping"] => Below::Ping,
+        ["health"] => Below::Health,
         [job, verb] => match (job.parse(), verb.parse()) {
             (Ok(job), Ok(verb)) => Below::Job(job, verb),
             (Err(bad), _) => Below::Strange(format!("in the subject: {bad}")),
@@ -184,6 +197,7 @@ mod tests {
             assert_eq!(parse_below(&job(&peer, id, verb)), Below::Job(id, verb));
         }
         assert_eq!(parse_below(&ping(&peer)), Below::Ping);
+        assert_eq!(parse_below(&health(&peer)), Below::Health);
         for strange in ["exec.w1.x", "exec.w1.nojob.credit", &format!("exec.w1.{id}.dance"), "exec.w1.a.b.c"]
         {
             assert!(matches!(parse_below(strange), Below::Strange(_)), "{strange}");

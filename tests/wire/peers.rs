@@ -6,7 +6,8 @@ use peerbus::daemon::state::{self, DaemonState, State};
 use peerbus::process;
 use peerbus::protocol::heartbeat::{self, Heartbeat, PeerState, Role};
 use peerbus::protocol::peers::{
-    self, EventKind, Found, GetAnswer, GetRequest, ListRequest, Page, PeerEvent, PeerRow, Presence,
+    self, EventKind, Found, GET_TYPE, GetAnswer, GetRequest, ListRequest, Page, PeerEvent, PeerRow, Presence,
+    REMOVE_TYPE,
 };
 use peerbus::protocol::service::{self, Counts, Document, Question};
 
@@ -75,7 +76,10 @@ fn questions_to_the_registry() {
     golden_by("peers_list", &list, ListRequest::decode);
     assert_eq!(ListRequest::decode(b""), Ok(ListRequest::default()));
     let get = GetRequest { kind: text("peerbus.peers_get.v1"), peer: "vps.example".to_owned() };
-    golden_by("peers_get", &get, GetRequest::decode);
+    golden_by("peers_get", &get, |payload| GetRequest::decode(payload, GET_TYPE));
+    let remove = GetRequest { kind: text("peerbus.peers_remove.v1"), peer: "vps".to_owned() };
+    golden_by("peers_remove", &remove, |payload| GetRequest::decode(payload, REMOVE_TYPE));
+    GetRequest::decode(&serde_json::to_vec(&get).unwrap(), REMOVE_TYPE).expect_err("asking is not removing");
     assert_eq!((peers::LIST_TYPE, peers::GET_TYPE), ("peerbus.peers_list.v1", "peerbus.peers_get.v1"));
 }
 
@@ -107,6 +111,11 @@ fn answers_of_the_registry() {
         found,
         leader: peer("lead"),
     };
+    let removed = GetAnswer {
+        kind: peers::REMOVED_TYPE.to_owned(),
+        ..answer(Found::One { peer: Box::new(row("vps")) })
+    };
+    golden("peer_removed", &removed);
     golden("peer_one", &answer(Found::One { peer: Box::new(row("vps")) }));
     golden("peer_none", &answer(Found::None {}));
     golden("peer_many", &answer(Found::Many { ids: vec![peer("a"), peer("b")] }));

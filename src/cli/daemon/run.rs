@@ -13,8 +13,7 @@ use crate::cli::settings::{Settings, variable};
 use crate::daemon::broker::{self, Managed};
 use crate::daemon::{self, CALLER_GRACE, DaemonError, MAX_JOBS};
 use crate::leader::registry::Place;
-use crate::process::{Containment, host};
-use crate::protocol::PeerId;
+use crate::process::Containment;
 use crate::protocol::exec::check_directory;
 use crate::protocol::heartbeat::Role;
 
@@ -75,8 +74,8 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
 
 fn gather(common: &Common, args: DaemonRun) -> Result<daemon::Settings, Failure> {
     let settings = Settings::read(common)?;
-    let peer =
-        peer_id(args.id.or_else(|| variable("PEERBUS_PEER_ID")).or_else(|| settings.file.peer_id.clone()))?;
+    let peer = settings.peer_id(args.id)?;
+    let role = settings.role(args.role)?;
     let directory = args.directory.or_else(|| settings.file.directory.clone());
     if let Some(directory) = &directory {
         check_directory(directory).map_err(|why| Failure::usage(format!("--directory: {why}")))?;
@@ -91,7 +90,6 @@ fn gather(common: &Common, args: DaemonRun) -> Result<daemon::Settings, Failure>
     let bus = settings.bus(&format!("peerbus-{peer}"))?;
     let (state_dir, runtime_dir) = (settings.state_dir(), settings.runtime_dir());
     let file = settings.file;
-    let role = role(args.role, file.role)?;
     let database_url = args.database_url.or_else(|| variable("PEERBUS_DATABASE_URL")).or(file.database_url);
     if let (Role::Leader, Some(url)) = (role, &database_url) {
         url.parse::<Place>().map_err(|bad| Failure::usage(bad.to_string()))?;
@@ -113,32 +111,6 @@ fn gather(common: &Common, args: DaemonRun) -> Result<daemon::Settings, Failure>
         max_peers: file.max_peers.unwrap_or(crate::leader::MAX_PEERS),
         peer,
     })
-}
-
-fn peer_id(named: Option<String>) -> Result<PeerId, Failure> {
-    match named {
-        Some(id) => id.parse().map_err(|bad: crate::protocol::ids::BadId| Failure::usage(bad.to_string())),
-        None => {
-            let hostname =
-                host::hostname().map_err(|error| Failure::other(format!("reading the hostname: {error}")))?;
-            PeerId::from_hostname(&hostname).map_err(|_| {
-                Failure::usage(format!("the hostname {hostname:?} makes no peer id; give one with --id"))
-            })
-        }
-    }
-}
-
-fn role(flag: Option<RoleArg>, file: Option<RoleArg>) -> Result<Role, Failure> {
-    let named = match (flag, variable("PEERBUS_ROLE").as_deref()) {
-        (Some(role), _) => Some(role),
-        (None, Some("leader")) => Some(RoleArg::Leader),
-        (None, Some("worker")) => Some(RoleArg::Worker),
-        (None, Some(other)) => {
-            return Err(Failure::usage(format!("PEERBUS_ROLE: {other:?} is neither leader nor worker")));
-        }
-        (None, None) => file,
-    };
-    Ok(named.map_or(Role::Worker, Role::from))
 }
 
 /// The broker to start. It listens where the bus was said to be, unless told otherwise.

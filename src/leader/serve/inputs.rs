@@ -34,6 +34,8 @@ pub(super) enum Event {
     List(Incoming, OwnedPermit<Outgoing>),
     /// `peers.get`, with a place for its answer.
     Get(Incoming, OwnedPermit<Outgoing>),
+    /// `peers.remove`, with a place for its answer.
+    Remove(Incoming, OwnedPermit<Outgoing>),
     /// The link went up or down.
     Link,
     /// The database has something to tell.
@@ -140,6 +142,7 @@ async fn question(questions: Option<&mut Questions>, answers: &mpsc::Sender<Outg
     tokio::select! {
         question = or_wait(questions.list.recv()) => Event::List(question, place),
         question = or_wait(questions.get.recv()) => Event::Get(question, place),
+        question = or_wait(questions.remove.recv()) => Event::Remove(question, place),
     }
 }
 

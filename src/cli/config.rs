@@ -1,0 +1,85 @@
+//! `d config`: the configuration file, and what is in force.
+
+mod edit;
+mod force;
+
+use clap::{Args as ClapArgs, Subcommand};
+
+use super::args::Common;
+use super::exit::Failure;
+use super::settings::{Settings, own_config};
+use super::{output, render};
+pub(super) use edit::Edit;
+
+/// What can be done with the configuration.
+#[derive(Debug, Subcommand)]
+pub(super) enum Config {
+    /// Show what is in force, and where it comes from
+    Show(ConfigShow),
+    /// Write a setting into the configuration file
+    #[command(
+        after_help = "Examples:\n  d config set nats nats://10.0.0.1:4222\n  d config set tags '[\"home\", \"build\"]'\n  d config set env.LANG C.UTF-8\n  d config set tasks.pull.directory /srv/app"
+    )]
+    Set(ConfigSet),
+    /// Take a setting out of the configuration file
+    Unset(ConfigUnset),
+    /// Say which configuration file it is
+    Path,
+}
+
+/// What `d config show` is given.
+#[derive(Debug, ClapArgs)]
+pub(super) struct ConfigShow {
+    /// JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `d config set` is given.
+#[derive(Debug, ClapArgs)]
+pub(super) struct ConfigSet {
+    /// The setting's name, with dots between a table and its key
+    key: String,
+    /// Its value: a text, or a number or list as in TOML
+    #[arg(allow_hyphen_values = true)]
+    value: String,
+}
+
+/// What `d config unset` is given.
+#[derive(Debug, ClapArgs)]
+pub(super) struct ConfigUnset {
+    /// The setting's name, with dots between a table and its key
+    key: String,
+}
+
+/// `d config`
+pub(super) fn run(common: &Common, verb: Config) -> Result<u8, Failure> {
+    match verb {
+        Config::Show(args) => show(common, &args)?,
+        Config::Set(args) => {
+            let mut edit = Edit::open(own_config(common))?;
+            edit.set_text(&args.key, &args.value)?;
+            edit.save()?;
+        }
+        Config::Unset(args) => {
+            let mut edit = Edit::open(own_config(common))?;
+            edit.unset(&args.key)?;
+            edit.save()?;
+        }
+        Config::Path => output::line(&own_config(common).display().to_string())?,
+    }
+    Ok(0)
+}
+
+fn show(common: &Common, args: &ConfigShow) -> Result<(), Failure> {
+    let settings = Settings::read(common)?;
+    let in_force = force::all(&settings, &own_config(common))?;
+    if args.json {
+        return output::line(
+            &serde_json::json!({ "file": own_config(common), "settings": in_force }).to_string(),
+        );
+    }
+    let mut lines = vec![["SETTING", "VALUE", "FROM"].map(str::to_owned).to_vec()];
+    lines.extend(in_force.into_iter().map(|one| vec![one.key, one.value, one.from]));
+    output::line(&render::table(&lines))
+}

@@ -1,0 +1,239 @@
+//! Changing the configuration file.
+//!
+//! Guarantees: comments and order stay; what is written has been read back as a configuration
+//! first; the file is replaced whole, through a link if it is one, with the rights it had; two who
+//! change it at once both have their change in it. A file with a mistake in it is not touched.
+
+use std::fs::{self, File as Lock, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use toml_edit::{DocumentMut, Item, Table, Value};
+
+use crate::cli::exit::Failure;
+use crate::cli::render::without_secrets;
+use crate::cli::settings::file::{File, parse};
+
+/// A new file: everyone on the machine may read where the bus is.
+const MODE: u32 = 0o644;
+
+/// One that holds a password.
+const SECRET_MODE: u32 = 0o600;
+
+/// A change of the configuration file that is not written yet.
+pub(in crate::cli) struct Edit {
+    path: PathBuf,
+    document: DocumentMut,
+    /// Held on the folder until the change is written.
+    _lock: Lock,
+}
+
+impl Edit {
+    /// Begins to change a file, which need not be there.
+    pub(in crate::cli) fn open(path: PathBuf) -> Result<Self, Failure> {
+        let failed = |doing: &str, path: &Path, error: io::Error| {
+            Failure::other(format!("{doing} {}: {error}", path.display()))
+        };
+        let path = std::path::absolute(&path).map_err(|error| failed("finding", &path, error))?;
+        let path = path.canonicalize().unwrap_or(path);
+        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        fs::create_dir_all(&folder).map_err(|error| failed("making", &folder, error))?;
+        let lock = Lock::open(&folder).and_then(|folder| folder.lock().map(|()| folder));
+        let lock = lock.map_err(|error| failed("locking", &folder, error))?;
+        File::read(&path)?;
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            text => text.map_err(|error| failed("reading", &path, error))?,
+        };
+        let document = text
+            .parse()
+            .map_err(|error| Failure::usage(format!("configuration {}: {error}", path.display())))?;
+        Ok(Self { path, document, _lock: lock })
+    }
+
+    /// Sets what a person typed: a text, unless the setting wants a number, a list or a truth value.
+    pub(in crate::cli) fn set_text(&mut self, key: &str, value: &str) -> Result<(), Failure> {
+        let before = self.document.clone();
+        let as_text = self.set(key, Value::from(value));
+        let (Err(mistake), Ok(as_toml)) = (&as_text, value.parse::<Value>()) else { return as_text };
+        if as_toml.is_str() {
+            return Err(Failure::usage(mistake.message.clone()));
+        }
+        self.document = before;
+        self.set(key, as_toml)
+    }
+
+    /// Sets a value. One that no configuration can have is refused, and nothing is changed.
+    pub(in crate::cli) fn set(&mut self, key: &str, value: Value) -> Result<(), Failure> {
+        let (table, last) = walk(key)?;
+        let before = self.document.clone();
+        let mut place: &mut Table = self.document.as_table_mut();
+        for name in table {
+            let below = place.entry(name).or_insert_with(|| {
+                let mut table = Table::new();
+                table.set_implicit(true);
+                Item::Table(table)
+            });
+            if let Some(inline) = below.as_inline_table().cloned() {
+                *below = Item::Table(inline.into_table());
+            }
+            match below.as_table_mut() {
+                Some(table) => place = table,
+                None => {
+                    self.document = before;
+                    return Err(Failure::usage(format!("{key}: {name:?} is a value, not a table")));
+                }
+            }
+        }
+        match place.get_mut(last).and_then(Item::as_value_mut) {
+            Some(old) => {
+                let decor = old.decor().clone();
+                *old = value;
+                *old.decor_mut() = decor;
+            }
+            None => {
+                place.insert(last, Item::Value(value));
+            }
+        }
+        let sound = parse(Path::new(key), &self.document.to_string());
+        sound.map(drop).map_err(|_| {
+            // Said of this setting alone: the line is one that nobody has seen yet.
+            let why = mistake_in(&self.document.to_string());
+            self.document = before;
+            Failure::usage(format!("{key}: {why}"))
+        })
+    }
+
+    /// Takes a setting out.
+    pub(in crate::cli) fn unset(&mut self, key: &str) -> Result<(), Failure> {
+        let (table, last) = walk(key)?;
+        let mut place = self.document.as_table_mut() as &mut dyn toml_edit::TableLike;
+        let missing = || Failure::other(format!("{key}: it is not set in {}", self.path.display()));
+        for name in table {
+            place = place.get_mut(name).and_then(Item::as_table_like_mut).ok_or_else(missing)?;
+        }
+        place.remove(last).map(drop).ok_or_else(missing)
+    }
+
+    /// Writes it.
+    pub(in crate::cli) fn save(self) -> Result<(), Failure> {
+        let text = self.document.to_string();
+        self.write(&text).map_err(|error| {
+            Failure::other(format!("writing the configuration {}: {error}", self.path.display()))
+        })
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
+        let mode = match fs::metadata(&self.path) {
+            Ok(there) => there.permissions().mode() & 0o777,
+            Err(_) => MODE,
+        };
+        let has_secret = text.lines().any(|line| without_secrets(line) != line);
+        let mode = if has_secret { mode & SECRET_MODE } else { mode };
+        let mut file = tempfile::NamedTempFile::new_in(self.path.parent().unwrap_or(Path::new("/")))?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().set_permissions(Permissions::from_mode(mode))?;
+        file.as_file().sync_all()?;
+        file.persist(&self.path)?;
+        Ok(())
+    }
+}
+
+/// The tables on the way to a key, and its last name.
+fn walk(key: &str) -> Result<(Vec<&str>, &str), Failure> {
+    let mut names: Vec<&str> = key.split('.').collect();
+    let is_name = |name: &&str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+    };
+    match names.pop() {
+        Some(last) if is_name(&last) && names.iter().all(is_name) => Ok((names, last)),
+        _ => Err(Failure::usage(format!("{key:?} is not the name of a setting"))),
+    }
+}
+
+/// What is wrong with a text, without its line.
+fn mistake_in(text: &str) -> String {
+    match toml::from_str::<File>(text) {
+        Ok(_) => "it cannot be set".to_owned(),
+        Err(error) => error.message().trim().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edited(text: &str, change: impl FnOnce(&mut Edit) -> Result<(), Failure>) -> Result<String, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("config.toml");
+        fs::write(&path, text).expect("written");
+        let done = Edit::open(path.clone()).and_then(|mut edit| change(&mut edit).and_then(|()| edit.save()));
+        let now = fs::read_to_string(&path).expect("read");
+        match done {
+            Ok(()) => Ok(now),
+            Err(failure) => {
+                assert_eq!(now, text, "a refused change changes nothing");
+                Err(failure.message)
+            }
+        }
+    }
+
+    #[test]
+    fn comments_and_order_stay() {
+        let text = "# the bus\nnats = \"nats://a:1\" # here\n\n[env]\nA = \"1\"\n";
+        let now = edited(text, |edit| edit.set_text("nats", "nats://b:2")).expect("set");
+        assert_eq!(now, text.replace("a:1", "b:2"));
+        let now = edited(text, |edit| edit.set_text("env.B", "2")).expect("set");
+        assert_eq!(now, format!("{text}B = \"2\"\n"));
+        let now = edited(text, |edit| edit.set_text("peer_id", "vps")).expect("set");
+        assert!(now.starts_with("# the bus\nnats = \"nats://a:1\" # here\npeer_id = \"vps\"\n"), "{now}");
+        assert_eq!(edited(text, |edit| edit.unset("env.A")).expect("unset"), text.replace("A = \"1\"\n", ""));
+    }
+
+    #[test]
+    fn values_are_of_the_kind_that_is_wanted() {
+        for (key, value, wanted) in [
+            ("max_jobs", "7", "max_jobs = 7\n"),
+            ("tags", "['a', 'b']", "tags = ['a', 'b']\n"),
+            ("directory", "/7", "directory = \"/7\"\n"),
+            ("peer_id", "7", "peer_id = \"7\"\n"),
+            ("tasks.x.steps", "['make']", "[tasks.x]\nsteps = ['make']\n"),
+        ] {
+            assert_eq!(edited("", |edit| edit.set_text(key, value)).as_deref(), Ok(wanted), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_names_the_setting_and_changes_nothing() {
+        for (key, value, said) in [
+            ("nast", "x", "nast"),
+            ("role", "boss", "boss"),
+            ("max_jobs", "many", "max_jobs"),
+            ("nats.x", "1", "not a table"),
+            ("", "x", "not the name"),
+            ("a..b", "x", "not the name"),
+            ("env.A=B", "x", "not the name"),
+        ] {
+            let why = edited("nats = 'n'\n", |edit| edit.set_text(key, value)).expect_err(key);
+            assert!(why.contains(said), "{key}: {why}");
+        }
+        let why = edited("role = \n", |edit| edit.set_text("nats", "x")).expect_err("half written");
+        assert!(why.contains("line 1"), "{why}");
+        edited("", |edit| edit.unset("nats")).expect_err("not set");
+    }
+
+    #[test]
+    fn a_file_with_a_password_is_its_owners() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("below/config.toml");
+        let mode = |value: &str| {
+            let mut edit = Edit::open(path.clone()).expect("opened");
+            edit.set_text("nats", value).expect("set");
+            edit.save().expect("saved");
+            fs::metadata(&path).expect("there").permissions().mode() & 0o777
+        };
+        assert_eq!(mode("nats://a:1"), 0o644);
+        assert_eq!(mode("nats://token@a:1"), 0o600);
+    }
+}

@@ -1,0 +1,76 @@
+//! `d doctor`: what works, what does not, and what to do about it.
+//!
+//! The idea: each check is one fact with one result, and a check whose ground is missing is
+//! skipped, so the first FAIL is where to begin. Nothing is changed.
+//!
+//! Limit: a peer that beats and answers is taken at its word about its own disk and rights.
+
+mod check;
+mod fleet;
+mod here;
+mod peer;
+
+use clap::Args as ClapArgs;
+use futures::StreamExt;
+
+use super::args::{Common, peer_name};
+use super::exit::{Failure, OTHER};
+use super::{output, render};
+use crate::bus::Bus;
+use check::{Check, Report};
+
+/// Peers that are looked at side by side.
+const SIDE_BY_SIDE: usize = 16;
+
+/// What `d doctor` is given.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  d doctor           this machine, the bus, the registry and every peer\n  d doctor vps       the same, with one peer\n\nExit codes: 0 nothing failed, 1 something did, 254 no such peer"
+)]
+pub(super) struct Doctor {
+    /// The peer: its id, hostname or address [default: all of them]
+    #[arg(value_parser = peer_name)]
+    peer: Option<String>,
+    /// JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// `d doctor`
+pub(super) async fn run(common: &Common, args: &Doctor) -> Result<u8, Failure> {
+    let mut report = Report::default();
+    here::look(common, &mut report).await;
+    if let Some(bus) = fleet::bus(common, &mut report).await {
+        let peers = fleet::registry(&bus, args.peer.as_deref(), &mut report).await?;
+        look_at_all(&bus, peers, &mut report).await;
+    }
+    show(&report, args.json)?;
+    Ok(if report.failed().next().is_some() { OTHER } else { 0 })
+}
+
+async fn look_at_all(bus: &Bus, peers: Vec<peer::Known>, report: &mut Report) {
+    let looks = peers.into_iter().map(|known| async move { peer::look(bus, known).await });
+    let looked: Vec<Vec<Check>> = futures::stream::iter(looks).buffered(SIDE_BY_SIDE).collect().await;
+    looked.into_iter().flatten().for_each(|check| report.add(check));
+}
+
+fn show(report: &Report, json: bool) -> Result<(), Failure> {
+    if json {
+        return output::line(&report.as_json().to_string());
+    }
+    let cells = |check: &Check| vec![check.result.shown(), check.name.to_owned(), check.detail.clone()];
+    let table = render::table(&report.checks.iter().map(cells).collect::<Vec<_>>());
+    let mut about = "";
+    for (check, line) in report.checks.iter().zip(table.lines()) {
+        if check.about != about {
+            about = &check.about;
+            output::line(about)?;
+        }
+        output::line(&format!("  {line}"))?;
+    }
+    output::line(&report.verdict())?;
+    for check in report.failed() {
+        output::line(&format!("  {}: {}: {}", check.about, check.name, check.next))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! This machine: its configuration, who may read it, and its daemon.
+
+use std::path::Path;
+
+use super::check::{Check, Report};
+use crate::cli::args::Common;
+use crate::cli::render::without_secrets;
+use crate::cli::settings::{Settings, own_config};
+use crate::cli::status;
+use crate::daemon::state::{self, ReadError, State};
+use crate::process::host;
+
+const HERE: &str = "here";
+
+/// Access rights of others than the owner.
+const OTHERS: u32 = 0o077;
+
+/// Looks at this machine.
+pub(super) async fn look(common: &Common, report: &mut Report) {
+    let file = own_config(common);
+    match Settings::read(common) {
+        Ok(settings) => {
+            report.add(configuration(&file));
+            report.add(rights(&file, &settings.state_dir()));
+            report.add(daemon(common, &settings.state_dir()).await);
+        }
+        Err(failure) => {
+            let next = "mend the file; `d config show` says when it is right";
+            report.add(Check::fail(HERE, "configuration", failure.message, next));
+        }
+    }
+}
+
+fn configuration(file: &Path) -> Check {
+    let there = if file.exists() { "" } else { " (there is none: defaults)" };
+    Check::pass(HERE, "configuration", format!("{}{there}", file.display()))
+}
+
+/// What holds secrets is its owner's alone.
+fn rights(file: &Path, state_dir: &Path) -> Check {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let secret = without_secrets(&text) != text;
+    let watched = [(file, secret), (state_dir, true)];
+    let open = |path: &Path| host::mode_of(path).is_ok_and(|mode| mode & OTHERS != 0);
+    match watched.into_iter().find(|(path, secret)| *secret && open(path)) {
+        Some((path, _)) => {
+            let path = path.display();
+            let next = format!("`chmod go= {path}`");
+            Check::fail(HERE, "file rights", format!("{path}: others than its owner may use it"), next)
+        }
+        None => Check::pass(HERE, "file rights", "what holds secrets or the journal is its owner's alone"),
+    }
+}
+
+async fn daemon(common: &Common, state_dir: &Path) -> Check {
+    let found = match state::read(state_dir) {
+        Ok(state) => state.truth(),
+        Err(ReadError::Missing(_)) => {
+            return Check::skip(HERE, "daemon", format!("none was ever started on {}", state_dir.display()));
+        }
+        Err(error) => {
+            let next = "`d daemon status` and the daemon's log tell more";
+            return Check::fail(HERE, "daemon", error.to_string(), next);
+        }
+    };
+    let who = format!("{} {}", found.role.as_str(), found.peer_id);
+    if found.state != State::Ready {
+        let next = "`d daemon start` (`systemctl start peerbus` where it is installed as a unit)";
+        return Check::fail(HERE, "daemon", format!("{who} is not ready: {}", found.state_reason), next);
+    }
+    match status::look(common).await {
+        Ok(own) if own.connected => {
+            Check::pass(HERE, "daemon", format!("{who} is ready, and the leader hears it"))
+        }
+        _ => {
+            let next =
+                "is the leader running, and on the same bus? `d status` shows which bus the daemon uses";
+            Check::fail(HERE, "daemon", format!("{who} is ready, but no leader hears it"), next)
+        }
+    }
+}

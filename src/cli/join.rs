@@ -1,0 +1,168 @@
+//! `d join`: making this machine a peer of a fleet.
+//!
+//! The configuration is saved first and is kept whatever happens then. Success means that the
+//! leader hears this machine's daemon, not merely that it was started.
+
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use toml_edit::Value;
+
+use super::args::{Common, RoleArg};
+use super::config::Edit;
+use super::connect::connect;
+use super::exit::{BUS_UNREACHABLE, Failure};
+use super::settings::{Settings, own_config};
+use super::{daemon, output, peers as registry, status};
+use crate::bus::{BadAddress, NatsAddress};
+use crate::client::peers;
+use crate::process::host;
+use crate::protocol::PeerId;
+use crate::protocol::heartbeat::Role;
+use crate::protocol::ids::BadId;
+
+/// How long the leader may take to hear a daemon that is ready.
+const HEARD_WITHIN: Duration = Duration::from_secs(10);
+
+/// Time between two questions whether it does.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What `d join` is given.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  d join 10.0.0.1                the bus is at nats://10.0.0.1:4222; the id is made of the hostname\n  d join 10.0.0.1 --id vps"
+)]
+pub(super) struct Join {
+    /// Where the bus is: a host, a host and port, or a NATS URL
+    leader: String,
+    /// This machine's peer id [default: as configured, else from the hostname]
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+}
+
+/// `d join`
+pub(super) async fn run(common: &Common, args: Join) -> Result<u8, Failure> {
+    let wish = Wish { role: Some(RoleArg::Worker), id: args.id, leader: Some(args.leader) };
+    let saved = save(common, &wish)?;
+    let (peer, leader) = (&saved.peer, &saved.leader);
+    register(&saved).await.map_err(|failure| {
+        let message =
+            format!("saved as {peer}, but the leader at {leader} does not hear it: {}", failure.message);
+        Failure::new(failure.code, message)
+    })?;
+    output::line(&format!("joined as {peer}; the leader at {leader} hears it"))?;
+    Ok(0)
+}
+
+/// What this machine is to be. What is left out stays as it is.
+pub(super) struct Wish {
+    pub(super) role: Option<RoleArg>,
+    pub(super) id: Option<String>,
+    /// A host, a host and port, or a NATS URL.
+    pub(super) leader: Option<String>,
+}
+
+/// What this machine is, once that is saved.
+pub(super) struct Saved {
+    pub(super) peer: PeerId,
+    pub(super) role: Role,
+    /// Host of the bus.
+    pub(super) leader: String,
+    /// Whether anything names a bus, so that it is not merely the default.
+    pub(super) names_a_bus: bool,
+    /// Settings that lead to that bus.
+    pub(super) common: Common,
+}
+
+/// Writes it into the configuration file. A wish with a mistake in it is refused as a whole.
+pub(super) fn save(common: &Common, wish: &Wish) -> Result<Saved, Failure> {
+    let mut edit = Edit::open(own_config(common))?;
+    let mut common = common.clone();
+    if let Some(role) = wish.role {
+        edit.set("role", Value::from(Role::from(role).as_str()))?;
+    }
+    if let Some(id) = &wish.id {
+        let id: PeerId = id.parse().map_err(|bad: BadId| Failure::usage(format!("--id: {bad}")))?;
+        edit.set("peer_id", Value::from(id.as_str()))?;
+    }
+    if let Some(leader) = &wish.leader {
+        let url = url_of(leader)?;
+        edit.set("nats", Value::from(url.as_str()))?;
+        // What was just said beats the environment, too.
+        common.nats = Some(url);
+    }
+    if wish.role.is_some() || wish.id.is_some() || wish.leader.is_some() {
+        edit.save()?;
+    }
+    let settings = Settings::read(&common)?;
+    Ok(Saved {
+        peer: settings.peer_id(wish.id.clone())?,
+        role: settings.role(wish.role)?,
+        leader: settings.bus("d")?.address.first().0,
+        names_a_bus: settings.names_a_bus()?,
+        common: common.clone(),
+    })
+}
+
+/// The bus on a host.
+fn url_of(leader: &str) -> Result<String, Failure> {
+    let url = match leader.parse::<std::net::Ipv6Addr>() {
+        Ok(ip) => format!("nats://[{ip}]:4222"),
+        Err(_) if leader.contains("://") => leader.to_owned(),
+        Err(_) if leader.contains(':') => format!("nats://{leader}"),
+        Err(_) => format!("nats://{leader}:4222"),
+    };
+    let is_sound = !leader.is_empty()
+        && url
+            .parse::<NatsAddress>()
+            .map_err(|bad: BadAddress| Failure::usage(format!("leader {leader:?}: {bad}")))
+            .is_ok();
+    if is_sound {
+        Ok(url)
+    } else {
+        Err(Failure::usage(format!("leader {leader:?}: it is no host, such as 10.0.0.1")))
+    }
+}
+
+/// The peer id that this machine's hostname makes.
+pub(super) fn id_of_this_host() -> Result<PeerId, Failure> {
+    let hostname =
+        host::hostname().map_err(|error| Failure::other(format!("reading the hostname: {error}")))?;
+    PeerId::from_hostname(&hostname).map_err(|_| {
+        Failure::usage(format!("the hostname {hostname:?} makes no peer id; give one with `d join --id`"))
+    })
+}
+
+/// Has the daemon of this machine run with the settings in force, and waits until the leader hears it.
+pub(super) async fn register(saved: &Saved) -> Result<(), Failure> {
+    leader_answers(&saved.common).await?;
+    daemon::ensure_running(&saved.common).await?;
+    let heard = async {
+        while !status::look(&saved.common)
+            .await
+            .is_ok_and(|own| own.connected && own.state.peer_id == saved.peer)
+        {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout(HEARD_WITHIN, heard).await.map_err(|_| {
+        Failure::new(
+            BUS_UNREACHABLE,
+            format!("the leader does not hear the daemon of {}; `d doctor` tells more", saved.peer),
+        )
+    })
+}
+
+/// Has a daemon that runs here take up settings that were changed. One that does not run is left so.
+pub(super) async fn take_up(common: &Common) -> Result<(), Failure> {
+    if status::runs(&Settings::read(common)?.state_dir()) {
+        daemon::ensure_running(common).await?;
+    }
+    Ok(())
+}
+
+/// Whether a leader answers on the bus.
+pub(super) async fn leader_answers(common: &Common) -> Result<(), Failure> {
+    let bus = connect(common).await?;
+    peers::list(&bus).await.map(drop).map_err(|error| registry::no_registry(&error))
+}

@@ -1,0 +1,130 @@
+//! The configuration file: its keys, and what may stand in it.
+//!
+//! A mistake is refused with its key and its line; an unknown key is a mistake too.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::cli::args::{BrokerArg, RoleArg, duration, listen};
+use crate::cli::exit::Failure;
+use crate::cli::task::Task;
+use crate::protocol::exec::check_directory;
+
+/// The bit of a file's mode that lets everyone write it.
+const WRITABLE_BY_ANYONE: u32 = 0o002;
+
+/// The configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::cli) struct File {
+    /// All of it as it stands there.
+    #[serde(skip)]
+    pub(in crate::cli) text: toml::Table,
+    pub(in crate::cli) nats: Option<String>,
+    pub(in crate::cli) creds: Option<PathBuf>,
+    pub(in crate::cli) peer_id: Option<String>,
+    pub(in crate::cli) role: Option<RoleArg>,
+    pub(in crate::cli) state_dir: Option<PathBuf>,
+    pub(in crate::cli) database_url: Option<String>,
+    /// Where commands run that name no directory.
+    #[serde(default, deserialize_with = "directory")]
+    pub(in crate::cli) directory: Option<String>,
+    /// The shell for shell lines.
+    pub(in crate::cli) shell: Option<PathBuf>,
+    /// Variables every job gets.
+    #[serde(default)]
+    pub(in crate::cli) env: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(in crate::cli) tags: Vec<String>,
+    pub(in crate::cli) max_jobs: Option<std::num::NonZeroU16>,
+    #[serde(default, deserialize_with = "time")]
+    pub(in crate::cli) caller_grace: Option<std::time::Duration>,
+    pub(in crate::cli) max_peers: Option<u32>,
+    pub(in crate::cli) broker: Option<BrokerArg>,
+    #[serde(default, deserialize_with = "address")]
+    pub(in crate::cli) broker_listen: Option<SocketAddr>,
+    /// The nats-server to start.
+    pub(in crate::cli) nats_server: Option<PathBuf>,
+    /// What `d task run` knows, beside what it brings along.
+    #[serde(default)]
+    pub(in crate::cli) tasks: BTreeMap<String, Task>,
+}
+
+fn directory<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(from)?;
+    check_directory(&text).map_err(serde::de::Error::custom)?;
+    Ok(Some(text))
+}
+
+fn time<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<std::time::Duration>, D::Error> {
+    duration(&String::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    listen(&String::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
+}
+
+impl File {
+    /// Reads a file; none where there is none.
+    pub(in crate::cli) fn read(path: &Path) -> Result<Option<Self>, Failure> {
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                check_rights(path)?;
+                parse(path, &text).map(Some)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::usage(format!("configuration {}: {error}", path.display()))),
+        }
+    }
+}
+
+/// Whoever may write a daemon's configuration may run commands as its user.
+fn check_rights(path: &Path) -> Result<(), Failure> {
+    let mode = fs::metadata(path).map_or(0, |file| file.permissions().mode());
+    if mode & WRITABLE_BY_ANYONE == 0 {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(Failure::usage(format!("configuration {path}: anyone may write it; `chmod o-w {path}` mends that")))
+}
+
+/// Reads the text of a configuration.
+pub(in crate::cli) fn parse(path: &Path, text: &str) -> Result<File, Failure> {
+    let parsed = toml::from_str(text).and_then(|file: File| Ok(File { text: toml::from_str(text)?, ..file }));
+    parsed.map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        let what = error.message().trim();
+        Failure::usage(format!("configuration {}: line {line}: {what}", path.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistake(text: &str) -> String {
+        parse(Path::new("c.toml"), text).expect_err(text).message
+    }
+
+    #[test]
+    fn a_mistake_names_its_key_and_line() {
+        for (text, key, line) in [
+            ("nats = 'a'\nnast = 'b'\n", "nast", "line 2"),
+            ("\n\nrole = 'boss'\n", "boss", "line 3"),
+            ("max_jobs = 0\n", "zero", "line 1"),
+            ("directory = 'x'\n", "relative", "line 1"),
+            ("caller_grace = 'soon'\n", "soon", "line 1"),
+            ("broker_listen = '0.0.0.0'\n", "0.0.0.0", "line 1"),
+            ("a = \n", "", "line 1"),
+        ] {
+            let said = mistake(text);
+            assert!(said.contains(key) && said.contains(line), "{text:?}: {said}");
+        }
+    }
+}

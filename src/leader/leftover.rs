@@ -1,0 +1,33 @@
+//! What a leader leaves behind on a machine that is a worker now: the rows of its own registry.
+//!
+//! Only the file in the state directory is looked at. A database that was named by its URL may be
+//! the one the fleet's leader uses, and is never touched.
+
+use std::path::Path;
+
+use super::REGISTRY_FILE;
+use super::registry::{Place, Registry, RegistryError};
+use crate::protocol::PeerId;
+
+/// What was found and taken out.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Leftover {
+    /// Peers that could be read.
+    pub peers: Vec<PeerId>,
+    /// Rows that were deleted.
+    pub deleted: u64,
+}
+
+/// Takes a leader's rows out of a worker's state directory.
+///
+/// # Errors
+/// When there is a registry that cannot be read or written; names the file.
+pub async fn take(state_dir: &Path) -> Result<Leftover, RegistryError> {
+    let file = state_dir.join(REGISTRY_FILE);
+    if !file.exists() {
+        return Ok(Leftover::default());
+    }
+    let mut registry = Registry::open(&Place::sqlite(&file)).await?;
+    let peers = registry.load().await?.into_iter().map(|row| row.peer_id).collect();
+    Ok(Leftover { peers, deleted: registry.clear().await? })
+}

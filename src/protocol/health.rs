@@ -1,0 +1,57 @@
+//! How a peer is: what its daemon knows of its machine and cannot be seen from elsewhere.
+
+use serde::{Deserialize, Serialize};
+
+use super::decode::{self, BadMessage};
+use super::{Instance, PeerId};
+
+/// The `type` of the answer on `exec.<peer>.health`.
+pub const TYPE: &str = "peerbus.health.v1";
+
+/// The answer. What could not be found out is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Always [`TYPE`].
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Who speaks.
+    pub peer_id: PeerId,
+    /// Which start of its daemon.
+    pub instance: Instance,
+    /// Version of the daemon.
+    pub daemon_version: String,
+    /// The peer's clock: milliseconds since 1970, UTC.
+    pub now_ms: u64,
+    /// The user the daemon runs as.
+    pub user: String,
+    /// What keeps the processes of a job together.
+    pub containment: Containment,
+    /// Bytes that are free where the journal is.
+    pub journal_free: Option<u64>,
+    /// Bytes there are in all.
+    pub journal_size: Option<u64>,
+    /// Access rights of the state directory, as in `0o700`.
+    pub state_dir_mode: Option<u32>,
+}
+
+/// What keeps the processes of a job together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Containment {
+    /// A control group for each job.
+    Cgroup,
+    /// A process that adopts what a job leaves behind.
+    Reaper,
+}
+
+impl Health {
+    /// Decodes an answer.
+    ///
+    /// # Errors
+    /// Names the field that is missing or wrong.
+    pub fn decode(payload: &[u8]) -> Result<Self, BadMessage> {
+        let health: Self = decode::json(payload)?;
+        decode::check_type(Some(&health.kind), TYPE)?;
+        Ok(health)
+    }
+}
