@@ -131,12 +131,12 @@ pub(super) fn forget(bus: &NatsAddress, peer: &PeerId) {
 
 /// Where the caches are: none for someone who has no home.
 pub(super) fn directory() -> Option<PathBuf> {
-    let named = variable("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || match variable("HOME") {
-        Some(home) => Some(PathBuf::from(home)),
+    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || match absolute("HOME") {
+        Some(home) => Some(home),
         None => host::is_root().then(|| PathBuf::from("/root")),
     };
-    Some(named.or_else(|| home().map(|home| home.join(".cache")))?.join("peerbus"))
+    Some(absolute("XDG_CACHE_HOME").or_else(|| home().map(|home| home.join(".cache")))?.join("peerbus"))
 }
 
 /// Makes the directory of the caches, for its owner only.

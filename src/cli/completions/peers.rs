@@ -3,6 +3,7 @@
 //! Ids come first; hostnames and addresses are offered to someone who has begun one and no id. An
 //! old cache is used as it is while a new one is fetched for the next TAB.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -57,17 +58,19 @@ fn matching(peers: &[CachedPeer], typed: &str) -> Vec<CompletionCandidate> {
     if typed.is_empty() || !ids.is_empty() {
         return ids;
     }
-    let others = peers.iter().flat_map(|peer| {
-        let names = [
-            Some(peer.hostname.as_str()).filter(|name| is_hostname(name)),
-            peer.address.as_deref().filter(|address| address.parse::<IpAddr>().is_ok()),
-        ];
-        names.into_iter().flatten().map(move |name| (name, peer))
-    });
-    let mut others: Vec<_> = others.filter(|(name, _)| name.starts_with(typed)).collect();
-    others.sort_by_key(|(name, _)| *name);
-    others.dedup_by_key(|(name, _)| *name);
-    others.iter().map(|(name, peer)| candidate(name, &[peer.id.as_str(), word(peer.state)])).collect()
+    let mut others: BTreeMap<&str, Vec<&CachedPeer>> = BTreeMap::new();
+    for (name, peer) in peers.iter().flat_map(other_names).filter(|(name, _)| name.starts_with(typed)) {
+        others.entry(name).or_default().push(peer);
+    }
+    // What more than one peer has means none of them.
+    let meant = others.into_iter().filter(|(_, peers)| peers.len() == 1);
+    meant.map(|(name, peers)| candidate(name, &[peers[0].id.as_str(), word(peers[0].state)])).collect()
+}
+
+fn other_names(peer: &CachedPeer) -> impl Iterator<Item = (&str, &CachedPeer)> {
+    let hostname = Some(peer.hostname.as_str()).filter(|name| is_hostname(name));
+    let address = peer.address.as_deref().filter(|address| address.parse::<IpAddr>().is_ok());
+    [hostname, address].into_iter().flatten().map(move |name| (name, peer))
 }
 
 /// A candidate goes to the command line as it is, so it holds nothing a shell would act on.
@@ -111,16 +114,19 @@ mod tests {
             peer("desktop", "desk.example", "10.0.0.2"),
             peer("laptop", "$(reboot)", "`reboot`"),
             peer("vps", "vps.example", "10.0.0.1"),
+            peer("w1", "twin", "10.0.1.1"),
+            peer("w2", "twin", "10.0.1.2"),
         ];
         matching(&peers, typed).iter().map(|one| one.get_value().to_string_lossy().into_owned()).collect()
     }
 
     #[test]
     fn ids_come_first_and_other_names_when_one_was_begun() {
-        assert_eq!(offered(""), ["desktop", "laptop", "vps"]);
+        assert_eq!(offered(""), ["desktop", "laptop", "vps", "w1", "w2"]);
         assert_eq!(offered("v"), ["vps"]);
         assert_eq!(offered("vps."), ["vps.example"]);
-        assert_eq!(offered("10."), ["10.0.0.1", "10.0.0.2"]);
+        assert_eq!(offered("10.0.0."), ["10.0.0.1", "10.0.0.2"]);
+        assert_eq!(offered("tw"), [""; 0], "two have it");
         assert_eq!(offered("x"), [""; 0]);
     }
 
