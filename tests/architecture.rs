@@ -312,13 +312,15 @@ fn is_character_literal(text: &str, at: usize) -> bool {
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
+    // A program of its own: what it prints is for cargo.
+    let build_script = root.join("build.rs");
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs") && path != build_script {
                 let name = path.strip_prefix(&root).unwrap().to_str().unwrap();
                 found.push(Source::new(name, &fs::read_to_string(&path).unwrap()));
             }

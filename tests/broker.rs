@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harness::child::{Finished, Live};
-use harness::fleet::{DCommand, READY_DEADLINE, TERMINATE_DEADLINE};
+use harness::fleet::{DCommand, Fleet, READY_DEADLINE, TERMINATE_DEADLINE};
 use harness::nats::{Login, Raw};
 use harness::procs;
 use harness::scratch::Scratch;
@@ -363,4 +363,30 @@ fn a_worker_can_manage_the_broker_and_the_leader_be_elsewhere() {
     machine.wait_until_works(url, "lead");
     stop(&mut leader);
     stop(&mut worker);
+}
+
+/// A machine may be given its leader by way of the bus: stopping that job must not take the bus away.
+#[test]
+fn a_broker_started_by_a_job_does_not_belong_to_it() {
+    let fleet = Fleet::of_workers(["w1"]);
+    let state = fleet.directory("lead");
+    let variables = [
+        format!("PEERBUS_NATS_SERVER={}", server::program().display()),
+        format!("PEERBUS_RUNTIME_DIR={}", fleet.directory("run").display()),
+    ];
+    let mut words = vec!["exec", "w1", "-C", "/"];
+    words.extend(variables.iter().flat_map(|variable| ["--env", variable.as_str()]));
+    words.extend(["--", env!("CARGO_BIN_EXE_d"), "daemon", "run", "--id", "lead", "--role", "leader"]);
+    words.extend(["--broker", "managed", "--broker-listen", "127.0.0.1:0"]);
+    words.extend(["--state-dir", state.to_str().unwrap()]);
+    let mut job = fleet.spawn_d(words);
+    job.stderr_line(READY_DEADLINE, |line| line.starts_with("ready peer=lead"));
+    let broker = procs::touching(&state)
+        .into_iter()
+        .find(|process| process.arguments.first().is_some_and(|program| program.ends_with("nats-server")));
+    let broker = broker.expect("a broker runs");
+    let place = fs::read_to_string(format!("/proc/{}/cgroup", broker.pid)).unwrap();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    assert!(own.contains("0::/"), "cgroups of version 2 are missing: without them no job has one; {own}");
+    assert!(!place.contains("/job-"), "it is in the cgroup of the job: {place}");
 }

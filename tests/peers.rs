@@ -17,6 +17,7 @@ use harness::child::{Finished, Live};
 use harness::fleet::{DaemonOptions, Fleet, READY_DEADLINE};
 use harness::nats::Raw;
 use harness::roster::SILENCE_DEADLINE;
+use harness::wait::eventually;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -441,4 +442,26 @@ fn garbage_on_the_registrys_subjects_changes_nothing() {
     assert_eq!(raw.next_on(events, Duration::ZERO), None);
     fleet.daemon("lead").signal(Signal::SIGTERM);
     fleet.daemon("lead").wait_for_end(harness::fleet::TERMINATE_DEADLINE).expect_success();
+}
+
+#[test]
+fn a_list_that_is_short_because_the_registry_is_full_says_so() {
+    let small = DaemonOptions::leader("lead").configuration("max_peers = 1\n");
+    let fleet = Fleet::builder().daemon(small).start();
+    fleet.wait_for_states(&[("lead", "online")], SOON);
+    let said = fleet.d(["peers"]).expect_success();
+    assert_eq!(said.err(), "", "it is full, and nobody is left out");
+
+    let mut raw = Raw::connect(&fleet.url());
+    raw.publish("peers.alive", heartbeat("more", json!(null), "more"));
+    raw.barrier();
+    eventually(SOON, "the leader to say so", || {
+        let page = raw.request("peers.list", "", SOON).json();
+        (page["left_out"] == true).then_some(())
+    });
+    for words in [vec!["peers"], vec!["peers", "--json"], vec!["listPeers"]] {
+        let said = fleet.d(&words).expect_success();
+        assert!(said.err().starts_with("d: ") && said.err().contains("max_peers"), "{said:?}");
+        assert!(said.out().contains("lead") && !said.out().contains("more"), "{said:?}");
+    }
 }

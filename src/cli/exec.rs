@@ -17,6 +17,7 @@ use super::output;
 use crate::bus::Bus;
 use crate::client::exec::{self as client, Event, Integrity, Outcome, Patience};
 use crate::client::{Finding, NotFound, find};
+use crate::process::host;
 use crate::protocol::ending::StartFailure;
 use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
 use crate::protocol::{Ending, JobId, PeerId};
@@ -95,10 +96,17 @@ fn request(args: &Exec) -> Result<ExecRequest, Failure> {
         timeout_ms: args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         durable: false,
         stream: Some(StreamOptions { window: WINDOW }),
+        from: Some(caller()),
     };
     // What the peer would refuse is refused here, before anything is sent.
     ExecRequest::decode(&crate::protocol::decode::to_json(&request))
         .map_err(|bad| Failure::usage(bad.to_string()))
+}
+
+/// Who asks, for the log of the peer.
+pub(super) fn caller() -> String {
+    let host = host::hostname().unwrap_or_else(|_| "an unnamed host".to_owned());
+    format!("{}@{host}", host::current_user())
 }
 
 async fn run_there(

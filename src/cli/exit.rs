@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::output;
+use super::{log, output};
 use crate::client::exec::{Integrity, Outcome};
 use crate::protocol::Ending;
 use crate::protocol::ending::StartFailure;
@@ -91,6 +91,20 @@ impl Failure {
     }
 }
 
+/// Shows the help that was asked for, or says what is wrong with a command line, as all of `d`'s own
+/// lines begin.
+pub(super) fn misused(misuse: &clap::Error) -> ExitCode {
+    let said = misuse.render().to_string();
+    if let Some(mistake) = said.strip_prefix("error: ") {
+        output::say(mistake.trim_end());
+        return USAGE.into();
+    }
+    match output::written(misuse.print()) {
+        Ok(()) => u8::try_from(misuse.exit_code()).unwrap_or(USAGE).into(),
+        Err(failure) => report(&failure),
+    }
+}
+
 /// Says why it failed, and gives the code.
 pub(super) fn report(failure: &Failure) -> ExitCode {
     say(failure);
@@ -99,11 +113,12 @@ pub(super) fn report(failure: &Failure) -> ExitCode {
 
 /// Says why it failed.
 pub(super) fn say(failure: &Failure) {
+    let mark = if log::is_journal() { log::Priority::ERROR.to_string() } else { String::new() };
     if let Some(text) = &failure.known_text {
-        output::complain(text);
+        output::complain(&format!("{mark}{text}"));
     }
     if !failure.message.is_empty() {
-        output::say(&failure.message);
+        output::complain(&format!("{mark}d: {}", failure.message));
     }
 }
 

@@ -94,7 +94,7 @@ pub(super) fn save(common: &Common, wish: &Wish) -> Result<Saved, Failure> {
     if wish.role.is_some() || wish.id.is_some() || wish.leader.is_some() {
         edit.save()?;
     }
-    let settings = Settings::read(&common)?;
+    let settings = Settings::read_or_default(&common)?;
     Ok(Saved {
         peer: settings.peer_id(wish.id.clone())?,
         role: settings.role(wish.role)?,
@@ -155,7 +155,7 @@ pub(super) async fn register(saved: &Saved) -> Result<(), Failure> {
 
 /// Has a daemon that runs here take up settings that were changed. One that does not run is left so.
 pub(super) async fn take_up(common: &Common) -> Result<(), Failure> {
-    if status::runs(&Settings::read(common)?.state_dir()) {
+    if status::runs(&Settings::read_or_default(common)?.state_dir()) {
         daemon::ensure_running(common).await?;
     }
     Ok(())

@@ -39,7 +39,10 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     crate::bus::log_panics_of_the_library();
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(misuse) => return exit::misused(&misuse),
+    };
     let runtime = match args.verb.runtime() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&Failure::other(format!("starting: {error}"))),
@@ -55,7 +58,10 @@ pub fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<u8, Failure> {
     let Args { common, verb } = args;
-    log::start(&verb, common.verbose);
+    // A daemon starts its own, once it has read its file.
+    if !matches!(verb, Verb::Daemon(daemon::Daemon::Run(_))) {
+        log::of_a_command(common.verbose)?;
+    }
     match verb {
         Verb::Exec(exec) => exec::run(&common, exec).await,
         Verb::Peers(list) => peers::list(&common, &list).await,

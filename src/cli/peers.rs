@@ -121,11 +121,19 @@ async fn show(common: &Common, args: &PeerShow) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// All peers, or a loud failure: never an empty list because nobody answered.
+/// All peers, or a loud failure: never an empty list because nobody answered. One that is short
+/// because the registry is full says so.
 pub(super) async fn all(bus: &Bus) -> Result<Vec<PeerRow>, Failure> {
-    let rows = peers::list(bus).await.map_err(|error| no_registry(&error))?;
-    cache::learn(bus.address(), &rows);
-    Ok(rows)
+    let list = peers::census(bus).await.map_err(|error| no_registry(&error))?;
+    if list.left_out {
+        let most = list.rows.len();
+        output::say(&format!(
+            "the registry takes {most} peers and has as many; further ones are on the bus and not in this list: \
+             raise max_peers in the leader's configuration"
+        ));
+    }
+    cache::learn(bus.address(), &list.rows);
+    Ok(list.rows)
 }
 
 /// One peer by any of its names.

@@ -37,15 +37,17 @@ impl<'a> Settings<'a> {
     /// Reads the file, where there is one. One that was named must be there.
     pub(super) fn read(common: &'a Common) -> Result<Self, Failure> {
         let own = own_config(common);
-        let file = match File::read(&own)? {
+        if named(common).is_some() && !own.exists() {
+            return Err(Failure::usage(format!("configuration {}: there is no such file", own.display())));
+        }
+        Self::read_or_default(common)
+    }
+
+    /// Reads the file for somebody who is about to write it: one that was named need not be there.
+    pub(super) fn read_or_default(common: &'a Common) -> Result<Self, Failure> {
+        let file = match File::read(&own_config(common))? {
             Some(file) => file,
-            None if common.config.is_some() => {
-                return Err(Failure::usage(format!(
-                    "configuration {}: there is no such file",
-                    own.display()
-                )));
-            }
-            None if host::is_root() => File::default(),
+            None if named(common).is_some() || host::is_root() => File::default(),
             None => machines_file(),
         };
         Ok(Self { common, file })
@@ -184,9 +186,14 @@ fn config_home() -> PathBuf {
     home_or("XDG_CONFIG_HOME", ".config")
 }
 
+/// The file that was named; an empty name counts as none.
+fn named(common: &Common) -> Option<&PathBuf> {
+    common.config.as_ref().filter(|named| !named.as_os_str().is_empty())
+}
+
 /// The file of whoever runs this: read first, and the one that is written.
 pub(super) fn own_config(common: &Common) -> PathBuf {
-    match &common.config {
+    match named(common) {
         Some(named) => named.clone(),
         None if host::is_root() => PathBuf::from(MACHINES_CONFIG),
         None => config_home().join("peerbus/config.toml"),

@@ -58,6 +58,8 @@ pub struct Census {
     pub age_ms: u64,
     /// Everyone, sorted by id.
     pub rows: Vec<PeerRow>,
+    /// Whether the registry has as many peers as it may, and further ones were heard.
+    pub left_out: bool,
 }
 
 /// All peers, sorted by id. Whole, or an error.
@@ -83,7 +85,7 @@ pub async fn census(bus: &Bus) -> Result<Census, RegistryError> {
 
 /// One pass over all pages; none when another leader answered in between.
 async fn census_once(bus: &Bus) -> Result<Option<Census>, RegistryError> {
-    let mut rows: Vec<PeerRow> = Vec::new();
+    let (mut rows, mut left_out) = (Vec::new(), false);
     let mut request = ListRequest { kind: Some(LIST_TYPE.to_owned()), after: None, limit: None };
     let mut leader = None;
     loop {
@@ -92,8 +94,9 @@ async fn census_once(bus: &Bus) -> Result<Option<Census>, RegistryError> {
             return Ok(None);
         }
         rows.extend(page.peers);
+        left_out |= page.left_out;
         let Some(next) = page.next else {
-            return Ok(Some(Census { leader: page.leader, age_ms: page.age_ms, rows }));
+            return Ok(Some(Census { leader: page.leader, age_ms: page.age_ms, rows, left_out }));
         };
         if request.after.as_ref().is_some_and(|after| *after >= next) {
             return Err(BadMessage("its pages do not advance".to_owned()).into());

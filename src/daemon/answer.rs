@@ -49,6 +49,16 @@ pub(super) async fn whole_stream(
     }
 }
 
+/// Has a caller resume. It speaks to a daemon that is no more and may hear nothing for long: a frame
+/// of its own epoch with the highest number there is tells it that it has missed some.
+pub(super) async fn have_resumed(context: &Context, caller: &str, id: JobId, epoch: u64) {
+    let accepted =
+        Accepted { instance: context.instance, state: JobState::Ended, stdin_received: 0, signals: u64::MAX };
+    let payload = decode::to_json(&accepted).into();
+    let frame = Frame { epoch, seq: u64::MAX, kind: FrameKind::Accepted, offset: None, payload };
+    say(context, frame_message(context.peer(), caller, id, frame)).await;
+}
+
 /// Sends the one JSON reply of a plain request: the kept bytes where there are any.
 pub(super) async fn plain(context: &Context, caller: &str, result: &JobResult, kept: Option<Vec<u8>>) {
     let message = Outgoing::to(caller);

@@ -1,6 +1,5 @@
 //! What every part of a daemon shares: who it is, what it has, and what it was told.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,9 +8,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::journal::Journal;
 use crate::bus::{self, Bus};
-use crate::process::{Containment, Nursery};
+use crate::process::{self, Containment, Nursery};
 use crate::protocol::heartbeat::Role;
 use crate::protocol::service::Counts;
+use crate::protocol::variables::Variables;
 use crate::protocol::{Instance, PeerId};
 
 /// Jobs a peer runs at once, unless its configuration says otherwise. A job costs the daemon about
@@ -43,7 +43,7 @@ pub struct Settings {
     /// The shell for `shell_cmd`; none means bash where there is one, else sh.
     pub shell: Option<PathBuf>,
     /// Variables every job gets.
-    pub env: BTreeMap<String, String>,
+    pub env: Variables,
     /// Words the fleet may know this peer by.
     pub tags: Vec<String>,
     /// Jobs at once.
@@ -75,6 +75,8 @@ pub(super) struct Context {
     pub(super) journal: Journal,
     pub(super) nursery: Nursery,
     pub(super) started: Instant,
+    /// The name of the user this daemon runs as.
+    pub(super) own_user: String,
     /// Whether another daemon holds our id, as far as we know.
     pub(super) conflict: watch::Sender<bool>,
     /// Rung when another daemon of our id has shown itself.
@@ -104,6 +106,7 @@ impl Context {
             journal,
             nursery,
             started: Instant::now(),
+            own_user: process::host::current_user(),
             conflict: watch::Sender::new(false),
             rival: Notify::new(),
             leaving: watch::Sender::new(Leaving::No),

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::answer;
+use super::asked;
 use super::context::Context;
 use crate::bus::Incoming;
 use crate::protocol::ending::{Refusal, sentence};
@@ -23,32 +24,56 @@ pub(super) struct Request {
     pub(super) digest: String,
 }
 
-/// Reads a request. One that cannot be read is answered here.
-pub(super) async fn receive(context: &Context, message: Incoming) -> Option<Request> {
+/// What became of a message.
+pub(super) enum Received {
+    /// It may become a job.
+    Request(Box<Request>),
+    /// Its sender is to be told what is wrong with it, which may have to wait for the bus.
+    Malformed(Malformed),
+    /// Nobody can be told.
+    Nothing,
+}
+
+/// A request that cannot be read, and why.
+pub(super) struct Malformed {
+    caller: String,
+    payload: Bytes,
+    bad: BadMessage,
+}
+
+/// Reads a request. Waits for nothing.
+pub(super) fn receive(context: &Context, message: Incoming) -> Received {
     context.count(|counts| counts.requests += 1);
     let caller = match message.reply {
         Some(reply) if subjects::is_inbox(&reply) => reply,
         other => {
             let reply = other.unwrap_or_else(|| "none".to_owned());
-            tracing::warn!(%reply, "refused a request: its reply subject is no inbox, so nobody could be answered");
+            let reply = asked::name(&reply);
+            tracing::warn!(
+                reply,
+                "refused a request: its reply subject is no inbox, so nobody could be answered"
+            );
             refused(context, "reply subject is no inbox");
-            return None;
+            return Received::Nothing;
         }
     };
     match ExecRequest::decode(&message.payload) {
-        Ok(exec) => Some(Request {
+        Ok(exec) => Received::Request(Box::new(Request {
             // Without an id nothing is promised about repeats.
             id: exec.id.unwrap_or_default(),
             digest: blake3::hash(&message.payload).to_hex().to_string(),
             exec,
             caller,
-        }),
+        })),
         Err(bad) => {
             let bad = BadMessage(sentence(bad.0));
-            tracing::warn!(%caller, %bad, "refused a request");
+            tracing::warn!(
+                caller = asked::name(&caller),
+                ending = format!("refused: {bad}"),
+                "refused a request"
+            );
             refused(context, &bad.0);
-            answer_malformed(context, &caller, &message.payload, bad).await;
-            None
+            Received::Malformed(Malformed { caller, payload: message.payload, bad })
         }
     }
 }
@@ -61,13 +86,14 @@ fn refused(context: &Context, why: &str) {
 }
 
 /// Says what is wrong, as a stream where a stream was asked for.
-async fn answer_malformed(context: &Context, caller: &str, payload: &Bytes, bad: BadMessage) {
-    let wish = serde_json::from_slice::<serde_json::Value>(payload).unwrap_or_default();
+pub(super) async fn answer_malformed(context: &Context, malformed: Malformed) {
+    let Malformed { caller, payload, bad } = malformed;
+    let wish = serde_json::from_slice::<serde_json::Value>(&payload).unwrap_or_default();
     let id = wish.get("id").and_then(|id| id.as_str()?.parse().ok());
     let ending = Ending::Refused { why: Refusal::BadRequest, message: bad.0 };
     let result = JobResult::bare(id, context.peer().clone(), context.instance, ending);
     match wish.get("stream") {
-        Some(stream) if stream.is_object() => answer::whole_stream(context, caller, id, &result, 1).await,
-        _ => answer::plain(context, caller, &result, None).await,
+        Some(stream) if stream.is_object() => answer::whole_stream(context, &caller, id, &result, 1).await,
+        _ => answer::plain(context, &caller, &result, None).await,
     }
 }

@@ -7,10 +7,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
+use super::answer;
 use super::context::Context;
-use super::exec::{self, Request};
+use super::exec::{self, Received, Request};
 use super::job;
 use crate::bus::Incoming;
 use crate::protocol::JobId;
@@ -24,6 +25,10 @@ const WAITING_MESSAGES: usize = 256;
 /// Ids attended to at once besides the jobs that may run: those whose ending was not confirmed, and
 /// strangers. A flood of new ids beyond this is dropped; an honest caller asks again.
 const ATTENDED_BESIDES: usize = 4_096;
+
+/// Answers to malformed messages that may wait for the bus at once. Further ones are not given; an
+/// honest sender asks again.
+const ANSWERS_WAITING: usize = 1_024;
 
 /// A message to one job.
 #[derive(Debug)]
@@ -45,6 +50,7 @@ struct Desk {
     context: Arc<Context>,
     jobs: HashMap<JobId, mpsc::Sender<Message>>,
     gone: mpsc::UnboundedSender<Gone>,
+    answers: Arc<Semaphore>,
 }
 
 /// An attendant that has gone, and what was handed to it too late.
@@ -57,11 +63,12 @@ pub(super) async fn run(
     mut words: mpsc::Receiver<Incoming>,
 ) {
     let (gone, mut left) = mpsc::unbounded_channel();
-    let mut desk = Desk { context, jobs: HashMap::new(), gone };
+    let answers = Arc::new(Semaphore::new(ANSWERS_WAITING));
+    let mut desk = Desk { context, jobs: HashMap::new(), gone, answers };
     loop {
         tokio::select! {
-            Some(message) = starts.recv() => desk.start(message).await,
-            Some(message) = words.recv() => desk.word(message).await,
+            Some(message) = starts.recv() => desk.start(message),
+            Some(message) = words.recv() => desk.word(message),
             Some((id, rest)) = left.recv() => desk.left(id, rest),
             else => return,
         }
@@ -69,19 +76,22 @@ pub(super) async fn run(
 }
 
 impl Desk {
-    async fn start(&mut self, message: Incoming) {
-        if let Some(request) = exec::receive(&self.context, message).await {
-            let id = request.id;
-            self.hand(id, Message::Request(Box::new(request)));
+    fn start(&mut self, message: Incoming) {
+        match exec::receive(&self.context, message) {
+            Received::Request(request) => self.hand(request.id, Message::Request(request)),
+            Received::Malformed(malformed) => self.aside(|context| async move {
+                exec::answer_malformed(&context, malformed).await;
+            }),
+            Received::Nothing => {}
         }
     }
 
-    async fn word(&mut self, message: Incoming) {
+    fn word(&mut self, message: Incoming) {
         let (id, verb) = match subjects::parse_below(&message.subject) {
             Below::Job(id, verb) => (id, verb),
             // These have subscriptions of their own, so that nothing here can delay them.
             Below::Ping | Below::Health => return,
-            Below::Strange(why) => return self.object(&message, &why).await,
+            Below::Strange(why) => return self.object(&message, why),
         };
         if message.no_responders {
             if self.jobs.contains_key(&id) {
@@ -98,7 +108,7 @@ impl Desk {
         };
         match Steer::decode(verb, message.headers.number(OFFSET), message.payload.clone()) {
             Ok(steer) => self.steer(id, verb, steer, from, &message),
-            Err(bad) => self.object(&message, &bad.0).await,
+            Err(bad) => self.object(&message, bad.0),
         }
     }
 
@@ -108,11 +118,18 @@ impl Desk {
             None => steer.instance(),
         };
         let known = self.jobs.contains_key(&id);
-        if known && meant_for.is_some_and(|instance| instance != self.context.instance) {
+        let for_another = meant_for.is_some_and(|instance| instance != self.context.instance);
+        if known && for_another {
             return;
         }
-        // Nothing but these can be answered for a job that does not run.
-        if known || matches!(verb, Verb::Resume | Verb::Cancel | Verb::Result) {
+        // Nothing but these can be answered for a job that does not run; credit only for one that a
+        // daemon before this one has left.
+        let answered = match verb {
+            Verb::Resume | Verb::Cancel | Verb::Result => true,
+            Verb::Credit => for_another,
+            Verb::Stdin | Verb::Signal => false,
+        };
+        if known || answered {
             self.hand(id, Message::Word { steer, from });
         }
     }
@@ -155,10 +172,25 @@ impl Desk {
         }
     }
 
-    async fn object(&self, message: &Incoming, why: &str) {
+    fn object(&self, message: &Incoming, why: String) {
         tracing::warn!(subject = message.subject, why, "ignored a message");
-        if let Some(reply) = message.reply.as_deref().filter(|reply| subjects::is_inbox(reply)) {
-            super::answer::cannot(&self.context, reply, "bad_request", 400, why).await;
+        if let Some(reply) = message.reply.clone().filter(|reply| subjects::is_inbox(reply)) {
+            self.aside(|context| async move {
+                answer::cannot(&context, &reply, "bad_request", 400, &why).await;
+            });
         }
+    }
+
+    /// Gives an answer that may have to wait for the bus in a task of its own.
+    fn aside<A: Future<Output = ()> + Send + 'static>(&self, answer: impl FnOnce(Arc<Context>) -> A) {
+        let Ok(place) = Arc::clone(&self.answers).try_acquire_owned() else {
+            tracing::debug!("an answer was not given: too many wait for the bus");
+            return;
+        };
+        let answer = answer(Arc::clone(&self.context));
+        tokio::spawn(async move {
+            answer.await;
+            drop(place);
+        });
     }
 }

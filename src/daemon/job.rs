@@ -27,17 +27,15 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::answer;
+use super::asked::Asked;
 use super::context::Context;
 use super::exec::Request;
 use super::intake::Message;
 use super::journal::{Begun, Record, now};
 use crate::protocol::ending::Refusal;
-use crate::protocol::exec::{Command, JobResult};
+use crate::protocol::exec::JobResult;
 use crate::protocol::steer::{Cancelled, Steer};
 use crate::protocol::{Ending, JobId};
-
-/// Longest text of a command that is written to the journal and the log, in characters.
-const COMMAND_SHOWN: usize = 300;
 
 /// Attends to one id, from the first message about it until nobody needs it here any more. What is
 /// left in `messages` is for the next attendant.
@@ -110,6 +108,7 @@ async fn bury(context: &Arc<Context>, id: JobId, from: &str, why: &str) -> std::
         instance: context.instance,
         caller: from.to_owned(),
         request: String::new(),
+        from: None,
         at: now(),
         command: String::new(),
         directory: String::new(),
@@ -126,6 +125,7 @@ async fn cannot_look_up(context: &Arc<Context>, id: JobId, error: &std::io::Erro
     match message {
         Message::Request(request) => {
             let ending = Ending::Refused { why: Refusal::Journal, message: sentence };
+            Asked::by(context, &request).refused(&ending);
             let result = JobResult::bare(Some(id), context.peer().clone(), context.instance, ending);
             reply(context, &request, &result).await;
         }
@@ -140,15 +140,4 @@ async fn reply(context: &Context, request: &Request, result: &JobResult) {
         Some(_) => answer::whole_stream(context, &request.caller, Some(request.id), result, 1).await,
         None => answer::plain(context, &request.caller, result, None).await,
     }
-}
-
-/// A command as it is shown to people: one line, not too long.
-fn shown(command: &Command) -> String {
-    let text = match command {
-        Command::Shell(line) => line.clone(),
-        Command::Argv(argv) => argv.join(" "),
-    };
-    let line: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(COMMAND_SHOWN).collect();
-    if line.len() < text.len() { format!("{line}…") } else { line }
 }

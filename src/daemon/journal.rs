@@ -62,9 +62,12 @@ pub(super) struct Begun {
     pub(super) caller: String,
     /// Digest of the request, to tell a repeat from another request under the same id.
     pub(super) request: String,
+    /// Who asked, by its own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) from: Option<String>,
     /// When, UTC.
     pub(super) at: String,
-    /// What to run, shortened.
+    /// What to run, shortened. May hold any character.
     pub(super) command: String,
     /// Where, as asked.
     pub(super) directory: String,
@@ -325,6 +328,7 @@ mod tests {
             instance: Instance::new(),
             caller: "_INBOX.x".into(),
             request: "digest".into(),
+            from: None,
             at: now(),
             command: "true".into(),
             directory: "/".into(),

@@ -14,6 +14,7 @@
 //! nothing listens but what dials out. It does not know command lines or how a person is told.
 
 mod answer;
+mod asked;
 pub mod broker;
 mod context;
 mod exec;

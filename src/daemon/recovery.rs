@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::future::join_all;
 
+use super::asked::Asked;
 use super::journal::{Entry, Journal, Record};
 use crate::process;
 use crate::protocol::exec::JobResult;
@@ -41,7 +42,7 @@ async fn end(peer: &PeerId, entry: Entry, record: Record) {
         let ending = Ending::Unknown { why };
         JobResult { killed, ..JobResult::bare(Some(id), peer.clone(), record.begun.instance, ending) }
     });
-    tracing::warn!(job = %id, command = record.begun.command, ending = %result.ending, killed, "ended a dead daemon's job");
+    Asked::recorded(&record.begun).found_dead(&result.ending, killed);
     if let Err(error) = entry.ended_for_another(&result) {
         tracing::error!(job = %id, %error, "writing the end of a dead daemon's job");
     }

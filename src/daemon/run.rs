@@ -85,8 +85,13 @@ pub async fn run(
     let _lock = lock(&settings)?;
     let mut state = StateFile::create(&settings.state_dir, first_state(&settings, instance)?)
         .with_context(|| format!("writing the state file in {}", settings.state_dir.display()))?;
+    // Before anything else is started: a daemon that was started by a job leaves that job's cgroup
+    // here, and what it started before would stay behind and end with the job.
+    let nursery = open_nursery(&settings).inspect_err(|error| {
+        state.set(State::Failed, format!("{error:#}"));
+    })?;
     let broker = start_broker(&mut settings, &mut state).await?;
-    let ended = live(settings, instance, &mut state, on_ready, stop).await;
+    let ended = live(settings, instance, nursery, &mut state, on_ready, stop).await;
     if let Some(broker) = broker {
         broker.stop().await;
     }
@@ -127,6 +132,12 @@ fn first_state(settings: &Settings, instance: Instance) -> anyhow::Result<Daemon
     })
 }
 
+fn open_nursery(settings: &Settings) -> anyhow::Result<Nursery> {
+    let reaper = PathBuf::from("/proc/self/exe");
+    Nursery::open(&settings.state_dir, reaper, settings.containment)
+        .context("making a place for process trees")
+}
+
 /// Starts the broker that was asked for; then it is the bus.
 async fn start_broker(settings: &mut Settings, state: &mut StateFile) -> anyhow::Result<Option<Broker>> {
     let Some(managed) = settings.broker.clone() else { return Ok(None) };
@@ -143,13 +154,14 @@ async fn start_broker(settings: &mut Settings, state: &mut StateFile) -> anyhow:
 async fn live(
     settings: Settings,
     instance: Instance,
+    nursery: Nursery,
     state: &mut StateFile,
     on_ready: impl FnOnce(&Ready),
     stop: impl Future<Output = ()>,
 ) -> Result<(), DaemonError> {
     tokio::pin!(stop);
     let mut serving = tokio::select! {
-        serving = serve(settings, instance, state) => serving?,
+        serving = serve(settings, instance, nursery, state) => serving?,
         () = &mut stop => return Ok(()),
     };
     // From here on jobs may run, so whatever comes, they are stopped in order.
@@ -184,12 +196,10 @@ fn notify(states: &[NotifyState<'_>]) {
 async fn serve(
     settings: Settings,
     instance: Instance,
+    nursery: Nursery,
     state: &mut StateFile,
 ) -> Result<Serving, DaemonError> {
     let journal = Journal::open(&settings.state_dir)?;
-    let reaper = PathBuf::from("/proc/self/exe");
-    let nursery = Nursery::open(&settings.state_dir, reaper, settings.containment)
-        .context("making a place for process trees")?;
     recovery::recover(&journal, &settings.peer).await?;
     let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
     join(&bus, state).await;

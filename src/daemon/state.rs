@@ -164,7 +164,8 @@ impl DaemonState {
     #[must_use]
     pub fn truth(mut self) -> Self {
         let claims_to_live = matches!(self.state, State::Starting | State::Ready | State::Stopping);
-        if claims_to_live && !self.process.is_alive() {
+        // Whoever cannot look has nothing better than the claim.
+        if claims_to_live && !self.process.is_alive().unwrap_or(true) {
             self.state = State::Failed;
             self.state_reason = format!("process {} ended without saying why", self.process.pid);
         }

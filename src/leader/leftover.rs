@@ -28,6 +28,7 @@ pub async fn take(state_dir: &Path) -> Result<Leftover, RegistryError> {
         return Ok(Leftover::default());
     }
     let mut registry = Registry::open(&Place::sqlite(&file)).await?;
-    let peers = registry.load().await?.into_iter().map(|row| row.peer_id).collect();
+    let mut peers: Vec<PeerId> = registry.load().await?.into_iter().map(|row| row.peer_id).collect();
+    peers.sort();
     Ok(Leftover { peers, deleted: registry.clear().await? })
 }

@@ -152,6 +152,7 @@ impl Desk<'_> {
             leader: self.leader.clone(),
             leader_instance: self.instance,
             age_ms: self.age_ms,
+            left_out: self.roster.has_left_out(),
         };
         // The envelope, with room for `next` and the longest id in it.
         let mut size = decode::to_json(&page).len() + crate::protocol::ids::PEER_ID_MAX;

@@ -71,6 +71,8 @@ pub struct Roster {
     loaded: bool,
     listening_since: Duration,
     dropped: u64,
+    /// Whether a peer was dropped since there was room the last time.
+    left_out: bool,
 }
 
 #[derive(Debug)]
@@ -86,7 +88,7 @@ impl Roster {
     #[must_use]
     pub fn new(most: usize) -> Self {
         let peers = BTreeMap::new();
-        Self { peers, most, loaded: false, listening_since: Duration::ZERO, dropped: 0 }
+        Self { peers, most, loaded: false, listening_since: Duration::ZERO, dropped: 0, left_out: false }
     }
 
     /// A heartbeat was heard; `seen` is the same moment on the wall, as rows carry it.
@@ -96,6 +98,7 @@ impl Roster {
         let joins = !self.peers.contains_key(id);
         if joins && self.peers.len() >= self.most {
             self.dropped += 1;
+            self.left_out = true;
             return effects;
         }
         let peer = self.peers.entry(id.clone()).or_insert_with(|| Peer::new(beat, now));
@@ -160,6 +163,8 @@ impl Roster {
     pub fn removed(&mut self, peer: &PeerId) -> Effects {
         let mut effects = Effects::default();
         if self.peers.remove(peer).is_some() {
+            // Whoever was left out may join by its next beat.
+            self.left_out = false;
             effects.change(EventKind::Removed, peer, "removed from the registry");
         }
         self.told(effects)
@@ -181,6 +186,12 @@ impl Roster {
     #[must_use]
     pub fn len(&self) -> usize {
         self.peers.len()
+    }
+
+    /// Whether peers were heard that are not among these, because there are as many as may be.
+    #[must_use]
+    pub fn has_left_out(&self) -> bool {
+        self.left_out
     }
 
     /// Whether there is no peer.

@@ -1,7 +1,7 @@
 //! One cgroup of the second version: a set of processes that none of them leaves by forking.
 //!
 //! A job may make cgroups below its own, so everything here is done for the whole subtree. A
-//! directory that does not exist is a cgroup without processes.
+//! directory that does not exist is a cgroup without processes; one that cannot be read is not.
 //!
 //! Limit: a job of root can move itself out.
 
@@ -9,6 +9,10 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use nix::libc;
+
+use super::stat::is_gone;
 
 /// The directory of a cgroup.
 #[derive(Debug, Clone)]
@@ -31,15 +35,26 @@ impl Cgroup {
     }
 
     /// The processes in it; zombies are not among them.
-    pub(super) fn pids(&self) -> HashSet<u32> {
-        self.subtree().iter().flat_map(|path| pids_in(path)).collect()
+    ///
+    /// # Errors
+    /// When any part of it cannot be looked at.
+    pub(super) fn pids(&self) -> io::Result<HashSet<u32>> {
+        let mut pids = HashSet::new();
+        for path in self.subtree()? {
+            pids.extend(pids_in(&path)?);
+        }
+        Ok(pids)
     }
 
     /// Whether no process is in it, in one look and therefore exact.
-    pub(super) fn is_empty(&self) -> bool {
+    ///
+    /// # Errors
+    /// When it cannot be looked at, as without a free descriptor.
+    pub(super) fn is_empty(&self) -> io::Result<bool> {
         match fs::read_to_string(self.path.join("cgroup.events")) {
-            Ok(events) => !events.lines().any(|line| line == "populated 1"),
-            Err(error) => error.kind() == io::ErrorKind::NotFound || self.pids().is_empty(),
+            Ok(events) => Ok(!events.lines().any(|line| line == "populated 1")),
+            Err(error) if is_gone(&error) => Ok(true),
+            Err(error) => Err(error),
         }
     }
 
@@ -48,34 +63,73 @@ impl Cgroup {
         fs::write(self.path.join("cgroup.kill"), "1")
     }
 
-    /// Removes it and what is below. One that is not empty stays, and so do those above it.
+    /// Removes it and what is below. One that is not empty stays, and so do those above it. One that
+    /// cannot be looked at stays, too: it is swept away later.
     pub(super) fn remove(&self) {
-        for path in self.subtree().iter().rev() {
+        for path in self.subtree().unwrap_or_default().iter().rev() {
             let _ = fs::remove_dir(path);
         }
     }
 
     /// It and all below, each after the one above it.
-    fn subtree(&self) -> Vec<PathBuf> {
+    fn subtree(&self) -> io::Result<Vec<PathBuf>> {
         let mut all = vec![self.path.clone()];
         let mut next = 0;
         while let Some(path) = all.get(next).cloned() {
-            all.extend(children(&path));
+            all.extend(children(&path)?);
             next += 1;
         }
-        all
+        Ok(all)
     }
 }
 
-/// The cgroups directly below one.
-pub(super) fn children(path: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    directories.map(|entry| entry.path()).collect()
+/// The cgroups directly below one; none when it is not there.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub(super) fn children(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if is_gone(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut directories = Vec::new();
+    for entry in entries {
+        match entry.and_then(|entry| Ok((entry.file_type()?, entry.path()))) {
+            Ok((kind, path)) if kind.is_dir() => directories.push(path),
+            Ok(_) => {}
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(directories)
 }
 
 /// A process of another pid namespace is shown as 0, and nothing can be done to it from here.
-fn pids_in(path: &Path) -> Vec<u32> {
-    let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid != 0).collect()
+fn pids_in(path: &Path) -> io::Result<Vec<u32>> {
+    let text = match fs::read_to_string(path.join("cgroup.procs")) {
+        Ok(text) => text,
+        // The processes of a threaded cgroup are shown in the one above it.
+        Err(error) if is_gone(&error) || error.raw_os_error() == Some(libc::EOPNOTSUPP) => String::new(),
+        Err(error) => return Err(error),
+    };
+    Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid != 0).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_cannot_be_read_is_not_empty() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cgroup = Cgroup::at(directory.path());
+        assert!(cgroup.is_empty().expect("nothing is there"));
+        // A file that cannot be read as one.
+        fs::create_dir(directory.path().join("cgroup.events")).expect("made");
+        assert!(cgroup.is_empty().is_err());
+        fs::create_dir(directory.path().join("cgroup.procs")).expect("made");
+        assert!(cgroup.pids().is_err());
+        assert!(Cgroup::at(&directory.path().join("not-there")).pids().expect("none").is_empty());
+    }
 }

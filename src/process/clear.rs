@@ -33,14 +33,14 @@ pub async fn clear(lodging: &Lodging, grace: Duration) -> io::Result<u32> {
 }
 
 async fn clear_cgroup(path: &Path, grace: Duration) -> io::Result<u32> {
-    if !path.exists() {
+    if !path.try_exists()? {
         return Ok(0);
     }
     if hierarchy::own_cgroup().is_some_and(|own| own.starts_with(path)) {
         let message = format!("{}: this process is itself part of that job", path.display());
         return Err(io::Error::other(message));
     }
-    counted(stop(&Members::in_cgroup(path), None, grace).await, path)
+    counted(stop(&Members::in_cgroup(path), None, grace).await?, path)
 }
 
 /// The reaper has noticed by itself; it is waited for. Only if it was killed as well is there
@@ -55,7 +55,7 @@ async fn clear_reaper(path: &Path, grace: Duration) -> io::Result<u32> {
     let stopped_by_it = io::read_to_string(&lock)?.trim().parse::<u32>();
     let killed = match stopped_by_it {
         Ok(killed) => killed,
-        Err(_) => counted(stop(&Members::marked(job_of(path)?), None, grace).await, path)?,
+        Err(_) => counted(stop(&Members::marked(job_of(path)?), None, grace).await?, path)?,
     };
     // The reaper may have removed it itself.
     let _ = fs::remove_file(path);

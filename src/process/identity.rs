@@ -28,16 +28,21 @@ impl Identity {
     }
 
     pub(super) fn of(pid: u32) -> io::Result<Self> {
-        let stat = Stat::of(pid)
+        let stat = Stat::of(pid)?
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no process {pid} in /proc")))?;
         Ok(Self { pid, start_time: stat.start_time, boot_id: host::boot_id()? })
     }
 
     /// Whether that very process runs now. A zombie does not.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        let this_boot = host::boot_id().is_ok_and(|boot_id| boot_id == self.boot_id);
-        this_boot && Stat::of(self.pid).is_some_and(|now| now.is_running && now.start_time == self.start_time)
+    ///
+    /// # Errors
+    /// When that cannot be looked up, as without a free descriptor.
+    pub fn is_alive(&self) -> io::Result<bool> {
+        if host::boot_id()? != self.boot_id {
+            return Ok(false);
+        }
+        let now = Stat::of(self.pid)?;
+        Ok(now.is_some_and(|now| now.is_running && now.start_time == self.start_time))
     }
 }
 
@@ -48,8 +53,9 @@ mod tests {
     #[test]
     fn another_process_of_the_same_pid_is_not_meant() {
         let own = Identity::of_self().expect("own identity");
-        assert!(own.is_alive());
-        assert!(!Identity { start_time: own.start_time + 1, ..own.clone() }.is_alive());
-        assert!(!Identity { boot_id: "another".to_owned(), ..own }.is_alive());
+        let is_alive = |identity: &Identity| identity.is_alive().expect("looked up");
+        assert!(is_alive(&own));
+        assert!(!is_alive(&Identity { start_time: own.start_time + 1, ..own.clone() }));
+        assert!(!is_alive(&Identity { boot_id: "another".to_owned(), ..own }));
     }
 }

@@ -56,6 +56,13 @@ pub struct HeldBy {
     pub pid: Option<u32>,
     /// When it took the lock, in seconds since 1970.
     pub since_unix_s: Option<u64>,
+    /// When it started, in clock ticks since boot: with the boot it tells that process from the next
+    /// one of its number.
+    #[serde(default)]
+    pub start_time: Option<u64>,
+    /// The boot those ticks count from.
+    #[serde(default)]
+    pub boot_id: Option<String>,
 }
 
 impl StateLock {
@@ -88,12 +95,29 @@ impl StateLock {
 impl HeldBy {
     fn this_process() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
-        Self { pid: Some(std::process::id()), since_unix_s: since.map(|since| since.as_secs()) }
+        // Without `/proc` its number alone has to do.
+        let identity = Identity::of_self().ok();
+        Self {
+            pid: Some(std::process::id()),
+            since_unix_s: since.map(|since| since.as_secs()),
+            start_time: identity.as_ref().map(|identity| identity.start_time),
+            boot_id: identity.map(|identity| identity.boot_id),
+        }
     }
 
-    /// Whether a process of that number runs. One that has not said its number yet counts.
+    /// Whether that very process runs. One that has not said who it is counts, and so does one that
+    /// cannot be looked at: only the end of a holder is worth waiting for.
     fn is_alive(&self) -> bool {
-        self.pid.is_none_or(|pid| Identity::of(pid).is_ok_and(|process| process.is_alive()))
+        let Some(pid) = self.pid else { return true };
+        let holder = match (self.start_time, self.boot_id.clone()) {
+            (Some(start_time), Some(boot_id)) => Ok(Identity { pid, start_time, boot_id }),
+            // An earlier version wrote down no more than its number.
+            _ => Identity::of(pid),
+        };
+        match holder.and_then(|holder| holder.is_alive()) {
+            Ok(is_alive) => is_alive,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
     }
 
     fn read(path: &Path) -> Self {
@@ -131,6 +155,35 @@ mod tests {
         assert!(by.since_unix_s.expect("a time") > 1_600_000_000);
         drop(first);
         StateLock::acquire(directory.path()).expect("free again");
+    }
+
+    #[test]
+    fn the_next_process_of_its_number_is_not_the_holder() {
+        let own = HeldBy::this_process();
+        assert!(own.is_alive() && HeldBy::default().is_alive());
+        let earlier = own.start_time.map(|start_time| start_time - 1);
+        assert!(!HeldBy { start_time: earlier, ..own.clone() }.is_alive());
+        assert!(!HeldBy { boot_id: Some("another".to_owned()), ..own }.is_alive());
+    }
+
+    /// A dead holder's lock may still be held for a moment; its number may be somebody's again.
+    #[test]
+    fn a_lock_whose_holder_has_ended_is_waited_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("lock");
+        let mut held = File::options().create(true).truncate(true).write(true).open(&path).expect("made");
+        held.lock().expect("free");
+        let own = HeldBy::this_process();
+        let dead = HeldBy { start_time: own.start_time.map(|start_time| start_time - 1), ..own };
+        held.write_all(&dead.line()).expect("written");
+        let waiting = std::thread::spawn({
+            let directory = directory.path().to_owned();
+            move || StateLock::acquire(&directory)
+        });
+        std::thread::sleep(LOOK_AGAIN * 5);
+        assert!(!waiting.is_finished(), "it does not give up at once");
+        drop(held);
+        waiting.join().expect("no panic").expect("taken");
     }
 
     #[test]

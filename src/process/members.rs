@@ -11,7 +11,7 @@ use super::cgroup::Cgroup;
 use super::identity::Identity;
 use super::pidfd::PidFd;
 use super::signal::Signal;
-use super::stat::Stat;
+use super::stat::{Stat, is_gone};
 use crate::protocol::JobId;
 
 /// How to find them.
@@ -44,33 +44,44 @@ impl Members {
     }
 
     /// One look at them. Processes that start or end during it may be missing.
-    pub(super) fn list(&self) -> Vec<Stat> {
+    ///
+    /// # Errors
+    /// When they cannot be looked at, as without a free descriptor: nobody knows who lives.
+    pub(super) fn list(&self) -> io::Result<Vec<Stat>> {
         let found = match self {
             Self::Cgroup(cgroup) => in_cgroup(cgroup),
             Self::Descendants(tree) => tree.list(),
             Self::Marked(mark) => mark.list(),
         };
         let own = std::process::id();
-        found.into_iter().filter(|stat| stat.is_running && stat.pid != own).collect()
+        Ok(found?.into_iter().filter(|stat| stat.is_running && stat.pid != own).collect())
     }
 
     /// Whether none is alive and none can appear any more.
-    pub(super) fn is_empty(&self) -> bool {
+    ///
+    /// # Errors
+    /// As [`Members::list`].
+    pub(super) fn is_empty(&self) -> io::Result<bool> {
         match self {
             Self::Cgroup(cgroup) => cgroup.is_empty(),
             Self::Descendants(tree) => tree.is_empty(),
-            Self::Marked(_) => self.list().is_empty(),
+            Self::Marked(_) => Ok(self.list()?.is_empty()),
         }
     }
 
-    /// Kills all that are found now.
+    /// Whether it was seen that none is left: one who cannot look has not seen that.
+    pub(super) fn are_surely_gone(&self) -> bool {
+        self.is_empty().unwrap_or(false)
+    }
+
+    /// Kills all that are found now. Whether that were all is for the next look to say.
     pub(super) fn kill(&self) {
         if let Self::Cgroup(cgroup) = self
             && cgroup.kill().is_ok()
         {
             return;
         }
-        for member in self.list() {
+        for member in self.list().unwrap_or_default() {
             let _ = send(&member, Signal::KILL);
         }
     }
@@ -93,7 +104,7 @@ impl Members {
 /// Signals the process that was seen, or none: not the next one with that pid.
 pub(super) fn send(seen: &Stat, signal: Signal) -> io::Result<()> {
     let process = PidFd::open(seen.pid)?;
-    match Stat::of(seen.pid) {
+    match Stat::of(seen.pid)? {
         Some(now) if now.start_time == seen.start_time => process.signal(signal),
         _ => Err(io::Error::from_raw_os_error(nix::libc::ESRCH)),
     }
@@ -101,10 +112,14 @@ pub(super) fn send(seen: &Stat, signal: Signal) -> io::Result<()> {
 
 /// A pid may be given to a foreign process between reading the list and asking about it; such a one
 /// is not on the list the second time.
-fn in_cgroup(cgroup: &Cgroup) -> Vec<Stat> {
-    let stats: Vec<Stat> = cgroup.pids().into_iter().filter_map(Stat::of).collect();
-    let still: HashSet<u32> = cgroup.pids();
-    stats.into_iter().filter(|stat| still.contains(&stat.pid)).collect()
+fn in_cgroup(cgroup: &Cgroup) -> io::Result<Vec<Stat>> {
+    let mut stats = Vec::new();
+    for pid in cgroup.pids()? {
+        stats.extend(Stat::of(pid)?);
+    }
+    let still: HashSet<u32> = cgroup.pids()?;
+    stats.retain(|stat| still.contains(&stat.pid));
+    Ok(stats)
 }
 
 impl Descendants {
@@ -114,32 +129,35 @@ impl Descendants {
         Self { reaper, nobody_left, released: AtomicBool::new(false), mark: Mark::of(job) }
     }
 
-    fn list(&self) -> Vec<Stat> {
+    fn list(&self) -> io::Result<Vec<Stat>> {
         if self.nobody_left.load(Ordering::Acquire) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let tree = self.below_reaper();
+        let tree = self.below_reaper()?;
         // Asked after the look: when the reaper ends, what was below it no longer is.
-        if self.has_reaper() { tree } else { self.mark.list() }
+        if self.has_reaper()? { Ok(tree) } else { self.mark.list() }
     }
 
-    fn is_empty(&self) -> bool {
-        self.nobody_left.load(Ordering::Acquire) || (!self.has_reaper() && self.mark.list().is_empty())
+    fn is_empty(&self) -> io::Result<bool> {
+        if self.nobody_left.load(Ordering::Acquire) {
+            return Ok(true);
+        }
+        Ok(!self.has_reaper()? && self.mark.list()?.is_empty())
     }
 
-    fn has_reaper(&self) -> bool {
-        !self.released.load(Ordering::Acquire) && self.reaper.is_alive()
+    fn has_reaper(&self) -> io::Result<bool> {
+        Ok(!self.released.load(Ordering::Acquire) && self.reaper.is_alive()?)
     }
 
-    fn below_reaper(&self) -> Vec<Stat> {
-        let mut others = Stat::all();
+    fn below_reaper(&self) -> io::Result<Vec<Stat>> {
+        let mut others = Stat::all()?;
         let mut tree = Vec::new();
         let mut parents = HashSet::from([self.reaper.pid]);
         loop {
             let (below, rest): (Vec<Stat>, Vec<Stat>) =
                 others.into_iter().partition(|stat| parents.contains(&stat.parent));
             if below.is_empty() {
-                return tree;
+                return Ok(tree);
             }
             parents = below.iter().map(|stat| stat.pid).collect();
             tree.extend(below);
@@ -157,25 +175,32 @@ impl Mark {
         Self(format!("PEERBUS_JOB={job}").into_bytes())
     }
 
-    fn list(&self) -> Vec<Stat> {
-        Stat::all().into_iter().filter(|stat| self.is_on(stat)).collect()
+    fn list(&self) -> io::Result<Vec<Stat>> {
+        let mut marked = Vec::new();
+        for stat in Stat::all()? {
+            if self.is_on(&stat)? {
+                marked.push(stat);
+            }
+        }
+        Ok(marked)
     }
 
-    fn is_on(&self, stat: &Stat) -> bool {
-        environment_of(stat).split(|&byte| byte == 0).any(|variable| variable == self.0)
+    fn is_on(&self, stat: &Stat) -> io::Result<bool> {
+        Ok(environment_of(stat)?.split(|&byte| byte == 0).any(|variable| variable == self.0))
     }
 }
 
 /// A process seems to have no environment while it executes another program, so that is looked at
-/// again a few times.
-fn environment_of(stat: &Stat) -> Vec<u8> {
+/// again a few times. One that is not ours to read is no job's of ours.
+fn environment_of(stat: &Stat) -> io::Result<Vec<u8>> {
     const LOOKS: u32 = 5;
     const PAUSE: Duration = Duration::from_micros(200);
     for _ in 0..LOOKS {
         match std::fs::read(format!("/proc/{}/environ", stat.pid)) {
             Ok(environment) if environment.is_empty() && !stat.is_of_kernel() => std::thread::sleep(PAUSE),
-            read => return read.unwrap_or_default(),
+            Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => break,
+            read => return read,
         }
     }
-    Vec::new()
+    Ok(Vec::new())
 }

@@ -119,8 +119,9 @@ impl Inner {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let jobs = cgroup::children(base).into_iter().map(|path| Cgroup::at(&path));
-        jobs.filter(Cgroup::is_empty).for_each(|job| job.remove());
+        // What cannot be looked at now is swept another time.
+        let jobs = cgroup::children(base).unwrap_or_default().into_iter().map(|path| Cgroup::at(&path));
+        jobs.filter(|job| job.is_empty().unwrap_or(false)).for_each(|job| job.remove());
     }
 }
 

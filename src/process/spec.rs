@@ -10,7 +10,7 @@ use crate::protocol::decode;
 use crate::protocol::ending::StartFailure;
 
 /// One command to start. The caller has resolved everything but user, home and directory.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Spec {
     /// The job it is for.
     pub job: JobId,
@@ -25,6 +25,22 @@ pub struct Spec {
     pub user: Option<String>,
     /// What the command reads.
     pub stdin: Stdin,
+}
+
+/// The values of variables are often secrets, so their names are shown alone.
+impl std::fmt::Debug for Spec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { job, directory, command, env, user, stdin } = self;
+        let names: Vec<&str> = env.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Spec")
+            .field("job", job)
+            .field("directory", directory)
+            .field("command", command)
+            .field("env", &names)
+            .field("user", user)
+            .field("stdin", stdin)
+            .finish()
+    }
 }
 
 /// How the command is given.
@@ -70,5 +86,24 @@ impl StartError {
     /// For what is neither the directory's, nor the command's, nor the user's fault.
     pub(super) fn system(doing: &str, error: &std::io::Error) -> Self {
         Self::new(StartFailure::System, format!("{doing}: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_values_of_variables_are_not_shown() {
+        let spec = Spec {
+            job: JobId::new(),
+            directory: "/".to_owned(),
+            command: Command::Argv(vec!["true".to_owned()]),
+            env: vec![("NAME".to_owned(), "secret".to_owned())],
+            user: None,
+            stdin: Stdin::Null,
+        };
+        let shown = format!("{spec:?}");
+        assert!(shown.contains("NAME") && !shown.contains("secret"), "{shown}");
     }
 }

@@ -4,6 +4,9 @@
 //! are always taken from the same read.
 
 use std::fs;
+use std::io;
+
+use nix::libc;
 
 /// The fields of one process that matter for finding and naming it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,19 +26,33 @@ impl Stat {
         self.pid == 2 || self.parent == 2
     }
 
-    /// Reads that of one process; `None` when there is none such.
-    pub(super) fn of(pid: u32) -> Option<Self> {
-        Self::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    /// Reads that of one process; `None` when there is none such, or the system hides it from us.
+    ///
+    /// # Errors
+    /// When it cannot be looked at, as without a free descriptor: then it may well be there.
+    pub(super) fn of(pid: u32) -> io::Result<Option<Self>> {
+        let path = format!("/proc/{pid}/stat");
+        match fs::read(&path) {
+            Ok(line) => Self::parse(&line).map(Some).ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("{path} cannot be understood"))
+            }),
+            Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads that of every process there is. One that starts or ends meanwhile may be missing.
-    pub(super) fn all() -> Vec<Self> {
-        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-        entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter_map(Self::of)
-            .collect()
+    ///
+    /// # Errors
+    /// When any of them cannot be looked at.
+    pub(super) fn all() -> io::Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+                all.extend(Self::of(pid)?);
+            }
+        }
+        Ok(all)
     }
 
     /// The name of the program comes second, in brackets, and may hold brackets and spaces itself:
@@ -65,6 +82,12 @@ impl Stat {
     }
 }
 
+/// Whether an error says that what was looked at is not there, or went while it was looked at.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENODEV))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,7 +115,12 @@ mod tests {
 
     #[test]
     fn this_process_is_among_all() {
-        let own = Stat::of(std::process::id()).expect("own stat");
-        assert!(Stat::all().iter().any(|stat| stat.pid == own.pid && stat.start_time == own.start_time));
+        let own = Stat::of(std::process::id()).expect("readable").expect("own stat");
+        assert!(
+            Stat::all()
+                .expect("readable")
+                .iter()
+                .any(|stat| stat.pid == own.pid && stat.start_time == own.start_time)
+        );
     }
 }

@@ -76,14 +76,20 @@ impl Tree {
     }
 
     /// How many processes of the tree are alive now. A zombie is not.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        number_of(self.inner.members.list().len())
+    ///
+    /// # Errors
+    /// When they cannot be looked at, as without a free descriptor.
+    pub fn count(&self) -> io::Result<u32> {
+        Ok(number_of(self.inner.members.list()?.len()))
     }
 
     /// Stops all of the tree: TERM, then KILL for what is left after `grace`. Returns when the tree
     /// is empty, or 5 s after the first KILL if something hangs in the kernel.
-    pub async fn stop(&self, grace: Duration) -> Stopped {
+    ///
+    /// # Errors
+    /// When it could not be looked at in all that time: it was signalled as far as it was seen, and
+    /// nobody knows what is left.
+    pub async fn stop(&self, grace: Duration) -> io::Result<Stopped> {
         stop(&self.inner.members, self.inner.leader.as_ref(), grace).await
     }
 
@@ -92,17 +98,17 @@ impl Tree {
         self.inner.members.release();
         if let Some(reaper) = &self.inner.reaper {
             reaper::release(reaper);
-        } else if self.inner.members.is_empty() {
+        } else if self.inner.members.are_surely_gone() {
             self.inner.members.dispose();
         }
     }
 }
 
 /// Stops whatever there is, as [`Tree::stop`] does.
-pub(super) async fn stop(members: &Members, leader: Option<&Leader>, grace: Duration) -> Stopped {
+pub(super) async fn stop(members: &Members, leader: Option<&Leader>, grace: Duration) -> io::Result<Stopped> {
     let mut seen = Seen::default();
     seen.look(members);
-    if !members.is_empty() {
+    if !members.are_surely_gone() {
         let _ = signal_all(members, leader, Signal::TERM);
         // A stopped process acts on TERM only once it goes on.
         let _ = signal_all(members, leader, Signal::CONT);
@@ -110,11 +116,12 @@ pub(super) async fn stop(members: &Members, leader: Option<&Leader>, grace: Dura
             emptied(members, &mut seen, KILLED_GONE, KILLED_PAUSE, Members::kill).await;
         }
     }
-    let left = if members.is_empty() { 0 } else { number_of(members.list().len()) };
+    // One that is not seen, as in another pid namespace, is one at least.
+    let left = if members.is_empty()? { 0 } else { number_of(members.list()?.len()).max(1) };
     if left == 0 {
         members.dispose();
     }
-    Stopped { killed: seen.count() - left.min(seen.count()), left }
+    Ok(Stopped { killed: seen.count() - left.min(seen.count()), left })
 }
 
 /// Waits until the members are gone, at most as long as `limit`; does `act` before each look.
@@ -129,7 +136,7 @@ async fn emptied(
     let mut pause = Duration::from_millis(1);
     loop {
         act(members);
-        if members.is_empty() {
+        if members.are_surely_gone() {
             return true;
         }
         seen.look(members);
@@ -148,7 +155,9 @@ struct Seen(HashSet<(u32, u64)>);
 
 impl Seen {
     fn look(&mut self, members: &Members) {
-        self.0.extend(members.list().iter().map(|member| (member.pid, member.start_time)));
+        // Who is not seen now is seen by a later look, or is gone.
+        self.0
+            .extend(members.list().unwrap_or_default().iter().map(|member| (member.pid, member.start_time)));
     }
 
     fn count(&self) -> u32 {
@@ -159,9 +168,9 @@ impl Seen {
 fn signal_all(members: &Members, leader: Option<&Leader>, signal: Signal) -> io::Result<()> {
     let list = members.list();
     let group = leader.map(|leader| leader.pid);
-    let (in_group, others): (Vec<_>, Vec<_>) =
-        list.into_iter().partition(|member| Some(member.group) == group);
     let at_once = leader.is_some_and(|leader| leader.pidfd.signal_group(signal).is_ok());
+    let (in_group, others): (Vec<_>, Vec<_>) =
+        list?.into_iter().partition(|member| Some(member.group) == group);
     let one_by_one = if at_once { others } else { in_group.into_iter().chain(others).collect() };
     let mut outcome = if at_once { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) };
     for member in &one_by_one {

@@ -1,11 +1,10 @@
 //! A request to start a job, and how a job's end is told.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::decode::{self, BadMessage};
 use super::ending::Ending;
+use super::variables::Variables;
 use super::{Instance, JobId, PeerId};
 
 /// The `type` of a request.
@@ -46,7 +45,7 @@ pub struct ExecRequest {
     pub argv: Option<Vec<String>>,
     /// Variables to set.
     #[serde(default)]
-    pub env: BTreeMap<String, String>,
+    pub env: Variables,
     /// The user to run as; none means the daemon's own.
     #[serde(default)]
     pub user: Option<String>,
@@ -65,6 +64,10 @@ pub struct ExecRequest {
     /// How to stream; without it the answer is one JSON object.
     #[serde(default)]
     pub stream: Option<StreamOptions>,
+    /// Who asks, by its own word, such as `ann@desk`: for the peer's log. A claim, not a proof;
+    /// nothing may depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
@@ -148,9 +151,13 @@ impl ExecRequest {
         for argument in self.argv.iter().flatten() {
             no_nul("argv", argument)?;
         }
-        for (name, value) in &self.env {
+        for (name, value) in self.env.iter() {
             if name.is_empty() || name.contains('=') || name.contains('\0') {
-                return Err(BadMessage(format!("field `env`: {name:?} cannot be the name of a variable")));
+                // What follows the sign was meant to be a value, which is not to be shown.
+                let name = name.split('=').next().unwrap_or_default();
+                return Err(BadMessage(format!(
+                    "field `env`: {name:?} with '=' or NUL, or nothing, cannot be the name of a variable"
+                )));
             }
             no_nul(&format!("env.{name}"), value)?;
         }
@@ -196,7 +203,7 @@ pub struct JobResult {
     pub duration_ms: u64,
     /// Processes of the job that had to be stopped.
     pub killed: u32,
-    /// Processes of the job that go on after its normal end.
+    /// Processes of the job that go on after its normal end; one at least where nobody could look.
     pub left_running: u32,
     /// Whether a process that goes on still holds the output open; what it writes is discarded.
     pub output_open: bool,

@@ -21,6 +21,7 @@ pub mod reply;
 pub mod service;
 pub mod steer;
 pub mod subjects;
+pub mod variables;
 pub mod window;
 
 pub use decode::BadMessage;

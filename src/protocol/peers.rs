@@ -126,6 +126,10 @@ pub struct Page {
     /// Milliseconds since the leader started to listen: a registry younger than three heartbeat
     /// intervals has not decided yet who is offline.
     pub age_ms: u64,
+    /// Whether further peers were heard and not taken, because the registry has as many as it may:
+    /// then the list is short of those.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left_out: bool,
 }
 
 /// `peers.get` and `peers.remove`: one peer, by id, hostname or address.

@@ -19,7 +19,7 @@ fn a_configuration_with_a_mistake_is_refused_with_its_line() {
         ("broker_listen = '0.0.0.0'\n", ["line 1", "0.0.0.0"]),
         ("nats = 'a'\nnats = 'b'\n", ["line 2", "duplicate key"]),
         ("env = ['A']\n", ["line 1", "map"]),
-        ("[env]\nA = 1\n", ["line 2", "1"]),
+        ("[env]\nA = 1\n", ["line 2", "has to be a text"]),
         ("this is not toml\n", ["line 1", "c.toml"]),
         ("nats = 'unclosed\n", ["line 1", "c.toml"]),
         ("[[table]]\n", ["line 1", "`table`"]),

@@ -44,7 +44,8 @@ fn neither_or_both_of_line_and_command() {
 #[test]
 fn a_command_without_the_dashes() {
     let person = Person::new();
-    person.mistypes(&["exec", "w1", "-C", "/", "pwd"], &["unexpected argument 'pwd'"]);
+    let said = person.mistypes(&["exec", "w1", "-C", "/", "pwd"], &["unexpected argument 'pwd'"]);
+    assert!(said.starts_with("d: unexpected"), "{said}");
     person.mistypes(&["exec", "w1", "ls", "-l"], &["unexpected argument 'ls'"]);
 }
 

@@ -9,9 +9,10 @@ use crate::harness::fleet::{DCommand, Fleet};
 
 #[test]
 fn other_users_of_a_peer_of_root() {
-    if !nix::unistd::geteuid().is_root() {
-        return; // See `a_peer_that_is_not_root_has_one_user`.
-    }
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "root is missing: only a peer of root can run commands as other users; run the tests as root"
+    );
     let fleet = fleet();
     let line = "id -un; echo $HOME $USER; id -Gn";
     let finished = fleet.d(["exec", "w1", "-C", "/", "--user", "nobody", "--sh", line]).expect_success();

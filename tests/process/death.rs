@@ -80,7 +80,7 @@ async fn a_killed_reaper_is_made_up_for() {
     let reaper = nix::unistd::Pid::from_raw(reaper_of(started.process.identity().pid));
     nix::sys::signal::kill(reaper, nix::sys::signal::Signal::SIGKILL).expect("killed");
     assert_eq!(exit_of(&mut started.process).await.status, ExitKind::Unknown);
-    assert_eq!(started.process.tree().count(), 2, "found by their environment");
+    assert_eq!(started.process.tree().count().expect("seen"), 2, "found by their environment");
     assert_eq!(clear(&bench.lodging(&spec), PATIENCE).await.expect("cleared"), 2);
     assert!(pids.iter().all(|&pid| !runs(pid)), "{pids:?}");
 }
@@ -96,7 +96,7 @@ async fn a_reaper_does_not_listen_to_signals() {
     for signal in [nix::sys::signal::Signal::SIGINT, nix::sys::signal::Signal::SIGTERM] {
         nix::sys::signal::kill(reaper, signal).expect("sent");
     }
-    assert_eq!(started.process.tree().stop(PATIENCE).await.killed, 1);
+    assert_eq!(started.process.tree().stop(PATIENCE).await.expect("seen").killed, 1);
     assert_eq!(exit_of(&mut started.process).await.status, ExitKind::Signal(15));
 }
 

@@ -23,8 +23,8 @@ async fn exit_code(bench: Bench) {
     assert_eq!(all_of(started.stderr).await, "err\n");
     assert_eq!(exit_of(&mut started.process).await.status, ExitKind::Code(7));
     assert_eq!(exit_of(&mut started.process).await.status, ExitKind::Code(7), "asked again");
-    assert!(!started.process.identity().is_alive());
-    assert_eq!(started.process.tree().count(), 0);
+    assert!(!started.process.identity().is_alive().expect("seen"));
+    assert_eq!(started.process.tree().count().expect("seen"), 0);
 }
 
 async fn signal_ending(bench: Bench) {

@@ -59,9 +59,10 @@ async fn home_of_the_user(bench: Bench) {
 }
 
 async fn another_user(bench: Bench) {
-    if peerbus::process::host::current_user() != "root" {
-        return;
-    }
+    assert!(
+        peerbus::process::host::is_root(),
+        "root is missing: only root can start a command as another user; run the tests as root"
+    );
     let as_nobody = |text| Spec { user: Some("nobody".to_owned()), ..line(text) };
     let expected =
         bench.output(&line("id -u nobody; id -G nobody; getent passwd nobody | cut -d: -f6")).await;

@@ -29,13 +29,13 @@ async fn stop_reaches_everyone(bench: Bench) {
     let pids = said.pids(3).await;
     let tree = started.process.tree();
     // Five: the one in a session of its own may have begun its sleep, or not yet.
-    while tree.count() != 5 {
+    while tree.count().expect("seen") != 5 {
         tokio::task::yield_now().await;
     }
-    let stopped = tokio::time::timeout(PATIENCE, tree.stop(GRACE)).await.expect("stopped");
+    let stopped = tokio::time::timeout(PATIENCE, tree.stop(GRACE)).await.expect("stopped").expect("seen");
     assert_eq!((stopped.killed, stopped.left), (5, 0));
     assert!(pids.iter().all(|&pid| !runs(pid)), "{pids:?}");
-    assert_eq!(tree.count(), 0);
+    assert_eq!(tree.count().expect("seen"), 0);
     assert!(matches!(exit_of(&mut started.process).await.status, ExitKind::Signal(15 | 9)));
     said.end().await;
     if let Lodging::Cgroup { path } = bench.lodging(&spec) {
@@ -49,7 +49,7 @@ async fn stop_is_polite_first(bench: Bench) {
     let mut said = Said::of(started.stdout);
     assert_eq!(said.next().await, "ready");
     let began = Instant::now();
-    let stopped = started.process.tree().stop(PATIENCE).await;
+    let stopped = started.process.tree().stop(PATIENCE).await.expect("seen");
     assert!(began.elapsed() < PATIENCE / 2, "it does not wait for longer than it takes");
     assert_eq!(stopped.killed, 2);
     assert_eq!(said.next().await, "bye");
@@ -59,7 +59,7 @@ async fn stop_is_polite_first(bench: Bench) {
 async fn stop_of_nothing(bench: Bench) {
     let mut started = bench.start(&argv(&["true"])).expect("started");
     exit_of(&mut started.process).await;
-    let stopped = started.process.tree().stop(PATIENCE).await;
+    let stopped = started.process.tree().stop(PATIENCE).await.expect("seen");
     assert_eq!((stopped.killed, stopped.left), (0, 0));
 }
 
@@ -70,7 +70,7 @@ async fn stop_wakes_the_stopped(bench: Bench) {
     while state_of(pid) != 'T' {
         tokio::task::yield_now().await;
     }
-    started.process.tree().stop(PATIENCE).await;
+    started.process.tree().stop(PATIENCE).await.expect("seen");
     assert!(matches!(exit_of(&mut started.process).await.status, ExitKind::Code(5) | ExitKind::Signal(15)));
 }
 
@@ -86,10 +86,12 @@ async fn fork_bomb(bench: Bench) {
     assert_eq!(said.next().await, "spreading");
     exit_of(&mut started.process).await;
     let tree = started.process.tree();
-    let stopped =
-        tokio::time::timeout(PATIENCE, tree.stop(Duration::from_millis(20))).await.expect("stopped");
+    let stopped = tokio::time::timeout(PATIENCE, tree.stop(Duration::from_millis(20)))
+        .await
+        .expect("stopped")
+        .expect("seen");
     assert!(stopped.killed >= 5 && stopped.left == 0, "{stopped:?}");
-    assert_eq!(tree.count(), 0);
+    assert_eq!(tree.count().expect("seen"), 0);
     said.end().await;
 }
 
@@ -104,7 +106,7 @@ async fn signal_reaches_everyone(bench: Bench) {
     heard.sort();
     assert_eq!(heard, ["far", "near"]);
     assert_eq!(exit_of(&mut started.process).await.status, ExitKind::Code(3));
-    started.process.tree().stop(GRACE).await;
+    started.process.tree().stop(GRACE).await.expect("seen");
 }
 
 async fn signal_after_the_end(bench: Bench) {
@@ -120,12 +122,12 @@ async fn left_alone(bench: Bench) {
     let pids = Said::of(started.stdout).pids(2).await;
     exit_of(&mut started.process).await;
     let tree = started.process.tree();
-    assert_eq!(tree.count(), 2);
+    assert_eq!(tree.count().expect("seen"), 2);
     tree.release();
     bench.nursery.sweep();
     assert!(pids.iter().all(|&pid| runs(pid)), "left alone on purpose");
-    assert_eq!(tree.count(), 2);
-    assert_eq!(tree.stop(PATIENCE).await.killed, 2, "until somebody stops them");
+    assert_eq!(tree.count().expect("seen"), 2);
+    assert_eq!(tree.stop(PATIENCE).await.expect("seen").killed, 2, "until somebody stops them");
     bench.nursery.sweep();
     if let Lodging::Cgroup { path } = bench.lodging(&spec) {
         assert!(!path.exists(), "swept");
@@ -137,7 +139,7 @@ async fn a_grandchild_holds_the_pipe(bench: Bench) {
     let mut said = Said::of(started.stdout);
     assert_eq!(said.next().await, "main");
     assert_eq!(exit_of(&mut started.process).await.status, ExitKind::Code(0));
-    started.process.tree().stop(GRACE).await;
+    started.process.tree().stop(GRACE).await.expect("seen");
     said.end().await;
     assert_eq!(all_of(started.stderr).await, "");
 }

@@ -3,8 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::fleet::Fleet;
+use crate::harness::fleet::{DaemonOptions, Fleet};
 use crate::harness::nats::Raw;
+use crate::harness::relay::Direction;
 use crate::talk::{A_WHILE, Caller, SOON, error_of, job_id, one_worker, plain, streamed, wait_for_file};
 
 #[track_caller]
@@ -244,4 +245,26 @@ fn extreme_numbers_from_the_caller_itself_harm_nobody_else() {
         caller.frame_of("end");
         expect_alive(&fleet);
     }
+}
+
+/// Answers to the malformed wait for the bus; who asks for something sensible does not wait for them.
+#[test]
+fn malformed_requests_delay_nobody_while_the_bus_takes_nothing() {
+    const REQUESTS: usize = 8_000;
+    let quiet = DaemonOptions::worker("w1").through_relay().env("PEERBUS_LOG", "error,peerbus::bus=warn");
+    let fleet = Fleet::builder().daemon(quiet).start();
+    let daemon = fleet.daemon("w1");
+    let mut raw = Raw::connect(&fleet.url());
+    daemon.relay().freeze_way(Direction::ToServer);
+    // Each answer repeats what was wrong: together far more than any buffer on the way takes.
+    let wrong = json!({ "argv": ["true"], "directory": "\u{1f600}".repeat(1_000) }).to_string();
+    for _ in 0..REQUESTS {
+        raw.publish_reply("exec.w1", "_INBOX.flood.1", &wrong);
+        raw.publish_reply("exec.w1.strange", "_INBOX.flood.1", "");
+    }
+    let request = plain(fleet.path(), "touch ran").to_string();
+    raw.publish_reply("exec.w1", "_INBOX.honest.1", request);
+    wait_for_file(&fleet.path().join("ran"));
+    // Not because the daemon had given the connection up meanwhile.
+    assert!(!daemon.stderr().contains("lost the connection"), "{}", daemon.stderr());
 }

@@ -1,7 +1,5 @@
 //! What is said of a job, from the request to its result.
 
-use std::collections::BTreeMap;
-
 use peerbus::protocol::ending::{Refusal, StartFailure};
 use peerbus::protocol::exec::{
     self, Collected, ExecRequest, JobResult, Rusage, StreamOptions, StreamTotal, Truncated,
@@ -12,6 +10,7 @@ use peerbus::protocol::steer::{
     self, CancelAnswer, CancelRequest, Cancelled, Credit, Resume, SignalRequest, Steer,
 };
 use peerbus::protocol::subjects::Verb;
+use peerbus::protocol::variables::Variables;
 use peerbus::protocol::{Ending, decode};
 
 use crate::{file, golden, golden_by, instance, job, part, peer, text};
@@ -46,19 +45,24 @@ fn a_request() {
         directory: text("/opt/app"),
         shell_cmd: text("git pull && make"),
         argv: None,
-        env: BTreeMap::from([("K".to_owned(), "V".to_owned()), ("LANG".to_owned(), "de_DE".to_owned())]),
+        env: [("K", "V"), ("LANG", "de_DE")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into_iter()
+            .collect(),
         user: None,
         stdin: false,
         tty: None,
         timeout_ms: None,
         durable: false,
         stream: Some(StreamOptions { window: 1_048_576 }),
+        from: None,
     };
     golden_by("exec_request_line", &line, ExecRequest::decode);
     let argv = ExecRequest {
         shell_cmd: None,
         argv: Some(["git", "log", "-m", "two words", "", "grüße\n"].map(str::to_owned).to_vec()),
-        env: BTreeMap::new(),
+        env: Variables::default(),
+        from: text("ann@desk"),
         user: text("ann"),
         stdin: true,
         timeout_ms: Some(30_000),

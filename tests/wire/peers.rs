@@ -103,6 +103,7 @@ fn answers_of_the_registry() {
         leader: peer("lead"),
         leader_instance: instance(),
         age_ms: 15_000,
+        left_out: true,
     };
     golden("peers_page", &page);
     let answer = |found| GetAnswer {

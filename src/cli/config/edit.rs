@@ -94,6 +94,7 @@ impl Edit {
             }
             None => {
                 place.insert(last, Item::Value(value));
+                self.keep_heading(last);
             }
         }
         let sound = parse(Path::new(key), &self.document.to_string());
@@ -103,6 +104,19 @@ impl Edit {
             self.document = before;
             Failure::usage(format!("{key}: {why}"))
         })
+    }
+
+    /// A file of nothing but comments keeps them at its top.
+    fn keep_heading(&mut self, only: &str) {
+        let comments = self.document.trailing().as_str().unwrap_or_default().to_owned();
+        let table = self.document.as_table_mut();
+        if table.len() == 1
+            && !comments.is_empty()
+            && let Some(mut key) = table.key_mut(only)
+        {
+            key.leaf_decor_mut().set_prefix(comments);
+            self.document.set_trailing("");
+        }
     }
 
     /// Takes a setting out.
@@ -188,6 +202,8 @@ mod tests {
         assert_eq!(now, format!("{text}B = \"2\"\n"));
         let now = edited(text, |edit| edit.set_text("peer_id", "vps")).expect("set");
         assert!(now.starts_with("# the bus\nnats = \"nats://a:1\" # here\npeer_id = \"vps\"\n"), "{now}");
+        let now = edited("# mine\n", |edit| edit.set_text("peer_id", "vps")).expect("set");
+        assert_eq!(now, "# mine\npeer_id = \"vps\"\n");
         assert_eq!(edited(text, |edit| edit.unset("env.A")).expect("unset"), text.replace("A = \"1\"\n", ""));
     }
 

@@ -8,8 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::args::{BrokerArg, Common, RoleArg, listen};
 use crate::cli::exit::{Failure, OTHER, TAKEN};
-use crate::cli::output;
 use crate::cli::settings::{Settings, variable};
+use crate::cli::{log, output};
 use crate::daemon::broker::{self, Managed};
 use crate::daemon::{self, CALLER_GRACE, DaemonError, MAX_JOBS};
 use crate::leader::registry::Place;
@@ -43,14 +43,16 @@ pub(in crate::cli) struct DaemonRun {
 
 /// `d daemon run`
 pub(super) async fn run(common: &Common, args: DaemonRun) -> Result<u8, Failure> {
-    let settings = gather(common, args)?;
+    let settings = Settings::read(common)?;
+    log::of_a_daemon(common.verbose, settings.file.log.as_ref())?;
+    let settings = gather(settings, args)?;
     let stop = stop_signal()?;
     let ready =
         |ready: &daemon::Ready| output::complain(&format!("ready peer={} nats={}", ready.peer, ready.nats));
     match daemon::run(settings, ready, stop).await {
         Ok(()) => Ok(0),
-        Err(DaemonError::Taken(why)) => Err(Failure::new(TAKEN, why)),
-        Err(DaemonError::Failed(error)) => Err(Failure::new(OTHER, format!("{error:#}"))),
+        Err(DaemonError::Taken(why)) => Err(Failure::new(TAKEN, log::escaped(&why))),
+        Err(DaemonError::Failed(error)) => Err(Failure::new(OTHER, log::escaped(&format!("{error:#}")))),
     }
 }
 
@@ -72,8 +74,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     })
 }
 
-fn gather(common: &Common, args: DaemonRun) -> Result<daemon::Settings, Failure> {
-    let settings = Settings::read(common)?;
+fn gather(settings: Settings<'_>, args: DaemonRun) -> Result<daemon::Settings, Failure> {
     let peer = settings.peer_id(args.id)?;
     let role = settings.role(args.role)?;
     let directory = args.directory.or_else(|| settings.file.directory.clone());
@@ -118,9 +119,11 @@ fn managed(settings: &Settings<'_>, listen: Option<SocketAddr>) -> Result<Manage
     let listen = match (listen.or(settings.file.broker_listen), settings.nats()) {
         (Some(listen), _) => listen,
         (None, None) => ([127, 0, 0, 1], broker::DEFAULT_PORT).into(),
-        (None, Some(nats)) => {
+        (None, Some(_)) => {
+            // As it was read, not as it was typed: that may hold a password.
+            let nats = settings.bus("d")?.address;
             let wrong = |why: String| Failure::usage(format!("the broker cannot listen at {nats}: {why}"));
-            let (host, port) = settings.bus("d")?.address.first();
+            let (host, port) = nats.first();
             let host = if host == "localhost" { "127.0.0.1".to_owned() } else { host };
             let ip: std::net::IpAddr = host.parse().map_err(|_| wrong("an address is wanted".to_owned()))?;
             broker::check_listen((ip, port).into()).map_err(wrong)?

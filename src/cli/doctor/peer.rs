@@ -6,12 +6,14 @@ use jiff::Timestamp;
 
 use super::check::Check;
 use crate::bus::Bus;
+use crate::cli::exec::caller;
 use crate::cli::render;
 use crate::client::exec::{self, Event, Integrity, Patience};
 use crate::client::peers::{PingError, health, ping};
 use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW};
 use crate::protocol::health::{Containment, Health};
 use crate::protocol::peers::{PeerRow, Presence};
+use crate::protocol::variables::Variables;
 use crate::protocol::{Ending, JobId, PeerId};
 
 /// How long a peer may take to answer.
@@ -136,13 +138,14 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, String
         directory: Some("/".to_owned()),
         shell_cmd: None,
         argv: Some(vec!["printf".to_owned(), "%s".to_owned(), job.to_string()]),
-        env: std::collections::BTreeMap::new(),
+        env: Variables::default(),
         user: None,
         stdin: false,
         tty: None,
         timeout_ms: u64::try_from(ECHO_WITHIN.as_millis()).ok(),
         durable: false,
         stream: Some(StreamOptions { window: WINDOW }),
+        from: Some(caller()),
     };
     let (_stdin, chunks) = tokio::sync::mpsc::channel(1);
     let mut execution = exec::start(bus, peer.clone(), request, chunks, Patience { absent: Duration::ZERO });

@@ -62,7 +62,7 @@ fn role(text: &str) -> Result<RoleArg, Failure> {
 
 /// `d registerWorker`
 pub(super) async fn register_worker(common: &Common) -> Result<u8, Failure> {
-    let names_a_bus = Settings::read(common)?.names_a_bus()?;
+    let names_a_bus = Settings::read_or_default(common)?.names_a_bus()?;
     let leader = (!names_a_bus).then(|| LEADER.to_owned());
     let id = Some(join::id_of_this_host()?.to_string());
     let saved = join::save(common, &Wish { role: Some(RoleArg::Worker), id, leader })?;

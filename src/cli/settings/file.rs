@@ -13,8 +13,10 @@ use serde::Deserialize;
 
 use crate::cli::args::{BrokerArg, RoleArg, duration, listen};
 use crate::cli::exit::Failure;
+use crate::cli::log::Level;
 use crate::cli::task::Task;
 use crate::protocol::exec::check_directory;
+use crate::protocol::variables::Variables;
 
 /// The bit of a file's mode that lets everyone write it.
 const WRITABLE_BY_ANYONE: u32 = 0o002;
@@ -39,9 +41,11 @@ pub(in crate::cli) struct File {
     pub(in crate::cli) shell: Option<PathBuf>,
     /// Variables every job gets.
     #[serde(default)]
-    pub(in crate::cli) env: BTreeMap<String, String>,
+    pub(in crate::cli) env: Variables,
     #[serde(default)]
     pub(in crate::cli) tags: Vec<String>,
+    /// How much the daemon's log says.
+    pub(in crate::cli) log: Option<Level>,
     pub(in crate::cli) max_jobs: Option<std::num::NonZeroU16>,
     #[serde(default, deserialize_with = "time")]
     pub(in crate::cli) caller_grace: Option<std::time::Duration>,
@@ -121,6 +125,8 @@ mod tests {
             ("directory = 'x'\n", "relative", "line 1"),
             ("caller_grace = 'soon'\n", "soon", "line 1"),
             ("broker_listen = '0.0.0.0'\n", "0.0.0.0", "line 1"),
+            ("tags = []\nlog = 'inof'\n", "inof", "line 2"),
+            ("env = { PIN = 4711 }\n", "text", "line 1"),
             ("a = \n", "", "line 1"),
         ] {
             let said = mistake(text);

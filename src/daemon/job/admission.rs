@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::super::asked::{Asked, name};
 use super::super::context::{Context, Leaving, Place};
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::{Begun, Entry, now};
-use super::{blocking, live, recorded, reply, shown};
+use super::{blocking, live, recorded, reply};
 use crate::process::{self, Lodging, Spec};
 use crate::protocol::Ending;
 use crate::protocol::ending::Refusal;
@@ -25,7 +26,7 @@ pub(super) struct Admitted {
     pub(super) lodging: Lodging,
     pub(super) entry: Entry,
     pub(super) place: Place,
-    pub(super) shown: String,
+    pub(super) asked: Asked,
 }
 
 /// Takes a job in and sees it through, or refuses it.
@@ -36,12 +37,12 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mu
     };
     let (spec, place) = prepared;
     let lodging = context.nursery.lodging(request.id);
-    let begun = begun(&context, &request, Some(lodging.clone()));
-    let shown = begun.command.clone();
+    let asked = Asked::by(&context, &request);
+    let begun = begun(&context, &request, &asked, Some(lodging.clone()));
     let journal = context.journal.clone();
     match blocking(move || journal.begin(&begun)).await {
         Ok(entry) => {
-            live::run(context, Admitted { request, spec, lodging, entry, place, shown }, messages).await;
+            live::run(context, Admitted { request, spec, lodging, entry, place, asked }, messages).await;
         }
         Err(error) => {
             let message =
@@ -112,14 +113,15 @@ fn spec(context: &Context, request: &Request, directory: String) -> Result<Spec,
     Ok(Spec { job: request.id, directory, command, env, user: request.exec.user.clone(), stdin })
 }
 
-fn begun(context: &Context, request: &Request, lodging: Option<Lodging>) -> Begun {
+fn begun(context: &Context, request: &Request, asked: &Asked, lodging: Option<Lodging>) -> Begun {
     Begun {
         id: request.id,
         instance: context.instance,
         caller: request.caller.clone(),
         request: request.digest.clone(),
+        from: request.exec.from.as_ref().map(name),
         at: now(),
-        command: request.exec.command().map(|command| shown(&command)).unwrap_or_default(),
+        command: asked.command().to_owned(),
         directory: request.exec.directory.clone().unwrap_or_default().chars().take(1024).collect(),
         user: request.exec.user.as_ref().map(|user| user.chars().take(64).collect()),
         lodging,
@@ -134,13 +136,14 @@ async fn refuse(
     ending: Ending,
     messages: &mut mpsc::Receiver<Message>,
 ) {
-    tracing::warn!(job = %request.id, caller = request.caller, %ending, "refused a request");
+    let asked = Asked::by(context, request);
+    asked.refused(&ending);
     context.count(|counts| {
         counts.errors += 1;
         counts.last_error = ending.to_string();
     });
     let result = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
-    let begun = begun(context, request, None);
+    let begun = begun(context, request, &asked, None);
     let (journal, buried) = (context.journal.clone(), result.clone());
     let record = super::Record { begun: begun.clone(), process: None, result: Some(result.clone()) };
     let written = blocking(move || journal.bury(&begun, &buried)).await;

@@ -54,17 +54,19 @@ impl Live {
         self.tell(result).await;
     }
 
-    /// Processes that go on after a normal end.
+    /// Processes that go on after a normal end; one at least where nobody could look.
     async fn left_running(&self) -> u32 {
         let Some(tree) = self.tree.clone() else { return 0 };
-        let count = move || Ok(tree.count());
-        let at_once = blocking(count.clone()).await.unwrap_or_default();
-        if at_once == 0 {
+        let count = move || tree.count();
+        if let Ok(0) = blocking(count.clone()).await {
             return 0;
         }
         // The last of a pipeline may be on their way out.
         tokio::time::sleep(SETTLE).await;
-        blocking(count).await.unwrap_or(at_once)
+        blocking(count).await.unwrap_or_else(|error| {
+            tracing::error!(job = %self.request.id, %error, "nobody can look whether a job left something running");
+            1
+        })
     }
 
     fn ending(&self) -> Ending {
@@ -110,15 +112,8 @@ impl Live {
     }
 
     fn log(&self, result: &JobResult) {
-        let totals = self.sink.totals();
-        let (id, duration_ms) = (self.request.id, result.duration_ms);
-        let (killed, left_running) = (result.killed, result.left_running);
-        let directory = self.request.exec.directory.as_deref().unwrap_or("(default)");
-        tracing::info!(
-            job = %id, caller = self.request.caller, directory, command = self.shown, ending = %result.ending,
-            out = totals.out, err = totals.err, duration_ms, killed, left_running, "ended"
-        );
-        let ns = duration_ms.saturating_mul(1_000_000);
+        self.asked.ended(result);
+        let ns = result.duration_ms.saturating_mul(1_000_000);
         self.context.count(|counts| counts.processing_ns = counts.processing_ns.saturating_add(ns));
     }
 

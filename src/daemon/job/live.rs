@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::super::asked::Asked;
 use super::super::context::{Context, Counted, Leaving, Place};
 use super::super::exec::Request;
 use super::super::intake::Message;
@@ -32,7 +33,7 @@ enum Happening {
     Started(Result<Begin, tokio::task::JoinError>),
     Output(StreamKind, Bytes),
     Exited(Exit),
-    TreeStopped(Result<Stopped, tokio::task::JoinError>),
+    TreeStopped(Result<std::io::Result<Stopped>, tokio::task::JoinError>),
     MaySend,
     StdinWritable,
     Link(Link),
@@ -47,7 +48,7 @@ type Begin = (Entry, Result<Started, StartError>);
 pub(super) struct Live {
     pub(super) context: Arc<Context>,
     pub(super) request: Request,
-    pub(super) shown: String,
+    pub(super) asked: Asked,
     pub(super) sink: Sink,
     pub(super) stdin: Stdin,
     pub(super) timing: Timing,
@@ -63,7 +64,7 @@ pub(super) struct Live {
     pub(super) done: bool,
     pub(super) entry: Option<Entry>,
     pub(super) stopping: Option<Ending>,
-    pub(super) stop_task: Option<JoinHandle<Stopped>>,
+    pub(super) stop_task: Option<JoinHandle<std::io::Result<Stopped>>>,
     pub(super) killed: u32,
     pub(super) digests: [blake3::Hasher; 2],
     pub(super) place: Option<Place>,
@@ -73,12 +74,12 @@ pub(super) struct Live {
 
 /// Starts the job and sees it through.
 pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
-    let Admitted { request, spec, lodging, entry, place, shown } = admitted;
+    let Admitted { request, spec, lodging, entry, place, asked } = admitted;
     let mut start = Some(tokio::task::spawn_blocking({
         let context = Arc::clone(&context);
         move || begin(&context, &spec, &lodging, entry)
     }));
-    let mut job = Live::new(&context, request, place, shown);
+    let mut job = Live::new(&context, request, place, asked);
     let mut taps = Taps::none();
     let mut process: Option<Process> = None;
     let (mut link, mut leaving) = (context.bus.link(), context.leaving.subscribe());
@@ -167,7 +168,7 @@ async fn moved(leaving: &mut watch::Receiver<Leaving>) -> Leaving {
 }
 
 impl Live {
-    fn new(context: &Arc<Context>, request: Request, place: Place, shown: String) -> Self {
+    fn new(context: &Arc<Context>, request: Request, place: Place, asked: Asked) -> Self {
         let now = Instant::now();
         let mut job = Self {
             sink: match request.exec.stream {
@@ -178,7 +179,7 @@ impl Live {
             timing: Timing::new(now, request.exec.timeout_ms, context.settings.caller_grace),
             context: Arc::clone(context),
             request,
-            shown,
+            asked,
             signals: 0,
             signalled: None,
             tree: None,
@@ -198,7 +199,7 @@ impl Live {
         if job.request.exec.stdin {
             job.tell_want();
         }
-        tracing::info!(job = %job.request.id, caller = job.request.caller, command = job.shown, "accepted");
+        tracing::debug!(job = %job.request.id, caller = job.request.caller, command = job.asked.command(), "accepted");
         job
     }
 
@@ -287,14 +288,17 @@ impl Live {
         }
     }
 
-    fn on_tree_stopped(&mut self, stopped: Result<Stopped, tokio::task::JoinError>) {
+    fn on_tree_stopped(&mut self, stopped: Result<std::io::Result<Stopped>, tokio::task::JoinError>) {
         match stopped {
-            Ok(stopped) => {
+            Ok(Ok(stopped)) => {
                 self.killed += stopped.killed;
                 if stopped.left > 0 {
                     let left = stopped.left;
                     tracing::error!(job = %self.request.id, left, "processes hang in the kernel and cannot be stopped");
                 }
+            }
+            Ok(Err(error)) => {
+                tracing::error!(job = %self.request.id, %error, "nobody can look whether a job was stopped");
             }
             Err(panic) => tracing::error!(job = %self.request.id, %panic, "stopping a job"),
         }
@@ -319,7 +323,7 @@ impl Live {
         if self.over || self.stopping.is_some() {
             return;
         }
-        tracing::info!(job = %self.request.id, %ending, "stopping");
+        tracing::debug!(job = %self.request.id, %ending, "stopping");
         if self.exit.is_none() {
             self.stopping = Some(ending);
         }
@@ -367,7 +371,7 @@ impl Live {
             return;
         }
         let grace = self.timing.grace();
-        tracing::warn!(job = %self.request.id, command = self.shown, ?grace, "its caller vanished and did not come back");
+        tracing::warn!(job = %self.request.id, command = self.asked.command(), ?grace, "its caller vanished and did not come back");
         self.stop(Ending::Cancelled { why: "its caller vanished".to_owned() });
     }
 }

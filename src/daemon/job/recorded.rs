@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::answer;
+use super::super::asked::Asked;
 use super::super::context::Context;
 use super::super::exec::Request;
 use super::super::intake::Message;
@@ -45,6 +46,7 @@ async fn repeat(context: &Arc<Context>, record: &Record, request: &Request, resu
         let message =
             format!("the id {} belongs to another request, which ended: {}", request.id, result.ending);
         let ending = Ending::Refused { why: Refusal::NotYours, message };
+        Asked::by(context, request).refused(&ending);
         let refusal = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
         return reply(context, request, &refusal).await;
     }
@@ -64,6 +66,10 @@ async fn word(context: &Arc<Context>, id: JobId, result: &JobResult, steer: Stee
             answer::cancelled(context, from, id, Cancelled::Ended, Some(result.clone())).await
         }
         Steer::Result => answer::plain(context, from, result, kept(context, id).await).await,
+        // Whoever has the ending needs nothing more.
+        Steer::Credit(credit) if !credit.done => {
+            answer::have_resumed(context, from, id, credit.epoch).await;
+        }
         Steer::Credit(_) | Steer::Stdin { .. } | Steer::Signal(_) => {}
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::super::answer;
+use super::super::asked::Asked;
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::live::Live;
@@ -71,6 +72,7 @@ impl Live {
     async fn refuse(&self, request: &Request, why: &str) {
         let ending = Ending::Refused { why: Refusal::NotYours, message: format!("{}: {why}", request.id) };
         let context = &self.context;
+        Asked::by(context, request).refused(&ending);
         let result = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
         reply(context, request, &result).await;
     }
@@ -134,7 +136,7 @@ impl Live {
             error = match request.signal.parse::<Signal>() {
                 Ok(signal) => {
                     self.signalled = Some(signal.number());
-                    tracing::info!(job = %self.request.id, signal = request.signal, "signalled");
+                    tracing::debug!(job = %self.request.id, signal = request.signal, "signalled");
                     tree.signal(signal).err().map(|error| error.to_string())
                 }
                 Err(bad) => Some(bad.to_string()),

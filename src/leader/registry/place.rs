@@ -79,16 +79,16 @@ impl FromStr for Place {
 
     fn from_str(text: &str) -> Result<Self, BadPlace> {
         let Some((scheme, rest)) = text.split_once(':') else {
-            return Err(BadPlace::Url(without_userinfo(text)));
+            return Err(BadPlace::Url(without_secrets(text)));
         };
         if scheme != "sqlite" {
-            return Err(BadPlace::Scheme(without_userinfo(text)));
+            return Err(BadPlace::Scheme(without_secrets(text)));
         }
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         // The file is always made where there is none, so this one is granted.
         if !matches!(parameters, "" | "mode=rwc") {
-            return Err(BadPlace::Parameter(parameters.to_owned()));
+            return Err(BadPlace::Parameter(name_of_first(parameters).to_owned()));
         }
         let file = PathBuf::from(decoded(path));
         if path == ":memory:" || file.file_name().is_none() || path.ends_with('/') {
@@ -104,14 +104,23 @@ impl fmt::Display for Place {
     }
 }
 
-fn without_userinfo(text: &str) -> String {
+/// What is left of a URL that may be shown: parameters hold passwords, too.
+fn without_secrets(text: &str) -> String {
     match text.rsplit_once('@') {
         Some((before, host)) => {
             let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
-            format!("{scheme}://…@{host}")
+            format!("{scheme}://…@{}", without_parameters(host))
         }
-        None => text.to_owned(),
+        None => without_parameters(text),
     }
+}
+
+fn without_parameters(text: &str) -> String {
+    text.split_once('?').map_or_else(|| text.to_owned(), |(before, _)| format!("{before}?…"))
+}
+
+fn name_of_first(parameters: &str) -> &str {
+    parameters.split(['=', '&']).next().unwrap_or_default()
 }
 
 fn encoded(file: &Path) -> String {
@@ -160,6 +169,9 @@ mod tests {
             "mysql://root:hunter2@db/peers",
             "postgres://root:hunter@2@db/peers",
             "root:hunter2@db",
+            "postgres://db/peers?user=root&password=hunter2",
+            "postgres://root:hunter2@db/peers?password=hunter3",
+            "sqlite:///x.db?password=hunter2",
         ] {
             let error = bad.parse::<Place>().expect_err(bad).to_string();
             assert!(!error.contains("hunter"), "{error}");

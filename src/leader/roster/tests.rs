@@ -221,8 +221,10 @@ fn there_is_no_place_for_more_than_the_most() {
         roster.beat(&beat(id, Instance::new(), 1), seconds(0), SEEN);
     }
     assert_eq!((roster.len(), roster.take_dropped(), roster.take_dropped()), (2, 2, 0));
+    assert!(roster.has_left_out());
     assert_eq!(state(&roster, "a"), Presence::Online);
     assert_eq!(kinds(&roster.removed(&"a".parse().expect("valid"))), [EventKind::Removed]);
+    assert!(!roster.has_left_out(), "there is room again");
     assert_eq!(kinds(&roster.beat(&beat("c", Instance::new(), 1), seconds(1), SEEN)), [EventKind::Joined]);
 }
 

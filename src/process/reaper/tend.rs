@@ -137,14 +137,17 @@ async fn say(writer: &mut OwnedWriteHalf, report: &Report) {
     }
 }
 
-/// Goes on for as long as something hangs in the kernel: until then the lock must not be free.
+/// Goes on for as long as something hangs in the kernel, or nobody can look whether something is
+/// left: until then the lock must not be free.
 async fn stop_all(job: JobId, nobody_left: Arc<AtomicBool>, leader: &Leader) -> io::Result<u32> {
     let members = Members::Descendants(Descendants::new(Identity::of_self()?, job, nobody_left));
-    let mut stopped = stop(&members, Some(leader), GRACE).await;
-    let mut killed = stopped.killed;
-    while stopped.left > 0 {
-        stopped = stop(&members, Some(leader), GRACE).await;
-        killed += stopped.killed;
+    let mut killed = 0;
+    loop {
+        if let Ok(stopped) = stop(&members, Some(leader), GRACE).await {
+            killed += stopped.killed;
+            if stopped.left == 0 {
+                return Ok(killed);
+            }
+        }
     }
-    Ok(killed)
 }
