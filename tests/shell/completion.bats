@@ -66,6 +66,15 @@ asked() { PEERBUS_COMPLETE=bash d -- d "$@"; }
   everywhere "d --nats $NATS_URL ping de" '=<ping><desktop>'
 }
 
+@test "installed for everyone, they are loaded at the first TAB" {
+  d peers >/dev/null
+  mkdir -p "$place/fpath"
+  d completions zsh >"$place/fpath/_d"
+  tab zsh "fpath=($place/fpath \$fpath); autoload -Uz compinit; compinit -u -D" 'd ping de' '=<d><ping><desktop>'
+  d completions fish >"$place/fpath/d.fish"
+  tab fish "set fish_complete_path $place/fpath" 'd ping de' '=<d><ping><desktop>'
+}
+
 @test "verbs, flags and values" {
   everywhere 'd remoteP' '=<d><remotePull>'
   everywhere 'd exec --repo' '=<d><exec><--report>'
