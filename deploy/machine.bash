@@ -11,11 +11,15 @@ fail() {
 
 # The Debian packages that bring a command.
 declare -A packages_of=(
+  [bats]="bats"
   [cc]="gcc libc6-dev"
+  [fish]="fish"
+  [git]="git"
   [jq]="jq"
   [ps]="procps"
   [python3]="python3 python3-venv ca-certificates"
   [shellcheck]="shellcheck"
+  [zsh]="zsh"
 )
 
 # need_commands COMMAND…: makes sure that they can be run; whatever is missing is installed, or asked for, at once.
