@@ -16,9 +16,13 @@ declare -A packages_of=(
   [fish]="fish"
   [git]="git"
   [jq]="jq"
+  [mandoc]="mandoc"
+  [musl-gcc]="musl-tools"
   [ps]="procps"
   [python3]="python3 python3-venv ca-certificates"
   [shellcheck]="shellcheck"
+  [sshd]="openssh-server openssh-client"
+  [systemd-analyze]="systemd"
   [zsh]="zsh"
 )
 

@@ -13,6 +13,7 @@ use super::doctor::Doctor;
 use super::exec::Exec;
 use super::exit;
 use super::join::Join;
+use super::manual::ManPages;
 use super::peers::{Peer, Peers};
 use super::ping::Ping;
 use super::seeds::Seeds;
@@ -101,6 +102,9 @@ pub(super) enum Verb {
     /// The names older scripts know
     #[command(flatten)]
     Seeds(Seeds),
+    /// Write the manual pages
+    #[command(hide = true)]
+    ManPages(ManPages),
     /// What the exit codes mean
     #[command(name = "exit-codes", about = exit::TABLE, hide = true)]
     ExitCodes,

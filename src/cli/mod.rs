@@ -15,6 +15,7 @@ mod exec;
 mod exit;
 mod join;
 mod log;
+mod manual;
 mod nats_context;
 mod output;
 mod peers;
@@ -76,6 +77,7 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Config(verb) => config::run(&common, verb),
         Verb::Task(verb) => task::run(&common, verb).await,
         Verb::Seeds(verb) => seeds::run(&common, verb).await,
+        Verb::ManPages(pages) => manual::run(&pages),
         Verb::ExitCodes => {
             output::line(exit::TABLE)?;
             Ok(0)

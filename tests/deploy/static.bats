@@ -1,0 +1,49 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2154 # setup.bash sets package, root, installed, home, empty.
+# The program to ship works where nothing else is: in a root directory with nothing but itself.
+
+load setup
+
+teardown() {
+  [[ -z ${daemon:-} ]] || kill "$daemon" 2>/dev/null || true
+  [[ -z ${server:-} ]] || kill "$server" 2>/dev/null || true
+  [[ -z ${bound:-} ]] || umount "$empty/proc" "$empty/dev"
+}
+
+# An empty root with the little that a program is promised by the kernel: /proc and /dev.
+make_empty_root() {
+  ((EUID == 0)) || { echo "chroot wants root" >&2 && return 1; }
+  empty=$BATS_TEST_TMPDIR/empty
+  mkdir -p "$empty"/{proc,dev,etc,tmp}
+  cp "$PEERBUS_D" "$empty/d"
+  mount -t proc proc "$empty/proc"
+  mount --bind /dev "$empty/dev"
+  bound=yes
+}
+
+start_server() {
+  "$PEERBUS_NATS_SERVER" -a 127.0.0.1 -p -1 --ports_file_dir "$BATS_TEST_TMPDIR" 3>&- 2>"$BATS_TEST_TMPDIR/server" &
+  server=$!
+  port=$(timeout 20 tail -n +1 -f "$BATS_TEST_TMPDIR/server" 3>&- | sed -n 's/.*Listening for client connections on 127.0.0.1:\([0-9]*\).*/\1/p;/Server is ready/q')
+  [ -n "$port" ]
+}
+
+@test "a daemon in an empty root finds its bus by name, and users in /etc/passwd" {
+  make_empty_root
+  start_server
+  [[ $(chroot "$empty" /d --version) =~ ^d\ [0-9] ]]
+  echo "127.0.0.1 bus.example" >"$empty/etc/hosts"
+  # Plugins that a machine may ask for are not asked.
+  printf '%s\n' "passwd: systemd sss files" "group: sss files" "initgroups: sss" "hosts: mdns4_minimal resolve files dns" >"$empty/etc/nsswitch.conf"
+  printf '%s\n' root:x:0:0::/:/bin/sh bob:x:1234:1235::/tmp:/bin/sh >"$empty/etc/passwd"
+  printf '%s\n' bob:x:1235: more:x:1236:bob >"$empty/etc/group"
+  chroot "$empty" /d daemon run --id w1 --nats "nats://bus.example:$port" --state-dir /tmp/state 2>"$BATS_TEST_TMPDIR/log" 3>&- &
+  daemon=$!
+  timeout 20 tail -n +1 -f "$BATS_TEST_TMPDIR/log" 3>&- | grep -q -m 1 '^ready peer=w1 '
+  asked=(chroot "$empty" /d --nats "nats://bus.example:$port")
+  run -0 "${asked[@]}" exec w1 -C / --user bob -- /d --version
+  run -249 "${asked[@]}" exec w1 -C / --user nobody-here -- /d --version
+  said 'there is no user "nobody-here"'
+  run -255 chroot "$empty" /d --nats nats://no-such-host.invalid:4222 --connect-timeout 1s peers
+  said "no-such-host.invalid"
+}
