@@ -11,16 +11,19 @@ fail() {
 
 # The Debian packages that bring a command.
 declare -A packages_of=(
-  [cc]="gcc libc6-dev"
-  [musl-gcc]="musl-tools"
   [bats]="bats"
+  [cc]="gcc libc6-dev"
+  [fish]="fish"
+  [git]="git"
   [jq]="jq"
   [mandoc]="mandoc"
+  [musl-gcc]="musl-tools"
   [ps]="procps"
   [python3]="python3 python3-venv ca-certificates"
   [shellcheck]="shellcheck"
   [sshd]="openssh-server openssh-client"
   [systemd-analyze]="systemd"
+  [zsh]="zsh"
 )
 
 # need_commands COMMAND…: makes sure that they can be run; whatever is missing is installed, or asked for, at once.

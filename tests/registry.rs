@@ -177,7 +177,10 @@ fn a_table_that_is_there_already_is_kept_and_grows() {
     let rows = fleet.wait_for_states(&wanted, SILENCE_DEADLINE);
     assert_eq!(rows[0]["mac_address"], "aa:bb:cc:dd:ee:ff");
     assert_eq!(rows[0]["last_seen"], "2025-01-02T03:04:05Z");
-    assert_eq!((&rows[2]["ip_address"], &rows[2]["daemon_version"]), (&json!("127.0.0.1"), &json!("0.1.0")));
+    assert_eq!(
+        (&rows[2]["ip_address"], &rows[2]["daemon_version"]),
+        (&json!("127.0.0.1"), &json!(peerbus::VERSION))
+    );
     let info = fleet.command(["getPeerInfo", "--peer", "10.0.0.2"]).env("TZ", "XYZ-2");
     let info: Value = serde_json::from_str(&info.run().expect_success().out()).unwrap();
     assert_eq!((&info["peer_id"], &info["last_seen"]), (&json!("desktop"), &json!("2025-01-02 05:04:05")));
@@ -186,8 +189,8 @@ fn a_table_that_is_there_already_is_kept_and_grows() {
     let wanted = [
         json!(["Not An Id", null, null, "left alone"]),
         json!(["desktop", 0, "0.9", "mine"]),
-        json!(["lead", 1, "0.1.0", null]),
-        json!(["w1", 1, "0.1.0", "kept"]),
+        json!(["lead", 1, peerbus::VERSION, null]),
+        json!(["w1", 1, peerbus::VERSION, "kept"]),
     ];
     eventually(SOON, "all of them in one table", || {
         sql(&database, look).into_iter().map(Value::from).eq(wanted.iter().cloned()).then_some(())

@@ -109,6 +109,7 @@ pub struct Bus {
 }
 
 struct Shared {
+    address: NatsAddress,
     connection: Mutex<Option<Connection>>,
     link: watch::Sender<Link>,
     last_error: watch::Sender<Option<String>>,
@@ -141,6 +142,7 @@ impl Bus {
     #[must_use]
     pub fn open(settings: Settings, persistence: Persistence) -> Self {
         let shared = Arc::new(Shared {
+            address: settings.address.clone(),
             connection: Mutex::new(None),
             link: watch::Sender::new(Link { up: false, generation: 0 }),
             last_error: watch::Sender::new(None),
@@ -172,6 +174,12 @@ impl Bus {
                 self.last_error().unwrap_or_else(|| format!("no connection within {patience:?}")),
             )),
         }
+    }
+
+    /// Where the bus is said to be.
+    #[must_use]
+    pub fn address(&self) -> &NatsAddress {
+        &self.shared.address
     }
 
     /// The state of the link, to look at or to wait on.

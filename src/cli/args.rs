@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::completions::Completions;
 use super::config::Config;
 use super::daemon::Daemon;
 use super::doctor::Doctor;
@@ -93,6 +94,11 @@ pub(super) enum Verb {
     /// The daemon of this machine
     #[command(subcommand)]
     Daemon(Daemon),
+    /// Print the script that makes TAB complete this command
+    Completions(Completions),
+    /// Fetch the list of peers for completion
+    #[command(name = "refresh-peers", hide = true)]
+    RefreshPeers,
     /// The names older scripts know
     #[command(flatten)]
     Seeds(Seeds),

@@ -135,8 +135,10 @@ pub(super) fn id_of_this_host() -> Result<PeerId, Failure> {
 
 /// Has the daemon of this machine run with the settings in force, and waits until the leader hears it.
 pub(super) async fn register(saved: &Saved) -> Result<(), Failure> {
-    leader_answers(&saved.common).await?;
+    // Without a bus a daemon would not get ready; without a leader it does, and is heard later.
+    connect(&saved.common).await?.close().await;
     daemon::ensure_running(&saved.common).await?;
+    leader_answers(&saved.common).await?;
     let heard = async {
         while !status::look(&saved.common)
             .await

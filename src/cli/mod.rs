@@ -5,6 +5,8 @@
 //! stderr and begins with `d: `.
 
 mod args;
+mod cache;
+mod completions;
 mod config;
 mod connect;
 mod daemon;
@@ -34,6 +36,9 @@ use exit::Failure;
 /// Runs one command line.
 #[must_use]
 pub fn main() -> ExitCode {
+    if completions::answered() {
+        return ExitCode::SUCCESS;
+    }
     crate::bus::log_panics_of_the_library();
     let args = match Args::try_parse() {
         Ok(args) => args,
@@ -65,6 +70,8 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Status(status) => status::run(&common, &status).await,
         Verb::Ping(ping) => ping::run(&common, &ping).await,
         Verb::Daemon(verb) => daemon::run(&common, verb).await,
+        Verb::Completions(args) => completions::run(&args),
+        Verb::RefreshPeers => completions::refresh(&common).await,
         Verb::Join(args) => join::run(&common, args).await,
         Verb::Doctor(args) => doctor::run(&common, &args).await,
         Verb::Config(verb) => config::run(&common, verb),

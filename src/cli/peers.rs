@@ -3,6 +3,7 @@
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
 use super::args::{Common, peer_name};
+use super::cache;
 use super::connect::{NO_LEADER, connect};
 use super::exit::{BUS_UNREACHABLE, Failure, NOT_FOUND};
 use super::output;
@@ -131,17 +132,22 @@ pub(super) async fn all(bus: &Bus) -> Result<Vec<PeerRow>, Failure> {
              raise max_peers in the leader's configuration"
         ));
     }
+    cache::learn(bus.address(), &list.rows);
     Ok(list.rows)
 }
 
 /// One peer by any of its names.
 pub(super) async fn one(bus: &Bus, name: &str) -> Result<PeerRow, Failure> {
-    meant(name, peers::get(bus, name).await)
+    let row = meant(name, peers::get(bus, name).await)?;
+    cache::learn_one(bus.address(), &row);
+    Ok(row)
 }
 
 /// Takes a peer out of the registry; returns what was known of it.
 pub(super) async fn remove(common: &Common, name: &str) -> Result<PeerRow, Failure> {
-    let row = meant(name, peers::remove(&connect(common).await?, name).await)?;
+    let bus = connect(common).await?;
+    let row = meant(name, peers::remove(&bus, name).await)?;
+    cache::forget(bus.address(), &row.peer_id);
     if row.is_online {
         let peer = &row.peer_id;
         output::say(&format!(

@@ -7,7 +7,7 @@ use clap::Args as ClapArgs;
 use super::args::Common;
 use super::connect::connect;
 use super::exit::{Failure, OTHER};
-use super::settings::Settings;
+use super::settings::{Settings, variable};
 use super::{output, render};
 use crate::bus::NatsAddress;
 use crate::client::peers as registry;
@@ -24,6 +24,9 @@ pub(super) struct Status {
     /// JSON
     #[arg(long)]
     json: bool,
+    /// Only this machine's peer id, without asking the bus
+    #[arg(long, conflicts_with = "json")]
+    id: bool,
 }
 
 /// What is known of this machine's daemon.
@@ -99,8 +102,30 @@ fn as_the_daemon(common: &Common, settings: &Settings<'_>, state: &DaemonState) 
     Ok(Common { nats, ..common.clone() })
 }
 
+/// This machine's peer id: that of the daemon that runs, else the configured one, else that of the
+/// daemon that ran last.
+fn own_id(common: &Common) -> Result<String, Failure> {
+    let settings = Settings::read(common)?;
+    let last = state::read(&settings.state_dir()).map(DaemonState::truth);
+    if let Ok(state) = &last
+        && matches!(state.state, State::Starting | State::Ready | State::Stopping)
+    {
+        return Ok(state.peer_id.to_string());
+    }
+    let configured = variable("PEERBUS_PEER_ID").or(settings.file.peer_id);
+    configured.map_or_else(|| last.map(|state| state.peer_id.to_string()), Ok).map_err(|error| {
+        Failure::other(format!(
+            "no peer id: none is configured, and {error}; `d config set peer_id ID` sets one"
+        ))
+    })
+}
+
 /// `d status`
 pub(super) async fn run(common: &Common, args: &Status) -> Result<u8, Failure> {
+    if args.id {
+        output::line(&own_id(common)?)?;
+        return Ok(0);
+    }
     let own = look(common).await?;
     if args.json {
         let mut shown = serde_json::to_value(&own.state).unwrap_or_default();

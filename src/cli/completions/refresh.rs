@@ -1,0 +1,91 @@
+//! Fetches the list of peers for the next TAB, in a process that nobody waits for.
+//!
+//! The process is `d refresh-peers`, a verb that is not shown. It says nothing, ends within
+//! [`LIMIT`], and there is at most one at a time: it holds a lock on the directory of the caches.
+//! The list goes to the cache and to its standard output, so that a first TAB, and someone whose
+//! disk takes no cache, can have it at once.
+
+use std::fs::{File, TryLockError};
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::ASKED;
+use crate::bus::NatsAddress;
+use crate::cli::args::Common;
+use crate::cli::cache::{self, Cache};
+use crate::cli::connect::connect;
+use crate::cli::exit::{Failure, OTHER};
+use crate::cli::{output, peers};
+
+/// How long it may take to fetch a list.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// `d refresh-peers`
+pub(in crate::cli) async fn run(common: &Common) -> Result<u8, Failure> {
+    let Some(_alone) = alone() else { return Ok(0) };
+    let list = async {
+        let bus = connect(common).await?;
+        peers::all(&bus).await.map(|rows| cache::learn(bus.address(), &rows))
+    };
+    let too_long = Failure::new(OTHER, "the list of peers took too long");
+    let cache = tokio::time::timeout(LIMIT, list).await.map_err(|_| too_long)??;
+    output::line(&String::from_utf8_lossy(&cache.encode()))?;
+    Ok(0)
+}
+
+/// The right to fetch, unless someone has it already. Where there is no place for a cache there is
+/// none for a lock.
+fn alone() -> Option<Option<File>> {
+    let Some(directory) = cache::made_directory() else { return Some(None) };
+    let Ok(lock) = File::open(directory) else { return Some(None) };
+    match lock.try_lock() {
+        Err(TryLockError::WouldBlock) => None,
+        _ => Some(Some(lock)),
+    }
+}
+
+/// Starts to fetch a list, and leaves it to that.
+pub(super) fn begin(common: &Common) {
+    // Whether it could be started is not a matter for whoever pressed TAB.
+    let _ = process(common).stdout(Stdio::null()).spawn();
+}
+
+/// Starts to fetch a list and waits for it a little.
+pub(super) fn begin_and_wait(common: &Common, bus: &NatsAddress, patience: Duration) -> Option<Cache> {
+    let mut child = process(common).stdout(Stdio::piped()).spawn().ok()?;
+    let mut answer = child.stdout.take()?;
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let whole = answer.read_to_end(&mut text).is_ok();
+        // Nobody listens any more after the time is up.
+        let _ = send.send(whole.then_some(text));
+    });
+    Cache::decode(bus, &receive.recv_timeout(patience).ok()??)
+}
+
+/// The same program with the same settings. They go by the environment: other users see arguments.
+fn process(common: &Common) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "d".into()));
+    command
+        .arg("refresh-peers")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .env_remove(ASKED);
+    let settings = [
+        ("NATS_URL", common.nats.as_ref().map(Into::into)),
+        ("PEERBUS_CONFIG", common.config.as_ref().map(|path| path.clone().into_os_string())),
+        ("PEERBUS_CREDS", common.creds.as_ref().map(|path| path.clone().into_os_string())),
+        ("PEERBUS_STATE_DIR", common.state_dir.as_ref().map(|path| path.clone().into_os_string())),
+    ];
+    for (name, value) in settings {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    command
+}
