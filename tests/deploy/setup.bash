@@ -12,7 +12,7 @@ setup() {
   package="$BATS_TEST_TMPDIR/a package"
   root="$BATS_TEST_TMPDIR/a root"
   mkdir -p "$package/bin" "$root"
-  cp -r "$repo/deploy" "$repo/nats" "$repo/README.md" "$repo/LICENSE" "$package/"
+  cp -r "$repo/deploy" "$repo/nats" "$repo/shell" "$repo/README.md" "$repo/LICENSE" "$package/"
   cp "$PEERBUS_D" "$package/bin/d"
   cp "$PEERBUS_NATS_SERVER" "$package/bin/nats-server"
   chmod -R a+rX "$BATS_TEST_TMPDIR"
