@@ -5,7 +5,7 @@
 //! word is written when it is back. Nobody waits for this task.
 //!
 //! Guarantees: the log has one line when the database goes away and one when it is back, not one
-//! for each attempt. Limit: rows that were waiting when the process is killed are lost; their peers
+//! for each attempt; it is back when it takes what waited. Limit: rows that were waiting when the process is killed are lost; their peers
 //! beat again.
 
 use std::collections::BTreeMap;
@@ -69,16 +69,20 @@ impl Waiting {
         self.with(|state| state.finishing)
     }
 
-    /// Everything that waits, as soon as there is something; none at the end.
-    async fn take(&self) -> Option<Vec<PeerRow>> {
+    /// Waits until there is something to write; false at the end.
+    async fn any(&self) -> bool {
         loop {
-            let (rows, finishing) = self.with(|state| (std::mem::take(&mut state.rows), state.finishing));
-            match (rows.is_empty(), finishing) {
-                (false, _) => return Some(rows.into_values().collect()),
-                (true, true) => return None,
+            match self.with(|state| (state.rows.is_empty(), state.finishing)) {
+                (false, _) => return true,
+                (true, true) => return false,
                 (true, false) => self.0.woken.notified().await,
             }
         }
+    }
+
+    /// Everything that waits.
+    fn take(&self) -> Vec<PeerRow> {
+        self.with(|state| std::mem::take(&mut state.rows)).into_values().collect()
     }
 
     /// Puts back what could not be written, except where there is something newer.
@@ -100,21 +104,11 @@ pub(super) async fn keep(place: Place, waiting: Waiting, reports: mpsc::Sender<R
     let mut outage = Outage::default();
     let mut was_loaded = false;
     loop {
-        let failure = match begin(&place, was_loaded).await {
-            Ok((registry, report)) => {
-                outage.is_over(&place);
-                was_loaded = true;
-                // The leader has ended when nobody takes this; then there is nothing to tell.
-                let _ = reports.send(report).await;
-                match write(registry, &waiting).await {
-                    Ok(()) => return,
-                    Err(failure) => failure,
-                }
-            }
-            Err(failure) => failure,
-        };
-        if outage.begins(&failure) {
-            let _ = reports.send(Report::Away(failure.to_string())).await;
+        let tried = attempt(&place, &waiting, &reports, &mut was_loaded, &mut outage).await;
+        let Err(failure) = tried else { return };
+        if let Some(report) = outage.goes_on(&failure) {
+            // The leader has ended when nobody takes this; then there is nothing to tell.
+            let _ = reports.send(report).await;
         }
         if waiting.is_finishing() {
             tracing::warn!("stopping while the registry is away: what was not written is lost");
@@ -124,47 +118,73 @@ pub(super) async fn keep(place: Place, waiting: Waiting, reports: mpsc::Sender<R
     }
 }
 
-async fn begin(place: &Place, was_loaded: bool) -> Result<(Registry, Report), RegistryError> {
+/// Opens the registry, and writes until the end or a failure. An outage is over only once what
+/// waited is written: a database that can be opened may still be full or read-only.
+async fn attempt(
+    place: &Place,
+    waiting: &Waiting,
+    reports: &mpsc::Sender<Report>,
+    was_loaded: &mut bool,
+    outage: &mut Outage,
+) -> Result<(), RegistryError> {
     let mut registry = Registry::open(place).await?;
-    if was_loaded {
-        return Ok((registry, Report::Back));
+    if *was_loaded {
+        write_what_waits(&mut registry, waiting).await?;
+        outage.is_over(place);
+        let _ = reports.send(Report::Back).await;
+    } else {
+        let rows = registry.load().await?;
+        *was_loaded = true;
+        outage.is_over(place);
+        let _ = reports.send(Report::Loaded(rows)).await;
     }
-    let rows = registry.load().await?;
-    Ok((registry, Report::Loaded(rows)))
+    while waiting.any().await {
+        write_what_waits(&mut registry, waiting).await?;
+    }
+    registry.close().await;
+    Ok(())
 }
 
-/// Writes what comes, until the end or a failure.
-async fn write(mut registry: Registry, waiting: &Waiting) -> Result<(), RegistryError> {
-    while let Some(rows) = waiting.take().await {
-        if let Err(failure) = registry.save(&rows).await {
+async fn write_what_waits(registry: &mut Registry, waiting: &Waiting) -> Result<(), RegistryError> {
+    let rows = waiting.take();
+    match registry.save(&rows).await {
+        Ok(()) => Ok(()),
+        Err(failure) => {
             waiting.put_back(rows);
-            return Err(failure);
+            Err(failure)
         }
     }
-    Ok(())
 }
 
 /// How long the database has been away, counted in attempts.
 #[derive(Default)]
 struct Outage {
     attempts: u32,
+    why: String,
 }
 
 impl Outage {
-    /// Counts a failure; true when it is the first one.
-    fn begins(&mut self, failure: &RegistryError) -> bool {
+    /// Counts a failure. The first one is said; a report is made of the first one and of each that
+    /// is another than the one before.
+    fn goes_on(&mut self, failure: &RegistryError) -> Option<Report> {
         self.attempts = self.attempts.saturating_add(1);
+        let why = failure.to_string();
         if self.attempts == 1 {
-            tracing::error!("{failure}; trying again until it works");
+            tracing::error!("{why}; trying again until it works");
+        } else if self.why == why {
+            return None;
+        } else {
+            tracing::info!("still, {why}");
         }
-        self.attempts == 1
+        self.why.clone_from(&why);
+        Some(Report::Away(why))
     }
 
     fn is_over(&mut self, place: &Place) {
         if self.attempts > 0 {
             tracing::info!(registry = %place, attempts = self.attempts, "the registry is back");
         }
-        self.attempts = 0;
+        *self = Self::default();
     }
 
     /// Waits for the next attempt, or for the end.
