@@ -14,6 +14,7 @@ mod harness;
 #[macro_use]
 mod bench;
 
+mod file;
 mod older;
 mod outages;
 mod rights;
