@@ -17,8 +17,12 @@ declare -A packages_of=(
   [git]="git"
   [jq]="jq"
   [mandoc]="mandoc"
+  [mariadb]="mariadb-client-core"
+  [mariadbd]="mariadb-server-core"
+  [postgres]="postgresql"
   [musl-gcc]="musl-tools"
   [ps]="procps"
+  [psql]="postgresql-client"
   [python3]="python3 python3-venv ca-certificates"
   [shellcheck]="shellcheck"
   [sshd]="openssh-server openssh-client"
@@ -50,11 +54,21 @@ install_packages() {
   hash -r
 }
 
-# Prints what apt-get says, all of it, whether it succeeds or not.
-apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -y -qq --no-install-recommends "$@" 2>&1; }
+# Prints what apt-get says, all of it, whether it succeeds or not. RUNLEVEL=1: a service that comes with a package is
+# not started where there is no systemd, as in a container or a chroot.
+apt_get() { DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -y -qq --no-install-recommends "$@" 2>&1; }
 
 # at_least HAVE NEED: compares dotted version numbers.
 at_least() { [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]; }
+
+# need_database_servers: mariadbd and postgres, which the tests start themselves; a service of either is never used.
+need_database_servers() {
+  # Debian keeps the programs of a PostgreSQL server out of PATH, each version in a place of its own.
+  local PATH=$PATH:/usr/sbin places
+  places=$(find /usr/lib/postgresql -mindepth 2 -maxdepth 2 -name bin -printf ':%p' 2>/dev/null) || true
+  PATH+=$places
+  need_commands mariadb mariadbd postgres psql
+}
 
 # need_rust: a cargo as new as Cargo.toml's rust-version asks for.
 need_rust() {

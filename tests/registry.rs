@@ -227,9 +227,13 @@ fn a_database_that_cannot_be_is_refused_and_says_why_without_its_password() {
     // A mistake is a mistake, whether or not there is a bus.
     fleet.server().kill();
     for (url, wanted) in [
-        ("mysql://me:hunter2@db.example/peers", "it has sqlite"),
-        ("postgres://me:hunter2@db.example/peers", "it has sqlite"),
-        ("oracle://me:hunter2@db.example/peers", "it has sqlite"),
+        ("oracle://me:hunter2@db.example/peers", "it has sqlite, mysql, mariadb and postgres"),
+        ("mysql://me:hunter2@db.example", "names no database"),
+        ("mysql://db.example/peers", "names no user"),
+        ("mysql://me:hunter2@db.example:port/peers", "is not one such as"),
+        ("mysql://me:12/hunter2@db.example/peers", "%2F, %40 and %23"),
+        ("postgres://me:hunter2@db.example/peers?password=hunter2", "parameter \"password\""),
+        ("postgres://me:hunter2@db.example/peers?sslmode=perhaps", "perhaps"),
         ("/var/lib/registry.db", "is not a URL"),
         ("sqlite::memory:", "names no file"),
         ("sqlite://", "names no file"),

@@ -5,7 +5,7 @@
 //! word is written when it is back. Nobody waits for this task.
 //!
 //! Guarantees: the log has one line when the database goes away and one when it is back, not one
-//! for each attempt. Limit: rows that were waiting when the process is killed are lost; their peers
+//! for each attempt; it is back when it takes what waited. Limit: rows that were waiting when the process is killed are lost; their peers
 //! beat again.
 
 use std::collections::BTreeMap;
@@ -81,17 +81,20 @@ impl Waiting {
         self.with(|state| state.finishing)
     }
 
-    /// Everything that waits, as soon as there is something; none at the end.
-    async fn take(&self) -> Option<Changes> {
+    /// Waits until there is something to write; false at the end.
+    async fn any(&self) -> bool {
         loop {
-            let (changes, finishing) =
-                self.with(|state| (std::mem::take(&mut state.changes), state.finishing));
-            match (changes.is_empty(), finishing) {
-                (false, _) => return Some(changes),
-                (true, true) => return None,
+            match self.with(|state| (state.changes.is_empty(), state.finishing)) {
+                (false, _) => return true,
+                (true, true) => return false,
                 (true, false) => self.0.woken.notified().await,
             }
         }
+    }
+
+    /// Everything that waits.
+    fn take(&self) -> Changes {
+        self.with(|state| std::mem::take(&mut state.changes))
     }
 
     /// Puts back what could not be written, except where there is something newer.
@@ -113,21 +116,11 @@ pub(super) async fn keep(place: Place, waiting: Waiting, reports: mpsc::Sender<R
     let mut outage = Outage::default();
     let mut was_loaded = false;
     loop {
-        let failure = match begin(&place, was_loaded).await {
-            Ok((registry, report)) => {
-                outage.is_over(&place);
-                was_loaded = true;
-                // The leader has ended when nobody takes this; then there is nothing to tell.
-                let _ = reports.send(report).await;
-                match write(registry, &waiting, &reports).await {
-                    Ok(()) => return,
-                    Err(failure) => failure,
-                }
-            }
-            Err(failure) => failure,
-        };
-        if outage.begins(&failure) {
-            let _ = reports.send(Report::Away(failure.to_string())).await;
+        let tried = attempt(&place, &waiting, &reports, &mut was_loaded, &mut outage).await;
+        let Err(failure) = tried else { return };
+        if let Some(report) = outage.goes_on(&failure) {
+            // The leader has ended when nobody takes this; then there is nothing to tell.
+            let _ = reports.send(report).await;
         }
         if waiting.is_finishing() {
             tracing::warn!("stopping while the registry is away: what was not written is lost");
@@ -137,43 +130,58 @@ pub(super) async fn keep(place: Place, waiting: Waiting, reports: mpsc::Sender<R
     }
 }
 
-async fn begin(place: &Place, was_loaded: bool) -> Result<(Registry, Report), RegistryError> {
-    let mut registry = Registry::open(place).await?;
-    if was_loaded {
-        return Ok((registry, Report::Back));
-    }
-    let rows = registry.load().await?;
-    Ok((registry, Report::Loaded(rows)))
-}
-
-/// Writes what comes, until the end or a failure.
-async fn write(
-    mut registry: Registry,
+/// Opens the registry, and writes until the end or a failure. An outage is over only once what
+/// waited is written: a database that can be opened may still be full or read-only.
+async fn attempt(
+    place: &Place,
     waiting: &Waiting,
     reports: &mpsc::Sender<Report>,
+    was_loaded: &mut bool,
+    outage: &mut Outage,
 ) -> Result<(), RegistryError> {
-    while let Some(changes) = waiting.take().await {
-        match write_all(&mut registry, &changes).await {
-            Ok(removed) if removed.is_empty() => {}
-            Ok(removed) => {
-                // The leader has ended when nobody takes this; then nobody waits for an answer.
-                let _ = reports.send(Report::Removed(removed)).await;
-            }
-            Err(failure) => {
-                waiting.put_back(changes);
-                return Err(failure);
-            }
-        }
+    let mut registry = Registry::open(place).await?;
+    if *was_loaded {
+        write_what_waits(&mut registry, waiting, reports).await?;
+        outage.is_over(place);
+        let _ = reports.send(Report::Back).await;
+    } else {
+        let rows = registry.load().await?;
+        *was_loaded = true;
+        outage.is_over(place);
+        let _ = reports.send(Report::Loaded(rows)).await;
     }
+    while waiting.any().await {
+        write_what_waits(&mut registry, waiting, reports).await?;
+    }
+    registry.close().await;
     Ok(())
 }
 
-/// Writes what changed; returns whom it took out.
-async fn write_all(registry: &mut Registry, changes: &Changes) -> Result<Vec<PeerId>, RegistryError> {
-    let rows: Vec<PeerRow> = changes.values().flatten().cloned().collect();
-    if !rows.is_empty() {
-        registry.save(&rows).await?;
+async fn write_what_waits(
+    registry: &mut Registry,
+    waiting: &Waiting,
+    reports: &mpsc::Sender<Report>,
+) -> Result<(), RegistryError> {
+    let changes = waiting.take();
+    match write(registry, &changes).await {
+        Ok(removed) => {
+            if !removed.is_empty() {
+                // The leader has ended when nobody takes this; then nobody waits for an answer.
+                let _ = reports.send(Report::Removed(removed)).await;
+            }
+            Ok(())
+        }
+        Err(failure) => {
+            waiting.put_back(changes);
+            Err(failure)
+        }
     }
+}
+
+/// Writes what changed; returns whom it took out.
+async fn write(registry: &mut Registry, changes: &Changes) -> Result<Vec<PeerId>, RegistryError> {
+    let rows: Vec<PeerRow> = changes.values().flatten().cloned().collect();
+    registry.save(&rows).await?;
     let removed: Vec<PeerId> =
         changes.iter().filter(|(_, row)| row.is_none()).map(|(peer, _)| peer.clone()).collect();
     for peer in &removed {
@@ -186,23 +194,31 @@ async fn write_all(registry: &mut Registry, changes: &Changes) -> Result<Vec<Pee
 #[derive(Default)]
 struct Outage {
     attempts: u32,
+    why: String,
 }
 
 impl Outage {
-    /// Counts a failure; true when it is the first one.
-    fn begins(&mut self, failure: &RegistryError) -> bool {
+    /// Counts a failure. The first one is said; a report is made of the first one and of each that
+    /// is another than the one before.
+    fn goes_on(&mut self, failure: &RegistryError) -> Option<Report> {
         self.attempts = self.attempts.saturating_add(1);
+        let why = failure.to_string();
         if self.attempts == 1 {
-            tracing::error!("{failure}; trying again until it works");
+            tracing::error!("{why}; trying again until it works");
+        } else if self.why == why {
+            return None;
+        } else {
+            tracing::info!("still, {why}");
         }
-        self.attempts == 1
+        self.why.clone_from(&why);
+        Some(Report::Away(why))
     }
 
     fn is_over(&mut self, place: &Place) {
         if self.attempts > 0 {
             tracing::info!(registry = %place, attempts = self.attempts, "the registry is back");
         }
-        self.attempts = 0;
+        *self = Self::default();
     }
 
     /// Waits for the next attempt, or for the end.

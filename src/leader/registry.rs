@@ -5,18 +5,22 @@
 //! wins, and writing one twice is harmless.
 //!
 //! Guarantees: the table `peer_registry` keeps the seven columns scripts know, first and in their
-//! order; a table that is already there is kept with its rows, and its missing columns are added;
-//! a batch is written whole or not at all; a new file is readable by its owner alone; errors name
-//! the file. Limits: presence beyond `is_online`, load, jobs and uptime are not stored; a row whose
-//! id is no peer id is left alone and not shown.
+//! order; a table that is already there is kept with its rows, and its missing columns are added
+//! where that is allowed; a batch is written whole or not at all, save for single rows that the
+//! table itself refuses; times are UTC; a new file is readable by its owner alone; errors name the
+//! place, and never a password. Limits: presence beyond `is_online`, load, jobs and uptime are not
+//! stored; a row whose id is no peer id is left alone and not shown.
 
 mod dialect;
+mod patience;
 mod place;
 mod row;
+mod table;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Once;
 
@@ -28,7 +32,10 @@ use crate::protocol::PeerId;
 use crate::protocol::peers::PeerRow;
 
 use dialect::{COLUMNS, Dialect};
+use patience::bounded;
 pub use place::{BadPlace, Place};
+use row::Cells;
+use table::Table;
 
 /// Why the registry cannot be used now. Says what was being done, where, and what came back.
 #[derive(Debug, Error)]
@@ -42,15 +49,18 @@ pub struct RegistryError {
 /// An open registry.
 pub struct Registry {
     place: Place,
-    dialect: Dialect,
+    dialect: &'static Dialect,
+    table: Table,
     connection: AnyConnection,
+    /// Peers whose rows the table does not take as they are; each is complained about once.
+    misfits: BTreeSet<PeerId>,
 }
 
 impl Registry {
     /// Opens the registry; makes it where there is none, and brings an older one forward.
     ///
     /// # Errors
-    /// When it cannot be opened or is no database; names the file and the reason.
+    /// When it cannot be opened or is no database; names the place and the reason.
     pub async fn open(place: &Place) -> Result<Self, RegistryError> {
         let failed = |why: String| RegistryError { doing: "opening", place: place.clone(), why };
         static DRIVERS: Once = Once::new();
@@ -60,21 +70,20 @@ impl Registry {
             .await
             .map_err(|error| failed(error.to_string()))?
             .map_err(|error| failed(error.to_string()))?;
-        let connection =
-            async { AnyConnectOptions::from_str(&url)?.disable_statement_logging().connect().await };
-        let connection = connection.await.map_err(|error| failed(sentence(&error)))?;
-        let mut registry = Self { place: place.clone(), dialect: place.dialect(), connection };
-        registry.bring_forward().await.map_err(|error| failed(sentence(&error)))?;
-        Ok(registry)
+        let dialect = place.dialect();
+        let mut connection = connect(&url, dialect).await.map_err(|error| failed(sentence(&error)))?;
+        let table = Table::bring_forward(dialect, &mut connection).await;
+        let table = table.map_err(|error| failed(sentence(&error)))?;
+        Ok(Self { place: place.clone(), dialect, table, connection, misfits: BTreeSet::new() })
     }
 
-    /// Reads every row.
+    /// Reads every row. Those that are no peer's are left alone, and complained about.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn load(&mut self) -> Result<Vec<PeerRow>, RegistryError> {
-        let sql = AssertSqlSafe(self.dialect.select());
-        let found = sqlx::query(sql).fetch_all(&mut self.connection).await;
+        let sql = AssertSqlSafe(self.table.select.as_str());
+        let found = bounded(sqlx::query(sql).fetch_all(&mut self.connection)).await;
         let found = found.map_err(|error| self.failed("reading", &error))?;
         let mut rows = Vec::with_capacity(found.len());
         for line in &found {
@@ -90,12 +99,18 @@ impl Registry {
         Ok(rows)
     }
 
-    /// Writes rows, new ones and known ones, in one transaction.
+    /// Writes rows, new ones and known ones, in one transaction. A row that the table itself
+    /// refuses does not keep the others from being written: it is simplified, else left out, and
+    /// complained about.
     ///
     /// # Errors
     /// When the database fails; then nothing was written.
     pub async fn save(&mut self, rows: &[PeerRow]) -> Result<(), RegistryError> {
-        let saved = save(&mut self.connection, self.dialect, rows).await;
+        let all: Vec<Cells> = rows.iter().map(|row| row::cells(row, &self.table)).collect();
+        let saved = match save(&mut self.connection, &self.table, &all).await {
+            Err(error) if self.dialect.blames_the_row(&error) => self.save_each(rows, all).await,
+            saved => saved,
+        };
         saved.map_err(|error| self.failed("writing to", &error))
     }
 
@@ -104,8 +119,9 @@ impl Registry {
     /// # Errors
     /// When the database fails.
     pub async fn remove(&mut self, peer: &PeerId) -> Result<(), RegistryError> {
-        let sql = AssertSqlSafe(self.dialect.delete());
-        let removed = sqlx::query(sql).bind(peer.as_str()).execute(&mut self.connection).await;
+        let sql = AssertSqlSafe(self.table.delete.as_str());
+        let removed = sqlx::query(sql).bind(peer.as_str()).execute(&mut self.connection);
+        let removed = bounded(removed).await;
         removed.map(drop).map_err(|error| self.failed("writing to", &error))
     }
 
@@ -114,30 +130,39 @@ impl Registry {
     /// # Errors
     /// When the database fails.
     pub async fn clear(&mut self) -> Result<u64, RegistryError> {
-        let cleared = sqlx::query("DELETE FROM peer_registry").execute(&mut self.connection).await;
+        let cleared = bounded(sqlx::query("DELETE FROM peer_registry").execute(&mut self.connection)).await;
         cleared.map(|done| done.rows_affected()).map_err(|error| self.failed("writing to", &error))
     }
 
-    /// Makes the table, or adds what an older one lacks. Each step can be taken again.
-    async fn bring_forward(&mut self) -> Result<(), sqlx::Error> {
-        sqlx::query(self.dialect.create()).execute(&mut self.connection).await?;
-        let there = sqlx::query(self.dialect.columns()).fetch_all(&mut self.connection).await?;
-        let mut is_keyed = false;
-        let mut names: Vec<String> = Vec::new();
-        for column in &there {
-            let (name, key): (String, String) = (column.try_get(0)?, column.try_get(1)?);
-            is_keyed |= name.eq_ignore_ascii_case(COLUMNS[0]) && key == "1";
-            names.push(name.to_ascii_lowercase());
-        }
-        for column in COLUMNS.into_iter().filter(|column| !names.iter().any(|name| name == column)) {
-            tracing::info!(registry = %self.place, column, "adding a column to the registry");
-            let sql = AssertSqlSafe(self.dialect.add_column(column));
-            sqlx::query(sql).execute(&mut self.connection).await?;
-        }
-        if !is_keyed {
-            sqlx::query(self.dialect.add_index()).execute(&mut self.connection).await?;
+    /// Says good-bye to the database; one that does not answer is left as it is.
+    pub async fn close(self) {
+        let _ = bounded(self.connection.close()).await;
+    }
+
+    async fn save_each(&mut self, rows: &[PeerRow], all: Vec<Cells>) -> Result<(), sqlx::Error> {
+        for (row, cells) in rows.iter().zip(all) {
+            let written = save(&mut self.connection, &self.table, std::slice::from_ref(&cells)).await;
+            let Err(error) = written else { continue };
+            if !self.dialect.blames_the_row(&error) {
+                return Err(error);
+            }
+            let plain = save(&mut self.connection, &self.table, &[row::plain(cells)]).await;
+            match plain {
+                Ok(()) => self.complain(row, "storing a peer in plain characters only", &error),
+                Err(worse) if self.dialect.blames_the_row(&worse) => {
+                    self.complain(row, "the registry does not take a peer's row", &error);
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
+    }
+
+    fn complain(&mut self, row: &PeerRow, what: &str, error: &sqlx::Error) {
+        if self.misfits.insert(row.peer_id.clone()) {
+            let why = sentence(error);
+            tracing::warn!(registry = %self.place, peer = %row.peer_id, "{what}: {why}");
+        }
     }
 
     fn failed(&self, doing: &'static str, error: &sqlx::Error) -> RegistryError {
@@ -145,17 +170,25 @@ impl Registry {
     }
 }
 
-async fn save(connection: &mut AnyConnection, dialect: Dialect, rows: &[PeerRow]) -> Result<(), sqlx::Error> {
-    let (update, insert) = (dialect.update(), dialect.insert());
-    let mut transaction = connection.begin().await?;
-    for row in rows {
-        let written = row::bind(sqlx::query(AssertSqlSafe(update.as_str())), row);
-        if written.execute(&mut *transaction).await?.rows_affected() == 0 {
-            let added = row::bind(sqlx::query(AssertSqlSafe(insert.as_str())), row);
-            added.execute(&mut *transaction).await?;
+async fn connect(url: &str, dialect: &Dialect) -> Result<AnyConnection, sqlx::Error> {
+    let connection = async { AnyConnectOptions::from_str(url)?.disable_statement_logging().connect().await };
+    let mut connection = patience::connecting(connection).await?;
+    if let Some(session) = dialect.session {
+        bounded(sqlx::raw_sql(session).execute(&mut connection)).await?;
+    }
+    Ok(connection)
+}
+
+async fn save(connection: &mut AnyConnection, table: &Table, rows: &[Cells]) -> Result<(), sqlx::Error> {
+    let mut transaction = bounded(connection.begin()).await?;
+    for cells in rows {
+        let update = row::bind(sqlx::query(AssertSqlSafe(table.update.as_str())), cells, table, 2);
+        if bounded(update.execute(&mut *transaction)).await?.rows_affected() == 0 {
+            let insert = row::bind(sqlx::query(AssertSqlSafe(table.insert.as_str())), cells, table, 1);
+            bounded(insert.execute(&mut *transaction)).await?;
         }
     }
-    transaction.commit().await
+    bounded(transaction.commit()).await
 }
 
 /// The database's own sentence where there is one.

@@ -11,6 +11,7 @@
 //! | `relay` | a link to cut, freeze, slow down and count |
 //! | `fleet` | a server, daemons and `d`, in a private environment |
 //! | `roster` | what `d peers` shows of a fleet |
+//! | `database` | a SQLite file, a `mariadbd` or a `postgres` of the test's own |
 //! | `child` | a process whose output is collected while it runs |
 //! | `nats` | a raw client that can say anything, malformed things too |
 //! | `procs` | what `/proc` knows: who still runs, and whose it is |
@@ -27,6 +28,7 @@
 )]
 
 pub mod child;
+pub mod database;
 pub mod fleet;
 pub mod nats;
 pub mod procs;

@@ -158,7 +158,7 @@ async fn a_thousand_peers_fit_into_small_messages() {
 #[tokio::test]
 async fn a_database_of_an_unknown_kind_is_refused_at_once() {
     let scene = Scene::new();
-    let database_url = Some("mysql://peerbus:hunter2@db/peers".to_owned());
+    let database_url = Some("oracle://peerbus:hunter2@db/peers".to_owned());
     let settings = LeaderSettings { database_url, ..scene.settings("lead", &scene.database()) };
     let leader = Leader::start_with(scene.bus("lead"), settings);
     let ended = within("it ends", leader.task).await.expect("no panic").expect_err("refused");

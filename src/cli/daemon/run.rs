@@ -37,7 +37,8 @@ pub(in crate::cli) struct Flags {
     /// worker, or leader, which is a worker too
     #[arg(long, value_name = "ROLE")]
     pub(super) role: Option<RoleArg>,
-    /// The leader's database [default: SQLite in the state directory]
+    /// The leader's database: sqlite://…, mysql://… or postgres://… [default: SQLite in the state
+    /// directory]
     #[arg(long, value_name = "URL")]
     pub(super) database_url: Option<String>,
     /// Directory for commands that name none

@@ -1,13 +1,22 @@
-//! Every statement of SQL, and what differs between databases.
+//! What differs between databases, as one table of facts for each; and the words they share.
 //!
-//! The statements themselves are plain: no upsert, no types beyond text and a truth value, every
-//! column read as text. Another database is another variant here, a folder of migrations, and a
-//! feature of the driver.
+//! The statements themselves are plain, and made in `table`: no upsert, every column read as text.
+//! Another database is another file here, a folder of migrations, and a feature of the driver.
 
-use std::fmt::Write;
+mod mysql;
+mod postgres;
+mod sqlite;
+
+use sqlx::error::{DatabaseError, ErrorKind};
+
+use super::table::Column;
+
+pub(super) use mysql::MYSQL;
+pub(super) use postgres::POSTGRES;
+pub(super) use sqlite::SQLITE;
 
 /// The table.
-const TABLE: &str = "peer_registry";
+pub(super) const TABLE: &str = "peer_registry";
 
 /// Every column, in order. The first one is the key.
 pub(super) const COLUMNS: [&str; 12] = [
@@ -25,81 +34,52 @@ pub(super) const COLUMNS: [&str; 12] = [
     "tags",
 ];
 
-/// Which database speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dialect {
-    /// SQLite 3.
-    Sqlite,
+/// How one kind of database is spoken to.
+pub(super) struct Dialect {
+    /// Said once on every connection: the zone is UTC, and no lock is waited for without end.
+    pub(super) session: Option<&'static str>,
+    /// Makes the table where there is none.
+    pub(super) create: &'static str,
+    /// Lists the table's columns in order, four texts each: name, type, most characters (empty:
+    /// any number), and `1` where an index begins with it. None when there is no table.
+    pub(super) columns: &'static str,
+    /// Makes finding a row fast in a table that came without a key.
+    pub(super) add_index: &'static str,
+    /// The type of a column that is added; it may be null.
+    pub(super) added: &'static str,
+    /// The type everything is read as.
+    pub(super) text: &'static str,
+    /// An expression that reads a column as text.
+    pub(super) read: fn(&Column) -> String,
+    /// The place of the value number `at`, from one, for a column.
+    pub(super) place: fn(at: usize, &Column) -> String,
+    /// The condition that picks the row with a key, and no other that merely compares equal.
+    pub(super) exact_key: &'static str,
+    /// Whether a user may not do what was tried.
+    pub(super) is_denied: fn(&dyn DatabaseError) -> bool,
+    /// Whether the one row is to blame, beyond what the driver says of every database.
+    pub(super) is_about_a_row: fn(&dyn DatabaseError) -> bool,
 }
 
 impl Dialect {
-    /// Makes the table where there is none.
-    pub(super) fn create(self) -> &'static str {
-        match self {
-            Self::Sqlite => include_str!("migrations/sqlite/0001_peer_registry.sql"),
-        }
+    /// Whether an error is about the one row that was written, so that others may fare better.
+    pub(super) fn blames_the_row(&self, error: &sqlx::Error) -> bool {
+        let sqlx::Error::Database(error) = error else { return false };
+        !matches!(error.kind(), ErrorKind::Other) || (self.is_about_a_row)(error.as_ref())
     }
 
-    /// Lists the columns there are, and whether each is part of the primary key.
-    pub(super) fn columns(self) -> &'static str {
-        match self {
-            Self::Sqlite => {
-                "SELECT CAST(name AS TEXT), CAST(pk AS TEXT) FROM pragma_table_info('peer_registry')"
-            }
-        }
+    /// Whether an error says that the user may not do this.
+    pub(super) fn denies(&self, error: &sqlx::Error) -> bool {
+        matches!(error, sqlx::Error::Database(error) if (self.is_denied)(error.as_ref()))
     }
 
-    /// Adds a column: one of text that may be null.
-    pub(super) fn add_column(self, column: &str) -> String {
-        format!("ALTER TABLE {TABLE} ADD COLUMN {column} {}", self.text())
+    /// Reads a column as text, or nothing where the table lacks it.
+    pub(super) fn reading(&self, column: Option<&Column>) -> String {
+        column.map_or_else(|| format!("CAST(NULL AS {})", self.text), |column| (self.read)(column))
     }
+}
 
-    /// Makes finding a row fast in a table that came without a key.
-    pub(super) fn add_index(self) -> &'static str {
-        match self {
-            Self::Sqlite => "CREATE INDEX IF NOT EXISTS peer_registry_peer_id ON peer_registry (peer_id)",
-        }
-    }
-
-    /// Reads all rows, every column as text: an existing table may have declared any type.
-    pub(super) fn select(self) -> String {
-        let columns = COLUMNS.map(|column| format!("CAST({column} AS {})", self.text())).join(", ");
-        format!("SELECT {columns} FROM {TABLE}")
-    }
-
-    /// Changes a row: binds every column but the key, then the key.
-    pub(super) fn update(self) -> String {
-        let (key, rest) = (COLUMNS[0], &COLUMNS[1..]);
-        let mut sql = format!("UPDATE {TABLE} SET ");
-        for (at, column) in rest.iter().enumerate() {
-            let comma = if at == 0 { "" } else { ", " };
-            // Writing to a String cannot fail.
-            let _ = write!(sql, "{comma}{column} = {}", self.placeholder(at + 1));
-        }
-        format!("{sql} WHERE {key} = {}", self.placeholder(COLUMNS.len()))
-    }
-
-    /// Adds a row: binds as [`Dialect::update`] does.
-    pub(super) fn insert(self) -> String {
-        let columns = COLUMNS[1..].join(", ");
-        let places = (1..=COLUMNS.len()).map(|at| self.placeholder(at)).collect::<Vec<_>>().join(", ");
-        format!("INSERT INTO {TABLE} ({columns}, {}) VALUES ({places})", COLUMNS[0])
-    }
-
-    /// Takes a row out: binds the key.
-    pub(super) fn delete(self) -> String {
-        format!("DELETE FROM {TABLE} WHERE {} = {}", COLUMNS[0], self.placeholder(1))
-    }
-
-    fn text(self) -> &'static str {
-        match self {
-            Self::Sqlite => "TEXT",
-        }
-    }
-
-    fn placeholder(self, _at: usize) -> String {
-        match self {
-            Self::Sqlite => "?".to_owned(),
-        }
-    }
+/// Whether the database's class of errors is "the data cannot be taken".
+fn is_data_exception(error: &dyn DatabaseError) -> bool {
+    error.code().is_some_and(|code| code.starts_with("22"))
 }

@@ -1,4 +1,6 @@
-//! Where the registry is: a URL, checked once, and free of secrets once parsed.
+//! Where the registry is: a URL, checked once. However it is shown, its password is not.
+
+mod server;
 
 use std::fmt;
 use std::io;
@@ -9,7 +11,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::dialect::Dialect;
+use super::dialect::{Dialect, SQLITE};
+use server::Server;
 
 /// Readable and writable by the daemon's user alone: the registry says what machines there are.
 const MODE: u32 = 0o600;
@@ -21,7 +24,9 @@ pub enum BadPlace {
     #[error("the database {0:?} is not a URL such as sqlite:///var/lib/peerbus/registry.db")]
     Url(String),
     /// A kind of database this program cannot speak to.
-    #[error("the database {0:?} is of a kind this build cannot use; it has sqlite")]
+    #[error(
+        "the database {0:?} is of a kind this program cannot use; it has sqlite, mysql, mariadb and postgres"
+    )]
     Scheme(String),
     /// It names no file, or one that would not outlive the process.
     #[error("the database URL names no file; sqlite:///var/lib/peerbus/registry.db would")]
@@ -29,48 +34,89 @@ pub enum BadPlace {
     /// It carries a parameter.
     #[error("the database URL has the parameter {0:?}, which means nothing here")]
     Parameter(String),
+    /// A server's URL that is none.
+    #[error(
+        "the database URL is not one such as mysql://USER:PASSWORD@HOST/DATABASE or \
+             postgres://USER:PASSWORD@HOST/DATABASE"
+    )]
+    NoServer,
+    /// A character that ends a part of a URL stands within one.
+    #[error(
+        "the database URL has a /, @ or # where none can be; in a user or password write them as \
+             %2F, %40 and %23"
+    )]
+    NotEncoded,
+    /// A server's URL without a database.
+    #[error("the database URL names no database; mysql://USER:PASSWORD@HOST/DATABASE would")]
+    NoDatabase,
+    /// A server's URL without a user.
+    #[error("the database URL names no user; mysql://USER:PASSWORD@HOST/DATABASE would")]
+    NoUser,
+    /// The driver does not take a value of a parameter.
+    #[error("the database URL: {0}")]
+    Setting(String),
 }
 
 /// Where the registry is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    file: PathBuf,
+#[derive(Clone, PartialEq, Eq)]
+pub struct Place(Kind);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Kind {
+    /// A SQLite file.
+    File(PathBuf),
+    /// A database on a server.
+    Server(Server),
 }
 
 impl Place {
     /// A SQLite file.
     #[must_use]
     pub fn sqlite(file: &Path) -> Self {
-        Self { file: file.to_owned() }
+        Self(Kind::File(file.to_owned()))
     }
 
-    /// The URL that leads here, whatever characters are in the path.
+    /// The URL that leads here, whatever characters are in the path. A server's has its password.
     #[must_use]
     pub fn url(&self) -> String {
-        encoded(&self.file)
+        match &self.0 {
+            Kind::File(file) => encoded(file),
+            Kind::Server(server) => server.url().to_owned(),
+        }
     }
 
-    pub(super) fn dialect(&self) -> Dialect {
-        Dialect::Sqlite
+    pub(super) fn dialect(&self) -> &'static Dialect {
+        match &self.0 {
+            Kind::File(_) => &SQLITE,
+            Kind::Server(server) => server.dialect(),
+        }
     }
 
-    /// Makes the file where there is none, and finds out whether it can be opened at all, with the
-    /// system's own reason. Returns the URL for the driver, of a path without dots and links, as
-    /// the driver would take those apart its own way.
+    /// Returns the URL for the driver, once it is known that a file can be opened.
     pub(super) fn prepare(&self) -> io::Result<String> {
-        let (Some(folder), Some(name)) = (self.file.parent(), self.file.file_name()) else {
-            return Err(io::Error::from(io::ErrorKind::IsADirectory));
-        };
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let file = folder.canonicalize()?.join(name);
-        std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(MODE)
-            .open(&file)?;
-        Ok(encoded(&file))
+        match &self.0 {
+            Kind::File(file) => prepare(file),
+            Kind::Server(server) => Ok(server.url().to_owned()),
+        }
+    }
+}
+
+/// Makes the file where there is none, and finds out whether it can be opened at all, with the
+/// system's own reason. Returns the URL for the driver, of a path without dots and links, as the
+/// driver would take those apart its own way. A file on a disk that is read-only is read.
+fn prepare(file: &Path) -> io::Result<String> {
+    let (Some(folder), Some(name)) = (file.parent(), file.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let file = folder.canonicalize()?.join(name);
+    let mut options = std::fs::OpenOptions::new();
+    match options.read(true).write(true).create(true).truncate(false).mode(MODE).open(&file) {
+        Ok(_) => Ok(encoded(&file)),
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem && file.exists() => {
+            Ok(format!("{}?mode=ro", encoded(&file)))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -81,6 +127,9 @@ impl FromStr for Place {
         let Some((scheme, rest)) = text.split_once(':') else {
             return Err(BadPlace::Url(without_secrets(text)));
         };
+        if Server::is_scheme(scheme) {
+            return Server::parse(text).map(|server| Self(Kind::Server(server)));
+        }
         if scheme != "sqlite" {
             return Err(BadPlace::Scheme(without_secrets(text)));
         }
@@ -94,13 +143,22 @@ impl FromStr for Place {
         if path == ":memory:" || file.file_name().is_none() || path.ends_with('/') {
             return Err(BadPlace::NoFile);
         }
-        Ok(Self { file })
+        Ok(Self::sqlite(&file))
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.file.display().fmt(f)
+        match &self.0 {
+            Kind::File(file) => file.display().fmt(f),
+            Kind::Server(server) => f.write_str(server.shown()),
+        }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Place({self})")
     }
 }
 
@@ -166,15 +224,45 @@ mod tests {
             "sqlite::memory:",
             "sqlite:///dir/",
             "sqlite:///x.db?mode=ro",
-            "mysql://root:hunter2@db/peers",
-            "postgres://root:hunter@2@db/peers",
+            "oracle://root:hunter2@db/peers",
             "root:hunter2@db",
             "postgres://db/peers?user=root&password=hunter2",
             "postgres://root:hunter2@db/peers?password=hunter3",
             "sqlite:///x.db?password=hunter2",
+            "mysql://root:hunter2@db",
+            "mysql://db/peers",
+            "mysql://root:hunter2@db/peers?pool=3",
+            "mysql://root:hunter2@db/peers?ssl-mode=perhaps",
+            "mysql://root:hunter2@db:port/peers",
+            "postgres://root:hunter2@db/",
+            "postgres://root@db/peers?password=hunter2",
+            "postgres://root:12/hunter2@db/peers",
+            "postgres://root:12?hunter2@db/peers",
+            "postgres://root:12#hunter2@db/peers",
+            "postgres://root:1/2?hunter@2@db/peers",
+            "postgres://root:1/2#hunter@2@db/peers",
         ] {
             let error = bad.parse::<Place>().expect_err(bad).to_string();
             assert!(!error.contains("hunter"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_shown_without_its_password() {
+        for (url, shown) in [
+            ("mysql://me:hunter2@db/peers", "mysql://me@db/peers"),
+            ("mariadb://me:hunter%402%2F@db:3307/peers?ssl-mode=required", "mariadb://me@db:3307/peers"),
+            ("mysql://me:hunter@2@db/peers", "mysql://me@db/peers"),
+            (
+                "mysql://me:hunter2@localhost/peers?socket=/run/m.sock",
+                "mysql://me@localhost/peers?socket=/run/m.sock",
+            ),
+            ("postgresql://me:hunter2@[::1]:5433/peers", "postgresql://me@[::1]:5433/peers"),
+            ("postgres:///peers?host=/run/postgresql", "postgres:///peers?host=/run/postgresql"),
+        ] {
+            let place = url.parse::<Place>().expect(url);
+            assert_eq!(place.to_string(), shown);
+            assert_eq!((place.url(), format!("{place:?}")), (url.to_owned(), format!("Place({shown})")));
         }
     }
 }

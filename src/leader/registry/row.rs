@@ -8,6 +8,9 @@ use crate::protocol::heartbeat::Role;
 use crate::protocol::ids::BadId;
 use crate::protocol::peers::{PeerRow, Presence};
 
+use super::dialect::COLUMNS;
+use super::table::Table;
+
 /// Makes a peer of the columns in their order. Lenient: a table may have been filled by others, and
 /// only a key that is no peer id makes a row useless.
 pub(super) fn read(cells: Vec<Option<String>>) -> Result<PeerRow, BadId> {
@@ -18,7 +21,7 @@ pub(super) fn read(cells: Vec<Option<String>>) -> Result<PeerRow, BadId> {
         ip_address: optional(),
         mac_address: optional(),
         hostname: optional().unwrap_or_default(),
-        last_seen: optional().map(with_zone).unwrap_or_default(),
+        last_seen: optional().and_then(|cell| with_zone(&cell)).unwrap_or_default(),
         is_online: optional().is_some_and(|cell| is_true(&cell)),
         daemon_version: optional().unwrap_or_default(),
         instance: optional().and_then(|cell| cell.parse().ok()),
@@ -33,36 +36,82 @@ pub(super) fn read(cells: Vec<Option<String>>) -> Result<PeerRow, BadId> {
     })
 }
 
-/// Binds every column but the key, then the key.
-pub(super) fn bind<'q>(query: Query<'q, Any, AnyArguments>, row: &PeerRow) -> Query<'q, Any, AnyArguments> {
-    query
-        .bind(row.ip_address.clone())
-        .bind(row.mac_address.clone())
-        .bind(row.hostname.clone())
-        .bind(without_zone(&row.last_seen))
-        .bind(row.is_online)
-        .bind(row.daemon_version.clone())
-        .bind(row.instance.map(|instance| instance.to_string()))
-        .bind(row.role.as_str().to_owned())
-        .bind(row.os.clone())
-        .bind(row.arch.clone())
-        .bind(serde_json::to_string(&row.tags).unwrap_or_default())
-        .bind(row.peer_id.as_str().to_owned())
+/// A value on its way into the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cell {
+    /// Text, or nothing.
+    Text(Option<String>),
+    /// A truth value.
+    Truth(bool),
 }
 
-fn is_true(cell: &str) -> bool {
-    matches!(cell.to_ascii_lowercase().as_str(), "1" | "t" | "true" | "1.0")
-}
+/// The columns in their order.
+pub(super) type Cells = [Cell; COLUMNS.len()];
 
-/// `2026-01-02 03:04:05`, as the table has it, to `2026-01-02T03:04:05Z`. Another text stays as it
-/// is.
-fn with_zone(text: String) -> String {
-    match text.split_once(' ') {
-        Some((day, time)) if day.len() == 10 && time.len() >= 8 && time.is_char_boundary(8) => {
-            format!("{day}T{}Z", &time[..8])
+/// A row's values, each cut to the width its column has. An id is never cut: it would be another's.
+pub(super) fn cells(row: &PeerRow, table: &Table) -> Cells {
+    let text = |text: &str| Cell::Text(Some(text.to_owned()));
+    let mut cells = [
+        text(row.peer_id.as_str()),
+        Cell::Text(row.ip_address.clone()),
+        Cell::Text(row.mac_address.clone()),
+        text(&row.hostname),
+        Cell::Text((!row.last_seen.is_empty()).then(|| without_zone(&row.last_seen))),
+        Cell::Truth(row.is_online),
+        text(&row.daemon_version),
+        Cell::Text(row.instance.map(|instance| instance.to_string())),
+        text(row.role.as_str()),
+        text(&row.os),
+        text(&row.arch),
+        Cell::Text(Some(serde_json::to_string(&row.tags).unwrap_or_default())),
+    ];
+    for (cell, column) in cells.iter_mut().zip(&table.columns).skip(1) {
+        if let (Cell::Text(Some(text)), Some(width)) = (cell, column.as_ref().and_then(|column| column.width))
+            && let Some((at, _)) = text.char_indices().nth(width)
+        {
+            text.truncate(at);
         }
-        _ => text,
     }
+    cells
+}
+
+/// The same in the plainest of characters and without gaps, for a table that takes no others.
+pub(super) fn plain(cells: Cells) -> Cells {
+    let ascii = |text: String| text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
+    cells.map(|cell| match cell {
+        Cell::Text(text) => Cell::Text(text.map(ascii).or_else(|| Some(String::new()))),
+        truth @ Cell::Truth(_) => truth,
+    })
+}
+
+/// Binds every column that is there but the key, then the key `keys` times.
+pub(super) fn bind<'q>(
+    mut query: Query<'q, Any, AnyArguments>,
+    cells: &Cells,
+    table: &Table,
+    keys: usize,
+) -> Query<'q, Any, AnyArguments> {
+    let present = cells.iter().zip(&table.columns).skip(1).filter(|(_, column)| column.is_some());
+    for cell in present.map(|(cell, _)| cell).chain(std::iter::repeat_n(&cells[0], keys)) {
+        query = match cell {
+            Cell::Text(text) => query.bind(text.clone()),
+            Cell::Truth(truth) => query.bind(*truth),
+        };
+    }
+    query
+}
+
+/// As a truth value, a number or a bit field has it.
+fn is_true(cell: &str) -> bool {
+    matches!(cell.to_ascii_lowercase().as_str(), "1" | "t" | "true" | "1.0" | "\u{1}")
+}
+
+/// `2026-01-02 03:04:05`, as the table has it, perhaps with more behind, to `2026-01-02T03:04:05Z`.
+/// None for what is no time, such as the zero date of MySQL.
+fn with_zone(text: &str) -> Option<String> {
+    let (day, time) = (text.get(..10)?, text.get(11..19)?);
+    let written = format!("{day}T{time}Z");
+    written.parse::<jiff::Timestamp>().ok().map(|_| written)
 }
 
 /// The way back.

@@ -1,0 +1,38 @@
+//! PostgreSQL.
+//!
+//! The table is the one that its bare name finds through the search path, and a new one is made in
+//! the path's first schema. Values go in as text and are cast to whatever type a column has; the
+//! driver sets the session's zone to UTC.
+
+use super::{Dialect, is_data_exception};
+
+pub(in super::super) static POSTGRES: Dialect = Dialect {
+    session: Some(
+        "SET lock_timeout = '5s'; SET statement_timeout = '9s'; SET standard_conforming_strings = on",
+    ),
+    create: include_str!("../migrations/postgres/0001_peer_registry.sql"),
+    columns: "SELECT CAST(a.attname AS TEXT), format_type(a.atttypid, NULL), \
+              CASE WHEN a.atttypid IN (CAST('varchar' AS regtype), CAST('bpchar' AS regtype)) \
+                   AND a.atttypmod > 4 THEN CAST(a.atttypmod - 4 AS TEXT) ELSE '' END, \
+              CASE WHEN EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = a.attrelid \
+                   AND i.indkey[0] = a.attnum) THEN '1' ELSE '0' END \
+              FROM pg_attribute a WHERE a.attrelid = to_regclass('peer_registry') \
+              AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
+    add_index: "CREATE INDEX IF NOT EXISTS peer_registry_peer_id ON peer_registry (peer_id)",
+    added: "TEXT",
+    text: "TEXT",
+    read: |column| match column.kind.as_str() {
+        // As text it would carry the length of its network.
+        "inet" => format!("host({})", column.name),
+        _ => format!("CAST({} AS TEXT)", column.name),
+    },
+    place: |at, column| match column.name.as_str() {
+        // A truth value becomes 1 or 0 first: text, truth and number columns all take those.
+        "is_online" => format!("CAST(CAST(CAST(${at} AS INTEGER) AS TEXT) AS {})", column.kind),
+        _ => format!("CAST(${at} AS {})", column.kind),
+    },
+    exact_key: "CAST(peer_id AS TEXT) = $1",
+    // insufficient_privilege, read_only_sql_transaction
+    is_denied: |error| error.code().is_some_and(|code| matches!(&*code, "42501" | "25006")),
+    is_about_a_row: is_data_exception,
+};
