@@ -266,6 +266,8 @@ impl Database {
                 .arg(format!("--datadir={}", self.data().display()))
                 .arg(format!("--socket={}", self.socket().display()))
                 .arg(format!("--port={port}"))
+                // A server that starts takes whatever it finds in a temporary folder for its own.
+                .arg(format!("--tmpdir={}", self.data().display()))
                 .args(["--bind-address=127.0.0.1", "--innodb-buffer-pool-size=8M", "--skip-name-resolve"])
                 .args(["--performance-schema=OFF", "--skip-log-bin", "--innodb-doublewrite=0"])
                 .args(MARIADB_FILES);
@@ -410,6 +412,7 @@ fn make(kind: Kind, data: &Path, folder: &Path) {
     if kind == Kind::Mariadb {
         command = server_command_of(kind, "mariadb-install-db");
         command.arg(format!("--datadir={}", data.display()));
+        command.arg(format!("--tmpdir={}", folder.display()));
         command.args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]);
         command.args(MARIADB_FILES);
     } else {

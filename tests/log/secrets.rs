@@ -117,7 +117,7 @@ fn a_refused_start_repeats_no_password() {
     let parameter = format!("sqlite:///x.db?password={SECRET}");
     for (flags, named) in [
         (["--broker", "managed", "--nats", public.as_str()], "8.8.8.8"),
-        (["--role", "leader", "--database-url", database.as_str()], "db/peers"),
+        (["--role", "leader", "--database-url", database.as_str()], "password"),
         (["--role", "leader", "--database-url", parameter.as_str()], "password"),
     ] {
         let words = ["daemon", "run", "--id", "w1"].into_iter().chain(flags);
