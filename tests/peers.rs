@@ -465,3 +465,24 @@ fn a_list_that_is_short_because_the_registry_is_full_says_so() {
         assert!(said.out().contains("lead") && !said.out().contains("more"), "{said:?}");
     }
 }
+
+#[test]
+fn the_version_says_who_has_another_one() {
+    let fleet = Fleet::builder().leader("lead").start();
+    fleet.wait_for_states(&[("lead", "online")], SOON);
+    let version = || {
+        let said = fleet.d(["--version"]).expect_success();
+        assert_eq!(said.out(), format!("d {}\n", peerbus::VERSION));
+        said.err()
+    };
+    fleet.d(["peers"]).expect_success();
+    assert_eq!(version(), "", "all are the same");
+    let older = heartbeat("old", Value::Null, "old").replace("\"0.1.0\"", "\"0.0.9\"");
+    Raw::connect(&fleet.server().url()).publish("peers.alive", older);
+    fleet.wait_for_states(&[("lead", "online"), ("old", "online")], SOON);
+    fleet.d(["peers"]).expect_success();
+    assert!(version().starts_with("d: peers with another version: old 0.0.9; "), "{}", version());
+    // Nobody is asked for it.
+    fleet.server().kill();
+    assert!(version().contains("old 0.0.9"));
+}

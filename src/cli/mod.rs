@@ -25,6 +25,7 @@ mod seeds;
 mod settings;
 mod status;
 mod task;
+mod version;
 
 use std::process::ExitCode;
 
@@ -42,7 +43,13 @@ pub fn main() -> ExitCode {
     crate::bus::log_panics_of_the_library();
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(misuse) => return exit::misused(&misuse),
+        Err(misuse) => {
+            let code = exit::misused(&misuse);
+            if misuse.kind() == clap::error::ErrorKind::DisplayVersion {
+                version::say_who_differs();
+            }
+            return code;
+        }
     };
     let runtime = match args.verb.runtime() {
         Ok(runtime) => runtime,

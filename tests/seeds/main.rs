@@ -13,6 +13,7 @@
 mod harness;
 
 mod errors;
+mod joining;
 mod machine;
 mod registry;
 mod tasks;

@@ -1,0 +1,95 @@
+//! A machine becomes a peer with one command, and another one with the next.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::harness::fleet::{DCommand, Fleet};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A machine without a daemon, beside a fleet, and cleared away with it.
+struct Machine<'a> {
+    fleet: &'a Fleet,
+    home: PathBuf,
+}
+
+impl<'a> Machine<'a> {
+    fn beside(fleet: &'a Fleet) -> Self {
+        Self { fleet, home: fleet.directory("machine") }
+    }
+
+    fn d(&self, words: &[&str]) -> DCommand {
+        DCommand::new(&self.home, words)
+            .env("PEERBUS_STATE_DIR", self.home.join("state"))
+            .deadline(Duration::from_secs(60))
+    }
+
+    fn address(&self) -> String {
+        self.fleet.server().address().to_string()
+    }
+}
+
+#[test]
+fn joining_starts_a_daemon_that_the_leader_hears() {
+    let fleet = Fleet::builder().leader("lead").start();
+    let machine = Machine::beside(&fleet);
+    let joined = machine.d(&["join", &machine.address(), "--id", "new"]).run().expect_success();
+    assert_eq!(joined.out(), "joined as new; the leader at 127.0.0.1 hears it\n");
+    fleet.wait_for_states(&[("lead", "online"), ("new", "online")], SOON);
+    let there = fleet.d(["exec", "new", "-C", "/", "--", "echo", "hello"]).expect_success();
+    assert_eq!(there.out(), "hello\n");
+    // Again is no mistake, and leaves the daemon that runs alone.
+    let instance = fleet.peer("new")["instance"].clone();
+    machine.d(&["join", &machine.address(), "--id", "new"]).run().expect_success();
+    assert_eq!(fleet.peer("new")["instance"], instance);
+    // Another id is another peer, and the old one leaves.
+    machine.d(&["setPeerConfig", "--id", "newer"]).run().expect_success();
+    fleet.wait_for_states(&[("lead", "online"), ("new", "offline"), ("newer", "online")], SOON);
+    machine.d(&["daemon", "stop"]).run().expect_success();
+    fleet.wait_for_states(&[("lead", "online"), ("new", "offline"), ("newer", "offline")], SOON);
+}
+
+#[test]
+fn registering_does_the_same_under_the_hostname() {
+    let fleet = Fleet::builder().leader("lead").start();
+    let machine = Machine::beside(&fleet);
+    let hostname = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    let id = peerbus::protocol::PeerId::from_hostname(&hostname).unwrap().to_string();
+    machine.d(&["config", "set", "nats", &fleet.server().url()]).run().expect_success();
+    let said = machine.d(&["registerWorker"]).run().expect_success();
+    assert_eq!(said.out(), format!("Registered as worker '{id}', connected to leader at 127.0.0.1\n"));
+    fleet.wait_for_states(&[("lead", "online"), (&id, "online")], SOON);
+    machine.d(&["daemon", "stop"]).run().expect_success();
+}
+
+#[test]
+fn a_leader_that_is_away_is_joined_when_it_is_back() {
+    let fleet = Fleet::builder().leader("lead").start();
+    fleet.daemon("lead").terminate();
+    let machine = Machine::beside(&fleet);
+    let joined = machine.d(&["join", &machine.address(), "--id", "new"]).run().expect_code(255);
+    assert!(
+        joined.err().starts_with("d: saved as new, but the leader at 127.0.0.1 does not hear it: "),
+        "{joined:?}"
+    );
+    fleet.daemon("lead").restart();
+    fleet.wait_for_states(&[("lead", "online"), ("new", "online")], SOON);
+    machine.d(&["daemon", "stop"]).run().expect_success();
+}
+
+#[test]
+fn a_bus_that_is_away_leaves_no_daemon_behind() {
+    let fleet = Fleet::builder().start();
+    let machine = Machine::beside(&fleet);
+    fleet.server().kill();
+    let joined = machine.d(&["join", &machine.address(), "--id", "new"]).run().expect_code(255);
+    assert!(
+        joined.err().starts_with("d: saved as new, but the leader at 127.0.0.1 does not hear it: "),
+        "{joined:?}"
+    );
+    let saved = machine.d(&["config", "show"]).run().expect_success().out();
+    assert!(saved.contains("new") && saved.contains(&machine.address()), "{saved}");
+    machine.d(&["daemon", "status"]).run().expect_code(3);
+    machine.d(&["join"]).run().expect_code(2);
+    machine.d(&["join", "not a host"]).run().expect_code(2);
+}
