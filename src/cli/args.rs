@@ -73,13 +73,18 @@ pub(super) enum Verb {
     /// Run a command on a peer, with live output and its own exit code
     Exec(Exec),
     /// List all peers
+    #[command(
+        after_help = "Examples:\n  d peers\n  d peers -o wide\n  d peers --json | jq -r 'select(.is_online) | .peer_id'"
+    )]
     Peers(Peers),
     /// Look at one peer
     #[command(subcommand)]
     Peer(Peer),
     /// What this machine's daemon does
+    #[command(after_help = "Examples:\n  d status\n  d status --json")]
     Status(Status),
     /// Measure the round trip to a peer
+    #[command(after_help = "Examples:\n  d ping vps\n  d ping 10.0.0.7 --count 10")]
     Ping(Ping),
     /// Find out what works, what does not, and what to do about it
     Doctor(Doctor),
@@ -197,6 +202,23 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_shows_how_it_is_used() {
+        fn without_example(verb: &clap::Command, path: &str, found: &mut Vec<String>) {
+            let path = format!("{path} {}", verb.get_name());
+            for below in verb.get_subcommands().filter(|below| !below.is_hide_set()) {
+                without_example(below, &path, found);
+            }
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            if !verb.has_subcommands() && !help.contains("Example") {
+                found.push(path);
+            }
+        }
+        let mut found = Vec::new();
+        without_example(&Args::command(), "", &mut found);
+        assert_eq!(found, Vec::<String>::new());
     }
 
     #[test]

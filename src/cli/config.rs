@@ -15,6 +15,7 @@ pub(super) use edit::Edit;
 #[derive(Debug, Subcommand)]
 pub(super) enum Config {
     /// Show what is in force, and where it comes from
+    #[command(after_help = "Examples:\n  d config show\n  d config show --json")]
     Show(ConfigShow),
     /// Write a setting into the configuration file
     #[command(
@@ -22,8 +23,10 @@ pub(super) enum Config {
     )]
     Set(ConfigSet),
     /// Take a setting out of the configuration file
+    #[command(after_help = "Examples:\n  d config unset database_url\n  d config unset env.LANG")]
     Unset(ConfigUnset),
     /// Say which configuration file it is
+    #[command(after_help = "Example:\n  cat \"$(d config path)\"")]
     Path,
 }
 

@@ -40,16 +40,26 @@ use stop::Stop;
 #[derive(Debug, Subcommand)]
 pub(super) enum Daemon {
     /// Run the daemon in the foreground
+    #[command(
+        after_help = "Examples:\n  d daemon run --id vps --role worker --nats nats://10.0.0.1:4222 --state-dir /var/lib/peerbus\n  d daemon run --id lead --role leader --broker managed"
+    )]
     Run(Box<DaemonRun>),
     /// Start the daemon; returns when it is ready
+    #[command(
+        after_help = "Examples:\n  d daemon start\n  d daemon start --id vps --nats nats://10.0.0.1:4222"
+    )]
     Start(Box<Start>),
     /// Stop the daemon; returns when it has ended
+    #[command(after_help = "Examples:\n  d daemon stop\n  d daemon stop --timeout 1m --force")]
     Stop(Stop),
     /// Stop the daemon and start it again, with the settings as they are now
+    #[command(after_help = "Examples:\n  d daemon restart\n  d daemon restart --if-needed")]
     Restart(Box<Restart>),
     /// Whether the daemon runs, and how it does. Exits 0 when it is ready, 3 when it does not run
+    #[command(after_help = "Example:\n  d daemon status --json | jq -r .pid")]
     Status(DaemonStatus),
     /// Show the daemon's log
+    #[command(after_help = "Examples:\n  d daemon logs -n 50\n  d daemon logs -f")]
     Logs(Logs),
 }
 

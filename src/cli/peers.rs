@@ -36,8 +36,10 @@ pub(super) enum Format {
 #[derive(Debug, Subcommand)]
 pub(super) enum Peer {
     /// Everything the registry knows of a peer
+    #[command(after_help = "Examples:\n  d peer show vps\n  d peer show 10.0.0.7 --json")]
     Show(PeerShow),
     /// Take a peer out of the registry
+    #[command(after_help = "Example:\n  d peer rm old-laptop")]
     Rm(PeerRm),
 }
 

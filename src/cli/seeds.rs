@@ -19,37 +19,43 @@ use machine::SetPeerConfig;
 #[derive(Debug, Subcommand)]
 pub(super) enum Seeds {
     /// Run a shell command on a peer
-    #[command(name = "execOnPeer")]
+    #[command(
+        name = "execOnPeer",
+        after_help = "Example:\n  d execOnPeer --peer vps --directory /opt/app --shellCmd 'git pull'"
+    )]
     ExecOnPeer(ExecOnPeer),
     /// All peers as JSON, sorted by address
-    #[command(name = "listPeers")]
+    #[command(name = "listPeers", after_help = "Example:\n  d listPeers | jq -r '.[].peer_id'")]
     ListPeers,
     /// One peer as JSON
-    #[command(name = "getPeerInfo")]
+    #[command(name = "getPeerInfo", after_help = "Example:\n  d getPeerInfo --peer vps")]
     GetPeerInfo(OnePeer),
     /// This machine's daemon as JSON
-    #[command(name = "getPeerStatus")]
+    #[command(name = "getPeerStatus", after_help = "Example:\n  d getPeerStatus | jq -r .role")]
     GetPeerStatus,
     /// Take a peer out of the registry
-    #[command(name = "deletePeer")]
+    #[command(name = "deletePeer", after_help = "Example:\n  d deletePeer --peer vps")]
     DeletePeer(OnePeer),
     /// Set this machine's role, id and leader
-    #[command(name = "setPeerConfig")]
+    #[command(
+        name = "setPeerConfig",
+        after_help = "Example:\n  d setPeerConfig --role worker --id vps --leader 10.0.0.1"
+    )]
     SetPeerConfig(SetPeerConfig),
     /// Make this machine a worker named like its host
-    #[command(name = "registerWorker")]
+    #[command(name = "registerWorker", after_help = "Example:\n  d registerWorker")]
     RegisterWorker,
     /// Take out what a leader left behind on a worker
-    #[command(name = "dbSanityCheck")]
+    #[command(name = "dbSanityCheck", after_help = "Example:\n  d dbSanityCheck | jq -r .message")]
     DbSanityCheck,
     /// Run the task `pull` on a peer
-    #[command(name = "remotePull")]
+    #[command(name = "remotePull", after_help = "Example:\n  d remotePull --peer vps")]
     RemotePull(OnePeer),
     /// Run the task `build` on a peer
-    #[command(name = "remoteBd")]
+    #[command(name = "remoteBd", after_help = "Example:\n  d remoteBd --peer vps")]
     RemoteBd(OnePeer),
     /// Run the task `deploy` on a peer
-    #[command(name = "remoteDeployDaemon")]
+    #[command(name = "remoteDeployDaemon", after_help = "Example:\n  d remoteDeployDaemon --peer vps")]
     RemoteDeployDaemon(OnePeer),
 }
 

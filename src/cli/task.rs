@@ -27,6 +27,7 @@ pub(super) enum Tasks {
     #[command(after_help = "Examples:\n  d task run pull vps\n  d task run deploy vps desktop")]
     Run(TaskRun),
     /// List the tasks there are
+    #[command(after_help = "Example:\n  d task list")]
     List(TaskList),
 }
 
