@@ -155,12 +155,24 @@ pub(super) async fn register(saved: &Saved) -> Result<(), Failure> {
     })
 }
 
-/// Has a daemon that runs here take up settings that were changed. One that does not run is left so.
-pub(super) async fn take_up(common: &Common) -> Result<(), Failure> {
-    if status::runs(&Settings::read_or_default(common)?.state_dir()) {
-        daemon::ensure_running(common).await?;
+/// Has a daemon that runs here take up what was saved. One that does not run is left so.
+pub(super) async fn take_up(saved: &Saved) -> Result<(), Failure> {
+    if status::runs(&Settings::read_or_default(&saved.common)?.state_dir()) {
+        daemon::ensure_running(&saved.common).await.map_err(|failure| {
+            let message =
+                format!("saved, but this machine's daemon has not taken it up: {}", failure.message);
+            Failure::new(failure.code, message)
+        })?;
     }
     Ok(())
+}
+
+/// The same, where the bus is there: on one that is not, a daemon that works would only be lost. Success
+/// means that the leader answers.
+pub(super) async fn follow(saved: &Saved) -> Result<(), Failure> {
+    connect(&saved.common).await?.close().await;
+    take_up(saved).await?;
+    leader_answers(&saved.common).await
 }
 
 /// Whether a leader answers on the bus.

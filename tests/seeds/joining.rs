@@ -45,6 +45,11 @@ fn joining_starts_a_daemon_that_the_leader_hears() {
     // Another id is another peer, and the old one leaves.
     machine.d(&["setPeerConfig", "--id", "newer"]).run().expect_success();
     fleet.wait_for_states(&[("lead", "online"), ("new", "offline"), ("newer", "online")], SOON);
+    // A leader that is not there is no reason to end a daemon that works.
+    let said = machine.d(&["setPeerConfig", "--leader", "127.0.0.1:1"]).run().expect_code(255);
+    let wanted = "Peer config saved. Failed to connect to leader at 127.0.0.1 (will retry on next command)";
+    assert_eq!(said.err().lines().next(), Some(wanted));
+    fleet.d(["exec", "newer", "-C", "/", "--", "true"]).expect_success();
     machine.d(&["daemon", "stop"]).run().expect_success();
     fleet.wait_for_states(&[("lead", "online"), ("new", "offline"), ("newer", "offline")], SOON);
 }

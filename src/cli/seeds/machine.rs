@@ -34,14 +34,14 @@ pub(super) async fn set_peer_config(common: &Common, old: &SetPeerConfig) -> Res
     let role = old.role.as_deref().map(role).transpose()?;
     let wish = Wish { role, id: old.id.clone(), leader: old.leader.clone() };
     let saved = join::save(common, &wish)?;
-    join::take_up(common).await?;
     if saved.role == Role::Leader || !saved.names_a_bus {
+        join::take_up(&saved).await?;
         let role = saved.role.as_str();
         output::line(&format!("Peer config saved. Role: {role}, ID: {}", saved.peer))?;
         return Ok(0);
     }
     let leader = &saved.leader;
-    match join::leader_answers(&saved.common).await {
+    match join::follow(&saved).await {
         Ok(()) => {
             output::line(&format!("Peer config saved. Connected to leader at {leader}"))?;
             Ok(0)
