@@ -46,6 +46,13 @@ pack() {
   run ! compgen -G "/tmp/peerbus.*/deploy/install"
 }
 
+@test "from an unpacked package that package is pushed, and nothing is built" {
+  start_sshd
+  run -0 "$package/deploy/push" "$target" --root "$root" --role worker --id far --leader 10.0.0.1
+  never_said building
+  cmp "$package/bin/d" "$installed/bin/d"
+}
+
 @test "another kind of machine is refused before anything is copied" {
   start_sshd
   pack riscv64
