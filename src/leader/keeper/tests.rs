@@ -1,3 +1,5 @@
+//! Removals and rows that wait for the database, and what becomes of them.
+
 use std::path::Path;
 
 use super::*;
