@@ -3,8 +3,6 @@
 //! The order of the checks is part of the protocol: the reply subject, size and shape come here;
 //! whether the id is known, the limits and the journal come with the job itself.
 
-use bytes::Bytes;
-
 use super::answer;
 use super::asked;
 use super::context::Context;
@@ -34,10 +32,11 @@ pub(super) enum Received {
     Nothing,
 }
 
-/// A request that cannot be read, and why.
+/// A request that cannot be read, and why. Small, however large the request was: many may wait.
 pub(super) struct Malformed {
     caller: String,
-    payload: Bytes,
+    id: Option<JobId>,
+    streamed: bool,
     bad: BadMessage,
 }
 
@@ -73,7 +72,13 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Received {
                 "refused a request"
             );
             refused(context, &bad.0);
-            Received::Malformed(Malformed { caller, payload: message.payload, bad })
+            let wish = serde_json::from_slice::<serde_json::Value>(&message.payload).unwrap_or_default();
+            Received::Malformed(Malformed {
+                caller,
+                id: wish.get("id").and_then(|id| id.as_str()?.parse().ok()),
+                streamed: wish.get("stream").is_some_and(serde_json::Value::is_object),
+                bad,
+            })
         }
     }
 }
@@ -87,13 +92,12 @@ fn refused(context: &Context, why: &str) {
 
 /// Says what is wrong, as a stream where a stream was asked for.
 pub(super) async fn answer_malformed(context: &Context, malformed: Malformed) {
-    let Malformed { caller, payload, bad } = malformed;
-    let wish = serde_json::from_slice::<serde_json::Value>(&payload).unwrap_or_default();
-    let id = wish.get("id").and_then(|id| id.as_str()?.parse().ok());
+    let Malformed { caller, id, streamed, bad } = malformed;
     let ending = Ending::Refused { why: Refusal::BadRequest, message: bad.0 };
     let result = JobResult::bare(id, context.peer().clone(), context.instance, ending);
-    match wish.get("stream") {
-        Some(stream) if stream.is_object() => answer::whole_stream(context, &caller, id, &result, 1).await,
-        _ => answer::plain(context, &caller, &result, None).await,
+    if streamed {
+        answer::whole_stream(context, &caller, id, &result, 1).await;
+    } else {
+        answer::plain(context, &caller, &result, None).await;
     }
 }

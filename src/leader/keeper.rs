@@ -5,10 +5,11 @@
 //! word is written when it is back. Nobody waits for this task.
 //!
 //! Guarantees: the log has one line when the database goes away and one when it is back, not one
-//! for each attempt; it is back when it takes what waited. Limit: rows that were waiting when the process is killed are lost; their peers
-//! beat again.
+//! for each attempt; it is back when it takes what waited. Whoever is to be taken out is reported,
+//! even when it beats again before that was done. Limit: rows that were waiting when the process is
+//! killed are lost; their peers beat again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::protocol::PeerId;
 use crate::protocol::peers::PeerRow;
 
-use super::registry::{Place, Registry, RegistryError};
+use super::registry::{Place, Registry, RegistryError, Removal};
 
 /// The first wait for a database that is away; every further failure doubles it.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -32,8 +33,8 @@ pub(super) enum Report {
     Loaded(Vec<PeerRow>),
     /// The database is away, and why.
     Away(String),
-    /// These peers are out of the registry.
-    Removed(Vec<PeerId>),
+    /// What became of peers that were to be taken out of the registry.
+    Removed(Vec<(PeerId, Removal)>),
     /// It is there again. It may be another one than before.
     Back,
 }
@@ -48,8 +49,20 @@ struct Shared {
     woken: Notify,
 }
 
-/// The latest row of each peer; none where it is to be taken out.
-type Changes = BTreeMap<PeerId, Option<PeerRow>>;
+/// What the database has yet to learn.
+#[derive(Default)]
+struct Changes {
+    /// Who is to be taken out, before any row is written.
+    removals: BTreeSet<PeerId>,
+    /// The latest row of each peer.
+    rows: BTreeMap<PeerId, PeerRow>,
+}
+
+impl Changes {
+    fn are_none(&self) -> bool {
+        self.removals.is_empty() && self.rows.is_empty()
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -60,14 +73,17 @@ struct State {
 impl Waiting {
     /// Has rows written soon, in place of older ones of the same peers.
     pub(super) fn put(&self, rows: impl IntoIterator<Item = PeerRow>) {
-        let changes = rows.into_iter().map(|row| (row.peer_id.clone(), Some(row)));
-        self.with(|state| state.changes.extend(changes));
+        let rows = rows.into_iter().map(|row| (row.peer_id.clone(), row));
+        self.with(|state| state.changes.rows.extend(rows));
         self.0.woken.notify_one();
     }
 
     /// Has a peer taken out soon, in place of whatever was to be written of it.
     pub(super) fn remove(&self, peer: PeerId) {
-        self.with(|state| state.changes.insert(peer, None));
+        self.with(|state| {
+            state.changes.rows.remove(&peer);
+            state.changes.removals.insert(peer);
+        });
         self.0.woken.notify_one();
     }
 
@@ -84,7 +100,7 @@ impl Waiting {
     /// Waits until there is something to write; false at the end.
     async fn any(&self) -> bool {
         loop {
-            match self.with(|state| (state.changes.is_empty(), state.finishing)) {
+            match self.with(|state| (state.changes.are_none(), state.finishing)) {
                 (false, _) => return true,
                 (true, true) => return false,
                 (true, false) => self.0.woken.notified().await,
@@ -98,11 +114,15 @@ impl Waiting {
     }
 
     /// Puts back what could not be written, except where there is something newer.
-    fn put_back(&self, changes: Changes) {
+    fn put_back(&self, undone: Changes) {
         self.with(|state| {
-            for (peer, row) in changes {
-                state.changes.entry(peer).or_insert(row);
+            let newer = &mut state.changes;
+            for (peer, row) in undone.rows {
+                if !newer.removals.contains(&peer) {
+                    newer.rows.entry(peer).or_insert(row);
+                }
             }
+            newer.removals.extend(undone.removals);
         });
     }
 
@@ -162,32 +182,37 @@ async fn write_what_waits(
     waiting: &Waiting,
     reports: &mpsc::Sender<Report>,
 ) -> Result<(), RegistryError> {
-    let changes = waiting.take();
-    match write(registry, &changes).await {
-        Ok(removed) => {
-            if !removed.is_empty() {
-                // The leader has ended when nobody takes this; then nobody waits for an answer.
-                let _ = reports.send(Report::Removed(removed)).await;
-            }
-            Ok(())
-        }
-        Err(failure) => {
-            waiting.put_back(changes);
-            Err(failure)
-        }
+    let mut changes = waiting.take();
+    let (removed, taken_out) = take_out(registry, &mut changes.removals).await;
+    if !removed.is_empty() {
+        // The leader has ended when nobody takes this; then nobody waits for an answer.
+        let _ = reports.send(Report::Removed(removed)).await;
     }
+    let rows: Vec<PeerRow> = changes.rows.values().cloned().collect();
+    let written = match taken_out {
+        Ok(()) => registry.save(&rows).await,
+        failed => failed,
+    };
+    if written.is_err() {
+        waiting.put_back(changes);
+    }
+    written
 }
 
-/// Writes what changed; returns whom it took out.
-async fn write(registry: &mut Registry, changes: &Changes) -> Result<Vec<PeerId>, RegistryError> {
-    let rows: Vec<PeerRow> = changes.values().flatten().cloned().collect();
-    registry.save(&rows).await?;
-    let removed: Vec<PeerId> =
-        changes.iter().filter(|(_, row)| row.is_none()).map(|(peer, _)| peer.clone()).collect();
-    for peer in &removed {
-        registry.remove(peer).await?;
+/// Takes peers out, one after the other. What is left of `peers` has yet to be done.
+async fn take_out(
+    registry: &mut Registry,
+    peers: &mut BTreeSet<PeerId>,
+) -> (Vec<(PeerId, Removal)>, Result<(), RegistryError>) {
+    let mut done = Vec::new();
+    while let Some(peer) = peers.first().cloned() {
+        match registry.remove(&peer).await {
+            Ok(removal) => done.push((peer.clone(), removal)),
+            Err(failure) => return (done, Err(failure)),
+        }
+        peers.remove(&peer);
     }
-    Ok(removed)
+    (done, Ok(()))
 }
 
 /// How long the database has been away, counted in attempts.
@@ -236,3 +261,6 @@ impl Outage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,13 @@ impl Refusal {
         Self { word: "registry_unavailable", code: 503, message }
     }
 
+    /// It does not let go of a row.
+    pub(super) fn kept(why: &str) -> Self {
+        let message =
+            format!("removed from the roster until the leader starts again; the registry keeps it: {why}");
+        Self { word: "registry_refused", code: 500, message }
+    }
+
     fn too_large(what: &str) -> Self {
         let message = format!("{what} does not fit into one message; the server's max_payload is too small");
         Self { word: "too_large", code: 500, message }

@@ -46,6 +46,16 @@ pub struct RegistryError {
     why: String,
 }
 
+/// What became of a row that was to be taken out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// It is not there.
+    Gone,
+    /// The database does not let go of it, and says why: the user may not delete, or another table
+    /// refers to it. To try again would be no use.
+    Kept(String),
+}
+
 /// An open registry.
 pub struct Registry {
     place: Place,
@@ -118,11 +128,16 @@ impl Registry {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn remove(&mut self, peer: &PeerId) -> Result<(), RegistryError> {
+    pub async fn remove(&mut self, peer: &PeerId) -> Result<Removal, RegistryError> {
         let sql = AssertSqlSafe(self.table.delete.as_str());
         let removed = sqlx::query(sql).bind(peer.as_str()).execute(&mut self.connection);
-        let removed = bounded(removed).await;
-        removed.map(drop).map_err(|error| self.failed("writing to", &error))
+        match bounded(removed).await {
+            Ok(_) => Ok(Removal::Gone),
+            Err(error) if self.dialect.blames_the_row(&error) || self.dialect.forbids(&error) => {
+                Ok(Removal::Kept(sentence(&error)))
+            }
+            Err(error) => Err(self.failed("writing to", &error)),
+        }
     }
 
     /// Takes every row out; returns how many there were.

@@ -167,7 +167,7 @@ impl Leader {
                 self.apply(effects);
                 self.call_those_expected();
             }
-            Report::Removed(peers) => self.removed(&peers),
+            Report::Removed(removals) => self.removed(removals),
             Report::Away(why) => {
                 self.not_removed(&why);
                 self.registry = RegistryState::Waiting { why };

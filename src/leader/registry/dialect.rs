@@ -55,8 +55,10 @@ pub(super) struct Dialect {
     pub(super) place: fn(at: usize, &Column) -> String,
     /// The condition that picks the row with a key, and no other that merely compares equal.
     pub(super) exact_key: &'static str,
-    /// Whether a user may not do what was tried.
+    /// Whether this user may never do what was tried.
     pub(super) is_denied: fn(&dyn DatabaseError) -> bool,
+    /// Whether nobody may write now.
+    pub(super) is_read_only: fn(&dyn DatabaseError) -> bool,
     /// Whether the one row is to blame, beyond what the driver says of every database.
     pub(super) is_about_a_row: fn(&dyn DatabaseError) -> bool,
 }
@@ -68,9 +70,16 @@ impl Dialect {
         !matches!(error.kind(), ErrorKind::Other) || (self.is_about_a_row)(error.as_ref())
     }
 
-    /// Whether an error says that the user may not do this.
-    pub(super) fn denies(&self, error: &sqlx::Error) -> bool {
+    /// Whether an error says that the user may not do this, and will not be allowed to soon.
+    pub(super) fn forbids(&self, error: &sqlx::Error) -> bool {
         matches!(error, sqlx::Error::Database(error) if (self.is_denied)(error.as_ref()))
+    }
+
+    /// Whether an error says that the user may not do this now.
+    pub(super) fn denies(&self, error: &sqlx::Error) -> bool {
+        let is_read_only =
+            matches!(error, sqlx::Error::Database(error) if (self.is_read_only)(error.as_ref()));
+        is_read_only || self.forbids(error)
     }
 
     /// Reads a column as text, or nothing where the table lacks it.

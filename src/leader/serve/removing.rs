@@ -1,7 +1,7 @@
 //! `peers.remove`: taking a peer out of the roster and out of the registry.
 //!
-//! Guarantee: the answer comes when the database has it, or says that it has not. A peer that
-//! still beats joins again with its next heartbeat.
+//! Guarantee: every question is answered: when the database has done it, has refused it, or has gone
+//! away before. A peer that still beats joins again with its next heartbeat.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use tokio::sync::mpsc::OwnedPermit;
 
 use crate::bus::{Incoming, Outgoing};
 use crate::leader::query::Refusal;
+use crate::leader::registry::Removal;
 use crate::protocol::PeerId;
 use crate::protocol::peers::{Found, PeerRow};
 
@@ -44,14 +45,16 @@ impl Leader {
         }
     }
 
-    /// The database took them out.
-    pub(super) fn removed(&mut self, peers: &[PeerId]) {
-        let askers: Vec<Asker> =
-            peers.iter().filter_map(|peer| self.removing.0.remove(peer)).flatten().collect();
-        for asker in askers {
-            let Asker { question, place, asked, row } = asker;
-            let answer = self.desk(|desk| desk.removed(asked, Found::One { peer: row }));
-            self.answer(&question, place, answer);
+    /// The database took them out, or does not let go of them.
+    pub(super) fn removed(&mut self, removals: Vec<(PeerId, Removal)>) {
+        for (peer, removal) in removals {
+            for Asker { question, place, asked, row } in self.removing.0.remove(&peer).unwrap_or_default() {
+                let answer = match &removal {
+                    Removal::Gone => self.desk(|desk| desk.removed(asked, Found::One { peer: row })),
+                    Removal::Kept(why) => Err(Refusal::kept(why)),
+                };
+                self.answer(&question, place, answer);
+            }
         }
     }
 

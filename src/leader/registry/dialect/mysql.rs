@@ -28,8 +28,10 @@ pub(in super::super) static MYSQL: Dialect = Dialect {
     place: |_, _| "?".to_owned(),
     exact_key: "BINARY CONVERT(peer_id USING utf8mb4) = ?",
     // ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR, ER_COLUMNACCESS_DENIED_ERROR,
-    // ER_SPECIFIC_ACCESS_DENIED_ERROR, ER_OPTION_PREVENTS_STATEMENT (read only).
-    is_denied: |error| is_one_of(error, &[1044, 1142, 1143, 1227, 1290]),
+    // ER_SPECIFIC_ACCESS_DENIED_ERROR.
+    is_denied: |error| is_one_of(error, &[1044, 1142, 1143, 1227]),
+    // ER_OPTION_PREVENTS_STATEMENT
+    is_read_only: |error| is_one_of(error, &[1290]),
     // ER_NO_DEFAULT_FOR_FIELD, WARN_DATA_TRUNCATED, ER_TRUNCATED_WRONG_VALUE_FOR_FIELD: each may
     // come with a state that says nothing.
     is_about_a_row: |error| is_data_exception(error) || is_one_of(error, &[1265, 1364, 1366]),

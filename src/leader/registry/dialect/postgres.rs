@@ -32,7 +32,9 @@ pub(in super::super) static POSTGRES: Dialect = Dialect {
         _ => format!("CAST(${at} AS {})", column.kind),
     },
     exact_key: "CAST(peer_id AS TEXT) = $1",
-    // insufficient_privilege, read_only_sql_transaction
-    is_denied: |error| error.code().is_some_and(|code| matches!(&*code, "42501" | "25006")),
+    // insufficient_privilege
+    is_denied: |error| error.code().is_some_and(|code| code == "42501"),
+    // read_only_sql_transaction
+    is_read_only: |error| error.code().is_some_and(|code| code == "25006"),
     is_about_a_row: is_data_exception,
 };

@@ -13,8 +13,9 @@ pub(in super::super) static SQLITE: Dialect = Dialect {
     read: |column| format!("CAST({} AS TEXT)", column.name),
     place: |_, _| "?".to_owned(),
     exact_key: "peer_id = ?",
+    is_denied: |_| false,
     // SQLITE_READONLY and its kin: what is there can still be read.
-    is_denied: |error| {
+    is_read_only: |error| {
         error.code().and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 8)
     },
     is_about_a_row: |_| false,
