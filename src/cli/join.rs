@@ -12,7 +12,7 @@ use super::args::{Common, RoleArg};
 use super::config::Edit;
 use super::connect::connect;
 use super::exit::{BUS_UNREACHABLE, Failure};
-use super::settings::{Settings, own_config};
+use super::settings::{Settings, own_config, variable};
 use super::{daemon, output, peers as registry, status};
 use crate::bus::{BadAddress, NatsAddress};
 use crate::client::peers;
@@ -79,10 +79,13 @@ pub(super) fn save(common: &Common, wish: &Wish) -> Result<Saved, Failure> {
     let mut edit = Edit::open(own_config(common))?;
     let mut common = common.clone();
     if let Some(role) = wish.role {
-        edit.set("role", Value::from(Role::from(role).as_str()))?;
+        let role = Role::from(role).as_str();
+        not_overruled("PEERBUS_ROLE", role)?;
+        edit.set("role", Value::from(role))?;
     }
     if let Some(id) = &wish.id {
         let id: PeerId = id.parse().map_err(|bad: BadId| Failure::usage(format!("--id: {bad}")))?;
+        not_overruled("PEERBUS_PEER_ID", id.as_str())?;
         edit.set("peer_id", Value::from(id.as_str()))?;
     }
     if let Some(leader) = &wish.leader {
@@ -102,6 +105,16 @@ pub(super) fn save(common: &Common, wish: &Wish) -> Result<Saved, Failure> {
         names_a_bus: settings.names_a_bus()?,
         common: common.clone(),
     })
+}
+
+/// Refuses to save what would have no effect: the environment goes before the file.
+fn not_overruled(name: &str, wanted: &str) -> Result<(), Failure> {
+    match variable(name) {
+        Some(other) if other != wanted => Err(Failure::usage(format!(
+            "{name}={other} in the environment goes before the configuration; unset it to have {wanted:?}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The bus on a host.

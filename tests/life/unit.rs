@@ -60,12 +60,21 @@ impl Booted {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// `d daemon …`
     fn run(&self, arguments: &[&str]) -> Finished {
+        self.d(&[&["daemon"], arguments].concat())
+    }
+
+    fn d(&self, arguments: &[&str]) -> Finished {
+        self.with(arguments, |_| ())
+    }
+
+    fn with(&self, arguments: &[&str], change: impl FnOnce(&mut std::process::Command)) -> Finished {
         let path = format!("{}:{}", self.tools.display(), std::env::var("PATH").unwrap());
         let line = "mount -t tmpfs none /run && mkdir -p /run/systemd/system && exec \"$0\" \"$@\"";
-        let unshare = ["--mount", "sh", "-c", line, env!("CARGO_BIN_EXE_d"), "daemon"];
+        let unshare = ["--mount", "sh", "-c", line, env!("CARGO_BIN_EXE_d")];
         let command = self.machine.command([""]).instead("unshare").env("PATH", path);
-        command.with(|unshared| _ = unshared.args(unshare).args(arguments)).run()
+        command.with(|unshared| change(unshared.args(unshare).args(arguments))).run()
     }
 
     /// A daemon that is the unit's, as far as systemd says.
@@ -99,6 +108,20 @@ fn flags_that_would_not_reach_the_unit_are_refused() {
         }
     }
     assert_eq!(booted.calls(), Vec::<String>::new());
+}
+
+#[test]
+fn who_joins_a_fleet_has_the_unit_do_it() {
+    let booted = Booted::new("loaded");
+    let mut live = booted.unit_runs();
+    let bus = booted.machine.fleet.server().address().to_string();
+    // It is what it is to be: nothing is restarted, and without a leader that is said.
+    let joined = booted.d(&["join", &bus, "--id", "w1"]).expect_code(255);
+    says(&joined, &["saved as w1", "no leader answers"]);
+    assert_eq!(booted.calls(), Vec::<String>::new());
+    booted.with(&["join", &bus, "--id", "w2"], |d| _ = d.env_remove("PEERBUS_PEER_ID")).expect_code(255);
+    assert_eq!(booted.calls(), ["systemctl restart peerbus.service"]);
+    assert!(live.ended().is_none(), "systemd alone stops it");
 }
 
 #[test]

@@ -54,6 +54,41 @@ fn joining_starts_a_daemon_that_the_leader_hears() {
     fleet.wait_for_states(&[("lead", "online"), ("new", "offline"), ("newer", "offline")], SOON);
 }
 
+/// Somebody sees its log there, and would find it ended.
+#[test]
+fn a_daemon_in_a_terminal_is_left_to_whoever_runs_it() {
+    let fleet = Fleet::builder().leader("lead").start();
+    let machine = Machine::beside(&fleet);
+    machine.d(&["config", "set", "nats", &fleet.server().url()]).run().expect_success();
+    let mut live = machine.d(&["daemon", "run", "--id", "by-hand"]).spawn();
+    live.stderr_line(SOON, |line| line.starts_with("ready peer=by-hand"));
+    let said = machine.d(&["setPeerConfig", "--id", "new"]).run().expect_code(1);
+    let wanted = format!("in the foreground, process {}, has peer id by-hand, not new", live.pid());
+    assert!(said.err().contains(&wanted), "{said:?}");
+    assert!(live.ended().is_none());
+    fleet.d(["exec", "by-hand", "-C", "/", "--", "true"]).expect_success();
+    live.signal(nix::sys::signal::Signal::SIGTERM);
+    live.wait(SOON).expect_success();
+}
+
+/// It would be saved and have no effect.
+#[test]
+fn what_the_environment_overrules_is_not_saved() {
+    let fleet = Fleet::builder().leader("lead").start();
+    let machine = Machine::beside(&fleet);
+    let address = machine.address();
+    for (name, value, words) in [
+        ("PEERBUS_PEER_ID", "other", &["join", &address, "--id", "new"][..]),
+        ("PEERBUS_PEER_ID", "other", &["setPeerConfig", "--id", "new"]),
+        ("PEERBUS_ROLE", "leader", &["setPeerConfig", "--id", "new", "--role", "worker"]),
+    ] {
+        let said = machine.d(words).env(name, value).run().expect_code(2);
+        assert!(said.err().contains(&format!("{name}={value} in the environment goes before")), "{said:?}");
+        let shown = machine.d(&["config", "show"]).run();
+        assert!(!shown.out().contains("new"), "{shown:?}");
+    }
+}
+
 #[test]
 fn registering_does_the_same_under_the_hostname() {
     let fleet = Fleet::builder().leader("lead").start();

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::cli::exit::Failure;
 use crate::cli::settings::{Settings, variable};
 use crate::daemon::job_is_open;
-use crate::daemon::state::{self, DaemonState, State};
+use crate::daemon::state::{self, DaemonState, RunBy, State};
 use crate::process::{DirectoryWatch, Identity, OtherProcess, StateLock};
 use crate::protocol::exec::JOB_VARIABLE;
 
@@ -40,6 +40,11 @@ impl Running {
 
     pub(super) fn is_ready(&self) -> bool {
         self.state.as_ref().is_some_and(|state| state.state == State::Ready)
+    }
+
+    /// Whether somebody runs it by hand and sees its log.
+    pub(super) fn is_in_foreground(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.run_by == Some(RunBy::Foreground))
     }
 
     /// `peer=… pid=… nats=… since=…`, as far as it is known.

@@ -39,16 +39,35 @@ pub(in crate::cli) struct Restart {
 pub(super) async fn run(common: &Common, args: Restart) -> Result<u8, Failure> {
     let Restart { start: Start { flags, ready_timeout }, timeout, force, if_needed } = args;
     let patience = Patience { timeout, force };
+    if Unit::installed()?.is_some() {
+        refuse_flags(common, &flags)?;
+    }
     let started = renewed(common, flags, ready_timeout, patience, if_needed).await?;
     output::line(&started.line("restarted"))?;
     Ok(0)
 }
 
 /// Sees to it that a daemon runs with the settings that are in force: starts one where none runs, and
-/// restarts one that has another peer id, role or bus. Returns when it is ready.
+/// restarts one that has another peer id, role or bus. One that somebody runs in a terminal is theirs to
+/// restart. Returns when it is ready.
 pub(in crate::cli) async fn ensure_running(common: &Common) -> Result<(), Failure> {
     const PATIENCE: Patience = Patience { timeout: Duration::from_secs(30), force: false };
+    leave_to_its_terminal(common)?;
     renewed(common, Flags::default(), Duration::from_secs(30), PATIENCE, true).await.map(drop)
+}
+
+fn leave_to_its_terminal(common: &Common) -> Result<(), Failure> {
+    let wanted = gather(Settings::read(common)?, Flags::default())?;
+    let Ok(Found::Runs(running)) = found::look(&wanted.state_dir) else { return Ok(()) };
+    let is_units = Unit::installed()?.is_some_and(|unit| unit.runs(Some(&running)));
+    match otherwise(&running, &wanted) {
+        Some(differs) if running.is_in_foreground() && !is_units => Err(Failure::other(format!(
+            "the daemon that runs in the foreground, process {}, has {differs}: restart it where it runs, or with \
+             `d daemon restart` in the background",
+            running.pid()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 async fn renewed(
@@ -77,10 +96,7 @@ async fn renewed(
         say_if_otherwise(running, &wanted);
     }
     match unit {
-        Some(unit) => {
-            refuse_flags(common, &flags)?;
-            by_unit(&unit, &directory, running, patience).await
-        }
+        Some(unit) => by_unit(&unit, &directory, running, patience).await,
         None => detached(common, flags, &directory, within, patience).await,
     }
 }
