@@ -21,6 +21,7 @@ use crate::process::host;
 use crate::protocol::ending::StartFailure;
 use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
 use crate::protocol::{Ending, JobId, PeerId};
+pub(super) use keyboard::Enough;
 use report::Report;
 use writer::Writer;
 
@@ -115,11 +116,10 @@ async fn run_there(
     request: ExecRequest,
     report: &mut Report,
 ) -> Result<u8, Failure> {
-    let bus = connect(common).await.inspect_err(|failure| {
-        report.not_started(StartFailure::BusUnreachable, &failure.message);
-    })?;
+    let bus = Enough::unless_said(connect(common)).await.inspect_err(|failure| report.failed(failure))?;
     let job = request.id.unwrap_or_default();
-    let mut peer = target(&bus, &args.peer).await.inspect_err(|failure| report.failed(failure))?;
+    let mut peer =
+        Enough::unless_said(target(&bus, &args.peer)).await.inspect_err(|failure| report.failed(failure))?;
     loop {
         report.peer(&peer);
         let outcome = follow(&bus, &peer, request.clone(), args.wait).await;

@@ -13,8 +13,8 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::args::{Common, peer_name};
-use super::exec::{self, Exec};
-use super::exit::{Failure, NOT_STARTED, OTHER};
+use super::exec::{self, Enough, Exec};
+use super::exit::{CANCELLED, Failure, NOT_STARTED, OTHER};
 use super::settings::Settings;
 use super::{exit, output, render};
 pub(super) use book::Task;
@@ -60,12 +60,13 @@ pub(super) async fn run(common: &Common, verb: Tasks) -> Result<u8, Failure> {
 /// Runs a task on one peer after the other.
 async fn on_all(common: &Common, name: &str, peers: &[String]) -> Result<u8, Failure> {
     let steps = steps(common, name)?;
+    let mut enough = Enough::listen();
     if let [peer] = peers {
-        return on_one(common, name, &steps, peer).await;
+        return on_one(common, name, &steps, peer, &mut enough).await;
     }
     let mut codes = Vec::new();
-    for peer in peers {
-        codes.push(match on_one(common, name, &steps, peer).await {
+    for (at, peer) in (1..).zip(peers) {
+        codes.push(match on_one(common, name, &steps, peer, &mut enough).await {
             Ok(0) => None,
             Ok(_) => Some(OTHER),
             Err(failure) => {
@@ -74,13 +75,19 @@ async fn on_all(common: &Common, name: &str, peers: &[String]) -> Result<u8, Fai
                 Some(if failure.code >= NOT_STARTED { failure.code } else { OTHER })
             }
         });
+        if enough.was_said() {
+            if at < peers.len() {
+                output::say(&format!("{name} is not begun on {}", peers[at..].join(", ")));
+            }
+            return Ok(CANCELLED);
+        }
     }
     Ok(codes.into_iter().flatten().max().unwrap_or(0))
 }
 
 /// Runs a task of this name on one peer.
 pub(super) async fn named(common: &Common, name: &str, peer: &str) -> Result<u8, Failure> {
-    on_one(common, name, &steps(common, name)?, peer).await
+    on_one(common, name, &steps(common, name)?, peer, &mut Enough::listen()).await
 }
 
 fn steps(common: &Common, name: &str) -> Result<Vec<Step>, Failure> {
@@ -88,21 +95,32 @@ fn steps(common: &Common, name: &str) -> Result<Vec<Step>, Failure> {
     book.steps(name).map_err(Failure::usage)
 }
 
-async fn on_one(common: &Common, name: &str, steps: &[Step], peer: &str) -> Result<u8, Failure> {
+async fn on_one(
+    common: &Common,
+    name: &str,
+    steps: &[Step],
+    peer: &str,
+    enough: &mut Enough,
+) -> Result<u8, Failure> {
     let of = steps.len();
     for (at, step) in (1..).zip(steps) {
         let line = &step.line;
         output::say(&format!("{peer}: {name} {at}/{of} in {}: {line}", step.directory));
-        let stopped = || output::say(&format!("{peer}: {name} stopped at step {at} of {of}: {line}"));
+        let stopped = |why: &str| output::say(&format!("{peer}: {name} stopped at step {at} of {of}: {why}"));
         match exec::run(common, as_exec(step, peer)).await {
+            // A command may take an interrupt and end well; the person wanted all to end.
+            Ok(0) if at < of && enough.was_said() => {
+                stopped("it was interrupted");
+                return Ok(CANCELLED);
+            }
             Ok(0) => {}
             Ok(code) => {
-                output::say(&format!("{peer}: {name} stopped at step {at} of {of}: it exited {code}"));
+                stopped(&format!("it exited {code}"));
                 return Ok(code);
             }
             Err(failure) => {
                 if failure.code == NOT_STARTED || at > 1 {
-                    stopped();
+                    stopped(line);
                 }
                 return Err(failure);
             }

@@ -4,10 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::harness::fleet::{DCommand, Fleet};
 use crate::harness::scratch::Scratch;
+
+const SOON: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// A leader and a worker, and a person whose configuration says this.
 struct Scene {
@@ -143,4 +146,37 @@ fn mistakes_in_and_about_tasks() {
     let said = run("[tasks.x]\nsteps = [\"true\"]\n", &["task", "run", "x", "vps"]);
     assert!(said.contains("\"x\" names no directory"), "{said}");
     assert!(run("", &["task", "run", "pull"]).contains("<PEER>"));
+}
+
+/// The person wanted all of it to end, also where a step takes the interrupt and ends well.
+#[test]
+fn an_interrupt_ends_all_that_was_to_come() {
+    let steps = "[tasks.long]\ndirectory = \"/\"\nsteps = [\"trap 'exit 0' INT; echo here; sleep 60 & wait\", \"echo next\"]\n";
+    let scene = Scene::new(|_| steps.to_owned());
+    for (peers, said) in [
+        (&["vps"][..], "vps: long stopped at step 1 of 2: it was interrupted"),
+        (&["vps", "lead", "third"], "long is not begun on lead, third"),
+    ] {
+        let mut live = scene.d(&[&["task", "run", "long"], peers].concat()).spawn();
+        live.stdout_line(SOON, |line| line == "here");
+        live.signal(Signal::SIGINT);
+        let done = live.wait(SOON).expect_code(130);
+        assert_eq!(done.out(), "here\n");
+        assert!(done.err().contains(said), "{done:?}");
+    }
+}
+
+/// Nothing is under way yet, so nothing begins.
+#[test]
+fn an_interrupt_before_anything_was_sent_ends_it() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let bus = format!("nats://{}", silent.local_addr().unwrap());
+    let scratch = Scratch::new();
+    let words = ["exec", "vps", "--nats", &bus, "--connect-timeout", "60s", "--", "true"];
+    let mut live = DCommand::new(scratch.path(), words).spawn();
+    // It has connected, and hears nothing.
+    let _connection = silent.accept().unwrap();
+    live.signal(Signal::SIGINT);
+    let done = live.wait(SOON).expect_code(130);
+    assert_eq!(done.err(), "d: cancelled: before anything was sent\n");
 }

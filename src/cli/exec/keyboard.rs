@@ -1,12 +1,17 @@
 //! What comes from the person while a command runs: standard input, Ctrl-C, and being ended.
+//!
+//! Once one of these signals was listened to it no longer ends `d` by itself, so somebody has to
+//! listen for as long as `d` runs.
 
 use std::io::Read;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::output;
+use crate::cli::exit::{CANCELLED, Failure};
 use crate::client::exec::Steering;
 use crate::protocol::frame::OUTPUT_MAX;
 
@@ -73,6 +78,46 @@ impl Keys {
             1 => self.steering.signal("INT"),
             2 => self.steering.signal("KILL"),
             _ => self.steering.forget(),
+        }
+    }
+}
+
+/// Whether the person has had enough, asked for more than one command's time.
+pub(in crate::cli) struct Enough {
+    signals: [Option<Signal>; 3],
+    said: bool,
+}
+
+impl Enough {
+    /// Counts from now on.
+    pub(in crate::cli) fn listen() -> Self {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        Self { signals: kinds.map(|kind| signal(kind).ok()), said: false }
+    }
+
+    /// Whether such a signal came.
+    pub(in crate::cli) fn was_said(&mut self) -> bool {
+        self.said |= self.said().now_or_never().is_some();
+        self.said
+    }
+
+    async fn said(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.signals;
+        tokio::select! {
+            () = received(interrupt) => {}
+            () = received(terminate) => {}
+            () = received(hangup) => {}
+        }
+    }
+
+    /// Does something of which nobody knows yet, and stops at such a signal.
+    pub(super) async fn unless_said<T>(
+        doing: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let mut enough = Self::listen();
+        tokio::select! {
+            done = doing => done,
+            () = enough.said() => Err(Failure::new(CANCELLED, "cancelled: before anything was sent")),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::super::exit::{BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE};
+use super::super::exit::{BUS_UNREACHABLE, CANCELLED, Failure, NOT_FOUND, OFFLINE};
 use crate::client::exec::{Integrity, Outcome};
 use crate::protocol::ending::StartFailure;
 use crate::protocol::exec::JobResult;
@@ -74,7 +74,7 @@ impl Report {
         }
     }
 
-    pub(super) fn not_started(&mut self, why: StartFailure, message: &str) {
+    fn not_started(&mut self, why: StartFailure, message: &str) {
         self.ending = Some(Ending::NotStarted { why, message: message.to_owned() });
     }
 
@@ -84,6 +84,7 @@ impl Report {
             OFFLINE => self.ending = Some(Ending::Offline {}),
             NOT_FOUND => self.not_started(StartFailure::NoSuchPeer, &failure.message),
             BUS_UNREACHABLE => self.not_started(StartFailure::BusUnreachable, &failure.message),
+            CANCELLED => self.ending = Some(Ending::Cancelled { why: failure.message.clone() }),
             _ => self.not_started(StartFailure::System, &failure.message),
         }
     }
