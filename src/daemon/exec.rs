@@ -9,6 +9,7 @@ use super::context::Context;
 use crate::bus::Incoming;
 use crate::protocol::ending::{Refusal, sentence};
 use crate::protocol::exec::{ExecRequest, JobResult};
+use crate::protocol::identity::Asker;
 use crate::protocol::{BadMessage, Ending, JobId, subjects};
 
 /// A well-formed request.
@@ -18,6 +19,8 @@ pub(super) struct Request {
     pub(super) exec: ExecRequest,
     /// The caller's inbox.
     pub(super) caller: String,
+    /// Who the caller is.
+    pub(super) asker: Asker,
     /// Tells a repeat from another request under the same id.
     pub(super) digest: String,
 }
@@ -63,6 +66,7 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Received {
             digest: blake3::hash(&message.payload).to_hex().to_string(),
             exec,
             caller,
+            asker: Asker::Anyone,
         })),
         Err(bad) => {
             let bad = BadMessage(sentence(bad.0));

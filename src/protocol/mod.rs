@@ -14,6 +14,7 @@ pub mod exec;
 pub mod frame;
 pub mod health;
 pub mod heartbeat;
+pub mod identity;
 pub mod ids;
 pub mod joining;
 pub mod peers;
