@@ -19,6 +19,7 @@ pub mod ids;
 pub mod joining;
 pub mod peers;
 pub mod reply;
+pub mod seal;
 pub mod service;
 pub mod steer;
 pub mod subjects;
