@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::journal::Journal;
+use super::proof::Challenges;
 use super::state::RunBy;
 use crate::bus::{self, Bus};
 use crate::process::{self, Containment, Nursery};
@@ -91,6 +92,7 @@ pub(super) struct Context {
     /// Jobs whose caller has not confirmed their ending.
     pub(super) untold: Tally,
     counts: Mutex<Counts>,
+    pub(super) challenges: Challenges,
 }
 
 impl Context {
@@ -116,6 +118,7 @@ impl Context {
             running: Tally::default(),
             untold: Tally::default(),
             counts: Mutex::default(),
+            challenges: Challenges::new(),
         }
     }
 

@@ -13,6 +13,7 @@ use super::answer;
 use super::context::Context;
 use super::exec::{self, Received, Request};
 use super::job;
+use super::proof;
 use crate::bus::Incoming;
 use crate::protocol::JobId;
 use crate::protocol::frame::OFFSET;
@@ -29,6 +30,11 @@ const ATTENDED_BESIDES: usize = 4_096;
 /// Answers to malformed messages that may wait for the bus at once. Further ones are not given; an
 /// honest sender asks again.
 const ANSWERS_WAITING: usize = 1_024;
+
+/// How a word that cannot be read is answered.
+const BAD_REQUEST: (&str, u16) = ("bad_request", 400);
+/// How one is answered that nobody with the right is proved to have said.
+const UNPROVEN: (&str, u16) = ("unproven", 403);
 
 /// A message to one job.
 #[derive(Debug)]
@@ -91,7 +97,7 @@ impl Desk {
             Below::Job(id, verb) => (id, verb),
             // These have subscriptions of their own, so that nothing here can delay them.
             Below::Ping | Below::Health => return,
-            Below::Strange(why) => return self.object(&message, why),
+            Below::Strange(why) => return self.object(&message, BAD_REQUEST, why),
         };
         if message.no_responders {
             if self.jobs.contains_key(&id) {
@@ -107,8 +113,22 @@ impl Desk {
             return;
         };
         match Steer::decode(verb, message.headers.number(OFFSET), message.payload.clone()) {
-            Ok(steer) => self.steer(id, verb, steer, from, &message),
-            Err(bad) => self.object(&message, bad.0),
+            Ok(steer) => match self.check_right(verb, &message) {
+                Ok(()) => self.steer(id, verb, steer, from, &message),
+                Err(why) => self.object(&message, UNPROVEN, why),
+            },
+            Err(bad) => self.object(&message, BAD_REQUEST, bad.0),
+        }
+    }
+
+    /// Who steers a job has to be known. Credit steers nothing: a wrong one shows in the totals.
+    fn check_right(&self, verb: Verb, message: &Incoming) -> Result<(), String> {
+        if verb == Verb::Credit {
+            return Ok(());
+        }
+        match proof::of(&self.context, message)? {
+            proof if proof.is_operators() => Ok(()),
+            proof => Err(format!("{} may not steer jobs", proof.asker)),
         }
     }
 
@@ -172,11 +192,11 @@ impl Desk {
         }
     }
 
-    fn object(&self, message: &Incoming, why: String) {
+    fn object(&self, message: &Incoming, (word, code): (&'static str, u16), why: String) {
         tracing::warn!(subject = message.subject, why, "ignored a message");
         if let Some(reply) = message.reply.clone().filter(|reply| subjects::is_inbox(reply)) {
             self.aside(|context| async move {
-                answer::cannot(&context, &reply, "bad_request", 400, &why).await;
+                answer::cannot(&context, &reply, word, code, &why).await;
             });
         }
     }

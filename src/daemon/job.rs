@@ -50,9 +50,10 @@ pub(super) async fn attend(
         match look_up(&context, id).await {
             Ok(Some(record)) => recorded::answer(&context, &record, message).await,
             Ok(None) => match message {
-                Message::Request(request) => {
-                    admission::admit(Arc::clone(&context), *request, messages).await;
-                }
+                Message::Request(request) => match request.proof.is_fresh(&context, id) {
+                    Ok(()) => admission::admit(Arc::clone(&context), *request, messages).await,
+                    Err(challenge) => answer::challenged(&context, &request.caller, id, challenge).await,
+                },
                 Message::Word { steer, from } => unknown(&context, id, steer, &from).await,
                 Message::CallerGone => {}
             },

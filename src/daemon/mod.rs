@@ -23,6 +23,8 @@ mod heartbeat;
 mod intake;
 mod job;
 mod journal;
+mod listening;
+mod proof;
 mod recovery;
 mod run;
 mod service;

@@ -19,7 +19,7 @@ use super::health;
 use super::heartbeat::{self, Pulse};
 use super::journal::{Journal, now};
 use super::state::{DaemonState, State, StateFile, TYPE};
-use super::{intake, recovery, service, solitude};
+use super::{intake, listening, recovery, service, solitude};
 use crate::bus::{Bus, NatsAddress, Persistence};
 use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
@@ -193,9 +193,15 @@ async fn live(
     };
     // From here on jobs may run, so whatever comes, they are stopped in order.
     let heard = tokio::select! {
-        () = hear_ourselves(&serving.context) => true,
-        () = &mut stop => false,
+        heard = listening::listens(&serving.context) => Some(heard),
+        () = &mut stop => None,
     };
+    if let Some(Err(refusal)) = heard {
+        state.set(State::Stopping, "failed");
+        serving.stop().await;
+        return Err(DaemonError::Failed(anyhow::anyhow!(refusal)));
+    }
+    let heard = heard.is_some();
     if heard {
         state.set(State::Ready, "serving");
         on_ready(&serving.ready());
@@ -350,14 +356,6 @@ async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
     tasks.spawn(solitude::watch(Arc::clone(context)));
     tasks.spawn(keep_house(Arc::clone(context)));
     (tasks, pulse)
-}
-
-/// Waits until a ping of our own comes back: then the server has all our subscriptions.
-async fn hear_ourselves(context: &Context) {
-    let ping = subjects::ping(context.peer());
-    while context.bus.request(&ping, bytes::Bytes::new(), Duration::from_secs(1)).await.is_err() {
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
 }
 
 async fn keep_house(context: Arc<Context>) {

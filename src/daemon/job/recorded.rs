@@ -8,6 +8,7 @@ use super::super::context::Context;
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::Record;
+use super::super::proof::is_anothers;
 use super::reply;
 use crate::protocol::ending::Refusal;
 use crate::protocol::exec::JobResult;
@@ -26,6 +27,15 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
             if meant_for.is_some_and(|it| it != record.begun.instance && it != context.instance) {
                 return;
             }
+            // How it ended is its caller's to know; that it has, anyone with the right.
+            if !matches!(steer, Steer::Cancel(_)) && is_anothers(context, &from, &record.begun.caller) {
+                let sentence = format!("{id} ran for another caller");
+                return answer::cannot(context, &from, "not_yours", 403, &sentence).await;
+            }
+            let result = match &steer {
+                Steer::Cancel(_) if is_anothers(context, &from, &record.begun.caller) => bare(&result),
+                _ => result,
+            };
             word(context, id, &result, steer, &from).await;
         }
         Message::CallerGone => {}
@@ -76,6 +86,11 @@ async fn word(context: &Arc<Context>, id: JobId, result: &JobResult, steer: Stee
         }
         Steer::Credit(_) | Steer::Stdin { .. } | Steer::Signal(_) => {}
     }
+}
+
+/// An ending without anything that was printed.
+fn bare(result: &JobResult) -> JobResult {
+    JobResult { collected: None, ..result.clone() }
 }
 
 fn is_tombstone(result: &JobResult) -> bool {

@@ -6,6 +6,7 @@ use super::super::answer;
 use super::super::asked::Asked;
 use super::super::exec::Request;
 use super::super::intake::Message;
+use super::super::proof::is_anothers;
 use super::live::Live;
 use super::reply;
 use crate::process::Signal;
@@ -157,6 +158,10 @@ impl Live {
     }
 
     async fn on_result_wanted(&mut self, from: &str) {
+        if is_anothers(&self.context, from, &self.request.caller) {
+            let sentence = format!("{} runs for another caller", self.request.id);
+            return answer::cannot(&self.context, from, "not_yours", 403, &sentence).await;
+        }
         if let Some(result) = &self.ended {
             return answer::plain(&self.context, from, result, None).await;
         }
