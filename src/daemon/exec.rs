@@ -6,7 +6,7 @@
 use super::answer;
 use super::asked;
 use super::context::Context;
-use super::proof::{self, Proof};
+use super::proof::{self, Signed};
 use crate::bus::Incoming;
 use crate::protocol::ending::{Refusal, sentence};
 use crate::protocol::exec::{ExecRequest, JobResult};
@@ -21,7 +21,9 @@ pub(super) struct Request {
     /// The caller's inbox.
     pub(super) caller: String,
     /// Who the caller is.
-    pub(super) proof: Proof,
+    pub(super) asker: Asker,
+    /// What the caller signed; none where nobody signs.
+    pub(super) signed: Option<Signed>,
     /// Tells a repeat from another request under the same id.
     pub(super) digest: String,
 }
@@ -64,17 +66,18 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Received {
     // What is signed is checked before what it says is looked at any further.
     let read = ExecRequest::decode(&message.payload).map_err(|bad| (Refusal::BadRequest, bad.0));
     let proved = read.and_then(|exec| match proof::of(context, &message) {
-        Ok(proof) => Ok((exec, proof)),
+        Ok((asker, signed)) => Ok((exec, asker, signed)),
         Err(why) => Err((Refusal::Unproven, why)),
     });
     match proved {
-        Ok((exec, proof)) => Received::Request(Box::new(Request {
+        Ok((exec, asker, signed)) => Received::Request(Box::new(Request {
             // Without an id nothing is promised about repeats.
             id: exec.id.unwrap_or_default(),
-            digest: digest(&message.payload, &proof.asker),
+            digest: digest(&message.payload, &asker),
             exec,
             caller,
-            proof,
+            asker,
+            signed,
         })),
         Err((why, said)) => Received::Malformed(malformed(context, &message.payload, caller, why, said)),
     }

@@ -17,6 +17,7 @@ use super::proof;
 use crate::bus::Incoming;
 use crate::protocol::JobId;
 use crate::protocol::frame::OFFSET;
+use crate::protocol::identity::Asker;
 use crate::protocol::steer::{INSTANCE_HEADER, Steer};
 use crate::protocol::subjects::{self, Below, Verb};
 
@@ -45,8 +46,10 @@ pub(super) enum Message {
     Word {
         /// The word.
         steer: Steer,
-        /// Who says it.
+        /// The inbox it came from.
         from: String,
+        /// Who says it. Anyone may give credit.
+        asker: Asker,
     },
     /// The caller's inbox does not exist (any more).
     CallerGone,
@@ -114,7 +117,7 @@ impl Desk {
         };
         match Steer::decode(verb, message.headers.number(OFFSET), message.payload.clone()) {
             Ok(steer) => match self.check_right(verb, &message) {
-                Ok(()) => self.steer(id, verb, steer, from, &message),
+                Ok(asker) => self.steer(id, verb, Message::Word { steer, from, asker }, &message),
                 Err(why) => self.object(&message, UNPROVEN, why),
             },
             Err(bad) => self.object(&message, BAD_REQUEST, bad.0),
@@ -122,17 +125,18 @@ impl Desk {
     }
 
     /// Who steers a job has to be known. Credit steers nothing: a wrong one shows in the totals.
-    fn check_right(&self, verb: Verb, message: &Incoming) -> Result<(), String> {
+    fn check_right(&self, verb: Verb, message: &Incoming) -> Result<Asker, String> {
         if verb == Verb::Credit {
-            return Ok(());
+            return Ok(Asker::Anyone);
         }
         match proof::of(&self.context, message)? {
-            proof if proof.is_operators() => Ok(()),
-            proof => Err(format!("{} may not steer jobs", proof.asker)),
+            (asker, _) if proof::is_operator(&asker) => Ok(asker),
+            (asker, _) => Err(format!("{asker} may not steer jobs")),
         }
     }
 
-    fn steer(&mut self, id: JobId, verb: Verb, steer: Steer, from: String, message: &Incoming) {
+    fn steer(&mut self, id: JobId, verb: Verb, word: Message, message: &Incoming) {
+        let Message::Word { steer, .. } = &word else { return };
         let meant_for = match message.headers.get(INSTANCE_HEADER) {
             Some(text) => text.parse().ok(),
             None => steer.instance(),
@@ -150,7 +154,7 @@ impl Desk {
             Verb::Stdin | Verb::Signal => false,
         };
         if known || answered {
-            self.hand(id, Message::Word { steer, from });
+            self.hand(id, word);
         }
     }
 

@@ -24,17 +24,9 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(30);
 /// How long a challenge may be answered.
 const CHALLENGE_HOLDS: Duration = Duration::from_secs(60);
 
-/// What is proved of a message.
+/// What a caller signed, besides what it asks for.
 #[derive(Debug, Clone)]
-pub(super) struct Proof {
-    /// Who said it.
-    pub(super) asker: Asker,
-    /// What was signed besides; none where nobody signs.
-    signed: Option<Signed>,
-}
-
-#[derive(Debug, Clone)]
-struct Signed {
+pub(super) struct Signed {
     key: PublicKey,
     /// By the caller's clock, in milliseconds since 1970.
     made_ms: Option<i64>,
@@ -64,10 +56,8 @@ impl Challenges {
 /// # Errors
 /// A sentence, where this fleet's members sign and this is not proved to be of one, or wants its answers in
 /// somebody else's inbox.
-pub(super) fn of(context: &Context, message: &Incoming) -> Result<Proof, String> {
-    let Some(member) = context.bus.member() else {
-        return Ok(Proof { asker: Asker::Anyone, signed: None });
-    };
+pub(super) fn of(context: &Context, message: &Incoming) -> Result<(Asker, Option<Signed>), String> {
+    let Some(member) = context.bus.member() else { return Ok((Asker::Anyone, None)) };
     let signer = member.speaker(message).map_err(|unproven| unproven.to_string())?;
     let own = message.reply.as_deref().is_some_and(|reply| subjects::is_inbox_of(reply, &signer.name));
     if !own {
@@ -79,13 +69,16 @@ pub(super) fn of(context: &Context, message: &Incoming) -> Result<Proof, String>
         challenge: header(CHALLENGE).map(str::to_owned),
         key: signer.key.clone(),
     };
-    Ok(Proof { asker: signer.asker(), signed: Some(signed) })
+    Ok((signer.asker(), Some(signed)))
 }
 
-impl Proof {
-    /// Whether it was made just now. If not: the challenge to be answered.
+impl Signed {
+    /// Whether it was said just now.
+    ///
+    /// # Errors
+    /// The challenge to be answered, where that is not known.
     pub(super) fn is_fresh(&self, context: &Context, job: JobId) -> Result<(), String> {
-        let Some(Signed { key, made_ms, challenge }) = &self.signed else { return Ok(()) };
+        let Self { key, made_ms, challenge } = self;
         let challenges = &context.challenges;
         let uptime_ms = context.started.elapsed().as_millis();
         if let Some(challenge) = challenge
@@ -105,13 +98,13 @@ impl Proof {
             false => Err(format!("{uptime_ms}.{}", challenges.mark(uptime_ms, job, key))),
         }
     }
+}
 
-    /// Whether whoever said it is an operator, or nobody is asked.
-    pub(super) fn is_operators(&self) -> bool {
-        match &self.asker {
-            Asker::Anyone => true,
-            Asker::Known { standing, .. } => *standing == Standing::Operator,
-        }
+/// Whether somebody is an operator, or nobody is asked.
+pub(super) fn is_operator(asker: &Asker) -> bool {
+    match asker {
+        Asker::Anyone => true,
+        Asker::Known { standing, .. } => *standing == Standing::Operator,
     }
 }
 

@@ -21,10 +21,14 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
     let result = ending_of(context, record);
     match message {
         Message::Request(request) => repeat(context, record, &request, &result).await,
-        Message::Word { steer, from } => {
+        Message::Word { steer, from, .. } => {
             // Other instances stay silent, but for the successor on the same state directory.
             let meant_for = steer.instance();
             if meant_for.is_some_and(|it| it != record.begun.instance && it != context.instance) {
+                return;
+            }
+            // Nobody signs credit, so its inbox may be anybody's.
+            if matches!(steer, Steer::Credit(_)) && from != record.begun.caller {
                 return;
             }
             // How it ended is its caller's to know; that it has, anyone with the right.

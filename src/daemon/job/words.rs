@@ -22,7 +22,7 @@ impl Live {
         match message {
             Message::CallerGone => self.on_caller_gone(),
             Message::Request(request) => self.on_repeat(*request).await,
-            Message::Word { steer, from } => self.on_word(steer, &from).await,
+            Message::Word { steer, from, .. } => self.on_word(steer, &from).await,
         }
     }
 
@@ -83,6 +83,8 @@ impl Live {
         match steer {
             Steer::Cancel(cancel) => return self.on_cancel(cancel, from).await,
             Steer::Result => return self.on_result_wanted(from).await,
+            // Nobody signs credit, so its inbox may be anybody's.
+            Steer::Credit(_) if from != self.request.caller => return,
             _ if from != self.request.caller => {
                 let sentence = format!("{} runs for another caller", self.request.id);
                 return answer::cannot(&self.context, from, "not_yours", 403, &sentence).await;
