@@ -17,7 +17,7 @@ use super::exec::{self, Enough, Exec};
 use super::exit::{CANCELLED, Failure, NOT_STARTED, OTHER};
 use super::settings::Settings;
 use super::{exit, output, render};
-pub(super) use book::Task;
+pub(super) use book::{Task, of_policy};
 use book::{Book, Step};
 
 /// What can be done with tasks.
