@@ -16,6 +16,7 @@ mod connection;
 mod credentials;
 mod gate;
 mod inbox;
+mod member;
 mod message;
 mod supervise;
 
@@ -29,6 +30,7 @@ use tokio::sync::{Notify, mpsc, watch};
 pub use address::{BadAddress, NatsAddress};
 pub use credentials::{BadCredentials, Credentials};
 pub use inbox::Mailbox;
+pub use member::Member;
 pub use message::{Headers, Incoming, Outgoing};
 pub use supervise::Persistence;
 
@@ -60,6 +62,17 @@ pub struct Settings {
     pub credentials: Credentials,
     /// The name this connection carries in the server's own lists.
     pub name: String,
+}
+
+impl Settings {
+    /// Our place in the fleet, where it has identities.
+    #[must_use]
+    pub fn member(&self) -> Option<&Member> {
+        match &self.credentials {
+            Credentials::Identity(member) => Some(member),
+            _ => None,
+        }
+    }
 }
 
 /// Why something could not be said or asked.
@@ -115,6 +128,7 @@ struct Shared {
     last_error: watch::Sender<Option<String>>,
     routes: Mutex<Vec<Route>>,
     inbox: Inbox,
+    member: Option<Member>,
     gate: Gate,
     stopped: watch::Sender<bool>,
 }
@@ -141,13 +155,16 @@ impl Bus {
     /// Starts to keep up a link; returns at once. [`Bus::connected`] waits for it.
     #[must_use]
     pub fn open(settings: Settings, persistence: Persistence) -> Self {
+        let member = settings.member().cloned();
+        let name = member.as_ref().map(|member| member.own().name.clone());
         let shared = Arc::new(Shared {
             address: settings.address.clone(),
             connection: Mutex::new(None),
             link: watch::Sender::new(Link { up: false, generation: 0 }),
             last_error: watch::Sender::new(None),
             routes: Mutex::new(Vec::new()),
-            inbox: Inbox::new(),
+            inbox: Inbox::new(name.as_ref()),
+            member,
             gate: Gate::new(),
             stopped: watch::Sender::new(false),
         });
@@ -174,6 +191,12 @@ impl Bus {
                 self.last_error().unwrap_or_else(|| format!("no connection within {patience:?}")),
             )),
         }
+    }
+
+    /// Our place in the fleet, where it has identities.
+    #[must_use]
+    pub fn member(&self) -> Option<&Member> {
+        self.shared.member.as_ref()
     }
 
     /// Where the bus is said to be.
@@ -223,6 +246,10 @@ impl Bus {
         if message.payload.len() > limit {
             return Err(BusError::TooLarge { size: message.payload.len(), limit });
         }
+        let message = match &self.shared.member {
+            Some(member) if message.sealed => member.sealed(message),
+            _ => message,
+        };
         message::publish(&client, message).await.map_err(|_| BusError::Disconnected)
     }
 
@@ -288,7 +315,7 @@ impl Bus {
         patience: Duration,
     ) -> Result<Incoming, BusError> {
         let mut mailbox = self.mailbox();
-        self.publish(Outgoing::to(subject).reply(mailbox.subject()).payload(payload)).await?;
+        self.publish(Outgoing::to(subject).reply(mailbox.subject()).payload(payload).sealed()).await?;
         match tokio::time::timeout(patience, mailbox.next()).await {
             Ok(answer) if answer.no_responders => Err(BusError::NoResponders(subject.to_owned())),
             Ok(answer) => Ok(answer),

@@ -20,6 +20,7 @@ pub mod joining;
 pub mod peers;
 pub mod policy;
 pub mod reply;
+pub mod seal;
 pub mod service;
 pub mod steer;
 pub mod subjects;

@@ -90,10 +90,12 @@ impl File {
     }
 }
 
-/// Whoever may write a daemon's configuration may run commands as its user.
+/// Whoever may write a daemon's configuration may run commands as its user. Of what is no file, such as
+/// `/dev/null` for none at all, nothing stays.
 fn check_rights(path: &Path) -> Result<(), Failure> {
-    let mode = fs::metadata(path).map_or(0, |file| file.permissions().mode());
-    if mode & WRITABLE_BY_ANYONE == 0 {
+    let exposed = fs::metadata(path)
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & WRITABLE_BY_ANYONE != 0);
+    if !exposed {
         return Ok(());
     }
     let path = path.display();
