@@ -8,6 +8,7 @@
 pub mod exec;
 pub mod find;
 pub mod peers;
+pub mod policy;
 
 pub use find::{Finding, NotFound};
 pub use peers::RegistryError;

@@ -86,6 +86,11 @@ pub(super) async fn cannot(context: &Context, reply: &str, word: &'static str, c
     say(context, message).await;
 }
 
+/// Says that a job is somebody else's.
+pub(super) async fn not_yours(context: &Context, reply: &str, id: JobId) {
+    cannot(context, reply, "not_yours", 403, &format!("{id} is another caller's job")).await;
+}
+
 /// Answers a cancel.
 pub(super) async fn cancelled(
     context: &Context,

@@ -16,6 +16,7 @@ use super::job;
 use crate::bus::Incoming;
 use crate::protocol::JobId;
 use crate::protocol::frame::OFFSET;
+use crate::protocol::identity::Asker;
 use crate::protocol::steer::{INSTANCE_HEADER, Steer};
 use crate::protocol::subjects::{self, Below, Verb};
 
@@ -39,8 +40,10 @@ pub(super) enum Message {
     Word {
         /// The word.
         steer: Steer,
-        /// Who says it.
+        /// The inbox it came from.
         from: String,
+        /// Who says it.
+        asker: Asker,
     },
     /// The caller's inbox does not exist (any more).
     CallerGone,
@@ -130,7 +133,8 @@ impl Desk {
             Verb::Stdin | Verb::Signal => false,
         };
         if known || answered {
-            self.hand(id, Message::Word { steer, from });
+            // As with a request: nobody is asked yet who they are.
+            self.hand(id, Message::Word { steer, from, asker: Asker::Anyone });
         }
     }
 

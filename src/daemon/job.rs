@@ -53,7 +53,7 @@ pub(super) async fn attend(
                 Message::Request(request) => {
                     admission::admit(Arc::clone(&context), *request, messages).await;
                 }
-                Message::Word { steer, from } => unknown(&context, id, steer, &from).await,
+                Message::Word { steer, from, .. } => unknown(&context, id, steer, &from).await,
                 Message::CallerGone => {}
             },
             Err(error) => cannot_look_up(&context, id, &error, message).await,

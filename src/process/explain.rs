@@ -37,7 +37,8 @@ fn directory(plan: &Plan, error: &LaunchError) -> StartError {
 
 fn elsewhere(plan: &Plan) -> StartError {
     let path = plan.directory.display();
-    let message = format!("entering directory {path}: it was changed meanwhile, and the way leads elsewhere now");
+    let message =
+        format!("entering directory {path}: it was changed meanwhile, and the way leads elsewhere now");
     StartError::new(StartFailure::NoSuchDirectory, message)
 }
 

@@ -156,7 +156,9 @@ pub(in crate::cli) fn of_policy(configured: BTreeMap<String, Task>) -> policy::T
     let book = Book::of(configured);
     let steps = |name: &str| {
         let steps = book.steps(name)?.into_iter();
-        Ok(steps.map(|Step { directory, line, env, user, .. }| policy::Step { directory, line, env, user }).collect())
+        Ok(steps
+            .map(|Step { directory, line, env, user, .. }| policy::Step { directory, line, env, user })
+            .collect())
     };
     book.names().map(|name| (name.to_owned(), steps(name))).collect()
 }

@@ -8,6 +8,7 @@ use super::super::context::Context;
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::Record;
+use super::super::policy;
 use super::reply;
 use crate::protocol::ending::Refusal;
 use crate::protocol::exec::JobResult;
@@ -20,11 +21,15 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
     let result = ending_of(context, record);
     match message {
         Message::Request(request) => repeat(context, record, &request, &result).await,
-        Message::Word { steer, from } => {
+        Message::Word { steer, from, asker } => {
             // Other instances stay silent, but for the successor on the same state directory.
             let meant_for = steer.instance();
             if meant_for.is_some_and(|it| it != record.begun.instance && it != context.instance) {
                 return;
+            }
+            // Who asked for it the journal knows by the inbox alone.
+            if from != record.begun.caller && !policy::may_steer(&asker, None) {
+                return answer::not_yours(context, &from, id).await;
             }
             word(context, id, &result, steer, &from).await;
         }

@@ -42,7 +42,8 @@ pub(super) async fn by(
     asker: &Asker,
     exec: &ExecRequest,
 ) -> Result<Allowed, Denied> {
-    let refused = |why, message: String| Denied { ending: Ending::Refused { why, message }, against: Vec::new() };
+    let refused =
+        |why, message: String| Denied { ending: Ending::Refused { why, message }, against: Vec::new() };
     let Some(directory) = exec.directory.as_ref().or(context.settings.directory.as_ref()) else {
         let message =
             "no directory is named: give one with -C DIR, or set `directory` in the peer's configuration";
@@ -65,7 +66,8 @@ pub(super) async fn by(
     };
     match policy.decide(&wish) {
         Verdict::Allowed(rule) => {
-            let place = real.as_ref().and_then(|real| real.to_str()).filter(|_| policy.is_bound_to_a_place(rule));
+            let place =
+                real.as_ref().and_then(|real| real.to_str()).filter(|_| policy.is_bound_to_a_place(rule));
             let (directory, links) = match place {
                 Some(real) => (real, Links::Refused),
                 None => (directory.as_str(), Links::Followed),

@@ -90,7 +90,9 @@ impl FromStr for User {
 
 fn list<'de, D: Deserializer<'de>, T: FromStr<Err: ToString>>(from: D) -> Result<Vec<T>, D::Error> {
     let wanted = "a list of texts is wanted, with one at least";
-    let toml::Value::Array(items) = toml::Value::deserialize(from)? else { return Err(D::Error::custom(wanted)) };
+    let toml::Value::Array(items) = toml::Value::deserialize(from)? else {
+        return Err(D::Error::custom(wanted));
+    };
     if items.is_empty() {
         return Err(D::Error::custom(wanted));
     }
@@ -153,8 +155,9 @@ impl WrittenRule {
             let commands = Commands {
                 argv: argv.unwrap_or(Choice::These(Vec::new())),
                 sh: sh.unwrap_or(Choice::These(Vec::new())),
-                directory: directory
-                    .map_or(Choice::Any, |all| Choice::These(all.into_iter().map(|prefix| prefix.0).collect())),
+                directory: directory.map_or(Choice::Any, |all| {
+                    Choice::These(all.into_iter().map(|prefix| prefix.0).collect())
+                }),
                 user: user.unwrap_or_else(|| Choice::These(vec![User::Own])),
                 env,
                 stdin,
@@ -183,14 +186,10 @@ impl WrittenRule {
 
 /// Reads the text of a policy. A mistake is one sentence that begins with its line.
 pub(super) fn parse(text: &str, tasks: &Tasks) -> Result<Vec<(Rule, Text)>, String> {
-    let mistake = |path: String, error: &toml::de::Error| {
-        let line = error.span().map_or(1, |span| line_of(text, span.start));
-        let key = if path.is_empty() { path } else { format!("`{path}`: ") };
-        format!("line {line}: {key}{}", error.message().trim())
-    };
-    let source = toml::Deserializer::parse(text).map_err(|error| mistake(String::new(), &error))?;
+    let source =
+        toml::Deserializer::parse(text).map_err(|error| mistake(text, &quoted(text, &error), &error))?;
     let written: Written = serde_path_to_error::deserialize(source)
-        .map_err(|error| mistake(shown(error.path()), error.inner()))?;
+        .map_err(|error| mistake(text, &shown(error.path()), error.inner()))?;
     let spans: Vec<Range<usize>> = written.allow.iter().map(Spanned::span).collect();
     let ends = spans.iter().skip(1).map(|span| span.start).chain([text.len()]);
     let texts: Vec<Text> = spans.iter().zip(ends).map(|(span, end)| excerpt(text, span, end)).collect();
@@ -201,6 +200,19 @@ pub(super) fn parse(text: &str, tasks: &Tasks) -> Result<Vec<(Rule, Text)>, Stri
             Err(why) => Err(format!("line {}: rule {}: {why}", text.line.unwrap_or(1), at + 1)),
         })
         .collect()
+}
+
+fn mistake(text: &str, key: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| line_of(text, span.start));
+    let key = if key.is_empty() { String::new() } else { format!("`{key}`: ") };
+    format!("line {line}: {key}{}", error.message().trim())
+}
+
+/// What stands where a text is no TOML, if that is a word.
+fn quoted(text: &str, error: &toml::de::Error) -> String {
+    const WORD: usize = 40;
+    let found = error.span().and_then(|span| text.get(span)).unwrap_or_default();
+    if found.len() <= WORD && !found.contains('\n') { found.to_owned() } else { String::new() }
 }
 
 /// The way to a key, as a person writes it: `allow[2]` is the second.
@@ -233,34 +245,40 @@ fn excerpt(text: &str, span: &Range<usize>, end: usize) -> Text {
     Text { line: Some(line_of(text, span.start)), text: lines[..last].join("\n") }
 }
 
-/// A policy file that was opened: its text, and its digest.
+/// What stands in a file, as far as it is read at all, and about the very file it was read from.
+fn read(path: &Path) -> io::Result<(fs::Metadata, Vec<u8>)> {
+    // Before it is opened: whoever opens a pipe waits for its other end.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let file = File::open(path)?;
+    let about = file.metadata()?;
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    Ok((about, bytes))
+}
+
+/// blake3 of what a daemon would read as its policy now, in hexadecimal; none where it could read nothing.
+#[must_use]
+pub fn digest(path: &Path) -> Option<String> {
+    let (_, bytes) = read(path).ok()?;
+    Some(blake3::hash(&bytes).to_hex().to_string())
+}
+
+/// A policy file: the digest of what stands in it, and its text, unless others may have written it.
 pub(super) struct Opened {
-    pub(super) text: String,
     pub(super) digest: String,
+    pub(super) text: Result<String, String>,
 }
 
 /// Opens a file and checks who may write it; none where there is none.
 pub(super) fn open(path: &Path) -> Result<Option<Opened>, String> {
-    let file = match File::open(path) {
+    let (about, bytes) = match read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(|error| error.to_string())?,
+        read => read.map_err(|error| error.to_string())?,
     };
-    let about = file.metadata().map_err(|error| error.to_string())?;
-    if !about.is_file() {
-        return Err("it is no file".to_owned());
-    }
-    check_rights(path, &about)?;
-    let mut bytes = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(format!("it is longer than {LONGEST} bytes"));
-    }
     let digest = blake3::hash(&bytes).to_hex().to_string();
-    let text = String::from_utf8(bytes).map_err(|bad| {
-        let line = bad.as_bytes().iter().take(bad.utf8_error().valid_up_to()).filter(|&&byte| byte == b'\n').count() + 1;
-        format!("line {line}: it is not UTF-8")
-    })?;
-    Ok(Some(Opened { text, digest }))
+    Ok(Some(Opened { digest, text: check_rights(path, &about).and_then(|()| text(bytes)) }))
 }
 
 /// Whoever may write the policy, or put another file in its place, decides who runs what.
@@ -285,12 +303,25 @@ fn check_rights(path: &Path, file: &fs::Metadata) -> Result<(), String> {
     Ok(())
 }
 
+fn text(bytes: Vec<u8>) -> Result<String, String> {
+    if bytes.len() as u64 > LONGEST {
+        return Err(format!("it is longer than {LONGEST} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|bad| {
+        let before = &bad.as_bytes()[..bad.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        format!("line {line}: it is not UTF-8")
+    })
+}
+
 impl Policy {
     /// Directories of the rules that are links: no command is ever in one, so the rule says nothing.
     pub(super) fn directories_that_are_links(&self) -> Vec<(usize, PathBuf, PathBuf)> {
         let mut found = Vec::new();
         for (number, (rule, _)) in (1..).zip(&self.rules) {
-            let What::Commands(Commands { directory: Choice::These(these), .. }) = &rule.what else { continue };
+            let What::Commands(Commands { directory: Choice::These(these), .. }) = &rule.what else {
+                continue;
+            };
             for directory in these {
                 match directory.canonicalize() {
                     Ok(real) if real != *directory => found.push((number, directory.clone(), real)),

@@ -147,7 +147,7 @@ fn read(path: &Path, presence: Presence, tasks: &Tasks) -> Reading {
         }
         Ok(None) => Reading { digest: None, policy: Ok(None) },
         Ok(Some(opened)) => {
-            let rules = file::parse(&opened.text, tasks).map_err(mistake);
+            let rules = opened.text.and_then(|text| file::parse(&text, tasks)).map_err(mistake);
             Reading { digest: Some(opened.digest), policy: rules.map(|rules| Some(Policy { rules })) }
         }
     }

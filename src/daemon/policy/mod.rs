@@ -32,7 +32,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use rule::{Choice, Commands, Rule, User, What, Wish};
+use rule::{Choice, Commands, Rule, What, Wish};
 use who::Who;
 
 use crate::protocol::decode;
@@ -40,6 +40,7 @@ use crate::protocol::identity::{Asker, Standing};
 
 pub(super) use answer::{WAITING, answer};
 pub(super) use check::{Allowed, check};
+pub use file::digest;
 pub use kept::{Kept, PolicyState, Presence};
 pub use rule::Step;
 pub(super) use who::may_steer;
@@ -92,7 +93,8 @@ impl Policy {
                 stdin: None,
             }),
         };
-        let text = "[[allow]]\nwho = [\"@operator\", \"@network\"]\nuser = \"any\"\nargv = \"any\"\nsh = \"any\"";
+        let text =
+            "[[allow]]\nwho = [\"@operator\", \"@network\"]\nuser = \"any\"\nargv = \"any\"\nsh = \"any\"";
         Self { rules: vec![(rule, Text { line: None, text: text.to_owned() })] }
     }
 

@@ -153,13 +153,17 @@ impl Commands {
             Command::Argv(argv) => match &self.argv {
                 Choice::Any => Ok(true),
                 Choice::These(these) if these.iter().any(|words| words.mean(argv)) => Ok(false),
-                Choice::These(these) if these.is_empty() => Err(("argv", "it allows shell lines alone".to_owned())),
+                Choice::These(these) if these.is_empty() => {
+                    Err(("argv", "it allows shell lines alone".to_owned()))
+                }
                 Choice::These(_) => Err(("argv", "these words are not among those it allows".to_owned())),
             },
             Command::Shell(line) => match &self.sh {
                 Choice::Any => Ok(true),
                 Choice::These(these) if these.contains(line) => Ok(false),
-                Choice::These(these) if these.is_empty() => Err(("sh", "it allows no shell lines".to_owned())),
+                Choice::These(these) if these.is_empty() => {
+                    Err(("sh", "it allows no shell lines".to_owned()))
+                }
                 Choice::These(_) => Err(("sh", "this line is not among those it allows".to_owned())),
             },
         }

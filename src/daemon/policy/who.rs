@@ -38,7 +38,8 @@ impl FromStr for Who {
         match text.strip_prefix('@') {
             Some(NETWORK) => Ok(Self::Network),
             Some(word) => word.parse().map(Self::Standing).map_err(|()| {
-                let known: Vec<String> = Standing::ALL.iter().map(|standing| format!("@{standing}")).collect();
+                let known: Vec<String> =
+                    Standing::ALL.iter().map(|standing| format!("@{standing}")).collect();
                 format!("{text:?} is no standing; there are {} and @{NETWORK}", known.join(", "))
             }),
             None => text.parse().map(Self::Named).map_err(|bad| format!("{bad}; a standing begins with @")),
@@ -86,7 +87,9 @@ mod tests {
             let who = who(text).expect(text);
             assert_eq!([&alice, &bob, &Asker::Anyone].map(|asker| who.has(asker)), has, "{text}");
         }
-        for (text, said) in [("@boss", "@operator"), ("Alice", "not a name"), ("*", "not a name"), ("", "name")] {
+        for (text, said) in
+            [("@boss", "@operator"), ("Alice", "not a name"), ("*", "not a name"), ("", "name")]
+        {
             let why = who(text).expect_err(text);
             assert!(why.contains(said), "{why}");
         }
@@ -100,6 +103,8 @@ mod tests {
         assert!(may_steer(&bob, Some(&bob)) && may_steer(&Asker::Anyone, Some(&Asker::Anyone)));
         assert!(!may_steer(&carol, Some(&bob)) && !may_steer(&carol, Some(&Asker::Anyone)));
         assert!(!may_steer(&bob, None), "nobody knows who started it");
-        assert!(may_see_all(&alice) && may_see_all(&Asker::Anyone) && !may_see_all(&bob) && !may_see_all(&carol));
+        assert!(
+            may_see_all(&alice) && may_see_all(&Asker::Anyone) && !may_see_all(&bob) && !may_see_all(&carol)
+        );
     }
 }

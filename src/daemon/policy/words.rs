@@ -76,7 +76,9 @@ impl Word {
                     part.push(String::new());
                     continue;
                 }
-                '\\' => letters.next().ok_or_else(|| format!("{text:?} ends with a `\\` that means nothing"))?,
+                '\\' => {
+                    letters.next().ok_or_else(|| format!("{text:?} ends with a `\\` that means nothing"))?
+                }
                 other => other,
             };
             if let Some(piece) = part.last_mut() {
@@ -201,7 +203,11 @@ mod tests {
             (&["x", "", "-*"], &[&["x", "", "-f"], &["x", "", "--f"]], &[&["x", "", "f"], &["x", "a", "-f"]]),
             (&["x", r"\*", r"\\"], &[&["x", "*", "\\"]], &[&["x", "a", "\\"]]),
             (&["x", r"\..."], &[&["x", "..."]], &[&["x"], &["x", "a"]]),
-            (&["/usr/bin/git", "a*"], &[&["/usr/bin/git", "a"]], &[&["git", "a"], &["/usr/bin/../bin/git", "a"]]),
+            (
+                &["/usr/bin/git", "a*"],
+                &[&["/usr/bin/git", "a"]],
+                &[&["git", "a"], &["/usr/bin/../bin/git", "a"]],
+            ),
         ] {
             for argv in yes {
                 assert!(means(pattern, argv), "{pattern:?} {argv:?}");
@@ -218,7 +224,14 @@ mod tests {
             (
                 "/srv/cache/*",
                 &["/srv/cache/a", "/srv/cache/...", "/srv/cache/.x"][..],
-                &["/srv/cache/", "/srv/cache/..", "/srv/cache/.", "/srv/cache/a/b", "/srv/cache", "/srv/cache/../x"][..],
+                &[
+                    "/srv/cache/",
+                    "/srv/cache/..",
+                    "/srv/cache/.",
+                    "/srv/cache/a/b",
+                    "/srv/cache",
+                    "/srv/cache/../x",
+                ][..],
             ),
             ("/srv/*/x", &["/srv/a/x"], &["/srv/../x", "/srv//x", "/srv/a/b/x", "/srv/x"]),
             ("a*b*a", &["aba", "abba", "a--b--a"], &["aa", "a", "ab", "ba", "a/b/a"]),
