@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::journal::Journal;
+use super::policy::Kept;
 use super::proof::Challenges;
 use super::state::RunBy;
 use crate::bus::{self, Bus};
@@ -56,6 +57,8 @@ pub struct Settings {
     pub containment: Containment,
     /// Peers the registry takes, for a leader.
     pub max_peers: u32,
+    /// Who may run what.
+    pub policy: Kept,
     /// How it is run.
     pub run_by: RunBy,
 }

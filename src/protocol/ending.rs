@@ -65,6 +65,8 @@ pub enum Refusal {
     NotSupported,
     /// Neither the request nor the peer's configuration names a directory.
     NoDirectory,
+    /// The peer's policy does not let whoever asks do this.
+    Policy,
     /// The daemon may not run commands as that user.
     User,
     /// The peer runs as many jobs as it may.

@@ -130,6 +130,7 @@ fn every_fixed_word_of_an_ending() {
         (Refusal::ReplySubject, "reply_subject"),
         (Refusal::NotSupported, "not_supported"),
         (Refusal::NoDirectory, "no_directory"),
+        (Refusal::Policy, "policy"),
         (Refusal::User, "user"),
         (Refusal::Limit, "limit"),
         (Refusal::Conflict, "conflict"),

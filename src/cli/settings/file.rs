@@ -30,6 +30,8 @@ pub(in crate::cli) struct File {
     pub(in crate::cli) text: toml::Table,
     pub(in crate::cli) nats: Option<String>,
     pub(in crate::cli) creds: Option<PathBuf>,
+    /// Who may run what here: a file, looked for beside this one.
+    pub(in crate::cli) policy: Option<PathBuf>,
     pub(in crate::cli) peer_id: Option<String>,
     pub(in crate::cli) role: Option<RoleArg>,
     pub(in crate::cli) state_dir: Option<PathBuf>,
