@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
+use super::audit::{self, Audit};
 use super::journal::Journal;
 use super::state::RunBy;
 use crate::bus::{self, Bus};
@@ -55,6 +56,8 @@ pub struct Settings {
     pub containment: Containment,
     /// Peers the registry takes, for a leader.
     pub max_peers: u32,
+    /// How its audit log is kept.
+    pub audit: audit::Settings,
     /// How it is run.
     pub run_by: RunBy,
 }
@@ -76,6 +79,7 @@ pub(super) struct Context {
     pub(super) instance: Instance,
     pub(super) bus: Bus,
     pub(super) journal: Journal,
+    pub(super) audit: Audit,
     pub(super) nursery: Nursery,
     pub(super) started: Instant,
     /// The name of the user this daemon runs as.
@@ -99,6 +103,7 @@ impl Context {
         instance: Instance,
         bus: Bus,
         journal: Journal,
+        audit: Audit,
         nursery: Nursery,
     ) -> Self {
         Self {
@@ -107,6 +112,7 @@ impl Context {
             instance,
             bus,
             journal,
+            audit,
             nursery,
             started: Instant::now(),
             own_user: process::host::current_user(),

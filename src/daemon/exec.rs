@@ -55,7 +55,7 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Received {
                 reply,
                 "refused a request: its reply subject is no inbox, so nobody could be answered"
             );
-            refused(context, "reply subject is no inbox");
+            refused(context, None, "reply subject is no inbox");
             return Received::Nothing;
         }
     };
@@ -75,7 +75,7 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Received {
                 ending = format!("refused: {bad}"),
                 "refused a request"
             );
-            refused(context, &bad.0);
+            refused(context, Some(&caller), &bad.0);
             let wish = serde_json::from_slice::<serde_json::Value>(&message.payload).unwrap_or_default();
             Received::Malformed(Malformed {
                 caller,
@@ -87,7 +87,8 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Received {
     }
 }
 
-fn refused(context: &Context, why: &str) {
+fn refused(context: &Context, caller: Option<&str>, why: &str) {
+    context.audit.malformed(caller, why);
     context.count(|counts| {
         counts.errors += 1;
         why.clone_into(&mut counts.last_error);

@@ -90,7 +90,7 @@ impl Desk {
         let (id, verb) = match subjects::parse_below(&message.subject) {
             Below::Job(id, verb) => (id, verb),
             // These have subscriptions of their own, so that nothing here can delay them.
-            Below::Ping | Below::Health => return,
+            Below::Ping | Below::Health | Below::Audit => return,
             Below::Strange(why) => return self.object(&message, why),
         };
         if message.no_responders {

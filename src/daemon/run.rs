@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
+use super::audit::{self, Audit};
 use super::broker::Broker;
 use super::context::{Context, Leaving, Settings};
 use super::health;
@@ -232,15 +233,22 @@ async fn serve(
     state: &mut StateFile,
 ) -> Result<Serving, DaemonError> {
     let journal = Journal::open(&settings.state_dir)?;
-    recovery::recover(&journal, &settings.peer).await?;
+    let audit = open_audit(&settings, instance);
+    recovery::recover(&journal, &audit, &settings.peer).await?;
     let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
     join(&bus, &settings.bus.address, state).await;
-    let context = Arc::new(Context::new(settings, instance, bus, journal, nursery));
+    let context = Arc::new(Context::new(settings, instance, bus, journal, audit, nursery));
     refuse_a_taken_id(&context).await?;
     warn_of_an_open_broker(&context);
     let leader = start_leader(&context).await?;
     let tasks = start_tasks(&context).await;
     Ok(Serving { pulse: tasks.1, tasks: tasks.0, leader, context })
+}
+
+fn open_audit(settings: &Settings, instance: Instance) -> Audit {
+    let audit::Settings { size, required } = settings.audit;
+    let (state_dir, peer) = (settings.state_dir.clone(), settings.peer.clone());
+    Audit::open(audit::Place { state_dir, peer, size, instance: Some(instance) }, required)
 }
 
 /// Waits for the bus, however long it takes, and notes what it waits for.
@@ -338,12 +346,14 @@ async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
     let (bus, peer) = (&context.bus, context.peer());
     let pings = bus.subscribe(&subjects::ping(peer), None, WAITING).await;
     let checkups = bus.subscribe(&subjects::health(peer), None, health::WAITING).await;
+    let audits = bus.subscribe(&subjects::audit(peer), None, audit::WAITING).await;
     let words = bus.subscribe(&subjects::below_exec(peer), None, WAITING).await;
     let starts = bus.subscribe(&subjects::exec(peer), Some(subjects::EXEC_QUEUE), WAITING).await;
     let questions = service::questions(context).await;
     let mut tasks = JoinSet::new();
     tasks.spawn(heartbeat::answer_pings(Arc::clone(&pulse), pings));
     tasks.spawn(health::answer(Arc::clone(context), checkups));
+    tasks.spawn(audit::answer(Arc::clone(context), audits));
     tasks.spawn(intake::run(Arc::clone(context), starts, words));
     tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
     tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));
@@ -429,6 +439,7 @@ impl Serving {
             // What the leader had to say of its end is in the log.
             let _ = leader.task.await;
         }
+        context.audit.close().await;
         context.bus.close().await;
     }
 }

@@ -5,6 +5,7 @@
 //! | `exec.<peer>` | operators | the daemon, queue group `exec` |
 //! | `exec.<peer>.ping` | leader, operators | the daemon |
 //! | `exec.<peer>.health` | operators | the daemon |
+//! | `exec.<peer>.audit` | operators | the daemon |
 //! | `exec.<peer>.<job>.<verb>` | operators | the daemon |
 //! | `peers.alive` | daemons | leaders |
 //! | `peers.list`, `peers.get` | anyone allowed | leaders, queue group `registry` |
@@ -106,6 +107,12 @@ pub fn health(peer: &PeerId) -> String {
     format!("exec.{peer}.health")
 }
 
+/// Where a peer is asked for its audit log.
+#[must_use]
+pub fn audit(peer: &PeerId) -> String {
+    format!("exec.{peer}.audit")
+}
+
 /// Where something is said of a job.
 #[must_use]
 pub fn job(peer: &PeerId, job: JobId, verb: Verb) -> String {
@@ -125,6 +132,8 @@ pub enum Below {
     Ping,
     /// A question how the peer is.
     Health,
+    /// A question for the audit log.
+    Audit,
     /// A word about a job.
     Job(JobId, Verb),
     /// Nothing this version knows; the sentence says what is wrong.
@@ -138,6 +147,7 @@ pub fn parse_below(subject: &str) -> Below {
     match tokens.as_slice() {
         ["ping"] => Below::Ping,
         ["health"] => Below::Health,
+        ["audit"] => Below::Audit,
         [job, verb] => match (job.parse(), verb.parse()) {
             (Ok(job), Ok(verb)) => Below::Job(job, verb),
             (Err(bad), _) => Below::Strange(format!("in the subject: {bad}")),
@@ -198,6 +208,7 @@ mod tests {
         }
         assert_eq!(parse_below(&ping(&peer)), Below::Ping);
         assert_eq!(parse_below(&health(&peer)), Below::Health);
+        assert_eq!(parse_below(&audit(&peer)), Below::Audit);
         for strange in ["exec.w1.x", "exec.w1.nojob.credit", &format!("exec.w1.{id}.dance"), "exec.w1.a.b.c"]
         {
             assert!(matches!(parse_below(strange), Below::Strange(_)), "{strange}");

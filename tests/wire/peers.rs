@@ -31,6 +31,7 @@ fn row(id: &str) -> PeerRow {
         load: Some(0.25),
         uptime_s: 99,
         tags: vec!["home".to_owned(), "gpu".to_owned()],
+        audit: None,
     }
 }
 
@@ -54,6 +55,7 @@ fn a_heartbeat() {
         load: Some(0.3),
         jobs: 2,
         tags: vec!["home".to_owned()],
+        audit: None,
     };
     golden_by("heartbeat", &beat, Heartbeat::decode);
     let leaving = Heartbeat {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::args::{BrokerArg, Common, RoleArg, listen};
+use crate::cli::args::{AuditArg, BrokerArg, Common, RoleArg, listen};
 use crate::cli::exit::{Failure, OTHER, TAKEN};
 use crate::cli::settings::{Settings, variable};
 use crate::cli::{log, output};
@@ -132,6 +132,10 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
         tags: file.tags,
         max_jobs: file.max_jobs.map_or(MAX_JOBS, |most| usize::from(most.get())),
         caller_grace: file.caller_grace.unwrap_or(CALLER_GRACE),
+        audit: daemon::audit::Settings {
+            size: file.audit_size.unwrap_or(daemon::audit::SIZE),
+            required: file.audit == Some(AuditArg::Required),
+        },
         containment: containment()?,
         max_peers: file.max_peers.unwrap_or(crate::leader::MAX_PEERS),
         run_by: RunBy::Foreground,
