@@ -80,8 +80,11 @@ fn a_full_disk_stops_no_job_and_leaves_a_gap_that_is_told() {
     let (fleet, disk) = on_a_small_disk("");
     run_one(&fleet);
     disk.fill();
-    run_one(&fleet);
-    run_one(&fleet);
+    for _ in 0..2 {
+        // Longer than what may be left of the file's last block.
+        let (_, answer) = ask(&fleet, json!({ "argv": ["true", "x".repeat(5_000)], "directory": "/" }));
+        assert_eq!(answer.json()["ending"]["exited"]["code"], 0, "{answer:?}");
+    }
     let daemon = fleet.daemon("w1");
     daemon.wait_for_line(SOON, |line| {
         line.contains("the audit log cannot be written") && line.contains("No space")
@@ -90,14 +93,14 @@ fn a_full_disk_stops_no_job_and_leaves_a_gap_that_is_told() {
     disk.free();
     let after = run_one(&fleet);
     let shown = lines(&fleet, &[]);
-    let gap = shown.iter().find(|line| line["event"] == "gap").expect("a gap");
-    assert_eq!(gap["lost"], 4, "{gap}");
-    assert!(gap["why"].as_str().unwrap().contains("No space"), "{gap}");
+    // A gap is told as soon as a line has room again, and one of a gap is short.
+    let gaps: Vec<_> = shown.iter().filter(|line| line["event"] == "gap").collect();
+    assert_eq!(gaps.iter().map(|gap| gap["lost"].as_u64().unwrap()).sum::<u64>(), 4, "{gaps:?}");
+    assert!(gaps[0]["why"].as_str().unwrap().contains("No space"), "{gaps:?}");
     assert_eq!(about(&fleet, &after).len(), 2);
-    assert!(expect_sound(&fleet).out().contains("4 lines could not be written"));
+    assert!(expect_sound(&fleet).out().contains("could not be written"));
     daemon.restart();
     expect_sound(&fleet);
-    assert_eq!(daemon.stderr().matches("the audit log cannot be written").count(), 1, "{}", daemon.stderr());
     daemon.terminate().expect_success();
 }
 
@@ -107,7 +110,7 @@ fn where_the_log_is_required_a_full_disk_refuses_jobs() {
     run_one(&fleet);
     disk.fill();
     let ran = fleet.path().join("ran");
-    let request = json!({ "argv": ["touch", ran], "directory": "/" });
+    let request = json!({ "argv": ["touch", ran, "x".repeat(5_000)], "directory": "/" });
     let (job, answer) = ask(&fleet, request.clone());
     let ending = &answer.json()["ending"]["refused"];
     assert_eq!(ending["why"], "journal", "{answer:?}");

@@ -209,6 +209,7 @@ pub(crate) fn beat(id: &str, instance: Instance, seq: u64) -> Heartbeat {
         load: Some(0.5),
         jobs: 0,
         tags: vec!["test".to_owned()],
+        audit: None,
     }
 }
 

@@ -55,11 +55,12 @@ impl Counter {
 
     /// What is to be written down now, if anything.
     pub(super) fn take(&mut self, now: Instant, as_event: fn(Flood) -> Event) -> Option<Event> {
-        if self.due().is_none_or(|due| due > now) {
+        if self.not_before.is_some_and(|when| when > now) {
             return None;
         }
+        let flood = self.flood.take()?;
         self.not_before = Some(now + SUM_UP_EVERY);
-        self.flood.take().map(as_event)
+        Some(as_event(flood))
     }
 
     /// What was counted, whenever it was.

@@ -85,22 +85,24 @@ impl Audit {
     /// # Errors
     /// When it cannot be written, and the request is to be refused for that.
     pub(super) async fn begun(&self, request: Request) -> Result<(), String> {
-        let (done, written) = oneshot::channel();
-        let order = Order::Write(Box::new(Event::Begun(request)), Some(done));
-        let written = match self.orders.send(order).await {
-            Ok(()) => written.await.unwrap_or_else(|_| Err("its writer has ended".to_owned())),
-            Err(_) => Err("its writer has ended".to_owned()),
-        };
-        match written {
+        match self.write(Event::Begun(request)).await {
             Err(why) if self.required => Err(why),
             // Said when it was counted as lost.
             _ => Ok(()),
         }
     }
 
-    /// A command has ended, or could not be started.
+    /// A command has ended, or could not be started. Returns when that is written: the journal closes
+    /// its record only then, or a daemon that is killed in between would leave a begin without an end.
     pub(super) async fn ended(&self, request: Request, outcome: Outcome) {
-        self.say(Order::Write(Box::new(Event::Ended { request, outcome }), None)).await;
+        // Said when it was counted as lost.
+        let _ = self.write(Event::Ended { request, outcome }).await;
+    }
+
+    async fn write(&self, event: Event) -> Result<(), String> {
+        let (done, written) = oneshot::channel();
+        self.say(Order::Write(Box::new(event), done)).await;
+        written.await.unwrap_or_else(|_| Err("its writer has ended".to_owned()))
     }
 
     /// A request was refused.

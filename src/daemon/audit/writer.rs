@@ -15,8 +15,8 @@ const AT_ONCE: usize = 256;
 
 /// What the writer is asked to do.
 pub(super) enum Order {
-    /// To write a line; who waits is told whether it was written.
-    Write(Box<Event>, Option<oneshot::Sender<Result<(), String>>>),
+    /// To write a line, and to tell whether it was written.
+    Write(Box<Event>, oneshot::Sender<Result<(), String>>),
     /// To write down a refusal, or count it.
     Refused(Box<Event>, String, String),
     /// To say when everything before this was written.
@@ -120,7 +120,7 @@ fn sorted(
     let mut goes = None;
     for order in batch {
         match order {
-            Order::Write(event, done) => lines.push((*event, done)),
+            Order::Write(event, done) => lines.push((*event, Some(done))),
             Order::Refused(event, caller, why) => {
                 lines.extend(refusals.take(*event, &caller, &why).map(|event| (event, None)));
             }

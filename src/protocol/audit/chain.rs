@@ -157,7 +157,7 @@ impl Chain {
             }
             Some(Event::Gap { lost, first, last, why }) => {
                 self.note(format!(
-                    "line {seq}: {lost} lines could not be written from {first} to {last}: {why}"
+                    "line {seq}: {lost} of the lines before it could not be written, from {first} to {last}: {why}"
                 ));
             }
             _ => {}
