@@ -17,6 +17,7 @@ mod credentials;
 mod gate;
 mod inbox;
 mod message;
+mod reach;
 mod supervise;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +31,7 @@ pub use address::{BadAddress, NatsAddress};
 pub use credentials::{BadCredentials, Credentials};
 pub use inbox::Mailbox;
 pub use message::{Headers, Incoming, Outgoing};
+pub use reach::{Public, Reach, is_private, public_server};
 pub use supervise::Persistence;
 
 use gate::Gate;
@@ -58,6 +60,8 @@ pub struct Settings {
     pub address: NatsAddress,
     /// Who we are to them.
     pub credentials: Credentials,
+    /// Which servers may be connected to.
+    pub reach: Reach,
     /// The name this connection carries in the server's own lists.
     pub name: String,
 }

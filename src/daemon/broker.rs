@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::bus::{Credentials, NatsAddress};
+use crate::bus::{Credentials, NatsAddress, is_private};
 use crate::process::{Companion, Signal};
 
 /// The port a broker listens on where none is named.
@@ -46,25 +46,14 @@ pub struct Managed {
 /// # Errors
 /// A sentence that names the address.
 pub fn check_listen(address: SocketAddr) -> Result<SocketAddr, String> {
-    let private = match address.ip() {
-        ip if ip.is_unspecified() => {
-            return Err(format!(
-                "{ip} would listen on every interface; name one loopback or private address"
-            ));
-        }
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared(ip),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-    };
-    if private {
+    let ip = address.ip();
+    if ip.is_unspecified() {
+        return Err(format!("{ip} would listen on every interface; name one loopback or private address"));
+    }
+    if is_private(ip) {
         return Ok(address);
     }
-    Err(format!("{} is a public address; a managed broker listens on loopback or private ones", address.ip()))
-}
-
-/// 100.64.0.0/10, which carriers and overlay networks use.
-fn is_shared(ip: Ipv4Addr) -> bool {
-    let [first, second, ..] = ip.octets();
-    first == 100 && (64..128).contains(&second)
+    Err(format!("{ip} is a public address; a managed broker listens on loopback or private ones"))
 }
 
 /// Where daemons and people of this machine find the token of a broker.

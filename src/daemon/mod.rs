@@ -29,6 +29,7 @@ mod run;
 mod service;
 mod solitude;
 pub mod state;
+pub mod trust;
 
 pub use context::{CALLER_GRACE, MAX_JOBS, Settings};
 pub use journal::is_open as job_is_open;

@@ -20,7 +20,7 @@ use super::health;
 use super::heartbeat::{self, Pulse};
 use super::journal::{Journal, now};
 use super::state::{DaemonState, State, StateFile, TYPE};
-use super::{intake, recovery, service, solitude};
+use super::{intake, recovery, service, solitude, trust};
 use crate::bus::{Bus, NatsAddress, Persistence};
 use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
@@ -107,11 +107,15 @@ async fn run_unheard(
     if let Err(error) = process::raise_descriptor_limit() {
         tracing::warn!(%error, "allowing more descriptors; they may not suffice for many jobs");
     }
+    if let Err(error) = process::keep_memory_private() {
+        tracing::warn!(%error, "keeping memory from other processes of the same user");
+    }
     let instance = Instance::new();
     make_state_dir(&settings.state_dir)?;
     let _lock = lock(&settings)?;
     let mut state = StateFile::create(&settings.state_dir, first_state(&settings, instance)?)
         .with_context(|| format!("writing the state file in {}", settings.state_dir.display()))?;
+    trust::check(&settings, &mut state).await?;
     // Before anything else is started: a daemon that was started by a job leaves that job's cgroup
     // here, and what it started before would stay behind and end with the job.
     let nursery = open_nursery(&settings).inspect_err(|error| {

@@ -12,7 +12,7 @@ use crate::cli::settings::{Settings, variable};
 use crate::cli::{log, output};
 use crate::daemon::broker::{self, Managed};
 use crate::daemon::state::RunBy;
-use crate::daemon::{self, CALLER_GRACE, DaemonError, MAX_JOBS};
+use crate::daemon::{self, CALLER_GRACE, DaemonError, MAX_JOBS, trust};
 use crate::leader::registry::Place;
 use crate::process::Containment;
 use crate::protocol::exec::check_directory;
@@ -112,7 +112,8 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
         }
         None => None,
     };
-    let bus = settings.bus(&format!("peerbus-{peer}"))?;
+    let mut bus = settings.bus(&format!("peerbus-{peer}"))?;
+    bus.reach = trust::reach(&bus.credentials, settings.trusts_the_network());
     let (state_dir, runtime_dir) = (settings.state_dir(), settings.runtime_dir());
     let file = settings.file;
     let database_url = args.database_url.or_else(|| variable("PEERBUS_DATABASE_URL")).or(file.database_url);

@@ -50,6 +50,8 @@ pub(in crate::cli) struct File {
     pub(in crate::cli) max_jobs: Option<std::num::NonZeroU16>,
     #[serde(default, deserialize_with = "time")]
     pub(in crate::cli) caller_grace: Option<std::time::Duration>,
+    /// Whether a bus that asks nobody who they are may be on a public address.
+    pub(in crate::cli) trusted_network: Option<bool>,
     /// Bytes of the audit log.
     #[serde(default, deserialize_with = "audit_size")]
     pub(in crate::cli) audit_size: Option<u64>,

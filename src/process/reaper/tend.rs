@@ -19,6 +19,7 @@ use super::super::explain::explain;
 use super::super::identity::Identity;
 use super::super::launch::{Launched, Surroundings, launch};
 use super::super::members::{Descendants, Members};
+use super::super::memory::keep_memory_private;
 use super::super::pidfd::{self, Waited};
 use super::super::plan::Plan;
 use super::super::spec::{Spec, StartError};
@@ -40,6 +41,7 @@ pub fn reaper_main() -> ExitCode {
 fn set_up() -> io::Result<(tokio::runtime::Runtime, std::os::unix::net::UnixStream)> {
     let socket = control_socket()?;
     ignore_signals()?;
+    keep_memory_private()?;
     set_child_subreaper(true)?;
     Ok((tokio::runtime::Builder::new_current_thread().enable_all().build()?, socket))
 }
