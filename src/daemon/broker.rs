@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -159,7 +159,9 @@ async fn launch(settings: &Managed, directory: &Path, token: &str) -> anyhow::Re
     let ports = tempfile::tempdir_in(directory).context("making a directory for the broker's port")?;
     let mut command = Command::new(&settings.program);
     command.arg("-c").arg(&configuration).arg("--ports_file_dir").arg(ports.path());
-    let log = fs::File::create(directory.join("nats-server.start.log")).context("making the broker's log")?;
+    let mut log = fs::OpenOptions::new();
+    let log = log.write(true).create(true).truncate(true).mode(0o600);
+    let log = log.open(directory.join("nats-server.start.log")).context("making the broker's log")?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let mut companion = Companion::start(command)
         .await

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -87,8 +88,9 @@ async fn tend(socket: std::os::unix::net::UnixStream) -> io::Result<()> {
 /// Held until the reaper ends; a job does not inherit it.
 fn take_lock(path: &Path) -> Result<File, StartError> {
     let locking = |error: io::Error| StartError::system(&format!("locking {}", path.display()), &error);
-    let lock =
-        File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(locking)?;
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(true).mode(0o600);
+    let lock = options.open(path).map_err(locking)?;
     lock.try_lock().map_err(|error| locking(error.into()))?;
     Ok(lock)
 }
