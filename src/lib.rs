@@ -16,11 +16,12 @@
 //! | folder | what it is | may use | alone may name |
 //! |---|---|---|---|
 //! | [`protocol`] | what is said: plain data and pure rules | serde | (never tokio) |
-//! | [`bus`] | how it travels: connect, supervise, encode, decode | protocol | `async_nats` |
+//! | [`identity`] | who somebody is and how that is proved | protocol | `nkeys` |
+//! | [`bus`] | how it travels: connect, supervise, encode, decode | protocol, identity | `async_nats` |
 //! | [`process`] | the operating system's end: pipes, stopping a tree | protocol | `unsafe`, `nix` |
-//! | [`daemon`] | the peer's end: intake, jobs, journal, heartbeat | protocol, bus, process, leader | |
-//! | [`leader`] | who is in the fleet: roster (pure), registry | protocol, bus | `sqlx` |
-//! | [`client`] | asking the fleet; yields typed events, prints nothing | protocol, bus | |
+//! | [`daemon`] | the peer's end: intake, jobs, journal, heartbeat | protocol, identity, bus, process, leader | |
+//! | [`leader`] | who is in the fleet: roster (pure), registry | protocol, identity, bus | `sqlx` |
+//! | [`client`] | asking the fleet; yields typed events, prints nothing | protocol, identity, bus | |
 //! | [`cli`] | the person's end: one file per verb, rendering | all | `clap`, printing |
 //!
 //! The same word at each stop: `exec` is `cli/exec.rs`, `client/exec.rs`, `protocol/exec.rs`,
@@ -36,6 +37,7 @@ pub mod bus;
 pub mod cli;
 pub mod client;
 pub mod daemon;
+pub mod identity;
 pub mod leader;
 pub mod process;
 pub mod protocol;

@@ -136,6 +136,8 @@ fn a_file_that_is_none_or_anyones_is_refused() {
         assert!(said.contains("anyone may write it") && said.contains("chmod o-w"), "{said}");
     }
     fs::remove_file(&file).unwrap();
+    // Anyone may write this one, and nothing stays of it.
+    d(&scratch, &["config", "show"]).env("PEERBUS_CONFIG", "/dev/null").run().expect_success();
     let said = d(&scratch, &["config", "show"]).run().expect_code(2).err();
     assert!(said.contains("there is no such file"), "{said}");
     // Writing makes it, and the folder it is in.

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use thiserror::Error;
 
+use super::member::Member;
+use crate::identity::{BadIdentity, IdentityFile, Key};
+
 /// Why credentials cannot be used. Names the file, never its content.
 #[derive(Debug, Error)]
 pub enum BadCredentials {
@@ -16,6 +19,9 @@ pub enum BadCredentials {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The file holds an identity of a fleet that cannot be used.
+    #[error(transparent)]
+    Identity(#[from] BadIdentity),
     /// The file is not what `nsc` or `nats auth` write.
     #[error("the credentials {path} have no {missing}")]
     Malformed {
@@ -43,6 +49,8 @@ pub enum Credentials {
     },
     /// A bare nkey, by its seed.
     Nkey(String),
+    /// An identity of a fleet: it also signs what is said, and knows whom to believe.
+    Identity(Box<Member>),
     /// A user JWT with the seed of its key, as in a `.creds` file.
     Jwt {
         /// The JWT.
@@ -53,12 +61,17 @@ pub enum Credentials {
 }
 
 impl Credentials {
-    /// Reads a `.creds` file.
+    /// Reads a `.creds` file: of NATS, or an identity of a fleet.
     ///
     /// # Errors
-    /// When it cannot be read, or lacks the JWT or the seed.
+    /// When it cannot be read, or lacks the JWT or the seed; an identity also when others may read it.
     pub fn from_file(path: &Path) -> Result<Self, BadCredentials> {
         let shown = path.display().to_string();
+        if let Some(identity) = IdentityFile::read(path)? {
+            let member =
+                Member::new(&identity).map_err(|why| BadIdentity::Malformed { path: shown.clone(), why })?;
+            return Ok(Self::Identity(Box::new(member)));
+        }
         let text = std::fs::read_to_string(path)
             .map_err(|source| BadCredentials::Unreadable { path: shown.clone(), source })?;
         let block = |name: &str| {
@@ -83,25 +96,25 @@ impl Credentials {
                 auth.password = Some(password.clone());
             }
             Self::Nkey(seed) => {
-                let pair = key_pair(seed)?;
-                auth.nkey = Some(pair.public_key());
-                auth.signature = Some(signed(&pair, nonce)?);
+                let key = key(seed)?;
+                auth.nkey = Some(key.public().to_string());
+                auth.signature = Some(key.sign(nonce));
             }
             Self::Jwt { jwt, seed } => {
                 auth.jwt = Some(jwt.clone());
-                auth.signature = Some(signed(&key_pair(seed)?, nonce)?);
+                auth.signature = Some(key(seed)?.sign(nonce));
+            }
+            Self::Identity(member) => {
+                auth.jwt = Some(member.token().to_owned());
+                auth.signature = Some(member.sign(nonce));
             }
         }
         Ok(auth)
     }
 }
 
-fn key_pair(seed: &str) -> Result<nkeys::KeyPair, String> {
-    nkeys::KeyPair::from_seed(seed).map_err(|_| "the nkey seed is malformed".to_owned())
-}
-
-fn signed(pair: &nkeys::KeyPair, nonce: &[u8]) -> Result<Vec<u8>, String> {
-    pair.sign(nonce).map_err(|_| "the nkey cannot sign".to_owned())
+fn key(seed: &str) -> Result<Key, String> {
+    Key::from_seed(seed).map_err(|bad| format!("the seed: {bad}"))
 }
 
 impl fmt::Debug for Credentials {
@@ -112,6 +125,7 @@ impl fmt::Debug for Credentials {
             Self::UserPassword { .. } => "a user with a password",
             Self::Nkey(_) => "an nkey",
             Self::Jwt { .. } => "a user JWT",
+            Self::Identity(_) => "an identity",
         })
     }
 }

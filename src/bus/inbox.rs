@@ -10,6 +10,8 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{Incoming, locked};
+use crate::protocol::identity::Name;
+use crate::protocol::subjects;
 
 /// Every open mailbox of one link.
 pub(super) struct Inbox {
@@ -18,8 +20,12 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new() -> Self {
-        Self { prefix: format!("_INBOX.{}", Uuid::new_v4().simple()), open: Arc::default() }
+    /// An inbox, in a fleet with identities that of this name: nobody else may hear what is said to it.
+    pub(super) fn new(name: Option<&Name>) -> Self {
+        Self {
+            prefix: format!("{}.{}", subjects::inbox(name), Uuid::new_v4().simple()),
+            open: Arc::default(),
+        }
     }
 
     /// The subject that covers every mailbox.

@@ -7,6 +7,8 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 
+use crate::identity::SealedParts;
+
 /// A message that arrived.
 #[derive(Debug, Clone)]
 pub struct Incoming {
@@ -47,13 +49,27 @@ pub struct Outgoing {
     pub(super) reply: Option<String>,
     pub(super) headers: Option<async_nats::HeaderMap>,
     pub(super) payload: Bytes,
+    pub(super) sealed: bool,
+}
+
+impl Incoming {
+    /// The message, as far as a seal covers it, for whoever checks that.
+    #[must_use]
+    pub fn sealed_parts<'a>(&'a self, header: &'a dyn Fn(&str) -> Option<&'a str>) -> SealedParts<'a> {
+        SealedParts {
+            subject: &self.subject,
+            reply: self.reply.as_deref(),
+            headers: header,
+            payload: &self.payload,
+        }
+    }
 }
 
 impl Outgoing {
     /// Begins a message to a subject.
     #[must_use]
     pub fn to(subject: &str) -> Self {
-        Self { subject: subject.to_owned(), reply: None, headers: None, payload: Bytes::new() }
+        Self { subject: subject.to_owned(), reply: None, headers: None, payload: Bytes::new(), sealed: false }
     }
 
     /// Where an answer is wanted.
@@ -69,6 +85,13 @@ impl Outgoing {
         let mut value = value.to_string();
         value.retain(|c| !c.is_control());
         self.headers.get_or_insert_default().insert(name, value);
+        self
+    }
+
+    /// Has it signed by whoever says it, where the fleet has identities.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.sealed = true;
         self
     }
 
@@ -94,7 +117,7 @@ pub(super) async fn publish(
     client: &async_nats::Client,
     message: Outgoing,
 ) -> Result<(), async_nats::PublishError> {
-    let Outgoing { subject, reply, headers, payload } = message;
+    let Outgoing { subject, reply, headers, payload, sealed: _ } = message;
     match (reply, headers) {
         (None, None) => client.publish(subject, payload).await,
         (None, Some(headers)) => client.publish_with_headers(subject, headers, payload).await,

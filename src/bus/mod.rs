@@ -16,6 +16,7 @@ mod connection;
 mod credentials;
 mod gate;
 mod inbox;
+mod member;
 mod message;
 mod reach;
 mod supervise;
@@ -30,6 +31,7 @@ use tokio::sync::{Notify, mpsc, watch};
 pub use address::{BadAddress, NatsAddress};
 pub use credentials::{BadCredentials, Credentials};
 pub use inbox::Mailbox;
+pub use member::Member;
 pub use message::{Headers, Incoming, Outgoing};
 pub use reach::{Public, Reach, is_private, public_server};
 pub use supervise::Persistence;
@@ -65,6 +67,20 @@ pub struct Settings {
     /// The name this connection carries in the server's own lists.
     pub name: String,
 }
+
+impl Settings {
+    /// Our place in the fleet, where it has identities.
+    #[must_use]
+    pub fn member(&self) -> Option<&Member> {
+        match &self.credentials {
+            Credentials::Identity(member) => Some(member),
+            _ => None,
+        }
+    }
+}
+
+/// Room for the headers of a seal, in bytes, generously: the server counts them as payload.
+const SEAL_MOST: usize = 1536;
 
 /// Why something could not be said or asked.
 #[derive(Debug, Clone, Error)]
@@ -117,8 +133,11 @@ struct Shared {
     connection: Mutex<Option<Connection>>,
     link: watch::Sender<Link>,
     last_error: watch::Sender<Option<String>>,
+    /// What the server refused on this connection, in its words.
+    refusals: Arc<Mutex<Vec<String>>>,
     routes: Mutex<Vec<Route>>,
     inbox: Inbox,
+    member: Option<Member>,
     gate: Gate,
     stopped: watch::Sender<bool>,
 }
@@ -145,13 +164,17 @@ impl Bus {
     /// Starts to keep up a link; returns at once. [`Bus::connected`] waits for it.
     #[must_use]
     pub fn open(settings: Settings, persistence: Persistence) -> Self {
+        let member = settings.member().cloned();
+        let name = member.as_ref().map(|member| member.own().name.clone());
         let shared = Arc::new(Shared {
             address: settings.address.clone(),
             connection: Mutex::new(None),
             link: watch::Sender::new(Link { up: false, generation: 0 }),
             last_error: watch::Sender::new(None),
+            refusals: Arc::default(),
             routes: Mutex::new(Vec::new()),
-            inbox: Inbox::new(),
+            inbox: Inbox::new(name.as_ref()),
+            member,
             gate: Gate::new(),
             stopped: watch::Sender::new(false),
         });
@@ -180,6 +203,12 @@ impl Bus {
         }
     }
 
+    /// Our place in the fleet, where it has identities.
+    #[must_use]
+    pub fn member(&self) -> Option<&Member> {
+        self.shared.member.as_ref()
+    }
+
     /// Where the bus is said to be.
     #[must_use]
     pub fn address(&self) -> &NatsAddress {
@@ -198,6 +227,14 @@ impl Bus {
         self.shared.last_error.borrow().clone()
     }
 
+    /// The server's words where it does not let us hear a subject. It says so some time after the
+    /// subscription, but before anything that was asked of it later.
+    #[must_use]
+    pub fn refused_to_hear(&self, subject: &str) -> Option<String> {
+        let wanted = format!("Subscription to \"{subject}\"");
+        locked(&self.shared.refusals).iter().find(|refusal| refusal.contains(&wanted)).cloned()
+    }
+
     /// What the server said of itself, while the link is up.
     #[must_use]
     pub fn server(&self) -> Option<Server> {
@@ -210,11 +247,16 @@ impl Bus {
         })
     }
 
-    /// The largest payload the server takes, in bytes; the usual 1 MiB while that is not known.
+    /// The largest payload that can be said, in bytes: what the server takes, less the room for a seal
+    /// where there is one; of the usual 1 MiB while that is not known.
     #[must_use]
     pub fn max_payload(&self) -> usize {
         const USUAL: usize = 1 << 20;
-        self.client().map_or(USUAL, |client| client.max_payload())
+        self.room(self.client().map_or(USUAL, |client| client.max_payload()))
+    }
+
+    fn room(&self, limit: usize) -> usize {
+        if self.shared.member.is_some() { limit.saturating_sub(SEAL_MOST) } else { limit }
     }
 
     /// Says something.
@@ -223,10 +265,14 @@ impl Bus {
     /// When there is no link, or the message is too large. Success means queued, not delivered.
     pub async fn publish(&self, message: Outgoing) -> Result<(), BusError> {
         let client = self.client().ok_or(BusError::Disconnected)?;
-        let limit = client.max_payload();
+        let limit = self.room(client.max_payload());
         if message.payload.len() > limit {
             return Err(BusError::TooLarge { size: message.payload.len(), limit });
         }
+        let message = match &self.shared.member {
+            Some(member) if message.sealed => member.sealed(message),
+            _ => message,
+        };
         message::publish(&client, message).await.map_err(|_| BusError::Disconnected)
     }
 
@@ -292,7 +338,7 @@ impl Bus {
         patience: Duration,
     ) -> Result<Incoming, BusError> {
         let mut mailbox = self.mailbox();
-        self.publish(Outgoing::to(subject).reply(mailbox.subject()).payload(payload)).await?;
+        self.publish(Outgoing::to(subject).reply(mailbox.subject()).payload(payload).sealed()).await?;
         match tokio::time::timeout(patience, mailbox.next()).await {
             Ok(answer) if answer.no_responders => Err(BusError::NoResponders(subject.to_owned())),
             Ok(answer) => Ok(answer),

@@ -61,7 +61,7 @@ impl Credentials {
     /// password is shared by all who have read it.
     #[must_use]
     pub fn are_an_identity(&self) -> bool {
-        matches!(self, Self::Nkey(_) | Self::Jwt { .. })
+        matches!(self, Self::Identity(_) | Self::Nkey(_) | Self::Jwt { .. })
     }
 }
 

@@ -17,6 +17,7 @@ use super::join::Join;
 use super::manual::ManPages;
 use super::peers::{Peer, Peers};
 use super::ping::Ping;
+use super::policy::Policy;
 use super::seeds::Seeds;
 use super::status::Status;
 use super::task::Tasks;
@@ -91,6 +92,9 @@ pub(super) enum Verb {
     Audit(Audit),
     /// Find out what works, what does not, and what to do about it
     Doctor(Doctor),
+    /// Ask a peer what its policy allows
+    #[command(subcommand)]
+    Policy(Policy),
     /// Make this machine a peer of a fleet
     Join(Join),
     /// The configuration of this machine

@@ -162,7 +162,9 @@ fn no_answer(peer: &PeerId, error: &PingError) -> Failure {
         PingError::Bus(BusError::Timeout { .. }) => {
             Failure::new(TIMED_OUT, format!("timed out: {peer}: {error}"))
         }
-        PingError::Bus(_) => Failure::new(OFFLINE, format!("no answer: {peer}: {error}")),
+        PingError::Bus(_) | PingError::Unproven(_) => {
+            Failure::new(OFFLINE, format!("no answer: {peer}: {error}"))
+        }
         PingError::Malformed(_) => {
             let next = format!("`d daemon logs` on {peer} tells more; an older daemon keeps no audit log");
             Failure::other(format!("{peer} shows no audit log: {error}; {next}"))

@@ -21,6 +21,7 @@ mod nats_context;
 mod output;
 mod peers;
 mod ping;
+mod policy;
 mod render;
 mod seeds;
 mod settings;
@@ -81,6 +82,7 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Daemon(verb) => daemon::run(&common, verb).await,
         Verb::Completions(args) => completions::run(&args),
         Verb::RefreshPeers => completions::refresh(&common).await,
+        Verb::Policy(verb) => policy::run(&common, verb).await,
         Verb::Join(args) => join::run(&common, args).await,
         Verb::Doctor(args) => doctor::run(&common, &args).await,
         Verb::Config(verb) => config::run(&common, verb),

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::peers::{PingError, sentence};
+use super::proof;
 use crate::bus::Bus;
-use crate::client::peers::{PingError, sentence};
 use crate::protocol::audit::chain::{Chain, Verdict};
 use crate::protocol::audit::{Head, Page, QUERY_TYPE, Query};
 use crate::protocol::reply::ERROR_HEADER;
@@ -23,6 +24,7 @@ pub async fn page(bus: &Bus, peer: &PeerId, query: &Query) -> Result<Page, PingE
     let query = Query { kind: Some(QUERY_TYPE.to_owned()), ..query.clone() };
     let payload = decode::to_json(&query).into();
     let answer = bus.request(&subjects::audit(peer), payload, PATIENCE).await?;
+    proof::is_of(bus, peer, &answer).map_err(PingError::Unproven)?;
     if answer.headers.get(ERROR_HEADER).is_some() {
         return Err(PingError::Malformed(BadMessage(sentence(&answer))));
     }

@@ -2,8 +2,8 @@
 //! what became of it. In the log that is one line a job, when it has ended or was refused.
 //!
 //! Texts are the caller's own, cut to a length that can be read; the log makes one line of them
-//! whatever they hold. Of variables only the names are said. `from` is the caller's word for itself
-//! and proves nothing; `caller`, its inbox, is at least where the answers went.
+//! whatever they hold. Of variables only the names are said. `by` is who signed the request, where members
+//! sign. `from` is the caller's word for itself and proves nothing; `caller`, its inbox, is at least where the answers went.
 
 use super::audit::Audit;
 use super::context::Context;
@@ -29,6 +29,8 @@ const VARIABLES_AUDITED: usize = 100;
 #[derive(Debug)]
 pub(super) struct Asked {
     job: JobId,
+    /// Who asked, where that is proved.
+    by: Option<String>,
     from: Option<String>,
     caller: String,
     command: String,
@@ -42,10 +44,10 @@ pub(super) struct Asked {
 /// One line of that, at a level.
 macro_rules! line {
     ($level:ident, $asked:expr, $ending:expr, $($more:tt)*) => {{
-        let Asked { job, from, caller, command, env, directory, user, .. } = $asked;
+        let Asked { job, by, from, caller, command, env, directory, user, .. } = $asked;
         let ending = cut(&$ending.to_string(), TEXT_SHOWN);
         tracing::$level!(
-            %job, from, caller, command, env, directory, user, ending, $($more)*
+            %job, by, from, caller, command, env, directory, user, ending, $($more)*
         )
     }};
 }
@@ -59,6 +61,7 @@ impl Asked {
         let command = exec.command().ok();
         let asked = Self {
             job: request.id,
+            by: Some(&request.asker).filter(|asker| **asker != Asker::Anyone).map(Asker::to_string),
             from: exec.from.as_deref().map(name),
             caller: name(&request.caller),
             command: command.as_ref().map(shown).unwrap_or_default(),
@@ -88,6 +91,7 @@ impl Asked {
     pub(super) fn recorded(begun: &Begun) -> Self {
         let asked = Self {
             job: begun.id,
+            by: begun.asker.as_ref().map(ToString::to_string),
             from: begun.from.clone(),
             caller: begun.caller.clone(),
             command: begun.command.clone(),
@@ -99,6 +103,11 @@ impl Asked {
         let (asker, standing) = (begun.asker.clone(), begun.standing);
         let audited = audit::Request { asker, standing, ..asked.as_logged() };
         Self { audited, ..asked }
+    }
+
+    /// Which rule of the policy allows it.
+    pub(super) fn allowed_by(self, rule: usize) -> Self {
+        Self { audited: audit::Request { rule: Some(format!("rule {rule}")), ..self.audited }, ..self }
     }
 
     /// For the audit log, what the log says.
@@ -187,7 +196,6 @@ fn no_more_than_the_id(job: JobId) -> audit::Request {
         directory: None,
         user: None,
         decision: Decision::Allowed,
-        // Where a policy decides, this is where its rule is named.
         rule: None,
     }
 }

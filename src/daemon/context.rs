@@ -8,6 +8,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::audit::{self, Audit};
 use super::journal::Journal;
+use super::policy::Kept;
+use super::proof::Challenges;
 use super::state::RunBy;
 use crate::bus::{self, Bus};
 use crate::process::{self, Containment, Nursery};
@@ -58,6 +60,8 @@ pub struct Settings {
     pub max_peers: u32,
     /// How its audit log is kept.
     pub audit: audit::Settings,
+    /// Who may run what.
+    pub policy: Kept,
     /// How it is run.
     pub run_by: RunBy,
 }
@@ -95,6 +99,7 @@ pub(super) struct Context {
     /// Jobs whose caller has not confirmed their ending.
     pub(super) untold: Tally,
     counts: Mutex<Counts>,
+    pub(super) challenges: Challenges,
 }
 
 impl Context {
@@ -122,6 +127,7 @@ impl Context {
             running: Tally::default(),
             untold: Tally::default(),
             counts: Mutex::default(),
+            challenges: Challenges::new(),
         }
     }
 

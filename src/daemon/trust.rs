@@ -1,7 +1,7 @@
 //! Trusted mode, and never by accident: where nobody is asked who they are, the network is the
 //! boundary, so it has to be a private one, or one that the configuration calls trusted.
 
-use super::context::Settings;
+use super::context::{Context, Settings};
 use super::state::{State, StateFile};
 use crate::bus::{self, Reach};
 use crate::process::host;
@@ -38,4 +38,15 @@ fn refusal(public: &bus::Public) -> String {
          here as {user}. Give it credentials (`creds`), or an address in a private network such as WireGuard's; where \
          that network is to be trusted all the same, `d config set trusted_network true`"
     )
+}
+
+/// Whoever reaches a broker that asks for nothing can run commands here.
+pub(super) fn warn_of_an_open_broker(context: &Context) {
+    let open = context.bus.server().is_some_and(|server| !server.auth_required);
+    if open && host::is_root() {
+        tracing::warn!(
+            bus = %context.settings.bus.address,
+            "the broker asks nobody who they are, and this daemon runs as root: whoever reaches the broker is root here"
+        );
+    }
 }

@@ -6,16 +6,21 @@
 //! | `exec.<peer>.ping` | leader, operators | the daemon |
 //! | `exec.<peer>.health` | operators | the daemon |
 //! | `exec.<peer>.audit` | operators | the daemon |
+//! | `exec.<peer>.policy` | operators | the daemon |
 //! | `exec.<peer>.<job>.<verb>` | operators | the daemon |
 //! | `peers.alive` | daemons | leaders |
 //! | `peers.list`, `peers.get` | anyone allowed | leaders, queue group `registry` |
 //! | `peers.remove` | operators | leaders, queue group `registry` |
 //! | `peers.event.<kind>.<peer>` | leader | anyone allowed |
+//! | `fleet.account` | members | leaders, queue group `registry` |
+//! | `fleet.account.changed` | leader | members |
+//! | `fleet.join.<invitation>` | guests | leaders, queue group `registry` |
 //! | `$SRV.<question>[.exec[.<instance>]]` | anyone allowed | daemons |
 
 use std::fmt;
 use std::str::FromStr;
 
+use super::identity::Name;
 use super::peers::EventKind;
 use super::{JobId, PeerId};
 
@@ -27,6 +32,10 @@ pub const LIST: &str = "peers.list";
 pub const GET: &str = "peers.get";
 /// Takes one peer out of the registry.
 pub const REMOVE: &str = "peers.remove";
+/// The newest account of a fleet with identities, for whoever asks.
+pub const ACCOUNT: &str = "fleet.account";
+/// The same, told when it has changed.
+pub const ACCOUNT_CHANGED: &str = "fleet.account.changed";
 /// Queue group of a peer's daemon: one of those who hear a request starts it.
 pub const EXEC_QUEUE: &str = "exec";
 /// Queue group of leaders.
@@ -113,11 +122,26 @@ pub fn audit(peer: &PeerId) -> String {
     format!("exec.{peer}.audit")
 }
 
+/// Where a peer is asked what its policy allows.
+#[must_use]
+pub fn policy(peer: &PeerId) -> String {
+    format!("exec.{peer}.policy")
+}
+
 /// Where something is said of a job.
 #[must_use]
 pub fn job(peer: &PeerId, job: JobId, verb: Verb) -> String {
     format!("exec.{peer}.{job}.{verb}")
 }
+
+/// Where an invitation is taken up.
+#[must_use]
+pub fn join(invitation: &Name) -> String {
+    format!("fleet.join.{invitation}")
+}
+
+/// All invitations that are taken up.
+pub const JOIN_ALL: &str = "fleet.join.*";
 
 /// Where the leader tells of a peer.
 #[must_use]
@@ -134,6 +158,8 @@ pub enum Below {
     Health,
     /// A question for the audit log.
     Audit,
+    /// A question what its policy allows.
+    Policy,
     /// A word about a job.
     Job(JobId, Verb),
     /// Nothing this version knows; the sentence says what is wrong.
@@ -148,6 +174,7 @@ pub fn parse_below(subject: &str) -> Below {
         ["ping"] => Below::Ping,
         ["health"] => Below::Health,
         ["audit"] => Below::Audit,
+        ["policy"] => Below::Policy,
         [job, verb] => match (job.parse(), verb.parse()) {
             (Ok(job), Ok(verb)) => Below::Job(job, verb),
             (Err(bad), _) => Below::Strange(format!("in the subject: {bad}")),
@@ -157,6 +184,21 @@ pub fn parse_below(subject: &str) -> Below {
             Below::Strange("the subject is neither exec.<peer>.ping nor exec.<peer>.<job>.<verb>".to_owned())
         }
     }
+}
+
+/// What the reply subjects of a name begin with; without one, those of anybody.
+#[must_use]
+pub fn inbox(name: Option<&Name>) -> String {
+    match name {
+        Some(name) => format!("{INBOX}_{name}"),
+        None => INBOX.to_owned(),
+    }
+}
+
+/// Whether a reply subject is an inbox of this very name.
+#[must_use]
+pub fn is_inbox_of(subject: &str, name: &Name) -> bool {
+    is_inbox(subject) && subject.split('.').next() == Some(&inbox(Some(name)))
 }
 
 /// Whether a reply subject is an inbox, such as `_INBOX.x.y` or `_INBOX_name.x`. Answers are sent
@@ -209,6 +251,7 @@ mod tests {
         assert_eq!(parse_below(&ping(&peer)), Below::Ping);
         assert_eq!(parse_below(&health(&peer)), Below::Health);
         assert_eq!(parse_below(&audit(&peer)), Below::Audit);
+        assert_eq!(parse_below(&policy(&peer)), Below::Policy);
         for strange in ["exec.w1.x", "exec.w1.nojob.credit", &format!("exec.w1.{id}.dance"), "exec.w1.a.b.c"]
         {
             assert!(matches!(parse_below(strange), Below::Strange(_)), "{strange}");

@@ -36,7 +36,7 @@ fn a_job_is_two_lines_with_all_there_is_to_know() {
             ("directory", json!(place)),
             ("user", json!(user)),
             ("decision", json!("allowed")),
-            ("rule", json!(null)),
+            ("rule", json!("rule 1")),
         ] {
             assert_eq!(line_of[key], wanted, "{key}: {line_of}");
         }

@@ -31,6 +31,8 @@ pub(in crate::cli) struct File {
     pub(in crate::cli) text: toml::Table,
     pub(in crate::cli) nats: Option<String>,
     pub(in crate::cli) creds: Option<PathBuf>,
+    /// Who may run what here: a file, looked for beside this one.
+    pub(in crate::cli) policy: Option<PathBuf>,
     pub(in crate::cli) peer_id: Option<String>,
     pub(in crate::cli) role: Option<RoleArg>,
     pub(in crate::cli) state_dir: Option<PathBuf>,
@@ -105,10 +107,12 @@ impl File {
     }
 }
 
-/// Whoever may write a daemon's configuration may run commands as its user.
+/// Whoever may write a daemon's configuration may run commands as its user. Of what is no file, such as
+/// `/dev/null` for none at all, nothing stays.
 fn check_rights(path: &Path) -> Result<(), Failure> {
-    let mode = fs::metadata(path).map_or(0, |file| file.permissions().mode());
-    if mode & WRITABLE_BY_ANYONE == 0 {
+    let exposed = fs::metadata(path)
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & WRITABLE_BY_ANYONE != 0);
+    if !exposed {
         return Ok(());
     }
     let path = path.display();

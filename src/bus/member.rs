@@ -1,0 +1,88 @@
+//! Our own place in a fleet that has identities: how we seal what we say, and whom we believe.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Incoming, Outgoing};
+use crate::identity::{Account, BadAccount, IdentityFile, Seal, SealedParts, Signer, Trust, Unproven};
+use crate::protocol::seal::TIME;
+
+/// A member of a fleet.
+#[derive(Clone)]
+pub struct Member {
+    own: Signer,
+    seal: Seal,
+    trust: Trust,
+}
+
+impl Member {
+    /// The member an identity makes us.
+    ///
+    /// # Errors
+    /// When its documents do not fit together.
+    pub fn new(identity: &IdentityFile) -> Result<Self, String> {
+        let own = identity.signer()?;
+        let trust = Trust::new(identity.fleet.clone(), &identity.account);
+        let trust = trust.map_err(|bad: BadAccount| bad.to_string())?;
+        Ok(Self { own, seal: Seal::of(identity), trust })
+    }
+
+    /// The token that says who we are; no secret.
+    pub(super) fn token(&self) -> &str {
+        self.seal.token()
+    }
+
+    /// Signs a server's nonce.
+    pub(super) fn sign(&self, nonce: &[u8]) -> Vec<u8> {
+        self.seal.sign(nonce)
+    }
+
+    /// Who we are.
+    #[must_use]
+    pub fn own(&self) -> &Signer {
+        &self.own
+    }
+
+    /// Whom we believe.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The newest account we have heard.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        self.trust.account()
+    }
+
+    /// Who said a message, if that is proved.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn speaker(&self, message: &Incoming) -> Result<Signer, Unproven> {
+        let header = |name: &str| message.headers.get(name);
+        self.trust.signer(&message.sealed_parts(&header))
+    }
+
+    /// Seals a message that is about to be said.
+    pub(super) fn sealed(&self, message: Outgoing) -> Outgoing {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let message = message.header(TIME, now);
+        let headers = message.headers.clone().unwrap_or_default();
+        let header = |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str);
+        let seal = self.seal.headers(&SealedParts {
+            subject: &message.subject,
+            reply: message.reply.as_deref(),
+            headers: &header,
+            payload: &message.payload,
+        });
+        seal.into_iter().fold(message, |message, (name, value)| message.header(name, value))
+    }
+}
+
+impl PartialEq for Member {
+    fn eq(&self, other: &Self) -> bool {
+        self.token() == other.token()
+    }
+}
+
+impl Eq for Member {}

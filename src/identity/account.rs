@@ -1,0 +1,281 @@
+//! The fleet's account: which keys vouch for whom, what each standing may do on the bus, and who was
+//! revoked. One document, signed by the fleet's key; the newest one counts.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::jwt::{BadToken, Claims};
+use super::key::{Key, PublicKey};
+use crate::protocol::identity::Standing;
+
+/// How long a machine may go on answering a message, in nanoseconds: 24 hours, the longest a job's
+/// caller may be silent.
+const ANSWER_FOR_NS: i64 = 24 * 3600 * 1_000_000_000;
+
+/// Why an account counts for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BadAccount {
+    /// It is no token, or its signature is wrong.
+    #[error("the fleet's account cannot be read: {0}")]
+    Token(#[from] BadToken),
+    /// Somebody else's.
+    #[error("the account is signed by {by}, and this fleet's key is {fleet}")]
+    AnotherFleet {
+        /// Who signed it.
+        by: PublicKey,
+        /// Who should have.
+        fleet: PublicKey,
+    },
+}
+
+/// What a standing may do on the bus, in NATS's words. `{{name()}}` stands for the identity's own name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights {
+    /// What it may hear.
+    pub hear: &'static [&'static str],
+    /// What it may say.
+    pub say: &'static [&'static str],
+    /// Whether it may answer what it heard, for 24 hours.
+    pub answer: bool,
+}
+
+impl Rights {
+    /// Those of a standing.
+    #[must_use]
+    pub fn of(standing: Standing) -> Self {
+        match standing {
+            Standing::Worker => Self {
+                hear: &[
+                    "exec.{{name()}}",
+                    "exec.{{name()}}.>",
+                    "$SRV.*",
+                    "$SRV.*.exec",
+                    "$SRV.*.exec.*",
+                    "fleet.account.changed",
+                    "_INBOX_{{name()}}.>",
+                ],
+                say: &["peers.alive", "exec.{{name()}}.ping", "fleet.account", "_INBOX_{{name()}}.>"],
+                answer: true,
+            },
+            Standing::Leader => Self {
+                hear: &[
+                    "exec.{{name()}}",
+                    "exec.{{name()}}.>",
+                    "$SRV.*",
+                    "$SRV.*.exec",
+                    "$SRV.*.exec.*",
+                    "fleet.>",
+                    "peers.>",
+                    "_INBOX_{{name()}}.>",
+                ],
+                say: &[
+                    "peers.alive",
+                    "peers.list",
+                    "peers.event.>",
+                    "exec.*.ping",
+                    "$SRV.PING.exec",
+                    "fleet.account",
+                    "fleet.account.changed",
+                    "_INBOX_{{name()}}.>",
+                ],
+                answer: true,
+            },
+            Standing::Operator => Self {
+                hear: &["peers.event.>", "_INBOX_{{name()}}.>"],
+                say: &["exec.>", "peers.list", "peers.get", "peers.remove", "$SRV.>", "fleet.account"],
+                answer: false,
+            },
+            Standing::Inspector => Self {
+                hear: &["peers.alive", "peers.event.>", "_INBOX_{{name()}}.>"],
+                say: &["exec.*.ping", "exec.*.health", "peers.list", "peers.get", "$SRV.>", "fleet.account"],
+                answer: false,
+            },
+            Standing::Guest => {
+                Self { hear: &["_INBOX_{{name()}}.>"], say: &["fleet.join.{{name()}}"], answer: false }
+            }
+        }
+    }
+}
+
+/// Who vouches for whom, and who is no longer vouched for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The account's own key.
+    pub key: PublicKey,
+    /// When it was issued, in seconds since 1970. Each is later than the one before.
+    pub issued: i64,
+    /// The key that vouches for each standing.
+    pub vouching: BTreeMap<Standing, PublicKey>,
+    /// Keys that are revoked: identities issued until that second are.
+    pub revoked: BTreeMap<PublicKey, i64>,
+}
+
+impl Account {
+    /// Reads an account that this fleet's key has signed.
+    ///
+    /// # Errors
+    /// When it is somebody else's, or none.
+    pub fn read(token: &str, fleet: &PublicKey) -> Result<Self, BadAccount> {
+        let claims = Claims::<AccountClaims>::read(token)?;
+        if claims.iss != *fleet {
+            return Err(BadAccount::AnotherFleet { by: claims.iss, fleet: fleet.clone() });
+        }
+        let vouching = claims.nats.signing_keys.into_iter();
+        let vouching = vouching.filter_map(|scope| Some((scope.role.parse().ok()?, scope.key))).collect();
+        Ok(Self { key: claims.sub, issued: claims.iat, vouching, revoked: claims.nats.revocations })
+    }
+
+    /// The document, signed.
+    #[must_use]
+    pub fn signed(&self, name: &str, fleet: &Key) -> String {
+        let claims = AccountClaims {
+            kind: "account".to_owned(),
+            version: 2,
+            limits: Limits::default(),
+            signing_keys: self.vouching.iter().map(|(standing, key)| Scope::of(*standing, key)).collect(),
+            revocations: self.revoked.clone(),
+            default_permissions: serde_json::json!({ "pub": {}, "sub": {} }),
+        };
+        Claims::about(&self.key, name, fleet, self.issued, claims).signed(fleet)
+    }
+
+    /// Which standing a key vouches for.
+    #[must_use]
+    pub fn standing(&self, key: &PublicKey) -> Option<Standing> {
+        self.vouching.iter().find(|(_, vouching)| *vouching == key).map(|(standing, _)| *standing)
+    }
+
+    /// Whether an identity with this key, issued at that second, is revoked.
+    #[must_use]
+    pub fn is_revoked(&self, key: &PublicKey, issued: i64) -> bool {
+        self.revoked.get(key).is_some_and(|until| issued <= *until)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct AccountClaims {
+    #[serde(rename = "type")]
+    kind: String,
+    version: u32,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    signing_keys: Vec<Scope>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    revocations: BTreeMap<PublicKey, i64>,
+    #[serde(default)]
+    default_permissions: serde_json::Value,
+}
+
+/// Nothing is limited here: -1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Limits {
+    subs: i64,
+    data: i64,
+    payload: i64,
+    imports: i64,
+    exports: i64,
+    wildcards: bool,
+    conn: i64,
+    leaf: i64,
+    mem_storage: i64,
+    disk_storage: i64,
+    streams: i64,
+    consumer: i64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            subs: -1,
+            data: -1,
+            payload: -1,
+            imports: -1,
+            exports: -1,
+            wildcards: true,
+            conn: -1,
+            leaf: -1,
+            mem_storage: -1,
+            disk_storage: -1,
+            streams: -1,
+            consumer: -1,
+        }
+    }
+}
+
+/// A signing key, and what whoever it vouches for may do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Scope {
+    kind: String,
+    key: PublicKey,
+    role: String,
+    template: serde_json::Value,
+}
+
+impl Scope {
+    fn of(standing: Standing, key: &PublicKey) -> Self {
+        let Rights { hear, say, answer } = Rights::of(standing);
+        let mut template = serde_json::json!({
+            "pub": { "allow": say },
+            "sub": { "allow": hear },
+            "subs": -1, "data": -1, "payload": -1,
+        });
+        if answer {
+            template["resp"] = serde_json::json!({ "max": -1, "ttl": ANSWER_FOR_NS });
+        }
+        Self { kind: "user_scope".to_owned(), key: key.clone(), role: standing.to_string(), template }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account() -> Account {
+        let vouching = Standing::ALL.map(|standing| (standing, Key::of_account().public().clone()));
+        Account {
+            key: Key::of_account().public().clone(),
+            issued: 100,
+            vouching: vouching.into(),
+            revoked: [(Key::of_identity().public().clone(), 50)].into(),
+        }
+    }
+
+    #[test]
+    fn it_is_read_as_it_was_signed_and_only_of_its_fleet() {
+        let (fleet, other) = (Key::of_fleet(), Key::of_fleet());
+        let token = account().signed("home", &fleet);
+        let read = Account::read(&token, fleet.public()).expect("an account");
+        let again = Account::read(&read.signed("home", &fleet), fleet.public());
+        assert_eq!(again.as_ref(), Ok(&read));
+        assert_eq!(read.vouching.len(), Standing::ALL.len());
+        for (standing, key) in &read.vouching {
+            assert_eq!(read.standing(key), Some(*standing));
+        }
+        let error = Account::read(&token, other.public()).expect_err("another fleet's");
+        assert!(matches!(error, BadAccount::AnotherFleet { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_was_issued_until_its_revocation_is_revoked() {
+        let account = account();
+        let key = account.revoked.keys().next().expect("one").clone();
+        assert!(account.is_revoked(&key, 50) && !account.is_revoked(&key, 51));
+        assert!(!account.is_revoked(Key::of_identity().public(), 1));
+    }
+
+    #[test]
+    fn nobody_may_say_or_hear_what_is_anothers() {
+        for standing in Standing::ALL {
+            let Rights { hear, say, .. } = Rights::of(standing);
+            for subject in hear.iter().chain(say) {
+                assert!(!subject.starts_with("_INBOX.") && *subject != ">", "{standing}: {subject}");
+                assert!(!subject.starts_with("_INBOX") || subject.starts_with("_INBOX_{{name()}}."));
+            }
+            assert!(hear.iter().all(|subject| !subject.starts_with("exec.*") && *subject != "exec.>"));
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! Whoever makes identities: the fleet's keys, its account, and the book of who was made and invited.
+//!
+//! Everything is a file in one folder, the keys readable by its owner alone. The folder is the fleet:
+//! whoever has it can make any identity. Changes are made under a lock, whole or not at all, so a leader
+//! and a command line may work on it at the same time.
+//!
+//! ```text
+//!  invite ──▶ invitation: name, standing, a guest's key, until when ──take up──▶ identity ──revoke──▶ revoked
+//! ```
+//! An invitation is taken up once, by one key. The same key again gets the same identity, as its answer may
+//! have been lost.
+
+mod store;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::account::{Account, BadAccount};
+use super::file::IdentityFile;
+use super::jwt::Claims;
+use super::key::{Key, PublicKey};
+use super::trust::{self, Signer, now};
+use crate::protocol::identity::{Name, Standing};
+use store::Store;
+
+/// Why the authority did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum AuthorityError {
+    /// A file cannot be read or written.
+    #[error("{what} {path}: {source}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// The file or folder.
+        path: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file holds what it should not.
+    #[error("{path}: {why}")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Others than its owner may look into the folder.
+    #[error(
+        "the fleet's keys in {path} have the rights {mode:o}: others could use them; `chmod -R go= {path}` takes them away"
+    )]
+    Exposed {
+        /// The folder or file.
+        path: String,
+        /// Its mode bits.
+        mode: u32,
+    },
+    /// There is a fleet already.
+    #[error("{0} holds the keys of a fleet already")]
+    Exists(String),
+    /// Somebody has that name.
+    #[error("{0} is the name of a {1} already; `d revoke {0}` frees it")]
+    Taken(Name, Standing),
+    /// Nobody has that name.
+    #[error("nobody is called {0}")]
+    Unknown(Name),
+    /// There is no such invitation, or no longer.
+    #[error("there is no such invitation: {0}")]
+    NotInvited(&'static str),
+}
+
+/// What the book says of one identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name.
+    pub name: Name,
+    /// What it is for.
+    pub standing: Standing,
+    /// Its key.
+    pub key: PublicKey,
+    /// When it was issued, in seconds since 1970.
+    pub issued: i64,
+    /// Until when it holds, likewise; none: until it is revoked.
+    pub expires: Option<i64>,
+    /// When it was revoked, likewise.
+    pub revoked: Option<i64>,
+}
+
+impl Entry {
+    fn holds(&self, now: i64) -> bool {
+        self.revoked.is_none() && self.expires.is_none_or(|expires| expires > now)
+    }
+}
+
+/// What the book says of one invitation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Its id, which is the guest's name on the bus.
+    pub id: Name,
+    /// Whom it is for.
+    pub name: Name,
+    /// What they are to be.
+    pub standing: Standing,
+    /// Until when it can be taken up, in seconds since 1970.
+    pub until: i64,
+    /// Until when the identity holds that is made by it; none: until it is revoked.
+    pub identity_expires: Option<i64>,
+    /// The key that took it up.
+    pub taken_by: Option<PublicKey>,
+    /// When it was taken back, in seconds since 1970.
+    pub revoked: Option<i64>,
+}
+
+/// The fleet's keys and its book.
+#[derive(Debug)]
+pub struct Authority {
+    store: Store,
+    fleet: Key,
+    account: Key,
+}
+
+impl Authority {
+    /// Makes a fleet, in a folder that must not hold one.
+    ///
+    /// # Errors
+    /// When it holds one, or cannot be written.
+    pub fn create(directory: &Path) -> Result<Self, AuthorityError> {
+        let store = Store::create(directory)?;
+        let _lock = store.lock()?;
+        if store.holds("fleet.nk") {
+            return Err(AuthorityError::Exists(directory.display().to_string()));
+        }
+        for (name, key) in [("account.nk", Key::of_account()), ("system.nk", Key::of_account())] {
+            store.write(name, &key.seed())?;
+        }
+        for standing in Standing::ALL {
+            store.write(&signing(standing), &Key::of_account().seed())?;
+        }
+        // Last: with it the fleet is there.
+        let fleet = Key::of_fleet();
+        let account = store.key("account.nk")?;
+        let this = Self { store, fleet, account };
+        this.publish(this.first_account()?)?;
+        this.store.write("fleet.nk", &this.fleet.seed())?;
+        Ok(this)
+    }
+
+    /// Opens a fleet.
+    ///
+    /// # Errors
+    /// When it is none, or others may look into it.
+    pub fn open(directory: &Path) -> Result<Self, AuthorityError> {
+        let store = Store::open(directory)?;
+        let (fleet, account) = (store.key("fleet.nk")?, store.key("account.nk")?);
+        Ok(Self { store, fleet, account })
+    }
+
+    fn first_account(&self) -> Result<Account, AuthorityError> {
+        let vouching = Standing::ALL.into_iter();
+        let vouching = vouching.map(|standing| Ok((standing, self.signing(standing)?.public().clone())));
+        Ok(Account {
+            key: self.account.public().clone(),
+            issued: now(),
+            vouching: vouching.collect::<Result<_, AuthorityError>>()?,
+            revoked: [].into(),
+        })
+    }
+
+    fn signing(&self, standing: Standing) -> Result<Key, AuthorityError> {
+        self.store.key(&signing(standing))
+    }
+
+    fn publish(&self, account: Account) -> Result<(), AuthorityError> {
+        self.store.write("account.jwt", &account.signed("peerbus", &self.fleet))
+    }
+
+    /// The fleet's key, which everybody may know.
+    #[must_use]
+    pub fn fleet(&self) -> &PublicKey {
+        self.fleet.public()
+    }
+
+    /// The newest account, signed.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn account_token(&self) -> Result<String, AuthorityError> {
+        self.store.read("account.jwt")
+    }
+
+    fn account(&self) -> Result<Account, AuthorityError> {
+        let wrong = |bad: BadAccount| self.store.malformed("account.jwt", &bad);
+        Account::read(&self.account_token()?, self.fleet()).map_err(wrong)
+    }
+
+    /// What a server has to know: the documents of its operator and of its two accounts.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn for_server(&self) -> Result<ServerDocuments, AuthorityError> {
+        let system = self.store.key("system.nk")?;
+        let operator = serde_json::json!({
+            "type": "operator", "version": 2, "system_account": system.public(),
+        });
+        let limits = serde_json::json!({
+            "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
+            "conn": -1, "leaf": -1,
+        });
+        let account = serde_json::json!({
+            "type": "account", "version": 2, "limits": limits,
+            "default_permissions": { "pub": {}, "sub": {} },
+        });
+        let fleet = &self.fleet;
+        Ok(ServerDocuments {
+            operator: Claims::about(fleet.public(), "peerbus", fleet, now(), operator).signed(fleet),
+            system_account: system.public().clone(),
+            system: Claims::about(system.public(), "SYS", fleet, now(), account).signed(fleet),
+            account_key: self.account.public().clone(),
+            account: self.account_token()?,
+        })
+    }
+
+    /// An identity of the server's own account, made for the moment: to hand it a new account.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn system_user(&self) -> Result<(String, Key), AuthorityError> {
+        const HOLDS_FOR_SECONDS: i64 = 600;
+        let (system, key) = (self.store.key("system.nk")?, Key::of_identity());
+        let nats = serde_json::json!({
+            "type": "user", "version": 2, "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1,
+        });
+        let mut claims = Claims::about(key.public(), "authority", &system, now(), nats);
+        claims.exp = Some(now() + HOLDS_FOR_SECONDS);
+        Ok((claims.signed(&system), key))
+    }
+
+    /// Makes an identity with a key of its own, on this machine.
+    ///
+    /// # Errors
+    /// When the name is taken, or the book cannot be written.
+    pub fn make(
+        &self,
+        name: &Name,
+        standing: Standing,
+        expires: Option<i64>,
+    ) -> Result<IdentityFile, AuthorityError> {
+        let key = Key::of_identity();
+        let _lock = self.store.lock()?;
+        let token = self.enter(name, standing, key.public(), expires)?;
+        Ok(IdentityFile { token, key, fleet: self.fleet().clone(), account: self.account_token()? })
+    }
+
+    /// Enters an identity into the book; returns its token. Under the lock.
+    fn enter(
+        &self,
+        name: &Name,
+        standing: Standing,
+        key: &PublicKey,
+        expires: Option<i64>,
+    ) -> Result<String, AuthorityError> {
+        let mut book: Vec<Entry> = self.store.book("identities.json")?;
+        if let Some(other) = book.iter().find(|entry| entry.name == *name && entry.holds(now())) {
+            return Err(AuthorityError::Taken(name.clone(), other.standing));
+        }
+        // Later than any revocation of an older key of this name, and of this very key.
+        let issued = now().max(self.account()?.issued + 1);
+        let entry = Entry { name: name.clone(), standing, key: key.clone(), issued, expires, revoked: None };
+        let token = self.token_of(&entry)?;
+        book.push(entry);
+        self.store.write_book("identities.json", &book)?;
+        Ok(token)
+    }
+
+    fn token_of(&self, entry: &Entry) -> Result<String, AuthorityError> {
+        let Entry { name, standing, key, issued, expires, .. } = entry.clone();
+        let by = self.signing(standing)?;
+        Ok(trust::issue(&Signer { name, standing, key, issued, expires }, self.account.public(), &by))
+    }
+
+    /// Invites somebody: returns the invitation and the identity of the guest, with which it is taken up.
+    ///
+    /// # Errors
+    /// When the name is taken, or the book cannot be written.
+    pub fn invite(
+        &self,
+        name: &Name,
+        standing: Standing,
+        until: i64,
+        identity_expires: Option<i64>,
+    ) -> Result<(Invitation, IdentityFile), AuthorityError> {
+        let _lock = self.store.lock()?;
+        let book: Vec<Entry> = self.store.book("identities.json")?;
+        if let Some(other) = book.iter().find(|entry| entry.name == *name && entry.holds(now())) {
+            return Err(AuthorityError::Taken(name.clone(), other.standing));
+        }
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let id: Name = id.parse().map_err(|bad| self.store.malformed("an invitation's id", &bad))?;
+        let key = Key::of_identity();
+        let entry = Entry {
+            name: id.clone(),
+            standing: Standing::Guest,
+            key: key.public().clone(),
+            issued: now(),
+            expires: Some(until),
+            revoked: None,
+        };
+        let token = self.token_of(&entry)?;
+        let invitation = Invitation {
+            id,
+            name: name.clone(),
+            standing,
+            until,
+            identity_expires,
+            taken_by: None,
+            revoked: None,
+        };
+        let mut invitations: Vec<Invitation> = self.store.book("invitations.json")?;
+        invitations.retain(|old| old.until > now());
+        invitations.push(invitation.clone());
+        self.store.write_book("invitations.json", &invitations)?;
+        let guest = IdentityFile { token, key, fleet: self.fleet().clone(), account: self.account_token()? };
+        Ok((invitation, guest))
+    }
+
+    /// Takes an invitation up with a key; returns the token of the identity it becomes.
+    ///
+    /// # Errors
+    /// When there is no such invitation, or another key took it up.
+    pub fn take_up(&self, id: &Name, key: &PublicKey) -> Result<(Entry, String), AuthorityError> {
+        let _lock = self.store.lock()?;
+        let mut invitations: Vec<Invitation> = self.store.book("invitations.json")?;
+        let Some(invitation) = invitations.iter_mut().find(|invitation| invitation.id == *id) else {
+            return Err(AuthorityError::NotInvited("it is not in the book, or long over"));
+        };
+        match &invitation.taken_by {
+            _ if invitation.revoked.is_some() => return Err(AuthorityError::NotInvited("it was revoked")),
+            Some(other) if other != key => {
+                return Err(AuthorityError::NotInvited("it was taken up already, by another key"));
+            }
+            Some(_) => {
+                let book: Vec<Entry> = self.store.book("identities.json")?;
+                let entry = book.into_iter().find(|entry| entry.key == *key && entry.holds(now()));
+                let entry = entry.ok_or(AuthorityError::NotInvited("what it became was revoked"))?;
+                let token = self.token_of(&entry)?;
+                return Ok((entry, token));
+            }
+            None if invitation.until <= now() => return Err(AuthorityError::NotInvited("it is over")),
+            None => {}
+        }
+        invitation.taken_by = Some(key.clone());
+        let Invitation { name, standing, identity_expires, .. } = invitation.clone();
+        let token = self.enter(&name, standing, key, identity_expires)?;
+        self.store.write_book("invitations.json", &invitations)?;
+        let entry = self.identities()?.into_iter().rfind(|entry| entry.key == *key);
+        Ok((entry.ok_or(AuthorityError::Unknown(name))?, token))
+    }
+
+    /// Revokes whoever has that name, and takes back invitations for it; returns the new account, which
+    /// servers and members have to hear.
+    ///
+    /// # Errors
+    /// When nobody has that name, or the book cannot be written.
+    pub fn revoke(&self, name: &Name) -> Result<String, AuthorityError> {
+        let _lock = self.store.lock()?;
+        let at = now();
+        let mut book: Vec<Entry> = self.store.book("identities.json")?;
+        let mut invitations: Vec<Invitation> = self.store.book("invitations.json")?;
+        let mut account = self.account()?;
+        let mut found = false;
+        for entry in book.iter_mut().filter(|entry| entry.name == *name) {
+            found = true;
+            entry.revoked.get_or_insert(at);
+            account.revoked.insert(entry.key.clone(), entry.issued.max(at));
+        }
+        for invitation in invitations.iter_mut().filter(|invitation| invitation.name == *name) {
+            found |= invitation.taken_by.is_none();
+            invitation.revoked.get_or_insert(at);
+        }
+        if !found {
+            return Err(AuthorityError::Unknown(name.clone()));
+        }
+        account.issued = at.max(account.issued + 1);
+        // The account first: of what the book says and the account does not, nobody would hear.
+        self.publish(account)?;
+        self.store.write_book("identities.json", &book)?;
+        self.store.write_book("invitations.json", &invitations)?;
+        self.account_token()
+    }
+
+    /// Everyone who was ever made, the oldest first.
+    ///
+    /// # Errors
+    /// When the book cannot be read.
+    pub fn identities(&self) -> Result<Vec<Entry>, AuthorityError> {
+        self.store.book("identities.json")
+    }
+
+    /// Invitations that are or were lately open.
+    ///
+    /// # Errors
+    /// When the book cannot be read.
+    pub fn invitations(&self) -> Result<Vec<Invitation>, AuthorityError> {
+        self.store.book("invitations.json")
+    }
+}
+
+/// The documents of a server.
+#[derive(Debug, Clone)]
+pub struct ServerDocuments {
+    /// Who vouches for the accounts.
+    pub operator: String,
+    /// The key of the server's own account.
+    pub system_account: PublicKey,
+    /// The server's own account.
+    pub system: String,
+    /// The key of the fleet's account.
+    pub account_key: PublicKey,
+    /// The fleet's account.
+    pub account: String,
+}
+
+fn signing(standing: Standing) -> String {
+    format!("vouches-for-{standing}s.nk")
+}
+
+#[cfg(test)]
+mod tests;

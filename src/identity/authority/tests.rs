@@ -1,0 +1,178 @@
+//! A fleet's keys in a real folder: who becomes a member, who stays one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::identity::{NoMember, Trust};
+
+struct Scene {
+    folder: tempfile::TempDir,
+    authority: Authority,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let authority = Authority::create(&folder.path().join("fleet")).expect("a fleet");
+        Self { folder, authority }
+    }
+
+    fn trust(&self) -> Trust {
+        let account = self.authority.account_token().expect("an account");
+        Trust::new(self.authority.fleet().clone(), &account).expect("trusted")
+    }
+}
+
+fn name(text: &str) -> Name {
+    text.parse().expect("a name")
+}
+
+#[test]
+fn every_file_is_its_owners_alone_and_a_fleet_is_made_once() {
+    let scene = Scene::new();
+    let directory = scene.folder.path().join("fleet");
+    scene.authority.make(&name("w1"), Standing::Worker, None).expect("made");
+    assert_eq!(fs::metadata(&directory).expect("there").permissions().mode() & 0o777, 0o700);
+    for file in fs::read_dir(&directory).expect("a folder") {
+        let file = file.expect("an entry");
+        assert_eq!(file.metadata().expect("there").permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+    let error = Authority::create(&directory).expect_err("a second fleet");
+    assert!(matches!(error, AuthorityError::Exists(_)), "{error}");
+    assert_eq!(Authority::open(&directory).expect("opened").fleet(), scene.authority.fleet());
+    fs::set_permissions(directory.join("account.nk"), fs::Permissions::from_mode(0o640)).expect("changed");
+    let error = Authority::open(&directory).expect_err("exposed");
+    assert!(error.to_string().contains("account.nk") && error.to_string().contains("640"), "{error}");
+    let error = Authority::open(scene.folder.path().join("none").as_path()).expect_err("none");
+    assert!(error.to_string().contains("there are no keys of a fleet"), "{error}");
+}
+
+#[test]
+fn an_identity_is_of_its_fleet_its_standing_and_its_key() {
+    let (scene, other) = (Scene::new(), Scene::new());
+    let alice = scene.authority.make(&name("alice"), Standing::Operator, None).expect("made");
+    let signer = scene.trust().member(&alice.token).expect("a member");
+    assert_eq!((signer.name.as_str(), signer.standing), ("alice", Standing::Operator));
+    assert_eq!(signer.key, *alice.key.public());
+    assert_eq!(other.trust().member(&alice.token), Err(NoMember::Stranger));
+    let error = scene.authority.make(&name("alice"), Standing::Worker, None).expect_err("taken");
+    assert!(matches!(error, AuthorityError::Taken(_, Standing::Operator)), "{error}");
+    let expired = scene.authority.make(&name("bob"), Standing::Operator, Some(now() - 1)).expect("made");
+    assert_eq!(scene.trust().member(&expired.token), Err(NoMember::Expired(name("bob"))));
+}
+
+#[test]
+fn an_invitation_is_taken_up_once_in_time_and_by_one_key() {
+    let scene = Scene::new();
+    let authority = &scene.authority;
+    let (invitation, guest) =
+        authority.invite(&name("vps"), Standing::Worker, now() + 60, None).expect("invited");
+    let member = scene.trust().member(&guest.token).expect("a guest");
+    assert_eq!((member.name, member.standing), (invitation.id.clone(), Standing::Guest));
+    let (mine, thiefs) = (Key::of_identity(), Key::of_identity());
+    let (entry, token) = authority.take_up(&invitation.id, mine.public()).expect("taken up");
+    assert_eq!((entry.name.as_str(), entry.standing), ("vps", Standing::Worker));
+    assert_eq!(scene.trust().member(&token).expect("a member").key, *mine.public());
+    // The answer may have been lost.
+    let (again, _) = authority.take_up(&invitation.id, mine.public()).expect("again");
+    assert_eq!(again, entry);
+    let error = authority.take_up(&invitation.id, thiefs.public()).expect_err("used");
+    assert!(error.to_string().contains("taken up already"), "{error}");
+    let (late, _) = authority.invite(&name("late"), Standing::Worker, now(), None).expect("invited");
+    let error = authority.take_up(&late.id, mine.public()).expect_err("late");
+    assert!(error.to_string().contains("it is over"), "{error}");
+    let error = authority.take_up(&name("never"), mine.public()).expect_err("never");
+    assert!(matches!(error, AuthorityError::NotInvited(_)), "{error}");
+    authority.revoke(&name("vps")).expect("revoked");
+    let error = authority.take_up(&invitation.id, mine.public()).expect_err("revoked");
+    assert!(error.to_string().contains("revoked"), "{error}");
+}
+
+#[test]
+fn who_was_revoked_is_a_member_nowhere_that_has_heard_it() {
+    let scene = Scene::new();
+    let alice = scene.authority.make(&name("alice"), Standing::Operator, None).expect("made");
+    let (open, _) =
+        scene.authority.invite(&name("bob"), Standing::Operator, now() + 60, None).expect("invited");
+    let trust = scene.trust();
+    let old = trust.account_token();
+    trust.member(&alice.token).expect("a member yet");
+    let newer = scene.authority.revoke(&name("alice")).expect("revoked");
+    trust.member(&alice.token).expect("not heard yet");
+    assert_eq!(trust.learn(&newer), Ok(true));
+    assert_eq!(trust.member(&alice.token), Err(NoMember::Revoked(name("alice"))));
+    // An older account does not bring anybody back.
+    assert_eq!(trust.learn(&old), Ok(false));
+    assert_eq!(trust.member(&alice.token), Err(NoMember::Revoked(name("alice"))));
+    // The name is free again; its new key is a member in spite of the revocation of the old one.
+    let again = scene.authority.make(&name("alice"), Standing::Operator, None).expect("made again");
+    assert_eq!(trust.member(&again.token).expect("a member").key, *again.key.public());
+    scene.authority.revoke(&name("bob")).expect("an invitation is taken back");
+    let error = scene.authority.take_up(&open.id, Key::of_identity().public()).expect_err("revoked");
+    assert!(error.to_string().contains("revoked"), "{error}");
+    assert!(matches!(scene.authority.revoke(&name("carol")), Err(AuthorityError::Unknown(_))));
+}
+
+#[test]
+fn a_file_is_read_as_it_was_written_and_only_from_its_owner() {
+    let scene = Scene::new();
+    let alice = scene.authority.make(&name("alice"), Standing::Operator, None).expect("made");
+    let path = scene.folder.path().join("alice.creds");
+    alice.write(&path).expect("written");
+    assert_eq!(IdentityFile::read(&path).expect("read"), Some(alice.clone()));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("changed");
+    let error = IdentityFile::read(&path).expect_err("exposed").to_string();
+    assert!(error.contains("alice.creds") && error.contains("644") && error.contains("chmod 600"), "{error}");
+    let bob = scene.authority.make(&name("bob"), Standing::Operator, None).expect("made");
+    let mixed = IdentityFile { key: bob.key.clone(), ..alice.clone() };
+    assert!(IdentityFile::parse(&mixed.text()).expect_err("mixed").contains("different identities"));
+    for at in 0..4 {
+        let blocks: Vec<String> = alice.text().split("\n\n").map(str::to_owned).collect();
+        let without: Vec<String> = blocks
+            .into_iter()
+            .enumerate()
+            .filter(|(index, _)| *index != at)
+            .map(|(_, block)| block)
+            .collect();
+        assert!(IdentityFile::parse(&without.join("\n\n")).expect_err("a block less").contains("it has no"));
+    }
+}
+
+#[test]
+fn a_seal_holds_for_one_message_at_one_place() {
+    use crate::identity::{Seal, SealedParts, Unproven};
+    let scene = Scene::new();
+    let alice = scene.authority.make(&name("alice"), Standing::Operator, None).expect("made");
+    let trust = scene.trust();
+    let said: [(&str, &str); 2] = [("D-Time", "17"), ("D-Offset", "3")];
+    let plain = |name: &str| said.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+    let parts =
+        SealedParts { subject: "exec.w1", reply: Some("_INBOX_alice.x"), headers: &plain, payload: b"{}" };
+    let seal = Seal::of(&alice).headers(&parts);
+    let check = |subject: &str, reply: Option<&str>, payload: &[u8], change: Option<(&str, &str)>| {
+        let find = |name: &str| {
+            let changed = change.filter(|(key, _)| *key == name).map(|(_, value)| value);
+            let sealed = seal.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
+            changed.or(sealed).or_else(|| plain(name))
+        };
+        trust.signer(&SealedParts { subject, reply, headers: &find, payload }).map(|signer| signer.name)
+    };
+    let reply = Some("_INBOX_alice.x");
+    assert_eq!(check("exec.w1", reply, b"{}", None), Ok(name("alice")));
+    let changed = Err(Unproven::Changed(name("alice")));
+    assert_eq!(check("exec.w2", reply, b"{}", None), changed);
+    assert_eq!(check("exec.w1", Some("_INBOX_alice.y"), b"{}", None), changed);
+    assert_eq!(check("exec.w1", None, b"{}", None), changed);
+    assert_eq!(check("exec.w1", reply, b"{ }", None), changed);
+    assert_eq!(check("exec.w1", reply, b"{}", Some(("D-Time", "18"))), changed);
+    assert_eq!(check("exec.w1", reply, b"{}", Some(("D-Challenge", "x"))), changed);
+    assert_eq!(check("exec.w1", reply, b"{}", Some(("D-Signature", "?"))), Err(Unproven::Malformed));
+    let bob = scene.authority.make(&name("bob"), Standing::Operator, None).expect("made");
+    assert_eq!(
+        check("exec.w1", reply, b"{}", Some(("D-Identity", &bob.token))),
+        Err(Unproven::Changed(name("bob")))
+    );
+    let unsigned = trust.signer(&parts).expect_err("unsigned");
+    assert_eq!(unsigned, Unproven::Unsigned);
+}

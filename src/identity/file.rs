@@ -1,0 +1,162 @@
+//! An identity as it is kept: one file, readable by its owner alone.
+//!
+//! It begins as the credentials file of NATS, so that the `nats` command line takes it too: the identity's
+//! token and its secret. Then come the fleet's key, which everything is checked against, and the fleet's
+//! account as it was when the file was written.
+
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use thiserror::Error;
+
+use super::account::{Account, BadAccount};
+use super::key::{BadKey, Key, PublicKey};
+use super::trust::{self, Signer};
+
+const TOKEN: &str = "NATS USER JWT";
+const SEED: &str = "USER NKEY SEED";
+const FLEET: &str = "PEERBUS FLEET KEY";
+const ACCOUNT: &str = "PEERBUS FLEET ACCOUNT";
+
+/// Why a file is no identity. Names the file, never its content.
+#[derive(Debug, Error)]
+pub enum BadIdentity {
+    /// The file cannot be read or written.
+    #[error("the identity {path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Others than its owner may read or change it.
+    #[error(
+        "the identity {path} has the rights {mode:o}: others could use it; `chmod 600 {path}` takes them away"
+    )]
+    Exposed {
+        /// The file.
+        path: String,
+        /// Its mode bits.
+        mode: u32,
+    },
+    /// It lacks something, or what it has does not fit together.
+    #[error("the identity {path}: {why}")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// An identity with its secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IdentityFile {
+    /// The identity's token, which is no secret.
+    pub token: String,
+    /// Its key.
+    pub key: Key,
+    /// The fleet's key.
+    pub fleet: PublicKey,
+    /// The fleet's account, signed.
+    pub account: String,
+}
+
+impl IdentityFile {
+    /// Whether a file holds an identity of a fleet, and not only credentials of NATS.
+    #[must_use]
+    pub fn is_one(text: &str) -> bool {
+        text.contains(FLEET)
+    }
+
+    /// Reads an identity. `None` where the file holds credentials of NATS and no identity.
+    ///
+    /// # Errors
+    /// When others may read it, or it is not whole.
+    pub fn read(path: &Path) -> Result<Option<Self>, BadIdentity> {
+        let shown = || path.display().to_string();
+        let io = |source| BadIdentity::Io { path: shown(), source };
+        let text = fs::read_to_string(path).map_err(io)?;
+        if !Self::is_one(&text) {
+            return Ok(None);
+        }
+        let mode = fs::metadata(path).map_err(io)?.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(BadIdentity::Exposed { path: shown(), mode });
+        }
+        Self::parse(&text).map(Some).map_err(|why| BadIdentity::Malformed { path: shown(), why })
+    }
+
+    /// Reads an identity from the text of its file.
+    ///
+    /// # Errors
+    /// A sentence that says what is missing or does not fit.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let block = |name: &str| {
+            let begin = format!("-----BEGIN {name}-----");
+            let mut lines = text.lines().skip_while(|line| line.trim() != begin).skip(1);
+            lines.next().map(str::trim).filter(|line| !line.is_empty()).ok_or(format!("it has no {name}"))
+        };
+        let key = |bad: BadKey, what: &str| format!("its {what}: {bad}");
+        let identity = Self {
+            token: block(TOKEN)?.to_owned(),
+            key: Key::from_seed(block(SEED)?).map_err(|bad| key(bad, "seed"))?,
+            fleet: block(FLEET)?.parse().map_err(|bad| key(bad, "fleet key"))?,
+            account: block(ACCOUNT)?.to_owned(),
+        };
+        let signer = identity.signer()?;
+        if signer.key != *identity.key.public() {
+            return Err("its token and its secret are of different identities".to_owned());
+        }
+        Ok(identity)
+    }
+
+    /// Whose it is, by its own documents.
+    ///
+    /// # Errors
+    /// A sentence that says what does not fit.
+    pub fn signer(&self) -> Result<Signer, String> {
+        let account = Account::read(&self.account, &self.fleet).map_err(|bad: BadAccount| bad.to_string())?;
+        trust::identity(&self.token, &account).map_err(|bad| bad.to_string())
+    }
+
+    /// Writes it whole or not at all, readable by its owner alone.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), BadIdentity> {
+        let directory =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let write = || -> std::io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(directory)?;
+            file.write_all(self.text().as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(path)?;
+            Ok(())
+        };
+        write().map_err(|source| BadIdentity::Io { path: path.display().to_string(), source })
+    }
+
+    /// The text of its file.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let blocks = [
+            (TOKEN, self.token.as_str(), "NATS USER JWT"),
+            (SEED, &self.key.seed(), "USER NKEY SEED"),
+            (FLEET, self.fleet.as_str(), FLEET),
+            (ACCOUNT, &self.account, ACCOUNT),
+        ];
+        blocks
+            .map(|(begin, text, end)| format!("-----BEGIN {begin}-----\n{text}\n------END {end}------\n"))
+            .join("\n")
+    }
+}
+
+impl fmt::Debug for IdentityFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an identity with {:?}", self.key)
+    }
+}

@@ -1,0 +1,139 @@
+//! Tokens as NATS wants them: JSON Web Tokens, signed by an nkey.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::key::{Key, PublicKey};
+
+/// Longest token that is looked at, in bytes. An account with thousands revoked is well below it.
+const LONGEST: usize = 1 << 20;
+
+/// Why a token proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BadToken {
+    /// Not a token at all.
+    #[error("it is no token: {0}")]
+    Malformed(String),
+    /// Not signed by who is said to have signed it.
+    #[error("its signature is not that of {0}")]
+    Forged(PublicKey),
+}
+
+/// What every token says, and what each kind says besides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Claims<T> {
+    /// Tells one token from another.
+    pub(super) jti: String,
+    /// When it was issued, in seconds since 1970.
+    pub(super) iat: i64,
+    /// Until when it holds, likewise; none: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) exp: Option<i64>,
+    /// Who signed it.
+    pub(super) iss: PublicKey,
+    /// Whom it is about.
+    pub(super) sub: PublicKey,
+    #[serde(default)]
+    pub(super) name: String,
+    pub(super) nats: T,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    typ: String,
+    alg: String,
+}
+
+const ALGORITHM: &str = "ed25519-nkey";
+
+impl<T: Serialize> Claims<T> {
+    /// Claims about somebody, from now on.
+    pub(super) fn about(sub: &PublicKey, name: &str, by: &Key, iat: i64, nats: T) -> Self {
+        let jti = uuid::Uuid::new_v4().simple().to_string();
+        Self { jti, iat, exp: None, iss: by.public().clone(), sub: sub.clone(), name: name.to_owned(), nats }
+    }
+
+    /// The token.
+    pub(super) fn signed(&self, by: &Key) -> String {
+        let part = |json: Vec<u8>| BASE64.encode(json);
+        let header = Header { typ: "JWT".to_owned(), alg: ALGORITHM.to_owned() };
+        let header = part(crate::protocol::decode::to_json(&header));
+        let said = format!("{header}.{}", part(crate::protocol::decode::to_json(self)));
+        let signature = BASE64.encode(by.sign(said.as_bytes()));
+        format!("{said}.{signature}")
+    }
+}
+
+impl<T: DeserializeOwned> Claims<T> {
+    /// Reads a token that is signed by the key it names. Whether that key counts for anything is for
+    /// others to say.
+    pub(super) fn read(token: &str) -> Result<Self, BadToken> {
+        let wrong = |why: &str| BadToken::Malformed(why.to_owned());
+        if token.len() > LONGEST {
+            return Err(wrong("it is too long"));
+        }
+        let (said, signature) = token.rsplit_once('.').ok_or_else(|| wrong("it has no signature"))?;
+        let (header, claims) = said.split_once('.').ok_or_else(|| wrong("it has no header"))?;
+        let header: Header = part(header)?;
+        if header.alg != ALGORITHM {
+            return Err(BadToken::Malformed(format!("it is signed by other means than {ALGORITHM}")));
+        }
+        let claims: Self = part(claims)?;
+        let signature = BASE64.decode(signature).map_err(|_| wrong("its signature is not base64"))?;
+        if !claims.iss.signed(said.as_bytes(), &signature) {
+            return Err(BadToken::Forged(claims.iss));
+        }
+        Ok(claims)
+    }
+}
+
+fn part<T: DeserializeOwned>(text: &str) -> Result<T, BadToken> {
+    let bytes = BASE64.decode(text).map_err(|_| BadToken::Malformed("it is not base64".to_owned()))?;
+    serde_json::from_slice(&bytes).map_err(|error| BadToken::Malformed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+    struct Nothing {}
+
+    fn claims(by: &Key) -> Claims<Nothing> {
+        Claims::about(Key::of_identity().public(), "a", by, 1, Nothing {})
+    }
+
+    #[test]
+    fn a_token_is_read_as_it_was_signed() {
+        let key = Key::of_account();
+        let claims = claims(&key);
+        assert_eq!(Claims::read(&claims.signed(&key)), Ok(claims));
+    }
+
+    #[test]
+    fn another_key_or_another_byte_makes_it_worthless() {
+        let (key, other) = (Key::of_account(), Key::of_account());
+        let token = claims(&key).signed(&key);
+        let by_another = claims(&key).signed(&other);
+        assert!(matches!(Claims::<Nothing>::read(&by_another), Err(BadToken::Forged(_))));
+        for at in 0..token.len() {
+            let mut bytes = token.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(bytes).expect("ascii");
+            // The last character of base64 holds bits that mean nothing.
+            let same = changed.len() - 1 == at && Claims::<Nothing>::read(&changed).is_ok();
+            assert!(same || Claims::<Nothing>::read(&changed).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        let unsigned = "eyJ0eXAiOiJKV1QiLCJhbGciOiJub25lIn0.e30.";
+        for bad in ["", ".", "..", "a.b.c", "ü.ü.ü", unsigned, &".".repeat(LONGEST + 1)] {
+            assert!(matches!(Claims::<Nothing>::read(bad), Err(BadToken::Malformed(_))), "{bad:.20}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Keys as NATS writes them: ed25519, with a letter in front that says whose they are.
+
+use std::fmt;
+use std::str::FromStr;
+
+use nkeys::{KeyPair, KeyPairType};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why a text is no key. Never holds the text: it may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("it is no key of NATS (nkey): {0}")]
+pub struct BadKey(&'static str);
+
+/// A key with its secret half.
+#[derive(Clone)]
+pub struct Key {
+    pair: KeyPair,
+    public: PublicKey,
+}
+
+impl Key {
+    /// Makes a key for a fleet.
+    #[must_use]
+    pub fn of_fleet() -> Self {
+        Self::made(KeyPairType::Operator)
+    }
+
+    /// Makes a key for an account, or one of its signing keys.
+    #[must_use]
+    pub fn of_account() -> Self {
+        Self::made(KeyPairType::Account)
+    }
+
+    /// Makes a key for an identity.
+    #[must_use]
+    pub fn of_identity() -> Self {
+        Self::made(KeyPairType::User)
+    }
+
+    fn made(kind: KeyPairType) -> Self {
+        Self::from_pair(KeyPair::new(kind))
+    }
+
+    fn from_pair(pair: KeyPair) -> Self {
+        let public = PublicKey(pair.public_key());
+        Self { pair, public }
+    }
+
+    /// Reads a key from its seed.
+    ///
+    /// # Errors
+    /// When that is none.
+    pub fn from_seed(seed: &str) -> Result<Self, BadKey> {
+        let pair = KeyPair::from_seed(seed.trim()).map_err(|_| BadKey("a seed begins with S"))?;
+        Ok(Self::from_pair(pair))
+    }
+
+    /// The secret, as it is kept in a file.
+    #[must_use]
+    pub fn seed(&self) -> String {
+        // A pair that was made or read from a seed has one.
+        self.pair.seed().unwrap_or_default()
+    }
+
+    /// The half everybody may know.
+    #[must_use]
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Signs.
+    #[must_use]
+    pub fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+        // Only a pair without a seed cannot sign.
+        self.pair.sign(bytes).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the key of {}", self.public)
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.public == other.public
+    }
+}
+
+impl Eq for Key {}
+
+/// The half of a key that everybody may know. Well formed.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PublicKey(String);
+
+impl PublicKey {
+    /// As NATS writes it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this key signed these bytes.
+    #[must_use]
+    pub fn signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
+        KeyPair::from_public_key(&self.0).is_ok_and(|pair| pair.verify(bytes, signature).is_ok())
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = BadKey;
+
+    fn from_str(text: &str) -> Result<Self, BadKey> {
+        if !text.is_ascii() {
+            return Err(BadKey("it holds a character that none has"));
+        }
+        match KeyPair::from_public_key(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(_) => Err(BadKey("56 letters and digits, the last of them a checksum, are wanted")),
+        }
+    }
+}
+
+impl TryFrom<String> for PublicKey {
+    type Error = BadKey;
+
+    fn try_from(text: String) -> Result<Self, BadKey> {
+        text.parse()
+    }
+}
+
+impl From<PublicKey> for String {
+    fn from(key: PublicKey) -> Self {
+        key.0
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_key_signs_no_other_has_signed() {
+        let (key, other) = (Key::of_identity(), Key::of_identity());
+        let signature = key.sign(b"words");
+        assert!(key.public().signed(b"words", &signature));
+        assert!(!key.public().signed(b"Words", &signature));
+        assert!(!other.public().signed(b"words", &signature));
+        assert!(!key.public().signed(b"words", &signature[1..]));
+        assert!(!key.public().signed(b"words", &[]));
+    }
+
+    #[test]
+    fn a_key_is_kept_by_its_seed_and_never_shown() {
+        let key = Key::of_account();
+        assert_eq!(Key::from_seed(&key.seed()).expect("a seed"), key);
+        assert!(!format!("{key:?}").contains(&key.seed()));
+        for bad in ["", "S", "SUABC", "ü", &key.public().to_string()] {
+            assert!(Key::from_seed(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["", "U", "üüüüüüüüüüüüüüüüüüüüüüüüüüüü", &key.seed(), &"B".repeat(56)]
+        {
+            assert!(bad.parse::<PublicKey>().is_err(), "{bad:?}");
+        }
+    }
+}
