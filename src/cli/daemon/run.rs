@@ -8,13 +8,13 @@ use clap::Args as ClapArgs;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::cli::args::{BrokerArg, Common, RoleArg, listen};
+use crate::cli::args::{AuditArg, BrokerArg, Common, RoleArg, listen};
 use crate::cli::exit::{Failure, OTHER, TAKEN};
 use crate::cli::settings::{Settings, variable};
 use crate::cli::{log, output};
 use crate::daemon::broker::{self, Managed};
 use crate::daemon::state::RunBy;
-use crate::daemon::{self, Asked, CALLER_GRACE, DaemonError, MAX_JOBS};
+use crate::daemon::{self, Asked, CALLER_GRACE, DaemonError, MAX_JOBS, trust};
 use crate::leader::registry::Place;
 use crate::process::Containment;
 use crate::protocol::exec::check_directory;
@@ -117,7 +117,8 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
         }
         None => None,
     };
-    let bus = settings.bus(&format!("peerbus-{peer}"))?;
+    let mut bus = settings.bus(&format!("peerbus-{peer}"))?;
+    bus.reach = trust::reach(&bus.credentials, settings.trusts_the_network());
     let (state_dir, runtime_dir) = (settings.state_dir(), settings.runtime_dir());
     let policy = settings.policy()?;
     let file = settings.file;
@@ -138,6 +139,10 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
         tags: file.tags,
         max_jobs: file.max_jobs.map_or(MAX_JOBS, |most| usize::from(most.get())),
         caller_grace: file.caller_grace.unwrap_or(CALLER_GRACE),
+        audit: daemon::audit::Settings {
+            size: file.audit_size.unwrap_or(daemon::audit::SIZE),
+            required: file.audit == Some(AuditArg::Required),
+        },
         containment: containment()?,
         max_peers: file.max_peers.unwrap_or(crate::leader::MAX_PEERS),
         policy,
