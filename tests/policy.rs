@@ -6,6 +6,7 @@
 //! | `bench` | a worker with a policy, and short ways to ask it |
 //! | `rules` | words, lines, tasks, variables, users; the order of the checks |
 //! | `escapes` | the ways out of a directory that a rule names |
+//! | `identities` | rules about whoever has signed |
 //! | `files` | mistakes, rights, reading it again |
 //! | `questions` | `d policy check`, `d policy show`, and the plain question |
 //! | `users` | what a command of another user finds around it |
@@ -23,6 +24,7 @@ mod policy {
     mod bench;
     mod escapes;
     mod files;
+    mod identities;
     mod questions;
     mod rules;
     mod users;

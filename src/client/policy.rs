@@ -5,6 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::peers::sentence;
+use super::proof;
 use crate::bus::{Bus, BusError};
 use crate::protocol::policy::{Answer, Question};
 use crate::protocol::reply::ERROR_HEADER;
@@ -19,6 +20,9 @@ pub enum AskError {
     /// The bus failed; [`BusError::NoResponders`] means that the peer is not there.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// An answer of which nobody knows whether it is the peer's.
+    #[error("an answer that is not proved to be its own: {0}")]
+    Unproven(String),
     /// It declined, with its sentence. One of an older version does not know the question.
     #[error("it answered: {0}")]
     Declined(String),
@@ -33,6 +37,7 @@ pub enum AskError {
 /// When it gives no answer.
 pub async fn ask(bus: &Bus, peer: &PeerId, question: &Question) -> Result<Answer, AskError> {
     let answer = bus.request(&subjects::policy(peer), decode::to_json(question).into(), PATIENCE).await?;
+    proof::is_of(bus, peer, &answer).map_err(AskError::Unproven)?;
     if answer.headers.get(ERROR_HEADER).is_some() {
         return Err(AskError::Declined(sentence(&answer)));
     }

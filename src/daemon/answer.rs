@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::context::Context;
 use crate::bus::Outgoing;
 use crate::protocol::exec::JobResult;
-use crate::protocol::frame::{self, Accepted, FrameKind, JobState};
+use crate::protocol::frame::{self, Accepted, Challenge, FrameKind, JobState};
 use crate::protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
 use crate::protocol::steer::{CANCEL_TYPE, CancelAnswer, Cancelled};
 use crate::protocol::subjects::{self, Verb};
@@ -24,7 +24,11 @@ pub(super) fn frame_message(peer: &PeerId, caller: &str, id: JobId, frame: Frame
     if let Some(offset) = frame.offset {
         message = message.header(frame::OFFSET, offset);
     }
-    message
+    // Between these two, what matters is in the totals and digests of the second.
+    match frame.kind {
+        FrameKind::Accepted | FrameKind::Result => message.sealed(),
+        _ => message,
+    }
 }
 
 /// Sends a stream that consists of its ending only, as the given epoch.
@@ -86,11 +90,6 @@ pub(super) async fn cannot(context: &Context, reply: &str, word: &'static str, c
     say(context, message).await;
 }
 
-/// Says that a job is somebody else's.
-pub(super) async fn not_yours(context: &Context, reply: &str, id: JobId) {
-    cannot(context, reply, "not_yours", 403, &format!("{id} is another caller's job")).await;
-}
-
 /// Answers a cancel.
 pub(super) async fn cancelled(
     context: &Context,
@@ -105,9 +104,15 @@ pub(super) async fn cancelled(
     say(context, message).await;
 }
 
+/// Has a request signed once more.
+pub(super) async fn challenged(context: &Context, caller: &str, id: JobId, challenge: String) {
+    let body = decode::to_json(&Challenge { id, challenge });
+    say(context, Outgoing::to(caller).header(frame::KIND, FrameKind::Challenge).payload(body)).await;
+}
+
 /// Says something once. Whoever waits for it asks again when it gets lost.
 async fn say(context: &Context, message: Outgoing) {
-    if let Err(error) = context.bus.publish(message).await {
+    if let Err(error) = context.bus.publish(message.sealed()).await {
         tracing::debug!(%error, "an answer was not sent");
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::journal::Journal;
 use super::policy::Kept;
+use super::proof::Challenges;
 use super::state::RunBy;
 use crate::bus::{self, Bus};
 use crate::process::{self, Containment, Nursery};
@@ -94,6 +95,7 @@ pub(super) struct Context {
     /// Jobs whose caller has not confirmed their ending.
     pub(super) untold: Tally,
     counts: Mutex<Counts>,
+    pub(super) challenges: Challenges,
 }
 
 impl Context {
@@ -119,6 +121,7 @@ impl Context {
             running: Tally::default(),
             untold: Tally::default(),
             counts: Mutex::default(),
+            challenges: Challenges::new(),
         }
     }
 

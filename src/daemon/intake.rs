@@ -13,6 +13,7 @@ use super::answer;
 use super::context::Context;
 use super::exec::{self, Received, Request};
 use super::job;
+use super::proof;
 use crate::bus::Incoming;
 use crate::protocol::JobId;
 use crate::protocol::frame::OFFSET;
@@ -31,6 +32,11 @@ const ATTENDED_BESIDES: usize = 4_096;
 /// honest sender asks again.
 const ANSWERS_WAITING: usize = 1_024;
 
+/// How a word that cannot be read is answered.
+const BAD_REQUEST: (&str, u16) = ("bad_request", 400);
+/// How one is answered that nobody with the right is proved to have said.
+const UNPROVEN: (&str, u16) = ("unproven", 403);
+
 /// A message to one job.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -42,7 +48,7 @@ pub(super) enum Message {
         steer: Steer,
         /// The inbox it came from.
         from: String,
-        /// Who says it.
+        /// Who says it. Anyone may give credit.
         asker: Asker,
     },
     /// The caller's inbox does not exist (any more).
@@ -94,7 +100,7 @@ impl Desk {
             Below::Job(id, verb) => (id, verb),
             // These have subscriptions of their own, so that nothing here can delay them.
             Below::Ping | Below::Health | Below::Policy => return,
-            Below::Strange(why) => return self.object(&message, why),
+            Below::Strange(why) => return self.object(&message, BAD_REQUEST, why),
         };
         if message.no_responders {
             if self.jobs.contains_key(&id) {
@@ -110,12 +116,27 @@ impl Desk {
             return;
         };
         match Steer::decode(verb, message.headers.number(OFFSET), message.payload.clone()) {
-            Ok(steer) => self.steer(id, verb, steer, from, &message),
-            Err(bad) => self.object(&message, bad.0),
+            Ok(steer) => match self.check_right(verb, &message) {
+                Ok(asker) => self.steer(id, verb, Message::Word { steer, from, asker }, &message),
+                Err(why) => self.object(&message, UNPROVEN, why),
+            },
+            Err(bad) => self.object(&message, BAD_REQUEST, bad.0),
         }
     }
 
-    fn steer(&mut self, id: JobId, verb: Verb, steer: Steer, from: String, message: &Incoming) {
+    /// Who steers a job has to be known. Credit steers nothing: a wrong one shows in the totals.
+    fn check_right(&self, verb: Verb, message: &Incoming) -> Result<Asker, String> {
+        if verb == Verb::Credit {
+            return Ok(Asker::Anyone);
+        }
+        match proof::of(&self.context, message)? {
+            (asker, _) if proof::is_operator(&asker) => Ok(asker),
+            (asker, _) => Err(format!("{asker} may not steer jobs")),
+        }
+    }
+
+    fn steer(&mut self, id: JobId, verb: Verb, word: Message, message: &Incoming) {
+        let Message::Word { steer, .. } = &word else { return };
         let meant_for = match message.headers.get(INSTANCE_HEADER) {
             Some(text) => text.parse().ok(),
             None => steer.instance(),
@@ -133,8 +154,7 @@ impl Desk {
             Verb::Stdin | Verb::Signal => false,
         };
         if known || answered {
-            // As with a request: nobody is asked yet who they are.
-            self.hand(id, Message::Word { steer, from, asker: Asker::Anyone });
+            self.hand(id, word);
         }
     }
 
@@ -176,11 +196,11 @@ impl Desk {
         }
     }
 
-    fn object(&self, message: &Incoming, why: String) {
+    fn object(&self, message: &Incoming, (word, code): (&'static str, u16), why: String) {
         tracing::warn!(subject = message.subject, why, "ignored a message");
         if let Some(reply) = message.reply.clone().filter(|reply| subjects::is_inbox(reply)) {
             self.aside(|context| async move {
-                answer::cannot(&context, &reply, "bad_request", 400, &why).await;
+                answer::cannot(&context, &reply, word, code, &why).await;
             });
         }
     }

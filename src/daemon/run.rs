@@ -19,7 +19,7 @@ use super::health;
 use super::heartbeat::{self, Pulse};
 use super::journal::{Journal, now};
 use super::state::{DaemonState, State, StateFile, TYPE};
-use super::{intake, policy, recovery, service, solitude};
+use super::{intake, listening, policy, recovery, service, solitude};
 use crate::bus::{Bus, NatsAddress, Persistence};
 use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
@@ -198,16 +198,23 @@ async fn live(
 ) -> Result<(), DaemonError> {
     let Asked { stop, reload } = asked;
     tokio::pin!(stop);
-    settings.policy.tell();
+    let policy = settings.policy.clone();
+    policy.tell();
     let mut serving = tokio::select! {
         serving = serve(settings, instance, nursery, state) => serving?,
         () = &mut stop => return Ok(()),
     };
     // From here on jobs may run, so whatever comes, they are stopped in order.
     let heard = tokio::select! {
-        () = hear_ourselves(&serving.context) => true,
-        () = &mut stop => false,
+        heard = listening::listens(&serving.context) => Some(heard),
+        () = &mut stop => None,
     };
+    if let Some(Err(refusal)) = heard {
+        state.set(State::Stopping, "failed");
+        serving.stop().await;
+        return Err(DaemonError::Failed(anyhow::anyhow!(refusal)));
+    }
+    let heard = heard.is_some();
     if heard {
         state.set(State::Ready, "serving");
         on_ready(&serving.ready());
@@ -217,7 +224,7 @@ async fn live(
         tokio::select! {
             () = &mut stop, if heard => break Ok(()),
             error = serving.failed(), if heard => break Err(error),
-            () = reload.notified(), if heard => serving.read_policy_again(state).await,
+            () = reload.notified(), if heard => state.set_policy(policy.read_again().await),
             else => break Ok(()),
         }
     };
@@ -369,14 +376,6 @@ async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
     (tasks, pulse)
 }
 
-/// Waits until a ping of our own comes back: then the server has all our subscriptions.
-async fn hear_ourselves(context: &Context) {
-    let ping = subjects::ping(context.peer());
-    while context.bus.request(&ping, bytes::Bytes::new(), Duration::from_secs(1)).await.is_err() {
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-}
-
 async fn keep_house(context: Arc<Context>) {
     loop {
         let (journal, nursery) = (context.journal.clone(), context.nursery.clone());
@@ -423,15 +422,6 @@ impl Serving {
             Some(Err(panic)) = self.tasks.join_next() => {
                 DaemonError::Failed(anyhow::anyhow!("a part of the daemon failed: {panic}"))
             }
-        }
-    }
-
-    /// A policy with a mistake in it is said, and changes nothing.
-    async fn read_policy_again(&self, state: &mut StateFile) {
-        let policy = self.context.settings.policy.clone();
-        match tokio::task::spawn_blocking(move || policy.read_again()).await {
-            Ok(read) => state.set_policy(read),
-            Err(panic) => tracing::error!(%panic, "reading the policy"),
         }
     }
 

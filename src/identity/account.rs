@@ -33,7 +33,7 @@ pub enum BadAccount {
 /// What a standing may do on the bus, in NATS's words. `{{name()}}` stands for the identity's own name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights {
-    /// What it may hear. A second word is the queue group it has to be in.
+    /// What it may hear.
     pub hear: &'static [&'static str],
     /// What it may say.
     pub say: &'static [&'static str],
@@ -45,41 +45,27 @@ impl Rights {
     /// Those of a standing.
     #[must_use]
     pub fn of(standing: Standing) -> Self {
-        /// A machine hears what is said to it, and questions to all services.
-        const WORKER_HEARS: &[&str] = &[
-            "exec.{{name()}} exec",
-            "exec.{{name()}}.>",
-            "$SRV.PING",
-            "$SRV.PING.exec",
-            "$SRV.PING.exec.*",
-            "$SRV.INFO",
-            "$SRV.INFO.exec",
-            "$SRV.INFO.exec.*",
-            "$SRV.STATS",
-            "$SRV.STATS.exec",
-            "$SRV.STATS.exec.*",
-            "fleet.account.changed",
-            "_INBOX_{{name()}}.>",
-        ];
         match standing {
             Standing::Worker => Self {
-                hear: WORKER_HEARS,
+                hear: &[
+                    "exec.{{name()}}",
+                    "exec.{{name()}}.>",
+                    "$SRV.*",
+                    "$SRV.*.exec",
+                    "$SRV.*.exec.*",
+                    "fleet.account.changed",
+                    "_INBOX_{{name()}}.>",
+                ],
                 say: &["peers.alive", "exec.{{name()}}.ping", "fleet.account", "_INBOX_{{name()}}.>"],
                 answer: true,
             },
             Standing::Leader => Self {
                 hear: &[
-                    "exec.{{name()}} exec",
+                    "exec.{{name()}}",
                     "exec.{{name()}}.>",
-                    "$SRV.PING",
-                    "$SRV.PING.exec",
-                    "$SRV.PING.exec.*",
-                    "$SRV.INFO",
-                    "$SRV.INFO.exec",
-                    "$SRV.INFO.exec.*",
-                    "$SRV.STATS",
-                    "$SRV.STATS.exec",
-                    "$SRV.STATS.exec.*",
+                    "$SRV.*",
+                    "$SRV.*.exec",
+                    "$SRV.*.exec.*",
                     "fleet.>",
                     "peers.>",
                     "_INBOX_{{name()}}.>",

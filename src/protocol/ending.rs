@@ -81,6 +81,8 @@ pub enum Refusal {
     CancelledBefore,
     /// Another caller's job has this id.
     NotYours,
+    /// Nobody of the fleet is proved to have asked.
+    Unproven,
 }
 
 /// Why a command could not be started, as one fixed word.

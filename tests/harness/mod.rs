@@ -35,5 +35,6 @@ pub mod procs;
 pub mod relay;
 pub mod roster;
 pub mod scratch;
+pub mod secured;
 pub mod server;
 pub mod wait;

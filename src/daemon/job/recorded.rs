@@ -8,7 +8,7 @@ use super::super::context::Context;
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::Record;
-use super::super::policy;
+use super::super::proof::is_anothers;
 use super::reply;
 use crate::protocol::ending::Refusal;
 use crate::protocol::exec::JobResult;
@@ -21,16 +21,25 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
     let result = ending_of(context, record);
     match message {
         Message::Request(request) => repeat(context, record, &request, &result).await,
-        Message::Word { steer, from, asker } => {
+        Message::Word { steer, from, .. } => {
             // Other instances stay silent, but for the successor on the same state directory.
             let meant_for = steer.instance();
             if meant_for.is_some_and(|it| it != record.begun.instance && it != context.instance) {
                 return;
             }
-            // Who asked for it the journal knows by the inbox alone.
-            if from != record.begun.caller && !policy::may_steer(&asker, None) {
-                return answer::not_yours(context, &from, id).await;
+            // Nobody signs credit, so its inbox may be anybody's.
+            if matches!(steer, Steer::Credit(_)) && from != record.begun.caller {
+                return;
             }
+            // How it ended is its caller's to know; that it has, anyone with the right.
+            if !matches!(steer, Steer::Cancel(_)) && is_anothers(context, &from, &record.begun.caller) {
+                let sentence = format!("{id} ran for another caller");
+                return answer::cannot(context, &from, "not_yours", 403, &sentence).await;
+            }
+            let result = match &steer {
+                Steer::Cancel(_) if is_anothers(context, &from, &record.begun.caller) => bare(&result),
+                _ => result,
+            };
             word(context, id, &result, steer, &from).await;
         }
         Message::CallerGone => {}
@@ -81,6 +90,11 @@ async fn word(context: &Arc<Context>, id: JobId, result: &JobResult, steer: Stee
         }
         Steer::Credit(_) | Steer::Stdin { .. } | Steer::Signal(_) => {}
     }
+}
+
+/// An ending without anything that was printed.
+fn bare(result: &JobResult) -> JobResult {
+    JobResult { collected: None, ..result.clone() }
 }
 
 fn is_tombstone(result: &JobResult) -> bool {

@@ -6,6 +6,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::super::answer;
 use super::super::context::Context;
+use super::super::proof;
 use super::check::{Denied, by};
 use super::who::may_see_all;
 use super::{Allowed, Policy};
@@ -41,8 +42,11 @@ pub(in crate::daemon) async fn answer(context: Arc<Context>, mut questions: mpsc
 }
 
 async fn answer_one(context: &Arc<Context>, reply: &str, message: &Incoming) {
-    // As with a request: nobody is asked yet who they are.
-    let asker = Asker::Anyone;
+    // An old question is answered like a new one: it changes nothing, and only its signer hears the answer.
+    let asker = match proof::of(context, message) {
+        Ok((asker, _)) => asker,
+        Err(why) => return answer::cannot(context, reply, "unproven", 403, &why).await,
+    };
     let question = match Question::decode(&message.payload) {
         Ok(question) => question,
         Err(bad) => return answer::cannot(context, reply, "bad_request", 400, &bad.0).await,
@@ -66,7 +70,7 @@ async fn answer_one(context: &Arc<Context>, reply: &str, message: &Incoming) {
         }
     };
     // Who asked asks again when this gets lost.
-    let _ = context.bus.publish(Outgoing::to(reply).payload(decode::to_json(&answer))).await;
+    let _ = context.bus.publish(Outgoing::to(reply).payload(decode::to_json(&answer)).sealed()).await;
 }
 
 fn decided(context: &Context, policy: &Policy, whom: &Asker, decided: Result<Allowed, Denied>) -> Answer {
