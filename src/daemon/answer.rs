@@ -12,6 +12,9 @@ use crate::protocol::subjects::{self, Verb};
 use crate::protocol::window::Frame;
 use crate::protocol::{Ending, JobId, PeerId, decode};
 
+/// How a message is answered that nobody of the fleet is proved to have said: a word and a number.
+pub(super) const UNPROVEN: (&str, u16) = ("unproven", 403);
+
 /// A frame as a message to its caller. The reply subject brings an instant "nobody listens" when
 /// the caller is gone.
 pub(super) fn frame_message(peer: &PeerId, caller: &str, id: JobId, frame: Frame) -> Outgoing {
@@ -88,6 +91,11 @@ pub(super) async fn cannot(context: &Context, reply: &str, word: &'static str, c
         .header(ERROR_CODE_HEADER, code)
         .payload(decode::to_json(&ErrorBody::new(word, sentence)));
     say(context, message).await;
+}
+
+/// Says that a job is somebody else's.
+pub(super) async fn not_yours(context: &Context, reply: &str, id: JobId) {
+    cannot(context, reply, "not_yours", 403, &format!("{id} is another caller's job")).await;
 }
 
 /// Answers a cancel.

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::context::Context;
 use crate::bus::Incoming;
 use crate::identity::PublicKey;
-use crate::protocol::identity::{Asker, Standing};
+use crate::protocol::identity::Asker;
 use crate::protocol::seal::{CHALLENGE, TIME};
 use crate::protocol::{JobId, subjects};
 
@@ -97,14 +97,6 @@ impl Signed {
             true => Ok(()),
             false => Err(format!("{uptime_ms}.{}", challenges.mark(uptime_ms, job, key))),
         }
-    }
-}
-
-/// Whether somebody is an operator, or nobody is asked.
-pub(super) fn is_operator(asker: &Asker) -> bool {
-    match asker {
-        Asker::Anyone => true,
-        Asker::Known { standing, .. } => *standing == Standing::Operator,
     }
 }
 

@@ -121,7 +121,7 @@ pub(super) fn launch(program: &Program, around: &Surroundings<'_>) -> Result<Lau
         environment: pointers(&program.environment),
         candidates: pointers(&program.candidates),
         directory: program.directory.as_ptr(),
-        place: (program.links == Links::Refused).then(|| program.directory.as_bytes_with_nul()),
+        place: (program.links == Links::Refused).then_some(program.directory.as_bytes_with_nul()),
         credentials: program.credentials.as_ref(),
         stdio: around.stdio.map(|fd| fd.as_raw_fd()),
         procs: procs.as_ref().map(AsRawFd::as_raw_fd),

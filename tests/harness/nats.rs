@@ -8,6 +8,10 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use peerbus::identity::IdentityFile;
+
 /// How long an answer of the server itself may take.
 const SERVER_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -78,6 +82,20 @@ pub struct Login {
     pub name: Option<String>,
     /// The first part of inboxes, in place of `_INBOX`.
     pub inbox_prefix: Option<String>,
+    /// An identity of a fleet.
+    pub identity: Option<IdentityFile>,
+}
+
+impl Login {
+    /// With an identity, and its own inbox.
+    pub fn with(identity: &IdentityFile) -> Login {
+        let name = identity.signer().expect("an identity").name;
+        Login {
+            inbox_prefix: Some(format!("_INBOX_{name}")),
+            identity: Some(identity.clone()),
+            ..Login::default()
+        }
+    }
 }
 
 /// One connection.
@@ -152,6 +170,11 @@ impl Raw {
         }
         if let Some(token) = &login.token {
             connect["auth_token"] = token.as_str().into();
+        }
+        if let Some(identity) = &login.identity {
+            let nonce = raw.info["nonce"].as_str().unwrap_or_default();
+            connect["jwt"] = identity.token.as_str().into();
+            connect["sig"] = URL_SAFE_NO_PAD.encode(identity.key.sign(nonce.as_bytes())).into();
         }
         raw.try_send(format!("CONNECT {connect}\r\n").as_bytes())?;
         raw.try_barrier(Duration::from_secs(5))?;

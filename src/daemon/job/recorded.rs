@@ -8,6 +8,7 @@ use super::super::context::Context;
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::Record;
+use super::super::policy;
 use super::super::proof::is_anothers;
 use super::reply;
 use crate::protocol::ending::Refusal;
@@ -21,7 +22,7 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
     let result = ending_of(context, record);
     match message {
         Message::Request(request) => repeat(context, record, &request, &result).await,
-        Message::Word { steer, from, .. } => {
+        Message::Word { steer, from, asker } => {
             // Other instances stay silent, but for the successor on the same state directory.
             let meant_for = steer.instance();
             if meant_for.is_some_and(|it| it != record.begun.instance && it != context.instance) {
@@ -31,15 +32,12 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
             if matches!(steer, Steer::Credit(_)) && from != record.begun.caller {
                 return;
             }
-            // How it ended is its caller's to know; that it has, anyone with the right.
-            if !matches!(steer, Steer::Cancel(_)) && is_anothers(context, &from, &record.begun.caller) {
-                let sentence = format!("{id} ran for another caller");
-                return answer::cannot(context, &from, "not_yours", 403, &sentence).await;
+            // Who asked for it the journal knows by the inbox alone. What a command printed is its caller's.
+            let others = is_anothers(context, &from, &record.begun.caller);
+            let wants_output = !matches!(steer, Steer::Cancel(_));
+            if (others && wants_output) || (from != record.begun.caller && !policy::may_steer(&asker, None)) {
+                return answer::not_yours(context, &from, id).await;
             }
-            let result = match &steer {
-                Steer::Cancel(_) if is_anothers(context, &from, &record.begun.caller) => bare(&result),
-                _ => result,
-            };
             word(context, id, &result, steer, &from).await;
         }
         Message::CallerGone => {}
@@ -90,11 +88,6 @@ async fn word(context: &Arc<Context>, id: JobId, result: &JobResult, steer: Stee
         }
         Steer::Credit(_) | Steer::Stdin { .. } | Steer::Signal(_) => {}
     }
-}
-
-/// An ending without anything that was printed.
-fn bare(result: &JobResult) -> JobResult {
-    JobResult { collected: None, ..result.clone() }
 }
 
 fn is_tombstone(result: &JobResult) -> bool {

@@ -42,10 +42,12 @@ pub(in crate::daemon) async fn answer(context: Arc<Context>, mut questions: mpsc
 }
 
 async fn answer_one(context: &Arc<Context>, reply: &str, message: &Incoming) {
-    // An old question is answered like a new one: it changes nothing, and only its signer hears the answer.
     let asker = match proof::of(context, message) {
         Ok((asker, _)) => asker,
-        Err(why) => return answer::cannot(context, reply, "unproven", 403, &why).await,
+        Err(why) => {
+            let (word, code) = answer::UNPROVEN;
+            return answer::cannot(context, reply, word, code, &why).await;
+        }
     };
     let question = match Question::decode(&message.payload) {
         Ok(question) => question,

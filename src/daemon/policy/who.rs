@@ -1,8 +1,7 @@
-//! Whom a rule is about, and who may see which rules.
+//! Whom a rule is about, and who may steer what.
 
 use std::str::FromStr;
 
-use super::super::proof::is_operator;
 use crate::protocol::identity::{Asker, Name, Standing};
 
 /// The word for everybody who reaches a peer that asks nobody who they are.
@@ -48,10 +47,22 @@ impl FromStr for Who {
     }
 }
 
+/// Whether somebody may stop a job, or ask how it ended, that `starter` has started: whoever started it,
+/// and every operator. Where the network is the boundary, that is everybody.
+pub(in crate::daemon) fn may_steer(asker: &Asker, starter: Option<&Asker>) -> bool {
+    match asker {
+        Asker::Anyone => true,
+        Asker::Known { standing: Standing::Operator, .. } => true,
+        Asker::Known { name, .. } => {
+            matches!(starter, Some(Asker::Known { name: starter, .. }) if starter == name)
+        }
+    }
+}
+
 /// Whether somebody may see every rule, and ask on behalf of others: an operator, and everybody where
 /// the network is the boundary.
 pub(super) fn may_see_all(asker: &Asker) -> bool {
-    is_operator(asker)
+    matches!(asker, Asker::Anyone | Asker::Known { standing: Standing::Operator, .. })
 }
 
 #[cfg(test)]
@@ -85,10 +96,15 @@ mod tests {
     }
 
     #[test]
-    fn operators_and_the_network_may_see_all() {
-        for standing in Standing::ALL {
-            assert_eq!(may_see_all(&known("alice", standing)), standing == Standing::Operator, "{standing}");
-        }
-        assert!(may_see_all(&Asker::Anyone));
+    fn a_job_is_steered_by_who_started_it_and_by_operators() {
+        let (alice, bob) = (known("alice", Standing::Operator), known("bob", Standing::Worker));
+        let carol = known("carol", Standing::Inspector);
+        assert!(may_steer(&alice, Some(&bob)) && may_steer(&alice, None));
+        assert!(may_steer(&bob, Some(&bob)) && may_steer(&Asker::Anyone, Some(&Asker::Anyone)));
+        assert!(!may_steer(&carol, Some(&bob)) && !may_steer(&carol, Some(&Asker::Anyone)));
+        assert!(!may_steer(&bob, None), "nobody knows who started it");
+        assert!(
+            may_see_all(&alice) && may_see_all(&Asker::Anyone) && !may_see_all(&bob) && !may_see_all(&carol)
+        );
     }
 }

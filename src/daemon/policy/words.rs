@@ -41,7 +41,7 @@ impl Words {
         }
         let words = texts.iter().map(|text| Word::read(text)).collect::<Result<Vec<_>, _>>()?;
         match words.first() {
-            Some(Word::Parts(parts)) if parts.iter().all(|part| part.len() == 1) && texts[0] != "" => {
+            Some(Word::Parts(parts)) if parts.iter().all(|part| part.len() == 1) && !texts[0].is_empty() => {
                 Ok(Self { words, open })
             }
             _ => Err("the first word names the program, without `*`; `argv = \"any\"` allows every command"
