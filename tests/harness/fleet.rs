@@ -113,9 +113,17 @@ pub struct FleetBuilder {
     daemons: Vec<DaemonOptions>,
     client_relay: bool,
     secured: Option<Secured>,
+    open_broker: bool,
 }
 
 impl FleetBuilder {
+    /// Has the server of a secured fleet let everybody do everything, as one does that is not ours: what
+    /// the members themselves check is left.
+    pub fn open_broker(mut self) -> FleetBuilder {
+        self.open_broker = true;
+        self
+    }
+
     /// With identities: each daemon has its own, and `d` that of the operator [`OPERATOR`].
     pub fn secured(mut self) -> FleetBuilder {
         self.secured = Some(Secured::new());
@@ -154,8 +162,8 @@ impl FleetBuilder {
     #[track_caller]
     pub fn start(self) -> Fleet {
         let server = match &self.secured {
-            Some(secured) => secured.server(self.server).start(),
-            None => self.server.start(),
+            Some(secured) if !self.open_broker => secured.server(self.server).start(),
+            _ => self.server.start(),
         };
         let client_relay = self.client_relay.then(|| Relay::to(server.address()));
         let fleet = Fleet {
