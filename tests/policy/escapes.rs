@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use super::bench::{refused, rule, ruled, runs};
+use super::bench::{PATIENCE, refused, rule, ruled, runs};
 use crate::harness::fleet::Fleet;
 
 /// A worker that lets everybody run `pwd` and `touch here` below `PLACE/app`, which has some ways out.
@@ -130,4 +130,54 @@ fn a_rule_that_names_a_link_allows_nothing_and_is_said() {
     let place = |name: &str| fleet.path().join(name).display().to_string();
     refused(&fleet, &["-C", &place("link"), "--", "pwd"]);
     refused(&fleet, &["-C", &place("real"), "--", "pwd"]);
+}
+
+/// What leads into the directory when it is looked at, and out of it when it is entered: whatever wins the
+/// race, no command is ever outside.
+#[test]
+fn a_way_that_is_changed_meanwhile_leads_nowhere_else() {
+    let fleet = ruled(&rule("argv = [\"pwd\"]\ndirectory = [\"PLACE/app\"]"));
+    let place = fleet.path().canonicalize().unwrap();
+    fleet.directory("app/in");
+    fleet.directory("secret/in");
+    symlink("app", place.join("way")).unwrap();
+    let (stop, way) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), place.clone());
+    let swapping = std::thread::spawn({
+        let stop = std::sync::Arc::clone(&stop);
+        move || {
+            for to in ["secret", "app"].into_iter().cycle() {
+                symlink(to, way.join("next")).unwrap();
+                fs::rename(way.join("next"), way.join("way")).unwrap();
+                // The directory itself, too, is now there and now a link to the other.
+                fs::rename(way.join("app/in"), way.join("app/moved")).unwrap();
+                symlink("../secret/in", way.join("app/in")).unwrap();
+                fs::remove_file(way.join("app/in")).unwrap();
+                fs::rename(way.join("app/moved"), way.join("app/in")).unwrap();
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+            }
+        }
+    });
+    let (mut ran, mut not) = (0, 0);
+    let asked = place.join("way/in").display().to_string();
+    let begun = std::time::Instant::now();
+    // Until both have won, and often enough.
+    while ran + not < 60 || ran == 0 || not == 0 {
+        assert!(begun.elapsed() < PATIENCE, "one side never wins: ran {ran}, did not {not}");
+        let finished = fleet.d(["exec", "w1", "-C", &asked, "--", "pwd"]);
+        match finished.code() {
+            Some(0) => {
+                ran += 1;
+                let real = finished.out();
+                // It may be moved once it is there; it is the same directory then.
+                let inside = ["app/in", "app/moved"].map(|name| format!("{}\n", place.join(name).display()));
+                assert!(inside.contains(&real), "{real}");
+            }
+            Some(249 | 250) => not += 1,
+            _ => panic!("{finished:?}"),
+        }
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    swapping.join().unwrap();
 }
