@@ -180,3 +180,14 @@ fn a_peer_that_is_not_there_and_a_mistyped_identity_are_said() {
     check(&fleet, &["-C", "tmp", "--", "true"]).expect_code(2);
     check(&fleet, &["-C", "/tmp"]).expect_code(2);
 }
+
+/// A policy that lets nobody have an echo may be as it should.
+#[test]
+fn a_doctor_that_may_run_nothing_says_so() {
+    let fleet = ruled("");
+    let finished = fleet.d(["doctor", "w1"]);
+    let said = finished.out();
+    let echo = said.lines().find(|line| line.contains("echo")).unwrap_or_else(|| panic!("{finished:?}"));
+    assert!(echo.contains("SKIP") && echo.contains("the policy of w1 has no rule for anyone"), "{echo}");
+    assert!(said.lines().any(|line| line.contains("PASS") && line.contains("round trip")), "{said}");
+}
