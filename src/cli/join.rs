@@ -101,7 +101,7 @@ pub(super) fn save(common: &Common, wish: &Wish) -> Result<Saved, Failure> {
     Ok(Saved {
         peer: settings.peer_id(wish.id.clone())?,
         role: settings.role(wish.role)?,
-        leader: settings.bus("d")?.address.first().0,
+        leader: settings.address()?.first().0,
         names_a_bus: settings.names_a_bus()?,
         common: common.clone(),
     })

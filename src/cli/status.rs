@@ -97,7 +97,7 @@ fn running(state_dir: &std::path::Path) -> Option<DaemonState> {
 /// The daemon's bus, unless a flag names another. Where the person's own settings lead to it too,
 /// they are kept, because they may say who the person is to it.
 fn as_the_daemon(common: &Common, settings: &Settings<'_>, state: &DaemonState) -> Result<Common, Failure> {
-    let same = settings.bus("d")?.address.to_string() == state.nats;
+    let same = settings.address()?.to_string() == state.nats;
     let nats = if common.nats.is_some() || same { common.nats.clone() } else { Some(state.nats.clone()) };
     Ok(Common { nats, ..common.clone() })
 }

@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
+use super::account;
 use super::broker::Broker;
 use super::context::{Context, Leaving, Settings};
 use super::health;
@@ -173,7 +174,9 @@ async fn start_broker(settings: &mut Settings, state: &mut StateFile) -> anyhow:
             state.set(State::Failed, format!("{error:#}"));
         })?;
     settings.bus.address = broker.address().clone();
-    settings.bus.credentials = broker.credentials();
+    if let Some(credentials) = broker.credentials() {
+        settings.bus.credentials = credentials;
+    }
     state.set_nats(settings.bus.address.to_string());
     Ok(Some(broker))
 }
@@ -233,6 +236,9 @@ async fn serve(
 ) -> Result<Serving, DaemonError> {
     let journal = Journal::open(&settings.state_dir)?;
     recovery::recover(&journal, &settings.peer).await?;
+    if let Some(member) = settings.bus.member() {
+        account::recall(&settings.state_dir, member);
+    }
     let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
     join(&bus, &settings.bus.address, state).await;
     let context = Arc::new(Context::new(settings, instance, bus, journal, nursery));
@@ -303,6 +309,7 @@ async fn start_leader(context: &Arc<Context>) -> Result<Option<Leader>, DaemonEr
         database_url: settings.database_url.clone(),
         state_dir: settings.state_dir.clone(),
         max_peers: settings.max_peers,
+        fleet_keys: settings.fleet_keys.clone(),
     };
     let (stop, stopped) = oneshot::channel();
     let (status, mut serving) = watch::channel(LeaderStatus::default());
@@ -349,6 +356,7 @@ async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
     tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));
     tasks.spawn(solitude::watch(Arc::clone(context)));
     tasks.spawn(keep_house(Arc::clone(context)));
+    tasks.spawn(account::keep(Arc::clone(context)));
     (tasks, pulse)
 }
 

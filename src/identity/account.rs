@@ -33,7 +33,7 @@ pub enum BadAccount {
 /// What a standing may do on the bus, in NATS's words. `{{name()}}` stands for the identity's own name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights {
-    /// What it may hear. A second word is the queue group it has to be in.
+    /// What it may hear. Queue groups cannot be named: a server drops a template that has a second word.
     pub hear: &'static [&'static str],
     /// What it may say.
     pub say: &'static [&'static str],
@@ -47,7 +47,7 @@ impl Rights {
     pub fn of(standing: Standing) -> Self {
         /// A machine hears what is said to it, and questions to all services.
         const WORKER_HEARS: &[&str] = &[
-            "exec.{{name()}} exec",
+            "exec.{{name()}}",
             "exec.{{name()}}.>",
             "$SRV.PING",
             "$SRV.PING.exec",
@@ -69,7 +69,7 @@ impl Rights {
             },
             Standing::Leader => Self {
                 hear: &[
-                    "exec.{{name()}} exec",
+                    "exec.{{name()}}",
                     "exec.{{name()}}.>",
                     "$SRV.PING",
                     "$SRV.PING.exec",
@@ -87,6 +87,7 @@ impl Rights {
                 say: &[
                     "peers.alive",
                     "peers.list",
+                    "peers.get",
                     "peers.event.>",
                     "exec.*.ping",
                     "$SRV.PING.exec",

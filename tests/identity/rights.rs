@@ -67,6 +67,7 @@ const ROWS: [Row; 5] = [
     Row {
         standing: Standing::Worker,
         hears: &[
+            "exec.own",
             "exec.own exec",
             "exec.own.>",
             "exec.own.ping",
@@ -83,8 +84,6 @@ const ROWS: [Row; 5] = [
             "_INBOX_own.x.*",
         ],
         hears_not: &[
-            "exec.own",
-            "exec.own spies",
             "exec.other exec",
             "exec.other",
             "exec.other.>",
@@ -142,7 +141,7 @@ const ROWS: [Row; 5] = [
             "_INBOX_own.x.*",
         ],
         hears_not: &[
-            "exec.own",
+            "exec.other",
             "exec.other exec",
             "exec.other.>",
             "exec.>",
