@@ -208,9 +208,15 @@ pub(super) fn own_config(common: &Common) -> PathBuf {
     }
 }
 
+/// Whether that is the machine's own.
+pub(super) fn is_machines_config(common: &Common) -> bool {
+    own_config(common) == PathBuf::from(MACHINES_CONFIG)
+}
+
 /// What a person may know of the machine's own configuration. One that cannot be read is not theirs.
 fn machines_file() -> File {
     let path = PathBuf::from(MACHINES_CONFIG);
-    let File { nats, peer_id, tasks, daemon_creds, .. } = File::read(&path).ok().flatten().unwrap_or_default();
+    let File { nats, peer_id, tasks, daemon_creds, .. } =
+        File::read(&path).ok().flatten().unwrap_or_default();
     File { nats, peer_id, tasks, daemon_creds, ..File::default() }
 }

@@ -268,7 +268,11 @@ fn access(settings: &Managed, directory: &Path) -> anyhow::Result<String> {
 }
 
 /// Lets daemons and people of this machine read the token.
-fn share_token(directory: &Path, runtime_dir: &Path, listen: SocketAddr) -> anyhow::Result<(String, PathBuf)> {
+fn share_token(
+    directory: &Path,
+    runtime_dir: &Path,
+    listen: SocketAddr,
+) -> anyhow::Result<(String, PathBuf)> {
     let token = token(directory)?;
     make_private(runtime_dir)?;
     let shared = token_path(runtime_dir, &listen.ip().to_string(), listen.port());

@@ -168,8 +168,7 @@ impl Ticket {
         let issued = i64::from_be_bytes(fixed(&mut rest)?);
         let lifetime = u32::from_be_bytes(fixed(&mut rest)?);
         let [standing, length] = fixed(&mut rest)?;
-        let standing =
-            Standing::ALL.into_iter().find(|of| letter(*of) == standing).ok_or(NoInvitation)?;
+        let standing = Standing::ALL.into_iter().find(|of| letter(*of) == standing).ok_or(NoInvitation)?;
         let (name, bus) = rest.split_at_checked(length.into()).ok_or(NoInvitation)?;
         let text = |bytes| std::str::from_utf8(bytes).map_err(|_| NoInvitation);
         let name: Name = text(name)?.parse().map_err(|_| NoInvitation)?;

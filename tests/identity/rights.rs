@@ -217,7 +217,15 @@ const ROWS: [Row; 5] = [
     Row {
         standing: Standing::Inspector,
         hears: &["peers.alive", "peers.event.>", "_INBOX_own.x.*"],
-        hears_not: &["exec.>", "exec.other.>", ">", "_INBOX.>", "_INBOX_other.>", "fleet.>", "peers.list registry"],
+        hears_not: &[
+            "exec.>",
+            "exec.other.>",
+            ">",
+            "_INBOX.>",
+            "_INBOX_other.>",
+            "fleet.>",
+            "peers.list registry",
+        ],
         says: &[
             "exec.other.ping",
             "exec.other.health",

@@ -88,7 +88,9 @@ impl Settings<'_> {
             None => name.to_string(),
         };
         if wanted != name.as_str() {
-            return wrong(format!("is that of {name}, and this daemon is to be {wanted}: a machine has one name"));
+            return wrong(format!(
+                "is that of {name}, and this daemon is to be {wanted}: a machine has one name"
+            ));
         }
         wanted.parse().map_err(|bad: crate::protocol::ids::BadId| Failure::usage(bad.to_string()))
     }

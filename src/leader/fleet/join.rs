@@ -77,7 +77,8 @@ fn guest(member: &Member, question: &Incoming) -> Result<Name, Refused> {
     let unproven = |why: Unproven| Refused::new(refused::UNPROVEN, 403, format!("who asks: {why}"));
     let speaker = member.speaker(question).map_err(unproven)?;
     if speaker.standing != Standing::Guest || question.subject != subjects::join(&speaker.name) {
-        let why = format!("{} ({}) holds no invitation on {}", speaker.name, speaker.standing, question.subject);
+        let why =
+            format!("{} ({}) holds no invitation on {}", speaker.name, speaker.standing, question.subject);
         return Err(Refused::new(refused::UNPROVEN, 403, why));
     }
     if !question.reply.as_deref().is_some_and(|reply| subjects::is_inbox_of(reply, &speaker.name)) {
@@ -93,7 +94,8 @@ fn proved(invitation: &Name, request: &JoinRequest) -> Result<PublicKey, Refused
     if !key.is_of_an_identity() {
         return Err(bad("field `key`: it is no key of an identity".to_owned()));
     }
-    let proof = BASE64.decode(&request.proof).map_err(|_| bad("field `proof`: it is not base64".to_owned()))?;
+    let proof =
+        BASE64.decode(&request.proof).map_err(|_| bad("field `proof`: it is not base64".to_owned()))?;
     if !key.signed(&JoinRequest::to_be_proved(invitation, &request.key), &proof) {
         return Err(bad("field `proof`: whoever asks does not hold that key".to_owned()));
     }
@@ -114,11 +116,7 @@ fn check_clock(question: &Incoming) -> Result<(), Refused> {
     Err(Refused::new(refused::CLOCK, 400, why))
 }
 
-async fn take_up(
-    authority: Arc<Authority>,
-    id: Name,
-    key: PublicKey,
-) -> Result<(Entry, String), Refused> {
+async fn take_up(authority: Arc<Authority>, id: Name, key: PublicKey) -> Result<(Entry, String), Refused> {
     let taken = tokio::task::spawn_blocking(move || authority.take_up(&id, &key)).await;
     let taken = taken.map_err(|panic| Refused::new(refused::BOOKS, 500, panic.to_string()))?;
     taken.map_err(|error| match &error {
