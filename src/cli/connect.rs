@@ -12,10 +12,16 @@ pub(super) const NO_LEADER: &str = "Not connected to leader";
 pub(super) async fn connect(common: &Common) -> Result<Bus, Failure> {
     let settings = Settings::read(common)?.bus("d")?;
     let address = settings.address.to_string();
+    let own = settings.member().map(|member| member.own().name.clone());
     let bus = Bus::open(settings, Persistence::FirstAttemptCounts);
     bus.connected(common.connect_timeout).await.map_err(|error| {
-        let next = "is a nats-server running there, and is --nats or NATS_URL right?";
         let said = error.to_string();
+        let next = match own {
+            Some(own) if said.contains("authorization") => {
+                format!("the identity of {own} was revoked, has expired, or is of another fleet")
+            }
+            _ => "is a nats-server running there, and is --nats or NATS_URL right?".to_owned(),
+        };
         let what = if said.contains(&address) {
             said
         } else {
