@@ -368,11 +368,12 @@ fn nothing_is_left_unfinished() {
 fn the_table_still_draws_the_borders_that_matter() {
     let table = table();
     let names: Vec<&str> = table.keys().map(String::as_str).collect();
-    assert_eq!(names, ["bus", "cli", "client", "daemon", "leader", "process", "protocol"]);
+    assert_eq!(names, ["bus", "cli", "client", "daemon", "identity", "leader", "process", "protocol"]);
     for (folder, word) in [
         ("bus", "async_nats"),
         ("process", "unsafe"),
         ("process", "nix"),
+        ("identity", "nkeys"),
         ("leader", "sqlx"),
         ("cli", "clap"),
         ("cli", "println!"),

@@ -1,7 +1,7 @@
 //! One connection: made, subscribed, and followed to its end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -16,6 +16,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the path is probed. A dead one is noticed after two unanswered probes.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Refusals of the server that are kept for whoever asks.
+const REFUSALS_KEPT: usize = 256;
+
 /// Messages that may wait in one subscription. More than the frames a job may have unacknowledged
 /// (1,024), for many jobs at once; the memory is taken only as messages wait.
 const SUBSCRIPTION_CAPACITY: usize = 65_536;
@@ -24,7 +27,9 @@ const SUBSCRIPTION_CAPACITY: usize = 65_536;
 pub(super) async fn live_once(shared: &Arc<Shared>, settings: &Settings) -> Result<(), String> {
     // A bell of this connection only: one that rings late must not end the next.
     let broken = Arc::new(Notify::new());
-    let client = connect(&broken, settings).await?;
+    locked(&shared.refusals).clear();
+    let ears = Ears { broken: Arc::clone(&broken), refusals: Arc::clone(&shared.refusals) };
+    let client = connect(&ears, settings).await?;
     let connection = Connection { client, broken, over: Arc::new(watch::Sender::new(false)) };
     let mut followers = JoinSet::new();
     let inbox = connection.client.subscribe(shared.inbox.wildcard()).await.map_err(|e| e.to_string())?;
@@ -55,12 +60,12 @@ pub(super) async fn live_once(shared: &Arc<Shared>, settings: &Settings) -> Resu
 }
 
 /// Tries the servers of the cluster one after another, beginning anywhere.
-async fn connect(broken: &Arc<Notify>, settings: &Settings) -> Result<async_nats::Client, String> {
+async fn connect(ears: &Ears, settings: &Settings) -> Result<async_nats::Client, String> {
     let servers: Vec<&str> = settings.address.servers().collect();
     let first = rand::random_range(0..servers.len().max(1));
     let mut reason = "no server is named".to_owned();
     for server in servers.iter().cycle().skip(first).take(servers.len()) {
-        match connect_to(broken, settings, server).await {
+        match connect_to(ears, settings, server).await {
             Ok(client) => return Ok(client),
             Err(why) => reason = why,
         }
@@ -68,11 +73,7 @@ async fn connect(broken: &Arc<Notify>, settings: &Settings) -> Result<async_nats
     Err(reason)
 }
 
-async fn connect_to(
-    broken: &Arc<Notify>,
-    settings: &Settings,
-    server: &str,
-) -> Result<async_nats::Client, String> {
+async fn connect_to(ears: &Ears, settings: &Settings, server: &str) -> Result<async_nats::Client, String> {
     let credentials = settings.credentials.clone();
     // The library reconnects by itself and then sends what was queued meanwhile, however late.
     // Once it was let in, another handshake has no credentials and ends that client. Until then it
@@ -87,7 +88,7 @@ async fn connect_to(
         };
         async move { answer.map_err(async_nats::AuthError::new) }
     });
-    let broken = Arc::clone(broken);
+    let ears = ears.clone();
     let client = options
         .name(&settings.name)
         .connection_timeout(CONNECT_TIMEOUT)
@@ -104,7 +105,7 @@ async fn connect_to(
         })
         .ignore_discovered_servers()
         .event_callback(move |event| {
-            on_event(&broken, &event);
+            ears.on_event(&event);
             std::future::ready(())
         })
         .connect(server)
@@ -122,14 +123,29 @@ fn sentence(error: &async_nats::ConnectError) -> String {
     }
 }
 
-fn on_event(broken: &Notify, event: &async_nats::Event) {
-    use async_nats::Event;
-    match event {
-        Event::Connected => {}
-        Event::Disconnected | Event::Closed => broken.notify_one(),
-        Event::SlowConsumer(_) => tracing::warn!("messages were dropped: this process is too far behind"),
-        Event::ServerError(error) => tracing::warn!(%error, "the server refused something"),
-        other => tracing::debug!(event = %other, "bus"),
+/// What listens to the events of one connection.
+#[derive(Clone)]
+struct Ears {
+    broken: Arc<Notify>,
+    refusals: Arc<Mutex<Vec<String>>>,
+}
+
+impl Ears {
+    fn on_event(&self, event: &async_nats::Event) {
+        use async_nats::Event;
+        match event {
+            Event::Connected => {}
+            Event::Disconnected | Event::Closed => self.broken.notify_one(),
+            Event::SlowConsumer(_) => tracing::warn!("messages were dropped: this process is too far behind"),
+            Event::ServerError(error) => {
+                tracing::warn!(%error, "the server refused something");
+                let mut refusals = locked(&self.refusals);
+                if refusals.len() < REFUSALS_KEPT {
+                    refusals.push(error.to_string());
+                }
+            }
+            other => tracing::debug!(event = %other, "bus"),
+        }
     }
 }
 

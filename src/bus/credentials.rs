@@ -50,9 +50,9 @@ pub enum Credentials {
     /// A bare nkey, by its seed.
     Nkey(String),
     /// An identity of a fleet: it also signs what is said, and knows whom to believe.
-    Identity(Member),
+    Identity(Box<Member>),
     /// Whoever holds an invitation to a fleet.
-    Guest(Guest),
+    Guest(Box<Guest>),
     /// A user JWT with the seed of its key, as in a `.creds` file.
     Jwt {
         /// The JWT.
@@ -72,7 +72,7 @@ impl Credentials {
         if let Some(identity) = IdentityFile::read(path)? {
             let member =
                 Member::new(&identity).map_err(|why| BadIdentity::Malformed { path: shown.clone(), why })?;
-            return Ok(Self::Identity(member));
+            return Ok(Self::Identity(Box::new(member)));
         }
         let text = std::fs::read_to_string(path)
             .map_err(|source| BadCredentials::Unreadable { path: shown.clone(), source })?;

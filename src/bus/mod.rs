@@ -84,6 +84,9 @@ impl Settings {
     }
 }
 
+/// Room for the headers of a seal, in bytes, generously: the server counts them as payload.
+const SEAL_MOST: usize = 1536;
+
 /// Why something could not be said or asked.
 #[derive(Debug, Clone, Error)]
 pub enum BusError {
@@ -135,6 +138,8 @@ struct Shared {
     connection: Mutex<Option<Connection>>,
     link: watch::Sender<Link>,
     last_error: watch::Sender<Option<String>>,
+    /// What the server refused on this connection, in its words.
+    refusals: Arc<Mutex<Vec<String>>>,
     routes: Mutex<Vec<Route>>,
     inbox: Inbox,
     member: Option<Member>,
@@ -175,6 +180,7 @@ impl Bus {
             connection: Mutex::new(None),
             link: watch::Sender::new(Link { up: false, generation: 0 }),
             last_error: watch::Sender::new(None),
+            refusals: Arc::default(),
             routes: Mutex::new(Vec::new()),
             inbox: Inbox::new(name),
             guest: guest.map(Seal::of_guest),
@@ -238,6 +244,14 @@ impl Bus {
         self.shared.last_error.borrow().clone()
     }
 
+    /// The server's words where it does not let us hear a subject. It says so some time after the
+    /// subscription, but before anything that was asked of it later.
+    #[must_use]
+    pub fn refused_to_hear(&self, subject: &str) -> Option<String> {
+        let wanted = format!("Subscription to \"{subject}\"");
+        locked(&self.shared.refusals).iter().find(|refusal| refusal.contains(&wanted)).cloned()
+    }
+
     /// What the server said of itself, while the link is up.
     #[must_use]
     pub fn server(&self) -> Option<Server> {
@@ -250,11 +264,16 @@ impl Bus {
         })
     }
 
-    /// The largest payload the server takes, in bytes; the usual 1 MiB while that is not known.
+    /// The largest payload that can be said, in bytes: what the server takes, less the room for a seal
+    /// where there is one; of the usual 1 MiB while that is not known.
     #[must_use]
     pub fn max_payload(&self) -> usize {
         const USUAL: usize = 1 << 20;
-        self.client().map_or(USUAL, |client| client.max_payload())
+        self.room(self.client().map_or(USUAL, |client| client.max_payload()))
+    }
+
+    fn room(&self, limit: usize) -> usize {
+        if self.shared.member.is_some() { limit.saturating_sub(SEAL_MOST) } else { limit }
     }
 
     /// Says something.
@@ -263,7 +282,7 @@ impl Bus {
     /// When there is no link, or the message is too large. Success means queued, not delivered.
     pub async fn publish(&self, message: Outgoing) -> Result<(), BusError> {
         let client = self.client().ok_or(BusError::Disconnected)?;
-        let limit = client.max_payload();
+        let limit = self.room(client.max_payload());
         if message.payload.len() > limit {
             return Err(BusError::TooLarge { size: message.payload.len(), limit });
         }

@@ -19,6 +19,7 @@ use super::join::Join;
 use super::manual::ManPages;
 use super::peers::{Peer, Peers};
 use super::ping::Ping;
+use super::policy::Policy;
 use super::revoke::Revoke;
 use super::seeds::Seeds;
 use super::status::Status;
@@ -92,6 +93,9 @@ pub(super) enum Verb {
     Ping(Ping),
     /// Find out what works, what does not, and what to do about it
     Doctor(Doctor),
+    /// Ask a peer what its policy allows
+    #[command(subcommand)]
+    Policy(Policy),
     /// Make a fleet with identities, here on its first machine
     Init(Init),
     /// Invite a machine or a person: prints one line for `d join`

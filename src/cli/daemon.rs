@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `run` | in the foreground |
 //! | `start`, `stop`, `restart`, `status`, `logs` | its life without systemd, and by systemd where that has a unit |
+//! | `reload` | its policy read again, and what became of that |
 //! | `found` | which daemon runs on a state directory, by proof |
 //! | `child` | a daemon that was started detached, until it is ready |
 //! | `unit` | systemd's unit of a daemon |
@@ -18,6 +19,7 @@ mod child;
 mod found;
 mod install;
 mod logs;
+mod reload;
 mod restart;
 mod run;
 mod start;
@@ -32,6 +34,7 @@ use super::args::Common;
 use super::exit::Failure;
 pub(super) use install::settle;
 use logs::Logs;
+use reload::Reload;
 use restart::Restart;
 pub(super) use restart::ensure_running;
 use run::DaemonRun;
@@ -59,6 +62,9 @@ pub(super) enum Daemon {
     /// Stop the daemon and start it again, with the settings as they are now
     #[command(after_help = "Examples:\n  d daemon restart\n  d daemon restart --if-needed")]
     Restart(Box<Restart>),
+    /// Have the daemon read its policy again; returns when it has, and says what is in force
+    #[command(after_help = "Example:\n  d daemon reload")]
+    Reload(Reload),
     /// Whether the daemon runs, and how it does. Exits 0 when it is ready, 3 when it does not run
     #[command(after_help = "Example:\n  d daemon status --json | jq -r .pid")]
     Status(DaemonStatus),
@@ -74,6 +80,7 @@ pub(super) async fn run(common: &Common, verb: Daemon) -> Result<u8, Failure> {
         Daemon::Start(args) => start::run(common, *args).await,
         Daemon::Stop(args) => stop::run(common, &args).await,
         Daemon::Restart(args) => restart::run(common, *args).await,
+        Daemon::Reload(args) => reload::run(common, &args).await,
         Daemon::Status(args) => status::run(common, &args).await,
         Daemon::Logs(args) => logs::run(common, &args).await,
     }

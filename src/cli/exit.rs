@@ -48,7 +48,7 @@ What the exit codes mean
     249    could not start: no such directory, no such user
 
   2        the command line is wrong
-  3        `d daemon status`: the daemon does not run
+  3        `d daemon status`, `reload`: the daemon does not run
   75       `d daemon run`, `start`, `restart`: another daemon or leader is there already
   1        anything else";
 

@@ -24,6 +24,7 @@ mod nats_context;
 mod output;
 mod peers;
 mod ping;
+mod policy;
 mod render;
 mod revoke;
 mod seeds;
@@ -84,6 +85,7 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Daemon(verb) => daemon::run(&common, verb).await,
         Verb::Completions(args) => completions::run(&args),
         Verb::RefreshPeers => completions::refresh(&common).await,
+        Verb::Policy(verb) => policy::run(&common, verb).await,
         Verb::Init(args) => init::run(&common, args).await,
         Verb::Invite(args) => invite::run(&common, args),
         Verb::Revoke(args) => revoke::run(&common, args).await,

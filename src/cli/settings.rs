@@ -9,13 +9,15 @@ mod who;
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::args::{Common, RoleArg};
 use super::exit::Failure;
 use super::nats_context::NatsContext;
+use super::task;
 use crate::bus::{self, Credentials, NatsAddress};
 use crate::daemon::broker;
+use crate::daemon::policy::{Kept, Presence};
 use crate::process::host;
 use crate::protocol::PeerId;
 use crate::protocol::heartbeat::Role;
@@ -24,6 +26,9 @@ use file::File;
 
 /// Where the bus is, where nobody says otherwise.
 const DEFAULT_NATS: &str = "nats://127.0.0.1:4222";
+
+/// The policy, beside the configuration.
+const DEFAULT_POLICY: &str = "policy.toml";
 
 /// The machine's configuration.
 const MACHINES_CONFIG: &str = "/etc/peerbus/config.toml";
@@ -165,6 +170,17 @@ impl<'a> Settings<'a> {
             true => PathBuf::from("/var/lib/peerbus"),
             false => home_or("XDG_STATE_HOME", ".local/state").join("peerbus"),
         })
+    }
+
+    /// The policy of this machine's daemon: the file that is named, else `policy.toml` beside the
+    /// configuration, if it is there.
+    pub(super) fn policy(&self) -> Result<Kept, Failure> {
+        let named = self.file.policy.as_deref().unwrap_or(Path::new(DEFAULT_POLICY));
+        let beside = own_config(self.common).with_file_name(named);
+        let path = std::path::absolute(&beside).unwrap_or(beside);
+        let presence = if self.file.policy.is_some() { Presence::Required } else { Presence::Optional };
+        let tasks = task::of_policy(self.file.tasks.clone());
+        Kept::read(path, presence, tasks).map_err(|mistake| Failure::usage(mistake.to_string()))
     }
 
     /// Where the tokens of managed brokers on this machine are.

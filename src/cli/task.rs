@@ -17,8 +17,8 @@ use super::exec::{self, Enough, Exec};
 use super::exit::{CANCELLED, Failure, NOT_STARTED, OTHER};
 use super::settings::Settings;
 use super::{exit, output, render};
-pub(super) use book::Task;
 use book::{Book, Step};
+pub(super) use book::{Task, of_policy};
 
 /// What can be done with tasks.
 #[derive(Debug, Subcommand)]

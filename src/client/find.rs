@@ -10,6 +10,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::peers::{self, RegistryError};
+use super::proof;
 use crate::bus::{Bus, Outgoing};
 use crate::protocol::PeerId;
 use crate::protocol::decode;
@@ -83,8 +84,11 @@ async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<
             if answer.no_responders {
                 return;
             }
-            if let Ok(document) = decode::json::<Document>(&answer.payload) {
-                ids.extend(named(&document, name));
+            if let Ok(document) = decode::json::<Document>(&answer.payload)
+                && let Some(peer) = named(&document, name)
+                && proof::is_of(bus, &peer, &answer).is_ok()
+            {
+                ids.insert(peer);
             }
         }
     };

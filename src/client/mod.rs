@@ -8,6 +8,8 @@
 pub mod exec;
 pub mod find;
 pub mod peers;
+pub mod policy;
+mod proof;
 
 pub use find::{Finding, NotFound};
 pub use peers::RegistryError;

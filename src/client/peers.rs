@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::proof;
 use crate::bus::{Bus, BusError, Incoming};
 use crate::protocol::decode;
 use crate::protocol::health::Health;
@@ -26,6 +27,9 @@ pub enum RegistryError {
     /// No leader is on the bus.
     #[error("no leader answers on the bus")]
     NoLeader,
+    /// Nobody knows whether the answer is a leader's.
+    #[error("an answer that is not proved to be a leader's: {0}")]
+    Unproven(String),
     /// The leader declined, with its sentence.
     #[error("the leader answered: {0}")]
     Declined(String),
@@ -130,6 +134,9 @@ async fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
     question: &Q,
 ) -> Result<A, RegistryError> {
     let answer = bus.request(subject, decode::to_json(question).into(), PATIENCE).await?;
+    if let Err(why) = proof::is_leaders(bus, &answer) {
+        return Err(RegistryError::Unproven(why));
+    }
     if answer.headers.get(ERROR_HEADER).is_some() {
         return Err(RegistryError::Declined(sentence(&answer)));
     }
@@ -152,6 +159,7 @@ pub async fn ping(bus: &Bus, peer: &PeerId, patience: Duration) -> Result<(Heart
     let asked = Instant::now();
     let answer = bus.request(&subjects::ping(peer), bytes::Bytes::new(), patience).await?;
     let took = asked.elapsed();
+    proof::is_of(bus, peer, &answer).map_err(PingError::Unproven)?;
     Ok((Heartbeat::decode(&answer.payload)?, took))
 }
 
@@ -163,6 +171,7 @@ pub async fn health(bus: &Bus, peer: &PeerId, patience: Duration) -> Result<(Hea
     let asked = Instant::now();
     let answer = bus.request(&subjects::health(peer), bytes::Bytes::new(), patience).await?;
     let took = asked.elapsed();
+    proof::is_of(bus, peer, &answer).map_err(PingError::Unproven)?;
     if answer.headers.get(ERROR_HEADER).is_some() {
         return Err(PingError::Malformed(BadMessage(sentence(&answer))));
     }
@@ -175,6 +184,9 @@ pub enum PingError {
     /// No answer.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// An answer of which nobody knows whether it is the peer's.
+    #[error("an answer that is not proved to be its own: {0}")]
+    Unproven(String),
     /// An answer that is no heartbeat.
     #[error("its answer cannot be understood: {0}")]
     Malformed(#[from] BadMessage),

@@ -5,12 +5,15 @@ use bytes::Bytes;
 use super::context::Context;
 use crate::bus::Outgoing;
 use crate::protocol::exec::JobResult;
-use crate::protocol::frame::{self, Accepted, FrameKind, JobState};
+use crate::protocol::frame::{self, Accepted, Challenge, FrameKind, JobState};
 use crate::protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
 use crate::protocol::steer::{CANCEL_TYPE, CancelAnswer, Cancelled};
 use crate::protocol::subjects::{self, Verb};
 use crate::protocol::window::Frame;
 use crate::protocol::{Ending, JobId, PeerId, decode};
+
+/// How a message is answered that nobody of the fleet is proved to have said: a word and a number.
+pub(super) const UNPROVEN: (&str, u16) = ("unproven", 403);
 
 /// A frame as a message to its caller. The reply subject brings an instant "nobody listens" when
 /// the caller is gone.
@@ -24,7 +27,11 @@ pub(super) fn frame_message(peer: &PeerId, caller: &str, id: JobId, frame: Frame
     if let Some(offset) = frame.offset {
         message = message.header(frame::OFFSET, offset);
     }
-    message
+    // Between these two, what matters is in the totals and digests of the second.
+    match frame.kind {
+        FrameKind::Accepted | FrameKind::Result => message.sealed(),
+        _ => message,
+    }
 }
 
 /// Sends a stream that consists of its ending only, as the given epoch.
@@ -86,6 +93,11 @@ pub(super) async fn cannot(context: &Context, reply: &str, word: &'static str, c
     say(context, message).await;
 }
 
+/// Says that a job is somebody else's.
+pub(super) async fn not_yours(context: &Context, reply: &str, id: JobId) {
+    cannot(context, reply, "not_yours", 403, &format!("{id} is another caller's job")).await;
+}
+
 /// Answers a cancel.
 pub(super) async fn cancelled(
     context: &Context,
@@ -100,9 +112,15 @@ pub(super) async fn cancelled(
     say(context, message).await;
 }
 
+/// Has a request signed once more.
+pub(super) async fn challenged(context: &Context, caller: &str, id: JobId, challenge: String) {
+    let body = decode::to_json(&Challenge { id, challenge });
+    say(context, Outgoing::to(caller).header(frame::KIND, FrameKind::Challenge).payload(body)).await;
+}
+
 /// Says something once. Whoever waits for it asks again when it gets lost.
 async fn say(context: &Context, message: Outgoing) {
-    if let Err(error) = context.bus.publish(message).await {
+    if let Err(error) = context.bus.publish(message.sealed()).await {
         tracing::debug!(%error, "an answer was not sent");
     }
 }

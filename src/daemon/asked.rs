@@ -2,13 +2,14 @@
 //! a job, when it has ended or was refused.
 //!
 //! Texts are the caller's own, cut to a length that can be read; the log makes one line of them
-//! whatever they hold. Of variables only the names are said. `from` is the caller's word for itself
-//! and proves nothing; `caller`, its inbox, is at least where the answers went.
+//! whatever they hold. Of variables only the names are said. `by` is who signed the request, where members
+//! sign. `from` is the caller's word for itself and proves nothing; `caller`, its inbox, is at least where the answers went.
 
 use super::context::Context;
 use super::exec::Request;
 use super::journal::Begun;
 use crate::protocol::exec::{Command, JobResult};
+use crate::protocol::identity::Asker;
 use crate::protocol::{Ending, JobId};
 
 /// Longest text of a command that is written to the journal and the log, in characters.
@@ -22,6 +23,8 @@ const NAME_SHOWN: usize = 120;
 #[derive(Debug)]
 pub(super) struct Asked {
     job: JobId,
+    /// Who asked, where that is proved.
+    by: Option<String>,
     from: Option<String>,
     caller: String,
     command: String,
@@ -33,10 +36,10 @@ pub(super) struct Asked {
 /// One line of that, at a level.
 macro_rules! line {
     ($level:ident, $asked:expr, $ending:expr, $($more:tt)*) => {{
-        let Asked { job, from, caller, command, env, directory, user } = $asked;
+        let Asked { job, by, from, caller, command, env, directory, user } = $asked;
         let ending = cut(&$ending.to_string(), TEXT_SHOWN);
         tracing::$level!(
-            %job, from, caller, command, env, directory, user, ending, $($more)*
+            %job, by, from, caller, command, env, directory, user, ending, $($more)*
         )
     }};
 }
@@ -49,6 +52,7 @@ impl Asked {
         let names = exec.env.names().collect::<Vec<_>>().join(",");
         Self {
             job: request.id,
+            by: Some(&request.asker).filter(|asker| **asker != Asker::Anyone).map(Asker::to_string),
             from: exec.from.as_deref().map(name),
             caller: name(&request.caller),
             command: exec.command().map(|command| shown(&command)).unwrap_or_default(),
@@ -62,6 +66,7 @@ impl Asked {
     pub(super) fn recorded(begun: &Begun) -> Self {
         Self {
             job: begun.id,
+            by: None,
             from: begun.from.clone(),
             caller: begun.caller.clone(),
             command: begun.command.clone(),

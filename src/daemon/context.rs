@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::journal::Journal;
+use super::policy::Kept;
+use super::proof::Challenges;
 use super::state::RunBy;
 use crate::bus::{self, Bus};
 use crate::process::{self, Containment, Nursery};
@@ -57,6 +59,8 @@ pub struct Settings {
     pub containment: Containment,
     /// Peers the registry takes, for a leader.
     pub max_peers: u32,
+    /// Who may run what.
+    pub policy: Kept,
     /// How it is run.
     pub run_by: RunBy,
 }
@@ -93,6 +97,7 @@ pub(super) struct Context {
     /// Jobs whose caller has not confirmed their ending.
     pub(super) untold: Tally,
     counts: Mutex<Counts>,
+    pub(super) challenges: Challenges,
 }
 
 impl Context {
@@ -118,6 +123,7 @@ impl Context {
             running: Tally::default(),
             untold: Tally::default(),
             counts: Mutex::default(),
+            challenges: Challenges::new(),
         }
     }
 

@@ -6,11 +6,12 @@
 use super::answer;
 use super::asked;
 use super::context::Context;
+use super::proof::{self, Signed};
 use crate::bus::Incoming;
 use crate::protocol::ending::{Refusal, sentence};
 use crate::protocol::exec::{ExecRequest, JobResult};
 use crate::protocol::identity::Asker;
-use crate::protocol::{BadMessage, Ending, JobId, subjects};
+use crate::protocol::{Ending, JobId, subjects};
 
 /// A well-formed request.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub(super) struct Request {
     pub(super) caller: String,
     /// Who the caller is.
     pub(super) asker: Asker,
+    /// What the caller signed; none where nobody signs.
+    pub(super) signed: Option<Signed>,
     /// Tells a repeat from another request under the same id.
     pub(super) digest: String,
 }
@@ -35,21 +38,22 @@ pub(super) enum Received {
     Nothing,
 }
 
-/// A request that cannot be read, and why. Small, however large the request was: many may wait.
+/// A request that cannot be read or is nobody's, and why. Small, however large the request was: many may wait.
 pub(super) struct Malformed {
     caller: String,
     id: Option<JobId>,
     streamed: bool,
-    bad: BadMessage,
+    why: Refusal,
+    sentence: String,
 }
 
 /// Reads a request. Waits for nothing.
 pub(super) fn receive(context: &Context, message: Incoming) -> Received {
     context.count(|counts| counts.requests += 1);
-    let caller = match message.reply {
-        Some(reply) if subjects::is_inbox(&reply) => reply,
+    let caller = match &message.reply {
+        Some(reply) if subjects::is_inbox(reply) => reply.clone(),
         other => {
-            let reply = other.unwrap_or_else(|| "none".to_owned());
+            let reply = other.clone().unwrap_or_else(|| "none".to_owned());
             let reply = asked::name(&reply);
             tracing::warn!(
                 reply,
@@ -59,31 +63,46 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Received {
             return Received::Nothing;
         }
     };
-    match ExecRequest::decode(&message.payload) {
-        Ok(exec) => Received::Request(Box::new(Request {
+    // What is signed is checked before what it says is looked at any further.
+    let read = ExecRequest::decode(&message.payload).map_err(|bad| (Refusal::BadRequest, bad.0));
+    let proved = read.and_then(|exec| match proof::of(context, &message) {
+        Ok((asker, signed)) => Ok((exec, asker, signed)),
+        Err(why) => Err((Refusal::Unproven, why)),
+    });
+    match proved {
+        Ok((exec, asker, signed)) => Received::Request(Box::new(Request {
             // Without an id nothing is promised about repeats.
             id: exec.id.unwrap_or_default(),
-            digest: blake3::hash(&message.payload).to_hex().to_string(),
+            digest: digest(&message.payload, &asker),
             exec,
             caller,
-            asker: Asker::Anyone,
+            asker,
+            signed,
         })),
-        Err(bad) => {
-            let bad = BadMessage(sentence(bad.0));
-            tracing::warn!(
-                caller = asked::name(&caller),
-                ending = format!("refused: {bad}"),
-                "refused a request"
-            );
-            refused(context, &bad.0);
-            let wish = serde_json::from_slice::<serde_json::Value>(&message.payload).unwrap_or_default();
-            Received::Malformed(Malformed {
-                caller,
-                id: wish.get("id").and_then(|id| id.as_str()?.parse().ok()),
-                streamed: wish.get("stream").is_some_and(serde_json::Value::is_object),
-                bad,
-            })
-        }
+        Err((why, said)) => Received::Malformed(malformed(context, &message.payload, caller, why, said)),
+    }
+}
+
+/// Tells a repeat from another request: the same words by somebody else are another.
+fn digest(payload: &[u8], asker: &Asker) -> String {
+    let mut hasher = blake3::Hasher::new();
+    if let Asker::Known { name, .. } = asker {
+        hasher.update(name.as_str().as_bytes()).update(b"\n");
+    }
+    hasher.update(payload).finalize().to_hex().to_string()
+}
+
+fn malformed(context: &Context, payload: &[u8], caller: String, why: Refusal, said: String) -> Malformed {
+    let said = sentence(said);
+    tracing::warn!(caller = asked::name(&caller), ending = format!("refused: {said}"), "refused a request");
+    refused(context, &said);
+    let wish = serde_json::from_slice::<serde_json::Value>(payload).unwrap_or_default();
+    Malformed {
+        caller,
+        id: wish.get("id").and_then(|id| id.as_str()?.parse().ok()),
+        streamed: wish.get("stream").is_some_and(serde_json::Value::is_object),
+        why,
+        sentence: said,
     }
 }
 
@@ -96,8 +115,8 @@ fn refused(context: &Context, why: &str) {
 
 /// Says what is wrong, as a stream where a stream was asked for.
 pub(super) async fn answer_malformed(context: &Context, malformed: Malformed) {
-    let Malformed { caller, id, streamed, bad } = malformed;
-    let ending = Ending::Refused { why: Refusal::BadRequest, message: bad.0 };
+    let Malformed { caller, id, streamed, why, sentence } = malformed;
+    let ending = Ending::Refused { why, message: sentence };
     let result = JobResult::bare(id, context.peer().clone(), context.instance, ending);
     if streamed {
         answer::whole_stream(context, &caller, id, &result, 1).await;

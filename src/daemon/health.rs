@@ -21,7 +21,7 @@ pub(super) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<
         // A disk may take its time to say how full it is.
         let Ok(health) = tokio::task::spawn_blocking(move || look(&about)).await else { continue };
         // Who asked asks again when this gets lost.
-        let _ = context.bus.publish(Outgoing::to(&reply).payload(decode::to_json(&health))).await;
+        let _ = context.bus.publish(Outgoing::to(&reply).payload(decode::to_json(&health)).sealed()).await;
     }
 }
 

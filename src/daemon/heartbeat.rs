@@ -81,7 +81,7 @@ impl Pulse {
     pub(super) async fn say(&self, state: PeerState) {
         let beat = decode::to_json(&self.beat(state).await);
         // While there is no link nobody could hear it; at the next link one is said at once.
-        let _ = self.context.bus.publish(Outgoing::to(subjects::ALIVE).payload(beat)).await;
+        let _ = self.context.bus.publish(Outgoing::to(subjects::ALIVE).payload(beat).sealed()).await;
     }
 }
 
@@ -113,6 +113,6 @@ pub(super) async fn answer_pings(pulse: Arc<Pulse>, mut pings: mpsc::Receiver<In
         let Some(reply) = ping.reply.filter(|reply| subjects::is_inbox(reply)) else { continue };
         let beat = decode::to_json(&pulse.beat(PeerState::Up).await);
         // Who asked asks again when this gets lost.
-        let _ = pulse.context.bus.publish(Outgoing::to(&reply).payload(beat)).await;
+        let _ = pulse.context.bus.publish(Outgoing::to(&reply).payload(beat).sealed()).await;
     }
 }

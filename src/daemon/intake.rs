@@ -13,9 +13,11 @@ use super::answer;
 use super::context::Context;
 use super::exec::{self, Received, Request};
 use super::job;
+use super::proof;
 use crate::bus::Incoming;
 use crate::protocol::JobId;
 use crate::protocol::frame::OFFSET;
+use crate::protocol::identity::Asker;
 use crate::protocol::steer::{INSTANCE_HEADER, Steer};
 use crate::protocol::subjects::{self, Below, Verb};
 
@@ -30,6 +32,9 @@ const ATTENDED_BESIDES: usize = 4_096;
 /// honest sender asks again.
 const ANSWERS_WAITING: usize = 1_024;
 
+/// How a word that cannot be read is answered.
+const BAD_REQUEST: (&str, u16) = ("bad_request", 400);
+
 /// A message to one job.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -39,8 +44,10 @@ pub(super) enum Message {
     Word {
         /// The word.
         steer: Steer,
-        /// Who says it.
+        /// The inbox it came from.
         from: String,
+        /// Who says it. Anyone may give credit.
+        asker: Asker,
     },
     /// The caller's inbox does not exist (any more).
     CallerGone,
@@ -90,8 +97,8 @@ impl Desk {
         let (id, verb) = match subjects::parse_below(&message.subject) {
             Below::Job(id, verb) => (id, verb),
             // These have subscriptions of their own, so that nothing here can delay them.
-            Below::Ping | Below::Health => return,
-            Below::Strange(why) => return self.object(&message, why),
+            Below::Ping | Below::Health | Below::Policy => return,
+            Below::Strange(why) => return self.object(&message, BAD_REQUEST, why),
         };
         if message.no_responders {
             if self.jobs.contains_key(&id) {
@@ -107,12 +114,24 @@ impl Desk {
             return;
         };
         match Steer::decode(verb, message.headers.number(OFFSET), message.payload.clone()) {
-            Ok(steer) => self.steer(id, verb, steer, from, &message),
-            Err(bad) => self.object(&message, bad.0),
+            Ok(steer) => match self.speaker(verb, &message) {
+                Ok(asker) => self.steer(id, verb, Message::Word { steer, from, asker }, &message),
+                Err(why) => self.object(&message, answer::UNPROVEN, why),
+            },
+            Err(bad) => self.object(&message, BAD_REQUEST, bad.0),
         }
     }
 
-    fn steer(&mut self, id: JobId, verb: Verb, steer: Steer, from: String, message: &Incoming) {
+    /// Who steers a job has to be known. Credit steers nothing: a wrong one shows in the totals.
+    fn speaker(&self, verb: Verb, message: &Incoming) -> Result<Asker, String> {
+        if verb == Verb::Credit {
+            return Ok(Asker::Anyone);
+        }
+        proof::of(&self.context, message).map(|(asker, _)| asker)
+    }
+
+    fn steer(&mut self, id: JobId, verb: Verb, word: Message, message: &Incoming) {
+        let Message::Word { steer, .. } = &word else { return };
         let meant_for = match message.headers.get(INSTANCE_HEADER) {
             Some(text) => text.parse().ok(),
             None => steer.instance(),
@@ -130,7 +149,7 @@ impl Desk {
             Verb::Stdin | Verb::Signal => false,
         };
         if known || answered {
-            self.hand(id, Message::Word { steer, from });
+            self.hand(id, word);
         }
     }
 
@@ -172,11 +191,11 @@ impl Desk {
         }
     }
 
-    fn object(&self, message: &Incoming, why: String) {
+    fn object(&self, message: &Incoming, (word, code): (&'static str, u16), why: String) {
         tracing::warn!(subject = message.subject, why, "ignored a message");
         if let Some(reply) = message.reply.clone().filter(|reply| subjects::is_inbox(reply)) {
             self.aside(|context| async move {
-                answer::cannot(&context, &reply, "bad_request", 400, &why).await;
+                answer::cannot(&context, &reply, word, code, &why).await;
             });
         }
     }

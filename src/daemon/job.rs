@@ -51,9 +51,13 @@ pub(super) async fn attend(
             Ok(Some(record)) => recorded::answer(&context, &record, message).await,
             Ok(None) => match message {
                 Message::Request(request) => {
-                    admission::admit(Arc::clone(&context), *request, messages).await;
+                    let signed = request.signed.as_ref();
+                    match signed.map_or(Ok(()), |signed| signed.is_fresh(&context, id)) {
+                        Ok(()) => admission::admit(Arc::clone(&context), *request, messages).await,
+                        Err(challenge) => answer::challenged(&context, &request.caller, id, challenge).await,
+                    }
                 }
-                Message::Word { steer, from } => unknown(&context, id, steer, &from).await,
+                Message::Word { steer, from, .. } => unknown(&context, id, steer, &from).await,
                 Message::CallerGone => {}
             },
             Err(error) => cannot_look_up(&context, id, &error, message).await,

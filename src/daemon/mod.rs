@@ -4,7 +4,7 @@
 //!  run ── lock, state file, broker, journal, recovery, bus, "am I alone?" ── ready
 //!   │
 //!   ├── intake ── exec (checks) ── job (one task each) ── process
-//!   │                                └─ journal, answer
+//!   │                                └─ policy, journal, answer
 //!   ├── heartbeat, ping, service     tasks of their own: no job delays them
 //!   ├── solitude                     one daemon per peer id
 //!   └── leader                       where the role says so
@@ -24,6 +24,9 @@ mod heartbeat;
 mod intake;
 mod job;
 mod journal;
+mod listening;
+pub mod policy;
+mod proof;
 mod recovery;
 mod run;
 mod service;
@@ -33,4 +36,4 @@ pub mod state;
 pub use context::{CALLER_GRACE, MAX_JOBS, Settings};
 pub use journal::is_open as job_is_open;
 pub use recovery::recover_after;
-pub use run::{DaemonError, Ready, run};
+pub use run::{Asked, DaemonError, Ready, run};

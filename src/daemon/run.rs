@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sd_notify::NotifyState;
 use thiserror::Error;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use super::account;
@@ -20,7 +20,7 @@ use super::health;
 use super::heartbeat::{self, Pulse};
 use super::journal::{Journal, now};
 use super::state::{DaemonState, State, StateFile, TYPE};
-use super::{intake, recovery, service, solitude};
+use super::{intake, listening, policy, recovery, service, solitude};
 use crate::bus::{Bus, NatsAddress, Persistence};
 use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
@@ -81,6 +81,15 @@ pub struct Ready {
     pub nats: String,
 }
 
+/// What a daemon is asked to do while it serves.
+#[derive(Debug)]
+pub struct Asked<S> {
+    /// Ready when it is to stop.
+    pub stop: S,
+    /// Rung when it is to read its policy again.
+    pub reload: Arc<Notify>,
+}
+
 /// Runs a daemon until `stop` is ready, and stops it cleanly then. `on_ready` is called once, when
 /// the first request would be served.
 ///
@@ -89,9 +98,9 @@ pub struct Ready {
 pub async fn run(
     settings: Settings,
     on_ready: impl FnOnce(&Ready),
-    stop: impl Future<Output = ()>,
+    asked: Asked<impl Future<Output = ()>>,
 ) -> Result<(), DaemonError> {
-    let ended = run_unheard(settings, on_ready, stop).await;
+    let ended = run_unheard(settings, on_ready, asked).await;
     if let Err(error) = &ended {
         notify(&[NotifyState::Status(&error.in_one_line())]);
     }
@@ -102,7 +111,7 @@ pub async fn run(
 async fn run_unheard(
     mut settings: Settings,
     on_ready: impl FnOnce(&Ready),
-    stop: impl Future<Output = ()>,
+    asked: Asked<impl Future<Output = ()>>,
 ) -> Result<(), DaemonError> {
     if let Err(error) = process::raise_descriptor_limit() {
         tracing::warn!(%error, "allowing more descriptors; they may not suffice for many jobs");
@@ -118,7 +127,7 @@ async fn run_unheard(
         state.set(State::Failed, format!("{error:#}"));
     })?;
     let broker = start_broker(&mut settings, &mut state).await?;
-    let ended = live(settings, instance, nursery, &mut state, on_ready, stop).await;
+    let ended = live(settings, instance, nursery, &mut state, on_ready, asked).await;
     if let Some(broker) = broker {
         broker.stop().await;
     }
@@ -157,6 +166,7 @@ fn first_state(settings: &Settings, instance: Instance) -> anyhow::Result<Daemon
         role: settings.role,
         nats: settings.bus.address.to_string(),
         run_by: Some(settings.run_by),
+        policy: Some(settings.policy.state()),
     })
 }
 
@@ -187,27 +197,38 @@ async fn live(
     nursery: Nursery,
     state: &mut StateFile,
     on_ready: impl FnOnce(&Ready),
-    stop: impl Future<Output = ()>,
+    asked: Asked<impl Future<Output = ()>>,
 ) -> Result<(), DaemonError> {
+    let Asked { stop, reload } = asked;
     tokio::pin!(stop);
+    settings.policy.tell();
     let mut serving = tokio::select! {
         serving = serve(settings, instance, nursery, state) => serving?,
         () = &mut stop => return Ok(()),
     };
     // From here on jobs may run, so whatever comes, they are stopped in order.
     let heard = tokio::select! {
-        () = hear_ourselves(&serving.context) => true,
-        () = &mut stop => false,
+        heard = listening::listens(&serving.context) => Some(heard),
+        () = &mut stop => None,
     };
+    if let Some(Err(refusal)) = heard {
+        state.set(State::Stopping, "failed");
+        serving.stop().await;
+        return Err(DaemonError::Failed(anyhow::anyhow!(refusal)));
+    }
+    let heard = heard.is_some();
     if heard {
         state.set(State::Ready, "serving");
         on_ready(&serving.ready());
         notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
     }
-    let ended = tokio::select! {
-        () = stop, if heard => Ok(()),
-        error = serving.failed(), if heard => Err(error),
-        else => Ok(()),
+    let ended = loop {
+        tokio::select! {
+            () = &mut stop, if heard => break Ok(()),
+            error = serving.failed(), if heard => break Err(error),
+            () = reload.notified(), if heard => serving.read_policy_again(state).await,
+            else => break Ok(()),
+        }
     };
     state.set(State::Stopping, if ended.is_ok() { "asked to stop" } else { "failed" });
     notify(&[NotifyState::Stopping]);
@@ -345,12 +366,14 @@ async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
     let (bus, peer) = (&context.bus, context.peer());
     let pings = bus.subscribe(&subjects::ping(peer), None, WAITING).await;
     let checkups = bus.subscribe(&subjects::health(peer), None, health::WAITING).await;
+    let questions_of_policy = bus.subscribe(&subjects::policy(peer), None, policy::WAITING).await;
     let words = bus.subscribe(&subjects::below_exec(peer), None, WAITING).await;
     let starts = bus.subscribe(&subjects::exec(peer), Some(subjects::EXEC_QUEUE), WAITING).await;
     let questions = service::questions(context).await;
     let mut tasks = JoinSet::new();
     tasks.spawn(heartbeat::answer_pings(Arc::clone(&pulse), pings));
     tasks.spawn(health::answer(Arc::clone(context), checkups));
+    tasks.spawn(policy::answer(Arc::clone(context), questions_of_policy));
     tasks.spawn(intake::run(Arc::clone(context), starts, words));
     tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
     tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));
@@ -358,14 +381,6 @@ async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
     tasks.spawn(keep_house(Arc::clone(context)));
     tasks.spawn(account::keep(Arc::clone(context)));
     (tasks, pulse)
-}
-
-/// Waits until a ping of our own comes back: then the server has all our subscriptions.
-async fn hear_ourselves(context: &Context) {
-    let ping = subjects::ping(context.peer());
-    while context.bus.request(&ping, bytes::Bytes::new(), Duration::from_secs(1)).await.is_err() {
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
 }
 
 async fn keep_house(context: Arc<Context>) {
@@ -414,6 +429,15 @@ impl Serving {
             Some(Err(panic)) = self.tasks.join_next() => {
                 DaemonError::Failed(anyhow::anyhow!("a part of the daemon failed: {panic}"))
             }
+        }
+    }
+
+    /// A policy with a mistake in it is said, and changes nothing.
+    async fn read_policy_again(&self, state: &mut StateFile) {
+        let policy = self.context.settings.policy.clone();
+        match tokio::task::spawn_blocking(move || policy.read_again()).await {
+            Ok(read) => state.set_policy(read),
+            Err(panic) => tracing::error!(%panic, "reading the policy"),
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) async fn answer(
         let identity = identity(&context, &pulse, &started).await;
         let document = service::answer(question, &identity, &context.counts());
         // Who asked asks again when this gets lost.
-        let _ = context.bus.publish(Outgoing::to(&reply).payload(decode::to_json(&document))).await;
+        let _ = context.bus.publish(Outgoing::to(&reply).payload(decode::to_json(&document)).sealed()).await;
     }
 }
 

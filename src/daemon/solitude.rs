@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::context::Context;
-use crate::bus::{Bus, BusError, Outgoing};
+use crate::bus::{Bus, BusError, Incoming, Outgoing};
 use crate::protocol::heartbeat::{Heartbeat, INTERVAL_MS, Ping};
 use crate::protocol::{Instance, PeerId, decode, subjects};
 
@@ -52,7 +52,9 @@ pub(super) async fn taken(bus: &Bus, peer: &PeerId) -> Result<Option<Other>, Bus
     for _ in 0..ASK {
         match bus.request(&subjects::ping(peer), Bytes::new(), ANSWER_WITHIN).await {
             Ok(answer) => {
-                if let Ok(beat) = Heartbeat::decode(&answer.payload) {
+                if is_of(bus, peer, &answer)
+                    && let Ok(beat) = Heartbeat::decode(&answer.payload)
+                {
                     return Ok(Some(Other { instance: beat.instance, hostname: beat.hostname }));
                 }
             }
@@ -115,7 +117,10 @@ async fn others(context: &Context) -> Option<BTreeSet<Instance>> {
     let mut heard = BTreeSet::new();
     let listen = async {
         loop {
-            if let Ok(beat) = Heartbeat::decode(&answers.next().await.payload) {
+            let answer = answers.next().await;
+            if is_of(&context.bus, context.peer(), &answer)
+                && let Ok(beat) = Heartbeat::decode(&answer.payload)
+            {
                 heard.insert(beat.instance);
             }
         }
@@ -123,4 +128,10 @@ async fn others(context: &Context) -> Option<BTreeSet<Instance>> {
     // The end of the time is the ordinary end: nobody knows how many are going to answer.
     let _ = tokio::time::timeout(ANSWER_WITHIN, listen).await;
     heard.remove(&context.instance).then_some(heard)
+}
+
+/// Whether an answer is of somebody with our own identity, where that can be known.
+fn is_of(bus: &Bus, peer: &PeerId, answer: &Incoming) -> bool {
+    bus.member()
+        .is_none_or(|member| member.speaker(answer).is_ok_and(|signer| signer.name.as_str() == peer.as_str()))
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::journal::now;
+use super::policy::PolicyState;
 use crate::process::Identity;
 use crate::protocol::heartbeat::Role;
 use crate::protocol::{Instance, PeerId, decode};
@@ -75,6 +76,9 @@ pub struct DaemonState {
     /// How it is run; older daemons did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_by: Option<RunBy>,
+    /// Its policy; older daemons had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyState>,
 }
 
 /// Writes the state file of one daemon.
@@ -97,9 +101,19 @@ impl StateFile {
         self.current.state = state;
         self.current.state_reason = reason.into();
         self.current.since = now();
+        self.note();
+    }
+
+    fn note(&self) {
         if let Err(error) = self.write() {
             tracing::error!(path = %self.path.display(), %error, "writing the state file");
         }
+    }
+
+    /// Notes what became of a reading of the policy.
+    pub(super) fn set_policy(&mut self, policy: PolicyState) {
+        self.current.policy = Some(policy);
+        self.note();
     }
 
     pub(super) fn set_nats(&mut self, nats: String) {

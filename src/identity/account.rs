@@ -45,19 +45,17 @@ impl Rights {
     /// Those of a standing.
     #[must_use]
     pub fn of(standing: Standing) -> Self {
-        /// A machine hears what is said to it, and questions to all services.
-        const WORKER_HEARS: &[&str] = &[
-            "exec.{{name()}}",
-            "exec.{{name()}}.>",
-            "$SRV.*",
-            "$SRV.*.exec",
-            "$SRV.*.exec.*",
-            "fleet.account.changed",
-            "_INBOX_{{name()}}.>",
-        ];
         match standing {
             Standing::Worker => Self {
-                hear: WORKER_HEARS,
+                hear: &[
+                    "exec.{{name()}}",
+                    "exec.{{name()}}.>",
+                    "$SRV.*",
+                    "$SRV.*.exec",
+                    "$SRV.*.exec.*",
+                    "fleet.account.changed",
+                    "_INBOX_{{name()}}.>",
+                ],
                 say: &["peers.alive", "exec.{{name()}}.ping", "fleet.account", "_INBOX_{{name()}}.>"],
                 answer: true,
             },

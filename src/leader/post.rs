@@ -101,7 +101,7 @@ impl Post {
         let Change { kind: event, peer: peer_id, why } = change;
         let subject = subjects::event(event, &peer_id);
         let event = PeerEvent { kind: EVENT_TYPE.to_owned(), event, peer_id, at, why };
-        self.events.try_send(Outgoing::to(&subject).payload(decode::to_json(&event))).is_ok()
+        self.events.try_send(Outgoing::to(&subject).payload(decode::to_json(&event)).sealed()).is_ok()
     }
 
     /// Asks for a sign of life.
@@ -111,8 +111,10 @@ impl Post {
 
     fn letter(&self, asked: &Incoming, answer: Result<Vec<u8>, Refusal>) -> Option<Outgoing> {
         let reply = asked.reply.as_deref().filter(|reply| subjects::is_inbox(reply))?;
-        let message =
-            Outgoing::to(reply).header(LEADER_HEADER, &self.leader).header(INSTANCE_HEADER, self.instance);
+        let message = Outgoing::to(reply)
+            .sealed()
+            .header(LEADER_HEADER, &self.leader)
+            .header(INSTANCE_HEADER, self.instance);
         Some(match answer {
             Ok(body) => message.payload(body),
             Err(refusal) => message

@@ -70,6 +70,11 @@ impl Refusal {
         Self { word: "registry_refused", code: 500, message }
     }
 
+    /// Nobody with the right is proved to have asked.
+    pub(super) fn unproven(why: &str) -> Self {
+        Self { word: "unproven", code: 403, message: why.to_owned() }
+    }
+
     fn too_large(what: &str) -> Self {
         let message = format!("{what} does not fit into one message; the server's max_payload is too small");
         Self { word: "too_large", code: 500, message }

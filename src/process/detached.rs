@@ -18,6 +18,7 @@ use super::job::reap;
 use super::launch::{Program, Surroundings, launch};
 use super::pidfd::{Exit, PidFd};
 use super::signal::Signal;
+use super::spec::Links;
 
 /// A program that was started so. To drop this changes nothing for it.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ impl Detached {
             environment: variables.map(c_string).collect::<io::Result<_>>()?,
             candidates: vec![c_string(path.into_os_string())?],
             directory: c"/".to_owned(),
+            links: Links::Followed,
             credentials: None,
         };
         let nothing = File::open("/dev/null")?;

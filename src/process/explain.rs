@@ -19,6 +19,7 @@ pub(super) fn explain(plan: &Plan, error: &LaunchError) -> StartError {
         Step::Surroundings => StartError::system("preparing a process", &error.source),
         Step::User => StartError::system(&format!("becoming user {:?}", plan.user), &error.source),
         Step::Directory => directory(plan, error),
+        Step::Elsewhere => elsewhere(plan),
         Step::Program => program(plan, error),
     }
 }
@@ -32,6 +33,13 @@ fn directory(plan: &Plan, error: &LaunchError) -> StartError {
         _ => StartFailure::System,
     };
     StartError::new(why, format!("entering directory {path} as user {:?}: {}", plan.user, error.source))
+}
+
+fn elsewhere(plan: &Plan) -> StartError {
+    let path = plan.directory.display();
+    let message =
+        format!("entering directory {path}: it was changed meanwhile, and the way leads elsewhere now");
+    StartError::new(StartFailure::NoSuchDirectory, message)
 }
 
 fn program(plan: &Plan, error: &LaunchError) -> StartError {

@@ -49,6 +49,12 @@ pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
+/// The number of the user this process runs as.
+#[must_use]
+pub fn user_number() -> u32 {
+    geteuid().as_raw()
+}
+
 /// The name of the user this process runs as; the number where the user has no name.
 #[must_use]
 pub fn current_user() -> String {

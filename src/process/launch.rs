@@ -5,7 +5,7 @@
 //! one (`clone3`, Linux 5.7): moving a process into a cgroup afterwards takes the kernel 5 to 15 ms.
 //!
 //! Guarantees: the command has its own session and process group, default signal dispositions, an
-//! empty signal mask, no file descriptor but 0, 1 and 2 (and one that the caller names), and the
+//! empty signal mask, of a daemon of root the usual umask, no file descriptor but 0, 1 and 2 (and one that the caller names), and the
 //! limit of them that the daemon was started with. Either it was executed, or the caller is told at which step that failed, and nothing is left of it.
 
 #![expect(unsafe_code, reason = "fork, and what a child may do before exec, is in no safe API")]
@@ -19,10 +19,12 @@ use std::ptr;
 
 use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use nix::unistd::geteuid;
 
 use super::account::Credentials;
 use super::descriptors;
 use super::pidfd::{self, PidFd};
+use super::spec::Links;
 
 /// What to execute, in the form the kernel wants it.
 pub(super) struct Program {
@@ -31,14 +33,21 @@ pub(super) struct Program {
     /// Tried in this order.
     pub(super) candidates: Vec<CString>,
     pub(super) directory: CString,
+    pub(super) links: Links,
     pub(super) credentials: Option<Credentials>,
 }
 
 impl Program {
     /// A program that is never found: its launch gets as far as that and no further.
     pub(super) fn nothing() -> Self {
-        let directory = c"/".to_owned();
-        Self { argv: vec![], environment: vec![], candidates: vec![], directory, credentials: None }
+        Self {
+            argv: vec![],
+            environment: vec![],
+            candidates: vec![],
+            directory: c"/".to_owned(),
+            links: Links::Followed,
+            credentials: None,
+        }
     }
 }
 
@@ -77,19 +86,25 @@ pub(super) enum Step {
     User,
     /// Entering the directory, as that user.
     Directory,
+    /// Being in the directory that was named, and not where a link has led.
+    Elsewhere,
     /// Executing the program.
     Program,
 }
 
 impl Step {
     fn from_byte(byte: u8) -> Self {
-        let all = [Self::Fork, Self::Surroundings, Self::User, Self::Directory];
+        let all = [Self::Fork, Self::Surroundings, Self::User, Self::Directory, Self::Elsewhere];
         all.into_iter().find(|step| *step as u8 == byte).unwrap_or(Self::Program)
     }
 }
 
 /// Of the kernel's headers; the C library's constant is too narrow for it.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// What a command of a daemon of root takes away from the rights of its new files. Such a daemon may have
+/// been started from anyone's shell; a person's own daemon has that person's.
+const USUAL_UMASK: libc::mode_t = 0o022;
 
 /// The length of what a child reports: its step, and the error number.
 const REPORT_BYTES: usize = 5;
@@ -106,6 +121,7 @@ pub(super) fn launch(program: &Program, around: &Surroundings<'_>) -> Result<Lau
         environment: pointers(&program.environment),
         candidates: pointers(&program.candidates),
         directory: program.directory.as_ptr(),
+        place: (program.links == Links::Refused).then_some(program.directory.as_bytes_with_nul()),
         credentials: program.credentials.as_ref(),
         stdio: around.stdio.map(|fd| fd.as_raw_fd()),
         procs: procs.as_ref().map(AsRawFd::as_raw_fd),
@@ -113,6 +129,7 @@ pub(super) fn launch(program: &Program, around: &Surroundings<'_>) -> Result<Lau
         report: writer.as_raw_fd(),
         open_max: open_max(),
         descriptor_limit: descriptors::of_others(),
+        umask: geteuid().is_root().then_some(USUAL_UMASK),
     };
     let launched = fork(&child, cgroup.as_ref()).map_err(failed)?;
     drop(writer);
@@ -215,6 +232,8 @@ struct Child<'a> {
     environment: Vec<*const c_char>,
     candidates: Vec<*const c_char>,
     directory: *const c_char,
+    /// The name of the directory it has to find itself in then, with the zero at its end.
+    place: Option<&'a [u8]>,
     credentials: Option<&'a Credentials>,
     stdio: [RawFd; 3],
     procs: Option<RawFd>,
@@ -222,6 +241,7 @@ struct Child<'a> {
     report: RawFd,
     open_max: RawFd,
     descriptor_limit: Option<libc::rlimit>,
+    umask: Option<libc::mode_t>,
 }
 
 impl Child<'_> {
@@ -249,6 +269,9 @@ impl Child<'_> {
         if let Err(errno) = checked(unsafe { libc::chdir(self.directory) }) {
             return (Step::Directory, errno);
         }
+        if let Err(errno) = self.is_in_place() {
+            return (Step::Elsewhere, errno);
+        }
         (Step::Program, self.execute())
     }
 
@@ -267,6 +290,9 @@ impl Child<'_> {
             }
             if let Some(limit) = &self.descriptor_limit {
                 checked(libc::setrlimit(libc::RLIMIT_NOFILE, limit))?;
+            }
+            if let Some(mask) = self.umask {
+                libc::umask(mask);
             }
         }
         self.close_others();
@@ -302,6 +328,18 @@ impl Child<'_> {
             checked(libc::syscall(libc::SYS_setgid, *gid) as c_int)?;
             checked(libc::syscall(libc::SYS_setuid, *uid) as c_int)
         }
+    }
+
+    /// Whether the directory it is in has the name that was meant. Its way may have been changed
+    /// since somebody looked where it leads.
+    fn is_in_place(&self) -> Result<(), c_int> {
+        let Some(wanted) = self.place else { return Ok(()) };
+        let mut own = [0_u8; libc::PATH_MAX as usize];
+        // SAFETY: the kernel writes no more than the length it is given. The system call itself, as the
+        // C library's function allocates where the kernel gives no name that begins at the root.
+        let length = unsafe { libc::syscall(libc::SYS_getcwd, own.as_mut_ptr(), own.len()) };
+        checked(length as c_int)?;
+        if own.get(..length as usize) == Some(wanted) { Ok(()) } else { Err(libc::ELOOP) }
     }
 
     /// As `execvp` does: a file that may not be executed does not end the search, but is remembered.

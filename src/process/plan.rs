@@ -40,13 +40,14 @@ impl Plan {
             environment: c_environment(&environment)?,
             candidates: candidates.iter().map(|c| c_string("the command", c)).collect::<Result<_, _>>()?,
             directory: c_string("the directory", &directory)?,
+            links: spec.links,
             credentials: account.credentials,
         };
         Ok(Self { program, user: account.name, directory, command, candidates })
     }
 }
 
-fn directory_of(text: &str, account: &Account) -> Result<PathBuf, StartError> {
+pub(super) fn directory_of(text: &str, account: &Account) -> Result<PathBuf, StartError> {
     match text.strip_prefix('~') {
         Some("") => Ok(account.home.clone()),
         Some(below) if below.starts_with('/') => Ok(account.home.join(below.trim_start_matches('/'))),

@@ -28,6 +28,8 @@ const FIRST_REAL_TIME: i32 = 34;
 impl Signal {
     /// What Ctrl-C sends.
     pub const INT: Self = Self(libc::SIGINT);
+    /// What a terminal sends that goes away; daemons read their files again.
+    pub const HUP: Self = Self(libc::SIGHUP);
     /// The polite request to end.
     pub const TERM: Self = Self(libc::SIGTERM);
     /// The end, without being asked.

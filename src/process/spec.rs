@@ -16,6 +16,8 @@ pub struct Spec {
     pub job: JobId,
     /// Absolute, or `~`, or beginning with `~/`, for the home of the job's user.
     pub directory: String,
+    /// Whether the way there may lead over links.
+    pub links: Links,
     /// What to run.
     pub command: Command,
     /// Added to the clean environment, and stronger than it. `PEERBUS_JOB` should be among them: it
@@ -30,11 +32,12 @@ pub struct Spec {
 /// The values of variables are often secrets, so their names are shown alone.
 impl std::fmt::Debug for Spec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { job, directory, command, env, user, stdin } = self;
+        let Self { job, directory, links, command, env, user, stdin } = self;
         let names: Vec<&str> = env.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Spec")
             .field("job", job)
             .field("directory", directory)
+            .field("links", links)
             .field("command", command)
             .field("env", &names)
             .field("user", user)
@@ -56,6 +59,17 @@ pub enum Command {
         /// What it shall do.
         line: String,
     },
+}
+
+/// Whether the way to a directory may lead over links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Links {
+    /// It may: wherever they lead, there the command runs.
+    Followed,
+    /// The directory is named as the system itself names it (see [`real_directory`](super::real_directory)),
+    /// and the command runs there and nowhere else, whatever became of the way meanwhile.
+    Refused,
 }
 
 /// Where the standard input of a job comes from.
@@ -98,6 +112,7 @@ mod tests {
         let spec = Spec {
             job: JobId::new(),
             directory: "/".to_owned(),
+            links: Links::Followed,
             command: Command::Argv(vec!["true".to_owned()]),
             env: vec![("NAME".to_owned(), "secret".to_owned())],
             user: None,

@@ -65,6 +65,8 @@ pub enum Refusal {
     NotSupported,
     /// Neither the request nor the peer's configuration names a directory.
     NoDirectory,
+    /// The peer's policy does not let whoever asks do this.
+    Policy,
     /// The daemon may not run commands as that user.
     User,
     /// The peer runs as many jobs as it may.
@@ -79,6 +81,8 @@ pub enum Refusal {
     CancelledBefore,
     /// Another caller's job has this id.
     NotYours,
+    /// Nobody of the fleet is proved to have asked.
+    Unproven,
 }
 
 /// Why a command could not be started, as one fixed word.

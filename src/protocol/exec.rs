@@ -103,23 +103,32 @@ impl ExecRequest {
     fn checked(payload: &[u8]) -> Result<Self, BadMessage> {
         let request: Self = decode::json(payload)
             .map_err(|bad| BadMessage(format!("{bad}; a request looks like {EXAMPLE}")))?;
-        decode::check_type(request.kind.as_deref(), TYPE)?;
-        request.command()?;
-        request.check_texts()?;
-        if request.stream.is_some_and(|stream| stream.window == 0) {
+        request.check()?;
+        Ok(request)
+    }
+
+    /// Checks the shape of a request, however it came here.
+    ///
+    /// # Errors
+    /// Names the field that is wrong.
+    pub fn check(&self) -> Result<(), BadMessage> {
+        decode::check_type(self.kind.as_deref(), TYPE)?;
+        self.command()?;
+        self.check_texts()?;
+        if self.stream.is_some_and(|stream| stream.window == 0) {
             return Err(BadMessage(
                 "field `stream.window`: 0 bytes would never let any output through".to_owned(),
             ));
         }
-        if request.stdin && request.stream.is_none() {
+        if self.stdin && self.stream.is_none() {
             return Err(BadMessage(
                 "field `stdin`: only a request with `stream` can send standard input".to_owned(),
             ));
         }
-        if request.timeout_ms == Some(0) {
+        if self.timeout_ms == Some(0) {
             return Err(BadMessage("field `timeout_ms`: 0 leaves no time to run".to_owned()));
         }
-        Ok(request)
+        Ok(())
     }
 
     /// What to run.

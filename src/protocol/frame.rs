@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Instance;
+use super::{Instance, JobId};
 
 /// Header: the epoch, counted from 1; every resume begins a new one.
 pub const EPOCH: &str = "D-Epoch";
@@ -59,10 +59,12 @@ pub enum FrameKind {
     End,
     /// Not part of the stream: the answer to a cancel, a result query or a bad message.
     Answer,
+    /// Not part of the stream: a [`Challenge`].
+    Challenge,
 }
 
 impl FrameKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Accepted,
         Self::Out,
         Self::Err,
@@ -73,6 +75,7 @@ impl FrameKind {
         Self::Result,
         Self::End,
         Self::Answer,
+        Self::Challenge,
     ];
 
     /// The word in the header.
@@ -89,6 +92,7 @@ impl FrameKind {
             Self::Result => "result",
             Self::End => "end",
             Self::Answer => "answer",
+            Self::Challenge => "challenge",
         }
     }
 }
@@ -175,6 +179,15 @@ pub struct Alive {
     pub err: u64,
     /// Bytes of stdin received.
     pub stdin_received: u64,
+}
+
+/// A request is to be signed once more, over this: by its own clock it may be a replay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// The request.
+    pub id: JobId,
+    /// What goes into the header `D-Challenge` of the same request.
+    pub challenge: String,
 }
 
 /// Output that the peer no longer holds.

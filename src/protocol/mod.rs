@@ -19,6 +19,7 @@ pub mod identity;
 pub mod ids;
 pub mod joining;
 pub mod peers;
+pub mod policy;
 pub mod reply;
 pub mod seal;
 pub mod service;

@@ -5,6 +5,7 @@
 //! | `exec.<peer>` | operators | the daemon, queue group `exec` |
 //! | `exec.<peer>.ping` | leader, operators | the daemon |
 //! | `exec.<peer>.health` | operators | the daemon |
+//! | `exec.<peer>.policy` | operators | the daemon |
 //! | `exec.<peer>.<job>.<verb>` | operators | the daemon |
 //! | `peers.alive` | daemons | leaders |
 //! | `peers.list`, `peers.get` | anyone allowed | leaders, queue group `registry` |
@@ -114,6 +115,12 @@ pub fn health(peer: &PeerId) -> String {
     format!("exec.{peer}.health")
 }
 
+/// Where a peer is asked what its policy allows.
+#[must_use]
+pub fn policy(peer: &PeerId) -> String {
+    format!("exec.{peer}.policy")
+}
+
 /// Where something is said of a job.
 #[must_use]
 pub fn job(peer: &PeerId, job: JobId, verb: Verb) -> String {
@@ -142,6 +149,8 @@ pub enum Below {
     Ping,
     /// A question how the peer is.
     Health,
+    /// A question what its policy allows.
+    Policy,
     /// A word about a job.
     Job(JobId, Verb),
     /// Nothing this version knows; the sentence says what is wrong.
@@ -155,6 +164,7 @@ pub fn parse_below(subject: &str) -> Below {
     match tokens.as_slice() {
         ["ping"] => Below::Ping,
         ["health"] => Below::Health,
+        ["policy"] => Below::Policy,
         [job, verb] => match (job.parse(), verb.parse()) {
             (Ok(job), Ok(verb)) => Below::Job(job, verb),
             (Err(bad), _) => Below::Strange(format!("in the subject: {bad}")),
@@ -230,6 +240,7 @@ mod tests {
         }
         assert_eq!(parse_below(&ping(&peer)), Below::Ping);
         assert_eq!(parse_below(&health(&peer)), Below::Health);
+        assert_eq!(parse_below(&policy(&peer)), Below::Policy);
         for strange in ["exec.w1.x", "exec.w1.nojob.credit", &format!("exec.w1.{id}.dance"), "exec.w1.a.b.c"]
         {
             assert!(matches!(parse_below(strange), Below::Strange(_)), "{strange}");

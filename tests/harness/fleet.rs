@@ -13,13 +13,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use peerbus::protocol::identity::Standing;
 
 use super::child::{Finished, Keep, Live, piped, tail};
 use super::procs;
 use super::relay::Relay;
 use super::scratch::Scratch;
+use super::secured::{OPERATOR, Secured};
 use super::server::{Server, ServerOptions};
 
+/// Names the file with an identity.
+const CREDS: &str = "PEERBUS_CREDS";
 /// How long one run of `d` may take if the test says nothing else.
 pub const D_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a daemon may take until it says it is ready.
@@ -108,9 +112,24 @@ pub struct FleetBuilder {
     server: ServerOptions,
     daemons: Vec<DaemonOptions>,
     client_relay: bool,
+    secured: Option<Secured>,
+    open_broker: bool,
 }
 
 impl FleetBuilder {
+    /// Has the server of a secured fleet let everybody do everything, as one does that is not ours: what
+    /// the members themselves check is left.
+    pub fn open_broker(mut self) -> FleetBuilder {
+        self.open_broker = true;
+        self
+    }
+
+    /// With identities: each daemon has its own, and `d` that of the operator [`OPERATOR`].
+    pub fn secured(mut self) -> FleetBuilder {
+        self.secured = Some(Secured::new());
+        self
+    }
+
     /// What the server should be like.
     pub fn server(mut self, options: ServerOptions) -> FleetBuilder {
         self.server = options;
@@ -142,9 +161,18 @@ impl FleetBuilder {
     /// Starts the server, then all daemons at once; returns when all are ready.
     #[track_caller]
     pub fn start(self) -> Fleet {
-        let server = self.server.start();
+        let server = match &self.secured {
+            Some(secured) if !self.open_broker => secured.server(self.server).start(),
+            _ => self.server.start(),
+        };
         let client_relay = self.client_relay.then(|| Relay::to(server.address()));
-        let fleet = Fleet { daemons: Mutex::default(), client_relay, server, scratch: Scratch::new() };
+        let fleet = Fleet {
+            daemons: Mutex::default(),
+            client_relay,
+            secured: self.secured,
+            server,
+            scratch: Scratch::new(),
+        };
         let daemons: Vec<Arc<Daemon>> =
             self.daemons.into_iter().map(|options| fleet.add_starting(options)).collect();
         for daemon in daemons {
@@ -158,6 +186,7 @@ impl FleetBuilder {
 pub struct Fleet {
     daemons: Mutex<Vec<Arc<Daemon>>>,
     client_relay: Option<Relay>,
+    secured: Option<Secured>,
     server: Server,
     scratch: Scratch,
 }
@@ -177,6 +206,12 @@ impl Fleet {
     /// The server.
     pub fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// The fleet's keys and members.
+    #[track_caller]
+    pub fn secured(&self) -> &Secured {
+        self.secured.as_ref().expect("the fleet was built with secured()")
     }
 
     /// The relay between `d` and the server.
@@ -226,6 +261,14 @@ impl Fleet {
     /// Adds a daemon and does not wait: it may be meant to fail (see [`Daemon::wait_for_end`]).
     #[track_caller]
     pub fn add_starting(&self, options: DaemonOptions) -> Arc<Daemon> {
+        let options = match &self.secured {
+            Some(secured) if !options.environment.iter().any(|(name, _)| name == CREDS) => {
+                let standing = if options.role == "leader" { Standing::Leader } else { Standing::Worker };
+                let file = secured.member(&options.id, standing);
+                options.env(CREDS, file)
+            }
+            _ => options,
+        };
         let relay = options.through_relay.then(|| Relay::to(self.server.address()));
         let url = match (&options.nats, &relay) {
             (Some(url), _) => url.clone(),
@@ -264,7 +307,21 @@ impl Fleet {
 
     /// A run of `d` by a person somewhere, to be described further.
     pub fn command<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> DCommand {
-        DCommand::new(&self.scratch.directory("person"), arguments).nats(&self.url())
+        let command = DCommand::new(&self.scratch.directory("person"), arguments).nats(&self.url());
+        match &self.secured {
+            Some(secured) => command.env(CREDS, secured.member(OPERATOR, Standing::Operator)),
+            None => command,
+        }
+    }
+
+    /// A run of `d` by a member of a secured fleet.
+    pub fn command_as<I: IntoIterator<Item: AsRef<OsStr>>>(
+        &self,
+        name: &str,
+        standing: Standing,
+        arguments: I,
+    ) -> DCommand {
+        self.command(arguments).env(CREDS, self.secured().member(name, standing))
     }
 
     /// A run of `d` on the machine of this daemon, with that daemon's home, sockets and state

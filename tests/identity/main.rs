@@ -10,4 +10,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod attacks;
+mod commands;
 mod rights;
+mod speaker;

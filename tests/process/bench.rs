@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use peerbus::process::{
-    Command, Containment, Exit, ExitKind, Identity, Lodging, Nursery, Process, Spec, StartError, Started,
-    Stdin, start,
+    Command, Containment, Exit, ExitKind, Identity, Links, Lodging, Nursery, Process, Spec, StartError,
+    Started, Stdin, start,
 };
 use peerbus::protocol::JobId;
 use tempfile::TempDir;
@@ -74,6 +74,7 @@ pub(crate) fn argv(argv: &[&str]) -> Spec {
     Spec {
         job,
         directory: "/".to_owned(),
+        links: Links::Followed,
         command: Command::Argv(argv.iter().map(|&argument| argument.to_owned()).collect()),
         env: vec![("PEERBUS_JOB".to_owned(), job.to_string())],
         user: None,

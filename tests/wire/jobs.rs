@@ -4,7 +4,7 @@ use peerbus::protocol::ending::{Refusal, StartFailure};
 use peerbus::protocol::exec::{
     self, Collected, ExecRequest, JobResult, Rusage, StreamOptions, StreamTotal, Truncated,
 };
-use peerbus::protocol::frame::{Accepted, Alive, Gap, JobState, Signalled, StreamKind, Want};
+use peerbus::protocol::frame::{Accepted, Alive, Challenge, Gap, JobState, Signalled, StreamKind, Want};
 use peerbus::protocol::reply::{self, ErrorBody};
 use peerbus::protocol::steer::{
     self, CancelAnswer, CancelRequest, Cancelled, Credit, Resume, SignalRequest, Steer,
@@ -86,6 +86,11 @@ fn a_result() {
 }
 
 #[test]
+fn a_challenge() {
+    golden("challenge", &Challenge { id: job(), challenge: "1200.0c0ffee".to_owned() });
+}
+
+#[test]
 fn a_plain_reply() {
     let collected = Collected {
         stdout: text("hello\n"),
@@ -125,6 +130,7 @@ fn every_fixed_word_of_an_ending() {
         (Refusal::ReplySubject, "reply_subject"),
         (Refusal::NotSupported, "not_supported"),
         (Refusal::NoDirectory, "no_directory"),
+        (Refusal::Policy, "policy"),
         (Refusal::User, "user"),
         (Refusal::Limit, "limit"),
         (Refusal::Conflict, "conflict"),
@@ -132,6 +138,7 @@ fn every_fixed_word_of_an_ending() {
         (Refusal::Journal, "journal"),
         (Refusal::CancelledBefore, "cancelled_before"),
         (Refusal::NotYours, "not_yours"),
+        (Refusal::Unproven, "unproven"),
     ] {
         part(&word, &format!("{text:?}"));
     }

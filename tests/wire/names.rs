@@ -1,9 +1,11 @@
 //! Subjects, headers and their words, as literal strings.
 
+use base64::Engine;
+use peerbus::identity::{IdentityFile, Key, Seal, SealedParts};
 use peerbus::protocol::frame::{self, FrameKind};
 use peerbus::protocol::peers::EventKind;
 use peerbus::protocol::subjects::{self, Below, Verb};
-use peerbus::protocol::{reply, steer};
+use peerbus::protocol::{reply, seal, steer};
 
 use crate::{JOB, job, part, peer};
 
@@ -44,6 +46,9 @@ fn the_names_of_subjects_and_headers() {
     assert_eq!(reply::ERROR_HEADER, "Nats-Service-Error");
     assert_eq!(reply::ERROR_CODE_HEADER, "Nats-Service-Error-Code");
     assert_eq!((frame::OUTPUT_MAX, frame::ALIVE_EVERY_MS), (65_536, 5_000));
+    assert_eq!((subjects::ACCOUNT, subjects::ACCOUNT_CHANGED), ("fleet.account", "fleet.account.changed"));
+    assert_eq!((seal::IDENTITY, seal::SIGNATURE), ("D-Identity", "D-Signature"));
+    assert_eq!((seal::TIME, seal::CHALLENGE), ("D-Time", "D-Challenge"));
     for (kind, word) in [
         (FrameKind::Accepted, "accepted"),
         (FrameKind::Out, "out"),
@@ -55,7 +60,50 @@ fn the_names_of_subjects_and_headers() {
         (FrameKind::Result, "result"),
         (FrameKind::End, "end"),
         (FrameKind::Answer, "answer"),
+        (FrameKind::Challenge, "challenge"),
     ] {
         assert_eq!((kind.as_str(), word.parse()), (word, Ok(kind)));
     }
+}
+
+/// What is signed, to the byte: a member of another version makes and checks the same.
+#[test]
+fn a_seal() {
+    let key = Key::from_seed("SUAAVWRZG6M5FA5VRRGWSCIHKTOJC7EWNIT4JV3FTOIPO4OBFR5WA7X5TE").unwrap();
+    let fleet = key.public().clone();
+    let identity =
+        IdentityFile { token: "token".to_owned(), key: key.clone(), fleet, account: String::new() };
+    let header = |name: &str| match name {
+        "D-Offset" => Some("3"),
+        "D-Time" => Some("1700000000000"),
+        "D-Not-Signed" => Some("x"),
+        _ => None,
+    };
+    let parts =
+        SealedParts { subject: "exec.w1", reply: Some("_INBOX_alice.x.y"), headers: &header, payload: b"{}" };
+    let [(identity_header, token), (signature_header, signature)] = Seal::of(&identity).headers(&parts);
+    assert_eq!((identity_header, token.as_str()), ("D-Identity", "token"));
+    assert_eq!(signature_header, "D-Signature");
+    // Each part after its length in 8 bytes, big end first; a header that is not there has the length 2^64-1.
+    let mut bytes = Vec::new();
+    let digest = blake3::hash(b"{}");
+    let parts: [Option<&[u8]>; 12] = [
+        Some(b"peerbus.seal.v1"),
+        Some(b"exec.w1"),
+        Some(b"_INBOX_alice.x.y"),
+        None,
+        None,
+        None,
+        Some(b"3"),
+        None,
+        None,
+        Some(b"1700000000000"),
+        None,
+        Some(digest.as_bytes()),
+    ];
+    for part in parts {
+        bytes.extend(part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+        bytes.extend(part.unwrap_or_default());
+    }
+    assert_eq!(base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(signature).unwrap(), key.sign(&bytes));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use peerbus::daemon::policy::PolicyState;
 use peerbus::daemon::state::{self, DaemonState, State};
 use peerbus::process;
 use peerbus::protocol::heartbeat::{self, Heartbeat, PeerState, Role};
@@ -196,6 +197,13 @@ fn the_state_file() {
         role: Role::Worker,
         nats: "nats://10.0.0.1:4222".to_owned(),
         run_by: None,
+        policy: Some(PolicyState {
+            path: "/etc/peerbus/policy.toml".into(),
+            rules: Some(3),
+            reads: 2,
+            digest: text("af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"),
+            mistake: text("line 3: rule 1: `task`: this peer's configuration has no task \"x\""),
+        }),
     };
     golden("state", &state);
     assert_eq!((state::TYPE, state::FILE), ("peerbus.daemon_state.v1", "state.json"));

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args as ClapArgs;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::bus;
 use crate::cli::args::{BrokerArg, Common, RoleArg, listen};
@@ -13,7 +15,7 @@ use crate::cli::settings::{Settings, variable};
 use crate::cli::{log, output};
 use crate::daemon::broker::{self, Managed};
 use crate::daemon::state::RunBy;
-use crate::daemon::{self, CALLER_GRACE, DaemonError, MAX_JOBS};
+use crate::daemon::{self, Asked, CALLER_GRACE, DaemonError, MAX_JOBS};
 use crate::leader::registry::Place;
 use crate::process::Containment;
 use crate::protocol::exec::check_directory;
@@ -60,10 +62,10 @@ pub(super) async fn run(common: &Common, args: DaemonRun) -> Result<u8, Failure>
     log::of_a_daemon(common.verbose, settings.file.log.as_ref(), args.log_to.as_deref())?;
     let mut settings = gather(settings, args.flags)?;
     settings.run_by = run_by(args.log_to.is_some());
-    let stop = stop_signal()?;
+    let asked = signals()?;
     let ready =
         |ready: &daemon::Ready| output::complain(&format!("ready peer={} nats={}", ready.peer, ready.nats));
-    match daemon::run(settings, ready, stop).await {
+    match daemon::run(settings, ready, asked).await {
         Ok(()) => Ok(0),
         Err(error @ DaemonError::Taken(_)) => Err(Failure::new(TAKEN, log::escaped(&error.in_one_line()))),
         Err(error @ DaemonError::Failed(_)) => Err(Failure::new(OTHER, log::escaped(&error.in_one_line()))),
@@ -80,22 +82,25 @@ fn run_by(detached: bool) -> RunBy {
     }
 }
 
-/// Ready when the daemon is asked to stop.
-fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+/// What a daemon is asked to do by signals.
+fn signals() -> Result<Asked<impl Future<Output = ()>>, Failure> {
     let listen =
         |kind| signal(kind).map_err(|error| Failure::other(format!("listening to signals: {error}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    // A terminal that goes away takes nothing with it but itself.
+    // A terminal that goes away takes nothing with it but itself: its signal is the one to read again.
     let mut hangup = listen(SignalKind::hangup())?;
-    Ok(async move {
+    let reload = Arc::new(Notify::new());
+    let ring = Arc::clone(&reload);
+    let stop = async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
-                _ = hangup.recv() => {}
+                _ = hangup.recv() => ring.notify_one(),
             }
         }
-    })
+    };
+    Ok(Asked { stop, reload })
 }
 
 /// All settings of a daemon, with every mistake in them found.
@@ -116,6 +121,7 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
     };
     let bus = bus::Settings { address: settings.address()?, credentials, name: format!("peerbus-{peer}") };
     let (state_dir, runtime_dir) = (settings.state_dir(), settings.runtime_dir());
+    let policy = settings.policy()?;
     let file = settings.file;
     let database_url = args.database_url.or_else(|| variable("PEERBUS_DATABASE_URL")).or(file.database_url);
     if let (Role::Leader, Some(url)) = (role, &database_url) {
@@ -137,6 +143,7 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
         caller_grace: file.caller_grace.unwrap_or(CALLER_GRACE),
         containment: containment()?,
         max_peers: file.max_peers.unwrap_or(crate::leader::MAX_PEERS),
+        policy,
         run_by: RunBy::Foreground,
         peer,
     })

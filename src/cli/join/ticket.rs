@@ -76,7 +76,7 @@ pub(super) async fn run(common: &Common, text: &str, id: Option<&str>) -> Result
 async fn connect(common: &Common, ticket: &Ticket, url: &str) -> Result<Bus, Failure> {
     let address: NatsAddress =
         url.parse().map_err(|bad: crate::bus::BadAddress| Failure::usage(bad.to_string()))?;
-    let credentials = Credentials::Guest(ticket.guest.clone());
+    let credentials = Credentials::Guest(Box::new(ticket.guest.clone()));
     let settings = BusSettings { address: address.clone(), credentials, name: "d".to_owned() };
     let bus = Bus::open(settings, Persistence::FirstAttemptCounts);
     bus.connected(common.connect_timeout).await.map_err(|error| {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use crate::cli::args::duration;
+use crate::daemon::policy;
 use crate::protocol::exec::check_directory;
 
 /// Where the project is that `pull`, `build` and `deploy` are for, unless the configuration says.
@@ -148,6 +149,18 @@ impl Book {
         };
         Ok(lines.iter().map(step).collect())
     }
+}
+
+/// All tasks, as a policy may name them.
+pub(in crate::cli) fn of_policy(configured: BTreeMap<String, Task>) -> policy::Tasks {
+    let book = Book::of(configured);
+    let steps = |name: &str| {
+        let steps = book.steps(name)?.into_iter();
+        Ok(steps
+            .map(|Step { directory, line, env, user, .. }| policy::Step { directory, line, env, user })
+            .collect())
+    };
+    book.names().map(|name| (name.to_owned(), steps(name))).collect()
 }
 
 fn built_in() -> BTreeMap<String, Task> {

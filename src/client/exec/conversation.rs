@@ -75,6 +75,8 @@ struct Conversation {
     signals: Vec<SignalRequest>,
     signals_said: u64,
     cancel: Option<String>,
+    /// What the peer wants the request signed over.
+    challenge: Option<String>,
     say_again: Instant,
     credit_again: Instant,
     outcome: Option<Outcome>,
@@ -143,6 +145,7 @@ impl Conversation {
             signals: Vec::new(),
             signals_said: 0,
             cancel: None,
+            challenge: None,
             say_again: now,
             credit_again: now + CREDIT_EVERY,
             outcome: None,

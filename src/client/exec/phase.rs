@@ -86,6 +86,11 @@ impl Repeats {
         Due::Again
     }
 
+    /// Has it said again now, and counted as before.
+    pub(super) fn again_at_once(&mut self, now: Instant) {
+        self.next = now;
+    }
+
     /// Has it said again soon, without counting: it surely did not arrive.
     pub(super) fn retry_at(&mut self, at: Instant) {
         self.said = 0;

@@ -9,6 +9,7 @@ use super::super::context::{Context, Leaving, Place};
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::{Begun, Entry, now};
+use super::super::policy::{self, Allowed};
 use super::{blocking, live, recorded, reply};
 use crate::process::{self, Lodging, Spec};
 use crate::protocol::Ending;
@@ -31,7 +32,7 @@ pub(super) struct Admitted {
 
 /// Takes a job in and sees it through, or refuses it.
 pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mut mpsc::Receiver<Message>) {
-    let prepared = match prepare(&context, &request) {
+    let prepared = match prepare(&context, &request).await {
         Ok(prepared) => prepared,
         Err(ending) => return refuse(&context, &request, ending, messages).await,
     };
@@ -52,7 +53,7 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mu
     }
 }
 
-fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Place), Ending> {
+async fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Place), Ending> {
     let refused = |why, message: &str| Ending::Refused { why, message: message.to_owned() };
     if *context.leaving.borrow() != Leaving::No {
         return Err(refused(Refusal::Stopping, "the daemon is stopping"));
@@ -67,15 +68,11 @@ fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Place), E
     if request.exec.durable {
         return Err(refused(Refusal::NotSupported, "field `durable`: this daemon has no durable jobs"));
     }
-    let directory = request.exec.directory.clone().or_else(|| context.settings.directory.clone());
-    let Some(directory) = directory else {
-        return Err(refused(
-            Refusal::NoDirectory,
-            "no directory is named: give one with -C DIR, or set `directory` in the peer's configuration",
-        ));
-    };
+    let allowed =
+        policy::check(context, &request.asker, &request.exec).await.map_err(|denied| denied.ending)?;
+    tracing::debug!(job = %request.id, asker = %request.asker, rule = allowed.rule, "the policy allows it");
     check_user(request)?;
-    let spec = spec(context, request, directory)?;
+    let spec = spec(context, request, allowed)?;
     match context.place() {
         Some(place) => Ok((spec, place)),
         None => Err(refused(
@@ -96,7 +93,7 @@ fn check_user(request: &Request) -> Result<(), Ending> {
     Err(Ending::Refused { why: Refusal::User, message })
 }
 
-fn spec(context: &Context, request: &Request, directory: String) -> Result<Spec, Ending> {
+fn spec(context: &Context, request: &Request, allowed: Allowed) -> Result<Spec, Ending> {
     let command = match request.exec.command() {
         Ok(Command::Shell(line)) => process::Command::Shell { shell: context.settings.shell.clone(), line },
         Ok(Command::Argv(argv)) => process::Command::Argv(argv),
@@ -110,7 +107,8 @@ fn spec(context: &Context, request: &Request, directory: String) -> Result<Spec,
     let configured = context.settings.env.clone();
     let env = configured.into_iter().chain(request.exec.env.clone()).chain(own).collect();
     let stdin = if request.exec.stdin { process::Stdin::Pipe } else { process::Stdin::Null };
-    Ok(Spec { job: request.id, directory, command, env, user: request.exec.user.clone(), stdin })
+    let Allowed { directory, links, .. } = allowed;
+    Ok(Spec { job: request.id, directory, links, command, env, user: request.exec.user.clone(), stdin })
 }
 
 fn begun(context: &Context, request: &Request, asked: &Asked, lodging: Option<Lodging>) -> Begun {

@@ -8,6 +8,8 @@ use super::super::context::Context;
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::Record;
+use super::super::policy;
+use super::super::proof::is_anothers;
 use super::reply;
 use crate::protocol::ending::Refusal;
 use crate::protocol::exec::JobResult;
@@ -20,11 +22,21 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
     let result = ending_of(context, record);
     match message {
         Message::Request(request) => repeat(context, record, &request, &result).await,
-        Message::Word { steer, from } => {
+        Message::Word { steer, from, asker } => {
             // Other instances stay silent, but for the successor on the same state directory.
             let meant_for = steer.instance();
             if meant_for.is_some_and(|it| it != record.begun.instance && it != context.instance) {
                 return;
+            }
+            // Nobody signs credit, so its inbox may be anybody's.
+            if matches!(steer, Steer::Credit(_)) && from != record.begun.caller {
+                return;
+            }
+            // Who asked for it the journal knows by the inbox alone. What a command printed is its caller's.
+            let others = is_anothers(context, &from, &record.begun.caller);
+            let wants_output = !matches!(steer, Steer::Cancel(_));
+            if (others && wants_output) || (from != record.begun.caller && !policy::may_steer(&asker, None)) {
+                return answer::not_yours(context, &from, id).await;
             }
             word(context, id, &result, steer, &from).await;
         }

@@ -6,6 +6,8 @@ use super::super::answer;
 use super::super::asked::Asked;
 use super::super::exec::Request;
 use super::super::intake::Message;
+use super::super::policy;
+use super::super::proof::is_anothers;
 use super::live::Live;
 use super::reply;
 use crate::process::Signal;
@@ -14,6 +16,7 @@ use crate::protocol::decode;
 use crate::protocol::ending::Refusal;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{FrameKind, Signalled};
+use crate::protocol::identity::Asker;
 use crate::protocol::steer::{CancelRequest, Cancelled, Credit, Resume, SignalRequest, Steer};
 
 impl Live {
@@ -21,7 +24,7 @@ impl Live {
         match message {
             Message::CallerGone => self.on_caller_gone(),
             Message::Request(request) => self.on_repeat(*request).await,
-            Message::Word { steer, from } => self.on_word(steer, &from).await,
+            Message::Word { steer, from, asker } => self.on_word(steer, &from, &asker).await,
         }
     }
 
@@ -77,14 +80,19 @@ impl Live {
         reply(context, request, &result).await;
     }
 
-    async fn on_word(&mut self, steer: Steer, from: &str) {
-        // Anyone with the right may stop a job and ask how it ended; the rest is its caller's.
+    async fn on_word(&mut self, steer: Steer, from: &str, asker: &Asker) {
+        // Who has the right may stop a job and ask how it ended; the rest is its caller's.
+        let may_steer = from == self.request.caller || policy::may_steer(asker, Some(&self.request.asker));
         match steer {
+            Steer::Cancel(_) | Steer::Result if !may_steer => {
+                return answer::not_yours(&self.context, from, self.request.id).await;
+            }
             Steer::Cancel(cancel) => return self.on_cancel(cancel, from).await,
             Steer::Result => return self.on_result_wanted(from).await,
+            // Nobody signs credit, so its inbox may be anybody's.
+            Steer::Credit(_) if from != self.request.caller => return,
             _ if from != self.request.caller => {
-                let sentence = format!("{} runs for another caller", self.request.id);
-                return answer::cannot(&self.context, from, "not_yours", 403, &sentence).await;
+                return answer::not_yours(&self.context, from, self.request.id).await;
             }
             _ => self.heard(),
         }
@@ -157,6 +165,9 @@ impl Live {
     }
 
     async fn on_result_wanted(&mut self, from: &str) {
+        if is_anothers(&self.context, from, &self.request.caller) {
+            return answer::not_yours(&self.context, from, self.request.id).await;
+        }
         if let Some(result) = &self.ended {
             return answer::plain(&self.context, from, result, None).await;
         }

@@ -88,7 +88,7 @@ pub async fn push(address: &NatsAddress, authority: &Authority, account: &str) -
 pub async fn tell(address: &NatsAddress, authority: &Authority, account: &str) -> Result<(), NotPushed> {
     let unusable = |why: String| NotPushed::Refused { address: address.clone(), why };
     let herald = Member::new(&authority.herald()?).map_err(unusable)?;
-    let bus = connect(address, Credentials::Identity(herald)).await?;
+    let bus = connect(address, Credentials::Identity(Box::new(herald))).await?;
     let body = decode::to_json(&AccountMessage::new(account.to_owned()));
     let told = bus.publish(Outgoing::to(subjects::ACCOUNT_CHANGED).payload(body).sealed()).await;
     // A question is the way to know that the server has what was said before it.

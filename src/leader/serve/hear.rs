@@ -11,6 +11,7 @@ use crate::leader::office::{self, Rival};
 use crate::leader::post::Call;
 use crate::leader::query::{Desk, Refusal};
 use crate::protocol::heartbeat::{Heartbeat, PeerState, Role};
+use crate::protocol::identity::Standing;
 use crate::protocol::peers::Presence;
 use crate::protocol::service::Document;
 use crate::protocol::{PeerId, decode};
@@ -36,6 +37,10 @@ impl Leader {
                 return self.post.refuse(message, refusal);
             }
         };
+        if let Err(why) = self.is_its_own(&beat, message) {
+            self.complaints.add("a heartbeat is not its peer's own", 1, &why);
+            return;
+        }
         if beat.role == Role::Leader {
             self.heard_a_leader(&beat);
         }
@@ -45,6 +50,30 @@ impl Leader {
             self.seen.insert(beat.peer_id);
         }
         self.apply(effects);
+    }
+
+    /// Whether a heartbeat was said by the peer it speaks of, where that can be known.
+    fn is_its_own(&self, beat: &Heartbeat, message: &Incoming) -> Result<(), String> {
+        let Some(member) = self.bus.member() else { return Ok(()) };
+        let peer = &beat.peer_id;
+        let signer = member.speaker(message).map_err(|why| format!("that of {peer}: {why}"))?;
+        if signer.name.as_str() != peer.as_str() || !signer.standing.is_machine() {
+            return Err(format!("{} speaks for {peer}", signer.asker()));
+        }
+        if beat.role == Role::Leader && signer.standing != Standing::Leader {
+            return Err(format!("{peer} is no leader of this fleet and says it is"));
+        }
+        Ok(())
+    }
+
+    /// Whether a question to change the registry comes from somebody who may.
+    pub(super) fn may_change(&self, message: &Incoming) -> Result<(), Refusal> {
+        let Some(member) = self.bus.member() else { return Ok(()) };
+        let signer = member.speaker(message).map_err(|why| Refusal::unproven(&why.to_string()))?;
+        match signer.standing {
+            Standing::Operator => Ok(()),
+            _ => Err(Refusal::unproven(&format!("{} may not change the registry", signer.asker()))),
+        }
     }
 
     /// A peer said that it is on the bus: where that is news it is asked for a heartbeat.

@@ -28,7 +28,8 @@ struct Asker {
 
 impl Leader {
     pub(super) fn remove(&mut self, question: Incoming, place: OwnedPermit<Outgoing>) {
-        match self.desk(|desk| desk.to_remove(&question.payload)) {
+        let allowed = self.may_change(&question);
+        match allowed.and_then(|()| self.desk(|desk| desk.to_remove(&question.payload))) {
             Ok((asked, Found::One { peer: row })) => {
                 let peer = row.peer_id.clone();
                 let effects = self.roster.removed(&peer);

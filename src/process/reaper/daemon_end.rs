@@ -17,7 +17,7 @@ use super::super::launch::{Launched, Program, Surroundings, launch};
 use super::super::members::{Descendants, Members};
 use super::super::pidfd::{self, Exit, PidFd};
 use super::super::plan::{c_environment, c_string};
-use super::super::spec::{Spec, StartError};
+use super::super::spec::{Links, Spec, StartError};
 use super::super::tree::{Leader, Tree};
 use super::{Order, RELEASE, Report, line};
 
@@ -74,6 +74,7 @@ fn program(reaper: &Path, socket: i32) -> Result<Program, StartError> {
         environment: c_environment(&environment::of_reaper())?,
         candidates: vec![path],
         directory: c"/".to_owned(),
+        links: Links::Followed,
         credentials: None,
     })
 }

@@ -1,12 +1,25 @@
 //! What the peer says, and what that means for the conversation.
 
 use super::*;
+use crate::client::proof;
+use crate::protocol::frame::Challenge;
 
 impl Conversation {
     pub(super) async fn on_message(&mut self, message: &Incoming, now: Instant) {
         let Some(Ok(kind)) = message.headers.get(frame::KIND).map(str::parse::<FrameKind>) else { return };
-        if kind == FrameKind::Answer {
-            return self.on_answer(message, now);
+        // What these say is relied on; the rest is held against the totals and digests of the result.
+        let relied_on = matches!(
+            kind,
+            FrameKind::Accepted | FrameKind::Result | FrameKind::Answer | FrameKind::Challenge
+        );
+        if relied_on && let Err(why) = proof::is_of(&self.bus, &self.peer, message) {
+            tracing::warn!(peer = %self.peer, %kind, why, "ignored what is not proved to be the peer's");
+            return;
+        }
+        match kind {
+            FrameKind::Answer => return self.on_answer(message, now),
+            FrameKind::Challenge => return self.on_challenge(message, now),
+            _ => {}
         }
         let numbers = (message.headers.number(frame::EPOCH), message.headers.number(frame::SEQ));
         let (Some(epoch), Some(seq)) = numbers else { return };
@@ -31,7 +44,7 @@ impl Conversation {
             FrameKind::Signalled => self.with(message, now, Self::on_signalled),
             FrameKind::Gap => self.with(message, now, |this, gap: Gap, _| this.ledger.gap(gap)),
             FrameKind::Result => self.with(message, now, Self::on_result),
-            FrameKind::Alive | FrameKind::End | FrameKind::Answer => {}
+            FrameKind::Alive | FrameKind::End | FrameKind::Answer | FrameKind::Challenge => {}
         }
         self.send_stdin(now).await;
     }
@@ -113,6 +126,18 @@ impl Conversation {
             },
         };
         self.finish(ending);
+    }
+
+    /// By our clock, or because the peer has just begun, the request may be a replay: we sign it once more.
+    fn on_challenge(&mut self, message: &Incoming, now: Instant) {
+        let Ok(challenge) = decode::json::<Challenge>(&message.payload) else { return };
+        if let Phase::Asking(repeats) = &mut self.phase
+            && challenge.id == self.job
+            && self.challenge.as_ref() != Some(&challenge.challenge)
+        {
+            self.challenge = Some(challenge.challenge);
+            repeats.again_at_once(now);
+        }
     }
 
     /// Nobody listens where something was said last.

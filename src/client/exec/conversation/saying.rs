@@ -1,13 +1,19 @@
 //! Putting words on the bus. What gets lost is said again by its clock.
 
 use super::*;
+use crate::protocol::seal::CHALLENGE;
 
 impl Conversation {
     pub(super) async fn ask(&mut self) {
         let Phase::Asking(repeats) = &self.phase else { return };
         self.may_have_arrived |= !repeats.is_first();
-        let request =
-            Outgoing::to(&subjects::exec(&self.peer)).reply(&self.reply).payload(self.request.clone());
+        let mut request = Outgoing::to(&subjects::exec(&self.peer))
+            .reply(&self.reply)
+            .payload(self.request.clone())
+            .sealed();
+        if let Some(challenge) = &self.challenge {
+            request = request.header(CHALLENGE, challenge);
+        }
         if let Err(crate::bus::BusError::TooLarge { size, limit }) = self.bus.publish(request).await {
             self.finish(Ending::Refused {
                 why: crate::protocol::ending::Refusal::BadRequest,
@@ -49,6 +55,8 @@ impl Conversation {
     }
 
     pub(super) fn about_the_job(&self, verb: Verb) -> Outgoing {
-        Outgoing::to(&subjects::job(&self.peer, self.job, verb)).reply(&self.reply)
+        let word = Outgoing::to(&subjects::job(&self.peer, self.job, verb)).reply(&self.reply);
+        // Credit comes often and steers nothing.
+        if verb == Verb::Credit { word } else { word.sealed() }
     }
 }

@@ -1,0 +1,236 @@
+//! `d policy`: what a peer allows, and why.
+
+use clap::{ArgGroup, Args as ClapArgs, Subcommand};
+
+use super::args::{Common, assignment, peer_name};
+use super::connect::connect;
+use super::exit::{Failure, OFFLINE, OTHER, REFUSED, TIMED_OUT};
+use super::{log, output};
+use crate::bus::{Bus, BusError};
+use crate::client::policy::{AskError, ask};
+use crate::protocol::PeerId;
+use crate::protocol::ending::Refusal;
+use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
+use crate::protocol::identity::Standing;
+use crate::protocol::policy::{Answer, Decision, Question, Rule, Whom};
+
+/// What can be asked of a peer's policy.
+#[derive(Debug, Subcommand)]
+pub(super) enum Policy {
+    /// Ask whether a command would be allowed, and by which rule. Nothing runs. Exits 0 when it would, else 1
+    #[command(
+        override_usage = "d policy check [OPTIONS] <PEER> -- <COMMAND>...\n       d policy check [OPTIONS] <PEER> --sh <LINE>",
+        after_help = "Examples:\n  d policy check vps -C /opt/app -- git pull\n  d policy check vps --as bob:worker --user deploy -C /opt/app --sh 'make install'"
+    )]
+    Check(Check),
+    /// Show the rules of a peer, as far as they are one's business
+    #[command(
+        after_help = "Examples:\n  d policy show vps\n  d policy show vps --json | jq -r '.rules[].text'"
+    )]
+    Show(Show),
+}
+
+/// What `d policy check` is given: as `d exec`, and for whom.
+#[derive(Debug, ClapArgs)]
+#[command(group = ArgGroup::new("what").required(true).args(["sh", "argv"]))]
+pub(super) struct Check {
+    /// The peer: its id, hostname or address
+    #[arg(value_parser = peer_name)]
+    peer: String,
+    /// For this identity; its standing is operator, unless named [default: whoever asks]
+    #[arg(long = "as", value_name = "NAME[:STANDING]", value_parser = whom)]
+    whom: Option<Whom>,
+    /// Directory to run in: absolute, or ~ for the user's home
+    #[arg(short = 'C', long, value_name = "DIR")]
+    directory: Option<String>,
+    /// A line for the peer's shell
+    #[arg(long, value_name = "LINE")]
+    sh: Option<String>,
+    /// Send standard input
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    /// Set a variable
+    #[arg(long, value_name = "K=V", value_parser = assignment)]
+    env: Vec<(String, String)>,
+    /// Run as this user of the peer
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// JSON
+    #[arg(long)]
+    json: bool,
+    /// A program and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    argv: Vec<String>,
+}
+
+/// What `d policy show` is given.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Show {
+    /// The peer: its id, hostname or address
+    #[arg(value_parser = peer_name)]
+    peer: String,
+    /// JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// An identity and its standing, as in `bob:worker`.
+fn whom(text: &str) -> Result<Whom, String> {
+    let (name, standing) = match text.split_once(':') {
+        Some((name, standing)) => (name, standing),
+        None => (text, Standing::Operator.as_str()),
+    };
+    let known = || Standing::ALL.map(Standing::as_str).join(", ");
+    let standing =
+        standing.parse().map_err(|()| format!("{standing:?} is no standing; there are {}", known()))?;
+    Ok(Whom { name: name.parse().map_err(|bad| format!("{bad}"))?, standing })
+}
+
+/// `d policy`
+pub(super) async fn run(common: &Common, verb: Policy) -> Result<u8, Failure> {
+    match verb {
+        Policy::Check(args) => check(common, args).await,
+        Policy::Show(args) => show(common, &args).await,
+    }
+}
+
+async fn check(common: &Common, args: Check) -> Result<u8, Failure> {
+    if let Some(directory) = &args.directory {
+        check_directory(directory).map_err(|why| Failure::usage(format!("the directory {why}")))?;
+    }
+    let request = ExecRequest {
+        kind: Some(TYPE.to_owned()),
+        id: None,
+        directory: args.directory,
+        argv: args.sh.is_none().then_some(args.argv),
+        shell_cmd: args.sh,
+        env: args.env.into_iter().collect(),
+        user: args.user,
+        stdin: args.stdin,
+        tty: None,
+        timeout_ms: None,
+        durable: false,
+        stream: Some(StreamOptions { window: WINDOW }),
+        from: None,
+    };
+    request.check().map_err(|bad| Failure::usage(bad.to_string()))?;
+    let answer =
+        answer(common, &args.peer, Question { whom: args.whom, request: Some(request), ..kind() }).await?;
+    let Some(decision) = &answer.decision else {
+        return Err(Failure::other(format!("{} has decided nothing", answer.peer_id)));
+    };
+    if args.json {
+        print_json(&answer)?;
+    } else {
+        output::line(&explained(&answer, decision))?;
+    }
+    Ok(if matches!(decision, Decision::Allowed { .. }) { 0 } else { OTHER })
+}
+
+async fn show(common: &Common, args: &Show) -> Result<u8, Failure> {
+    let answer = answer(common, &args.peer, kind()).await?;
+    if args.json {
+        print_json(&answer)?;
+        return Ok(0);
+    }
+    let mut lines = match &answer.file {
+        Some(file) => vec![format!("# {}: {}", answer.peer_id, log::escaped(file))],
+        None => vec![format!("# {}: there is no policy file; this holds instead", answer.peer_id)],
+    };
+    for rule in &answer.rules {
+        lines.push(format!("\n# {}", place(&answer, rule.number)));
+        lines.extend(text_of(rule));
+    }
+    if answer.left_out > 0 {
+        lines.push(format!("\n# {} more rules do not fit into an answer", answer.left_out));
+    }
+    output::line(&lines.join("\n"))?;
+    Ok(0)
+}
+
+fn kind() -> Question {
+    Question { kind: Some(crate::protocol::policy::TYPE.to_owned()), ..Question::default() }
+}
+
+fn print_json(answer: &Answer) -> Result<(), Failure> {
+    let text = serde_json::to_string(answer).map_err(|error| Failure::other(error.to_string()))?;
+    output::line(&text)
+}
+
+fn explained(answer: &Answer, decision: &Decision) -> String {
+    let Answer { peer_id: peer, whom, .. } = answer;
+    let mut lines = Vec::new();
+    let quote = |number: usize| {
+        let rule = answer.rules.iter().find(|rule| rule.number == number);
+        rule.map(text_of)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|line| format!("    {line}"))
+            .collect::<Vec<_>>()
+    };
+    match decision {
+        Decision::Allowed { rule } => {
+            lines.push(format!("allowed: {peer} lets {whom} do this, by {}", place(answer, *rule)));
+            lines.extend(quote(*rule));
+        }
+        Decision::Refused { why: Refusal::Policy, objections, .. } => {
+            lines.push(match objections.len() {
+                0 => format!("refused: the policy of {peer} has no rule for {whom}"),
+                _ => format!("refused: no rule that the policy of {peer} has for {whom} allows this"),
+            });
+            for it in objections {
+                lines.push(format!(
+                    "{}: `{}`: {}",
+                    place(answer, it.rule),
+                    it.key,
+                    log::escaped(&it.message)
+                ));
+                lines.extend(quote(it.rule));
+            }
+        }
+        Decision::Refused { message, .. } => lines.push(format!("refused: {}", log::escaped(message))),
+    }
+    lines.join("\n")
+}
+
+/// Where a rule stands.
+fn place(answer: &Answer, number: usize) -> String {
+    let line = answer.rules.iter().find(|rule| rule.number == number).and_then(|rule| rule.line);
+    match (&answer.file, line) {
+        (Some(file), Some(line)) => format!("rule {number} ({} line {line})", log::escaped(file)),
+        (Some(file), None) => format!("rule {number} ({})", log::escaped(file)),
+        (None, _) => "what holds without a policy file".to_owned(),
+    }
+}
+
+fn text_of(rule: &Rule) -> Vec<String> {
+    rule.text.lines().map(log::escaped).collect()
+}
+
+async fn answer(common: &Common, name: &str, question: Question) -> Result<Answer, Failure> {
+    let bus = connect(common).await?;
+    let peer = super::exec::target(&bus, name).await?;
+    match one_answer(&bus, &peer, &question).await? {
+        Some(answer) => Ok(answer),
+        None => {
+            // Nobody has it as an id: it may be a hostname or an address.
+            let peer = super::exec::elsewhere(&bus, name, &peer).await?;
+            let gone = || Failure::new(OFFLINE, format!("offline: Peer is offline: {peer}"));
+            one_answer(&bus, &peer, &question).await?.ok_or_else(gone)
+        }
+    }
+}
+
+async fn one_answer(bus: &Bus, peer: &PeerId, question: &Question) -> Result<Option<Answer>, Failure> {
+    match ask(bus, peer, question).await {
+        Ok(answer) => Ok(Some(answer)),
+        Err(AskError::Bus(BusError::NoResponders(_))) => Ok(None),
+        Err(error @ AskError::Bus(BusError::Timeout { .. })) => {
+            Err(Failure::new(TIMED_OUT, format!("timed out: {peer}: {error}")))
+        }
+        Err(AskError::Declined(why)) => {
+            Err(Failure::new(REFUSED, format!("refused: {peer}: {}", log::escaped(&why))))
+        }
+        Err(error) => Err(Failure::new(OFFLINE, format!("no answer: {peer}: {error}"))),
+    }
+}

@@ -1,0 +1,45 @@
+//! Asking a peer what its policy allows.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::peers::sentence;
+use super::proof;
+use crate::bus::{Bus, BusError};
+use crate::protocol::policy::{Answer, Question};
+use crate::protocol::reply::ERROR_HEADER;
+use crate::protocol::{BadMessage, PeerId, decode, subjects};
+
+/// How long a peer may take: it may have to look at a slow file system.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a peer gave no answer.
+#[derive(Debug, Error)]
+pub enum AskError {
+    /// The bus failed; [`BusError::NoResponders`] means that the peer is not there.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// Nobody knows whether the answer is the peer's.
+    #[error("an answer that is not proved to be its own: {0}")]
+    Unproven(String),
+    /// It declined, with its sentence. One of an older version does not know the question.
+    #[error("it answered: {0}")]
+    Declined(String),
+    /// Its answer cannot be understood.
+    #[error("its answer cannot be understood: {0}")]
+    Malformed(#[from] BadMessage),
+}
+
+/// Asks a peer. Nothing runs there for it.
+///
+/// # Errors
+/// When it gives no answer.
+pub async fn ask(bus: &Bus, peer: &PeerId, question: &Question) -> Result<Answer, AskError> {
+    let answer = bus.request(&subjects::policy(peer), decode::to_json(question).into(), PATIENCE).await?;
+    proof::is_of(bus, peer, &answer).map_err(AskError::Unproven)?;
+    if answer.headers.get(ERROR_HEADER).is_some() {
+        return Err(AskError::Declined(sentence(&answer)));
+    }
+    Ok(Answer::decode(&answer.payload)?)
+}

@@ -1,0 +1,128 @@
+//! Answering what the policy allows, and why: `exec.<peer>.policy`.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc};
+
+use super::super::answer;
+use super::super::context::Context;
+use super::super::proof;
+use super::check::{Denied, by};
+use super::who::may_see_all;
+use super::{Allowed, Policy};
+use crate::bus::{Incoming, Outgoing};
+use crate::protocol::identity::Asker;
+use crate::protocol::policy::{ANSWER_TYPE, Answer, Decision, Objection, Question, Rule, Whom};
+use crate::protocol::{Ending, decode, subjects};
+
+/// Questions that may wait.
+pub(in crate::daemon) const WAITING: usize = 64;
+
+/// Questions that are looked into at once: one that hangs in a file system holds up no other.
+const AT_ONCE: usize = 16;
+
+/// Most that the rules of an answer take, in bytes of their text. The rest of it is short.
+const RULES_SHOWN: usize = 256 * 1024;
+
+/// Most objections that are told. Each is a sentence.
+const OBJECTIONS_SHOWN: usize = 100;
+
+/// Answers for as long as it is polled.
+pub(in crate::daemon) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<Incoming>) {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    while let Some(question) = questions.recv().await {
+        let Some(reply) = question.reply.clone().filter(|reply| subjects::is_inbox(reply)) else { continue };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let context = Arc::clone(&context);
+        tokio::spawn(async move {
+            answer_one(&context, &reply, &question).await;
+            drop(place);
+        });
+    }
+}
+
+async fn answer_one(context: &Arc<Context>, reply: &str, message: &Incoming) {
+    let asker = match proof::of(context, message) {
+        Ok((asker, _)) => asker,
+        Err(why) => {
+            let (word, code) = answer::UNPROVEN;
+            return answer::cannot(context, reply, word, code, &why).await;
+        }
+    };
+    let question = match Question::decode(&message.payload) {
+        Ok(question) => question,
+        Err(bad) => return answer::cannot(context, reply, "bad_request", 400, &bad.0).await,
+    };
+    let whom = match &question.whom {
+        Some(Whom { name, standing }) => Asker::Known { name: name.clone(), standing: *standing },
+        None => asker.clone(),
+    };
+    if whom != asker && !may_see_all(&asker) {
+        let sentence = format!("only operators may ask what others may do, and {asker} is none");
+        return answer::cannot(context, reply, "not_yours", 403, &sentence).await;
+    }
+    let policy = context.settings.policy.policy();
+    let answer = match &question.request {
+        Some(request) => decided(context, &policy, &whom, by(context, &policy, &whom, request).await),
+        None => {
+            let all = (1..=policy.rules.len()).filter(|number| {
+                may_see_all(&asker) || policy.rule(*number).is_some_and(|(rule, _)| rule.is_about(&whom))
+            });
+            with_rules(context, &policy, &whom, None, all)
+        }
+    };
+    // Who asked asks again when this gets lost.
+    let _ = context.bus.publish(Outgoing::to(reply).payload(decode::to_json(&answer)).sealed()).await;
+}
+
+fn decided(context: &Context, policy: &Policy, whom: &Asker, decided: Result<Allowed, Denied>) -> Answer {
+    match decided {
+        Ok(Allowed { rule, .. }) => {
+            with_rules(context, policy, whom, Some(Decision::Allowed { rule }), [rule].into_iter())
+        }
+        Err(Denied { ending, against }) => {
+            let numbers: Vec<usize> = against.iter().map(|against| against.rule).collect();
+            let objections = against
+                .into_iter()
+                .take(OBJECTIONS_SHOWN)
+                .map(|it| Objection { rule: it.rule, key: it.key.to_owned(), message: it.why })
+                .collect();
+            let decision = match ending {
+                Ending::Refused { why, message } => Some(Decision::Refused { why, message, objections }),
+                _ => None,
+            };
+            with_rules(context, policy, whom, decision, numbers.into_iter())
+        }
+    }
+}
+
+fn with_rules(
+    context: &Context,
+    policy: &Policy,
+    whom: &Asker,
+    decision: Option<Decision>,
+    numbers: impl Iterator<Item = usize>,
+) -> Answer {
+    let most = RULES_SHOWN.min(context.bus.max_payload() / 4);
+    let (mut rules, mut left_out, mut bytes) = (Vec::new(), 0, 0);
+    for number in numbers {
+        let Some((_, text)) = policy.rule(number) else { continue };
+        bytes += text.text.len();
+        if bytes > most {
+            left_out += 1;
+            continue;
+        }
+        rules.push(Rule { number, line: text.line, text: text.text.clone() });
+    }
+    let state = context.settings.policy.state();
+    Answer {
+        kind: ANSWER_TYPE.to_owned(),
+        peer_id: context.peer().clone(),
+        instance: context.instance,
+        file: state.rules.map(|_| state.path.display().to_string()),
+        whom: whom.to_string(),
+        decision,
+        rules,
+        left_out,
+    }
+}

@@ -1,0 +1,115 @@
+//! One request against the policy, with the directory looked up.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::super::context::Context;
+use super::{Against, Policy, Verdict, Wish};
+use crate::process::{Links, real_directory};
+use crate::protocol::Ending;
+use crate::protocol::ending::{Refusal, sentence as cut};
+use crate::protocol::exec::ExecRequest;
+use crate::protocol::identity::Asker;
+
+/// A request that may run, as far as the policy goes, and where it has to.
+pub(in crate::daemon) struct Allowed {
+    /// The number of the rule that allows it.
+    pub(in crate::daemon) rule: usize,
+    pub(in crate::daemon) directory: String,
+    pub(in crate::daemon) links: Links,
+}
+
+/// A request that may not, and what its caller is told.
+pub(in crate::daemon) struct Denied {
+    pub(in crate::daemon) ending: Ending,
+    /// For those who may know.
+    pub(super) against: Vec<Against>,
+}
+
+/// Decides by the rules as they are now.
+pub(in crate::daemon) async fn check(
+    context: &Arc<Context>,
+    asker: &Asker,
+    exec: &ExecRequest,
+) -> Result<Allowed, Denied> {
+    by(context, &context.settings.policy.policy(), asker, exec).await
+}
+
+/// Decides by these rules.
+pub(super) async fn by(
+    context: &Arc<Context>,
+    policy: &Policy,
+    asker: &Asker,
+    exec: &ExecRequest,
+) -> Result<Allowed, Denied> {
+    let refused =
+        |why, message: String| Denied { ending: Ending::Refused { why, message }, against: Vec::new() };
+    let Some(directory) = exec.directory.as_ref().or(context.settings.directory.as_ref()) else {
+        let message =
+            "no directory is named: give one with -C DIR, or set `directory` in the peer's configuration";
+        return Err(refused(Refusal::NoDirectory, message.to_owned()));
+    };
+    let command = exec.command().map_err(|bad| refused(Refusal::BadRequest, bad.0))?;
+    let real = match policy.looks_at_directories(asker) {
+        true => look_up(directory, exec.user.as_ref()).await,
+        false => None,
+    };
+    let wish = Wish {
+        asker,
+        command: &command,
+        directory,
+        real: real.as_deref(),
+        env: &exec.env,
+        user: exec.user.as_deref().unwrap_or(&context.own_user),
+        stdin: exec.stdin,
+        own_user: &context.own_user,
+    };
+    match policy.decide(&wish) {
+        Verdict::Allowed(rule) => {
+            let place =
+                real.as_ref().and_then(|real| real.to_str()).filter(|_| policy.is_bound_to_a_place(rule));
+            let (directory, links) = match place {
+                Some(real) => (real, Links::Refused),
+                None => (directory.as_str(), Links::Followed),
+            };
+            Ok(Allowed { rule, directory: directory.to_owned(), links })
+        }
+        Verdict::Refused(against) => {
+            let message = cut(sentence(context, asker, &against));
+            Err(Denied { ending: Ending::Refused { why: Refusal::Policy, message }, against })
+        }
+    }
+}
+
+/// A file system or a directory of users may take its time.
+async fn look_up(directory: &str, user: Option<&String>) -> Option<PathBuf> {
+    let (directory, user) = (directory.to_owned(), user.cloned());
+    let looked = tokio::task::spawn_blocking(move || real_directory(&directory, user.as_deref()));
+    match looked.await {
+        Ok(Ok(real)) => Some(real),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "finding out where a directory leads");
+            None
+        }
+        Err(panic) => {
+            tracing::error!(%panic, "finding out where a directory leads");
+            None
+        }
+    }
+}
+
+/// What a caller is told. Rules that are about others are nobody's business.
+fn sentence(context: &Context, asker: &Asker, against: &[Against]) -> String {
+    let peer = context.peer();
+    match against {
+        [] => format!("the policy of {peer} has no rule for {asker}"),
+        [only] => format!(
+            "the policy of {peer} does not allow this: rule {}, `{}`: {}; `d policy check {peer}` says more",
+            only.rule, only.key, only.why
+        ),
+        several => format!(
+            "none of the {} rules that the policy of {peer} has for {asker} allows this; `d policy check {peer}` says why",
+            several.len()
+        ),
+    }
+}

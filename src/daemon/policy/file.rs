@@ -1,0 +1,334 @@
+//! The policy file: its keys, and what may stand in it. A mistake is told with its line and key.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use toml::Spanned;
+
+use super::rule::{Choice, Commands, Rule, User, What};
+use super::who::Who;
+use super::words::{VariableName, Words};
+use super::{Policy, Tasks, Text};
+use crate::process::host;
+
+/// Bits of a mode by which others than its owner may write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// The bit of a directory's mode by which nobody may take away what is somebody else's.
+const STICKY: u32 = 0o1000;
+
+/// The word that stands for everything.
+const ANY: &str = "any";
+
+/// Longest file that is read, in bytes: more is not what a person has written.
+const LONGEST: u64 = 1 << 20;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default)]
+    allow: Vec<Spanned<WrittenRule>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRule {
+    #[serde(deserialize_with = "list")]
+    who: Vec<Who>,
+    #[serde(default, deserialize_with = "given")]
+    task: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "patterns")]
+    argv: Option<Choice<Words>>,
+    #[serde(default, deserialize_with = "any_or_list")]
+    sh: Option<Choice<String>>,
+    #[serde(default, deserialize_with = "given")]
+    directory: Option<Vec<Prefix>>,
+    #[serde(default, deserialize_with = "any_or_list")]
+    user: Option<Choice<User>>,
+    #[serde(default, deserialize_with = "any_or_list")]
+    env: Option<Choice<VariableName>>,
+    stdin: Option<bool>,
+}
+
+/// A directory with all below it: absolute, and without dots.
+struct Prefix(PathBuf);
+
+impl FromStr for Prefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = Path::new(text);
+        let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+        // `.` is a part only at the begin, so what is between slashes is looked at as well.
+        if !path.is_absolute() || !path.components().all(plain) || text.split('/').any(|part| part == ".") {
+            return Err(format!("{text:?} is not an absolute path without `.` and `..`"));
+        }
+        Ok(Self(path.components().collect()))
+    }
+}
+
+impl FromStr for User {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "@self" => Ok(Self::Own),
+            "" => Err("a user has a name".to_owned()),
+            other if other.starts_with('@') => {
+                Err(format!("{other:?} is no user; `@self` is the one the daemon runs as"))
+            }
+            name => Ok(Self::Named(name.to_owned())),
+        }
+    }
+}
+
+fn list<'de, D: Deserializer<'de>, T: FromStr<Err: ToString>>(from: D) -> Result<Vec<T>, D::Error> {
+    let wanted = "a list of texts is wanted, with one at least";
+    let toml::Value::Array(items) = toml::Value::deserialize(from)? else {
+        return Err(D::Error::custom(wanted));
+    };
+    if items.is_empty() {
+        return Err(D::Error::custom(wanted));
+    }
+    texts(&items, wanted).and_then(|texts| read_all(&texts)).map_err(D::Error::custom)
+}
+
+fn given<'de, D: Deserializer<'de>, T: FromStr<Err: ToString>>(from: D) -> Result<Option<Vec<T>>, D::Error> {
+    list(from).map(Some)
+}
+
+fn any_or_list<'de, D, T>(from: D) -> Result<Option<Choice<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: ToString>,
+{
+    let wanted = "a list of texts is wanted, or \"any\"";
+    let found = match toml::Value::deserialize(from)? {
+        toml::Value::String(word) if word == ANY => Ok(Choice::Any),
+        toml::Value::Array(items) => {
+            texts(&items, wanted).and_then(|texts| read_all(&texts)).map(Choice::These)
+        }
+        _ => Err(wanted.to_owned()),
+    };
+    found.map(Some).map_err(D::Error::custom)
+}
+
+/// One pattern, several of them, or all there are.
+fn patterns<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Choice<Words>>, D::Error> {
+    let wanted = "a list of words is wanted, a list of such lists, or \"any\"";
+    let found = match toml::Value::deserialize(from)? {
+        toml::Value::String(word) if word == ANY => Ok(Choice::Any),
+        toml::Value::Array(items) if items.iter().any(toml::Value::is_array) => items
+            .iter()
+            .map(|item| Words::read(&texts(item.as_array().ok_or(wanted)?, wanted)?))
+            .collect::<Result<Vec<_>, String>>()
+            .map(Choice::These),
+        toml::Value::Array(items) => texts(&items, wanted)
+            .and_then(|texts| Words::read(&texts))
+            .map(|words| Choice::These(vec![words])),
+        _ => Err(wanted.to_owned()),
+    };
+    found.map(Some).map_err(D::Error::custom)
+}
+
+fn texts(items: &[toml::Value], wanted: &str) -> Result<Vec<String>, String> {
+    items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(|| wanted.to_owned())).collect()
+}
+
+fn read_all<T: FromStr<Err: ToString>>(texts: &[String]) -> Result<Vec<T>, String> {
+    texts.iter().map(|text| text.parse().map_err(|bad: T::Err| bad.to_string())).collect()
+}
+
+impl WrittenRule {
+    fn read(self, tasks: &Tasks) -> Result<Rule, String> {
+        let Self { who, task, argv, sh, directory, user, env, stdin } = self;
+        let Some(names) = task else {
+            if argv.is_none() && sh.is_none() {
+                return Err("it says not what: one of `argv`, `sh` and `task` is missing".to_owned());
+            }
+            let commands = Commands {
+                argv: argv.unwrap_or(Choice::These(Vec::new())),
+                sh: sh.unwrap_or(Choice::These(Vec::new())),
+                directory: directory.map_or(Choice::Any, |all| {
+                    Choice::These(all.into_iter().map(|prefix| prefix.0).collect())
+                }),
+                user: user.unwrap_or_else(|| Choice::These(vec![User::Own])),
+                env,
+                stdin,
+            };
+            return Ok(Rule { who, what: What::Commands(commands) });
+        };
+        let others = [
+            ("argv", argv.is_some()),
+            ("sh", sh.is_some()),
+            ("directory", directory.is_some()),
+            ("user", user.is_some()),
+            ("env", env.is_some()),
+            ("stdin", stdin.is_some()),
+        ];
+        if let Some((key, _)) = others.into_iter().find(|(_, given)| *given) {
+            return Err(format!("`{key}`: beside `task`, which says all that itself, it cannot stand"));
+        }
+        let steps = names.iter().map(|name| match tasks.get(name) {
+            Some(steps) => steps.clone().map_err(|why| format!("`task`: {why}")),
+            None => Err(format!("`task`: this peer's configuration has no task {name:?}")),
+        });
+        let steps = steps.collect::<Result<Vec<_>, _>>()?.concat();
+        Ok(Rule { who, what: What::Tasks { names, steps } })
+    }
+}
+
+/// Reads the text of a policy. A mistake is one sentence that begins with its line.
+pub(super) fn parse(text: &str, tasks: &Tasks) -> Result<Vec<(Rule, Text)>, String> {
+    let source =
+        toml::Deserializer::parse(text).map_err(|error| mistake(text, &quoted(text, &error), &error))?;
+    let written: Written = serde_path_to_error::deserialize(source)
+        .map_err(|error| mistake(text, &shown(error.path()), error.inner()))?;
+    let spans: Vec<Range<usize>> = written.allow.iter().map(Spanned::span).collect();
+    let ends = spans.iter().skip(1).map(|span| span.start).chain([text.len()]);
+    let texts: Vec<Text> = spans.iter().zip(ends).map(|(span, end)| excerpt(text, span, end)).collect();
+    let rules = written.allow.into_iter().zip(texts).enumerate();
+    rules
+        .map(|(at, (rule, text))| match rule.into_inner().read(tasks) {
+            Ok(rule) => Ok((rule, text)),
+            Err(why) => Err(format!("line {}: rule {}: {why}", text.line.unwrap_or(1), at + 1)),
+        })
+        .collect()
+}
+
+fn mistake(text: &str, key: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| line_of(text, span.start));
+    let key = if key.is_empty() { String::new() } else { format!("`{key}`: ") };
+    format!("line {line}: {key}{}", error.message().trim())
+}
+
+/// What stands where a text is no TOML, if that is a word.
+fn quoted(text: &str, error: &toml::de::Error) -> String {
+    const WORD: usize = 40;
+    let found = error.span().and_then(|span| text.get(span)).unwrap_or_default();
+    if found.len() <= WORD && !found.contains('\n') { found.to_owned() } else { String::new() }
+}
+
+/// The way to a key, as a person writes it: `allow[2]` is the second.
+fn shown(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut shown = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => shown.push_str(&format!("[{}]", index + 1)),
+            // What the reader itself puts in between, to know the lines, nobody has written.
+            Segment::Map { key } if !key.starts_with('$') => {
+                let dot = if shown.is_empty() { "" } else { "." };
+                shown.push_str(&format!("{dot}{key}"));
+            }
+            _ => {}
+        }
+    }
+    shown
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes().iter().take(at).filter(|&&byte| byte == b'\n').count() + 1
+}
+
+/// A rule as it stands there, without what is said before the next one.
+fn excerpt(text: &str, span: &Range<usize>, end: usize) -> Text {
+    let lines: Vec<&str> = text.get(span.start..end).unwrap_or_default().lines().collect();
+    let is_said = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    let last = lines.iter().rposition(is_said).map_or(0, |at| at + 1);
+    Text { line: Some(line_of(text, span.start)), text: lines[..last].join("\n") }
+}
+
+/// What stands in a file, as far as it is read at all, and about the very file it was read from.
+fn read(path: &Path) -> io::Result<(fs::Metadata, Vec<u8>)> {
+    // Before it is opened: whoever opens a pipe waits for its other end.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let file = File::open(path)?;
+    let about = file.metadata()?;
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    Ok((about, bytes))
+}
+
+/// blake3 of what a daemon would read as its policy now, in hexadecimal; none where it could read nothing.
+#[must_use]
+pub fn digest(path: &Path) -> Option<String> {
+    let (_, bytes) = read(path).ok()?;
+    Some(blake3::hash(&bytes).to_hex().to_string())
+}
+
+/// A policy file: the digest of what stands in it, and its text, unless others may have written it.
+pub(super) struct Opened {
+    pub(super) digest: String,
+    pub(super) text: Result<String, String>,
+}
+
+/// Opens a file and checks who may write it; none where there is none.
+pub(super) fn open(path: &Path) -> Result<Option<Opened>, String> {
+    let (about, bytes) = match read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|error| error.to_string())?,
+    };
+    let digest = blake3::hash(&bytes).to_hex().to_string();
+    Ok(Some(Opened { digest, text: check_rights(path, &about).and_then(|()| text(bytes)) }))
+}
+
+/// Whoever may write the policy, or put another file in its place, decides who runs what.
+fn check_rights(path: &Path, file: &fs::Metadata) -> Result<(), String> {
+    let own = host::user_number();
+    let stranger = |about: &fs::Metadata| about.uid() != 0 && about.uid() != own;
+    let shown = path.display();
+    if stranger(file) {
+        return Err(format!("it belongs to user {}, who is neither root nor the daemon's", file.uid()));
+    }
+    if file.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(format!("others than its owner may write it; `chmod go-w {shown}` mends that"));
+    }
+    let real = path.canonicalize().map_err(|error| error.to_string())?;
+    let folder = real.parent().unwrap_or(Path::new("/"));
+    let about = fs::metadata(folder).map_err(|error| error.to_string())?;
+    let replaceable = about.mode() & WRITABLE_BY_OTHERS != 0 && about.mode() & STICKY == 0;
+    if stranger(&about) || replaceable {
+        let folder = folder.display();
+        return Err(format!("others may put another file in its place: `chmod go-w {folder}`, or chown it"));
+    }
+    Ok(())
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, String> {
+    if bytes.len() as u64 > LONGEST {
+        return Err(format!("it is longer than {LONGEST} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|bad| {
+        let before = &bad.as_bytes()[..bad.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        format!("line {line}: it is not UTF-8")
+    })
+}
+
+impl Policy {
+    /// Directories of the rules that are links: no command is ever in one, so the rule says nothing.
+    pub(super) fn directories_that_are_links(&self) -> Vec<(usize, PathBuf, PathBuf)> {
+        let mut found = Vec::new();
+        for (number, (rule, _)) in (1..).zip(&self.rules) {
+            let What::Commands(Commands { directory: Choice::These(these), .. }) = &rule.what else {
+                continue;
+            };
+            for directory in these {
+                match directory.canonicalize() {
+                    Ok(real) if real != *directory => found.push((number, directory.clone(), real)),
+                    _ => {}
+                }
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,132 @@
+//! The policy of a peer: who may run what, as whom, where.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `who`, `words` | whom a rule is about; patterns for the words of a command |
+//! | `rule` | one rule, and whether it allows a request: no file is looked at, nothing waits |
+//! | `file` | the file: its keys, its mistakes, its rights |
+//! | `kept` | the policy in force, read at the start and when asked to |
+//! | `check` | one request against it, with the directory looked up |
+//! | `answer` | what `exec.<peer>.policy` is answered |
+//!
+//! Guarantees: with a file only what a rule allows runs; a file with a mistake never comes into force,
+//! nor does one that others than its owner can change; a rule with directories is decided by where the
+//! command would really be, and the command is then there or does not run at all. Without a file
+//! operators may do everything and other identities nothing; where nobody has to prove who they are,
+//! everybody may do everything.
+//!
+//! Limits: a rule knows which words a command is given, not what the command makes of them. `git` with
+//! a free choice of options runs any program (`-c core.pager=…`), and a command in a directory that its
+//! user may write reads what that user has put there.
+
+mod answer;
+mod check;
+mod file;
+mod kept;
+mod rule;
+mod who;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use rule::{Choice, Commands, Rule, What, Wish};
+use who::Who;
+
+use crate::protocol::decode;
+use crate::protocol::identity::{Asker, Standing};
+
+pub(super) use answer::{WAITING, answer};
+pub(super) use check::{Allowed, check};
+pub use file::digest;
+pub use kept::{Kept, PolicyState, Presence};
+pub use rule::Step;
+pub(super) use who::may_steer;
+
+/// The tasks of a peer by their names; what is wrong with one that cannot be run.
+pub type Tasks = BTreeMap<String, Result<Vec<Step>, String>>;
+
+/// Rules that belong together, in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Policy {
+    rules: Vec<(Rule, Text)>,
+}
+
+/// A rule as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Text {
+    /// Its first line; none of what is built in.
+    line: Option<usize>,
+    text: String,
+}
+
+/// What one rule, by its number, has against a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Against {
+    rule: usize,
+    key: &'static str,
+    why: String,
+}
+
+/// What a policy says to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    /// The rule of this number allows it.
+    Allowed(usize),
+    /// None does. What those have against it that are about whoever asks.
+    Refused(Vec<Against>),
+}
+
+impl Policy {
+    /// What holds without a file.
+    fn built_in() -> Self {
+        let rule = Rule {
+            who: vec![Who::Standing(Standing::Operator), Who::Network],
+            what: What::Commands(Commands {
+                argv: Choice::Any,
+                sh: Choice::Any,
+                directory: Choice::Any,
+                user: Choice::Any,
+                env: None,
+                stdin: None,
+            }),
+        };
+        let text =
+            "[[allow]]\nwho = [\"@operator\", \"@network\"]\nuser = \"any\"\nargv = \"any\"\nsh = \"any\"";
+        Self { rules: vec![(rule, Text { line: None, text: text.to_owned() })] }
+    }
+
+    /// Decides. The first rule that allows a request is the one that is named.
+    fn decide(&self, wish: &Wish<'_>) -> Verdict {
+        let mut against = Vec::new();
+        for (number, rule) in self.about(wish.asker) {
+            match rule.allows(wish) {
+                Ok(()) => return Verdict::Allowed(number),
+                Err((key, why)) => against.push(Against { rule: number, key, why: decode::readable(&why) }),
+            }
+        }
+        Verdict::Refused(against)
+    }
+
+    /// The rules that are about somebody, with their numbers.
+    fn about(&self, asker: &Asker) -> impl Iterator<Item = (usize, &Rule)> {
+        let numbered = (1..).zip(self.rules.iter().map(|(rule, _)| rule));
+        numbered.filter(|(_, rule)| rule.is_about(asker))
+    }
+
+    /// Whether directories have to be looked up to decide what somebody may.
+    fn looks_at_directories(&self, asker: &Asker) -> bool {
+        self.about(asker).any(|(_, rule)| rule.looks_at_directories())
+    }
+
+    /// Whether what this rule allows depends on where it runs.
+    fn is_bound_to_a_place(&self, number: usize) -> bool {
+        self.rule(number).is_some_and(|(rule, _)| rule.looks_at_directories())
+    }
+
+    fn rule(&self, number: usize) -> Option<&(Rule, Text)> {
+        self.rules.get(number.checked_sub(1)?)
+    }
+}

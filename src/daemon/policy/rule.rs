@@ -1,0 +1,191 @@
+//! One rule: what it says, and whether it allows a request. No file is looked at here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::who::Who;
+use super::words::{VariableName, Words};
+use crate::protocol::exec::Command;
+use crate::protocol::identity::Asker;
+use crate::protocol::variables::Variables;
+
+/// One step of a task, as the peer's own configuration has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Where it runs, as it stands there.
+    pub directory: String,
+    /// The line for the shell.
+    pub line: String,
+    /// The variables it gets.
+    pub env: BTreeMap<String, String>,
+    /// The user it runs as; none is the daemon's own.
+    pub user: Option<String>,
+}
+
+/// A request, with what has to be known of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish<'a> {
+    pub(super) asker: &'a Asker,
+    pub(super) command: &'a Command,
+    /// Where it is to run, as it was asked for.
+    pub(super) directory: &'a str,
+    /// Where that is; none where nobody can say, or no rule cares.
+    pub(super) real: Option<&'a Path>,
+    pub(super) env: &'a Variables,
+    /// The user it is to run as.
+    pub(super) user: &'a str,
+    pub(super) stdin: bool,
+    /// The user the daemon runs as.
+    pub(super) own_user: &'a str,
+}
+
+/// Everything, or some of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Choice<T> {
+    Any,
+    These(Vec<T>),
+}
+
+impl<T> Choice<T> {
+    fn has(&self, is_it: impl Fn(&T) -> bool) -> bool {
+        match self {
+            Self::Any => true,
+            Self::These(these) => these.iter().any(is_it),
+        }
+    }
+}
+
+/// A user of the peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum User {
+    /// Whoever the daemon runs as.
+    Own,
+    Named(String),
+}
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub(super) who: Vec<Who>,
+    pub(super) what: What,
+}
+
+/// What a rule allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum What {
+    /// The steps of these tasks, and nothing else.
+    Tasks { names: Vec<String>, steps: Vec<Step> },
+    /// Commands of some kind.
+    Commands(Commands),
+}
+
+/// Commands of some kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Commands {
+    pub(super) argv: Choice<Words>,
+    pub(super) sh: Choice<String>,
+    /// Directories, with all below them.
+    pub(super) directory: Choice<PathBuf>,
+    pub(super) user: Choice<User>,
+    /// None: as much as the command itself leaves open.
+    pub(super) env: Option<Choice<VariableName>>,
+    pub(super) stdin: Option<bool>,
+}
+
+/// Why a rule does not allow a request: the key of it that does not fit, and why.
+pub(super) type Mismatch = (&'static str, String);
+
+impl Rule {
+    /// Whether it is about whoever asks.
+    pub(super) fn is_about(&self, asker: &Asker) -> bool {
+        self.who.iter().any(|who| who.has(asker))
+    }
+
+    /// Whether a directory has to be looked up to decide by it.
+    pub(super) fn looks_at_directories(&self) -> bool {
+        matches!(&self.what, What::Commands(Commands { directory: Choice::These(_), .. }))
+    }
+
+    /// Whether it allows a request of somebody it is about.
+    pub(super) fn allows(&self, wish: &Wish<'_>) -> Result<(), Mismatch> {
+        match &self.what {
+            What::Tasks { steps, .. } if steps.iter().any(|step| step.is(wish)) => Ok(()),
+            What::Tasks { names, .. } => {
+                Err(("task", format!("it is no step of {}, as this peer has it", names.join(", "))))
+            }
+            What::Commands(commands) => commands.allow(wish),
+        }
+    }
+}
+
+impl Step {
+    fn is(&self, wish: &Wish<'_>) -> bool {
+        let same_line = matches!(wish.command, Command::Shell(line) if *line == self.line);
+        let env = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        same_line
+            && wish.directory == self.directory
+            && wish.user == self.user.as_deref().unwrap_or(wish.own_user)
+            && wish.env.iter().eq(env)
+            && !wish.stdin
+    }
+}
+
+impl Commands {
+    fn allow(&self, wish: &Wish<'_>) -> Result<(), Mismatch> {
+        let any = self.allow_command(wish.command)?;
+        self.allow_place(wish)?;
+        self.allow_user(wish)?;
+        // Who may run every command could set variables and read from anywhere with one of them.
+        let by_default = if any { Choice::Any } else { Choice::These(Vec::new()) };
+        let env = self.env.as_ref().unwrap_or(&by_default);
+        if let Some(name) = wish.env.names().find(|name| !env.has(|allowed| allowed.means(name))) {
+            return Err(("env", format!("the variable {name:?} may not be set")));
+        }
+        if wish.stdin && !self.stdin.unwrap_or(any) {
+            return Err(("stdin", "it may not be sent standard input".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Says, too, whether every command of this kind is allowed.
+    fn allow_command(&self, command: &Command) -> Result<bool, Mismatch> {
+        match command {
+            Command::Argv(argv) => match &self.argv {
+                Choice::Any => Ok(true),
+                Choice::These(these) if these.iter().any(|words| words.mean(argv)) => Ok(false),
+                Choice::These(these) if these.is_empty() => {
+                    Err(("argv", "it allows shell lines alone".to_owned()))
+                }
+                Choice::These(_) => Err(("argv", "these words are not among those it allows".to_owned())),
+            },
+            Command::Shell(line) => match &self.sh {
+                Choice::Any => Ok(true),
+                Choice::These(these) if these.contains(line) => Ok(false),
+                Choice::These(these) if these.is_empty() => {
+                    Err(("sh", "it allows no shell lines".to_owned()))
+                }
+                Choice::These(_) => Err(("sh", "this line is not among those it allows".to_owned())),
+            },
+        }
+    }
+
+    fn allow_place(&self, wish: &Wish<'_>) -> Result<(), Mismatch> {
+        // Where it leads instead is not said: the daemon may look where who asks may not.
+        let is_it = |above: &PathBuf| wish.real.is_some_and(|real| real.starts_with(above));
+        if self.directory.has(is_it) {
+            return Ok(());
+        }
+        Err(("directory", format!("{:?} does not lead into a directory that it allows", wish.directory)))
+    }
+
+    fn allow_user(&self, wish: &Wish<'_>) -> Result<(), Mismatch> {
+        let is_it = |user: &User| match user {
+            User::Own => wish.user == wish.own_user,
+            User::Named(name) => wish.user == name,
+        };
+        if self.user.has(is_it) {
+            return Ok(());
+        }
+        Err(("user", format!("it may not run as {:?}", wish.user)))
+    }
+}
