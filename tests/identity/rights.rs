@@ -66,7 +66,9 @@ struct Row {
 const ROWS: [Row; 5] = [
     Row {
         standing: Standing::Worker,
+        // To a server `*` covers `>`, so all questions to services are heard with the first of these.
         hears: &[
+            "$SRV.>",
             "exec.own",
             "exec.own exec",
             "exec.own.>",
@@ -99,7 +101,6 @@ const ROWS: [Row; 5] = [
             "fleet.join.*",
             "$SRV.PING.other",
             "$SRV.*.*",
-            "$SRV.>",
             "$SYS.>",
         ],
         says: &["peers.alive", "exec.own.ping", "fleet.account", "_INBOX_own.x.y"],

@@ -13,6 +13,7 @@ use peerbus::protocol::subjects;
 use crate::harness::nats::{Message, Raw};
 use crate::harness::secured::Secured;
 use crate::harness::server::Server;
+use crate::harness::wait::eventually;
 use crate::machines::{Machines, SOON, now, refused};
 use crate::speaker::{Said, now_ms};
 
@@ -55,7 +56,9 @@ fn an_invitation_is_good_once_in_time_whole_and_for_its_name() {
     // Stolen, and used again elsewhere.
     refused(&machines.run("thief", &["join", &token]), 250, &["taken up already", "another key"]);
     // Too late.
-    let late = machines.invite_until("late", now() - 5);
+    let end = now() + 1;
+    let late = machines.invite_until("late", end);
+    eventually(SOON, "the invitation to be over", || (now() > end).then_some(()));
     refused(&machines.run("thief", &["join", &late]), 250, &["is over since", "this machine's clock"]);
     // Of another fleet.
     let others = Machines::with_a_fleet();
