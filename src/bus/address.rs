@@ -41,9 +41,12 @@ impl NatsAddress {
     /// Host and port of the first server.
     #[must_use]
     pub fn first(&self) -> (String, u16) {
-        let url = &self.servers[0];
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        (host, url.port().unwrap_or(DEFAULT_PORT))
+        place(&self.servers[0])
+    }
+
+    /// Host and port of each server.
+    pub fn hosts(&self) -> impl Iterator<Item = (String, u16)> {
+        self.servers.iter().map(place)
     }
 
     /// What the URL itself said about who we are: `nats://user:password@…` or `nats://token@…`.
@@ -51,6 +54,11 @@ impl NatsAddress {
     pub fn userinfo(&self) -> Option<&Credentials> {
         self.userinfo.as_ref()
     }
+}
+
+fn place(url: &Url) -> (String, u16) {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    (host, url.port().unwrap_or(DEFAULT_PORT))
 }
 
 impl FromStr for NatsAddress {

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use super::{Connection, Link, Route, Settings, Shared, locked, message, news};
+use super::{Connection, Link, Route, Settings, Shared, locked, message, news, reach};
 
 /// How long a server may take to answer a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,10 +61,14 @@ pub(super) async fn live_once(shared: &Arc<Shared>, settings: &Settings) -> Resu
 
 /// Tries the servers of the cluster one after another, beginning anywhere.
 async fn connect(ears: &Ears, settings: &Settings) -> Result<async_nats::Client, String> {
-    let servers: Vec<&str> = settings.address.servers().collect();
+    let servers: Vec<_> = settings.address.servers().zip(settings.address.hosts()).collect();
     let first = rand::random_range(0..servers.len().max(1));
     let mut reason = "no server is named".to_owned();
-    for server in servers.iter().cycle().skip(first).take(servers.len()) {
+    for (server, (host, port)) in servers.iter().cycle().skip(first).take(servers.len()) {
+        if let Err(why) = reach::check(settings.reach, host, *port).await {
+            reason = why;
+            continue;
+        }
         match connect_to(ears, settings, server).await {
             Ok(client) => return Ok(client),
             Err(why) => reason = why,

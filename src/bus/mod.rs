@@ -19,6 +19,7 @@ mod inbox;
 mod member;
 mod message;
 mod news;
+mod reach;
 mod supervise;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +34,7 @@ pub use credentials::{BadCredentials, Credentials};
 pub use inbox::Mailbox;
 pub use member::Member;
 pub use message::{Headers, Incoming, Outgoing};
+pub use reach::{Public, Reach, is_private, public_server};
 pub use supervise::Persistence;
 
 use crate::identity::{Guest, Seal};
@@ -62,6 +64,8 @@ pub struct Settings {
     pub address: NatsAddress,
     /// Who we are to them.
     pub credentials: Credentials,
+    /// Which servers may be connected to.
+    pub reach: Reach,
     /// The name this connection carries in the server's own lists.
     pub name: String,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::audit::Audit;
 use super::completions::Completions;
 use super::config::Config;
 use super::daemon::Daemon;
@@ -91,6 +92,8 @@ pub(super) enum Verb {
     /// Measure the round trip to a peer
     #[command(after_help = "Examples:\n  d ping vps\n  d ping 10.0.0.7 --count 10")]
     Ping(Ping),
+    /// Who asked a peer for what, and what became of it
+    Audit(Audit),
     /// Find out what works, what does not, and what to do about it
     Doctor(Doctor),
     /// Ask a peer what its policy allows
@@ -172,6 +175,30 @@ pub(super) enum BrokerArg {
     Managed,
 }
 
+/// What a daemon does that cannot write its audit log, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum AuditArg {
+    /// It goes on, says so, and tells of the gap later.
+    BestEffort,
+    /// It refuses new jobs.
+    Required,
+}
+
+/// A number of bytes such as `64MiB`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is not a size such as 512KiB, 64MiB or 1GiB");
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match &text[digits.len()..] {
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = digits.parse().map_err(|_| wrong())?;
+    count.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
 /// Longest time that can be given: clocks overflow somewhere beyond it.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
@@ -246,6 +273,15 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         for wrong in ["", "5", "-3s", "soon", "5 parsecs", "2562047788015215h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        assert_eq!(size("512KiB"), Ok(512 << 10));
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        for wrong in ["", "64", "MiB", "64MB", "-1MiB", "1.5GiB", "99999999999999GiB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -14,7 +14,7 @@ use super::connect::connect;
 use super::exit::Failure;
 use super::settings::Settings;
 use super::{keys, output, render};
-use crate::bus::{self, Bus, Credentials, Outgoing, Persistence};
+use crate::bus::{self, Bus, Credentials, Outgoing, Persistence, Reach};
 use crate::client::peers;
 use crate::identity::authority::{Authority, Entry, Invitation};
 use crate::protocol::identity::Standing;
@@ -181,7 +181,8 @@ async fn on_the_server(common: &Common, authority: &Authority) -> Result<HashMap
     let address = address.map_err(|failure| failure.message)?;
     let (jwt, key) = authority.system_user().map_err(|error| error.to_string())?;
     let credentials = Credentials::Jwt { jwt, seed: key.seed() };
-    let settings = bus::Settings { address, credentials, name: "peerbus-authority".to_owned() };
+    let settings =
+        bus::Settings { address, credentials, reach: Reach::Anywhere, name: "peerbus-authority".to_owned() };
     let bus = Bus::open(settings, Persistence::FirstAttemptCounts);
     bus.connected(common.connect_timeout).await.map_err(|error| error.to_string())?;
     let account = authority.for_server().map_err(|error| error.to_string())?.account_key;

@@ -5,6 +5,7 @@
 //! stderr and begins with `d: `.
 
 mod args;
+mod audit;
 mod cache;
 mod completions;
 mod config;
@@ -81,6 +82,7 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Peers(list) => peers::list(&common, &list).await,
         Verb::Peer(one) => peers::one_peer(&common, one).await,
         Verb::Status(status) => status::run(&common, &status).await,
+        Verb::Audit(args) => audit::run(&common, args).await,
         Verb::Ping(ping) => ping::run(&common, &ping).await,
         Verb::Daemon(verb) => daemon::run(&common, verb).await,
         Verb::Completions(args) => completions::run(&args),

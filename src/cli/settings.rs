@@ -15,7 +15,7 @@ use super::args::{Common, RoleArg};
 use super::exit::Failure;
 use super::nats_context::NatsContext;
 use super::task;
-use crate::bus::{self, Credentials, NatsAddress};
+use crate::bus::{self, Credentials, NatsAddress, Reach};
 use crate::daemon::broker;
 use crate::daemon::policy::{Kept, Presence};
 use crate::process::host;
@@ -64,7 +64,7 @@ impl<'a> Settings<'a> {
         let address = self.address()?;
         let credentials = self.credentials(&address, self.persons_file())?;
         self.check_person(&credentials)?;
-        Ok(bus::Settings { address, credentials, name: name.to_owned() })
+        Ok(bus::Settings { address, credentials, reach: Reach::Anywhere, name: name.to_owned() })
     }
 
     /// What this machine's daemon shows to the bus.
@@ -118,6 +118,11 @@ impl<'a> Settings<'a> {
         let (host, port) = address.first();
         let path = broker::token_path(&self.runtime_dir(), &host, port);
         fs::read_to_string(path).ok().map(|token| token.trim().to_owned())
+    }
+
+    /// Whether a bus that asks nobody who they are may be on a public address.
+    pub(super) fn trusts_the_network(&self) -> bool {
+        self.file.trusted_network == Some(true)
     }
 
     /// Settings given as flags: key, flag and value.

@@ -5,6 +5,7 @@
 //! ids; every execution ends in exactly one [`Ending`](crate::protocol::Ending); a list of peers is
 //! whole or an error. It does not know terminals, exit codes or configuration files.
 
+pub mod audit;
 pub mod exec;
 pub mod find;
 pub mod peers;

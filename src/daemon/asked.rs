@@ -1,15 +1,17 @@
-//! What the log says of a job: who asked for what, where, as whom, and what became of it. One line
-//! a job, when it has ended or was refused.
+//! What is said of a job, in the log and in the audit log: who asked for what, where, as whom, and
+//! what became of it. In the log that is one line a job, when it has ended or was refused.
 //!
 //! Texts are the caller's own, cut to a length that can be read; the log makes one line of them
 //! whatever they hold. Of variables only the names are said. `by` is who signed the request, where members
 //! sign. `from` is the caller's word for itself and proves nothing; `caller`, its inbox, is at least where the answers went.
 
+use super::audit::Audit;
 use super::context::Context;
 use super::exec::Request;
 use super::journal::Begun;
+use crate::protocol::audit::{self, Decision, Outcome};
 use crate::protocol::exec::{Command, JobResult};
-use crate::protocol::identity::Asker;
+use crate::protocol::identity::{Asker, Name, Standing};
 use crate::protocol::{Ending, JobId};
 
 /// Longest text of a command that is written to the journal and the log, in characters.
@@ -18,6 +20,10 @@ const COMMAND_SHOWN: usize = 300;
 const TEXT_SHOWN: usize = 300;
 /// The same for a name.
 const NAME_SHOWN: usize = 120;
+/// Longest text of a command in the audit log, in characters.
+const COMMAND_AUDITED: usize = 4_096;
+/// Most names of variables there; each is cut as a name is.
+const VARIABLES_AUDITED: usize = 100;
 
 /// A request, as far as the log says it.
 #[derive(Debug)]
@@ -31,12 +37,14 @@ pub(super) struct Asked {
     env: Option<String>,
     directory: Option<String>,
     user: Option<String>,
+    /// The same for the audit log, which has room for more.
+    audited: audit::Request,
 }
 
 /// One line of that, at a level.
 macro_rules! line {
     ($level:ident, $asked:expr, $ending:expr, $($more:tt)*) => {{
-        let Asked { job, by, from, caller, command, env, directory, user } = $asked;
+        let Asked { job, by, from, caller, command, env, directory, user, .. } = $asked;
         let ending = cut(&$ending.to_string(), TEXT_SHOWN);
         tracing::$level!(
             %job, by, from, caller, command, env, directory, user, ending, $($more)*
@@ -50,30 +58,81 @@ impl Asked {
         let exec = &request.exec;
         let directory = exec.directory.as_ref().or(context.settings.directory.as_ref());
         let names = exec.env.names().collect::<Vec<_>>().join(",");
-        Self {
+        let command = exec.command().ok();
+        let asked = Self {
             job: request.id,
             by: Some(&request.asker).filter(|asker| **asker != Asker::Anyone).map(Asker::to_string),
             from: exec.from.as_deref().map(name),
             caller: name(&request.caller),
-            command: exec.command().map(|command| shown(&command)).unwrap_or_default(),
+            command: command.as_ref().map(shown).unwrap_or_default(),
             env: Some(cut(&names, TEXT_SHOWN)).filter(|names| !names.is_empty()),
             directory: directory.map(|directory| cut(directory, TEXT_SHOWN)),
             user: Some(name(exec.user.as_ref().unwrap_or(&context.own_user))),
-        }
+            audited: no_more_than_the_id(request.id),
+        };
+        let (command, command_blake3) = command.as_ref().map(audited).unwrap_or_default();
+        let (asker, standing) = match request.asker.clone() {
+            Asker::Known { name, standing } => (Some(name), Some(standing)),
+            Asker::Anyone => (None, None),
+        };
+        let audited = audit::Request {
+            asker,
+            standing,
+            command,
+            command_blake3,
+            env: exec.env.names().take(VARIABLES_AUDITED).map(name).collect(),
+            env_left_out: exec.env.names().skip(VARIABLES_AUDITED).count() as u64,
+            ..asked.as_logged()
+        };
+        Self { audited, ..asked }
     }
 
     /// What a record says was asked for.
     pub(super) fn recorded(begun: &Begun) -> Self {
-        Self {
+        let asked = Self {
             job: begun.id,
-            by: None,
+            by: begun.asker.as_ref().map(ToString::to_string),
             from: begun.from.clone(),
             caller: begun.caller.clone(),
             command: begun.command.clone(),
             env: None,
             directory: Some(begun.directory.clone()).filter(|directory| !directory.is_empty()),
             user: begun.user.clone(),
+            audited: no_more_than_the_id(begun.id),
+        };
+        let (asker, standing) = (begun.asker.clone(), begun.standing);
+        let audited = audit::Request { asker, standing, ..asked.as_logged() };
+        Self { audited, ..asked }
+    }
+
+    /// Which rule of the policy allows it.
+    pub(super) fn allowed_by(self, rule: usize) -> Self {
+        Self { audited: audit::Request { rule: Some(format!("rule {rule}")), ..self.audited }, ..self }
+    }
+
+    /// For the audit log, what the log says.
+    fn as_logged(&self) -> audit::Request {
+        audit::Request {
+            from: self.from.clone(),
+            caller: self.caller.clone(),
+            command: self.command.clone(),
+            directory: self.directory.clone(),
+            user: self.user.clone(),
+            ..no_more_than_the_id(self.job)
         }
+    }
+
+    /// Says in the audit log that it was allowed. Returns when that is written.
+    ///
+    /// # Errors
+    /// When it is to be refused because that cannot be written.
+    pub(super) async fn begun(&self, audit: &Audit) -> Result<(), String> {
+        audit.begun(self.audited.clone()).await
+    }
+
+    /// Who asked, as far as it is proved.
+    pub(super) fn asker(&self) -> (Option<Name>, Option<Standing>) {
+        (self.audited.asker.clone(), self.audited.standing)
     }
 
     /// What was to run, shortened. May hold any character.
@@ -82,7 +141,7 @@ impl Asked {
     }
 
     /// Says how it ended.
-    pub(super) fn ended(&self, result: &JobResult) {
+    pub(super) async fn ended(&self, audit: &Audit, result: &JobResult) {
         let bytes = |total: &Option<crate::protocol::exec::StreamTotal>| total.as_ref().map(|it| it.bytes);
         let (out, err, duration_ms) = (bytes(&result.out), bytes(&result.err), result.duration_ms);
         let (killed, left_running) = (result.killed, result.left_running);
@@ -92,17 +151,64 @@ impl Asked {
             }
             _ => line!(info, self, result.ending, out, err, duration_ms, killed, left_running, "ended"),
         }
+        audit.ended(self.audited.clone(), outcome(result)).await;
     }
 
     /// Says that it was refused.
-    pub(super) fn refused(&self, ending: &Ending) {
+    pub(super) async fn refused(&self, audit: &Audit, ending: &Ending) {
         line!(warn, self, ending, "refused a request");
+        let request = audit::Request { decision: Decision::Refused, ..self.audited.clone() };
+        audit.refused(request, ending.clone()).await;
     }
 
     /// Says that it was a dead daemon's, and what was found of it.
-    pub(super) fn found_dead(&self, ending: &Ending, killed: u32) {
+    pub(super) async fn found_dead(&self, audit: &Audit, result: &JobResult) {
+        let (ending, killed) = (&result.ending, result.killed);
         line!(warn, self, ending, killed, "ended a dead daemon's job");
+        audit.ended(self.audited.clone(), outcome(result)).await;
     }
+}
+
+/// What the audit log says of an end.
+fn outcome(result: &JobResult) -> Outcome {
+    let bytes = |total: &Option<crate::protocol::exec::StreamTotal>| total.as_ref().map(|it| it.bytes);
+    Outcome {
+        ending: result.ending.clone(),
+        out: bytes(&result.out),
+        err: bytes(&result.err),
+        duration_ms: result.duration_ms,
+        killed: result.killed,
+        left_running: result.left_running,
+    }
+}
+
+fn no_more_than_the_id(job: JobId) -> audit::Request {
+    audit::Request {
+        job,
+        asker: None,
+        standing: None,
+        from: None,
+        caller: String::new(),
+        command: String::new(),
+        command_blake3: None,
+        env: Vec::new(),
+        env_left_out: 0,
+        directory: None,
+        user: None,
+        decision: Decision::Allowed,
+        rule: None,
+    }
+}
+
+/// A command for the audit log, and the digest of all of it where it is cut.
+fn audited(command: &Command) -> (String, Option<String>) {
+    let whole = match command {
+        Command::Shell(line) => line.clone(),
+        Command::Argv(argv) => argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
+    };
+    let short = cut(&whole, COMMAND_AUDITED);
+    let digest = (short != whole).then(|| blake3::hash(whole.as_bytes()).to_hex().to_string());
+    (short, digest)
 }
 
 /// A command as it is shown to people: arguments in quotes where they need some, and not too long.

@@ -10,8 +10,8 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::DirBuilderExt;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::bus::{Credentials, NatsAddress};
+use crate::bus::{Credentials, NatsAddress, is_private};
 use crate::identity::authority::Authority;
 use crate::process::{Companion, Signal};
 
@@ -53,25 +53,14 @@ pub struct Managed {
 /// # Errors
 /// A sentence that names the address.
 pub fn check_listen(address: SocketAddr) -> Result<SocketAddr, String> {
-    let private = match address.ip() {
-        ip if ip.is_unspecified() => {
-            return Err(format!(
-                "{ip} would listen on every interface; name one loopback or private address"
-            ));
-        }
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared(ip),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-    };
-    if private {
+    let ip = address.ip();
+    if ip.is_unspecified() {
+        return Err(format!("{ip} would listen on every interface; name one loopback or private address"));
+    }
+    if is_private(ip) {
         return Ok(address);
     }
-    Err(format!("{} is a public address; a managed broker listens on loopback or private ones", address.ip()))
-}
-
-/// 100.64.0.0/10, which carriers and overlay networks use.
-fn is_shared(ip: Ipv4Addr) -> bool {
-    let [first, second, ..] = ip.octets();
-    first == 100 && (64..128).contains(&second)
+    Err(format!("{ip} is a public address; a managed broker listens on loopback or private ones"))
 }
 
 /// Where daemons and people of this machine find the token of a broker.
@@ -178,7 +167,9 @@ async fn launch(settings: &Managed, directory: &Path) -> anyhow::Result<(Compani
     let ports = tempfile::tempdir_in(directory).context("making a directory for the broker's port")?;
     let mut command = Command::new(&settings.program);
     command.arg("-c").arg(&configuration).arg("--ports_file_dir").arg(ports.path());
-    let log = fs::File::create(directory.join("nats-server.start.log")).context("making the broker's log")?;
+    let mut log = fs::OpenOptions::new();
+    let log = log.write(true).create(true).truncate(true).mode(0o600);
+    let log = log.open(directory.join("nats-server.start.log")).context("making the broker's log")?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let mut companion = Companion::start(command)
         .await

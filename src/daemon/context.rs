@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
+use super::audit::{self, Audit};
 use super::journal::Journal;
 use super::policy::Kept;
 use super::proof::Challenges;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub containment: Containment,
     /// Peers the registry takes, for a leader.
     pub max_peers: u32,
+    /// How its audit log is kept.
+    pub audit: audit::Settings,
     /// Who may run what.
     pub policy: Kept,
     /// How it is run.
@@ -82,6 +85,7 @@ pub(super) struct Context {
     pub(super) instance: Instance,
     pub(super) bus: Bus,
     pub(super) journal: Journal,
+    pub(super) audit: Audit,
     pub(super) nursery: Nursery,
     pub(super) started: Instant,
     /// The name of the user this daemon runs as.
@@ -106,6 +110,7 @@ impl Context {
         instance: Instance,
         bus: Bus,
         journal: Journal,
+        audit: Audit,
         nursery: Nursery,
     ) -> Self {
         Self {
@@ -114,6 +119,7 @@ impl Context {
             instance,
             bus,
             journal,
+            audit,
             nursery,
             started: Instant::now(),
             own_user: process::host::current_user(),

@@ -59,7 +59,7 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Received {
                 reply,
                 "refused a request: its reply subject is no inbox, so nobody could be answered"
             );
-            refused(context, "reply subject is no inbox");
+            refused(context, None, "reply subject is no inbox");
             return Received::Nothing;
         }
     };
@@ -95,7 +95,7 @@ fn digest(payload: &[u8], asker: &Asker) -> String {
 fn malformed(context: &Context, payload: &[u8], caller: String, why: Refusal, said: String) -> Malformed {
     let said = sentence(said);
     tracing::warn!(caller = asked::name(&caller), ending = format!("refused: {said}"), "refused a request");
-    refused(context, &said);
+    refused(context, Some(&caller), &said);
     let wish = serde_json::from_slice::<serde_json::Value>(payload).unwrap_or_default();
     Malformed {
         caller,
@@ -106,7 +106,8 @@ fn malformed(context: &Context, payload: &[u8], caller: String, why: Refusal, sa
     }
 }
 
-fn refused(context: &Context, why: &str) {
+fn refused(context: &Context, caller: Option<&str>, why: &str) {
+    context.audit.malformed(caller, why);
     context.count(|counts| {
         counts.errors += 1;
         why.clone_into(&mut counts.last_error);

@@ -74,6 +74,7 @@ impl Pulse {
             load: host::load1(),
             jobs: self.context.running.count(),
             tags: settings.tags.clone(),
+            audit: self.context.audit.head(),
         }
     }
 

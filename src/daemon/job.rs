@@ -113,6 +113,8 @@ async fn bury(context: &Arc<Context>, id: JobId, from: &str, why: &str) -> std::
         caller: from.to_owned(),
         request: String::new(),
         from: None,
+        asker: None,
+        standing: None,
         at: now(),
         command: String::new(),
         directory: String::new(),
@@ -129,7 +131,7 @@ async fn cannot_look_up(context: &Arc<Context>, id: JobId, error: &std::io::Erro
     match message {
         Message::Request(request) => {
             let ending = Ending::Refused { why: Refusal::Journal, message: sentence };
-            Asked::by(context, &request).refused(&ending);
+            Asked::by(context, &request).refused(&context.audit, &ending).await;
             let result = JobResult::bare(Some(id), context.peer().clone(), context.instance, ending);
             reply(context, &request, &result).await;
         }

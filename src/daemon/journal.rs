@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::{Identity, Lodging};
 use crate::protocol::exec::JobResult;
+use crate::protocol::identity::{Name, Standing};
 use crate::protocol::{Instance, JobId, decode};
 
 /// How long an ended job is remembered.
@@ -71,6 +72,12 @@ pub(super) struct Begun {
     /// Who asked, by its own word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) from: Option<String>,
+    /// Who asked, as far as it was proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) asker: Option<Name>,
+    /// What that identity is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) standing: Option<Standing>,
     /// When, UTC.
     pub(super) at: String,
     /// What to run, shortened. May hold any character.
@@ -335,6 +342,8 @@ mod tests {
             caller: "_INBOX.x".into(),
             request: "digest".into(),
             from: None,
+            asker: None,
+            standing: None,
             at: now(),
             command: "true".into(),
             directory: "/".into(),

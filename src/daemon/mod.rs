@@ -4,7 +4,7 @@
 //!  run ── lock, state file, broker, journal, recovery, bus, "am I alone?" ── ready
 //!   │
 //!   ├── intake ── exec (checks) ── job (one task each) ── process
-//!   │                                └─ policy, journal, answer
+//!   │                                └─ policy, journal, audit, answer
 //!   ├── heartbeat, ping, service     tasks of their own: no job delays them
 //!   ├── solitude                     one daemon per peer id
 //!   └── leader                       where the role says so
@@ -16,6 +16,7 @@
 mod account;
 mod answer;
 mod asked;
+pub mod audit;
 pub mod broker;
 mod context;
 mod exec;
@@ -32,6 +33,7 @@ mod run;
 mod service;
 mod solitude;
 pub mod state;
+pub mod trust;
 
 pub use context::{CALLER_GRACE, MAX_JOBS, Settings};
 pub use journal::is_open as job_is_open;

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use futures::future::join_all;
 
 use super::asked::Asked;
+use super::audit::{Audit, Place, SIZE};
 use super::journal::{Entry, Journal, Record};
 use crate::process::{self, StateLock};
 use crate::protocol::exec::JobResult;
@@ -22,20 +23,24 @@ const GRACE: Duration = Duration::from_secs(5);
 /// When the directory is held by a daemon, or its journal cannot be read.
 pub async fn recover_after(state_dir: &Path, peer: &PeerId) -> anyhow::Result<()> {
     let _lock = StateLock::acquire(state_dir)?;
-    recover(&Journal::open(state_dir)?, peer).await
+    let place = Place { state_dir: state_dir.to_owned(), peer: peer.clone(), size: SIZE, instance: None };
+    let audit = Audit::open(place, false);
+    let recovered = recover(&Journal::open(state_dir)?, &audit, peer).await;
+    audit.close().await;
+    recovered
 }
 
 /// Ends every job that a dead daemon left open.
 ///
 /// # Errors
 /// When the journal cannot be read: then nobody can say what may still run.
-pub(super) async fn recover(journal: &Journal, peer: &PeerId) -> anyhow::Result<()> {
+pub(super) async fn recover(journal: &Journal, audit: &Audit, peer: &PeerId) -> anyhow::Result<()> {
     let left = journal.left_open().context("reading the journal")?;
-    join_all(left.into_iter().map(|(entry, record)| end(peer, entry, record))).await;
+    join_all(left.into_iter().map(|(entry, record)| end(audit, peer, entry, record))).await;
     Ok(())
 }
 
-async fn end(peer: &PeerId, entry: Entry, record: Record) {
+async fn end(audit: &Audit, peer: &PeerId, entry: Entry, record: Record) {
     let id = record.begun.id;
     let killed = match &record.begun.lodging {
         Some(lodging) => process::clear(lodging, GRACE).await.unwrap_or_else(|error| {
@@ -52,7 +57,8 @@ async fn end(peer: &PeerId, entry: Entry, record: Record) {
         let ending = Ending::Unknown { why };
         JobResult { killed, ..JobResult::bare(Some(id), peer.clone(), record.begun.instance, ending) }
     });
-    Asked::recorded(&record.begun).found_dead(&result.ending, killed);
+    let found = JobResult { killed, ..result.clone() };
+    Asked::recorded(&record.begun).found_dead(audit, &found).await;
     if let Err(error) = entry.ended_for_another(&result) {
         tracing::error!(job = %id, %error, "writing the end of a dead daemon's job");
     }

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +13,14 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use super::account;
+use super::audit::{self, Audit};
 use super::broker::Broker;
 use super::context::{Context, Leaving, Settings};
 use super::health;
 use super::heartbeat::{self, Pulse};
 use super::journal::{Journal, now};
-use super::state::{DaemonState, State, StateFile, TYPE};
-use super::{intake, listening, policy, recovery, service, solitude};
+use super::state::{self, DaemonState, State, StateFile, TYPE};
+use super::{intake, listening, policy, recovery, service, solitude, trust};
 use crate::bus::{Bus, NatsAddress, Persistence};
 use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
@@ -116,11 +116,15 @@ async fn run_unheard(
     if let Err(error) = process::raise_descriptor_limit() {
         tracing::warn!(%error, "allowing more descriptors; they may not suffice for many jobs");
     }
+    if let Err(error) = process::keep_memory_private() {
+        tracing::warn!(%error, "keeping memory from other processes of the same user");
+    }
     let instance = Instance::new();
-    make_state_dir(&settings.state_dir)?;
+    state::make_directory(&settings.state_dir)?;
     let _lock = lock(&settings)?;
     let mut state = StateFile::create(&settings.state_dir, first_state(&settings, instance)?)
         .with_context(|| format!("writing the state file in {}", settings.state_dir.display()))?;
+    trust::check(&settings, &mut state).await?;
     // Before anything else is started: a daemon that was started by a job leaves that job's cgroup
     // here, and what it started before would stay behind and end with the job.
     let nursery = open_nursery(&settings).inspect_err(|error| {
@@ -136,14 +140,6 @@ async fn run_unheard(
         Err(error) => state.set(State::Failed, error.to_string()),
     }
     ended
-}
-
-fn make_state_dir(directory: &PathBuf) -> anyhow::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .with_context(|| format!("making the state directory {}", directory.display()))
 }
 
 fn lock(settings: &Settings) -> Result<StateLock, DaemonError> {
@@ -256,15 +252,16 @@ async fn serve(
     state: &mut StateFile,
 ) -> Result<Serving, DaemonError> {
     let journal = Journal::open(&settings.state_dir)?;
-    recovery::recover(&journal, &settings.peer).await?;
+    let audit = Audit::of(&settings, instance);
+    recovery::recover(&journal, &audit, &settings.peer).await?;
     if let Some(member) = settings.bus.member() {
         account::recall(&settings.state_dir, member);
     }
     let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
     join(&bus, &settings.bus.address, state).await;
-    let context = Arc::new(Context::new(settings, instance, bus, journal, nursery));
+    let context = Arc::new(Context::new(settings, instance, bus, journal, audit, nursery));
     refuse_a_taken_id(&context).await?;
-    warn_of_an_open_broker(&context);
+    trust::warn_of_an_open_broker(&context);
     let leader = start_leader(&context).await?;
     let tasks = start_tasks(&context).await;
     Ok(Serving { pulse: tasks.1, tasks: tasks.0, leader, context })
@@ -305,17 +302,6 @@ async fn refuse_a_taken_id(context: &Context) -> Result<(), DaemonError> {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         }
-    }
-}
-
-/// Whoever reaches a broker that asks for nothing can run commands here.
-fn warn_of_an_open_broker(context: &Context) {
-    let open = context.bus.server().is_some_and(|server| !server.auth_required);
-    if open && process::host::is_root() {
-        tracing::warn!(
-            bus = %context.settings.bus.address,
-            "the broker asks nobody who they are, and this daemon runs as root: whoever reaches the broker is root here"
-        );
     }
 }
 
@@ -366,6 +352,7 @@ async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
     let (bus, peer) = (&context.bus, context.peer());
     let pings = bus.subscribe(&subjects::ping(peer), None, WAITING).await;
     let checkups = bus.subscribe(&subjects::health(peer), None, health::WAITING).await;
+    let audits = bus.subscribe(&subjects::audit(peer), None, audit::WAITING).await;
     let questions_of_policy = bus.subscribe(&subjects::policy(peer), None, policy::WAITING).await;
     let words = bus.subscribe(&subjects::below_exec(peer), None, WAITING).await;
     let starts = bus.subscribe(&subjects::exec(peer), Some(subjects::EXEC_QUEUE), WAITING).await;
@@ -373,6 +360,7 @@ async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
     let mut tasks = JoinSet::new();
     tasks.spawn(heartbeat::answer_pings(Arc::clone(&pulse), pings));
     tasks.spawn(health::answer(Arc::clone(context), checkups));
+    tasks.spawn(audit::answer(Arc::clone(context), audits));
     tasks.spawn(policy::answer(Arc::clone(context), questions_of_policy));
     tasks.spawn(intake::run(Arc::clone(context), starts, words));
     tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
@@ -461,6 +449,7 @@ impl Serving {
             // What the leader had to say of its end is in the log.
             let _ = leader.task.await;
         }
+        context.audit.close().await;
         context.bus.close().await;
     }
 }

@@ -5,8 +5,10 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::journal::now;
@@ -79,6 +81,18 @@ pub struct DaemonState {
     /// Its policy; older daemons had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyState>,
+}
+
+/// Makes a state directory, where there is none.
+///
+/// # Errors
+/// Names the directory that cannot be made.
+pub(super) fn make_directory(directory: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("making the state directory {}", directory.display()))
 }
 
 /// Writes the state file of one daemon.

@@ -246,13 +246,4 @@ mod tests {
         assert_eq!(Ticket::read(&format!("{line}A")), Err(NoInvitation));
         assert_eq!(Ticket::read(""), Err(NoInvitation));
     }
-
-    /// Made by an older version, as by a leader that was not upgraded yet.
-    #[test]
-    fn a_line_that_was_made_before_is_still_one() {
-        const LINE: &str = include_str!("../../tests/golden/invitation.txt");
-        let ticket = Ticket::read(LINE).expect("whole");
-        assert_eq!((ticket.name.as_str(), ticket.standing), ("vps", Standing::Worker));
-        assert_eq!((ticket.bus.as_str(), ticket.until), ("nats://10.0.0.1:4222", 1_790_003_600));
-    }
 }

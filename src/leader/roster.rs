@@ -28,6 +28,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use crate::protocol::PeerId;
+use crate::protocol::audit::Head;
 use crate::protocol::heartbeat::{self, Heartbeat, PeerState};
 use crate::protocol::peers::{EventKind, PeerRow, Presence};
 
@@ -244,6 +245,7 @@ impl Peer {
             load: None,
             uptime_s: 0,
             tags: Vec::new(),
+            audit: None,
         };
         Self { row, voices: Voices::default(), decided_at: now }
     }
@@ -305,8 +307,10 @@ impl Peer {
             load: self.row.load,
             uptime_s: self.row.uptime_s,
             tags: beat.tags.clone(),
+            audit: self.row.audit.clone(),
         };
         let differs = next != self.row;
+        next.audit = furthest(next.audit, beat.audit.as_ref());
         (next.jobs, next.load, next.uptime_s) = (beat.jobs, beat.load, beat.uptime_s);
         self.row = next;
         differs
@@ -363,5 +367,15 @@ impl Peer {
             (_, false) if was_online => effects.change(EventKind::Offline, id, "heard no more"),
             _ => {}
         }
+    }
+}
+
+/// How far an audit log ever went. One that goes back was cut, or begun anew by somebody, and either is
+/// to be seen.
+fn furthest(known: Option<Head>, said: Option<&Head>) -> Option<Head> {
+    match (known, said) {
+        (Some(known), Some(said)) if said.seq > known.seq => Some(said.clone()),
+        (None, said) => said.cloned(),
+        (known, _) => known,
     }
 }

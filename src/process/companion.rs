@@ -33,8 +33,8 @@ impl Companion {
     pub async fn start(mut command: Command) -> io::Result<Self> {
         let (tell, exit) = watch::channel(None);
         let (started, wait) = oneshot::channel();
-        // SAFETY: prctl is a plain system call, allowed between fork and exec.
-        unsafe { command.pre_exec(die_with_parent) };
+        // SAFETY: prctl and umask are plain system calls, allowed between fork and exec.
+        unsafe { command.pre_exec(as_companion) };
         std::thread::Builder::new().name("companion".to_owned()).spawn(move || match command.spawn() {
             Ok(mut child) => {
                 // Nobody else waits for it, so the pid is its own until `wait` returns.
@@ -75,7 +75,10 @@ fn opened(pid: u32) -> io::Result<(PidFd, Identity)> {
     Ok((PidFd::open(pid)?, Identity::of(pid)?))
 }
 
-fn die_with_parent() -> io::Result<()> {
+/// It ends with this process, and what it makes is its user's alone, as ours is.
+fn as_companion() -> io::Result<()> {
+    // SAFETY: no pointers are involved.
+    unsafe { libc::umask(0o077) };
     // SAFETY: no pointers are involved.
     match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } {
         0 => Ok(()),

@@ -7,6 +7,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -77,8 +78,14 @@ impl StateLock {
         let path = directory.join("lock");
         let failed = |source| LockError::Io { path: path.clone(), source };
         let mut options = File::options();
-        let mut file =
-            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
         let begin = Instant::now();
         while let Err(error) = file.try_lock() {
             if let TryLockError::Error(source) = error {

@@ -10,6 +10,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock, TryLockError};
 
@@ -70,7 +71,7 @@ impl Nursery {
     pub fn open(state_dir: &Path, reaper: PathBuf, containment: Containment) -> io::Result<Self> {
         let state_dir = state_dir.canonicalize()?;
         let locks = state_dir.join("reapers");
-        fs::create_dir_all(&locks)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&locks)?;
         let cgroups = match containment {
             Containment::Best => usable_base(&state_dir),
             Containment::Reaper => None,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::audit::Head;
 use super::decode::{self, BadMessage};
 use super::{Instance, PeerId};
 
@@ -57,6 +58,9 @@ pub struct Heartbeat {
     /// Words the peer's configuration gives it.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// How far its audit log goes: what somebody else knows of it cannot be undone on the peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Head>,
 }
 
 /// What a daemon says when it pings its own id, to look for others that have it: who hears it knows

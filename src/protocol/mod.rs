@@ -8,6 +8,7 @@
 //! requests when they are decoded), unknown JSON fields are accepted, and a missing or wrong field
 //! is an error that names it.
 
+pub mod audit;
 pub mod decode;
 pub mod ending;
 pub mod exec;

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::audit::Head;
 use super::decode::{self, BadMessage};
 use super::heartbeat::Role;
 use super::{Instance, PeerId};
@@ -64,6 +65,9 @@ pub struct PeerRow {
     pub uptime_s: u64,
     /// Words its configuration gives it.
     pub tags: Vec<String>,
+    /// The furthest its audit log ever went, as far as this leader has heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Head>,
 }
 
 /// What the leader knows of a peer's presence.

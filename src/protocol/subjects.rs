@@ -5,6 +5,7 @@
 //! | `exec.<peer>` | operators | the daemon, queue group `exec` |
 //! | `exec.<peer>.ping` | leader, operators | the daemon |
 //! | `exec.<peer>.health` | operators | the daemon |
+//! | `exec.<peer>.audit` | operators | the daemon |
 //! | `exec.<peer>.policy` | operators | the daemon |
 //! | `exec.<peer>.<job>.<verb>` | operators | the daemon |
 //! | `peers.alive` | daemons | leaders |
@@ -115,6 +116,12 @@ pub fn health(peer: &PeerId) -> String {
     format!("exec.{peer}.health")
 }
 
+/// Where a peer is asked for its audit log.
+#[must_use]
+pub fn audit(peer: &PeerId) -> String {
+    format!("exec.{peer}.audit")
+}
+
 /// Where a peer is asked what its policy allows.
 #[must_use]
 pub fn policy(peer: &PeerId) -> String {
@@ -149,6 +156,8 @@ pub enum Below {
     Ping,
     /// A question how the peer is.
     Health,
+    /// A question for the audit log.
+    Audit,
     /// A question what its policy allows.
     Policy,
     /// A word about a job.
@@ -164,6 +173,7 @@ pub fn parse_below(subject: &str) -> Below {
     match tokens.as_slice() {
         ["ping"] => Below::Ping,
         ["health"] => Below::Health,
+        ["audit"] => Below::Audit,
         ["policy"] => Below::Policy,
         [job, verb] => match (job.parse(), verb.parse()) {
             (Ok(job), Ok(verb)) => Below::Job(job, verb),
@@ -240,6 +250,7 @@ mod tests {
         }
         assert_eq!(parse_below(&ping(&peer)), Below::Ping);
         assert_eq!(parse_below(&health(&peer)), Below::Health);
+        assert_eq!(parse_below(&audit(&peer)), Below::Audit);
         assert_eq!(parse_below(&policy(&peer)), Below::Policy);
         for strange in ["exec.w1.x", "exec.w1.nojob.credit", &format!("exec.w1.{id}.dance"), "exec.w1.a.b.c"]
         {

@@ -64,6 +64,7 @@ pub(crate) fn row(id: &str) -> PeerRow {
         load: None,
         uptime_s: 0,
         tags: vec!["home".to_owned(), "a,b".to_owned()],
+        audit: None,
     }
 }
 

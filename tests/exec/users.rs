@@ -94,6 +94,18 @@ fn a_peer_that_is_not_root_has_one_user() {
     let finished =
         fleet.d(["exec", "w1", "-C", "/", "--user", &own.name, "--", "id", "-un"]).expect_success();
     assert_eq!(finished.out(), format!("{}\n", own.name));
+    // Its jobs are of the same user, and still read neither its environment nor its memory.
+    let ours = daemon.pid();
+    let peek = format!(
+        "for pid in {ours} $PPID; do cat /proc/$pid/environ > /dev/null; cat /proc/$pid/maps; done; id -u"
+    );
+    let peeked = fleet.d(["exec", "w1", "-C", "/", "--sh", &peek]).expect_success();
+    assert_eq!(peeked.out(), format!("{}\n", own.uid), "{peeked:?}");
+    assert_eq!(peeked.err().matches("Permission denied").count(), 4, "{peeked:?}");
+    let itself = fleet
+        .d(["exec", "w1", "-C", "/", "--sh", "cat /proc/self/environ | tr '\\0' '\\n'"])
+        .expect_success();
+    assert!(itself.out().contains("PEERBUS_JOB="), "a job is as any other process: {itself:?}");
     for other in ["root", "daemon", "no-such-user"] {
         let arguments = ["exec", "w1", "-C", "/", "--user", other, "--", "true"];
         let said = refused(&fleet, &arguments, 250, "refused: w1: the daemon runs as ", "refused", "user");

@@ -1,47 +1,12 @@
 //! Disks that are full, and state directories that disappear.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::fs;
 
 use crate::bench::{SOON, WAITING, exec, job_id, kept, plain, refusal, request, wait_until_ran};
+use crate::harness::disk::SmallDisk;
 use crate::harness::fleet::{DaemonOptions, Fleet};
 use crate::harness::nats::Raw;
 use crate::harness::wait::eventually;
-
-/// A small file system of its own; gone when this is dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn at(place: &Path) -> SmallDisk {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m,mode=0700", "none"])
-            .arg(place)
-            .status();
-        assert!(mounted.unwrap().success(), "this test needs the right to mount");
-        SmallDisk(place.to_owned())
-    }
-
-    /// Takes all the room there is.
-    fn fill(&self) {
-        let mut file = File::create(self.0.join("filling")).unwrap();
-        while file.write_all(&[0; 4096]).is_ok() {}
-        let mut odd = File::create(self.0.join("filling-more")).unwrap();
-        while odd.write_all(&[0]).is_ok() {}
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.join("filling")).unwrap();
-        fs::remove_file(self.0.join("filling-more")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 #[test]
 fn a_full_disk_refuses_new_jobs_and_loses_no_ending() {

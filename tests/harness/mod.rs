@@ -12,6 +12,7 @@
 //! | `fleet` | a server, daemons and `d`, in a private environment |
 //! | `roster` | what `d peers` shows of a fleet |
 //! | `database` | a SQLite file, a `mariadbd` or a `postgres` of the test's own |
+//! | `disk` | a small disk that can be filled |
 //! | `child` | a process whose output is collected while it runs |
 //! | `nats` | a raw client that can say anything, malformed things too |
 //! | `procs` | what `/proc` knows: who still runs, and whose it is |
@@ -29,6 +30,7 @@
 
 pub mod child;
 pub mod database;
+pub mod disk;
 pub mod fleet;
 pub mod nats;
 pub mod procs;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use peerbus::bus::{Bus, BusError, Credentials, Incoming, Outgoing, Persistence, Settings};
+use peerbus::bus::{Bus, BusError, Credentials, Incoming, Outgoing, Persistence, Reach, Settings};
 use peerbus::leader::registry::Place;
 use peerbus::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use peerbus::protocol::heartbeat::{self, Heartbeat, PeerState, Role};
@@ -60,7 +60,8 @@ impl Scene {
 
 pub(crate) fn bus(url: &str, name: &str) -> Bus {
     let address = url.parse().expect("an address");
-    let settings = Settings { address, credentials: Credentials::None, name: name.to_owned() };
+    let settings =
+        Settings { address, credentials: Credentials::None, reach: Reach::Anywhere, name: name.to_owned() };
     Bus::open(settings, Persistence::UntilClosed)
 }
 
@@ -210,6 +211,7 @@ pub(crate) fn beat(id: &str, instance: Instance, seq: u64) -> Heartbeat {
         load: Some(0.5),
         jobs: 0,
         tags: vec!["test".to_owned()],
+        audit: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use peerbus::daemon::policy::PolicyState;
 use peerbus::daemon::state::{self, DaemonState, State};
 use peerbus::process;
+use peerbus::protocol::audit::{Head, LineHash};
 use peerbus::protocol::heartbeat::{self, Heartbeat, PeerState, Role};
 use peerbus::protocol::peers::{
     self, EventKind, Found, GET_TYPE, GetAnswer, GetRequest, ListRequest, Page, PeerEvent, PeerRow, Presence,
@@ -32,6 +33,7 @@ fn row(id: &str) -> PeerRow {
         load: Some(0.25),
         uptime_s: 99,
         tags: vec!["home".to_owned(), "gpu".to_owned()],
+        audit: None,
     }
 }
 
@@ -55,6 +57,7 @@ fn a_heartbeat() {
         load: Some(0.3),
         jobs: 2,
         tags: vec!["home".to_owned()],
+        audit: None,
     };
     golden_by("heartbeat", &beat, Heartbeat::decode);
     let leaving = Heartbeat {
@@ -66,6 +69,8 @@ fn a_heartbeat() {
         ..beat
     };
     golden_by("heartbeat_leaving", &leaving, Heartbeat::decode);
+    let with_a_log = Heartbeat { audit: Some(Head { seq: 42, hash: LineHash::of(b"line") }), ..leaving };
+    golden_by("heartbeat_audit", &with_a_log, Heartbeat::decode);
     golden("ping", &heartbeat::Ping { instance: instance() });
     assert_eq!((heartbeat::TYPE, heartbeat::INTERVAL_MS), ("peerbus.heartbeat.v1", 5_000));
 }
@@ -119,6 +124,9 @@ fn answers_of_the_registry() {
     };
     golden("peer_removed", &removed);
     golden("peer_one", &answer(Found::One { peer: Box::new(row("vps")) }));
+    let audit = Some(Head { seq: 42, hash: LineHash::of(b"line") });
+    let heard = PeerRow { audit, ..row("vps") };
+    golden("peer_one_audit", &answer(Found::One { peer: Box::new(heard) }));
     golden("peer_none", &answer(Found::None {}));
     golden("peer_many", &answer(Found::Many { ids: vec![peer("a"), peer("b")] }));
     for (presence, word) in [

@@ -9,13 +9,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::bus;
-use crate::cli::args::{BrokerArg, Common, RoleArg, listen};
+use crate::cli::args::{AuditArg, BrokerArg, Common, RoleArg, listen};
 use crate::cli::exit::{Failure, OTHER, TAKEN};
 use crate::cli::settings::{Settings, variable};
 use crate::cli::{log, output};
 use crate::daemon::broker::{self, Managed};
 use crate::daemon::state::RunBy;
-use crate::daemon::{self, Asked, CALLER_GRACE, DaemonError, MAX_JOBS};
+use crate::daemon::{self, Asked, CALLER_GRACE, DaemonError, MAX_JOBS, trust};
 use crate::leader::registry::Place;
 use crate::process::Containment;
 use crate::protocol::exec::check_directory;
@@ -119,7 +119,9 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
         }
         None => None,
     };
-    let bus = bus::Settings { address: settings.address()?, credentials, name: format!("peerbus-{peer}") };
+    let reach = trust::reach(&credentials, settings.trusts_the_network());
+    let name = format!("peerbus-{peer}");
+    let bus = bus::Settings { address: settings.address()?, credentials, reach, name };
     let (state_dir, runtime_dir) = (settings.state_dir(), settings.runtime_dir());
     let policy = settings.policy()?;
     let file = settings.file;
@@ -141,6 +143,10 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
         tags: file.tags,
         max_jobs: file.max_jobs.map_or(MAX_JOBS, |most| usize::from(most.get())),
         caller_grace: file.caller_grace.unwrap_or(CALLER_GRACE),
+        audit: daemon::audit::Settings {
+            size: file.audit_size.unwrap_or(daemon::audit::SIZE),
+            required: file.audit == Some(AuditArg::Required),
+        },
         containment: containment()?,
         max_peers: file.max_peers.unwrap_or(crate::leader::MAX_PEERS),
         policy,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::check::{Check, Report};
+use crate::bus;
 use crate::cli::args::Common;
 use crate::cli::render::without_secrets;
 use crate::cli::settings::{Settings, own_config};
@@ -22,6 +23,7 @@ pub(super) async fn look(common: &Common, report: &mut Report) {
         Ok(settings) => {
             report.add(configuration(&file));
             report.add(rights(&file, &settings.state_dir()));
+            report.add(network(&settings).await);
             report.add(daemon(common, &settings.state_dir()).await);
         }
         Err(failure) => {
@@ -49,6 +51,32 @@ fn rights(file: &Path, state_dir: &Path) -> Check {
             Check::fail(HERE, "file rights", format!("{path}: others than its owner may use it"), next)
         }
         None => Check::pass(HERE, "file rights", "what holds secrets or the journal is its owner's alone"),
+    }
+}
+
+/// Where nobody is asked who they are, the network is the boundary.
+async fn network(settings: &Settings<'_>) -> Check {
+    const NAME: &str = "network";
+    let bus = match settings.bus("d") {
+        Ok(bus) => bus,
+        Err(failure) => return Check::skip(HERE, NAME, failure.message),
+    };
+    if bus.credentials.are_an_identity() {
+        return Check::pass(HERE, NAME, "the bus is joined with an identity");
+    }
+    match bus::public_server(&bus.address).await {
+        None => Check::pass(HERE, NAME, format!("{} is on this machine or a private network", bus.address)),
+        Some(public) if settings.trusts_the_network() => {
+            let next =
+                "give the daemon credentials (`creds`), or unset trusted_network and use a private network";
+            let detail =
+                format!("{public}, and nobody is asked who they are there; trusted_network allows it");
+            Check::fail(HERE, NAME, detail, next)
+        }
+        Some(public) => {
+            let next = "`creds` gives it an identity; or name the bus by an address in a private network";
+            Check::fail(HERE, NAME, format!("{public}; a daemon without an identity does not join it"), next)
+        }
     }
 }
 

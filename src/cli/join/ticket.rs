@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use toml_edit::Value;
 
 use super::not_overruled;
-use crate::bus::{Bus, Credentials, NatsAddress, Persistence, Settings as BusSettings};
+use crate::bus::{Bus, Credentials, NatsAddress, Persistence, Reach, Settings as BusSettings};
 use crate::cli::args::Common;
 use crate::cli::config::Edit;
 use crate::cli::exit::{BUS_UNREACHABLE, Failure, REFUSED};
@@ -77,7 +77,8 @@ async fn connect(common: &Common, ticket: &Ticket, url: &str) -> Result<Bus, Fai
     let address: NatsAddress =
         url.parse().map_err(|bad: crate::bus::BadAddress| Failure::usage(bad.to_string()))?;
     let credentials = Credentials::Guest(Box::new(ticket.guest.clone()));
-    let settings = BusSettings { address: address.clone(), credentials, name: "d".to_owned() };
+    let settings =
+        BusSettings { address: address.clone(), credentials, reach: Reach::Anywhere, name: "d".to_owned() };
     let bus = Bus::open(settings, Persistence::FirstAttemptCounts);
     bus.connected(common.connect_timeout).await.map_err(|error| {
         let said = error.to_string();

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::cli::args::{BrokerArg, RoleArg, duration, listen};
+use crate::cli::args::{AuditArg, BrokerArg, RoleArg, duration, listen, size};
 use crate::cli::exit::Failure;
 use crate::cli::log::Level;
 use crate::cli::task::Task;
+use crate::daemon::audit;
 use crate::protocol::exec::check_directory;
 use crate::protocol::variables::Variables;
 
@@ -55,6 +56,13 @@ pub(in crate::cli) struct File {
     pub(in crate::cli) max_jobs: Option<std::num::NonZeroU16>,
     #[serde(default, deserialize_with = "time")]
     pub(in crate::cli) caller_grace: Option<std::time::Duration>,
+    /// Whether a bus that asks nobody who they are may be on a public address.
+    pub(in crate::cli) trusted_network: Option<bool>,
+    /// Bytes of the audit log.
+    #[serde(default, deserialize_with = "audit_size")]
+    pub(in crate::cli) audit_size: Option<u64>,
+    /// What a daemon does that cannot write its audit log.
+    pub(in crate::cli) audit: Option<AuditArg>,
     pub(in crate::cli) max_peers: Option<u32>,
     pub(in crate::cli) broker: Option<BrokerArg>,
     #[serde(default, deserialize_with = "address")]
@@ -74,6 +82,15 @@ fn directory<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>
 
 fn time<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<std::time::Duration>, D::Error> {
     duration(&String::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn audit_size<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let bytes = size(&String::deserialize(from)?).map_err(serde::de::Error::custom)?;
+    if bytes < audit::SIZE_MIN {
+        let least = audit::SIZE_MIN >> 10;
+        return Err(serde::de::Error::custom(format!("{bytes} bytes are too few; {least}KiB is the least")));
+    }
+    Ok(Some(bytes))
 }
 
 fn address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
@@ -133,6 +150,9 @@ mod tests {
             ("directory = 'x'\n", "relative", "line 1"),
             ("caller_grace = 'soon'\n", "soon", "line 1"),
             ("broker_listen = '0.0.0.0'\n", "0.0.0.0", "line 1"),
+            ("audit_size = '1KiB'\n", "512KiB", "line 1"),
+            ("audit_size = 'much'\n", "much", "line 1"),
+            ("audit = 'perhaps'\n", "perhaps", "line 1"),
             ("tags = []\nlog = 'inof'\n", "inof", "line 2"),
             ("env = { PIN = 4711 }\n", "text", "line 1"),
             ("a = \n", "", "line 1"),

@@ -36,15 +36,19 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mu
         Ok(prepared) => prepared,
         Err(ending) => return refuse(&context, &request, ending, messages).await,
     };
-    let (spec, place) = prepared;
+    let (spec, place, rule) = prepared;
     let lodging = context.nursery.lodging(request.id);
-    let asked = Asked::by(&context, &request);
+    let asked = Asked::by(&context, &request).allowed_by(rule);
     let begun = begun(&context, &request, &asked, Some(lodging.clone()));
     let journal = context.journal.clone();
     match blocking(move || journal.begin(&begun)).await {
-        Ok(entry) => {
-            live::run(context, Admitted { request, spec, lodging, entry, place, asked }, messages).await;
-        }
+        Ok(entry) => match asked.begun(&context.audit).await {
+            Ok(()) => {
+                let admitted = Admitted { request, spec, lodging, entry, place, asked };
+                live::run(context, admitted, messages).await;
+            }
+            Err(why) => take_back(&context, &request, entry, &asked, &why).await,
+        },
         Err(error) => {
             let message =
                 format!("the journal cannot be written, so running once cannot be promised: {error}");
@@ -53,7 +57,7 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mu
     }
 }
 
-async fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Place), Ending> {
+async fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Place, usize), Ending> {
     let refused = |why, message: &str| Ending::Refused { why, message: message.to_owned() };
     if *context.leaving.borrow() != Leaving::No {
         return Err(refused(Refusal::Stopping, "the daemon is stopping"));
@@ -72,9 +76,10 @@ async fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Pla
         policy::check(context, &request.asker, &request.exec).await.map_err(|denied| denied.ending)?;
     tracing::debug!(job = %request.id, asker = %request.asker, rule = allowed.rule, "the policy allows it");
     check_user(request)?;
+    let rule = allowed.rule;
     let spec = spec(context, request, allowed)?;
     match context.place() {
-        Some(place) => Ok((spec, place)),
+        Some(place) => Ok((spec, place, rule)),
         None => Err(refused(
             Refusal::Limit,
             &format!("{} runs {} jobs at once and no more", context.peer(), context.settings.max_jobs),
@@ -112,18 +117,44 @@ fn spec(context: &Context, request: &Request, allowed: Allowed) -> Result<Spec, 
 }
 
 fn begun(context: &Context, request: &Request, asked: &Asked, lodging: Option<Lodging>) -> Begun {
+    let (asker, standing) = asked.asker();
     Begun {
         id: request.id,
         instance: context.instance,
         caller: request.caller.clone(),
         request: request.digest.clone(),
         from: request.exec.from.as_ref().map(name),
+        asker,
+        standing,
         at: now(),
         command: asked.command().to_owned(),
         directory: request.exec.directory.clone().unwrap_or_default().chars().take(1024).collect(),
         user: request.exec.user.as_ref().map(|user| user.chars().take(64).collect()),
         lodging,
     }
+}
+
+/// Refuses a job whose id is taken already, because nobody could see later that it ran.
+async fn take_back(context: &Arc<Context>, request: &Request, entry: Entry, asked: &Asked, why: &str) {
+    let message = format!(
+        "the audit log cannot be written, and this peer's configuration says audit = \"required\": {why}"
+    );
+    let ending = Ending::Refused { why: Refusal::Journal, message };
+    asked.refused(&context.audit, &ending).await;
+    count(context, &ending);
+    let result = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
+    let ended = result.clone();
+    if let Err(error) = blocking(move || entry.ended(&ended)).await {
+        tracing::error!(job = %request.id, %error, "writing the journal");
+    }
+    reply(context, request, &result).await;
+}
+
+fn count(context: &Context, ending: &Ending) {
+    context.count(|counts| {
+        counts.errors += 1;
+        counts.last_error = ending.to_string();
+    });
 }
 
 /// Refuses a job for good: a repeat of the same request that is on its way gets the same answer,
@@ -135,11 +166,8 @@ async fn refuse(
     messages: &mut mpsc::Receiver<Message>,
 ) {
     let asked = Asked::by(context, request);
-    asked.refused(&ending);
-    context.count(|counts| {
-        counts.errors += 1;
-        counts.last_error = ending.to_string();
-    });
+    asked.refused(&context.audit, &ending).await;
+    count(context, &ending);
     let result = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
     let begun = begun(context, request, &asked, None);
     let (journal, buried) = (context.journal.clone(), result.clone());

@@ -43,7 +43,7 @@ impl Live {
         }
         self.place = None;
         let result = self.result(left_running, output_open);
-        self.log(&result);
+        self.log(&result).await;
         self.ended = Some(result.clone());
         if let Some(entry) = self.entry.take() {
             let ended = result.clone();
@@ -111,8 +111,8 @@ impl Live {
         }
     }
 
-    fn log(&self, result: &JobResult) {
-        self.asked.ended(result);
+    async fn log(&self, result: &JobResult) {
+        self.asked.ended(&self.context.audit, result).await;
         let ns = result.duration_ms.saturating_mul(1_000_000);
         self.context.count(|counts| counts.processing_ns = counts.processing_ns.saturating_add(ns));
     }

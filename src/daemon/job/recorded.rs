@@ -58,13 +58,13 @@ async fn repeat(context: &Arc<Context>, record: &Record, request: &Request, resu
         let message =
             format!("the id {} belongs to another request, which ended: {}", request.id, result.ending);
         let ending = Ending::Refused { why: Refusal::NotYours, message };
-        Asked::by(context, request).refused(&ending);
+        Asked::by(context, request).refused(&context.audit, &ending).await;
         let refusal = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
         return reply(context, request, &refusal).await;
     }
     if tombstone {
         // What was to run is known only now; whoever took it back does not ask again.
-        Asked::by(context, request).refused(&result.ending);
+        Asked::by(context, request).refused(&context.audit, &result.ending).await;
     }
     match request.exec.stream {
         Some(_) => reply(context, request, result).await,

@@ -75,7 +75,7 @@ impl Live {
     async fn refuse(&self, request: &Request, why: &str) {
         let ending = Ending::Refused { why: Refusal::NotYours, message: format!("{}: {why}", request.id) };
         let context = &self.context;
-        Asked::by(context, request).refused(&ending);
+        Asked::by(context, request).refused(&context.audit, &ending).await;
         let result = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
         reply(context, request, &result).await;
     }

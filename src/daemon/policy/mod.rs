@@ -43,7 +43,7 @@ pub(super) use check::{Allowed, check};
 pub use file::digest;
 pub use kept::{Kept, PolicyState, Presence};
 pub use rule::Step;
-pub(super) use who::may_steer;
+pub(super) use who::{may_see_all, may_steer};
 
 /// The tasks of a peer by their names; what is wrong with one that cannot be run.
 pub type Tasks = BTreeMap<String, Result<Vec<Step>, String>>;

@@ -61,7 +61,7 @@ pub(in crate::daemon) fn may_steer(asker: &Asker, starter: Option<&Asker>) -> bo
 
 /// Whether somebody may see every rule, and ask on behalf of others: an operator, and everybody where
 /// the network is the boundary.
-pub(super) fn may_see_all(asker: &Asker) -> bool {
+pub(in crate::daemon) fn may_see_all(asker: &Asker) -> bool {
     matches!(asker, Asker::Anyone | Asker::Known { standing: Standing::Operator, .. })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::bus::{Bus, BusError, Credentials, Member, NatsAddress, Outgoing, Persistence, Settings};
+use crate::bus::{Bus, BusError, Credentials, Member, NatsAddress, Outgoing, Persistence, Reach, Settings};
 use crate::identity::authority::{Authority, AuthorityError};
 use crate::protocol::fleet::AccountMessage;
 use crate::protocol::{decode, subjects};
@@ -102,7 +102,12 @@ pub async fn tell(address: &NatsAddress, authority: &Authority, account: &str) -
 /// # Errors
 /// When there is none in time.
 async fn connect(address: &NatsAddress, credentials: Credentials) -> Result<Bus, BusError> {
-    let settings = Settings { address: address.clone(), credentials, name: "peerbus-authority".to_owned() };
+    let settings = Settings {
+        address: address.clone(),
+        credentials,
+        reach: Reach::Anywhere,
+        name: "peerbus-authority".to_owned(),
+    };
     let bus = Bus::open(settings, Persistence::FirstAttemptCounts);
     bus.connected(PATIENCE).await?;
     Ok(bus)

@@ -34,6 +34,7 @@ fn beat(id: &str, instance: Instance, seq: u64) -> Heartbeat {
         load: None,
         jobs: 0,
         tags: vec![],
+        audit: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::super::explain::explain;
 use super::super::identity::Identity;
 use super::super::launch::{Launched, Surroundings, launch};
 use super::super::members::{Descendants, Members};
+use super::super::memory::keep_memory_private;
 use super::super::pidfd::{self, Waited};
 use super::super::plan::Plan;
 use super::super::spec::{Spec, StartError};
@@ -40,6 +42,7 @@ pub fn reaper_main() -> ExitCode {
 fn set_up() -> io::Result<(tokio::runtime::Runtime, std::os::unix::net::UnixStream)> {
     let socket = control_socket()?;
     ignore_signals()?;
+    keep_memory_private()?;
     set_child_subreaper(true)?;
     Ok((tokio::runtime::Builder::new_current_thread().enable_all().build()?, socket))
 }
@@ -85,8 +88,9 @@ async fn tend(socket: std::os::unix::net::UnixStream) -> io::Result<()> {
 /// Held until the reaper ends; a job does not inherit it.
 fn take_lock(path: &Path) -> Result<File, StartError> {
     let locking = |error: io::Error| StartError::system(&format!("locking {}", path.display()), &error);
-    let lock =
-        File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(locking)?;
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(true).mode(0o600);
+    let lock = options.open(path).map_err(locking)?;
     lock.try_lock().map_err(|error| locking(error.into()))?;
     Ok(lock)
 }

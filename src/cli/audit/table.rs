@@ -1,0 +1,128 @@
+//! The log as a table for people: one row a request.
+
+use std::collections::HashMap;
+
+use crate::cli::log::escaped;
+use crate::cli::render;
+use crate::protocol::audit::{Entry, Event, Flood, Outcome, Request};
+use crate::protocol::{JobId, decode};
+
+/// Longest command in a row, in characters; `--json` has all of it.
+const COMMAND: usize = 60;
+
+const HEADING: [&str; 9] = ["WHEN", "JOB", "WHO", "AS", "DIRECTORY", "DECISION", "ENDING", "TOOK", "COMMAND"];
+
+/// Rows so far.
+#[derive(Default)]
+pub(super) struct Table {
+    rows: Vec<Vec<String>>,
+    /// The row of each command that has not ended.
+    begun: HashMap<JobId, usize>,
+}
+
+impl Table {
+    /// Adds a line.
+    pub(super) fn add(&mut self, line: &str) {
+        let Ok(entry) = decode::json::<Entry>(line.as_bytes()) else {
+            return self.aside("", format!("not a line of an audit log: {}", escaped(line)));
+        };
+        let when = render::local_time(&entry.at);
+        match entry.event {
+            Event::Begun(request) => {
+                self.begun.insert(request.job, self.rows.len());
+                self.rows.push(row(when, &request, String::new(), String::new()));
+            }
+            Event::Ended { request, outcome } => self.end(when, &request, &outcome),
+            Event::Refused { request, ending } => {
+                self.rows.push(row(when, &request, escaped(&ending.to_string()), String::new()));
+            }
+            Event::Malformed(flood) => self.aside(&when, many(&flood, "malformed")),
+            Event::ManyRefused(flood) => self.aside(&when, many(&flood, "further refused")),
+            Event::Started { version, user, .. } => {
+                self.aside(
+                    &when,
+                    format!("the daemon {} was started as {}", escaped(&version), escaped(&user)),
+                );
+            }
+            Event::Stopped { .. } => self.aside(&when, "the daemon was stopped".to_owned()),
+            Event::Gap { lost, why, .. } => {
+                self.aside(&when, format!("{lost} lines could not be written: {}", escaped(&why)));
+            }
+            Event::Damaged { what } => self.aside(&when, format!("damaged: {}", escaped(&what))),
+            Event::Healed { .. } => {
+                self.aside(&when, "half a line was cut off: the daemon had been killed".to_owned());
+            }
+            Event::Other => self.aside(&when, "something this version does not know".to_owned()),
+            Event::File { .. } => {}
+        }
+    }
+
+    /// The end of a command goes into the row of its begin, where that is among the lines.
+    fn end(&mut self, when: String, request: &Request, outcome: &Outcome) {
+        let took = format!("{:.1}s", outcome.duration_ms as f64 / 1000.0);
+        let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), |bytes| bytes.to_string());
+        let ending = format!(
+            "{}, {}+{} B",
+            escaped(&outcome.ending.to_string()),
+            bytes(outcome.out),
+            bytes(outcome.err)
+        );
+        match self.begun.remove(&request.job).and_then(|row| self.rows.get_mut(row)) {
+            Some(begun) => {
+                begun[6] = ending;
+                begun[7] = took;
+            }
+            None => self.rows.push(row(when, request, ending, took)),
+        }
+    }
+
+    /// Something that is no request.
+    fn aside(&mut self, when: &str, what: String) {
+        let dash = || "-".to_owned();
+        let row = vec![when.to_owned(), dash(), dash(), dash(), dash(), dash(), dash(), dash(), what];
+        self.rows.push(row);
+    }
+
+    pub(super) fn rendered(self) -> String {
+        let mut rows = vec![HEADING.map(str::to_owned).to_vec()];
+        rows.extend(self.rows);
+        render::table(&rows)
+    }
+}
+
+fn row(when: String, request: &Request, ending: String, took: String) -> Vec<String> {
+    let none = || "-".to_owned();
+    let asker = match &request.from {
+        // Who it says it is beside who it was proved to be, which may be nobody.
+        Some(from) => format!("{} ({})", request.asker(), escaped(from)),
+        None => request.asker().to_string(),
+    };
+    let or_dash = |text: String| if text.is_empty() { none() } else { text };
+    let short = request.job.to_string();
+    let short = short[short.len() - crate::protocol::ids::SHORT_JOB_ID..].to_owned();
+    let decision = match &request.rule {
+        Some(rule) => format!("{} by {}", request.decision, escaped(rule)),
+        None => request.decision.to_string(),
+    };
+    let command: String = escaped(&request.command);
+    let command = match command.char_indices().nth(COMMAND) {
+        Some((end, _)) => format!("{}…", &command[..end]),
+        None => command,
+    };
+    vec![
+        when,
+        short,
+        asker,
+        request.user.as_deref().map_or_else(none, escaped),
+        request.directory.as_deref().map_or_else(none, escaped),
+        decision,
+        or_dash(ending),
+        or_dash(took),
+        command,
+    ]
+}
+
+fn many(flood: &Flood, what: &str) -> String {
+    let example = flood.examples.first().map(|example| format!(", such as: {}", escaped(&example.why)));
+    format!("{} {what} requests{}", flood.count, example.unwrap_or_default())
+}

@@ -1,0 +1,81 @@
+//! Asking a peer for its audit log, page by page.
+
+use std::time::Duration;
+
+use super::peers::{PingError, sentence};
+use super::proof;
+use crate::bus::Bus;
+use crate::protocol::audit::chain::{Chain, Verdict};
+use crate::protocol::audit::{Head, Page, QUERY_TYPE, Query};
+use crate::protocol::reply::ERROR_HEADER;
+use crate::protocol::{BadMessage, PeerId, decode, subjects};
+
+/// How long one page may take. The peer reads a few MiB from its disk at most.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How often a check is begun anew because lines were rotated out under it.
+const ATTEMPTS: usize = 3;
+
+/// One page.
+///
+/// # Errors
+/// As [`crate::client::peers::ping`]. A daemon that keeps no audit log declines.
+pub async fn page(bus: &Bus, peer: &PeerId, query: &Query) -> Result<Page, PingError> {
+    let query = Query { kind: Some(QUERY_TYPE.to_owned()), ..query.clone() };
+    let payload = decode::to_json(&query).into();
+    let answer = bus.request(&subjects::audit(peer), payload, PATIENCE).await?;
+    proof::is_of(bus, peer, &answer).map_err(PingError::Unproven)?;
+    if answer.headers.get(ERROR_HEADER).is_some() {
+        return Err(PingError::Malformed(BadMessage(sentence(&answer))));
+    }
+    let page = Page::decode(&answer.payload)?;
+    match (page.next, query.cursor) {
+        (Some(next), Some(before)) if (next.file, next.offset) <= (before.file, before.offset) => {
+            Err(BadMessage("its pages do not advance".to_owned()).into())
+        }
+        _ => Ok(page),
+    }
+}
+
+/// Fetches the whole log of a peer and checks its chain here; `known` is what others have heard of it.
+///
+/// # Errors
+/// As [`page`].
+pub async fn verify(bus: &Bus, peer: &PeerId, known: &[(String, Head)]) -> Result<Verdict, PingError> {
+    let mut attempt = 1;
+    loop {
+        let (verdict, skipped) = verify_once(bus, peer, known).await?;
+        if !skipped || attempt == ATTEMPTS {
+            return Ok(verdict);
+        }
+        attempt += 1;
+    }
+}
+
+async fn verify_once(
+    bus: &Bus,
+    peer: &PeerId,
+    known: &[(String, Head)],
+) -> Result<(Verdict, bool), PingError> {
+    let mut chain = Chain::default();
+    for (kept_by, head) in known {
+        chain.went_to(kept_by, head.clone());
+    }
+    let (mut query, mut skipped) = (Query::default(), false);
+    loop {
+        let page = page(bus, peer, &query).await?;
+        skipped |= page.skipped;
+        match page.head {
+            Some(head) if query.cursor.is_none() => chain.went_to("its daemon", head),
+            Some(_) => {}
+            None => chain.note("its daemon cannot write the log now".to_owned()),
+        }
+        for line in &page.lines {
+            chain.line(peer.as_str(), line.as_bytes());
+        }
+        query.cursor = page.next;
+        if query.cursor.is_none() {
+            return Ok((chain.finish(), skipped));
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Answering questions for lines of the log, on `exec.<peer>.audit`.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::super::answer::{UNPROVEN, cannot};
+use super::super::context::Context;
+use super::super::policy::may_see_all;
+use super::super::proof;
+use super::time;
+use crate::bus::{Incoming, Outgoing};
+use crate::protocol::audit::{PAGE_TYPE, Page, Query};
+use crate::protocol::{decode, subjects};
+
+/// Questions that may wait.
+pub(in crate::daemon) const WAITING: usize = 64;
+
+/// Bytes of a page that are not lines, and a little more.
+const FRAME: usize = 1_024;
+
+/// Answers for as long as it is polled.
+pub(in crate::daemon) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<Incoming>) {
+    while let Some(question) = questions.recv().await {
+        let Some(reply) = question.reply.clone().filter(|reply| subjects::is_inbox(reply)) else { continue };
+        match proof::of(&context, &question) {
+            Ok((asker, _)) if may_see_all(&asker) => {}
+            Ok((asker, _)) => {
+                let sentence = format!("only operators may read the audit log, and {asker} is none");
+                cannot(&context, &reply, "not_yours", 403, &sentence).await;
+                continue;
+            }
+            Err(why) => {
+                cannot(&context, &reply, UNPROVEN.0, UNPROVEN.1, &why).await;
+                continue;
+            }
+        }
+        let query = Query::decode(&question.payload).map_err(|bad| bad.0).and_then(|query| {
+            query.since.as_deref().map(time).transpose()?;
+            Ok(query)
+        });
+        match query {
+            Ok(query) => one(&context, &reply, query).await,
+            Err(why) => cannot(&context, &reply, "bad_request", 400, &decode::readable(&why)).await,
+        }
+    }
+}
+
+async fn one(context: &Context, reply: &str, query: Query) {
+    let room = context.bus.max_payload().saturating_sub(FRAME);
+    let (read, head) = match context.audit.page(query, room).await {
+        Ok(page) => page,
+        Err(error) => {
+            tracing::error!(%error, "reading the audit log");
+            let sentence = format!("the audit log cannot be read: {error}");
+            return cannot(context, reply, "audit", 500, &sentence).await;
+        }
+    };
+    let page = Page {
+        kind: PAGE_TYPE.to_owned(),
+        peer_id: context.peer().clone(),
+        instance: context.instance,
+        lines: read.lines,
+        next: read.next,
+        head,
+        skipped: read.skipped,
+    };
+    // Who asked asks again when this gets lost.
+    let sent = context.bus.publish(Outgoing::to(reply).payload(decode::to_json(&page)).sealed()).await;
+    if let Err(error @ crate::bus::BusError::TooLarge { .. }) = sent {
+        cannot(context, reply, "audit", 500, &format!("a line does not fit into a message: {error}")).await;
+    }
+}

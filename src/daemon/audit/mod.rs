@@ -1,0 +1,181 @@
+//! The audit log: who asked this peer for what, what was decided, and what became of it.
+//!
+//! ```text
+//!  admission, refusals, endings ──► writer (one task, in order) ──► pen ──► log ──► 000…1.jsonl
+//!  malformed ──► counted ──────────────┘                                      └──► audit.head
+//!  exec.<peer>.audit, `d audit verify` ◄── reading ◄─────────────────────────────────┘
+//! ```
+//! One line when a request was allowed and one when its command has ended, or one when it was
+//! refused; what cannot be read is counted. Guarantees: a command is not started before the line
+//! that it was allowed is written, or counted as one that could not be; a daemon that is killed
+//! leaves that line, and the next one writes how the job ended; the lines are a chain
+//! ([`crate::protocol::audit::chain`]) across rotated files. Values of variables are never written.
+//!
+//! Limits: nothing is forced to disk, so a machine that loses its power may lose the last lines,
+//! and then the log says that they are missing. Whoever can write here, root or the daemon's own
+//! user, can write another log that is sound in itself: what they cannot change is what others have
+//! heard, so every heartbeat carries the head, and a leader remembers how far it went.
+
+mod answer;
+mod files;
+mod flood;
+mod head;
+mod log;
+mod opening;
+mod pen;
+mod reading;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::protocol::audit::{Event, Head, Outcome, Query, Request};
+use crate::protocol::{Ending, Instance};
+
+pub(super) use answer::{WAITING, answer};
+pub use log::{SIZE, SIZE_MIN};
+use pen::Pen;
+pub(super) use pen::Place;
+pub use reading::verify;
+use writer::{Order, Shared, locked};
+
+/// Lines that may wait to be written. Who has more to write waits; there are at most about as many
+/// jobs attended to at once.
+const WAITING_LINES: usize = 4_096;
+
+/// How a daemon keeps its log.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Bytes of all its files together.
+    pub size: u64,
+    /// Whether a request is refused where that cannot be written down.
+    pub required: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { size: SIZE, required: false }
+    }
+}
+
+/// The log of one daemon, to write to.
+#[derive(Debug)]
+pub(super) struct Audit {
+    orders: mpsc::Sender<Order>,
+    shared: Arc<Shared>,
+    state_dir: PathBuf,
+    instance: Option<Instance>,
+    required: bool,
+}
+
+impl Audit {
+    /// The log of a daemon with these settings.
+    pub(super) fn of(daemon: &super::Settings, instance: Instance) -> Self {
+        let Settings { size, required } = daemon.audit;
+        let (state_dir, peer) = (daemon.state_dir.clone(), daemon.peer.clone());
+        Self::open(Place { state_dir, peer, size, instance: Some(instance) }, required)
+    }
+
+    /// Opens a log, and says what is wrong with it; tried again at each line where it cannot be.
+    pub(super) fn open(place: Place, required: bool) -> Self {
+        let (orders, waiting) = mpsc::channel(WAITING_LINES);
+        let shared = Arc::new(Shared::default());
+        let (state_dir, instance) = (place.state_dir.clone(), place.instance);
+        tokio::spawn(writer::run(waiting, Arc::clone(&shared), Pen::new(place)));
+        Self { orders, shared, state_dir, instance, required }
+    }
+
+    /// A request was allowed. Returns when that is written.
+    ///
+    /// # Errors
+    /// When it cannot be written, and the request is to be refused for that.
+    pub(super) async fn begun(&self, request: Request) -> Result<(), String> {
+        match self.write(Event::Begun(request)).await {
+            Err(why) if self.required => Err(why),
+            // Said when it was counted as lost.
+            _ => Ok(()),
+        }
+    }
+
+    /// A command has ended, or could not be started. Returns when that is written: the journal closes
+    /// its record only then, or a daemon that is killed in between would leave a begin without an end.
+    pub(super) async fn ended(&self, request: Request, outcome: Outcome) {
+        // Said when it was counted as lost.
+        let _ = self.write(Event::Ended { request, outcome }).await;
+    }
+
+    async fn write(&self, event: Event) -> Result<(), String> {
+        let (done, written) = oneshot::channel();
+        self.say(Order::Write(Box::new(event), done)).await;
+        written.await.unwrap_or_else(|_| Err("its writer has ended".to_owned()))
+    }
+
+    /// A request was refused.
+    pub(super) async fn refused(&self, request: Request, ending: Ending) {
+        let (caller, why) = (request.caller.clone(), ending.to_string());
+        self.say(Order::Refused(Box::new(Event::Refused { request, ending }), caller, why)).await;
+    }
+
+    /// A request could not be read. Waits for nothing.
+    pub(super) fn malformed(&self, caller: Option<&str>, why: &str) {
+        locked(&self.shared.malformed).add(caller, why);
+        self.shared.rung.notify_one();
+    }
+
+    /// How far the log goes; none where it cannot be written.
+    pub(super) fn head(&self) -> Option<Head> {
+        locked(&self.shared.head).clone()
+    }
+
+    /// Returns when everything said so far is written.
+    async fn flush(&self) {
+        let (done, written) = oneshot::channel();
+        self.say(Order::Tell(done)).await;
+        // A writer that has ended has said so itself.
+        let _ = written.await;
+    }
+
+    /// A page for who asks, read behind everything said so far.
+    async fn page(&self, query: Query, room: usize) -> std::io::Result<(reading::Read, Option<Head>)> {
+        self.flush().await;
+        let (head, state_dir) = (self.head(), self.state_dir.clone());
+        let read = tokio::task::spawn_blocking(move || reading::page(&state_dir, &query, room));
+        Ok((read.await.map_err(std::io::Error::other)??, head))
+    }
+
+    /// The daemon goes: everything is written.
+    pub(super) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        self.say(Order::Close(self.instance, done)).await;
+        // A writer that has ended has said so itself.
+        let _ = closed.await;
+    }
+
+    async fn say(&self, order: Order) {
+        if self.orders.send(order).await.is_err() {
+            tracing::error!("a line of the audit log is lost: its writer has ended");
+        }
+    }
+}
+
+/// Now, as lines have it.
+fn now() -> String {
+    shown(jiff::Timestamp::now())
+}
+
+fn shown(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+/// A time of a question.
+fn time(text: &str) -> Result<jiff::Timestamp, String> {
+    text.parse().map_err(|_| format!("field `since`: {text:?} is no time such as 2026-11-21T10:11:12Z"))
+}
+
+/// Where a log is, for people.
+#[must_use]
+pub fn folder(state_dir: &Path) -> PathBuf {
+    state_dir.join(files::FOLDER)
+}

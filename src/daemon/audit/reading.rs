@@ -1,0 +1,150 @@
+//! Reading the log: a page of it for who asks over the bus, all of it to check its chain.
+
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde::Deserialize;
+
+use super::files::{self, Lines, LogFile};
+use super::head;
+use crate::protocol::audit::chain::{Chain, Verdict};
+use crate::protocol::audit::{Cursor, PAGE_MAX, Query};
+use crate::protocol::decode;
+
+/// How often a check is begun anew because files were rotated out under it.
+const ATTEMPTS: usize = 3;
+
+/// Lines of a page.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    pub(super) lines: Vec<String>,
+    pub(super) next: Option<Cursor>,
+    /// Whether the place where it was to begin is no more.
+    pub(super) skipped: bool,
+}
+
+#[derive(Deserialize)]
+struct Written {
+    at: String,
+}
+
+/// Reads a page that takes at most `room` bytes as JSON.
+///
+/// # Errors
+/// When the log cannot be read.
+pub(super) fn page(state_dir: &Path, query: &Query, room: usize) -> io::Result<Read> {
+    let mut all = files::all(&state_dir.join(files::FOLDER))?;
+    let since = query.since.as_deref().map(super::time).transpose().map_err(io::Error::other)?;
+    let mut read = Read::default();
+    let from = match (query.cursor, query.last) {
+        (Some(cursor), _) => {
+            read.skipped = !all.iter().any(|file| file.first == cursor.file);
+            Some(cursor)
+        }
+        (None, Some(count)) => files::last(&all, count)?,
+        (None, None) => {
+            if let Some(since) = since {
+                all = files::since(all, SystemTime::from(since));
+            }
+            None
+        }
+    };
+    let since = since.map(super::shown);
+    let most = query.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX) as usize;
+    let (mut lines, mut used) = (Lines::from(all, from)?, 0);
+    let mut next = lines.next()?;
+    while let Some(line) = next {
+        next = lines.next()?;
+        if !line.whole && next.is_none() {
+            // It is being written.
+            break;
+        }
+        if since.as_deref().is_some_and(|since| is_before(&line.bytes, since)) {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&line.bytes).into_owned();
+        used += decode::to_json(&text).len() + 1;
+        if read.lines.len() == most || (used > room && !read.lines.is_empty()) {
+            read.next = Some(line.at);
+            break;
+        }
+        read.lines.push(text);
+    }
+    Ok(read)
+}
+
+/// Whether a line was surely written before a time.
+fn is_before(line: &[u8], since: &str) -> bool {
+    decode::json::<Written>(line).is_ok_and(|written| written.at.as_str() < since)
+}
+
+/// Checks the log of a state directory; none where there is no log.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn verify(state_dir: &Path) -> io::Result<Option<Verdict>> {
+    let folder = state_dir.join(files::FOLDER);
+    let mut verdict = None;
+    for _ in 0..ATTEMPTS {
+        // Before the lines: a daemon that runs writes further ones meanwhile.
+        let known = head::read(state_dir);
+        let all = files::all(&folder)?;
+        if all.is_empty() && matches!(known, Ok(None)) {
+            return Ok(None);
+        }
+        let oldest = all.first().map(|file| file.first);
+        let found = check(state_dir, all, known)?;
+        let sound = found.is_sound();
+        verdict = Some(found);
+        if sound || files::all(&folder)?.first().map(|file| file.first) == oldest {
+            break;
+        }
+    }
+    Ok(verdict)
+}
+
+fn check(
+    state_dir: &Path,
+    all: Vec<LogFile>,
+    known: io::Result<Option<crate::protocol::audit::Head>>,
+) -> io::Result<Verdict> {
+    let mut chain = Chain::default();
+    let name = head::path(state_dir);
+    let name = name.display();
+    let seq = match known {
+        Ok(Some(head)) => {
+            let seq = head.seq;
+            chain.went_to(&name.to_string(), head);
+            seq
+        }
+        Ok(None) => {
+            chain.fault(format!("{name} is missing, which says how far the log went"));
+            0
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            chain.fault(format!("{name}: {error}"));
+            0
+        }
+        Err(error) => return Err(error),
+    };
+    let mut lines = Lines::from(all, None)?;
+    let (mut file, mut number) = (0, 0);
+    let mut next = lines.next()?;
+    while let Some(line) = next {
+        next = lines.next()?;
+        number = if line.at.file == file { number + 1 } else { 1 };
+        file = line.at.file;
+        let place = format!("{}:{number}", files::path(Path::new(files::FOLDER), file).display());
+        let went_far_enough = chain.last().is_some_and(|last| last.seq >= seq);
+        if !line.whole && next.is_none() && went_far_enough {
+            chain.note(format!("{place}: half a line: it is being written, or its daemon was killed; the next start sees to it"));
+        } else {
+            chain.line(&place, &line.bytes);
+            if !line.whole {
+                chain.fault(format!("{place}: it has no end"));
+            }
+        }
+    }
+    Ok(chain.finish())
+}

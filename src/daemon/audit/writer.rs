@@ -1,0 +1,161 @@
+//! The task that writes: it takes lines in the order in which they come, and sums up floods.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::flood::{Counter, REFUSED_WHOLE, SUM_UP_EVERY};
+use super::pen::Pen;
+use crate::protocol::Instance;
+use crate::protocol::audit::{Event, Head};
+
+/// Lines taken in one go; each is written by itself, and the head once for all of them.
+const AT_ONCE: usize = 256;
+
+/// What the writer is asked to do.
+pub(super) enum Order {
+    /// To write a line, and to tell whether it was written.
+    Write(Box<Event>, oneshot::Sender<Result<(), String>>),
+    /// To write down a refusal, or count it.
+    Refused(Box<Event>, String, String),
+    /// To say when everything before this was written.
+    Tell(oneshot::Sender<()>),
+    /// The daemon goes.
+    Close(Option<Instance>, oneshot::Sender<()>),
+}
+
+/// What is shared with those who have something to write.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) head: Mutex<Option<Head>>,
+    pub(super) malformed: Mutex<Counter>,
+    /// Rung when something was counted.
+    pub(super) rung: Notify,
+}
+
+/// Locks, also after a panic elsewhere: what is behind these locks is whole at any time.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Refusals, each a line until there are too many.
+#[derive(Default)]
+struct Refusals {
+    counter: Counter,
+    whole: u32,
+    anew: Option<Instant>,
+}
+
+impl Refusals {
+    fn take(&mut self, event: Event, caller: &str, why: &str) -> Option<Event> {
+        let now = Instant::now();
+        if self.anew.is_none_or(|anew| anew <= now) {
+            (self.whole, self.anew) = (0, Some(now + SUM_UP_EVERY));
+        }
+        if self.whole < REFUSED_WHOLE {
+            self.whole += 1;
+            return Some(event);
+        }
+        self.counter.add(Some(caller), why);
+        None
+    }
+}
+
+/// A line, and who waits for it.
+type Line = (Event, Option<oneshot::Sender<Result<(), String>>>);
+
+/// Writes until it is told that the daemon goes, or nobody is left who could have something to say.
+pub(super) async fn run(mut orders: mpsc::Receiver<Order>, shared: Arc<Shared>, mut pen: Pen) {
+    let mut refusals = Refusals::default();
+    // The log is opened at once: what is wrong with it is to be known before the first request.
+    let mut open = true;
+    let mut batch = Vec::new();
+    loop {
+        let (lines, told) = sorted(std::mem::take(&mut batch), &shared, &mut refusals, &mut open);
+        let written = tokio::task::spawn_blocking(move || {
+            write(&mut pen, lines);
+            pen
+        });
+        pen = match written.await {
+            Ok(pen) => pen,
+            Err(panic) => return tracing::error!(%panic, "the audit log is written no more"),
+        };
+        locked(&shared.head).clone_from(&pen.head());
+        for waits in told {
+            // Who has gone meanwhile wants to know no more.
+            let _ = waits.send(());
+        }
+        if !open {
+            return;
+        }
+        let due = [locked(&shared.malformed).due(), refusals.counter.due(), retry_at(&pen)];
+        tokio::select! {
+            count = orders.recv_many(&mut batch, AT_ONCE) => open = count > 0,
+            () = shared.rung.notified() => {}
+            () = at(due.into_iter().flatten().min()) => {}
+        }
+    }
+}
+
+fn retry_at(pen: &Pen) -> Option<Instant> {
+    pen.is_in_trouble().then(|| Instant::now() + SUM_UP_EVERY)
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is to be written now, and who is to be told then.
+fn sorted(
+    batch: Vec<Order>,
+    shared: &Shared,
+    refusals: &mut Refusals,
+    open: &mut bool,
+) -> (Vec<Line>, Vec<oneshot::Sender<()>>) {
+    let (mut lines, mut told): (Vec<Line>, Vec<_>) = (Vec::new(), Vec::new());
+    let mut goes = None;
+    for order in batch {
+        match order {
+            Order::Write(event, done) => lines.push((*event, Some(done))),
+            Order::Refused(event, caller, why) => {
+                lines.extend(refusals.take(*event, &caller, &why).map(|event| (event, None)));
+            }
+            Order::Tell(done) => told.push(done),
+            Order::Close(instance, done) => {
+                *open = false;
+                goes = instance;
+                told.push(done);
+            }
+        }
+    }
+    let now = Instant::now();
+    let mut malformed = locked(&shared.malformed);
+    let sums = match *open {
+        true => [malformed.take(now, Event::Malformed), refusals.counter.take(now, Event::ManyRefused)],
+        false => [malformed.rest(Event::Malformed), refusals.counter.rest(Event::ManyRefused)],
+    };
+    let last = goes.map(|instance| Event::Stopped { instance });
+    lines.extend(sums.into_iter().flatten().chain(last).map(|event| (event, None)));
+    (lines, told)
+}
+
+/// Writes lines, in their order. Blocking.
+fn write(pen: &mut Pen, lines: Vec<Line>) {
+    if lines.is_empty() {
+        pen.prepare();
+    }
+    let mut waiting = Vec::new();
+    for (event, done) in lines {
+        let written = pen.write(&event).map_err(|error| error.to_string());
+        waiting.extend(done.map(|done| (done, written)));
+    }
+    pen.settle();
+    for (done, written) in waiting {
+        // Who has gone meanwhile wants to know no more.
+        let _ = done.send(written);
+    }
+}

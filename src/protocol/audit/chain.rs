@@ -1,0 +1,217 @@
+//! Checks the chain of a log: line after line, in the order in which they stand there.
+//!
+//! The idea: each line names the hash of the one before it, so a line that was changed, taken out,
+//! put in or moved breaks the chain at its place. What a chain alone cannot show is shown by numbers
+//! that are kept elsewhere: lines cut off at the end by *heads*, which say how far the log once went;
+//! lines cut off at the begin by the first line of the newest file, which says how far back it goes.
+//!
+//! Limit: who can write the log and every head of it can make another log that is sound in itself.
+
+use serde::Deserialize;
+
+use super::{Event, Head, LineHash};
+use crate::protocol::decode;
+
+/// Most faults that are told one by one.
+const TOLD: usize = 20;
+
+/// What every version writes into a line.
+#[derive(Deserialize)]
+struct Link {
+    seq: u64,
+    prev: LineHash,
+    #[serde(default)]
+    at: String,
+    #[serde(flatten)]
+    event: Option<Event>,
+}
+
+/// A head, and who keeps it.
+#[derive(Debug, Clone)]
+struct Mark {
+    kept_by: String,
+    head: Head,
+    met: bool,
+}
+
+/// A check under way.
+#[derive(Debug, Default)]
+pub struct Chain {
+    first: Option<u64>,
+    last: Option<Head>,
+    /// What the newest file says is the oldest line there is.
+    oldest: Option<u64>,
+    lines: u64,
+    marks: Vec<Mark>,
+    faults: Vec<String>,
+    more_faults: u64,
+    notes: Vec<String>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// How many lines there were.
+    pub lines: u64,
+    /// The number of the first.
+    pub first: Option<u64>,
+    /// The last.
+    pub last: Option<Head>,
+    /// What is wrong, and where. None: the log is sound.
+    pub faults: Vec<String>,
+    /// How many faults there are beyond those.
+    pub more_faults: u64,
+    /// What the log itself says was lost, without anything being wrong with it.
+    pub notes: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.faults.is_empty()
+    }
+}
+
+impl Chain {
+    /// A log went as far as `head`, as is known from elsewhere.
+    pub fn went_to(&mut self, kept_by: &str, head: Head) {
+        if head.seq > 0 {
+            self.marks.push(Mark { kept_by: kept_by.to_owned(), head, met: false });
+        }
+    }
+
+    /// Something is wrong beside the lines.
+    pub fn fault(&mut self, what: String) {
+        if self.faults.len() < TOLD {
+            self.faults.push(what);
+        } else {
+            self.more_faults += 1;
+        }
+    }
+
+    /// Something is worth telling, and not wrong.
+    pub fn note(&mut self, what: String) {
+        if self.notes.len() < TOLD {
+            self.notes.push(what);
+        }
+    }
+
+    /// How far the lines go so far.
+    #[must_use]
+    pub fn last(&self) -> Option<&Head> {
+        self.last.as_ref()
+    }
+
+    /// The next line, without its line end. `place` names it for people.
+    pub fn line(&mut self, place: &str, line: &[u8]) {
+        self.lines += 1;
+        let link = decode::json::<Link>(line).ok();
+        let seq = match &link {
+            Some(link) => link.seq,
+            None => {
+                self.fault(format!("{place}: this is no line of an audit log"));
+                self.last.as_ref().map_or(1, |last| last.seq.saturating_add(1))
+            }
+        };
+        if let Some(link) = &link {
+            self.compare(place, link);
+            self.read(link);
+        }
+        let head = Head { seq, hash: LineHash::of(line) };
+        self.meet(place, &head);
+        self.first.get_or_insert(seq);
+        self.last = Some(head);
+    }
+
+    /// Compares a line with the one before it.
+    fn compare(&mut self, place: &str, link: &Link) {
+        let Some(last) = self.last.clone() else {
+            if link.seq == 1 && link.prev != LineHash::of_nothing() {
+                self.fault(format!("{place}: the first line of all continues another"));
+            }
+            return;
+        };
+        let (seq, next) = (link.seq, last.seq.saturating_add(1));
+        if seq == next {
+            if link.prev != last.hash {
+                self.fault(format!("{place}: line {seq} does not continue line {}: that was changed, or another stands in its place", last.seq));
+            }
+        } else if seq > next {
+            self.fault(format!("{place}: {} missing", range(next, seq - 1)));
+        } else {
+            self.fault(format!("{place}: line {seq} stands after line {}", last.seq));
+        }
+    }
+
+    /// Takes in what a line says of the log itself.
+    fn read(&mut self, link: &Link) {
+        let (seq, at) = (link.seq, &link.at);
+        match &link.event {
+            Some(Event::File { oldest, .. }) => self.oldest = Some(*oldest),
+            Some(Event::Damaged { what }) => {
+                self.fault(format!("line {seq}: the daemon itself found, at {at}: {what}"));
+            }
+            Some(Event::Healed { bytes, .. }) => {
+                self.note(format!("line {seq}: half a line, {bytes} bytes, was cut off at {at}: a daemon was killed while it wrote"));
+            }
+            Some(Event::Gap { lost, first, last, why }) => {
+                self.note(format!(
+                    "line {seq}: {lost} of the lines before it could not be written, from {first} to {last}: {why}"
+                ));
+            }
+            _ => {}
+        }
+    }
+
+    /// Compares a line with what is known of it from elsewhere.
+    fn meet(&mut self, place: &str, head: &Head) {
+        let met: Vec<(String, bool)> = self
+            .marks
+            .iter_mut()
+            .filter(|mark| mark.head.seq == head.seq)
+            .map(|mark| {
+                mark.met = true;
+                (mark.kept_by.clone(), mark.head.hash == head.hash)
+            })
+            .collect();
+        for (kept_by, same) in met {
+            if !same {
+                self.fault(format!("{place}: line {} is not the one that {kept_by} knows", head.seq));
+            }
+        }
+    }
+
+    /// All lines were there.
+    #[must_use]
+    pub fn finish(mut self) -> Verdict {
+        let end = self.last.as_ref().map_or(0, |last| last.seq);
+        if let Some(first) = self.first {
+            let oldest = self.oldest.unwrap_or(1);
+            if first > oldest {
+                let gone = range(oldest, first - 1);
+                self.fault(format!(
+                    "at the begin: {gone} missing, and the log does not say that they were rotated out"
+                ));
+            }
+        }
+        for mark in std::mem::take(&mut self.marks) {
+            let seq = mark.head.seq;
+            if seq > end {
+                let gone = range(end + 1, seq);
+                self.fault(format!("at the end: {gone} missing, which {} knows of", mark.kept_by));
+            } else if !mark.met && self.first.is_some_and(|first| seq >= first) {
+                self.fault(format!("line {seq} is missing, which {} knows of", mark.kept_by));
+            }
+        }
+        let Self { lines, first, last, faults, more_faults, notes, .. } = self;
+        Verdict { lines, first, last, faults, more_faults, notes }
+    }
+}
+
+fn range(from: u64, to: u64) -> String {
+    if from == to { format!("line {from} is") } else { format!("lines {from} to {to} are") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! A small disk that can be filled, and emptied again.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A small file system of its own; gone when this is dropped.
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts it on a directory.
+    #[track_caller]
+    pub fn at(place: &Path) -> SmallDisk {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m,mode=0700", "none"])
+            .arg(place)
+            .status();
+        assert!(mounted.unwrap().success(), "this test needs the right to mount");
+        SmallDisk(place.to_owned())
+    }
+
+    /// Takes all the room there is.
+    pub fn fill(&self) {
+        let mut file = File::create(self.0.join("filling")).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        let mut odd = File::create(self.0.join("filling-more")).unwrap();
+        while odd.write_all(&[0]).is_ok() {}
+    }
+
+    /// Gives it back.
+    pub fn free(&self) {
+        fs::remove_file(self.0.join("filling")).unwrap();
+        fs::remove_file(self.0.join("filling-more")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
