@@ -12,8 +12,8 @@
 )]
 
 mod wire {
-    mod fleet;
     mod audit;
+    mod fleet;
     mod jobs;
     mod names;
     mod peers;
@@ -118,7 +118,8 @@ fn every_file_is_somebodys() {
     let own = [
         include_str!("wire/audit.rs"),
         include_str!("wire/jobs.rs"),
-        include_str!("wire/peers.rs"), include_str!("wire/fleet.rs"),
+        include_str!("wire/peers.rs"),
+        include_str!("wire/fleet.rs"),
         include_str!("wire/policy.rs"),
     ]
     .concat();

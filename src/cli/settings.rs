@@ -231,7 +231,7 @@ pub(super) fn own_config(common: &Common) -> PathBuf {
 
 /// Whether that is the machine's own.
 pub(super) fn is_machines_config(common: &Common) -> bool {
-    own_config(common) == PathBuf::from(MACHINES_CONFIG)
+    own_config(common).as_os_str() == MACHINES_CONFIG
 }
 
 /// What a person may know of the machine's own configuration. One that cannot be read is not theirs.

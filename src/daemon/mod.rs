@@ -22,6 +22,7 @@ mod context;
 mod exec;
 mod health;
 mod heartbeat;
+mod housekeeping;
 mod intake;
 mod job;
 mod journal;

@@ -18,6 +18,7 @@ use super::broker::Broker;
 use super::context::{Context, Leaving, Settings};
 use super::health;
 use super::heartbeat::{self, Pulse};
+use super::housekeeping;
 use super::journal::{Journal, now};
 use super::state::{self, DaemonState, State, StateFile, TYPE};
 use super::{intake, listening, policy, recovery, service, solitude, trust};
@@ -41,9 +42,6 @@ const TELL_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long a leader's registry may take to be read before the daemon serves without it.
 const REGISTRY_WITHIN: Duration = Duration::from_secs(2);
-
-/// How often old records, and the cgroups of processes that were left running, are cleared away.
-const HOUSEKEEPING: Duration = Duration::from_secs(600);
 
 /// Pause between two looks whether our own subscriptions are there.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -366,23 +364,9 @@ async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
     tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
     tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));
     tasks.spawn(solitude::watch(Arc::clone(context)));
-    tasks.spawn(keep_house(Arc::clone(context)));
+    tasks.spawn(housekeeping::keep(Arc::clone(context)));
     tasks.spawn(account::keep(Arc::clone(context)));
     (tasks, pulse)
-}
-
-async fn keep_house(context: Arc<Context>) {
-    loop {
-        let (journal, nursery) = (context.journal.clone(), context.nursery.clone());
-        let cleaned = tokio::task::spawn_blocking(move || {
-            nursery.sweep();
-            journal.prune()
-        });
-        if let Ok(Err(error)) = cleaned.await {
-            tracing::warn!(%error, "clearing old records away");
-        }
-        tokio::time::sleep(HOUSEKEEPING).await;
-    }
 }
 
 struct Leader {

@@ -13,7 +13,7 @@
 mod join;
 mod spread;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl Keys {
     ///
     /// # Errors
     /// A sentence.
-    pub(super) fn open(directory: &PathBuf, bus: &Bus) -> Result<Self, String> {
+    pub(super) fn open(directory: &Path, bus: &Bus) -> Result<Self, String> {
         let authority = Authority::open(directory).map_err(|error| error.to_string())?;
         let keys = directory.display();
         let member = bus.member().cloned().ok_or_else(|| {

@@ -18,3 +18,4 @@ mod revoking;
 mod rights;
 mod speaker;
 mod thieves;
+mod unit;
