@@ -271,7 +271,6 @@ fn nobody_says_for_a_peer_how_its_job_ended() {
     let (id, reply) = (asked.json()["id"].as_str().unwrap().to_owned(), asked.reply.unwrap());
     let instance = uuid::Uuid::new_v4().to_string();
     let empty = json!({ "bytes": 0, "blake3": blake3::hash(b"").to_hex().to_string() });
-    let accepted = json!({ "instance": instance, "state": "ended", "stdin_received": 0, "signals": 0 });
     let result = json!({
         "type": "peerbus.result.v1", "id": id, "peer": "w1", "instance": instance,
         "ending": { "exited": { "code": 0 } }, "out": empty, "err": empty,
@@ -279,7 +278,7 @@ fn nobody_says_for_a_peer_how_its_job_ended() {
     let never = json!({
         "type": "peerbus.cancel_answer.v1", "id": id, "instance": instance, "answer": "never_seen",
     });
-    for (seq, kind, body) in [(1, "accepted", accepted), (2, "result", result), (0, "answer", never)] {
+    for (seq, kind, body) in [(1, "result", result), (0, "answer", never)] {
         let said = Said::unsigned(&reply, &format!("exec.w1.{id}.credit"), body.to_string());
         let said = said.header("D-Epoch", 1).header("D-Seq", seq).header("D-Kind", kind);
         said.say(&mut raw);
