@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Incoming, Outgoing};
-use crate::identity::{Account, BadAccount, IdentityFile, Seal, SealedParts, Signer, Trust, Unproven};
+use crate::identity::{Account, IdentityFile, Seal, SealedParts, Signer, Trust, Unproven};
 use crate::protocol::seal::TIME;
 
 /// A member of a fleet.
@@ -20,9 +20,7 @@ impl Member {
     /// # Errors
     /// When its documents do not fit together.
     pub fn new(identity: &IdentityFile) -> Result<Self, String> {
-        let own = identity.signer()?;
-        let trust = Trust::new(identity.fleet.clone(), &identity.account);
-        let trust = trust.map_err(|bad: BadAccount| bad.to_string())?;
+        let (own, trust) = identity.checked()?;
         Ok(Self { own, seal: Seal::of(identity), trust })
     }
 

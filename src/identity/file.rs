@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::account::{Account, BadAccount};
 use super::key::{BadKey, Key, PublicKey};
-use super::trust::{self, Signer};
+use super::trust::{self, Signer, Trust};
 
 const TOKEN: &str = "NATS USER JWT";
 const SEED: &str = "USER NKEY SEED";
@@ -90,7 +90,8 @@ impl IdentityFile {
         Self::parse(&text).map(Some).map_err(|why| BadIdentity::Malformed { path: shown(), why })
     }
 
-    /// Reads an identity from the text of its file.
+    /// Reads an identity from the text of its file. Whether its parts belong together
+    /// [`IdentityFile::checked`] says.
     ///
     /// # Errors
     /// A sentence that says what is missing or does not fit.
@@ -101,17 +102,12 @@ impl IdentityFile {
             lines.next().map(str::trim).filter(|line| !line.is_empty()).ok_or(format!("it has no {name}"))
         };
         let key = |bad: BadKey, what: &str| format!("its {what}: {bad}");
-        let identity = Self {
+        Ok(Self {
             token: block(TOKEN)?.to_owned(),
             key: Key::from_seed(block(SEED)?).map_err(|bad| key(bad, "seed"))?,
             fleet: block(FLEET)?.parse().map_err(|bad| key(bad, "fleet key"))?,
             account: block(ACCOUNT)?.to_owned(),
-        };
-        let signer = identity.signer()?;
-        if signer.key != *identity.key.public() {
-            return Err("its token and its secret are of different identities".to_owned());
-        }
-        Ok(identity)
+        })
     }
 
     /// Whose it is, by its own documents.
@@ -119,8 +115,21 @@ impl IdentityFile {
     /// # Errors
     /// A sentence that says what does not fit.
     pub fn signer(&self) -> Result<Signer, String> {
+        self.checked().map(|(signer, _)| signer)
+    }
+
+    /// Whose it is, and whom it believes. Each signature is checked once: a command line does this each
+    /// time it runs.
+    ///
+    /// # Errors
+    /// A sentence that says what does not fit.
+    pub fn checked(&self) -> Result<(Signer, Trust), String> {
         let account = Account::read(&self.account, &self.fleet).map_err(|bad: BadAccount| bad.to_string())?;
-        trust::identity(&self.token, &account).map_err(|bad| bad.to_string())
+        let signer = trust::identity(&self.token, &account).map_err(|bad| bad.to_string())?;
+        if signer.key != *self.key.public() {
+            return Err("its token and its secret are of different identities".to_owned());
+        }
+        Ok((signer, Trust::of(self.fleet.clone(), &self.account, account)))
     }
 
     /// Writes it whole or not at all, readable by its owner alone.

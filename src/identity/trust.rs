@@ -113,9 +113,14 @@ impl Trust {
     /// # Errors
     /// When the account is not the fleet's.
     pub fn new(fleet: PublicKey, account: &str) -> Result<Self, BadAccount> {
-        let newest = Newest { account: Account::read(account, &fleet)?, token: account.to_owned() };
-        let newest = RwLock::new(newest);
-        Ok(Self(Arc::new(Inner { fleet, newest, checked: Mutex::default() })))
+        let read = Account::read(account, &fleet)?;
+        Ok(Self::of(fleet, account, read))
+    }
+
+    /// The same, with an account that was read already.
+    pub(super) fn of(fleet: PublicKey, token: &str, account: Account) -> Self {
+        let newest = RwLock::new(Newest { account, token: token.to_owned() });
+        Self(Arc::new(Inner { fleet, newest, checked: Mutex::default() }))
     }
 
     /// Takes a newer account; false where it is none.

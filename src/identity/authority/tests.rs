@@ -126,7 +126,7 @@ fn a_file_is_read_as_it_was_written_and_only_from_its_owner() {
     assert!(error.contains("alice.creds") && error.contains("644") && error.contains("chmod 600"), "{error}");
     let bob = scene.authority.make(&name("bob"), Standing::Operator, None).expect("made");
     let mixed = IdentityFile { key: bob.key.clone(), ..alice.clone() };
-    assert!(IdentityFile::parse(&mixed.text()).expect_err("mixed").contains("different identities"));
+    assert!(mixed.checked().map(drop).expect_err("mixed").contains("different identities"));
     for at in 0..4 {
         let blocks: Vec<String> = alice.text().split("\n\n").map(str::to_owned).collect();
         let without: Vec<String> = blocks
