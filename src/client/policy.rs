@@ -20,7 +20,7 @@ pub enum AskError {
     /// The bus failed; [`BusError::NoResponders`] means that the peer is not there.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// Nobody knows whether the answer is the peer's.
+    /// An answer of which nobody knows whether it is the peer's.
     #[error("an answer that is not proved to be its own: {0}")]
     Unproven(String),
     /// It declined, with its sentence. One of an older version does not know the question.

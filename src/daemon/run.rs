@@ -194,7 +194,8 @@ async fn live(
 ) -> Result<(), DaemonError> {
     let Asked { stop, reload } = asked;
     tokio::pin!(stop);
-    settings.policy.tell();
+    let policy = settings.policy.clone();
+    policy.tell();
     let mut serving = tokio::select! {
         serving = serve(settings, instance, nursery, state) => serving?,
         () = &mut stop => return Ok(()),
@@ -219,7 +220,7 @@ async fn live(
         tokio::select! {
             () = &mut stop, if heard => break Ok(()),
             error = serving.failed(), if heard => break Err(error),
-            () = reload.notified(), if heard => serving.read_policy_again(state).await,
+            () = reload.notified(), if heard => state.set_policy(policy.read_again().await),
             else => break Ok(()),
         }
     };
@@ -409,15 +410,6 @@ impl Serving {
             Some(Err(panic)) = self.tasks.join_next() => {
                 DaemonError::Failed(anyhow::anyhow!("a part of the daemon failed: {panic}"))
             }
-        }
-    }
-
-    /// A policy with a mistake in it is said, and changes nothing.
-    async fn read_policy_again(&self, state: &mut StateFile) {
-        let policy = self.context.settings.policy.clone();
-        match tokio::task::spawn_blocking(move || policy.read_again()).await {
-            Ok(read) => state.set_policy(read),
-            Err(panic) => tracing::error!(%panic, "reading the policy"),
         }
     }
 

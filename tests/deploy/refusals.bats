@@ -60,7 +60,9 @@ refused() {
   run -0 as_nobody "$package/deploy/install" --user --nats nats://127.0.0.1:1 --no-start
   said "$home/.local/bin is not in your PATH yet"
   [ -x "$home/.local/bin/d" ]
-  grep -qF "ExecStart=\"$home/.local/bin/d\" daemon run" "$home/.config/systemd/user/peerbus.service"
+  for line in "ExecStart=\"$home/.local/bin/d\" daemon run" "ExecReload=\"$home/.local/bin/d\" daemon reload"; do
+    grep -qxF "$line" "$home/.config/systemd/user/peerbus.service"
+  done
   run -0 as_nobody "$package/deploy/uninstall" --user --purge
   [ -z "$(files_below "$home")" ]
 }

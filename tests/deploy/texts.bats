@@ -9,11 +9,11 @@ load setup
   mkdir "$BATS_TEST_TMPDIR/units"
   for unit in "$root"/etc/systemd/system/*.service; do
     # It looks whether the program is there: where it was put.
-    sed "s|^ExecStart=\"/usr|ExecStart=\"$root/usr|; /^Documentation=man/d" "$unit" >"$BATS_TEST_TMPDIR/units/${unit##*/}"
+    sed "s|^\(Exec[A-Z][a-z]*=\"\)/usr|\1$root/usr|; /^Documentation=man/d" "$unit" >"$BATS_TEST_TMPDIR/units/${unit##*/}"
   done
   run -0 systemd-analyze verify "$BATS_TEST_TMPDIR"/units/*.service
   [ -z "$output" ]
-  sed "s|^ExecStart=.*|ExecStart=\"$root/usr/local/bin/d\" daemon run|; /^Documentation=man/d" "$repo/deploy/peerbus.user.service" \
+  sed "s|^\(Exec[A-Z][a-z]*=\)[^ ]*|\1\"$root/usr/local/bin/d\"|; /^Documentation=man/d" "$repo/deploy/peerbus.user.service" \
     >"$BATS_TEST_TMPDIR/units/peerbus.service"
   XDG_RUNTIME_DIR=$BATS_TEST_TMPDIR run -0 systemd-analyze --user verify "$BATS_TEST_TMPDIR/units/peerbus.service"
   [ -z "$output" ]

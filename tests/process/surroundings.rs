@@ -3,13 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use peerbus::process::{ExitKind, Spec};
+use peerbus::process::{ExitKind, Links, Spec, real_directory};
+use peerbus::protocol::ending::StartFailure;
 
 use crate::bench::{Bench, argv, line};
 use crate::both;
 
 both! {
-    environment_is_clean path_of_the_job directories home_of_the_user another_user
+    environment_is_clean path_of_the_job directories only_the_place_itself home_of_the_user another_user
     no_other_descriptors signals_are_default own_session
 }
 
@@ -48,6 +49,29 @@ async fn directories(bench: Bench) {
     let odd = fs::canonicalize(&odd).expect("a path").display().to_string();
     let spec = Spec { directory: odd.clone(), ..argv(&["pwd"]) };
     assert_eq!(bench.output(&spec).await, format!("{odd}\n"));
+}
+
+/// Who decided by the place a directory leads to gets that place, or nothing.
+async fn only_the_place_itself(bench: Bench) {
+    let place = bench.state.path().canonicalize().expect("a path");
+    fs::create_dir_all(place.join("app/src")).expect("directories");
+    std::os::unix::fs::symlink("app", place.join("link")).expect("a link");
+    let at = |directory: &str| {
+        let directory = place.join(directory).display().to_string();
+        Spec { directory, links: Links::Refused, ..argv(&["pwd"]) }
+    };
+    assert_eq!(bench.output(&at("app/src")).await, format!("{}/app/src\n", place.display()));
+    for elsewhere in ["link", "link/src", "app/../app", "app/src/..", "app/", "link/.."] {
+        let error = bench.start(&at(elsewhere)).expect_err(elsewhere);
+        assert_eq!(error.why, StartFailure::NoSuchDirectory);
+        assert!(error.message.contains("leads elsewhere now"), "{elsewhere}: {error}");
+    }
+    // What was a directory when it was looked at, and is a link now.
+    let asked = real_directory(at("app/src").directory.as_str(), None).expect("a place");
+    fs::rename(place.join("app"), place.join("moved")).expect("moved");
+    std::os::unix::fs::symlink("moved", place.join("app")).expect("a link");
+    assert_eq!(asked, place.join("app/src"));
+    bench.start(&at("app/src")).expect_err("it leads elsewhere now");
 }
 
 async fn home_of_the_user(bench: Bench) {

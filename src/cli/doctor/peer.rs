@@ -10,6 +10,7 @@ use crate::cli::exec::caller;
 use crate::cli::render;
 use crate::client::exec::{self, Event, Integrity, Patience};
 use crate::client::peers::{PingError, health, ping};
+use crate::protocol::ending::Refusal;
 use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW};
 use crate::protocol::health::{Containment, Health};
 use crate::protocol::peers::{PeerRow, Presence};
@@ -121,7 +122,8 @@ async fn echo(bus: &Bus, peer: &PeerId) -> Check {
     };
     match tokio::time::timeout(ECHO_WITHIN, said_by(bus, peer, job)).await {
         Err(_) => failed(format!("no end within {} s", ECHO_WITHIN.as_secs())),
-        Ok(Err(why)) => failed(why),
+        Ok(Err(Echo::NotAllowed(why))) => Check::skip(about, "echo", why),
+        Ok(Err(Echo::Failed(why))) => failed(why),
         Ok(Ok(said)) if said == job.to_string().as_bytes() => {
             Check::pass(about, "echo", "a command ran, and its output is whole")
         }
@@ -131,7 +133,14 @@ async fn echo(bus: &Bus, peer: &PeerId) -> Check {
     }
 }
 
-async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, String> {
+/// Why there is no echo.
+enum Echo {
+    /// The peer's policy does not let whoever asks have one, which may be as it should.
+    NotAllowed(String),
+    Failed(String),
+}
+
+async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> {
     let request = ExecRequest {
         kind: Some(TYPE.to_owned()),
         id: Some(job),
@@ -160,12 +169,15 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, String
             Some(Event::Ended(outcome)) => {
                 return match (outcome.ending, outcome.integrity) {
                     (Ending::Exited { code: 0 }, Integrity::Whole) => Ok(said),
-                    (_, Integrity::Damaged(what)) => Err(format!("output was lost: {what}")),
-                    (ending, Integrity::Whole) => Err(format!("the command {ending}")),
+                    (_, Integrity::Damaged(what)) => Err(Echo::Failed(format!("output was lost: {what}"))),
+                    (Ending::Refused { why: Refusal::Policy, message }, Integrity::Whole) => {
+                        Err(Echo::NotAllowed(message))
+                    }
+                    (ending, Integrity::Whole) => Err(Echo::Failed(format!("the command {ending}"))),
                 };
             }
             Some(Event::Accepted | Event::Interrupted(_) | Event::Resumed) => {}
-            None => return Err("the conversation broke off inside d".to_owned()),
+            None => return Err(Echo::Failed("the conversation broke off inside d".to_owned())),
         }
     }
 }

@@ -191,8 +191,7 @@ pub(super) fn parse(text: &str, tasks: &Tasks) -> Result<Vec<(Rule, Text)>, Stri
     let written: Written = serde_path_to_error::deserialize(source)
         .map_err(|error| mistake(text, &shown(error.path()), error.inner()))?;
     let spans: Vec<Range<usize>> = written.allow.iter().map(Spanned::span).collect();
-    let ends = spans.iter().skip(1).map(|span| span.start).chain([text.len()]);
-    let texts: Vec<Text> = spans.iter().zip(ends).map(|(span, end)| excerpt(text, span, end)).collect();
+    let texts = excerpts(text, &spans);
     let rules = written.allow.into_iter().zip(texts).enumerate();
     rules
         .map(|(at, (rule, text))| match rule.into_inner().read(tasks) {
@@ -237,12 +236,19 @@ fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes().iter().take(at).filter(|&&byte| byte == b'\n').count() + 1
 }
 
-/// A rule as it stands there, without what is said before the next one.
-fn excerpt(text: &str, span: &Range<usize>, end: usize) -> Text {
-    let lines: Vec<&str> = text.get(span.start..end).unwrap_or_default().lines().collect();
-    let is_said = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
-    let last = lines.iter().rposition(is_said).map_or(0, |at| at + 1);
-    Text { line: Some(line_of(text, span.start)), text: lines[..last].join("\n") }
+/// The rules as they stand there, each without what is said before the next one.
+fn excerpts(text: &str, spans: &[Range<usize>]) -> Vec<Text> {
+    let ends = spans.iter().skip(1).map(|span| span.start).chain([text.len()]);
+    let (mut line, mut counted) = (1, 0);
+    let excerpt = |(span, end): (&Range<usize>, usize)| {
+        line += line_of(text.get(counted..).unwrap_or_default(), span.start - counted) - 1;
+        counted = span.start;
+        let lines: Vec<&str> = text.get(span.start..end).unwrap_or_default().lines().collect();
+        let is_said = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+        let last = lines.iter().rposition(is_said).map_or(0, |at| at + 1);
+        Text { line: Some(line), text: lines[..last].join("\n") }
+    };
+    spans.iter().zip(ends).map(excerpt).collect()
 }
 
 /// What stands in a file, as far as it is read at all, and about the very file it was read from.

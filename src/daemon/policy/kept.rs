@@ -88,8 +88,16 @@ impl Kept {
     }
 
     /// Reads it again. With a mistake in it, the rules stay as they were; so they do when a file that
-    /// was in force is gone. Blocking.
-    pub(in crate::daemon) fn read_again(&self) -> PolicyState {
+    /// was in force is gone.
+    pub(in crate::daemon) async fn read_again(&self) -> PolicyState {
+        let own = self.clone();
+        if let Err(panic) = tokio::task::spawn_blocking(move || own.read_now()).await {
+            tracing::error!(%panic, "reading the policy");
+        }
+        self.state()
+    }
+
+    fn read_now(&self) {
         let Inner { path, presence, tasks, now } = &*self.inner;
         let in_force = self.state().rules.is_some();
         let presence = if in_force { Presence::Required } else { *presence };
@@ -105,12 +113,11 @@ impl Kept {
             }
             Err(mistake) => tracing::error!("{mistake}; the rules stay as they were"),
         }
-        let state = now.state.clone();
+        let is_sound = now.state.mistake.is_none();
         drop(now);
-        if state.mistake.is_none() {
+        if is_sound {
             self.tell();
         }
-        state
     }
 
     /// Says which rules are in force.
