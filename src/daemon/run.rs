@@ -250,7 +250,7 @@ async fn serve(
     state: &mut StateFile,
 ) -> Result<Serving, DaemonError> {
     let journal = Journal::open(&settings.state_dir)?;
-    let audit = Audit::of(&settings, instance);
+    let audit = Audit::of(&settings, instance).await;
     recovery::recover(&journal, &audit, &settings.peer).await?;
     let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
     join(&bus, &settings.bus.address, state).await;
