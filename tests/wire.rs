@@ -13,6 +13,7 @@
 
 mod wire {
     mod audit;
+    mod fleet;
     mod jobs;
     mod names;
     mod peers;
@@ -118,6 +119,7 @@ fn every_file_is_somebodys() {
         include_str!("wire/audit.rs"),
         include_str!("wire/jobs.rs"),
         include_str!("wire/peers.rs"),
+        include_str!("wire/fleet.rs"),
         include_str!("wire/policy.rs"),
     ]
     .concat();

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use super::{Connection, Link, Route, Settings, Shared, locked, message, reach};
+use super::{Connection, Link, Route, Settings, Shared, locked, message, news, reach};
 
 /// How long a server may take to answer a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,6 +34,7 @@ pub(super) async fn live_once(shared: &Arc<Shared>, settings: &Settings) -> Resu
     let mut followers = JoinSet::new();
     let inbox = connection.client.subscribe(shared.inbox.wildcard()).await.map_err(|e| e.to_string())?;
     followers.spawn(follow_inbox(Arc::clone(shared), inbox));
+    news::follow(shared, &connection.client, &mut followers).await?;
     let routes = {
         let mut routes = locked(&shared.routes);
         routes.retain(|route| !route.to.is_closed());

@@ -6,7 +6,7 @@ use std::path::Path;
 use thiserror::Error;
 
 use super::member::Member;
-use crate::identity::{BadIdentity, IdentityFile, Key};
+use crate::identity::{BadIdentity, Guest, IdentityFile, Key};
 
 /// Why credentials cannot be used. Names the file, never its content.
 #[derive(Debug, Error)]
@@ -51,6 +51,8 @@ pub enum Credentials {
     Nkey(String),
     /// An identity of a fleet: it also signs what is said, and knows whom to believe.
     Identity(Box<Member>),
+    /// Whoever holds an invitation to a fleet.
+    Guest(Box<Guest>),
     /// A user JWT with the seed of its key, as in a `.creds` file.
     Jwt {
         /// The JWT.
@@ -104,6 +106,10 @@ impl Credentials {
                 auth.jwt = Some(jwt.clone());
                 auth.signature = Some(key(seed)?.sign(nonce));
             }
+            Self::Guest(guest) => {
+                auth.jwt = Some(guest.token.clone());
+                auth.signature = Some(guest.key.sign(nonce));
+            }
             Self::Identity(member) => {
                 auth.jwt = Some(member.token().to_owned());
                 auth.signature = Some(member.sign(nonce));
@@ -126,6 +132,7 @@ impl fmt::Debug for Credentials {
             Self::Nkey(_) => "an nkey",
             Self::Jwt { .. } => "a user JWT",
             Self::Identity(_) => "an identity",
+            Self::Guest(_) => "an invitation",
         })
     }
 }

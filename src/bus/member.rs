@@ -63,18 +63,23 @@ impl Member {
 
     /// Seals a message that is about to be said.
     pub(super) fn sealed(&self, message: Outgoing) -> Outgoing {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let message = message.header(TIME, now);
-        let headers = message.headers.clone().unwrap_or_default();
-        let header = |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str);
-        let seal = self.seal.headers(&SealedParts {
-            subject: &message.subject,
-            reply: message.reply.as_deref(),
-            headers: &header,
-            payload: &message.payload,
-        });
-        seal.into_iter().fold(message, |message, (name, value)| message.header(name, value))
+        sealed_by(&self.seal, message)
     }
+}
+
+/// Seals a message that is about to be said.
+pub(super) fn sealed_by(seal: &Seal, message: Outgoing) -> Outgoing {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let message = message.header(TIME, now);
+    let headers = message.headers.clone().unwrap_or_default();
+    let header = |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str);
+    let seal = seal.headers(&SealedParts {
+        subject: &message.subject,
+        reply: message.reply.as_deref(),
+        headers: &header,
+        payload: &message.payload,
+    });
+    seal.into_iter().fold(message, |message, (name, value)| message.header(name, value))
 }
 
 impl PartialEq for Member {

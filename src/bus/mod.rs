@@ -18,6 +18,7 @@ mod gate;
 mod inbox;
 mod member;
 mod message;
+mod news;
 mod reach;
 mod supervise;
 
@@ -36,6 +37,7 @@ pub use message::{Headers, Incoming, Outgoing};
 pub use reach::{Public, Reach, is_private, public_server};
 pub use supervise::Persistence;
 
+use crate::identity::{Guest, Seal};
 use gate::Gate;
 use inbox::Inbox;
 
@@ -74,6 +76,13 @@ impl Settings {
     pub fn member(&self) -> Option<&Member> {
         match &self.credentials {
             Credentials::Identity(member) => Some(member),
+            _ => None,
+        }
+    }
+
+    fn guest(&self) -> Option<&Guest> {
+        match &self.credentials {
+            Credentials::Guest(guest) => Some(guest),
             _ => None,
         }
     }
@@ -138,6 +147,9 @@ struct Shared {
     routes: Mutex<Vec<Route>>,
     inbox: Inbox,
     member: Option<Member>,
+    guest: Option<Seal>,
+    /// Counts the accounts of the fleet that were learnt.
+    account: watch::Sender<u64>,
     gate: Gate,
     stopped: watch::Sender<bool>,
 }
@@ -165,7 +177,8 @@ impl Bus {
     #[must_use]
     pub fn open(settings: Settings, persistence: Persistence) -> Self {
         let member = settings.member().cloned();
-        let name = member.as_ref().map(|member| member.own().name.clone());
+        let guest = settings.guest();
+        let name = member.as_ref().map(|member| &member.own().name).or(guest.map(|guest| &guest.id));
         let shared = Arc::new(Shared {
             address: settings.address.clone(),
             connection: Mutex::new(None),
@@ -173,8 +186,10 @@ impl Bus {
             last_error: watch::Sender::new(None),
             refusals: Arc::default(),
             routes: Mutex::new(Vec::new()),
-            inbox: Inbox::new(name.as_ref()),
-            member,
+            inbox: Inbox::new(name),
+            guest: guest.map(Seal::of_guest),
+            account: watch::Sender::new(0),
+            member: member.clone(),
             gate: Gate::new(),
             stopped: watch::Sender::new(false),
         });
@@ -207,6 +222,12 @@ impl Bus {
     #[must_use]
     pub fn member(&self) -> Option<&Member> {
         self.shared.member.as_ref()
+    }
+
+    /// Counts the newer accounts of the fleet that were heard; to wait on.
+    #[must_use]
+    pub fn accounts_learnt(&self) -> watch::Receiver<u64> {
+        self.shared.account.subscribe()
     }
 
     /// Where the bus is said to be.
@@ -269,8 +290,9 @@ impl Bus {
         if message.payload.len() > limit {
             return Err(BusError::TooLarge { size: message.payload.len(), limit });
         }
-        let message = match &self.shared.member {
-            Some(member) if message.sealed => member.sealed(message),
+        let message = match (&self.shared.member, &self.shared.guest) {
+            (Some(member), _) if message.sealed => member.sealed(message),
+            (None, Some(guest)) if message.sealed => member::sealed_by(guest, message),
             _ => message,
         };
         message::publish(&client, message).await.map_err(|_| BusError::Disconnected)

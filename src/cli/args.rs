@@ -13,11 +13,15 @@ use super::daemon::Daemon;
 use super::doctor::Doctor;
 use super::exec::Exec;
 use super::exit;
+use super::identities::Identities;
+use super::init::Init;
+use super::invite::Invite;
 use super::join::Join;
 use super::manual::ManPages;
 use super::peers::{Peer, Peers};
 use super::ping::Ping;
 use super::policy::Policy;
+use super::revoke::Revoke;
 use super::seeds::Seeds;
 use super::status::Status;
 use super::task::Tasks;
@@ -95,8 +99,19 @@ pub(super) enum Verb {
     /// Ask a peer what its policy allows
     #[command(subcommand)]
     Policy(Policy),
-    /// Make this machine a peer of a fleet
+    /// Make a fleet with identities, here on its first machine
+    Init(Init),
+    /// Invite a machine or a person: prints one line for `d join`
+    Invite(Invite),
+    /// Make this machine a peer of a fleet, or yourself one of its people
     Join(Join),
+    /// Take an identity back, at once
+    Revoke(Revoke),
+    /// Who belongs to the fleet, who did, and who is invited
+    #[command(
+        after_help = "Examples:\n  d identities\n  d identities --json | jq -r 'select(.state == \"valid\") | .name'"
+    )]
+    Identities(Identities),
     /// The configuration of this machine
     #[command(subcommand)]
     Config(Config),

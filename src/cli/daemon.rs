@@ -8,6 +8,7 @@
 //! | `found` | which daemon runs on a state directory, by proof |
 //! | `child` | a daemon that was started detached, until it is ready |
 //! | `unit` | systemd's unit of a daemon |
+//! | `install` | having a daemon run from now on, by a unit that is written where there is none |
 //! | `tail` | a log, its end, and what is added to it |
 //!
 //! Guarantees: what is said of a daemon is proven by the lock of its state directory and the identity
@@ -16,6 +17,7 @@
 
 mod child;
 mod found;
+mod install;
 mod logs;
 mod reload;
 mod restart;
@@ -30,11 +32,13 @@ use clap::Subcommand;
 
 use super::args::Common;
 use super::exit::Failure;
+pub(super) use install::settle;
 use logs::Logs;
 use reload::Reload;
 use restart::Restart;
 pub(super) use restart::ensure_running;
 use run::DaemonRun;
+pub(super) use run::nats_server;
 use start::Start;
 use status::DaemonStatus;
 use stop::Stop;

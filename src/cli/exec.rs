@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args as ClapArgs};
 
 use super::args::{Common, assignment, duration, peer_name};
-use super::connect::connect;
+use super::connect::{connect, must_be_an_operator};
 use super::exit::{self, BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED};
 use super::output;
 use crate::bus::Bus;
@@ -117,6 +117,7 @@ async fn run_there(
     report: &mut Report,
 ) -> Result<u8, Failure> {
     let bus = Enough::unless_said(connect(common)).await.inspect_err(|failure| report.failed(failure))?;
+    must_be_an_operator(&bus).inspect_err(|failure| report.failed(failure))?;
     let job = request.id.unwrap_or_default();
     let mut peer =
         Enough::unless_said(target(&bus, &args.peer)).await.inspect_err(|failure| report.failed(failure))?;

@@ -44,7 +44,7 @@ What the exit codes mean
     253    the peer is offline
     252    timed out
     251    nobody knows how it ended, or output was lost
-    250    refused by the peer
+    250    refused: by the peer's policy, or by the fleet
     249    could not start: no such directory, no such user
 
   2        the command line is wrong

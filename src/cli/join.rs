@@ -3,6 +3,8 @@
 //! The configuration is saved first and is kept whatever happens then. Success means that the
 //! leader hears this machine's daemon, not merely that it was started.
 
+mod ticket;
+
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
@@ -16,6 +18,7 @@ use super::settings::{Settings, own_config, variable};
 use super::{daemon, output, peers as registry, status};
 use crate::bus::{BadAddress, NatsAddress};
 use crate::client::peers;
+use crate::identity::Ticket;
 use crate::process::host;
 use crate::protocol::PeerId;
 use crate::protocol::heartbeat::Role;
@@ -30,10 +33,12 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// What `d join` is given.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  d join 10.0.0.1                the bus is at nats://10.0.0.1:4222; the id is made of the hostname\n  d join 10.0.0.1 --id vps"
+    after_help = "Examples:\n  d join pbj1_…                  the line that `d invite` printed on the fleet's first machine\n  d join 10.0.0.1                the bus is at nats://10.0.0.1:4222; the id is made of the hostname\n  d join 10.0.0.1 --id vps"
 )]
 pub(super) struct Join {
-    /// Where the bus is: a host, a host and port, or a NATS URL
+    /// The line that `d invite` has printed. In a fleet without identities: where the bus is, a host, a
+    /// host and port, or a NATS URL
+    #[arg(value_name = "TOKEN")]
     leader: String,
     /// This machine's peer id [default: as configured, else from the hostname]
     #[arg(long, value_name = "ID")]
@@ -42,6 +47,9 @@ pub(super) struct Join {
 
 /// `d join`
 pub(super) async fn run(common: &Common, args: Join) -> Result<u8, Failure> {
+    if Ticket::is_one(&args.leader) {
+        return ticket::run(common, &args.leader, args.id.as_deref()).await;
+    }
     let wish = Wish { role: Some(RoleArg::Worker), id: args.id, leader: Some(args.leader) };
     let saved = save(common, &wish)?;
     let (peer, leader) = (&saved.peer, &saved.leader);
@@ -101,7 +109,7 @@ pub(super) fn save(common: &Common, wish: &Wish) -> Result<Saved, Failure> {
     Ok(Saved {
         peer: settings.peer_id(wish.id.clone())?,
         role: settings.role(wish.role)?,
-        leader: settings.bus("d")?.address.first().0,
+        leader: settings.address()?.first().0,
         names_a_bus: settings.names_a_bus()?,
         common: common.clone(),
     })

@@ -14,7 +14,11 @@ mod daemon;
 mod doctor;
 mod exec;
 mod exit;
+mod identities;
+mod init;
+mod invite;
 mod join;
+mod keys;
 mod log;
 mod manual;
 mod nats_context;
@@ -23,6 +27,7 @@ mod peers;
 mod ping;
 mod policy;
 mod render;
+mod revoke;
 mod seeds;
 mod settings;
 mod status;
@@ -83,6 +88,10 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Completions(args) => completions::run(&args),
         Verb::RefreshPeers => completions::refresh(&common).await,
         Verb::Policy(verb) => policy::run(&common, verb).await,
+        Verb::Init(args) => init::run(&common, args).await,
+        Verb::Invite(args) => invite::run(&common, args),
+        Verb::Revoke(args) => revoke::run(&common, args).await,
+        Verb::Identities(args) => identities::run(&common, &args).await,
         Verb::Join(args) => join::run(&common, args).await,
         Verb::Doctor(args) => doctor::run(&common, &args).await,
         Verb::Config(verb) => config::run(&common, verb),

@@ -4,7 +4,7 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
 use super::args::{Common, peer_name};
 use super::cache;
-use super::connect::{NO_LEADER, connect};
+use super::connect::{NO_LEADER, connect, must_be_an_operator};
 use super::exit::{BUS_UNREACHABLE, Failure, NOT_FOUND};
 use super::output;
 use super::render::{self, Judgement};
@@ -148,6 +148,7 @@ pub(super) async fn one(bus: &Bus, name: &str) -> Result<PeerRow, Failure> {
 /// Takes a peer out of the registry; returns what was known of it.
 pub(super) async fn remove(common: &Common, name: &str) -> Result<PeerRow, Failure> {
     let bus = connect(common).await?;
+    must_be_an_operator(&bus)?;
     let row = meant(name, peers::remove(&bus, name).await)?;
     cache::forget(bus.address(), &row.peer_id);
     if row.is_online {

@@ -2,9 +2,10 @@
 //! of the `nats` command line, else the default.
 //!
 //! A person who is not root and has no file of their own reads the bus, the peer's id and the tasks
-//! from the machine's file; the rest of that file is for its daemon.
+//! from the machine's file, and whether its fleet has identities; the rest of that file is for its daemon.
 
 pub(super) mod file;
+mod who;
 
 use std::env;
 use std::fs;
@@ -58,19 +59,25 @@ impl<'a> Settings<'a> {
         Ok(Self { common, file })
     }
 
-    /// The link to the bus, for a connection of this name.
+    /// A person's link to the bus, for a connection of this name.
     pub(super) fn bus(&self, name: &str) -> Result<bus::Settings, Failure> {
-        let context = self.nats_context()?;
-        let nats = self
-            .nats()
-            .or_else(|| context.as_ref().map(|context| context.url.clone()).filter(|url| !url.is_empty()));
-        let address: NatsAddress = nats
-            .as_deref()
-            .unwrap_or(DEFAULT_NATS)
-            .parse()
-            .map_err(|bad: bus::BadAddress| Failure::usage(bad.to_string()))?;
-        let credentials = self.credentials(&address, context.as_ref())?;
+        let address = self.address()?;
+        let credentials = self.credentials(&address, self.persons_file())?;
+        self.check_person(&credentials)?;
         Ok(bus::Settings { address, credentials, reach: Reach::Anywhere, name: name.to_owned() })
+    }
+
+    /// What this machine's daemon shows to the bus.
+    pub(super) fn daemons_credentials(&self) -> Result<Credentials, Failure> {
+        self.credentials(&self.address()?, self.daemons_file())
+    }
+
+    /// Where the bus is.
+    pub(super) fn address(&self) -> Result<NatsAddress, Failure> {
+        let context = self.nats_context()?.map(|context| context.url).filter(|url| !url.is_empty());
+        let nats = self.nats().or(context);
+        let nats = nats.as_deref().unwrap_or(DEFAULT_NATS);
+        nats.parse().map_err(|bad: bus::BadAddress| Failure::usage(bad.to_string()))
     }
 
     /// The bus, where a flag, the environment or the file names it.
@@ -91,16 +98,13 @@ impl<'a> Settings<'a> {
         NatsContext::selected(&config_home()).map_err(Failure::usage)
     }
 
-    fn credentials(
-        &self,
-        address: &NatsAddress,
-        context: Option<&NatsContext>,
-    ) -> Result<Credentials, Failure> {
+    fn credentials(&self, address: &NatsAddress, file: Option<PathBuf>) -> Result<Credentials, Failure> {
+        let context = self.nats_context()?;
+        let context = context.as_ref();
         let own = context.and_then(NatsContext::credentials);
         let context_file =
             context.map(|context| &context.creds).filter(|path| !path.is_empty()).map(PathBuf::from);
-        let file = self.common.creds.clone().or_else(|| variable("PEERBUS_CREDS").map(PathBuf::from));
-        if let Some(path) = file.or_else(|| self.file.creds.clone()).or(context_file) {
+        if let Some(path) = file.or(context_file) {
             return Credentials::from_file(&path).map_err(|bad| Failure::usage(bad.to_string()));
         }
         if let Some(credentials) = own.or_else(|| address.userinfo().cloned()) {
@@ -134,8 +138,7 @@ impl<'a> Settings<'a> {
 
     /// This machine's peer id: a flag, else the environment, else the file, else made of the hostname.
     pub(super) fn peer_id(&self, flag: Option<String>) -> Result<PeerId, Failure> {
-        let named = flag.or_else(|| variable("PEERBUS_PEER_ID")).or_else(|| self.file.peer_id.clone());
-        if let Some(id) = named {
+        if let Some(id) = self.named_peer(flag) {
             return id.parse().map_err(|bad: BadId| Failure::usage(bad.to_string()));
         }
         let hostname =
@@ -143,6 +146,11 @@ impl<'a> Settings<'a> {
         PeerId::from_hostname(&hostname).map_err(|_| {
             Failure::usage(format!("the hostname {hostname:?} makes no peer id; give one with --id"))
         })
+    }
+
+    /// The same, where anything names it.
+    fn named_peer(&self, flag: Option<String>) -> Option<String> {
+        flag.or_else(|| variable("PEERBUS_PEER_ID")).or_else(|| self.file.peer_id.clone())
     }
 
     /// This machine's role: a flag, else the environment, else the file, else a worker's.
@@ -221,9 +229,15 @@ pub(super) fn own_config(common: &Common) -> PathBuf {
     }
 }
 
+/// Whether that is the machine's own.
+pub(super) fn is_machines_config(common: &Common) -> bool {
+    own_config(common).as_os_str() == MACHINES_CONFIG
+}
+
 /// What a person may know of the machine's own configuration. One that cannot be read is not theirs.
 fn machines_file() -> File {
     let path = PathBuf::from(MACHINES_CONFIG);
-    let File { nats, peer_id, tasks, .. } = File::read(&path).ok().flatten().unwrap_or_default();
-    File { nats, peer_id, tasks, ..File::default() }
+    let File { nats, peer_id, tasks, daemon_creds, .. } =
+        File::read(&path).ok().flatten().unwrap_or_default();
+    File { nats, peer_id, tasks, daemon_creds, ..File::default() }
 }

@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 
 use super::args::Common;
 use super::connect::connect;
-use super::exit::{Failure, OTHER};
+use super::exit::{Failure, OTHER, USAGE};
 use super::settings::{Settings, variable};
 use super::{output, render};
 use crate::bus::NatsAddress;
@@ -38,6 +38,8 @@ pub(super) struct Own {
     pub(super) on_the_bus: bool,
     /// Whether the leader hears this daemon.
     pub(super) connected: bool,
+    /// Why nobody could be asked: who runs this is nobody to the fleet.
+    pub(super) unasked: Option<String>,
     /// On a leader: the workers it hears; unknown where it cannot be asked.
     pub(super) workers: Option<Vec<String>>,
 }
@@ -59,8 +61,15 @@ pub(super) async fn ask(
 ) -> Result<Own, Failure> {
     let leader_address =
         state.nats.parse::<NatsAddress>().map_or_else(|_| state.nats.clone(), |nats| nats.first().0);
-    let mut own = Own { state, leader_address, on_the_bus: false, connected: false, workers: None };
-    let Ok(bus) = connect(&as_the_daemon(common, settings, &own.state)?).await else { return Ok(own) };
+    let mut own =
+        Own { state, leader_address, on_the_bus: false, connected: false, unasked: None, workers: None };
+    let bus = match connect(&as_the_daemon(common, settings, &own.state)?).await {
+        Ok(bus) => bus,
+        Err(failure) => {
+            own.unasked = Some(failure.message).filter(|_| failure.code == USAGE);
+            return Ok(own);
+        }
+    };
     let lives = matches!(own.state.state, State::Starting | State::Ready | State::Stopping);
     if let (true, Ok((beat, _))) = (lives, registry::ping(&bus, &own.state.peer_id, PING_WITHIN).await) {
         own.on_the_bus = beat.instance == own.state.instance;
@@ -97,7 +106,7 @@ fn running(state_dir: &std::path::Path) -> Option<DaemonState> {
 /// The daemon's bus, unless a flag names another. Where the person's own settings lead to it too,
 /// they are kept, because they may say who the person is to it.
 fn as_the_daemon(common: &Common, settings: &Settings<'_>, state: &DaemonState) -> Result<Common, Failure> {
-    let same = settings.bus("d")?.address.to_string() == state.nats;
+    let same = settings.address()?.to_string() == state.nats;
     let nats = if common.nats.is_some() || same { common.nats.clone() } else { Some(state.nats.clone()) };
     Ok(Common { nats, ..common.clone() })
 }
@@ -129,7 +138,7 @@ pub(super) async fn run(common: &Common, args: &Status) -> Result<u8, Failure> {
     let own = look(common).await?;
     if args.json {
         let mut shown = serde_json::to_value(&own.state).unwrap_or_default();
-        shown["connected_to_leader"] = own.connected.into();
+        shown["connected_to_leader"] = own.unasked.is_none().then_some(own.connected).into();
         output::line(&shown.to_string())?;
     } else {
         output::line(&render::table(&facts(&own)))?;
@@ -147,9 +156,17 @@ fn facts(own: &Own) -> Vec<Vec<String>> {
         ("process", state.process.pid.to_string()),
         ("version", state.version.clone()),
         ("bus", state.nats.clone()),
-        ("leader", if own.connected { "hears us" } else { "does not hear us" }.to_owned()),
+        ("leader", hears(own)),
     ];
     facts.map(|(name, value)| vec![name.to_owned(), value]).to_vec()
+}
+
+fn hears(own: &Own) -> String {
+    match &own.unasked {
+        Some(why) => format!("not asked: {why}"),
+        None if own.connected => "hears us".to_owned(),
+        None => "does not hear us".to_owned(),
+    }
 }
 
 pub(super) fn word(state: State) -> &'static str {

@@ -1,8 +1,12 @@
 //! The managed broker: a real nats-server of the daemon's own, for those who have none.
 //!
-//! It listens on loopback, or on a private address that was asked for, and always wants a token.
-//! The token is made once, lies readable by its owner only in the state directory, and is shared
-//! with daemons and people of the same user on this machine through the runtime directory.
+//! It listens on loopback, or on a private address that was asked for, and lets in whom the fleet has
+//! given an identity. In a fleet without identities it wants a token, which is made once, lies readable
+//! by its owner only in the state directory, and is shared with daemons and people of the same user on
+//! this machine through the runtime directory.
+//!
+//! Guarantee: its configuration is written anew at each start, with the fleet's newest account in it, so
+//! that a restart brings nobody back who was revoked.
 
 use std::fs;
 use std::io::Write;
@@ -18,6 +22,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::bus::{Credentials, NatsAddress, is_private};
+use crate::identity::authority::Authority;
 use crate::process::{Companion, Signal};
 
 /// The port a broker listens on where none is named.
@@ -39,6 +44,8 @@ pub struct Managed {
     pub listen: SocketAddr,
     /// The nats-server to start.
     pub program: PathBuf,
+    /// The folder with the fleet's keys; none in a fleet without identities.
+    pub fleet_keys: Option<PathBuf>,
 }
 
 /// Refuses addresses on which strangers could reach the broker.
@@ -67,8 +74,8 @@ pub fn token_path(runtime_dir: &Path, host: &str, port: u16) -> PathBuf {
 #[derive(Debug)]
 pub(super) struct Broker {
     address: NatsAddress,
-    token: String,
-    shared_token: PathBuf,
+    /// In a fleet without identities: what it wants to hear, and the file that others read that in.
+    token: Option<(String, PathBuf)>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -82,18 +89,18 @@ impl Broker {
     ) -> anyhow::Result<Self> {
         let directory = state_dir.join("broker");
         make_private(&directory)?;
-        let token = token(&directory)?;
         let version = version(&settings.program)?;
-        let (companion, port) = launch(&settings, &directory, &token).await?;
+        let (companion, port) = launch(&settings, &directory).await?;
         settings.listen.set_port(port);
-        make_private(runtime_dir)?;
-        let shared_token = token_path(runtime_dir, &settings.listen.ip().to_string(), port);
-        write_private(&shared_token, &token)?;
+        let token = match settings.fleet_keys {
+            Some(_) => None,
+            None => Some(share_token(&directory, runtime_dir, settings.listen)?),
+        };
         tracing::info!(listen = %settings.listen, version, program = %settings.program.display(), "started a broker");
         let address = format!("nats://{}", settings.listen).parse()?;
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(keep_up(companion, settings, directory, token.clone(), stopped));
-        Ok(Self { address, token, shared_token, stop, task })
+        let task = tokio::spawn(keep_up(companion, settings, directory, stopped));
+        Ok(Self { address, token, stop, task })
     }
 
     /// Where it listens.
@@ -101,15 +108,17 @@ impl Broker {
         &self.address
     }
 
-    /// What it wants to hear.
-    pub(super) fn credentials(&self) -> Credentials {
-        Credentials::Token(self.token.clone())
+    /// What it wants to hear, where that is not an identity.
+    pub(super) fn credentials(&self) -> Option<Credentials> {
+        self.token.as_ref().map(|(token, _)| Credentials::Token(token.clone()))
     }
 
     /// Stops it.
     pub(super) async fn stop(self) {
         // Both may be gone already, which is what is wanted.
-        let _ = fs::remove_file(&self.shared_token);
+        if let Some((_, shared)) = &self.token {
+            let _ = fs::remove_file(shared);
+        }
         let _ = self.stop.send(());
         let _ = self.task.await;
     }
@@ -120,7 +129,6 @@ async fn keep_up(
     mut companion: Companion,
     settings: Managed,
     directory: PathBuf,
-    token: String,
     mut stop: oneshot::Receiver<()>,
 ) {
     loop {
@@ -136,7 +144,7 @@ async fn keep_up(
                 _ = &mut stop => return,
                 () = tokio::time::sleep(RESTART_PAUSE) => {}
             }
-            match launch(&settings, &directory, &token).await {
+            match launch(&settings, &directory).await {
                 Ok((companion, _)) => break companion,
                 Err(error) => tracing::error!(error = format!("{error:#}"), "starting the broker again"),
             }
@@ -154,8 +162,8 @@ async fn end(mut companion: Companion) {
 }
 
 /// Starts the server and waits until it listens; says on which port.
-async fn launch(settings: &Managed, directory: &Path, token: &str) -> anyhow::Result<(Companion, u16)> {
-    let configuration = configuration(settings, directory, token)?;
+async fn launch(settings: &Managed, directory: &Path) -> anyhow::Result<(Companion, u16)> {
+    let configuration = configuration(settings, directory)?;
     let ports = tempfile::tempdir_in(directory).context("making a directory for the broker's port")?;
     let mut command = Command::new(&settings.program);
     command.arg("-c").arg(&configuration).arg("--ports_file_dir").arg(ports.path());
@@ -209,7 +217,8 @@ fn last_words(directory: &Path) -> String {
 }
 
 /// Writes the server's configuration; the secret is in the file only, never on a command line.
-fn configuration(settings: &Managed, directory: &Path, token: &str) -> anyhow::Result<PathBuf> {
+fn configuration(settings: &Managed, directory: &Path) -> anyhow::Result<PathBuf> {
+    let access = access(settings, directory)?;
     let path = directory.join("nats-server.conf");
     // The first keeps readers that are slow but moving, which servers before 2.12.15 do not know; the
     // second removes old logs, which those before 2.10 do not.
@@ -217,7 +226,7 @@ fn configuration(settings: &Managed, directory: &Path, token: &str) -> anyhow::R
         let text = format!(
             "# Written by peerbus at each start; changes are lost.\n\
              host: \"{ip}\"\nport: {port}\nping_interval: \"10s\"\nping_max: 2\n{newer}\
-             authorization {{ token: \"{token}\" }}\n\
+             {access}\
              jetstream {{ store_dir: {store:?} }}\n\
              log_file: {log:?}\nlogfile_size_limit: 10MB\n",
             ip = settings.listen.ip(),
@@ -238,7 +247,35 @@ fn configuration(settings: &Managed, directory: &Path, token: &str) -> anyhow::R
     Ok(path)
 }
 
-fn version(program: &Path) -> anyhow::Result<String> {
+/// Whom it lets in.
+fn access(settings: &Managed, directory: &Path) -> anyhow::Result<String> {
+    let Some(keys) = &settings.fleet_keys else {
+        return Ok(format!("authorization {{ token: \"{}\" }}\n", token(directory)?));
+    };
+    let documents = Authority::open(keys)?.for_server()?;
+    let resolver = directory.join("accounts");
+    make_private(&resolver)?;
+    Ok(documents.configuration(&resolver))
+}
+
+/// Lets daemons and people of this machine read the token.
+fn share_token(
+    directory: &Path,
+    runtime_dir: &Path,
+    listen: SocketAddr,
+) -> anyhow::Result<(String, PathBuf)> {
+    let token = token(directory)?;
+    make_private(runtime_dir)?;
+    let shared = token_path(runtime_dir, &listen.ip().to_string(), listen.port());
+    write_private(&shared, &token)?;
+    Ok((token, shared))
+}
+
+/// What a nats-server says it is.
+///
+/// # Errors
+/// When there is none.
+pub fn version(program: &Path) -> anyhow::Result<String> {
     let said = Command::new(program)
         .arg("--version")
         .output()

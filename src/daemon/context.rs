@@ -40,6 +40,8 @@ pub struct Settings {
     pub runtime_dir: PathBuf,
     /// The leader's database.
     pub database_url: Option<String>,
+    /// The folder with the fleet's keys, where this is the machine that has them.
+    pub fleet_keys: Option<PathBuf>,
     /// The broker to start, if any.
     pub broker: Option<super::broker::Managed>,
     /// Where commands run that name no directory.

@@ -13,6 +13,7 @@
 //! it starts; a daemon that finds a dead one's jobs stops what is left of them before it serves;
 //! nothing listens but what dials out. It does not know command lines or how a person is told.
 
+mod account;
 mod answer;
 mod asked;
 pub mod audit;
@@ -21,6 +22,7 @@ mod context;
 mod exec;
 mod health;
 mod heartbeat;
+mod housekeeping;
 mod intake;
 mod job;
 mod journal;

@@ -105,6 +105,12 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Whether this fleet's members sign what they say. Then nobody is answered who has not: credit, which
+/// nobody signs, may name anybody's inbox.
+pub(super) fn members_sign(context: &Context) -> bool {
+    context.bus.member().is_some()
+}
+
 /// Whether an inbox is of somebody else than another one. Where nobody is known, nobody is else.
 pub(super) fn is_anothers(context: &Context, inbox: &str, other: &str) -> bool {
     let owner = |inbox: &str| inbox.split('.').next().map(str::to_owned);

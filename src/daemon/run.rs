@@ -12,11 +12,13 @@ use thiserror::Error;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
+use super::account;
 use super::audit::{self, Audit};
 use super::broker::Broker;
 use super::context::{Context, Leaving, Settings};
 use super::health;
 use super::heartbeat::{self, Pulse};
+use super::housekeeping;
 use super::journal::{Journal, now};
 use super::state::{self, DaemonState, State, StateFile, TYPE};
 use super::{intake, listening, policy, recovery, service, solitude, trust};
@@ -40,9 +42,6 @@ const TELL_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long a leader's registry may take to be read before the daemon serves without it.
 const REGISTRY_WITHIN: Duration = Duration::from_secs(2);
-
-/// How often old records, and the cgroups of processes that were left running, are cleared away.
-const HOUSEKEEPING: Duration = Duration::from_secs(600);
 
 /// Pause between two looks whether our own subscriptions are there.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -179,7 +178,9 @@ async fn start_broker(settings: &mut Settings, state: &mut StateFile) -> anyhow:
             state.set(State::Failed, format!("{error:#}"));
         })?;
     settings.bus.address = broker.address().clone();
-    settings.bus.credentials = broker.credentials();
+    if let Some(credentials) = broker.credentials() {
+        settings.bus.credentials = credentials;
+    }
     state.set_nats(settings.bus.address.to_string());
     Ok(Some(broker))
 }
@@ -252,6 +253,9 @@ async fn serve(
     let journal = Journal::open(&settings.state_dir)?;
     let audit = Audit::of(&settings, instance).await;
     recovery::recover(&journal, &audit, &settings.peer).await?;
+    if let Some(member) = settings.bus.member() {
+        account::recall(&settings.state_dir, member);
+    }
     let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
     join(&bus, &settings.bus.address, state).await;
     let context = Arc::new(Context::new(settings, instance, bus, journal, audit, nursery));
@@ -311,6 +315,7 @@ async fn start_leader(context: &Arc<Context>) -> Result<Option<Leader>, DaemonEr
         database_url: settings.database_url.clone(),
         state_dir: settings.state_dir.clone(),
         max_peers: settings.max_peers,
+        fleet_keys: settings.fleet_keys.clone(),
     };
     let (stop, stopped) = oneshot::channel();
     let (status, mut serving) = watch::channel(LeaderStatus::default());
@@ -360,22 +365,9 @@ async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
     tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
     tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));
     tasks.spawn(solitude::watch(Arc::clone(context)));
-    tasks.spawn(keep_house(Arc::clone(context)));
+    tasks.spawn(housekeeping::keep(Arc::clone(context)));
+    tasks.spawn(account::keep(Arc::clone(context)));
     (tasks, pulse)
-}
-
-async fn keep_house(context: Arc<Context>) {
-    loop {
-        let (journal, nursery) = (context.journal.clone(), context.nursery.clone());
-        let cleaned = tokio::task::spawn_blocking(move || {
-            nursery.sweep();
-            journal.prune()
-        });
-        if let Ok(Err(error)) = cleaned.await {
-            tracing::warn!(%error, "clearing old records away");
-        }
-        tokio::time::sleep(HOUSEKEEPING).await;
-    }
 }
 
 struct Leader {

@@ -33,7 +33,7 @@ pub enum BadAccount {
 /// What a standing may do on the bus, in NATS's words. `{{name()}}` stands for the identity's own name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights {
-    /// What it may hear.
+    /// What it may hear. Queue groups cannot be named: a server drops a template that has a second word.
     pub hear: &'static [&'static str],
     /// What it may say.
     pub say: &'static [&'static str],
@@ -73,6 +73,7 @@ impl Rights {
                 say: &[
                     "peers.alive",
                     "peers.list",
+                    "peers.get",
                     "peers.event.>",
                     "exec.*.ping",
                     "$SRV.PING.exec",

@@ -10,6 +10,7 @@
 //! An invitation is taken up once, by one key. The same key again gets the same identity, as its answer may
 //! have been lost.
 
+mod server;
 mod store;
 
 use std::path::Path;
@@ -19,10 +20,11 @@ use thiserror::Error;
 
 use super::account::{Account, BadAccount};
 use super::file::IdentityFile;
-use super::jwt::Claims;
+use super::invitation::{Ticket, Wanted};
 use super::key::{Key, PublicKey};
 use super::trust::{self, Signer, now};
 use crate::protocol::identity::{Name, Standing};
+pub use server::ServerDocuments;
 use store::Store;
 
 /// Why the authority did not do what it was asked.
@@ -70,6 +72,9 @@ pub enum AuthorityError {
     NotInvited(&'static str),
 }
 
+/// How long an invitation that is over stays in the book, in seconds: so that whoever comes late is told so.
+const KEPT_SECONDS: i64 = 7 * 24 * 3600;
+
 /// What the book says of one identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -88,7 +93,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn holds(&self, now: i64) -> bool {
+    /// Whether it is one at that time.
+    #[must_use]
+    pub fn holds(&self, now: i64) -> bool {
         self.revoked.is_none() && self.expires.is_none_or(|expires| expires > now)
     }
 }
@@ -110,6 +117,21 @@ pub struct Invitation {
     pub taken_by: Option<PublicKey>,
     /// When it was taken back, in seconds since 1970.
     pub revoked: Option<i64>,
+}
+
+/// Whom an invitation is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Invited<'a> {
+    /// Their name.
+    pub name: &'a Name,
+    /// What they are to be.
+    pub standing: Standing,
+    /// Where they find the bus.
+    pub bus: &'a str,
+    /// Until when it can be taken up, in seconds since 1970.
+    pub until: i64,
+    /// Until when the identity holds that is made by it; none: until it is revoked.
+    pub identity_expires: Option<i64>,
 }
 
 /// The fleet's keys and its book.
@@ -194,48 +216,6 @@ impl Authority {
         Account::read(&self.account_token()?, self.fleet()).map_err(wrong)
     }
 
-    /// What a server has to know: the documents of its operator and of its two accounts.
-    ///
-    /// # Errors
-    /// When a file cannot be read.
-    pub fn for_server(&self) -> Result<ServerDocuments, AuthorityError> {
-        let system = self.store.key("system.nk")?;
-        let operator = serde_json::json!({
-            "type": "operator", "version": 2, "system_account": system.public(),
-        });
-        let limits = serde_json::json!({
-            "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
-            "conn": -1, "leaf": -1,
-        });
-        let account = serde_json::json!({
-            "type": "account", "version": 2, "limits": limits,
-            "default_permissions": { "pub": {}, "sub": {} },
-        });
-        let fleet = &self.fleet;
-        Ok(ServerDocuments {
-            operator: Claims::about(fleet.public(), "peerbus", fleet, now(), operator).signed(fleet),
-            system_account: system.public().clone(),
-            system: Claims::about(system.public(), "SYS", fleet, now(), account).signed(fleet),
-            account_key: self.account.public().clone(),
-            account: self.account_token()?,
-        })
-    }
-
-    /// An identity of the server's own account, made for the moment: to hand it a new account.
-    ///
-    /// # Errors
-    /// When a file cannot be read.
-    pub fn system_user(&self) -> Result<(String, Key), AuthorityError> {
-        const HOLDS_FOR_SECONDS: i64 = 600;
-        let (system, key) = (self.store.key("system.nk")?, Key::of_identity());
-        let nats = serde_json::json!({
-            "type": "user", "version": 2, "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1,
-        });
-        let mut claims = Claims::about(key.public(), "authority", &system, now(), nats);
-        claims.exp = Some(now() + HOLDS_FOR_SECONDS);
-        Ok((claims.signed(&system), key))
-    }
-
     /// Makes an identity with a key of its own, on this machine.
     ///
     /// # Errors
@@ -248,8 +228,16 @@ impl Authority {
     ) -> Result<IdentityFile, AuthorityError> {
         let key = Key::of_identity();
         let _lock = self.store.lock()?;
-        let token = self.enter(name, standing, key.public(), expires)?;
+        let (_, token) = self.enter(name, standing, key.public(), expires)?;
         Ok(IdentityFile { token, key, fleet: self.fleet().clone(), account: self.account_token()? })
+    }
+
+    /// Nobody has this name. Under the lock.
+    fn refuse_taken(&self, name: &Name) -> Result<(), AuthorityError> {
+        match self.identities()?.into_iter().find(|entry| entry.name == *name && entry.holds(now())) {
+            Some(other) => Err(AuthorityError::Taken(name.clone(), other.standing)),
+            None => Ok(()),
+        }
     }
 
     /// Enters an identity into the book; returns its token. Under the lock.
@@ -259,18 +247,16 @@ impl Authority {
         standing: Standing,
         key: &PublicKey,
         expires: Option<i64>,
-    ) -> Result<String, AuthorityError> {
+    ) -> Result<(Entry, String), AuthorityError> {
+        self.refuse_taken(name)?;
         let mut book: Vec<Entry> = self.store.book("identities.json")?;
-        if let Some(other) = book.iter().find(|entry| entry.name == *name && entry.holds(now())) {
-            return Err(AuthorityError::Taken(name.clone(), other.standing));
-        }
         // Later than any revocation of an older key of this name, and of this very key.
         let issued = now().max(self.account()?.issued + 1);
         let entry = Entry { name: name.clone(), standing, key: key.clone(), issued, expires, revoked: None };
         let token = self.token_of(&entry)?;
-        book.push(entry);
+        book.push(entry.clone());
         self.store.write_book("identities.json", &book)?;
-        Ok(token)
+        Ok((entry, token))
     }
 
     fn token_of(&self, entry: &Entry) -> Result<String, AuthorityError> {
@@ -279,49 +265,37 @@ impl Authority {
         Ok(trust::issue(&Signer { name, standing, key, issued, expires }, self.account.public(), &by))
     }
 
-    /// Invites somebody: returns the invitation and the identity of the guest, with which it is taken up.
+    /// Invites somebody to the bus that is there; returns what is to be handed to them.
     ///
     /// # Errors
     /// When the name is taken, or the book cannot be written.
-    pub fn invite(
-        &self,
-        name: &Name,
-        standing: Standing,
-        until: i64,
-        identity_expires: Option<i64>,
-    ) -> Result<(Invitation, IdentityFile), AuthorityError> {
+    pub fn invite(&self, whom: &Invited<'_>) -> Result<Ticket, AuthorityError> {
         let _lock = self.store.lock()?;
-        let book: Vec<Entry> = self.store.book("identities.json")?;
-        if let Some(other) = book.iter().find(|entry| entry.name == *name && entry.holds(now())) {
-            return Err(AuthorityError::Taken(name.clone(), other.standing));
-        }
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        let id: Name = id.parse().map_err(|bad| self.store.malformed("an invitation's id", &bad))?;
-        let key = Key::of_identity();
-        let entry = Entry {
-            name: id.clone(),
-            standing: Standing::Guest,
-            key: key.public().clone(),
+        self.refuse_taken(whom.name)?;
+        let wanted = Wanted {
+            name: whom.name,
+            standing: whom.standing,
+            bus: whom.bus,
+            fleet: self.fleet(),
+            account: self.account.public(),
             issued: now(),
-            expires: Some(until),
-            revoked: None,
+            until: whom.until,
         };
-        let token = self.token_of(&entry)?;
-        let invitation = Invitation {
-            id,
-            name: name.clone(),
-            standing,
-            until,
-            identity_expires,
+        let ticket = wanted.signed(&self.signing(Standing::Guest)?);
+        let ticket = ticket.map_err(|bad| self.store.malformed("an invitation", &bad))?;
+        let mut invitations: Vec<Invitation> = self.store.book("invitations.json")?;
+        invitations.retain(|old| old.until + KEPT_SECONDS > now());
+        invitations.push(Invitation {
+            id: ticket.guest.id.clone(),
+            name: whom.name.clone(),
+            standing: whom.standing,
+            until: whom.until,
+            identity_expires: whom.identity_expires,
             taken_by: None,
             revoked: None,
-        };
-        let mut invitations: Vec<Invitation> = self.store.book("invitations.json")?;
-        invitations.retain(|old| old.until > now());
-        invitations.push(invitation.clone());
+        });
         self.store.write_book("invitations.json", &invitations)?;
-        let guest = IdentityFile { token, key, fleet: self.fleet().clone(), account: self.account_token()? };
-        Ok((invitation, guest))
+        Ok(ticket)
     }
 
     /// Takes an invitation up with a key; returns the token of the identity it becomes.
@@ -339,22 +313,22 @@ impl Authority {
             Some(other) if other != key => {
                 return Err(AuthorityError::NotInvited("it was taken up already, by another key"));
             }
-            Some(_) => {
-                let book: Vec<Entry> = self.store.book("identities.json")?;
-                let entry = book.into_iter().find(|entry| entry.key == *key && entry.holds(now()));
-                let entry = entry.ok_or(AuthorityError::NotInvited("what it became was revoked"))?;
-                let token = self.token_of(&entry)?;
-                return Ok((entry, token));
-            }
             None if invitation.until <= now() => return Err(AuthorityError::NotInvited("it is over")),
-            None => {}
+            Some(_) | None => {}
         }
-        invitation.taken_by = Some(key.clone());
+        let is_new = invitation.taken_by.replace(key.clone()).is_none();
         let Invitation { name, standing, identity_expires, .. } = invitation.clone();
-        let token = self.enter(&name, standing, key, identity_expires)?;
-        self.store.write_book("invitations.json", &invitations)?;
-        let entry = self.identities()?.into_iter().rfind(|entry| entry.key == *key);
-        Ok((entry.ok_or(AuthorityError::Unknown(name))?, token))
+        if is_new {
+            self.refuse_taken(&name)?;
+            self.store.write_book("invitations.json", &invitations)?;
+        }
+        let book: Vec<Entry> = self.store.book("identities.json")?;
+        match book.into_iter().rfind(|entry| entry.key == *key) {
+            // Between the two books power may have been cut, so that it is entered only now.
+            None => self.enter(&name, standing, key, identity_expires),
+            Some(entry) if entry.holds(now()) => self.token_of(&entry).map(|token| (entry, token)),
+            Some(_) => Err(AuthorityError::NotInvited("what it became was revoked, or has expired")),
+        }
     }
 
     /// Revokes whoever has that name, and takes back invitations for it; returns the new account, which
@@ -404,21 +378,6 @@ impl Authority {
     pub fn invitations(&self) -> Result<Vec<Invitation>, AuthorityError> {
         self.store.book("invitations.json")
     }
-}
-
-/// The documents of a server.
-#[derive(Debug, Clone)]
-pub struct ServerDocuments {
-    /// Who vouches for the accounts.
-    pub operator: String,
-    /// The key of the server's own account.
-    pub system_account: PublicKey,
-    /// The server's own account.
-    pub system: String,
-    /// The key of the fleet's account.
-    pub account_key: PublicKey,
-    /// The fleet's account.
-    pub account: String,
 }
 
 fn signing(standing: Standing) -> String {

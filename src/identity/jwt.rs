@@ -58,12 +58,20 @@ impl<T: Serialize> Claims<T> {
 
     /// The token.
     pub(super) fn signed(&self, by: &Key) -> String {
+        self.with_signature(&by.sign(self.said().as_bytes()))
+    }
+
+    /// The token, of which the signature is there already.
+    pub(super) fn with_signature(&self, signature: &[u8]) -> String {
+        format!("{}.{}", self.said(), BASE64.encode(signature))
+    }
+
+    /// What is signed.
+    pub(super) fn said(&self) -> String {
         let part = |json: Vec<u8>| BASE64.encode(json);
         let header = Header { typ: "JWT".to_owned(), alg: ALGORITHM.to_owned() };
         let header = part(crate::protocol::decode::to_json(&header));
-        let said = format!("{header}.{}", part(crate::protocol::decode::to_json(self)));
-        let signature = BASE64.encode(by.sign(said.as_bytes()));
-        format!("{said}.{signature}")
+        format!("{header}.{}", part(crate::protocol::decode::to_json(self)))
     }
 }
 

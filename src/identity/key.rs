@@ -3,9 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::BASE32_NOPAD;
 use nkeys::{KeyPair, KeyPairType};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+/// Bytes of a secret.
+pub(super) const RAW: usize = 32;
+
+/// Bytes of a public key, its letter and its checksum with it.
+pub(super) const PACKED: usize = 35;
 
 /// Why a text is no key. Never holds the text: it may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -63,6 +70,21 @@ impl Key {
         self.pair.seed().unwrap_or_default()
     }
 
+    /// The secret in as few bytes as there are.
+    pub(super) fn raw(&self) -> [u8; RAW] {
+        // A seed that was made here can be read here.
+        nkeys::decode_seed(&self.seed()).map(|(_, raw)| raw).unwrap_or_default()
+    }
+
+    /// An identity's key of its secret.
+    ///
+    /// # Errors
+    /// When no key has that secret.
+    pub(super) fn of_identity_from(raw: [u8; RAW]) -> Result<Self, BadKey> {
+        let pair = KeyPair::new_from_raw(KeyPairType::User, raw);
+        pair.map(Self::from_pair).map_err(|_| BadKey("no key has this secret"))
+    }
+
     /// The half everybody may know.
     #[must_use]
     pub fn public(&self) -> &PublicKey {
@@ -101,6 +123,23 @@ impl PublicKey {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same in bytes.
+    pub(super) fn packed(&self) -> Vec<u8> {
+        // It is well formed.
+        BASE32_NOPAD.decode(self.0.as_bytes()).unwrap_or_default()
+    }
+
+    /// Reads a key from its bytes.
+    pub(super) fn from_packed(bytes: &[u8]) -> Result<Self, BadKey> {
+        BASE32_NOPAD.encode(bytes).parse()
+    }
+
+    /// Whether it is the key of an identity, and not of an account or a fleet.
+    #[must_use]
+    pub fn is_of_an_identity(&self) -> bool {
+        self.0.starts_with('U')
     }
 
     /// Whether this key signed these bytes.

@@ -18,6 +18,7 @@
 mod account;
 pub mod authority;
 mod file;
+mod invitation;
 mod jwt;
 mod key;
 mod seal;
@@ -25,6 +26,7 @@ mod trust;
 
 pub use account::{Account, BadAccount, Rights};
 pub use file::{BadIdentity, IdentityFile};
+pub use invitation::{Guest, NoInvitation, Ticket};
 pub use jwt::BadToken;
 pub use key::{BadKey, Key, PublicKey};
 pub use seal::{Seal, SealedParts, Unproven};

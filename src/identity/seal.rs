@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use thiserror::Error;
 
 use super::file::IdentityFile;
+use super::invitation::Guest;
 use super::key::Key;
 use super::trust::NoMember;
 use crate::protocol::identity::Name;
@@ -102,6 +103,12 @@ impl Seal {
     #[must_use]
     pub fn of(identity: &IdentityFile) -> Self {
         Self { token: identity.token.clone(), key: identity.key.clone() }
+    }
+
+    /// The seal of whoever holds an invitation.
+    #[must_use]
+    pub fn of_guest(guest: &Guest) -> Self {
+        Self { token: guest.token.clone(), key: guest.key.clone() }
     }
 
     /// The identity's token.

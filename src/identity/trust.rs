@@ -61,11 +61,24 @@ pub enum NoMember {
 
 /// What the token of an identity says besides.
 #[derive(Debug, Serialize, Deserialize)]
-struct IdentityClaims {
+pub(super) struct IdentityClaims {
     #[serde(rename = "type")]
     kind: String,
     version: u32,
     issuer_account: PublicKey,
+}
+
+/// What a token of an identity of this account says.
+pub(super) fn claims(signer: &Signer, account: &PublicKey, by: &PublicKey) -> Claims<IdentityClaims> {
+    Claims {
+        jti: uuid::Uuid::new_v4().simple().to_string(),
+        iat: signer.issued,
+        exp: signer.expires,
+        iss: by.clone(),
+        sub: signer.key.clone(),
+        name: signer.name.to_string(),
+        nats: IdentityClaims { kind: "user".to_owned(), version: 2, issuer_account: account.clone() },
+    }
 }
 
 /// Reads the token of an identity that this account vouches for. Says nothing of revocation or expiry.
@@ -86,10 +99,7 @@ pub(super) fn identity(token: &str, account: &Account) -> Result<Signer, NoMembe
 
 /// The token of an identity, vouched for by `by`, the account's key for a standing.
 pub(super) fn issue(signer: &Signer, account: &PublicKey, by: &Key) -> String {
-    let claims = IdentityClaims { kind: "user".to_owned(), version: 2, issuer_account: account.clone() };
-    let mut claims = Claims::about(&signer.key, signer.name.as_str(), by, signer.issued, claims);
-    claims.exp = signer.expires;
-    claims.signed(by)
+    claims(signer, account, by.public()).signed(by)
 }
 
 /// Whom this member believes. Cheap to clone.

@@ -20,6 +20,7 @@
 
 mod clock;
 mod complaints;
+pub mod fleet;
 mod keeper;
 pub mod leftover;
 mod office;
@@ -34,6 +35,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::bus::Bus;
 use crate::protocol::{Instance, PeerId};
@@ -61,6 +63,8 @@ pub struct LeaderSettings {
     pub state_dir: PathBuf,
     /// Most peers it takes; [`MAX_PEERS`] is a good choice.
     pub max_peers: u32,
+    /// The folder with the fleet's keys, where this is the machine that has them.
+    pub fleet_keys: Option<PathBuf>,
 }
 
 /// Why there is no leader here.
@@ -77,6 +81,9 @@ pub enum LeaderError {
     /// The setting is no place a registry can be.
     #[error(transparent)]
     Database(#[from] BadPlace),
+    /// The fleet's keys cannot be used.
+    #[error("{0}")]
+    Keys(String),
 }
 
 /// How the leader is.
@@ -129,10 +136,16 @@ pub async fn run(
         Some(url) => url.parse()?,
         None => Place::sqlite(&settings.state_dir.join(REGISTRY_FILE)),
     };
+    let keys = settings.fleet_keys.as_ref().map(|keys| fleet::Keys::open(keys, &bus));
+    let keys = keys.transpose().map_err(LeaderError::Keys)?;
     tokio::pin!(stop);
     tokio::select! {
         () = &mut stop => return Ok(()),
         alone = be_the_only_one(&bus, settings.instance) => alone?,
+    }
+    let mut fleet = JoinSet::new();
+    if let Some(keys) = keys {
+        fleet.spawn(keys.serve(bus.clone()));
     }
     serve::serve(bus, settings, place, status, stop).await;
     Ok(())

@@ -104,6 +104,22 @@ pub fn link_for(remote: SocketAddr) -> Option<Link> {
     Some(Link { ip, mac: mac_of(ip) })
 }
 
+/// The addresses of WireGuard interfaces: those the kernel has such a device for.
+#[must_use]
+pub fn wireguard_addresses() -> Vec<IpAddr> {
+    let is_wireguard = |name: &str| {
+        let about = fs::read_to_string(format!("/sys/class/net/{name}/uevent")).unwrap_or_default();
+        about.lines().any(|line| line == "DEVTYPE=wireguard")
+    };
+    let Ok(interfaces) = getifaddrs() else { return Vec::new() };
+    let found = interfaces.filter(|at| is_wireguard(&at.interface_name)).filter_map(|at| {
+        let address = at.address?;
+        let v4 = address.as_sockaddr_in().map(|at| IpAddr::V4(at.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|at| IpAddr::V6(at.ip())))
+    });
+    found.filter(|ip| !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())).collect()
+}
+
 fn mac_of(ip: IpAddr) -> Option<String> {
     let has_it = |address: &nix::sys::socket::SockaddrStorage| match ip {
         IpAddr::V4(v4) => address.as_sockaddr_in().is_some_and(|at| at.ip() == v4),

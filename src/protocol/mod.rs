@@ -12,6 +12,7 @@ pub mod audit;
 pub mod decode;
 pub mod ending;
 pub mod exec;
+pub mod fleet;
 pub mod frame;
 pub mod health;
 pub mod heartbeat;

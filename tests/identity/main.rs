@@ -12,5 +12,10 @@ mod harness;
 
 mod attacks;
 mod commands;
+mod machines;
+mod making;
+mod revoking;
 mod rights;
 mod speaker;
+mod thieves;
+mod unit;

@@ -53,6 +53,7 @@ impl Scene {
             database_url: Some(Place::sqlite(database).url()),
             state_dir: self.scratch.path().to_owned(),
             max_peers: leader::MAX_PEERS,
+            fleet_keys: None,
         }
     }
 }

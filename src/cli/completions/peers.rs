@@ -32,7 +32,7 @@ pub(super) fn candidates(common: &Common, typed: &OsStr) -> Vec<CompletionCandid
 }
 
 fn bus(common: &Common) -> Option<NatsAddress> {
-    Some(Settings::read(common).ok()?.bus("d").ok()?.address)
+    Settings::read(common).ok()?.address().ok()
 }
 
 fn remembered(common: &Common, bus: &NatsAddress) -> Option<Cache> {

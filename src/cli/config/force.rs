@@ -22,13 +22,14 @@ pub(super) struct InForce {
 }
 
 /// The environment's names of settings.
-const VARIABLES: [(&str, &str); 7] = [
+const VARIABLES: [(&str, &str); 8] = [
     ("nats", "NATS_URL"),
     ("peer_id", "PEERBUS_PEER_ID"),
     ("role", "PEERBUS_ROLE"),
     ("database_url", "PEERBUS_DATABASE_URL"),
     ("state_dir", "PEERBUS_STATE_DIR"),
     ("creds", "PEERBUS_CREDS"),
+    ("daemon_creds", "PEERBUS_DAEMON_CREDS"),
     ("nats_server", "PEERBUS_NATS_SERVER"),
 ];
 
@@ -38,7 +39,7 @@ pub(super) fn all(settings: &Settings<'_>, file: &Path) -> Result<Vec<InForce>, 
     let mut put = |key: &str, value: String, from: String| {
         found.insert(key.to_owned(), (value, from));
     };
-    let bus = settings.bus("d")?.address.to_string();
+    let bus = settings.address()?.to_string();
     let from = if settings.nats_context()?.is_some() { "nats context" } else { "default" };
     put("nats", bus, from.to_owned());
     put("role", "worker".to_owned(), "default".to_owned());

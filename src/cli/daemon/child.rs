@@ -46,7 +46,8 @@ const NOT_PASSED_ON: [&str; 12] = [
 ];
 
 /// Paths in the environment, which may have been meant from where `d` was run.
-const PATHS: [&str; 4] = ["PEERBUS_CONFIG", "PEERBUS_CREDS", "PEERBUS_STATE_DIR", "PEERBUS_RUNTIME_DIR"];
+const PATHS: [&str; 5] =
+    ["PEERBUS_CONFIG", "PEERBUS_CREDS", "PEERBUS_DAEMON_CREDS", "PEERBUS_STATE_DIR", "PEERBUS_RUNTIME_DIR"];
 
 /// The log file of the detached daemon of a state directory.
 pub(super) fn log_path(state_dir: &Path) -> PathBuf {

@@ -19,6 +19,12 @@ use crate::cli::output;
 use crate::cli::settings::Settings;
 use crate::daemon;
 
+/// How long a daemon may take to be ready where nobody says so.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the one before may take to stop where nobody says so.
+const STOP_PATIENCE: Patience = Patience { timeout: Duration::from_secs(30), force: false };
+
 /// What `d daemon restart` is given.
 #[derive(Debug, ClapArgs)]
 pub(in crate::cli) struct Restart {
@@ -51,9 +57,24 @@ pub(super) async fn run(common: &Common, args: Restart) -> Result<u8, Failure> {
 /// restarts one that has another peer id, role or bus. One that somebody runs in a terminal is theirs to
 /// restart. Returns when it is ready.
 pub(in crate::cli) async fn ensure_running(common: &Common) -> Result<(), Failure> {
-    const PATIENCE: Patience = Patience { timeout: Duration::from_secs(30), force: false };
     leave_to_its_terminal(common)?;
-    renewed(common, Flags::default(), Duration::from_secs(30), PATIENCE, true).await.map(drop)
+    renewed(common, Flags::default(), READY_WITHIN, STOP_PATIENCE, true).await.map(drop)
+}
+
+/// Has a daemon run with the settings in force, who it is on the bus among them: one that runs is restarted.
+/// Returns when it is ready.
+pub(super) async fn run_anew(common: &Common) -> Result<(), Failure> {
+    let wanted = gather(Settings::read(common)?, Flags::default())?;
+    if let Ok(Found::Runs(running)) = found::look(&wanted.state_dir)
+        && running.is_in_foreground()
+        && !Unit::installed()?.is_some_and(|unit| unit.runs(Some(&running)))
+    {
+        return Err(Failure::other(format!(
+            "a daemon runs in the foreground, process {}: stop it where it runs, then `d daemon start`",
+            running.pid()
+        )));
+    }
+    renewed(common, Flags::default(), READY_WITHIN, STOP_PATIENCE, false).await.map(drop)
 }
 
 fn leave_to_its_terminal(common: &Common) -> Result<(), Failure> {

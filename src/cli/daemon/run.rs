@@ -8,6 +8,7 @@ use clap::Args as ClapArgs;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::bus;
 use crate::cli::args::{AuditArg, BrokerArg, Common, RoleArg, listen};
 use crate::cli::exit::{Failure, OTHER, TAKEN};
 use crate::cli::settings::{Settings, variable};
@@ -104,8 +105,9 @@ fn signals() -> Result<Asked<impl Future<Output = ()>>, Failure> {
 
 /// All settings of a daemon, with every mistake in them found.
 pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Settings, Failure> {
-    let peer = settings.peer_id(args.id)?;
     let role = settings.role(args.role)?;
+    let credentials = settings.daemons_credentials()?;
+    let peer = settings.daemons_peer(args.id, role, &credentials)?;
     let directory = args.directory.or_else(|| settings.file.directory.clone());
     if let Some(directory) = &directory {
         check_directory(directory).map_err(|why| Failure::usage(format!("--directory: {why}")))?;
@@ -117,8 +119,9 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
         }
         None => None,
     };
-    let mut bus = settings.bus(&format!("peerbus-{peer}"))?;
-    bus.reach = trust::reach(&bus.credentials, settings.trusts_the_network());
+    let reach = trust::reach(&credentials, settings.trusts_the_network());
+    let name = format!("peerbus-{peer}");
+    let bus = bus::Settings { address: settings.address()?, credentials, reach, name };
     let (state_dir, runtime_dir) = (settings.state_dir(), settings.runtime_dir());
     let policy = settings.policy()?;
     let file = settings.file;
@@ -132,6 +135,7 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
         state_dir: std::path::absolute(&state_dir).unwrap_or(state_dir),
         runtime_dir,
         database_url,
+        fleet_keys: file.fleet_keys,
         broker,
         directory,
         shell: file.shell,
@@ -158,7 +162,7 @@ fn managed(settings: &Settings<'_>, listen: Option<SocketAddr>) -> Result<Manage
         (None, None) => ([127, 0, 0, 1], broker::DEFAULT_PORT).into(),
         (None, Some(_)) => {
             // As it was read, not as it was typed: that may hold a password.
-            let nats = settings.bus("d")?.address;
+            let nats = settings.address()?;
             let wrong = |why: String| Failure::usage(format!("the broker cannot listen at {nats}: {why}"));
             let (host, port) = nats.first();
             let host = if host == "localhost" { "127.0.0.1".to_owned() } else { host };
@@ -166,9 +170,14 @@ fn managed(settings: &Settings<'_>, listen: Option<SocketAddr>) -> Result<Manage
             broker::check_listen((ip, port).into()).map_err(wrong)?
         }
     };
-    let program =
-        variable("PEERBUS_NATS_SERVER").map(PathBuf::from).or_else(|| settings.file.nats_server.clone());
-    Ok(Managed { listen, program: program.unwrap_or_else(|| PathBuf::from("nats-server")) })
+    let fleet_keys = settings.file.fleet_keys.clone();
+    Ok(Managed { listen, fleet_keys, program: nats_server(settings) })
+}
+
+/// The nats-server of a managed broker.
+pub(in crate::cli) fn nats_server(settings: &Settings<'_>) -> PathBuf {
+    let named = variable("PEERBUS_NATS_SERVER").map(PathBuf::from);
+    named.or_else(|| settings.file.nats_server.clone()).unwrap_or_else(|| PathBuf::from("nats-server"))
 }
 
 /// How process trees are held together: by cgroups where they can be made, unless told otherwise.

@@ -67,8 +67,10 @@ pub(super) async fn run(common: &Common, args: &DaemonStatus) -> Result<u8, Fail
         Some(log_path(&directory)).filter(|path| path.exists()).map(|path| path.display().to_string());
     if let Some(state) = running.and_then(|running| running.state) {
         let own = status::ask(common, &settings, state).await?;
-        report.on_the_bus = Some(own.on_the_bus);
-        report.connected_to_leader = Some(own.connected);
+        if own.unasked.is_none() {
+            report.on_the_bus = Some(own.on_the_bus);
+            report.connected_to_leader = Some(own.connected);
+        }
     }
     if args.json {
         output::line(&serde_json::to_string(&report).map_err(|error| Failure::other(error.to_string()))?)?;

@@ -71,6 +71,11 @@ impl Unit {
         format!("{UNIT}: {} ({})", word("ActiveState"), word("SubState"))
     }
 
+    /// Has it start with the machine, or with its person's session.
+    pub(super) fn enable(&self) -> Result<(), Failure> {
+        self.ask(&["enable", UNIT])
+    }
+
     pub(super) fn start(&self, directory: &Path) -> Result<Started, Failure> {
         self.change("start")?;
         self.started(directory)
@@ -121,6 +126,10 @@ impl Unit {
         Err(Failure::new(code, format!("systemctl {verb} {UNIT}: {}: {said}", done.status)))
     }
 
+    fn ask(&self, words: &[&str]) -> Result<(), Failure> {
+        done(self.command("systemctl").args(words), words)
+    }
+
     fn show_last_words(&self) {
         let words = output_of(self.journal(LAST_LINES, false).args(["-o", "cat"]));
         // A journal that may not be read has been named by systemctl.
@@ -145,6 +154,20 @@ impl Unit {
         }
         command
     }
+}
+
+/// Asks the machine's systemd for something.
+pub(super) fn systemctl(words: &[&str]) -> Result<(), Failure> {
+    done(Command::new("systemctl").args(words), words)
+}
+
+fn done(command: &mut Command, words: &[&str]) -> Result<(), Failure> {
+    let done = output_of(command)?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&done.stderr).trim().replace('\n', "; ");
+    Err(Failure::other(format!("systemctl {}: {}: {said}", words.join(" "), done.status)))
 }
 
 fn output_of(command: &mut Command) -> Result<Output, Failure> {

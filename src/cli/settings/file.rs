@@ -31,6 +31,10 @@ pub(in crate::cli) struct File {
     pub(in crate::cli) text: toml::Table,
     pub(in crate::cli) nats: Option<String>,
     pub(in crate::cli) creds: Option<PathBuf>,
+    /// The daemon's own identity.
+    pub(in crate::cli) daemon_creds: Option<PathBuf>,
+    /// The folder with the fleet's keys, on the machine that has them.
+    pub(in crate::cli) fleet_keys: Option<PathBuf>,
     /// Who may run what here: a file, looked for beside this one.
     pub(in crate::cli) policy: Option<PathBuf>,
     pub(in crate::cli) peer_id: Option<String>,

@@ -9,7 +9,7 @@ use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::Record;
 use super::super::policy;
-use super::super::proof::is_anothers;
+use super::super::proof::{is_anothers, members_sign};
 use super::reply;
 use crate::protocol::ending::Refusal;
 use crate::protocol::exec::JobResult;
@@ -28,8 +28,8 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
             if meant_for.is_some_and(|it| it != record.begun.instance && it != context.instance) {
                 return;
             }
-            // Nobody signs credit, so its inbox may be anybody's.
-            if matches!(steer, Steer::Credit(_)) && from != record.begun.caller {
+            let is_credit = matches!(steer, Steer::Credit(_));
+            if is_credit && from != record.begun.caller && members_sign(context) {
                 return;
             }
             // Who asked for it the journal knows by the inbox alone. What a command printed is its caller's.

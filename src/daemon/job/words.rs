@@ -7,7 +7,7 @@ use super::super::asked::Asked;
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::policy;
-use super::super::proof::is_anothers;
+use super::super::proof::{is_anothers, members_sign};
 use super::live::Live;
 use super::reply;
 use crate::process::Signal;
@@ -89,8 +89,7 @@ impl Live {
             }
             Steer::Cancel(cancel) => return self.on_cancel(cancel, from).await,
             Steer::Result => return self.on_result_wanted(from).await,
-            // Nobody signs credit, so its inbox may be anybody's.
-            Steer::Credit(_) if from != self.request.caller => return,
+            Steer::Credit(_) if from != self.request.caller && members_sign(&self.context) => return,
             _ if from != self.request.caller => {
                 return answer::not_yours(&self.context, from, self.request.id).await;
             }

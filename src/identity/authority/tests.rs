@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::identity::{NoMember, Trust};
+use crate::identity::{Guest, NoMember, Ticket, Trust};
 
 struct Scene {
     folder: tempfile::TempDir,
@@ -16,6 +16,13 @@ impl Scene {
         let folder = tempfile::tempdir().expect("a folder");
         let authority = Authority::create(&folder.path().join("fleet")).expect("a fleet");
         Self { folder, authority }
+    }
+
+    fn invite(&self, whom: &str, standing: Standing, until: i64) -> Guest {
+        let bus = "nats://127.0.0.1:4222";
+        let whom = Invited { name: &name(whom), standing, bus, until, identity_expires: None };
+        let ticket = self.authority.invite(&whom).expect("invited");
+        Ticket::read(&ticket.text()).expect("whole").guest
     }
 
     fn trust(&self) -> Trust {
@@ -66,8 +73,8 @@ fn an_identity_is_of_its_fleet_its_standing_and_its_key() {
 fn an_invitation_is_taken_up_once_in_time_and_by_one_key() {
     let scene = Scene::new();
     let authority = &scene.authority;
-    let (invitation, guest) =
-        authority.invite(&name("vps"), Standing::Worker, now() + 60, None).expect("invited");
+    let guest = scene.invite("vps", Standing::Worker, now() + 60);
+    let invitation = authority.invitations().expect("a book").pop().expect("an invitation");
     let member = scene.trust().member(&guest.token).expect("a guest");
     assert_eq!((member.name, member.standing), (invitation.id.clone(), Standing::Guest));
     let (mine, thiefs) = (Key::of_identity(), Key::of_identity());
@@ -79,7 +86,7 @@ fn an_invitation_is_taken_up_once_in_time_and_by_one_key() {
     assert_eq!(again, entry);
     let error = authority.take_up(&invitation.id, thiefs.public()).expect_err("used");
     assert!(error.to_string().contains("taken up already"), "{error}");
-    let (late, _) = authority.invite(&name("late"), Standing::Worker, now(), None).expect("invited");
+    let late = scene.invite("late", Standing::Worker, now());
     let error = authority.take_up(&late.id, mine.public()).expect_err("late");
     assert!(error.to_string().contains("it is over"), "{error}");
     let error = authority.take_up(&name("never"), mine.public()).expect_err("never");
@@ -93,8 +100,7 @@ fn an_invitation_is_taken_up_once_in_time_and_by_one_key() {
 fn who_was_revoked_is_a_member_nowhere_that_has_heard_it() {
     let scene = Scene::new();
     let alice = scene.authority.make(&name("alice"), Standing::Operator, None).expect("made");
-    let (open, _) =
-        scene.authority.invite(&name("bob"), Standing::Operator, now() + 60, None).expect("invited");
+    let open = scene.invite("bob", Standing::Operator, now() + 60);
     let trust = scene.trust();
     let old = trust.account_token();
     trust.member(&alice.token).expect("a member yet");

@@ -1,0 +1,209 @@
+//! `d identities`: who belongs to the fleet, who did, and who is invited.
+//!
+//! Last seen is, for machines, what the registry knows, and for everybody what the server remembers of their
+//! connections, which is nothing from before its own start. Where neither can be asked it is left out.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use serde::{Deserialize, Serialize};
+
+use super::args::Common;
+use super::connect::connect;
+use super::exit::Failure;
+use super::settings::Settings;
+use super::{keys, output, render};
+use crate::bus::{self, Bus, Credentials, Outgoing, Persistence, Reach};
+use crate::client::peers;
+use crate::identity::authority::{Authority, Entry, Invitation};
+use crate::protocol::identity::Standing;
+
+/// How long servers may take to say who is connected.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long further servers of a cluster are listened to after one has answered.
+const OTHERS_WITHIN: Duration = Duration::from_millis(200);
+
+/// Connections a server is asked for: those used last.
+const CONNECTIONS: u32 = 4096;
+
+/// What `d identities` is given.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Identities {
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// One line of it.
+#[derive(Debug, Serialize)]
+struct Line {
+    name: String,
+    standing: Standing,
+    /// valid, expired, revoked; invited, or what became of the invitation.
+    state: &'static str,
+    issued: Option<String>,
+    expires: Option<String>,
+    last_seen: Option<String>,
+    revoked: Option<String>,
+}
+
+/// `d identities`
+pub(super) async fn run(common: &Common, args: &Identities) -> Result<u8, Failure> {
+    let authority = keys::open(common)?;
+    let entries = authority.identities().map_err(|error| keys::failed(&error))?;
+    let invitations = authority.invitations().map_err(|error| keys::failed(&error))?;
+    let mut seen = on_the_server(common, &authority).await.unwrap_or_else(|why| {
+        output::say(&format!("the server cannot be asked who is connected: {why}"));
+        HashMap::new()
+    });
+    if entries.iter().any(|entry| entry.standing.is_machine()) {
+        match in_the_registry(common, &entries).await {
+            Ok(rows) => rows.into_iter().for_each(|(key, at)| later(&mut seen, key, at)),
+            Err(failure) => output::say(&format!("the registry cannot be asked: {}", failure.message)),
+        }
+    }
+    let now = keys::now();
+    let mut lines: Vec<Line> =
+        entries.iter().map(|entry| Line::of(entry, seen.get(entry.key.as_str()).cloned(), now)).collect();
+    lines.extend(invitations.iter().filter_map(|invitation| Line::invited(invitation, now)));
+    lines.sort_by(|one, other| (&one.name, &one.issued).cmp(&(&other.name, &other.issued)));
+    if args.json {
+        for line in &lines {
+            output::line(&serde_json::to_string(line).map_err(|error| Failure::other(error.to_string()))?)?;
+        }
+        return Ok(0);
+    }
+    let heading = ["NAME", "STANDING", "STATE", "ISSUED", "EXPIRES", "LAST SEEN", "REVOKED"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    rows.extend(lines.iter().map(Line::cells));
+    output::line(&render::table(&rows))?;
+    Ok(0)
+}
+
+impl Line {
+    fn of(entry: &Entry, last_seen: Option<String>, now: i64) -> Self {
+        let state = match entry.revoked {
+            Some(_) => "revoked",
+            None if entry.holds(now) => "valid",
+            None => "expired",
+        };
+        Self {
+            name: entry.name.to_string(),
+            standing: entry.standing,
+            state,
+            issued: Some(keys::utc(entry.issued)),
+            expires: entry.expires.map(keys::utc),
+            last_seen,
+            revoked: entry.revoked.map(keys::utc),
+        }
+    }
+
+    /// An invitation that was taken up is an identity by now.
+    fn invited(invitation: &Invitation, now: i64) -> Option<Self> {
+        if invitation.taken_by.is_some() {
+            return None;
+        }
+        let state = match invitation.revoked {
+            Some(_) => "invitation revoked",
+            None if invitation.until > now => "invited",
+            None => "invitation expired",
+        };
+        Some(Self {
+            name: invitation.name.to_string(),
+            standing: invitation.standing,
+            state,
+            issued: None,
+            expires: Some(keys::utc(invitation.until)),
+            last_seen: None,
+            revoked: invitation.revoked.map(keys::utc),
+        })
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let time = |time: &Option<String>| time.as_deref().map_or_else(|| "-".to_owned(), render::local_time);
+        vec![
+            self.name.clone(),
+            self.standing.to_string(),
+            self.state.to_owned(),
+            time(&self.issued),
+            time(&self.expires),
+            time(&self.last_seen),
+            time(&self.revoked),
+        ]
+    }
+}
+
+/// Keeps the later of two times. They are written so that the order of texts is that of times.
+fn later(seen: &mut HashMap<String, String>, key: String, at: String) {
+    let known = seen.entry(key).or_default();
+    if *known < at {
+        *known = at;
+    }
+}
+
+/// When machines were heard last, by the key they have now.
+async fn in_the_registry(common: &Common, entries: &[Entry]) -> Result<Vec<(String, String)>, Failure> {
+    let bus = connect(common).await?;
+    let rows = peers::list(&bus).await.map_err(|error| super::peers::no_registry(&error))?;
+    bus.close().await;
+    let of =
+        |id: &str| entries.iter().rfind(|entry| entry.standing.is_machine() && entry.name.as_str() == id);
+    let seen = rows.into_iter().filter_map(|row| {
+        let entry = of(row.peer_id.as_str())?;
+        // Before it was issued it was another's.
+        (row.last_seen >= keys::utc(entry.issued)).then(|| (entry.key.to_string(), row.last_seen))
+    });
+    Ok(seen.collect())
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Option<Connections>,
+}
+
+#[derive(Deserialize)]
+struct Connections {
+    now: String,
+    connections: Option<Vec<Connection>>,
+}
+
+#[derive(Deserialize)]
+struct Connection {
+    authorized_user: Option<String>,
+    stop: Option<String>,
+}
+
+/// When each key was connected last, as far as the servers remember: now, for those who are.
+async fn on_the_server(common: &Common, authority: &Authority) -> Result<HashMap<String, String>, String> {
+    let address = Settings::read(common).and_then(|settings| settings.address());
+    let address = address.map_err(|failure| failure.message)?;
+    let (jwt, key) = authority.system_user().map_err(|error| error.to_string())?;
+    let credentials = Credentials::Jwt { jwt, seed: key.seed() };
+    let settings =
+        bus::Settings { address, credentials, reach: Reach::Anywhere, name: "peerbus-authority".to_owned() };
+    let bus = Bus::open(settings, Persistence::FirstAttemptCounts);
+    bus.connected(common.connect_timeout).await.map_err(|error| error.to_string())?;
+    let account = authority.for_server().map_err(|error| error.to_string())?.account_key;
+    // 2: those that were closed, too.
+    let question = serde_json::json!({
+        "acc": account.as_str(), "auth": true, "state": 2, "sort": "last", "limit": CONNECTIONS,
+    });
+    let mut answers = bus.mailbox();
+    let asked = Outgoing::to("$SYS.REQ.SERVER.PING.CONNZ").reply(answers.subject());
+    bus.publish(asked.payload(question.to_string())).await.map_err(|error| error.to_string())?;
+    let (mut seen, mut patience, mut answered) = (HashMap::new(), PATIENCE, false);
+    while let Ok(answer) = tokio::time::timeout(patience, answers.next()).await {
+        let Ok(Answer { data: Some(data) }) = serde_json::from_slice(&answer.payload) else { continue };
+        (patience, answered) = (OTHERS_WITHIN, true);
+        for connection in data.connections.unwrap_or_default() {
+            let Some(key) = connection.authorized_user else { continue };
+            let at = connection.stop.unwrap_or_else(|| data.now.clone());
+            let at = at.parse::<jiff::Timestamp>().map(|at| keys::utc(at.as_second()));
+            later(&mut seen, key, at.map_err(|error| error.to_string())?);
+        }
+    }
+    bus.close().await;
+    if answered { Ok(seen) } else { Err("it does not answer".to_owned()) }
+}

@@ -1,0 +1,239 @@
+//! `d init`: making a fleet with identities, on its first machine.
+//!
+//! Guarantees: what can be found wrong is found before anything is made; a fleet that is there is not
+//! touched. Once the configuration is written the fleet is there, whether its daemon comes up or not.
+
+mod external;
+mod listen;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use tokio::time::{Instant, sleep};
+use toml_edit::Value;
+
+use super::args::{Common, listen as listen_address};
+use super::config::Edit;
+use super::connect::connect;
+use super::exit::Failure;
+use super::keys::{self, Places};
+use super::settings::{Settings, variable};
+use super::{daemon, output};
+use crate::bus::NatsAddress;
+use crate::client::peers;
+use crate::daemon::broker;
+use crate::identity::authority::Authority;
+use crate::process::host;
+use crate::protocol::PeerId;
+use crate::protocol::identity::{Name, Standing};
+
+/// How long the leader may take to answer once its daemon is ready.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Time between two questions whether it does.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What `d init` is given.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  d init --listen 10.0.0.1                      this machine brings the bus, and leads\n  d init --id vps --operator alice\n  d init --external nats://bus.example:4222     the bus is a nats-server of your own"
+)]
+pub(super) struct Init {
+    /// This machine's name in the fleet, its peer id [default: as configured, else from the hostname]
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// The first person who may run commands [default: you]
+    #[arg(long, value_name = "NAME", value_parser = keys::name)]
+    operator: Option<Name>,
+    /// Where the bus listens: a private address that the others reach [default: that of WireGuard, where
+    /// there is one, else loopback]
+    #[arg(long, value_name = "ADDR", value_parser = listen_address, conflicts_with = "external")]
+    listen: Option<SocketAddr>,
+    /// The bus is there already: a nats-server that takes the configuration this writes
+    #[arg(long, value_name = "URL")]
+    external: Option<String>,
+}
+
+/// What is to be made.
+struct Plan {
+    places: Places,
+    peer: PeerId,
+    operator: Name,
+    bus: BusPlan,
+}
+
+enum BusPlan {
+    Managed(SocketAddr),
+    External(NatsAddress),
+}
+
+impl BusPlan {
+    fn url(&self) -> String {
+        match self {
+            Self::Managed(address) => format!("nats://{address}"),
+            Self::External(address) => address.to_string(),
+        }
+    }
+}
+
+/// `d init`
+pub(super) async fn run(common: &Common, args: Init) -> Result<u8, Failure> {
+    let plan = plan(common, args)?;
+    let authority = make(&plan)?;
+    output::say(&format!(
+        "the fleet's keys are in {}: who has them is the fleet, so keep a copy where nobody else finds it",
+        plan.places.fleet.display()
+    ));
+    let Plan { places, peer, operator, bus } = &plan;
+    // What was just said beats the environment, too.
+    let common = Common {
+        nats: Some(bus.url()),
+        creds: None,
+        config: Some(places.config.clone()).filter(|_| common.config.is_some()),
+        ..common.clone()
+    };
+    match bus {
+        BusPlan::External(address) => external::hand_over(&authority, places, address)?,
+        BusPlan::Managed(_) => start(&common).await.map_err(|failure| {
+            let message = format!(
+                "the fleet is made, and its leader does not answer yet: {}; when that is mended: `d daemon start`",
+                failure.message
+            );
+            Failure::new(failure.code, message)
+        })?,
+    }
+    output::line(&format!("made a fleet: leader {peer}, operator {operator}, bus {}", bus.url()))?;
+    output::say("next: `d invite NAME` here, then `d join TOKEN` on that machine");
+    Ok(0)
+}
+
+/// Looks at everything that could be wrong. Makes nothing.
+fn plan(common: &Common, args: Init) -> Result<Plan, Failure> {
+    let Init { id, operator, listen, external } = args;
+    let places = Places::of(common)?;
+    let settings = Settings::read_or_default(common)?;
+    let file = &settings.file;
+    if places.fleet.exists() || file.fleet_keys.is_some() {
+        return Err(Failure::other(format!("there is a fleet already, in {}", places.fleet.display())));
+    }
+    if let Some(creds) = file.daemon_creds.as_ref().or(file.creds.as_ref()) {
+        return Err(Failure::other(format!(
+            "this machine belongs to a fleet already, by {}; `d config unset` of daemon_creds and creds takes it out",
+            creds.display()
+        )));
+    }
+    for name in ["PEERBUS_CREDS", "PEERBUS_DAEMON_CREDS", "PEERBUS_ROLE", "PEERBUS_PEER_ID"] {
+        if let Some(value) = variable(name).filter(|value| id.as_ref() != Some(value)) {
+            return Err(Failure::usage(format!(
+                "{name}={value} in the environment goes before the configuration that is to be written; unset it"
+            )));
+        }
+    }
+    let peer = settings.peer_id(id)?;
+    let operator = operator.map_or_else(own_name, Ok)?;
+    if operator.as_str() == peer.as_str() {
+        return Err(Failure::usage(format!(
+            "{peer} is the name of this machine, so the first operator needs another one: --operator NAME"
+        )));
+    }
+    let bus = match external {
+        Some(url) => BusPlan::External(external::address(&url)?),
+        None => {
+            let address = listen.map_or_else(listen::chosen, Ok)?;
+            listen::check(address)?;
+            let program = daemon::nats_server(&settings);
+            broker::version(&program).map_err(|error| Failure::other(format!(
+                "{error:#}; `deploy/get-nats-server` gets one, nats_server in the configuration or PEERBUS_NATS_SERVER \
+                 names it, and `--external URL` does with one that runs elsewhere"
+            )))?;
+            BusPlan::Managed(address)
+        }
+    };
+    Ok(Plan { places, peer, operator, bus })
+}
+
+/// The name of whoever runs this, also as root by sudo.
+fn own_name() -> Result<Name, Failure> {
+    let user = variable("SUDO_USER").filter(|_| host::is_root()).unwrap_or_else(host::current_user);
+    user.to_lowercase().parse().map_err(|bad| {
+        Failure::usage(format!(
+            "--operator NAME says who the first operator is, as your own name cannot be one: {bad}"
+        ))
+    })
+}
+
+/// Makes the keys, the two identities and the configuration, or nothing.
+fn make(plan: &Plan) -> Result<Authority, Failure> {
+    let mut edit = Edit::open(plan.places.config.clone())?;
+    let mut made = Made { folder: &plan.places.fleet, files: Vec::new(), is_whole: false };
+    let authority = Authority::create(&plan.places.fleet).map_err(|error| keys::failed(&error))?;
+    plan.places.make_identity_folder()?;
+    let leader: Name = plan.peer.clone().into();
+    for (name, standing) in [(&leader, Standing::Leader), (&plan.operator, Standing::Operator)] {
+        let path = plan.places.creds(name);
+        if path.exists() {
+            return Err(Failure::other(format!(
+                "{} is there already: the identity of another fleet?",
+                path.display()
+            )));
+        }
+        let identity = authority.make(name, standing, None).map_err(|error| keys::failed(&error))?;
+        identity.write(&path).map_err(|error| Failure::other(error.to_string()))?;
+        made.files.push(path);
+    }
+    let path = |path: &Path| Value::from(path.display().to_string());
+    edit.set("nats", Value::from(plan.bus.url()))?;
+    edit.set("peer_id", Value::from(plan.peer.as_str()))?;
+    edit.set("role", Value::from("leader"))?;
+    edit.set("fleet_keys", path(&plan.places.fleet))?;
+    edit.set("daemon_creds", path(&plan.places.creds(&leader)))?;
+    edit.set("creds", path(&plan.places.creds(&plan.operator)))?;
+    if let BusPlan::Managed(address) = plan.bus {
+        edit.set("broker", Value::from("managed"))?;
+        edit.set("broker_listen", Value::from(address.to_string()))?;
+        if let Some(program) = variable("PEERBUS_NATS_SERVER") {
+            edit.set("nats_server", Value::from(program))?;
+        }
+    }
+    edit.save()?;
+    made.is_whole = true;
+    Ok(authority)
+}
+
+/// What was made so far; taken away again where the rest cannot be made. Nobody has used it yet.
+struct Made<'a> {
+    folder: &'a Path,
+    files: Vec<std::path::PathBuf>,
+    is_whole: bool,
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        if self.is_whole {
+            return;
+        }
+        // What cannot be removed is found by the next `d init`, which names it.
+        let _ = std::fs::remove_dir_all(self.folder);
+        for file in &self.files {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// Starts the leader, and waits until it answers.
+async fn start(common: &Common) -> Result<(), Failure> {
+    daemon::settle(common).await?;
+    let deadline = Instant::now() + ANSWERS_WITHIN;
+    loop {
+        let bus = connect(common).await?;
+        let answer = peers::list(&bus).await;
+        bus.close().await;
+        match answer {
+            Ok(_) => return Ok(()),
+            Err(_) if Instant::now() < deadline => sleep(ASK_AGAIN).await,
+            Err(error) => return Err(super::peers::no_registry(&error)),
+        }
+    }
+}

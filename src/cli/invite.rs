@@ -1,0 +1,68 @@
+//! `d invite`: one line with which a machine or a person joins the fleet.
+
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+
+use super::args::{Common, duration};
+use super::exit::Failure;
+use super::settings::Settings;
+use super::{keys, output, render};
+use crate::identity::authority::Invited;
+use crate::protocol::identity::{Name, Standing};
+
+/// What `d invite` is given.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  d invite vps                       then, on that machine: d join TOKEN\n  ssh root@vps d join \"$(d invite vps)\"\n  d invite --operator alice          a person, who may run commands\n  d invite --inspector carol         a person, who may look\n  d invite vps --nats nats://10.0.0.1:4222"
+)]
+pub(super) struct Invite {
+    /// The machine's name, which is its peer id
+    #[arg(value_name = "PEER", value_parser = keys::name, required_unless_present_any = ["operator", "inspector"])]
+    machine: Option<Name>,
+    /// A person who may run commands
+    #[arg(long, value_name = "NAME", value_parser = keys::name, conflicts_with_all = ["machine", "inspector"])]
+    operator: Option<Name>,
+    /// A person who may look and not touch
+    #[arg(long, value_name = "NAME", value_parser = keys::name, conflicts_with = "machine")]
+    inspector: Option<Name>,
+    /// How long it can be taken up
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = duration)]
+    lasts: Duration,
+    /// How long what it makes holds [default: until it is revoked]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    identity_for: Option<Duration>,
+}
+
+/// `d invite`
+pub(super) fn run(common: &Common, args: Invite) -> Result<u8, Failure> {
+    let Invite { machine, operator, inspector, lasts, identity_for } = args;
+    let wished =
+        [(machine, Standing::Worker), (operator, Standing::Operator), (inspector, Standing::Inspector)];
+    let wished = wished.into_iter().find_map(|(name, standing)| Some((name?, standing)));
+    let (name, standing) = wished.ok_or_else(|| Failure::usage("nobody is named"))?;
+    let authority = keys::open(common)?;
+    let address = Settings::read(common)?.address()?;
+    let after = |time: Duration| keys::now().saturating_add_unsigned(time.as_secs().max(1));
+    let invited = Invited {
+        name: &name,
+        standing,
+        bus: &address.to_string(),
+        until: after(lasts),
+        identity_expires: identity_for.map(after),
+    };
+    let ticket = authority.invite(&invited).map_err(|error| keys::failed(&error))?;
+    let host = address.first().0;
+    if host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
+        output::say(&format!(
+            "the bus is at {address}, which only this machine reaches: `d invite --nats URL` names it as others do, and \
+             `d config set broker_listen ADDRESS` has it listen there"
+        ));
+    }
+    output::say(&format!(
+        "for {name} ({standing}), once, until {}: `d join TOKEN` there, with this line for TOKEN",
+        render::local_time(&keys::utc(ticket.until))
+    ));
+    output::line(&ticket.text())?;
+    Ok(0)
+}

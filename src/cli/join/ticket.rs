@@ -1,0 +1,155 @@
+//! `d join TOKEN`: becoming a member of a fleet with identities.
+//!
+//! The key is made here and never leaves this machine; the leader is told its public half, by the guest that
+//! the token makes. What comes back is believed for the fleet's key in the token alone, so a bus that is
+//! somebody else's can give nothing.
+//!
+//! Guarantees: until all is done the key is kept, so that the same token on the same machine goes on where
+//! an answer was lost; the private key's file is its owner's alone. Success means for a machine that the
+//! leader hears its daemon.
+
+mod asking;
+mod pending;
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use toml_edit::Value;
+
+use super::not_overruled;
+use crate::bus::{Bus, Credentials, NatsAddress, Persistence, Reach, Settings as BusSettings};
+use crate::cli::args::Common;
+use crate::cli::config::Edit;
+use crate::cli::exit::{BUS_UNREACHABLE, Failure, REFUSED};
+use crate::cli::keys::{self, Places};
+use crate::cli::{daemon, output, render};
+use crate::identity::{IdentityFile, Ticket};
+use asking::{NotTakenIn, ask};
+use pending::Pending;
+
+/// How long the leader may take to hear a daemon that is ready.
+const HEARD_WITHIN: Duration = Duration::from_secs(10);
+
+/// Time between two questions whether it does.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// `d join TOKEN`
+pub(super) async fn run(common: &Common, text: &str, id: Option<&str>) -> Result<u8, Failure> {
+    let ticket = Ticket::read(text).map_err(|bad| Failure::usage(format!("TOKEN: {bad}")))?;
+    let (name, standing) = (&ticket.name, ticket.standing);
+    if id.is_some_and(|id| id != name.as_str()) {
+        return Err(Failure::usage(format!("--id: the invitation is for {name}, and for nobody else")));
+    }
+    if standing.is_machine() {
+        not_overruled("PEERBUS_ROLE", "worker")?;
+        not_overruled("PEERBUS_PEER_ID", name.as_str())?;
+    }
+    let places = Places::of(common)?;
+    // What was named here beats what the token says: the way there may be another one from here.
+    let url = common.nats.clone().unwrap_or_else(|| ticket.bus.clone());
+    let bus = connect(common, &ticket, &url).await?;
+    let (identity, pending) = taken_in(&bus, &ticket, &places).await?;
+    let creds = places.creds(name);
+    identity.write(&creds).map_err(|error| Failure::other(error.to_string()))?;
+    configure(&places, &ticket, &url)?;
+    if standing.is_machine() {
+        let common = Common { nats: Some(url.clone()), creds: None, ..common.clone() };
+        let heard = heard(&common, &bus, &ticket, &identity).await;
+        heard.map_err(|failure| {
+            let message = format!(
+                "{name} is a member now, and the leader does not hear it yet: {}; the same command tries again",
+                failure.message
+            );
+            Failure::new(failure.code, message)
+        })?;
+    }
+    pending.done();
+    bus.close().await;
+    output::line(&match standing.is_machine() {
+        true => format!("joined as {name}; the leader hears it"),
+        false => format!("joined as {name} ({standing}); d acts for {name} from now on"),
+    })?;
+    Ok(0)
+}
+
+/// A link to the bus as the guest of this invitation.
+async fn connect(common: &Common, ticket: &Ticket, url: &str) -> Result<Bus, Failure> {
+    let address: NatsAddress =
+        url.parse().map_err(|bad: crate::bus::BadAddress| Failure::usage(bad.to_string()))?;
+    let credentials = Credentials::Guest(Box::new(ticket.guest.clone()));
+    let settings =
+        BusSettings { address: address.clone(), credentials, reach: Reach::Anywhere, name: "d".to_owned() };
+    let bus = Bus::open(settings, Persistence::FirstAttemptCounts);
+    bus.connected(common.connect_timeout).await.map_err(|error| {
+        let said = error.to_string();
+        if !said.to_lowercase().contains("authori") {
+            let next = "does this machine reach it? --nats names another way there";
+            return Failure::new(BUS_UNREACHABLE, format!("bus unreachable: {said}; {next}"));
+        }
+        let (now, until) = (keys::now(), ticket.until);
+        let time = |seconds| render::local_time(&keys::utc(seconds));
+        let why = if until <= now {
+            format!("the invitation is over since {}, and by this machine's clock it is {}", time(until), time(now))
+        } else {
+            format!("the bus at {address} does not know the invitation: it is another fleet's, or it is over and this \
+                     machine's clock, where it is {}, is wrong", time(now))
+        };
+        Failure::new(REFUSED, format!("refused: {why}"))
+    })?;
+    Ok(bus)
+}
+
+/// Becomes a member, with the key that was kept from an earlier attempt or a new one.
+async fn taken_in(bus: &Bus, ticket: &Ticket, places: &Places) -> Result<(IdentityFile, Pending), Failure> {
+    places.make_identity_folder()?;
+    let pending = Pending::open(places, ticket)?;
+    match ask(bus, ticket, pending.key()).await {
+        Ok(taken) => Ok((taken.identity, pending)),
+        Err(NotTakenIn::NotInvited(why)) => {
+            // This machine may be the one that has used it.
+            let own = IdentityFile::read(&places.creds(&ticket.name)).ok().flatten();
+            let own = own.filter(|own| own.fleet == ticket.fleet);
+            if let Some(own) = own
+                && let Ok(taken) = ask(bus, ticket, &own.key).await
+            {
+                return Ok((taken.identity, pending));
+            }
+            pending.done();
+            Err(NotTakenIn::NotInvited(why).into())
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// Writes down who this machine, or this person, is.
+fn configure(places: &Places, ticket: &Ticket, url: &str) -> Result<(), Failure> {
+    let mut edit = Edit::open(places.config.clone())?;
+    let creds = Value::from(places.creds(&ticket.name).display().to_string());
+    edit.set("nats", Value::from(url))?;
+    if ticket.standing.is_machine() {
+        edit.set("peer_id", Value::from(ticket.name.as_str()))?;
+        edit.set("role", Value::from("worker"))?;
+        edit.set("daemon_creds", creds)?;
+    } else {
+        edit.set("creds", creds)?;
+    }
+    edit.save()
+}
+
+/// Has the daemon run as that member, and waits until the leader hears it.
+async fn heard(common: &Common, bus: &Bus, ticket: &Ticket, identity: &IdentityFile) -> Result<(), Failure> {
+    daemon::settle(common).await?;
+    let deadline = Instant::now() + HEARD_WITHIN;
+    loop {
+        // The guest asks: a worker has no business with the registry.
+        let why = match ask(bus, ticket, &identity.key).await {
+            Ok(taken) if taken.is_heard => return Ok(()),
+            Ok(_) => "`d daemon logs` says what the daemon does".to_owned(),
+            Err(error) => Failure::from(error).message,
+        };
+        if Instant::now() >= deadline {
+            return Err(Failure::new(BUS_UNREACHABLE, format!("not within {HEARD_WITHIN:?}: {why}")));
+        }
+        sleep(ASK_AGAIN).await;
+    }
+}

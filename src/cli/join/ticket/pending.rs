@@ -1,0 +1,67 @@
+//! The key of a member that is about to be one: kept until all is done, for an answer may get lost.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::cli::exit::Failure;
+use crate::cli::keys::Places;
+use crate::identity::{Key, Ticket};
+
+/// A key, and the file it is kept in.
+pub(super) struct Pending {
+    path: PathBuf,
+    key: Key,
+}
+
+impl Pending {
+    /// The key of an earlier attempt with this very invitation, else a new one.
+    pub(super) fn open(places: &Places, ticket: &Ticket) -> Result<Self, Failure> {
+        let path = places.identity.join(format!("{}.joining", ticket.guest.id));
+        let key = match read(&path)? {
+            Some(key) => key,
+            None => {
+                let key = Key::of_identity();
+                write(&path, &key)
+                    .map_err(|error| Failure::other(format!("writing {}: {error}", path.display())))?;
+                key
+            }
+        };
+        Ok(Self { path, key })
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// It is in its place, or of no use.
+    pub(super) fn done(self) {
+        // One that stays is used again by the same invitation alone.
+        let _ = fs::remove_file(self.path);
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Key>, Failure> {
+    let shown = path.display();
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|error| Failure::other(format!("reading {shown}: {error}")))?,
+    };
+    let mode = fs::metadata(path).map(|file| file.mode() & 0o777);
+    if !mode.is_ok_and(|mode| mode & 0o077 == 0) {
+        return Err(Failure::other(format!(
+            "others may read {shown}, a key of this machine: remove it, and ask for another invitation"
+        )));
+    }
+    Key::from_seed(&text).map(Some).map_err(|bad| Failure::other(format!("{shown}: {bad}; remove it")))
+}
+
+/// For its owner alone, and whole.
+fn write(path: &Path, key: &Key) -> std::io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
+    writeln!(file, "{}", key.seed())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}

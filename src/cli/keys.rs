@@ -1,0 +1,86 @@
+//! The fleet's keys, for the verbs that need them: they are on the fleet's first machine.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::args::Common;
+use super::exit::Failure;
+use super::settings::{Settings, own_config};
+use crate::identity::authority::{Authority, AuthorityError};
+use crate::protocol::identity::{BadName, Name};
+
+/// Where the files of a fleet with identities are: beside the configuration.
+pub(super) struct Places {
+    /// The configuration file.
+    pub(super) config: PathBuf,
+    /// The fleet's keys and books.
+    pub(super) fleet: PathBuf,
+    /// The identities that this machine and its people have.
+    pub(super) identity: PathBuf,
+}
+
+impl Places {
+    pub(super) fn of(common: &Common) -> Result<Self, Failure> {
+        let config = own_config(common);
+        let config = std::path::absolute(&config)
+            .map_err(|error| Failure::other(format!("finding {}: {error}", config.display())))?;
+        let folder = config.parent().unwrap_or(Path::new("/")).to_owned();
+        Ok(Self { fleet: folder.join("fleet"), identity: folder.join("identity"), config })
+    }
+
+    /// The file of an identity.
+    pub(super) fn creds(&self, name: &Name) -> PathBuf {
+        self.identity.join(format!("{name}.creds"))
+    }
+
+    /// Makes the folder of the identities, for its owner alone.
+    pub(super) fn make_identity_folder(&self) -> Result<(), Failure> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.identity).map_err(|error| {
+            Failure::other(format!("making the folder of identities {}: {error}", self.identity.display()))
+        })
+    }
+}
+
+/// Opens the fleet's keys.
+pub(super) fn open(common: &Common) -> Result<Authority, Failure> {
+    let settings = Settings::read(common)?;
+    let folder = match settings.fleet_keys() {
+        Some(keys) => keys.to_owned(),
+        None => Places::of(common)?.fleet,
+    };
+    if !folder.exists() {
+        return Err(Failure::other(format!(
+            "there are no keys of a fleet in {}: this is for the fleet's first machine, as whoever ran `d init` there",
+            folder.display()
+        )));
+    }
+    Authority::open(&folder).map_err(|error| failed(&error))
+}
+
+pub(super) fn failed(error: &AuthorityError) -> Failure {
+    match error {
+        AuthorityError::Taken(..) | AuthorityError::Unknown(_) => Failure::usage(error.to_string()),
+        _ => Failure::other(error.to_string()),
+    }
+}
+
+/// A name, as typed.
+pub(super) fn name(text: &str) -> Result<Name, String> {
+    text.parse().map_err(|bad: BadName| bad.to_string())
+}
+
+/// Seconds since 1970, now.
+pub(super) fn now() -> i64 {
+    Timestamp::now().as_second()
+}
+
+/// A time of the books, as the registry writes it.
+pub(super) fn utc(seconds: i64) -> String {
+    match Timestamp::from_second(seconds) {
+        Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        Err(_) => seconds.to_string(),
+    }
+}

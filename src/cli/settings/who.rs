@@ -1,0 +1,101 @@
+//! Who is meant by an identity: a person's commands are a person's, a daemon's words are its machine's.
+//!
+//! The two are never mixed up: a person's command with a machine's identity would be refused by every peer,
+//! and a daemon with a person's would have rights that no machine needs. So both are refused here, with what
+//! to do about it.
+
+use std::path::{Path, PathBuf};
+
+use super::{Settings, variable};
+use crate::bus::Credentials;
+use crate::cli::exit::Failure;
+use crate::identity::Signer;
+use crate::protocol::PeerId;
+use crate::protocol::heartbeat::Role;
+use crate::protocol::identity::Standing;
+
+/// What a person without an identity does.
+const GET_ONE: &str = "on the fleet's first machine `d invite --operator NAME` invites a person, and `d join TOKEN`, \
+                       here, takes that up";
+
+impl Settings<'_> {
+    /// The file that says who a person is: a flag, the environment, the configuration.
+    pub(super) fn persons_file(&self) -> Option<PathBuf> {
+        let named = self.common.creds.clone().or_else(|| variable("PEERBUS_CREDS").map(PathBuf::from));
+        named.or_else(|| self.file.creds.clone())
+    }
+
+    /// The file that says who the daemon is: its own, else whatever else is there.
+    pub(super) fn daemons_file(&self) -> Option<PathBuf> {
+        let own = || variable("PEERBUS_DAEMON_CREDS").map(PathBuf::from);
+        let own = self.common.creds.clone().or_else(own).or_else(|| self.file.daemon_creds.clone());
+        own.or_else(|| self.persons_file())
+    }
+
+    /// The folder with the fleet's keys.
+    pub(in crate::cli) fn fleet_keys(&self) -> Option<&Path> {
+        self.file.fleet_keys.as_deref()
+    }
+
+    /// Refuses to let a person's command go out as a machine, or as nobody in a fleet with identities.
+    pub(super) fn check_person(&self, credentials: &Credentials) -> Result<(), Failure> {
+        match credentials {
+            Credentials::Identity(member) if is_persons(member.own().standing) => Ok(()),
+            Credentials::Identity(member) => {
+                let Signer { name, standing, .. } = member.own();
+                let file = self.persons_file().unwrap_or_default();
+                Err(Failure::usage(format!(
+                    "{} is the identity of {name} ({standing}), and d acts for a person: {GET_ONE}",
+                    file.display()
+                )))
+            }
+            Credentials::None | Credentials::Token(_) if self.file.daemon_creds.is_some() => {
+                Err(Failure::usage(format!(
+                    "this machine's fleet has identities, and nothing says who you are (creds, PEERBUS_CREDS, --creds): \
+                     {GET_ONE}"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The peer id of a daemon with these credentials. With an identity it is that identity's name.
+    ///
+    /// # Errors
+    /// When the identity is not this machine's, or is none that can do what the role wants.
+    pub(in crate::cli) fn daemons_peer(
+        &self,
+        flag: Option<String>,
+        role: Role,
+        credentials: &Credentials,
+    ) -> Result<PeerId, Failure> {
+        let Credentials::Identity(member) = credentials else { return self.peer_id(flag) };
+        let Signer { name, standing, .. } = member.own();
+        let file = self.daemons_file().unwrap_or_default();
+        let wrong = |why: String| Err(Failure::usage(format!("the identity {} {why}", file.display())));
+        if !standing.is_machine() {
+            return wrong(format!(
+                "is that of {name} ({standing}), and a daemon is a machine: `d invite {}` on the fleet's first machine, \
+                 and `d join TOKEN` here, give it its own",
+                self.peer_id(flag).map_or_else(|_| "NAME".to_owned(), String::from)
+            ));
+        }
+        if role == Role::Leader && *standing != Standing::Leader {
+            return wrong(format!("is that of {name} ({standing}), and a leader's daemon needs a leader's"));
+        }
+        let wanted = match self.named_peer(flag.clone()) {
+            Some(_) => self.peer_id(flag)?.to_string(),
+            None => name.to_string(),
+        };
+        if wanted != name.as_str() {
+            return wrong(format!(
+                "is that of {name}, and this daemon is to be {wanted}: a machine has one name"
+            ));
+        }
+        wanted.parse().map_err(|bad: crate::protocol::ids::BadId| Failure::usage(bad.to_string()))
+    }
+}
+
+fn is_persons(standing: Standing) -> bool {
+    matches!(standing, Standing::Operator | Standing::Inspector)
+}

@@ -1,0 +1,189 @@
+//! The leader of a fleet with identities, where it has the fleet's keys: it takes guests in, and sees to it
+//! that the servers and the members know the newest account.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `join` | `fleet.join.<invitation>`: who is taken in |
+//! | `spread` | handing an account to the servers, and telling the members |
+//!
+//! Guarantees: what `d revoke` has written into the books is with the servers and the members as soon as
+//! they can be reached, whoever could not reach them before; on every new connection both are told again.
+//! Limits: the books are looked at once a second.
+
+mod join;
+mod spread;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::MissedTickBehavior;
+
+use crate::bus::{Bus, Incoming, Member, Outgoing};
+use crate::identity::authority::Authority;
+use crate::protocol::fleet::AccountMessage;
+use crate::protocol::{decode, subjects};
+
+pub use spread::{NotPushed, push, tell};
+
+/// How often the books are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How many looks pass before a server that did not take the account is tried again.
+const TRY_AGAIN_AFTER: u32 = 5;
+
+/// Questions that may wait.
+const QUESTIONS_MAX: usize = 256;
+
+/// Guests that are attended to at once.
+const GUESTS_AT_ONCE: usize = 16;
+
+/// The fleet's keys, and the daemon's own place in the fleet.
+pub(super) struct Keys {
+    authority: Arc<Authority>,
+    member: Member,
+}
+
+impl Keys {
+    /// Opens the folder.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) fn open(directory: &Path, bus: &Bus) -> Result<Self, String> {
+        let authority = Authority::open(directory).map_err(|error| error.to_string())?;
+        let keys = directory.display();
+        let member = bus.member().cloned().ok_or_else(|| {
+            format!("fleet_keys names the keys of a fleet, {keys}, and this daemon has no identity of it")
+        })?;
+        if member.trust().fleet() != authority.fleet() {
+            return Err(format!("the keys in {keys} are of another fleet than this daemon's identity"));
+        }
+        Ok(Self { authority: Arc::new(authority), member })
+    }
+
+    /// Serves until it is dropped.
+    pub(super) async fn serve(self, bus: Bus) {
+        let queue = Some(subjects::REGISTRY_QUEUE);
+        let questions = bus.subscribe(subjects::ACCOUNT, queue, QUESTIONS_MAX).await;
+        let guests = bus.subscribe(subjects::JOIN_ALL, queue, QUESTIONS_MAX).await;
+        tokio::join!(
+            answer(bus.clone(), self.member.clone(), questions),
+            attend(bus.clone(), Arc::clone(&self.authority), self.member.clone(), guests),
+            keep_spread(bus, self.authority, self.member),
+        );
+    }
+}
+
+/// Answers with the newest account.
+async fn answer(bus: Bus, member: Member, mut questions: mpsc::Receiver<Incoming>) {
+    while let Some(question) = questions.recv().await {
+        let Some(reply) = question.reply.filter(|reply| subjects::is_inbox(reply)) else { continue };
+        let body = decode::to_json(&AccountMessage::new(member.trust().account_token()));
+        say(&bus, Outgoing::to(&reply).payload(body)).await;
+    }
+}
+
+/// Takes guests in, several at once: the books are on a disk.
+async fn attend(bus: Bus, authority: Arc<Authority>, member: Member, mut guests: mpsc::Receiver<Incoming>) {
+    let places = Arc::new(Semaphore::new(GUESTS_AT_ONCE));
+    while let Some(question) = guests.recv().await {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let (bus, authority, member) = (bus.clone(), Arc::clone(&authority), member.clone());
+        tokio::spawn(async move {
+            if let Some(letter) = join::answered(&bus, &authority, &member, &question).await {
+                say(&bus, letter).await;
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn say(bus: &Bus, message: Outgoing) {
+    if let Err(error) = bus.publish(message.sealed()).await {
+        tracing::debug!(%error, "an answer was not sent");
+    }
+}
+
+/// Has the servers and the members know the account in the books, now and whenever it changes.
+async fn keep_spread(bus: Bus, authority: Arc<Authority>, member: Member) {
+    let mut spread = Spread::default();
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        match read(&authority).await {
+            Ok(account) => spread.look(&bus, &authority, &member, account).await,
+            Err(why) => spread.complain("reading the fleet's account", &why),
+        }
+    }
+}
+
+async fn read(authority: &Arc<Authority>) -> Result<String, String> {
+    let authority = Arc::clone(authority);
+    match tokio::task::spawn_blocking(move || authority.account_token()).await {
+        Ok(read) => read.map_err(|error| error.to_string()),
+        Err(panic) => Err(panic.to_string()),
+    }
+}
+
+/// What was handed on already: the account, and the connection on which.
+#[derive(Default)]
+struct Spread {
+    told: Option<(String, u64)>,
+    pushed: Option<(String, u64)>,
+    looks_to_wait: u32,
+    complaint: String,
+}
+
+impl Spread {
+    async fn look(&mut self, bus: &Bus, authority: &Authority, member: &Member, account: String) {
+        match member.trust().learn(&account) {
+            Ok(true) => tracing::info!("the fleet's account has changed"),
+            Ok(false) => {}
+            Err(bad) => return self.complain("reading the fleet's account", &bad.to_string()),
+        }
+        let link = *bus.link().borrow();
+        let now = Some((account.clone(), link.generation));
+        if !link.up || (self.told == now && self.pushed == now) {
+            return;
+        }
+        // The server first: it is what keeps somebody out who was revoked.
+        if self.pushed != now {
+            self.push(bus, authority, &account, link.generation).await;
+        }
+        if self.told != now {
+            let message = Outgoing::to(subjects::ACCOUNT_CHANGED);
+            let body: Bytes = decode::to_json(&AccountMessage::new(account)).into();
+            if bus.publish(message.payload(body).sealed()).await.is_ok() {
+                self.told = now;
+            }
+        }
+    }
+
+    async fn push(&mut self, bus: &Bus, authority: &Authority, account: &str, generation: u64) {
+        if self.looks_to_wait > 0 {
+            self.looks_to_wait -= 1;
+            return;
+        }
+        match push(bus.address(), authority, account).await {
+            Ok(()) => {
+                self.pushed = Some((account.to_owned(), generation));
+                self.complaint.clear();
+            }
+            Err(error) => {
+                self.looks_to_wait = TRY_AGAIN_AFTER;
+                self.complain("handing the fleet's account to the server; trying again", &error.to_string());
+            }
+        }
+    }
+
+    /// Says what is wrong once, until it changes.
+    fn complain(&mut self, doing: &str, why: &str) {
+        if self.complaint != why {
+            tracing::warn!(why, "{doing}");
+            why.clone_into(&mut self.complaint);
+        }
+    }
+}

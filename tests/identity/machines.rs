@@ -1,0 +1,151 @@
+//! Machines on which people make a fleet and join it, by `d` alone: each has a home, a configuration and a
+//! daemon of its own.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use peerbus::identity::IdentityFile;
+use peerbus::identity::authority::{Authority, Invited};
+use peerbus::protocol::identity::Standing;
+
+use crate::harness::child::Finished;
+use crate::harness::fleet::DCommand;
+use crate::harness::nats::{Login, Raw};
+use crate::harness::procs;
+use crate::harness::scratch::Scratch;
+use crate::harness::server;
+
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Machines, and the bus of the fleet they are to make.
+pub(crate) struct Machines {
+    scratch: Scratch,
+    port: u16,
+}
+
+impl Machines {
+    /// Machines without a fleet.
+    pub(crate) fn new() -> Machines {
+        // Free now; it is asked for again at once.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Machines { scratch: Scratch::new(), port }
+    }
+
+    /// The first of them, `lead`, has made a fleet whose operator is alice.
+    pub(crate) fn with_a_fleet() -> Machines {
+        let machines = Machines::new();
+        let listen = machines.address();
+        machines
+            .run("lead", &["init", "--id", "lead", "--operator", "alice", "--listen", &listen])
+            .expect_success();
+        machines
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("nats://{}", self.address())
+    }
+
+    /// The home of a machine.
+    pub(crate) fn home(&self, machine: &str) -> PathBuf {
+        self.scratch.directory(machine)
+    }
+
+    /// `d` on a machine.
+    pub(crate) fn d(&self, machine: &str, arguments: &[&str]) -> DCommand {
+        let home = self.home(machine);
+        DCommand::new(&home, arguments)
+            .env("PEERBUS_STATE_DIR", home.join("state"))
+            .env("PEERBUS_NATS_SERVER", server::program())
+    }
+
+    pub(crate) fn run(&self, machine: &str, arguments: &[&str]) -> Finished {
+        self.d(machine, arguments).run()
+    }
+
+    /// The line that an invitation is.
+    #[track_caller]
+    pub(crate) fn invite(&self, arguments: &[&str]) -> String {
+        let printed = self.run("lead", &[&["invite"], arguments].concat()).expect_success().out();
+        assert_eq!(printed.lines().count(), 1, "{printed}");
+        printed.trim().to_owned()
+    }
+
+    /// Has a machine, or a person on it, join by that name.
+    #[track_caller]
+    pub(crate) fn join(&self, machine: &str, invitation: &[&str]) {
+        self.run(machine, &["join", &self.invite(invitation)]).expect_success();
+    }
+
+    /// The fleet's keys.
+    pub(crate) fn authority(&self) -> Authority {
+        Authority::open(&self.home("lead").join("fleet")).unwrap()
+    }
+
+    /// An invitation with an end of one's own choice, in seconds since 1970.
+    pub(crate) fn invite_until(&self, name: &str, until: i64) -> String {
+        let whom = Invited {
+            name: &name.parse().unwrap(),
+            standing: Standing::Worker,
+            bus: &self.url(),
+            until,
+            identity_expires: None,
+        };
+        self.authority().invite(&whom).unwrap().text()
+    }
+
+    /// The file of an identity on a machine.
+    pub(crate) fn creds(&self, machine: &str, name: &str) -> PathBuf {
+        self.home(machine).join("identity").join(format!("{name}.creds"))
+    }
+
+    pub(crate) fn identity(&self, machine: &str, name: &str) -> IdentityFile {
+        IdentityFile::read(&self.creds(machine, name)).unwrap().unwrap()
+    }
+
+    /// A raw connection with an identity, where the bus lets it in.
+    pub(crate) fn try_connect(&self, identity: &IdentityFile) -> std::io::Result<Raw> {
+        Raw::try_connect(&self.address(), &Login::with(identity))
+    }
+
+    /// What `d identities` says of somebody, newest last.
+    #[track_caller]
+    pub(crate) fn listed(&self, name: &str) -> Vec<serde_json::Value> {
+        let lines = self.run("lead", &["identities", "--json"]).expect_success().out();
+        let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.filter(|line| line["name"] == name).collect()
+    }
+
+    /// Runs a command on a peer as whoever `d` is on a machine.
+    #[track_caller]
+    pub(crate) fn echo(&self, machine: &str, peer: &str) -> Finished {
+        self.run(machine, &["exec", peer, "-C", "/", "--", "echo", "ran"])
+    }
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        procs::kill_all(&procs::touching(self.scratch.path()));
+    }
+}
+
+/// A command that was refused with this code, and said this.
+#[track_caller]
+pub(crate) fn refused(finished: &Finished, code: i32, said: &[&str]) {
+    let err = finished.err();
+    assert_eq!(finished.code(), Some(code), "{err}");
+    assert_eq!(finished.out(), "", "nothing was asked for");
+    for said in said {
+        assert!(err.contains(said), "{said:?} is not in: {err}");
+    }
+    assert!(err.lines().all(|line| line.starts_with("d: ")), "{err}");
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
+    crate::speaker::now_ms() / 1000
+}
