@@ -251,7 +251,7 @@ async fn serve(
     state: &mut StateFile,
 ) -> Result<Serving, DaemonError> {
     let journal = Journal::open(&settings.state_dir)?;
-    let audit = Audit::of(&settings, instance);
+    let audit = Audit::of(&settings, instance).await;
     recovery::recover(&journal, &audit, &settings.peer).await?;
     if let Some(member) = settings.bus.member() {
         account::recall(&settings.state_dir, member);

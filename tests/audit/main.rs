@@ -13,5 +13,6 @@ mod content;
 mod harness;
 mod heard;
 mod many;
+mod members;
 mod tampering;
 mod trouble;

@@ -71,11 +71,13 @@ pub(super) struct Audit {
 }
 
 impl Audit {
-    /// The log of a daemon with these settings.
-    pub(super) fn of(daemon: &super::Settings, instance: Instance) -> Self {
+    /// The log of a daemon with these settings, once it is open: the first heartbeat says how far it goes.
+    pub(super) async fn of(daemon: &super::Settings, instance: Instance) -> Self {
         let Settings { size, required } = daemon.audit;
         let (state_dir, peer) = (daemon.state_dir.clone(), daemon.peer.clone());
-        Self::open(Place { state_dir, peer, size, instance: Some(instance) }, required)
+        let audit = Self::open(Place { state_dir, peer, size, instance: Some(instance) }, required);
+        audit.flush().await;
+        audit
     }
 
     /// Opens a log, and says what is wrong with it; tried again at each line where it cannot be.
