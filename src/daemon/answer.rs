@@ -27,11 +27,8 @@ pub(super) fn frame_message(peer: &PeerId, caller: &str, id: JobId, frame: Frame
     if let Some(offset) = frame.offset {
         message = message.header(frame::OFFSET, offset);
     }
-    // Between these two, what matters is in the totals and digests of the second.
-    match frame.kind {
-        FrameKind::Accepted | FrameKind::Result => message.sealed(),
-        _ => message,
-    }
+    // What matters of all the others is in its totals and digests.
+    if frame.kind == FrameKind::Result { message.sealed() } else { message }
 }
 
 /// Sends a stream that consists of its ending only, as the given epoch.

@@ -119,7 +119,15 @@ impl Account {
     /// # Errors
     /// When it is somebody else's, or none.
     pub fn read(token: &str, fleet: &PublicKey) -> Result<Self, BadAccount> {
-        let claims = Claims::<AccountClaims>::read(token)?;
+        Self::of(Claims::read(token)?, fleet)
+    }
+
+    /// The same out of a file that is ours alone.
+    pub(super) fn read_own(token: &str, fleet: &PublicKey) -> Result<Self, BadAccount> {
+        Self::of(Claims::read_own(token)?, fleet)
+    }
+
+    fn of(claims: Claims<AccountClaims>, fleet: &PublicKey) -> Result<Self, BadAccount> {
         if claims.iss != *fleet {
             return Err(BadAccount::AnotherFleet { by: claims.iss, fleet: fleet.clone() });
         }

@@ -118,14 +118,14 @@ impl IdentityFile {
         self.checked().map(|(signer, _)| signer)
     }
 
-    /// Whose it is, and whom it believes. Each signature is checked once: a command line does this each
-    /// time it runs.
+    /// Whose it is, and whom it believes.
     ///
     /// # Errors
     /// A sentence that says what does not fit.
     pub fn checked(&self) -> Result<(Signer, Trust), String> {
-        let account = Account::read(&self.account, &self.fleet).map_err(|bad: BadAccount| bad.to_string())?;
-        let signer = trust::identity(&self.token, &account).map_err(|bad| bad.to_string())?;
+        let account = Account::read_own(&self.account, &self.fleet);
+        let account = account.map_err(|bad: BadAccount| bad.to_string())?;
+        let signer = trust::own_identity(&self.token, &account).map_err(|bad| bad.to_string())?;
         if signer.key != *self.key.public() {
             return Err("its token and its secret are of different identities".to_owned());
         }

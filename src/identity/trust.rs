@@ -83,7 +83,15 @@ pub(super) fn claims(signer: &Signer, account: &PublicKey, by: &PublicKey) -> Cl
 
 /// Reads the token of an identity that this account vouches for. Says nothing of revocation or expiry.
 pub(super) fn identity(token: &str, account: &Account) -> Result<Signer, NoMember> {
-    let claims = Claims::<IdentityClaims>::read(token)?;
+    signer(Claims::read(token)?, account)
+}
+
+/// The same out of a file that is ours alone.
+pub(super) fn own_identity(token: &str, account: &Account) -> Result<Signer, NoMember> {
+    signer(Claims::read_own(token)?, account)
+}
+
+fn signer(claims: Claims<IdentityClaims>, account: &Account) -> Result<Signer, NoMember> {
     let standing = account.standing(&claims.iss).ok_or(NoMember::Stranger)?;
     if claims.nats.issuer_account != account.key || claims.nats.kind != "user" {
         return Err(NoMember::Stranger);

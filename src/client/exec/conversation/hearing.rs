@@ -7,11 +7,9 @@ use crate::protocol::frame::Challenge;
 impl Conversation {
     pub(super) async fn on_message(&mut self, message: &Incoming, now: Instant) {
         let Some(Ok(kind)) = message.headers.get(frame::KIND).map(str::parse::<FrameKind>) else { return };
-        // What these say is relied on; the rest is held against the totals and digests of the result.
-        let relied_on = matches!(
-            kind,
-            FrameKind::Accepted | FrameKind::Result | FrameKind::Answer | FrameKind::Challenge
-        );
+        // What these say is relied on; the rest is held against the totals and digests of the result, and
+        // without that there is no ending.
+        let relied_on = matches!(kind, FrameKind::Result | FrameKind::Answer | FrameKind::Challenge);
         if relied_on && let Err(why) = proof::is_of(&self.bus, &self.peer, message) {
             tracing::warn!(peer = %self.peer, %kind, why, "ignored what is not proved to be the peer's");
             return;
