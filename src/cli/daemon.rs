@@ -5,6 +5,7 @@
 //! | `run` | in the foreground |
 //! | `start`, `stop`, `restart`, `status`, `logs` | its life without systemd, and by systemd where that has a unit |
 //! | `reload` | its policy read again, and what became of that |
+//! | `server` | which nats-server a managed broker is |
 //! | `found` | which daemon runs on a state directory, by proof |
 //! | `child` | a daemon that was started detached, until it is ready |
 //! | `unit` | systemd's unit of a daemon |
@@ -22,6 +23,7 @@ mod logs;
 mod reload;
 mod restart;
 mod run;
+mod server;
 mod start;
 mod status;
 mod stop;
@@ -38,7 +40,7 @@ use reload::Reload;
 use restart::Restart;
 pub(super) use restart::ensure_running;
 use run::DaemonRun;
-pub(super) use run::nats_server;
+pub(super) use server::nats_server;
 use start::Start;
 use status::DaemonStatus;
 use stop::Stop;

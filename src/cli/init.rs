@@ -7,7 +7,7 @@ mod external;
 mod listen;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
@@ -65,14 +65,14 @@ struct Plan {
 }
 
 enum BusPlan {
-    Managed(SocketAddr),
+    Managed(SocketAddr, PathBuf),
     External(NatsAddress),
 }
 
 impl BusPlan {
     fn url(&self) -> String {
         match self {
-            Self::Managed(address) => format!("nats://{address}"),
+            Self::Managed(address, _) => format!("nats://{address}"),
             Self::External(address) => address.to_string(),
         }
     }
@@ -96,7 +96,7 @@ pub(super) async fn run(common: &Common, args: Init) -> Result<u8, Failure> {
     };
     match bus {
         BusPlan::External(address) => external::hand_over(&authority, places, address)?,
-        BusPlan::Managed(_) => start(&common).await.map_err(|failure| {
+        BusPlan::Managed(..) => start(&common).await.map_err(|failure| {
             let message = format!(
                 "the fleet is made, and its leader does not answer yet: {}; when that is mended: `d daemon start`",
                 failure.message
@@ -148,7 +148,7 @@ fn plan(common: &Common, args: Init) -> Result<Plan, Failure> {
                 "{error:#}; `deploy/get-nats-server` gets one, nats_server in the configuration or PEERBUS_NATS_SERVER \
                  names it, and `--external URL` does with one that runs elsewhere"
             )))?;
-            BusPlan::Managed(address)
+            BusPlan::Managed(address, std::path::absolute(&program).unwrap_or(program))
         }
     };
     Ok(Plan { places, peer, operator, bus })
@@ -190,12 +190,11 @@ fn make(plan: &Plan) -> Result<Authority, Failure> {
     edit.set("fleet_keys", path(&plan.places.fleet))?;
     edit.set("daemon_creds", path(&plan.places.creds(&leader)))?;
     edit.set("creds", path(&plan.places.creds(&plan.operator)))?;
-    if let BusPlan::Managed(address) = plan.bus {
+    if let BusPlan::Managed(address, program) = &plan.bus {
         edit.set("broker", Value::from("managed"))?;
         edit.set("broker_listen", Value::from(address.to_string()))?;
-        if let Some(program) = variable("PEERBUS_NATS_SERVER") {
-            edit.set("nats_server", Value::from(program))?;
-        }
+        // Whoever starts the daemon later may have another PATH.
+        edit.set("nats_server", path(program))?;
     }
     edit.save()?;
     made.is_whole = true;
@@ -205,7 +204,7 @@ fn make(plan: &Plan) -> Result<Authority, Failure> {
 /// What was made so far; taken away again where the rest cannot be made. Nobody has used it yet.
 struct Made<'a> {
     folder: &'a Path,
-    files: Vec<std::path::PathBuf>,
+    files: Vec<PathBuf>,
     is_whole: bool,
 }
 

@@ -14,7 +14,7 @@ use crate::protocol::identity::{Name, Standing};
 /// What `d invite` is given.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  d invite vps                       then, on that machine: d join TOKEN\n  ssh root@vps d join \"$(d invite vps)\"\n  d invite --operator alice          a person, who may run commands\n  d invite --inspector carol         a person, who may look\n  d invite vps --nats nats://10.0.0.1:4222"
+    after_help = "Examples:\n  d invite vps                       then, on that machine: d join TOKEN\n  d invite vps | ssh root@vps d join -\n  d invite --operator alice          a person, who may run commands\n  d invite --inspector carol         a person, who may look\n  d invite vps --nats nats://10.0.0.1:4222"
 )]
 pub(super) struct Invite {
     /// The machine's name, which is its peer id

@@ -33,10 +33,11 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// What `d join` is given.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  d join pbj1_…                  the line that `d invite` printed on the fleet's first machine\n  d join 10.0.0.1                the bus is at nats://10.0.0.1:4222; the id is made of the hostname\n  d join 10.0.0.1 --id vps"
+    after_help = "Examples:\n  d join pbj1_…                  the line that `d invite` printed on the fleet's first machine\n  d invite vps | ssh root@vps d join -\n  d join 10.0.0.1                the bus is at nats://10.0.0.1:4222; the id is made of the hostname\n  d join 10.0.0.1 --id vps"
 )]
 pub(super) struct Join {
-    /// The line that `d invite` has printed. In a fleet without identities: where the bus is, a host, a
+    /// The line that `d invite` has printed, or `-`: it is read from standard input, where nobody sees it in
+    /// the list of processes. In a fleet without identities: where the bus is, a host, a
     /// host and port, or a NATS URL
     #[arg(value_name = "TOKEN")]
     leader: String,
@@ -47,10 +48,11 @@ pub(super) struct Join {
 
 /// `d join`
 pub(super) async fn run(common: &Common, args: Join) -> Result<u8, Failure> {
-    if Ticket::is_one(&args.leader) {
-        return ticket::run(common, &args.leader, args.id.as_deref()).await;
+    let said = if args.leader == "-" { from_stdin()? } else { args.leader };
+    if Ticket::is_one(&said) {
+        return ticket::run(common, &said, args.id.as_deref()).await;
     }
-    let wish = Wish { role: Some(RoleArg::Worker), id: args.id, leader: Some(args.leader) };
+    let wish = Wish { role: Some(RoleArg::Worker), id: args.id, leader: Some(said) };
     let saved = save(common, &wish)?;
     let (peer, leader) = (&saved.peer, &saved.leader);
     register(&saved).await.map_err(|failure| {
@@ -60,6 +62,17 @@ pub(super) async fn run(common: &Common, args: Join) -> Result<u8, Failure> {
     })?;
     output::line(&format!("joined as {peer}; the leader at {leader} hears it"))?;
     Ok(0)
+}
+
+/// The line that somebody hands over without anybody else seeing it.
+fn from_stdin() -> Result<String, Failure> {
+    let mut line = String::new();
+    let read = std::io::stdin().read_line(&mut line);
+    read.map_err(|error| Failure::other(format!("reading the token from standard input: {error}")))?;
+    match line.trim() {
+        "" => Err(Failure::usage("TOKEN: standard input has none")),
+        line => Ok(line.to_owned()),
+    }
 }
 
 /// What this machine is to be. What is left out stays as it is.

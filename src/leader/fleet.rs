@@ -131,6 +131,7 @@ async fn read(authority: &Arc<Authority>) -> Result<String, String> {
 /// What was handed on already: the account, and the connection on which.
 #[derive(Default)]
 struct Spread {
+    read: String,
     told: Option<(String, u64)>,
     pushed: Option<(String, u64)>,
     looks_to_wait: u32,
@@ -138,12 +139,17 @@ struct Spread {
 }
 
 impl Spread {
-    async fn look(&mut self, bus: &Bus, authority: &Authority, member: &Member, account: String) {
-        match member.trust().learn(&account) {
-            Ok(true) => tracing::info!("the fleet's account has changed"),
-            Ok(false) => {}
-            Err(bad) => return self.complain("reading the fleet's account", &bad.to_string()),
+    async fn look(&mut self, bus: &Bus, authority: &Authority, member: &Member, read: String) {
+        if self.read != read {
+            match member.trust().learn(&read) {
+                Ok(true) => tracing::info!("the fleet's account has changed"),
+                Ok(false) => {}
+                Err(bad) => return self.complain("reading the fleet's account", &bad.to_string()),
+            }
+            self.read = read;
         }
+        // Never an older one than was heard before, whatever backup the books come from.
+        let account = member.trust().account_token();
         let link = *bus.link().borrow();
         let now = Some((account.clone(), link.generation));
         if !link.up || (self.told == now && self.pushed == now) {

@@ -1,12 +1,13 @@
 //! Machines on which people make a fleet and join it, by `d` alone: each has a home, a configuration and a
 //! daemon of its own.
 
+use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use peerbus::identity::IdentityFile;
 use peerbus::identity::authority::{Authority, Invited};
+use peerbus::identity::{Account, IdentityFile};
 use peerbus::protocol::identity::Standing;
 
 use crate::harness::child::Finished;
@@ -110,6 +111,13 @@ impl Machines {
     /// A raw connection with an identity, where the bus lets it in.
     pub(crate) fn try_connect(&self, identity: &IdentityFile) -> std::io::Result<Raw> {
         Raw::try_connect(&self.address(), &Login::with(identity))
+    }
+
+    /// Whether the account that a daemon keeps in its state directory has somebody revoked.
+    pub(crate) fn has_heard_in(state: &Path, whom: &IdentityFile) -> bool {
+        let text = fs::read_to_string(state.join("account.jwt")).unwrap();
+        let account = Account::read(text.trim(), &whom.fleet).unwrap();
+        account.is_revoked(whom.key.public(), whom.signer().unwrap().issued)
     }
 
     /// What `d identities` says of somebody, newest last.

@@ -11,6 +11,7 @@
 mod harness;
 
 mod attacks;
+mod away;
 mod commands;
 mod machines;
 mod making;

@@ -45,7 +45,7 @@ fn three_commands_lead_to_a_command_on_a_second_machine_in_less_than_a_minute() 
     let made = machines.run("lead", &init).expect_success();
     assert_eq!(made.out(), format!("made a fleet: leader lead, operator alice, bus {}\n", machines.url()));
     let token = machines.invite(&["vps"]);
-    let joined = machines.run("vps", &["join", &token]).expect_success();
+    let joined = machines.d("vps", &["join", "-"]).input(format!("{token}\n")).run().expect_success();
     assert_eq!(joined.out(), "joined as vps; the leader hears it\n");
     assert_eq!(machines.echo("lead", "vps").expect_success().out(), "ran\n");
     assert!(begun.elapsed() < A_MINUTE, "{:?}", begun.elapsed());

@@ -1,9 +1,8 @@
 //! Taking an identity back: at once, for good, and for those too who were away.
 
-use std::fs;
 use std::time::Duration;
 
-use peerbus::identity::{Account, IdentityFile};
+use peerbus::identity::IdentityFile;
 
 use crate::harness::wait::{eventually, never};
 use crate::machines::{Machines, SOON, refused};
@@ -13,9 +12,7 @@ const A_WHILE: Duration = Duration::from_secs(2);
 
 /// Whether the account that a machine's daemon keeps has somebody revoked.
 fn has_heard(machines: &Machines, machine: &str, whom: &IdentityFile) -> bool {
-    let text = fs::read_to_string(machines.home(machine).join("state/account.jwt")).unwrap();
-    let account = Account::read(text.trim(), &whom.fleet).unwrap();
-    account.is_revoked(whom.key.public(), whom.signer().unwrap().issued)
+    Machines::has_heard_in(&machines.home(machine).join("state"), whom)
 }
 
 #[test]

@@ -8,6 +8,7 @@ use clap::Args as ClapArgs;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use super::server::nats_server;
 use crate::bus;
 use crate::cli::args::{AuditArg, BrokerArg, Common, RoleArg, listen};
 use crate::cli::exit::{Failure, OTHER, TAKEN};
@@ -172,12 +173,6 @@ fn managed(settings: &Settings<'_>, listen: Option<SocketAddr>) -> Result<Manage
     };
     let fleet_keys = settings.file.fleet_keys.clone();
     Ok(Managed { listen, fleet_keys, program: nats_server(settings) })
-}
-
-/// The nats-server of a managed broker.
-pub(in crate::cli) fn nats_server(settings: &Settings<'_>) -> PathBuf {
-    let named = variable("PEERBUS_NATS_SERVER").map(PathBuf::from);
-    named.or_else(|| settings.file.nats_server.clone()).unwrap_or_else(|| PathBuf::from("nats-server"))
 }
 
 /// How process trees are held together: by cgroups where they can be made, unless told otherwise.

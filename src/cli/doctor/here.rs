@@ -1,11 +1,12 @@
 //! This machine: its configuration, who may read it, and its daemon.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::check::{Check, Report};
 use crate::bus;
 use crate::cli::args::Common;
 use crate::cli::render::without_secrets;
+use crate::cli::settings::file::File;
 use crate::cli::settings::{Settings, own_config};
 use crate::cli::status;
 use crate::daemon::state::{self, ReadError, State};
@@ -22,7 +23,7 @@ pub(super) async fn look(common: &Common, report: &mut Report) {
     match Settings::read(common) {
         Ok(settings) => {
             report.add(configuration(&file));
-            report.add(rights(&file, &settings.state_dir()));
+            report.add(rights(&file, &settings));
             report.add(network(&settings).await);
             report.add(daemon(common, &settings.state_dir()).await);
         }
@@ -39,13 +40,16 @@ fn configuration(file: &Path) -> Check {
 }
 
 /// What holds secrets is its owner's alone.
-fn rights(file: &Path, state_dir: &Path) -> Check {
+fn rights(file: &Path, settings: &Settings<'_>) -> Check {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let secret = without_secrets(&text) != text;
-    let watched = [(file, secret), (state_dir, true)];
+    let state_dir = settings.state_dir();
+    let File { creds, daemon_creds, fleet_keys, .. } = &settings.file;
+    let kept = [creds, daemon_creds, fleet_keys].into_iter().flatten().map(PathBuf::as_path);
+    let mut watched = kept.chain([state_dir.as_path()]).chain(secret.then_some(file));
     let open = |path: &Path| host::mode_of(path).is_ok_and(|mode| mode & OTHERS != 0);
-    match watched.into_iter().find(|(path, secret)| *secret && open(path)) {
-        Some((path, _)) => {
+    match watched.find(|path| open(path)) {
+        Some(path) => {
             let path = path.display();
             let next = format!("`chmod go= {path}`");
             Check::fail(HERE, "file rights", format!("{path}: others than its owner may use it"), next)
@@ -99,6 +103,9 @@ async fn daemon(common: &Common, state_dir: &Path) -> Check {
     match status::look(common).await {
         Ok(own) if own.connected => {
             Check::pass(HERE, "daemon", format!("{who} is ready, and the leader hears it"))
+        }
+        Ok(status::Own { unasked: Some(why), .. }) => {
+            Check::skip(HERE, "daemon", format!("{who} is ready; whether the leader hears it: {why}"))
         }
         _ => {
             let next =
