@@ -90,6 +90,10 @@ impl Credentials {
     /// What to answer to a server's nonce.
     pub(super) fn answer(&self, nonce: &[u8]) -> Result<async_nats::Auth, String> {
         let mut auth = async_nats::Auth::new();
+        let signs = matches!(self, Self::Nkey(_) | Self::Jwt { .. } | Self::Guest(_) | Self::Identity(_));
+        if signs && !is_nonce(nonce) {
+            return Err("the server wants something signed that is no nonce of a nats-server".to_owned());
+        }
         match self {
             Self::None => {}
             Self::Token(token) => auth.token = Some(token.clone()),
@@ -119,6 +123,15 @@ impl Credentials {
     }
 }
 
+/// Whether this is what a nats-server has signed: a short random word. A server that is not ours could
+/// otherwise have us sign a whole message in our name; the bytes of a seal begin with zeros.
+fn is_nonce(nonce: &[u8]) -> bool {
+    const LONGEST: usize = 64;
+    let is_of_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    // One that asks nobody who they are sends none.
+    nonce.len() <= LONGEST && nonce.iter().all(is_of_base64)
+}
+
 fn key(seed: &str) -> Result<Key, String> {
     Key::from_seed(seed).map_err(|bad| format!("the seed: {bad}"))
 }
@@ -134,5 +147,23 @@ impl fmt::Debug for Credentials {
             Self::Identity(_) => "an identity",
             Self::Guest(_) => "an invitation",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_has_its_nonce_signed_and_nothing_else() {
+        let credentials = Credentials::Nkey(Key::of_identity().seed());
+        credentials.answer(b"aB3_-xyzAB12345").expect("a nonce");
+        // The begin of a message's seal, and what could hide one.
+        let seal = [&15_u64.to_be_bytes()[..], b"peerbus.seal.v1"].concat();
+        credentials.answer(b"").expect("a server that asks for nothing");
+        for bad in [&seal[..], b"a nonce", "ü".as_bytes(), b"a\n", &[b'a'; 65]] {
+            credentials.answer(bad).map(drop).expect_err("no nonce");
+        }
+        Credentials::Token("t".to_owned()).answer(b"").expect("nothing is signed");
     }
 }

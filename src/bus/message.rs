@@ -8,6 +8,7 @@ use std::fmt::Display;
 use bytes::Bytes;
 
 use crate::identity::SealedParts;
+use crate::protocol::seal::SIGNATURE;
 
 /// A message that arrived.
 #[derive(Debug, Clone)]
@@ -93,6 +94,13 @@ impl Outgoing {
     pub fn sealed(mut self) -> Self {
         self.sealed = true;
         self
+    }
+
+    /// The signature it has, once it was sealed with [`super::Bus::sealed`].
+    #[must_use]
+    pub fn signature(&self) -> Option<String> {
+        let headers = self.headers.as_ref()?;
+        headers.get(SIGNATURE).map(|value| value.as_str().to_owned())
     }
 
     /// Sets the bytes.

@@ -290,12 +290,21 @@ impl Bus {
         if message.payload.len() > limit {
             return Err(BusError::TooLarge { size: message.payload.len(), limit });
         }
+        message::publish(&client, self.sealed(message)).await.map_err(|_| BusError::Disconnected)
+    }
+
+    /// A message as it will be said, signed where members sign: nothing of it can be changed any more.
+    #[must_use]
+    pub fn sealed(&self, message: Outgoing) -> Outgoing {
+        if !message.sealed {
+            return message;
+        }
         let message = match (&self.shared.member, &self.shared.guest) {
-            (Some(member), _) if message.sealed => member.sealed(message),
-            (None, Some(guest)) if message.sealed => member::sealed_by(guest, message),
-            _ => message,
+            (Some(member), _) => member.sealed(message),
+            (None, Some(guest)) => member::sealed_by(guest, message),
+            (None, None) => message,
         };
-        message::publish(&client, message).await.map_err(|_| BusError::Disconnected)
+        Outgoing { sealed: false, ..message }
     }
 
     /// Says something large, in its turn: at most 1 MiB of such messages is

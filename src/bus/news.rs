@@ -3,7 +3,8 @@
 //!
 //! Guarantee: a machine that was away while somebody was revoked knows it before it hears a word of theirs,
 //! wherever a leader answers within two seconds. Without an answer it goes on with the newest account it has:
-//! a leader that is away stops nobody. A person's command asks too, and does not wait.
+//! a leader that is away stops nobody. A person's command believes the account that came with its identity:
+//! it speaks with machines that the server lets in, and would burden the leader each time it is run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +27,6 @@ pub(super) async fn follow(
 ) -> Result<(), String> {
     let Some(member) = shared.member.clone() else { return Ok(()) };
     if !member.own().standing.is_machine() {
-        let (shared, client) = (Arc::clone(shared), client.clone());
-        // Whether it is answered or not, the connection goes on.
-        tokio::spawn(async move { ask(&shared, &client, &member).await });
         return Ok(());
     }
     let changes = client.subscribe(subjects::ACCOUNT_CHANGED).await.map_err(|error| error.to_string())?;

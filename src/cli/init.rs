@@ -167,8 +167,9 @@ fn own_name() -> Result<Name, Failure> {
 /// Makes the keys, the two identities and the configuration, or nothing.
 fn make(plan: &Plan) -> Result<Authority, Failure> {
     let mut edit = Edit::open(plan.places.config.clone())?;
-    let mut made = Made { folder: &plan.places.fleet, files: Vec::new(), is_whole: false };
+    // First of all: what somebody else has made there meanwhile is not ours to take away.
     let authority = Authority::create(&plan.places.fleet).map_err(|error| keys::failed(&error))?;
+    let mut made = Made { folder: &plan.places.fleet, files: Vec::new(), is_whole: false };
     plan.places.make_identity_folder()?;
     let leader: Name = plan.peer.clone().into();
     for (name, standing) in [(&leader, Standing::Leader), (&plan.operator, Standing::Operator)] {

@@ -10,7 +10,8 @@ use crate::protocol::decode;
 use crate::protocol::health::Health;
 use crate::protocol::heartbeat::Heartbeat;
 use crate::protocol::peers::{
-    GET_TYPE, GetAnswer, GetRequest, LIST_TYPE, ListRequest, Page, PeerRow, REMOVE_TYPE,
+    GET_TYPE, GetAnswer, GetRequest, LIST_TYPE, ListRequest, PEER_TYPE, Page, PeerRow, REMOVE_TYPE,
+    REMOVED_TYPE,
 };
 use crate::protocol::reply::{ERROR_HEADER, ErrorBody};
 use crate::protocol::{BadMessage, PeerId, subjects};
@@ -94,6 +95,10 @@ async fn census_once(bus: &Bus) -> Result<Option<Census>, RegistryError> {
     let mut leader = None;
     loop {
         let page: Page = ask(bus, subjects::LIST, &request).await?;
+        // Members' leaders say what they were asked; a question that was changed on its way leaves somebody out.
+        if bus.member().is_some() && page.after != request.after {
+            return Err(BadMessage("it begins at another place than was asked for".to_owned()).into());
+        }
         if *leader.get_or_insert(page.leader_instance) != page.leader_instance {
             return Ok(None);
         }
@@ -115,7 +120,7 @@ async fn census_once(bus: &Bus) -> Result<Option<Census>, RegistryError> {
 /// When no leader answers.
 pub async fn get(bus: &Bus, name: &str) -> Result<GetAnswer, RegistryError> {
     let request = GetRequest { kind: Some(GET_TYPE.to_owned()), peer: name.to_owned() };
-    ask(bus, subjects::GET, &request).await
+    answers(ask(bus, subjects::GET, &request).await?, PEER_TYPE, name)
 }
 
 /// Takes a peer out of the registry, by its id, hostname or address. What is answered as found is
@@ -125,7 +130,15 @@ pub async fn get(bus: &Bus, name: &str) -> Result<GetAnswer, RegistryError> {
 /// When no leader answers, or it cannot write its registry.
 pub async fn remove(bus: &Bus, name: &str) -> Result<GetAnswer, RegistryError> {
     let request = GetRequest { kind: Some(REMOVE_TYPE.to_owned()), peer: name.to_owned() };
-    ask(bus, subjects::REMOVE, &request).await
+    answers(ask(bus, subjects::REMOVE, &request).await?, REMOVED_TYPE, name)
+}
+
+/// Whether an answer is to this question: one that was changed on its way has another.
+fn answers(answer: GetAnswer, kind: &str, name: &str) -> Result<GetAnswer, RegistryError> {
+    if answer.kind == kind && answer.asked == name {
+        return Ok(answer);
+    }
+    Err(BadMessage(format!("it is about {:?}, and {name:?} was asked for", answer.asked)).into())
 }
 
 async fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(

@@ -7,6 +7,7 @@ use crate::bus::Outgoing;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{self, Accepted, Challenge, FrameKind, JobState};
 use crate::protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
+use crate::protocol::seal::REFUSES;
 use crate::protocol::steer::{CANCEL_TYPE, CancelAnswer, Cancelled};
 use crate::protocol::subjects::{self, Verb};
 use crate::protocol::window::Frame;
@@ -39,6 +40,28 @@ pub(super) async fn whole_stream(
     result: &JobResult,
     epoch: u64,
 ) {
+    ending(context, caller, id, result, epoch, None).await;
+}
+
+/// The same for a message that was not proved or cannot be read, which had this signature.
+pub(super) async fn refused_stream(
+    context: &Context,
+    caller: &str,
+    id: Option<JobId>,
+    result: &JobResult,
+    signature: &str,
+) {
+    ending(context, caller, id, result, 1, Some(signature)).await;
+}
+
+async fn ending(
+    context: &Context,
+    caller: &str,
+    id: Option<JobId>,
+    result: &JobResult,
+    epoch: u64,
+    refuses: Option<&str>,
+) {
     let accepted =
         Accepted { instance: context.instance, state: JobState::Ended, stdin_received: 0, signals: u64::MAX };
     let frames = [
@@ -49,6 +72,10 @@ pub(super) async fn whole_stream(
     for (seq, (kind, payload)) in (1..).zip(frames) {
         let frame = Frame { epoch, seq, kind, offset: None, payload };
         let message = frame_message(context.peer(), caller, id.unwrap_or_default(), frame);
+        let message = match refuses.filter(|_| context.bus.member().is_some()) {
+            Some(signature) => message.header(REFUSES, signature),
+            None => message,
+        };
         say(context, message).await;
     }
 }

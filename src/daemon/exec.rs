@@ -11,6 +11,7 @@ use crate::bus::Incoming;
 use crate::protocol::ending::{Refusal, sentence};
 use crate::protocol::exec::{ExecRequest, JobResult};
 use crate::protocol::identity::Asker;
+use crate::protocol::seal::SIGNATURE;
 use crate::protocol::{Ending, JobId, subjects};
 
 /// A well-formed request.
@@ -45,6 +46,8 @@ pub(super) struct Malformed {
     streamed: bool,
     why: Refusal,
     sentence: String,
+    /// The signature it had.
+    signature: String,
 }
 
 /// Reads a request. Waits for nothing.
@@ -66,6 +69,10 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Received {
     // What is signed is checked before what it says is looked at any further.
     let read = ExecRequest::decode(&message.payload).map_err(|bad| (Refusal::BadRequest, bad.0));
     let proved = read.and_then(|exec| match proof::of(context, &message) {
+        // Without an id each copy of it would be another job.
+        Ok((_, Some(_))) if exec.id.is_none() => {
+            Err((Refusal::BadRequest, "field `id`: a signed request has one".to_owned()))
+        }
         Ok((asker, signed)) => Ok((exec, asker, signed)),
         Err(why) => Err((Refusal::Unproven, why)),
     });
@@ -79,7 +86,7 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Received {
             asker,
             signed,
         })),
-        Err((why, said)) => Received::Malformed(malformed(context, &message.payload, caller, why, said)),
+        Err((why, said)) => Received::Malformed(malformed(context, &message, caller, why, said)),
     }
 }
 
@@ -92,17 +99,18 @@ fn digest(payload: &[u8], asker: &Asker) -> String {
     hasher.update(payload).finalize().to_hex().to_string()
 }
 
-fn malformed(context: &Context, payload: &[u8], caller: String, why: Refusal, said: String) -> Malformed {
+fn malformed(context: &Context, message: &Incoming, caller: String, why: Refusal, said: String) -> Malformed {
     let said = sentence(said);
     tracing::warn!(caller = asked::name(&caller), ending = format!("refused: {said}"), "refused a request");
     refused(context, Some(&caller), &said);
-    let wish = serde_json::from_slice::<serde_json::Value>(payload).unwrap_or_default();
+    let wish = serde_json::from_slice::<serde_json::Value>(&message.payload).unwrap_or_default();
     Malformed {
         caller,
         id: wish.get("id").and_then(|id| id.as_str()?.parse().ok()),
         streamed: wish.get("stream").is_some_and(serde_json::Value::is_object),
         why,
         sentence: said,
+        signature: message.headers.get(SIGNATURE).unwrap_or_default().to_owned(),
     }
 }
 
@@ -116,11 +124,11 @@ fn refused(context: &Context, caller: Option<&str>, why: &str) {
 
 /// Says what is wrong, as a stream where a stream was asked for.
 pub(super) async fn answer_malformed(context: &Context, malformed: Malformed) {
-    let Malformed { caller, id, streamed, why, sentence } = malformed;
+    let Malformed { caller, id, streamed, why, sentence, signature } = malformed;
     let ending = Ending::Refused { why, message: sentence };
     let result = JobResult::bare(id, context.peer().clone(), context.instance, ending);
     if streamed {
-        answer::whole_stream(context, &caller, id, &result, 1).await;
+        answer::refused_stream(context, &caller, id, &result, &signature).await;
     } else {
         answer::plain(context, &caller, &result, None).await;
     }

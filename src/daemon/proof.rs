@@ -89,9 +89,11 @@ impl Signed {
         {
             return Ok(());
         }
+        let near = |one: i64, other: i64| u128::from(one.abs_diff(other)) <= CLOCKS_DIFFER.as_millis();
+        // By a clock that was set since the start, something old may look new.
+        let by_uptime = challenges.started_ms.saturating_add(i64::try_from(uptime_ms).unwrap_or(i64::MAX));
         let recent = made_ms.is_some_and(|made| {
-            made >= challenges.started_ms
-                && now_ms().abs_diff(made) <= u64::try_from(CLOCKS_DIFFER.as_millis()).unwrap_or(u64::MAX)
+            made >= challenges.started_ms && near(now_ms(), made) && near(now_ms(), by_uptime)
         });
         match recent {
             true => Ok(()),

@@ -20,6 +20,9 @@ pub enum BadAccount {
     /// It is no token, or its signature is wrong.
     #[error("the fleet's account cannot be read: {0}")]
     Token(#[from] BadToken),
+    /// Another document of the fleet's.
+    #[error("it is not the account that vouches for the fleet's members")]
+    NotTheAccount,
     /// Somebody else's.
     #[error("the account is signed by {by}, and this fleet's key is {fleet}")]
     AnotherFleet {
@@ -133,6 +136,10 @@ impl Account {
         }
         let vouching = claims.nats.signing_keys.into_iter();
         let vouching = vouching.filter_map(|scope| Some((scope.role.parse().ok()?, scope.key))).collect();
+        let vouching: BTreeMap<_, _> = vouching;
+        if claims.nats.kind != "account" || vouching.len() != Standing::ALL.len() {
+            return Err(BadAccount::NotTheAccount);
+        }
         Ok(Self { key: claims.sub, issued: claims.iat, vouching, revoked: claims.nats.revocations })
     }
 

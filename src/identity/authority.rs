@@ -349,7 +349,8 @@ impl Authority {
             account.revoked.insert(entry.key.clone(), entry.issued.max(at));
         }
         for invitation in invitations.iter_mut().filter(|invitation| invitation.name == *name) {
-            found |= invitation.taken_by.is_none();
+            // Also one that was taken up and whose identity is not in the book: the power may have gone between.
+            found |= invitation.revoked.is_none();
             invitation.revoked.get_or_insert(at);
         }
         if !found {

@@ -146,8 +146,14 @@ impl Trust {
     /// # Errors
     /// When it is not the fleet's.
     pub fn learn(&self, token: &str) -> Result<bool, BadAccount> {
+        if self.newest(|newest| newest.token == token) {
+            return Ok(false);
+        }
         let account = Account::read(token, &self.0.fleet)?;
         let mut newest = self.0.newest.write().unwrap_or_else(PoisonError::into_inner);
+        if account.key != newest.account.key {
+            return Err(BadAccount::NotTheAccount);
+        }
         if account.issued <= newest.account.issued {
             return Ok(false);
         }

@@ -161,6 +161,7 @@ impl Desk<'_> {
             kind: PAGE_TYPE.to_owned(),
             peers: Vec::new(),
             next: None,
+            after: after.cloned(),
             leader: self.leader.clone(),
             leader_instance: self.instance,
             age_ms: self.age_ms,

@@ -70,12 +70,15 @@ impl Stat {
             // A first thread that ended before the others looks like a zombie.
             "Z" => threads > 1,
             "X" | "x" => false,
-            _ => true,
+            // One that the kernel has let go of while it was looked at: no thread is left.
+            _ => threads > 0,
         };
+        // The kernel says -1 for the group of such a one.
+        let group: i64 = field(5)?.parse().ok()?;
         Some(Self {
             pid,
             parent: field(4)?.parse().ok()?,
-            group: field(5)?.parse().ok()?,
+            group: u32::try_from(group).unwrap_or_default(),
             start_time: field(22)?.parse().ok()?,
             is_running,
         })
@@ -111,6 +114,13 @@ mod tests {
         for line in ["", "1", "1 (x", "1 (x) R", "1 (x) R 1 1", ") (", "x (x) R 1 1 1"] {
             assert_eq!(Stat::parse(line.as_bytes()), None, "{line}");
         }
+    }
+
+    #[test]
+    fn one_that_goes_while_it_is_looked_at_is_understood() {
+        let line = b"28145 (d) R 0 -1 -1 0 -1 4228108 30 0 0 0 0 0 0 0 20 0 0 0 5361234 0 0 0 0 0";
+        let stat = Stat::parse(line).expect("understood");
+        assert_eq!((stat.pid, stat.group, stat.start_time, stat.is_running), (28145, 0, 5_361_234, false));
     }
 
     #[test]

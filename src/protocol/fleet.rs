@@ -20,7 +20,7 @@ const PROOF: &[u8] = b"peerbus.join.v1";
 
 /// How far two clocks may be apart where an invitation is taken up, in milliseconds. A machine whose clock is
 /// further off has trouble of many kinds, and is told so while somebody looks at it.
-pub const CLOCKS_APART_MS: i64 = 300_000;
+pub const CLOCKS_APART_MS: u64 = 300_000;
 
 /// Errors in answer to `fleet.join.<invitation>`: the fixed words.
 pub mod refused {

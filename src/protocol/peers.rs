@@ -123,6 +123,9 @@ pub struct Page {
     pub peers: Vec<PeerRow>,
     /// Ask again with this as `after`; none on the last page.
     pub next: Option<PeerId>,
+    /// The `after` that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<PeerId>,
     /// The leader that answers.
     pub leader: PeerId,
     /// Its instance. Pages of one list must all come from the same.

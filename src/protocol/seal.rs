@@ -14,7 +14,20 @@ pub const TIME: &str = "D-Time";
 /// The challenge that this answers.
 pub const CHALLENGE: &str = "D-Challenge";
 
+/// In a refusal of what was not proved or could not be read: the signature of the very message that is
+/// refused, or nothing. Whoever sent another one under the same id is not told that theirs was refused.
+pub const REFUSES: &str = "D-Refuses";
+
 /// Headers that are signed, in the order in which they are. What is not among them means nothing that
 /// anybody relies on.
-pub const SIGNED_HEADERS: [&str; 8] =
-    [frame::KIND, frame::EPOCH, frame::SEQ, frame::OFFSET, INSTANCE_HEADER, ERROR_HEADER, TIME, CHALLENGE];
+pub const SIGNED_HEADERS: [&str; 9] = [
+    frame::KIND,
+    frame::EPOCH,
+    frame::SEQ,
+    frame::OFFSET,
+    INSTANCE_HEADER,
+    ERROR_HEADER,
+    TIME,
+    CHALLENGE,
+    REFUSES,
+];

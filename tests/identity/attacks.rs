@@ -389,3 +389,29 @@ fn an_interrupt_is_signed_and_counts() {
     live.signal(Signal::SIGINT);
     live.wait(SOON).expect_code(130);
 }
+
+/// The peer refuses the copy, and signs that: it must not be taken for the end of the request itself.
+#[test]
+fn a_refusal_of_something_else_is_no_ending() {
+    let mut scene = Scene::new();
+    let requests = scene.raw.subscribe("exec.w1");
+    let line = format!("sleep 1; {}; exit 7", scene.line());
+    let live = scene.fleet.command(["exec", "w1", "-C", "/", "--sh", &line]).spawn();
+    let asked = scene.raw.expect_on(requests, SOON, "the request");
+    let copy = Said { headers: Vec::new(), ..Said::again(&asked) };
+    copy.say(&mut scene.raw);
+    Said { payload: [&copy.payload[..], b"}"].concat(), ..copy }.say(&mut scene.raw);
+    let mut live = live;
+    live.wait(SOON).expect_code(7);
+    assert_eq!(scene.runs(), 1);
+}
+
+/// Each copy of it would be another job.
+#[test]
+fn a_signed_request_has_an_id() {
+    let mut scene = Scene::new();
+    let (inbox, alice) = (scene.inbox("alice"), scene.alice.clone());
+    let mut body = request(&job_id(), &scene.line());
+    body.as_object_mut().unwrap().remove("id");
+    scene.refused(&Said::unsigned("exec.w1", &inbox, body.to_string()).signed(&alice), "field `id`");
+}

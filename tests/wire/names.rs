@@ -49,6 +49,7 @@ fn the_names_of_subjects_and_headers() {
     assert_eq!((subjects::ACCOUNT, subjects::ACCOUNT_CHANGED), ("fleet.account", "fleet.account.changed"));
     assert_eq!((seal::IDENTITY, seal::SIGNATURE), ("D-Identity", "D-Signature"));
     assert_eq!((seal::TIME, seal::CHALLENGE), ("D-Time", "D-Challenge"));
+    assert_eq!(seal::REFUSES, "D-Refuses");
     for (kind, word) in [
         (FrameKind::Accepted, "accepted"),
         (FrameKind::Out, "out"),
@@ -87,7 +88,7 @@ fn a_seal() {
     // Each part after its length in 8 bytes, big end first; a header that is not there has the length 2^64-1.
     let mut bytes = Vec::new();
     let digest = blake3::hash(b"{}");
-    let parts: [Option<&[u8]>; 12] = [
+    let parts: [Option<&[u8]>; 13] = [
         Some(b"peerbus.seal.v1"),
         Some(b"exec.w1"),
         Some(b"_INBOX_alice.x.y"),
@@ -98,6 +99,7 @@ fn a_seal() {
         None,
         None,
         Some(b"1700000000000"),
+        None,
         None,
         Some(digest.as_bytes()),
     ];

@@ -105,6 +105,7 @@ fn answers_of_the_registry() {
     let page = Page {
         kind: "peerbus.peers_page.v1".to_owned(),
         peers: vec![row("vps"), bare],
+        after: None,
         next: Some(peer("z")),
         leader: peer("lead"),
         leader_instance: instance(),

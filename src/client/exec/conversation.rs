@@ -77,6 +77,8 @@ struct Conversation {
     cancel: Option<String>,
     /// What the peer wants the request signed over.
     challenge: Option<String>,
+    /// The signatures of the request's copies.
+    signatures: Vec<String>,
     say_again: Instant,
     credit_again: Instant,
     outcome: Option<Outcome>,
@@ -146,6 +148,7 @@ impl Conversation {
             signals_said: 0,
             cancel: None,
             challenge: None,
+            signatures: Vec::new(),
             say_again: now,
             credit_again: now + CREDIT_EVERY,
             outcome: None,

@@ -140,7 +140,8 @@ impl Ledger {
             .map(|gap| format!("{} bytes of {} are lost", gap.to.saturating_sub(gap.from), name(gap.stream)))
             .collect();
         for (stream, total) in [(StreamKind::Out, &result.out), (StreamKind::Err, &result.err)] {
-            faults.extend(total.as_ref().and_then(|total| self.fault(stream, total)));
+            let nothing = StreamTotal { bytes: 0, blake3: blake3::hash(b"").to_hex().to_string() };
+            faults.extend(self.fault(stream, total.as_ref().unwrap_or(&nothing)));
         }
         if faults.is_empty() { Integrity::Whole } else { Integrity::Damaged(faults.join("; ")) }
     }

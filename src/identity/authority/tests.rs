@@ -182,3 +182,17 @@ fn a_seal_holds_for_one_message_at_one_place() {
     let unsigned = trust.signer(&parts).expect_err("unsigned");
     assert_eq!(unsigned, Unproven::Unsigned);
 }
+
+/// They are signed by the fleet's key as well, and lie in every server's configuration.
+#[test]
+fn another_document_of_the_fleet_is_not_its_account() {
+    use crate::identity::BadAccount;
+    let scene = Scene::new();
+    let trust = scene.trust();
+    let documents = scene.authority.for_server().expect("documents");
+    for other in [&documents.operator, &documents.system] {
+        let error = trust.learn(other).expect_err("no account");
+        assert!(matches!(error, BadAccount::NotTheAccount | BadAccount::Token(_)), "{error}");
+    }
+    assert_eq!(trust.learn(&documents.account), Ok(false));
+}

@@ -106,12 +106,13 @@ fn check_clock(question: &Incoming) -> Result<(), Refused> {
     let now = jiff::Timestamp::now();
     let header = |name: &str| question.headers.get(name);
     let said = question.sealed_parts(&header).time_ms().unwrap_or_default();
-    let apart = said - now.as_millisecond();
-    if apart.abs() <= CLOCKS_APART_MS {
+    let apart = said.abs_diff(now.as_millisecond());
+    if apart <= CLOCKS_APART_MS {
         return Ok(());
     }
-    let seconds = apart.abs() / 1000;
-    let (way, now) = (if apart < 0 { "behind" } else { "ahead of" }, now.strftime("%Y-%m-%dT%H:%M:%SZ"));
+    let seconds = apart / 1000;
+    let (way, now) =
+        (if said < now.as_millisecond() { "behind" } else { "ahead of" }, now.strftime("%Y-%m-%dT%H:%M:%SZ"));
     let why = format!("the clock of the machine is {seconds} s {way} the leader's, where it is {now}");
     Err(Refused::new(refused::CLOCK, 400, why))
 }

@@ -2,10 +2,16 @@
 
 use super::*;
 use crate::client::proof;
+use crate::protocol::ending::Refusal;
 use crate::protocol::frame::Challenge;
+use crate::protocol::seal::REFUSES;
 
 impl Conversation {
     pub(super) async fn on_message(&mut self, message: &Incoming, now: Instant) {
+        if self.outcome.is_some() {
+            // Whatever comes after the result was not counted in it.
+            return;
+        }
         let Some(Ok(kind)) = message.headers.get(frame::KIND).map(str::parse::<FrameKind>) else { return };
         // What these say is relied on; the rest is held against the totals and digests of the result, and
         // without that there is no ending.
@@ -41,7 +47,10 @@ impl Conversation {
             FrameKind::Want => self.with(message, now, Self::on_want),
             FrameKind::Signalled => self.with(message, now, Self::on_signalled),
             FrameKind::Gap => self.with(message, now, |this, gap: Gap, _| this.ledger.gap(gap)),
-            FrameKind::Result => self.with(message, now, Self::on_result),
+            FrameKind::Result => {
+                let refuses = message.headers.get(REFUSES).map(str::to_owned);
+                self.with(message, now, |this, result, _| this.on_result(result, refuses.as_deref()));
+            }
             FrameKind::Alive | FrameKind::End | FrameKind::Answer | FrameKind::Challenge => {}
         }
         self.send_stdin(now).await;
@@ -99,9 +108,26 @@ impl Conversation {
         self.signals.retain(|signal| signal.n > signalled.n);
     }
 
-    pub(super) fn on_result(&mut self, result: JobResult, _now: Instant) {
+    pub(super) fn on_result(&mut self, result: JobResult, refuses: Option<&str>) {
+        if !self.is_ours(&result, refuses) {
+            tracing::warn!(peer = %self.peer, "ignored an ending that is not this request's");
+            return;
+        }
         let integrity = self.ledger.compare(&result);
         self.outcome = Some(Outcome { ending: result.ending.clone(), result: Some(result), integrity });
+    }
+
+    /// Whether an ending is that of our request, and not of something that somebody else said under its id.
+    fn is_ours(&self, result: &JobResult, refuses: Option<&str>) -> bool {
+        if self.bus.member().is_none() {
+            return true;
+        }
+        let unread =
+            matches!(result.ending, Ending::Refused { why: Refusal::Unproven | Refusal::BadRequest, .. });
+        match refuses {
+            Some(refuses) => self.signatures.iter().any(|signature| signature == refuses),
+            None => !unread && result.id == Some(self.job),
+        }
     }
 
     /// The answer to a cancel. Its ordinary effect, the ending, arrives as frames.

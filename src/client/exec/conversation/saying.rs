@@ -14,6 +14,8 @@ impl Conversation {
         if let Some(challenge) = &self.challenge {
             request = request.header(CHALLENGE, challenge);
         }
+        let request = self.bus.sealed(request);
+        self.signatures.extend(request.signature());
         if let Err(crate::bus::BusError::TooLarge { size, limit }) = self.bus.publish(request).await {
             self.finish(Ending::Refused {
                 why: crate::protocol::ending::Refusal::BadRequest,
