@@ -24,7 +24,7 @@ const PUBLIC: &str = "192.0.2.1:4222";
 fn refused(fleet: &Fleet, url: &str, named: &str) {
     let daemon = fleet.add_starting(DaemonOptions::worker("w1").nats(url));
     let ended = daemon.wait_for_end(AT_ONCE).expect_code(1);
-    for wanted in [named, "has no identity of its own", "trusted_network true", "`creds`"] {
+    for wanted in [named, "has no identity of its own", "trusted_network true", "`d init`"] {
         assert!(ended.err().contains(wanted), "{wanted}: {ended:?}");
     }
     assert!(!ended.err().contains("ready peer=") && !ended.err().contains("hunter2"), "{ended:?}");
@@ -56,18 +56,26 @@ fn a_configuration_may_say_that_the_network_is_trusted() {
 
 #[test]
 fn who_has_an_identity_may_go_anywhere() {
+    let fleet = Fleet::builder().secured().open_broker().start();
+    let member = DaemonOptions::worker("w1");
+    let daemon = fleet.add_starting(member.nats(&format!("{},nats://{PUBLIC}", fleet.url())));
+    daemon.wait_until_ready();
+    daemon.terminate().expect_success();
+}
+
+/// The server knows who it is, but it would believe whoever the server lets in.
+#[test]
+fn credentials_that_are_no_identity_do_not_count_as_one() {
     let fleet = Fleet::builder().start();
     let seed = nkeys::KeyPair::new_user().seed().unwrap();
-    let creds = fleet.path().join("w1.creds");
     let text = format!(
         "-----BEGIN NATS USER JWT-----\nany\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
     );
-    fs::write(&creds, text).unwrap();
+    let creds = fleet.file("w1.creds", text);
     let known = DaemonOptions::worker("w1").flag("--creds").flag(&creds);
-    let daemon = fleet.add_starting(known.nats(&format!("{},nats://{PUBLIC}", fleet.url())));
-    daemon.wait_until_ready();
-    daemon.terminate().expect_success();
-    assert!(!daemon.stderr().contains(&seed));
+    let daemon = fleet.add_starting(known.nats(&format!("nats://{PUBLIC}")));
+    let ended = daemon.wait_for_end(AT_ONCE).expect_code(1);
+    assert!(ended.err().contains("has no identity of its own") && !ended.err().contains(&seed), "{ended:?}");
 }
 
 #[test]

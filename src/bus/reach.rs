@@ -57,11 +57,11 @@ fn is_shared(ip: Ipv4Addr) -> bool {
 }
 
 impl Credentials {
-    /// Whether they are somebody's own, so that the server knows one from the other. A token or a
-    /// password is shared by all who have read it.
+    /// Whether they are a member's of a fleet with identities, where each asks the other who they are. With
+    /// any others, a daemon believes whoever the server lets in.
     #[must_use]
     pub fn are_an_identity(&self) -> bool {
-        matches!(self, Self::Identity(_) | Self::Nkey(_) | Self::Jwt { .. })
+        matches!(self, Self::Identity(_) | Self::Guest(_))
     }
 }
 

@@ -35,7 +35,7 @@ fn refusal(public: &bus::Public) -> String {
     let user = host::current_user();
     format!(
         "the bus: {public}, and this daemon has no identity of its own: whoever reaches that bus could run commands \
-         here as {user}. Give it credentials (`creds`), or an address in a private network such as WireGuard's; where \
+         here as {user}. Give the fleet identities (`d init`), or an address in a private network such as WireGuard's; where \
          that network is to be trusted all the same, `d config set trusted_network true`"
     )
 }

@@ -69,7 +69,8 @@ impl IdentityFile {
     /// Whether a file holds an identity of a fleet, and not only credentials of NATS.
     #[must_use]
     pub fn is_one(text: &str) -> bool {
-        text.contains(FLEET)
+        // Any block of ours: one that has lost another is to be refused, not taken for less than it was.
+        text.contains("BEGIN PEERBUS")
     }
 
     /// Reads an identity. `None` where the file holds credentials of NATS and no identity.

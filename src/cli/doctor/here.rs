@@ -72,7 +72,7 @@ async fn network(settings: &Settings<'_>) -> Check {
         None => Check::pass(HERE, NAME, format!("{} is on this machine or a private network", bus.address)),
         Some(public) if settings.trusts_the_network() => {
             let next =
-                "give the daemon credentials (`creds`), or unset trusted_network and use a private network";
+                "give the fleet identities (`d init`), or unset trusted_network and use a private network";
             let detail =
                 format!("{public}, and nobody is asked who they are there; trusted_network allows it");
             Check::fail(HERE, NAME, detail, next)
