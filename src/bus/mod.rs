@@ -256,6 +256,12 @@ impl Bus {
         locked(&self.shared.refusals).iter().find(|refusal| refusal.contains(&wanted)).cloned()
     }
 
+    /// The same of our own inbox, without which no answer arrives.
+    #[must_use]
+    pub fn refused_to_hear_answers(&self) -> Option<String> {
+        self.refused_to_hear(&self.shared.inbox.wildcard())
+    }
+
     /// What the server said of itself, while the link is up.
     #[must_use]
     pub fn server(&self) -> Option<Server> {

@@ -23,6 +23,13 @@ pub(super) async fn listens(context: &Context) -> Result<(), String> {
     let mut heard = 0;
     // The second time, the refusals have come by that are older than the first answer.
     while heard < 2 {
+        if let Some(refusal) = context.bus.refused_to_hear_answers() {
+            // Older ones do not understand the rights of identities.
+            return Err(format!(
+                "the server does not let this daemon hear answers: {refusal}; a fleet with identities wants a \
+                 nats-server of version 2.12 or newer"
+            ));
+        }
         if let Some(refusal) = needed.iter().find_map(|subject| context.bus.refused_to_hear(subject)) {
             return Err(format!(
                 "the server does not let this daemon hear what is said to {peer}: {refusal}"

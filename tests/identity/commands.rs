@@ -56,3 +56,15 @@ fn a_daemon_that_may_not_hear_its_requests_does_not_say_that_it_is_ready() {
     let ended = daemon.wait_for_end(SOON).expect_code(1);
     assert!(ended.err().contains("does not let this daemon hear what is said to w1"), "{ended:?}");
 }
+
+/// As a server does that is too old to know the rights of identities.
+#[test]
+fn a_daemon_that_may_not_hear_answers_says_so() {
+    let denied = r#"{ publish: ">", subscribe: { deny: ["_INBOX.>"] } }"#;
+    let server = ServerOptions::new().user_with("w1", "secret", denied);
+    let fleet = Fleet::builder().server(server).start();
+    let url = fleet.server().url().replace("nats://", "nats://w1:secret@");
+    let ended = fleet.add_starting(DaemonOptions::worker("w1").nats(&url)).wait_for_end(SOON).expect_code(1);
+    assert!(ended.err().contains("does not let this daemon hear answers"), "{ended:?}");
+    assert!(ended.err().contains("2.12 or newer"), "{ended:?}");
+}

@@ -3,12 +3,12 @@
 
 use bytes::Bytes;
 
-use crate::protocol::Instance;
 use crate::protocol::exec::{JobResult, StreamTotal};
 use crate::protocol::frame::{Gap, StreamKind};
 use crate::protocol::joining::{Joining, Order, Piece};
 use crate::protocol::steer::{Credit, FRAMES_IN_FLIGHT, Resume};
 use crate::protocol::window::Totals;
+use crate::protocol::{Ending, Instance};
 
 use super::Integrity;
 
@@ -140,8 +140,12 @@ impl Ledger {
             .map(|gap| format!("{} bytes of {} are lost", gap.to.saturating_sub(gap.from), name(gap.stream)))
             .collect();
         for (stream, total) in [(StreamKind::Out, &result.out), (StreamKind::Err, &result.err)] {
+            // Without totals nothing was printed, but where nobody knows how it ended.
             let nothing = StreamTotal { bytes: 0, blake3: blake3::hash(b"").to_hex().to_string() };
-            faults.extend(self.fault(stream, total.as_ref().unwrap_or(&nothing)));
+            let counted = total.is_some() || !matches!(result.ending, Ending::Unknown { .. });
+            if counted {
+                faults.extend(self.fault(stream, total.as_ref().unwrap_or(&nothing)));
+            }
         }
         if faults.is_empty() { Integrity::Whole } else { Integrity::Damaged(faults.join("; ")) }
     }
@@ -168,7 +172,6 @@ fn name(stream: StreamKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::Ending;
 
     fn result(out: &[u8]) -> JobResult {
         let total = |bytes: &[u8]| StreamTotal {
@@ -194,6 +197,11 @@ mod tests {
         assert!(
             matches!(ledger.compare(&result(b"abcd")), Integrity::Damaged(why) if why.contains("3 of 4"))
         );
+        // Who says that nothing ran has printed nothing; where nobody knows the end, nobody counted.
+        let bare = |ending| JobResult { out: None, err: None, ending, ..result(b"") };
+        let ended = ledger.compare(&bare(Ending::Exited { code: 0 }));
+        assert!(matches!(ended, Integrity::Damaged(why) if why.contains("3 of 0")));
+        assert_eq!(ledger.compare(&bare(Ending::Unknown { why: String::new() })), Integrity::Whole);
         ledger.gap(Gap { stream: StreamKind::Out, from: 3, to: 5 });
         assert!(
             matches!(ledger.compare(&result(b"abcde")), Integrity::Damaged(why) if why == "2 bytes of stdout are lost")
