@@ -55,7 +55,7 @@ impl Detached {
         };
         let nothing = File::open("/dev/null")?;
         let stdio = [nothing.as_fd(), output.as_fd(), output.as_fd()];
-        let around = Surroundings { stdio, cgroup: None, keep: None };
+        let around = Surroundings { stdio, cgroup: None, keep: None, terminal: false };
         let launched = launch(&program, &around).map_err(|error| error.source)?;
         Ok(Self { pid: launched.pid, pidfd: launched.pidfd.watched()? })
     }

@@ -23,7 +23,9 @@ use super::plan::Plan;
 use super::reaper;
 use super::signal::Signal;
 use super::spec::{Spec, StartError, Stdin};
+use super::terminal::{self, Terminal};
 use super::tree::{Leader, Tree};
+use crate::protocol::TtySize;
 
 /// A command that runs, and its pipes.
 #[derive(Debug)]
@@ -75,8 +77,8 @@ pub(super) const UNKNOWN: Exit =
     Exit { status: ExitKind::Unknown, usage: Usage { user_ms: 0, system_ms: 0, max_rss_kib: 0 } };
 
 /// The job's ends of its pipes, and ours.
-pub(super) struct Pipes {
-    pub(super) theirs: [OwnedFd; 3],
+struct Pipes {
+    theirs: [OwnedFd; 3],
     ours: (Option<PipeWriter>, OwnedFd, OwnedFd),
 }
 
@@ -86,11 +88,12 @@ pub(super) struct Pipes {
 /// # Errors
 /// When it could not be started: then nothing of it ran, and nothing is left.
 pub fn start(spec: &Spec, lodging: &Lodging, nursery: &Nursery) -> Result<Started, StartError> {
+    if spec.tty.is_some() {
+        let error = io::Error::other("this command was to run in a terminal");
+        return Err(opening_pipes(&error));
+    }
     let Pipes { theirs, ours } = Pipes::new(spec.stdin).map_err(|error| opening_pipes(&error))?;
-    let process = match lodging {
-        Lodging::Cgroup { path } => nursery.while_starting(|| in_cgroup(spec, path, theirs))?,
-        Lodging::Reaper { lock } => reaper::start(spec, lock, nursery.reaper(), theirs)?,
-    };
+    let process = in_lodging(spec, lodging, nursery, theirs)?;
     let (stdin, stdout, stderr) = ours;
     let stdin = stdin.map(|writer| pipe::Sender::from_owned_fd(writer.into()));
     Ok(Started {
@@ -99,6 +102,46 @@ pub fn start(spec: &Spec, lodging: &Lodging, nursery: &Nursery) -> Result<Starte
         stdout: pipe::Receiver::from_owned_fd(stdout).map_err(|error| opening_pipes(&error))?,
         stderr: pipe::Receiver::from_owned_fd(stderr).map_err(|error| opening_pipes(&error))?,
     })
+}
+
+/// A command that runs in a terminal.
+#[derive(Debug)]
+pub struct StartedInTerminal {
+    /// The command.
+    pub process: Process,
+    /// Our end of its terminal.
+    pub terminal: Terminal,
+}
+
+/// Starts a command in a terminal of the size that its [`Spec::tty`] says. As [`start`] otherwise.
+///
+/// # Errors
+/// When it could not be started: then nothing of it ran, and nothing is left.
+pub fn start_in_terminal(
+    spec: &Spec,
+    lodging: &Lodging,
+    nursery: &Nursery,
+) -> Result<StartedInTerminal, StartError> {
+    let size = spec.tty.unwrap_or(TtySize::USUAL);
+    let spec = Spec { tty: Some(size), ..spec.clone() };
+    let opening = |error: io::Error| StartError::system("opening the terminal of a job", &error);
+    let (terminal, theirs) = Terminal::open(size).map_err(opening)?;
+    terminal::give_to(&theirs, spec.user.as_deref())?;
+    let (input, output) = (theirs.try_clone().map_err(opening)?, theirs.try_clone().map_err(opening)?);
+    let stdio = [input, output, theirs];
+    Ok(StartedInTerminal { process: in_lodging(&spec, lodging, nursery, stdio)?, terminal })
+}
+
+fn in_lodging(
+    spec: &Spec,
+    lodging: &Lodging,
+    nursery: &Nursery,
+    stdio: [OwnedFd; 3],
+) -> Result<Process, StartError> {
+    match lodging {
+        Lodging::Cgroup { path } => nursery.while_starting(|| in_cgroup(spec, path, stdio)),
+        Lodging::Reaper { lock } => reaper::start(spec, lock, nursery.reaper(), stdio),
+    }
 }
 
 fn opening_pipes(error: &io::Error) -> StartError {
@@ -125,7 +168,12 @@ fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3]) -> Result<Process, S
     let cgroup = Cgroup::at(path);
     let making = format!("making cgroup {}", path.display());
     cgroup.create().map_err(|error| StartError::system(&making, &error))?;
-    let around = Surroundings { stdio: stdio.each_ref().map(AsFd::as_fd), cgroup: Some(path), keep: None };
+    let around = Surroundings {
+        stdio: stdio.each_ref().map(AsFd::as_fd),
+        cgroup: Some(path),
+        keep: None,
+        terminal: spec.tty.is_some(),
+    };
     let process = launch(&plan.program, &around)
         .map_err(|error| explain(&plan, &error))
         .and_then(|launched| attend(&launched, path).map_err(|error| abandon(&launched, &error)));

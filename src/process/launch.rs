@@ -59,6 +59,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) cgroup: Option<&'a Path>,
     /// One more descriptor that it inherits, under the same number.
     pub(super) keep: Option<BorrowedFd<'a>>,
+    /// Whether its standard input is a terminal that its session is to have.
+    pub(super) terminal: bool,
 }
 
 /// A process that executes its program. It must be waited for by whoever has this.
@@ -126,6 +128,7 @@ pub(super) fn launch(program: &Program, around: &Surroundings<'_>) -> Result<Lau
         stdio: around.stdio.map(|fd| fd.as_raw_fd()),
         procs: procs.as_ref().map(AsRawFd::as_raw_fd),
         keep: around.keep.map(|fd| fd.as_raw_fd()),
+        terminal: around.terminal,
         report: writer.as_raw_fd(),
         open_max: open_max(),
         descriptor_limit: descriptors::of_others(),
@@ -238,6 +241,7 @@ struct Child<'a> {
     stdio: [RawFd; 3],
     procs: Option<RawFd>,
     keep: Option<RawFd>,
+    terminal: bool,
     report: RawFd,
     open_max: RawFd,
     descriptor_limit: Option<libc::rlimit>,
@@ -281,6 +285,9 @@ impl Child<'_> {
             checked(libc::setsid())?;
             for (at, &fd) in self.stdio.iter().enumerate() {
                 checked(libc::dup2(fd, at as RawFd))?;
+            }
+            if self.terminal {
+                checked(libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0))?;
             }
             if let (Some(procs), Entered::NotYet) = (self.procs, entered) {
                 checked(libc::write(procs, c"0".as_ptr().cast(), 1) as c_int)?;

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Guarantees: a command gets a clean environment, its own session, and nothing of the daemon's but
-//! its three pipes. Whatever it starts can be counted, signalled and stopped, also what began a
+//! its three pipes, or a terminal that is its session's own. Whatever it starts can be counted, signalled and stopped, also what began a
 //! session of its own. A pid that was given to another process is never signalled. After a daemon's
 //! death [`clear()`] ends what it left behind.
 //!
@@ -44,6 +44,7 @@ mod reaper;
 mod signal;
 mod spec;
 mod stat;
+mod terminal;
 mod tree;
 mod watch;
 
@@ -52,7 +53,7 @@ pub use companion::Companion;
 pub use descriptors::raise_descriptor_limit;
 pub use detached::Detached;
 pub use identity::Identity;
-pub use job::{Process, Started, start};
+pub use job::{Process, Started, StartedInTerminal, start, start_in_terminal};
 pub use lock::{HeldBy, LockError, StateLock};
 pub use log_file::{LOG_LIMIT, LogFile, older, open_log};
 pub use lookup::keep_to_what_is_built_in;
@@ -64,5 +65,6 @@ pub use place::real_directory;
 pub use reaper::reaper_main;
 pub use signal::{BadSignal, Signal};
 pub use spec::{Command, Links, Spec, StartError, Stdin};
+pub use terminal::Terminal;
 pub use tree::{Stopped, Tree};
 pub use watch::DirectoryWatch;

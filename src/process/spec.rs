@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::protocol::JobId;
 use crate::protocol::decode;
 use crate::protocol::ending::StartFailure;
+use crate::protocol::{JobId, TtySize};
 
 /// One command to start. The caller has resolved everything but user, home and directory.
 #[derive(Clone, Serialize, Deserialize)]
@@ -25,14 +25,17 @@ pub struct Spec {
     pub env: Vec<(String, String)>,
     /// Whom to run it as; `None` is the daemon's own user.
     pub user: Option<String>,
-    /// What the command reads.
+    /// What the command reads; a terminal is written to in any case.
     pub stdin: Stdin,
+    /// The terminal it runs in, instead of pipes.
+    #[serde(default)]
+    pub tty: Option<TtySize>,
 }
 
 /// The values of variables are often secrets, so their names are shown alone.
 impl std::fmt::Debug for Spec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { job, directory, links, command, env, user, stdin } = self;
+        let Self { job, directory, links, command, env, user, stdin, tty } = self;
         let names: Vec<&str> = env.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Spec")
             .field("job", job)
@@ -42,6 +45,7 @@ impl std::fmt::Debug for Spec {
             .field("env", &names)
             .field("user", user)
             .field("stdin", stdin)
+            .field("tty", tty)
             .finish()
     }
 }
@@ -117,6 +121,7 @@ mod tests {
             env: vec![("NAME".to_owned(), "secret".to_owned())],
             user: None,
             stdin: Stdin::Null,
+            tty: None,
         };
         let shown = format!("{spec:?}");
         assert!(shown.contains("NAME") && !shown.contains("secret"), "{shown}");

@@ -26,9 +26,11 @@ pub mod seal;
 pub mod service;
 pub mod steer;
 pub mod subjects;
+pub mod tty;
 pub mod variables;
 pub mod window;
 
 pub use decode::BadMessage;
 pub use ending::Ending;
 pub use ids::{Instance, JobId, PeerId};
+pub use tty::TtySize;

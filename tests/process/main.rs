@@ -1,13 +1,14 @@
 //! The operating system's end of a job, on the real system: every case once with a cgroup (where
 //! the machine has them) and once with a reaper.
 
-#![expect(clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
 
 mod bench;
 mod blind;
 mod death;
 mod start;
 mod surroundings;
+mod terminal;
 mod tree;
 
 /// Makes two tests of a case, one for each way of keeping a job together.

@@ -113,7 +113,8 @@ fn spec(context: &Context, request: &Request, allowed: Allowed) -> Result<Spec, 
     let env = configured.into_iter().chain(request.exec.env.clone()).chain(own).collect();
     let stdin = if request.exec.stdin { process::Stdin::Pipe } else { process::Stdin::Null };
     let Allowed { directory, links, .. } = allowed;
-    Ok(Spec { job: request.id, directory, links, command, env, user: request.exec.user.clone(), stdin })
+    let user = request.exec.user.clone();
+    Ok(Spec { job: request.id, directory, links, command, env, user, stdin, tty: None })
 }
 
 fn begun(context: &Context, request: &Request, asked: &Asked, lodging: Option<Lodging>) -> Begun {

@@ -32,8 +32,13 @@ pub(in crate::process) fn start(
         |error: io::Error| StartError::system(&format!("starting a reaper, {}", reaper.display()), &error);
     let (ours, theirs) = UnixStream::pair().map_err(starting)?;
     let program = program(reaper, theirs.as_raw_fd())?;
-    let around =
-        Surroundings { stdio: stdio.each_ref().map(AsFd::as_fd), cgroup: None, keep: Some(theirs.as_fd()) };
+    // The terminal is the command's to take, not the reaper's.
+    let around = Surroundings {
+        stdio: stdio.each_ref().map(AsFd::as_fd),
+        cgroup: None,
+        keep: Some(theirs.as_fd()),
+        terminal: false,
+    };
     let launched = launch(&program, &around).map_err(|error| starting(error.source))?;
     // Our copies would keep the job's pipes open, and the socket.
     drop((stdio, theirs));

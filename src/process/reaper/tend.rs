@@ -100,7 +100,7 @@ fn begin(spec: &Spec) -> Result<Launched, StartError> {
     let plan = Plan::of(spec)?;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-    let around = Surroundings { stdio, cgroup: None, keep: None };
+    let around = Surroundings { stdio, cgroup: None, keep: None, terminal: spec.tty.is_some() };
     launch(&plan.program, &around).map_err(|error| explain(&plan, &error))
 }
 
