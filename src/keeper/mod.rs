@@ -1,0 +1,3 @@
+//! One durable job, in a process of its own.
+
+pub mod screen;
