@@ -8,8 +8,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::audit::{self, Audit};
 use super::journal::Journal;
+use super::limits::Limits;
 use super::policy::Kept;
 use super::proof::Challenges;
+use super::roll::Roll;
 use super::state::RunBy;
 use crate::bus::{self, Bus};
 use crate::process::{self, Containment, Nursery};
@@ -60,6 +62,8 @@ pub struct Settings {
     pub containment: Containment,
     /// Peers the registry takes, for a leader.
     pub max_peers: u32,
+    /// The limits of durable jobs.
+    pub jobs: Limits,
     /// How its audit log is kept.
     pub audit: audit::Settings,
     /// Who may run what.
@@ -96,6 +100,8 @@ pub(super) struct Context {
     pub(super) rival: Notify,
     pub(super) leaving: watch::Sender<Leaving>,
     places: Arc<Semaphore>,
+    /// Jobs that are attended to.
+    pub(super) roll: Roll,
     /// Jobs that run now.
     pub(super) running: Tally,
     /// Jobs whose caller has not confirmed their ending.
@@ -126,6 +132,7 @@ impl Context {
             conflict: watch::Sender::new(false),
             rival: Notify::new(),
             leaving: watch::Sender::new(Leaving::No),
+            roll: Roll::default(),
             running: Tally::default(),
             untold: Tally::default(),
             counts: Mutex::default(),

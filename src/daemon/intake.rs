@@ -97,7 +97,7 @@ impl Desk {
         let (id, verb) = match subjects::parse_below(&message.subject) {
             Below::Job(id, verb) => (id, verb),
             // These have subscriptions of their own, so that nothing here can delay them.
-            Below::Ping | Below::Health | Below::Policy | Below::Audit => return,
+            Below::Ping | Below::Health | Below::Policy | Below::Audit | Below::Jobs => return,
             Below::Strange(why) => return self.object(&message, BAD_REQUEST, why),
         };
         if message.no_responders {

@@ -120,6 +120,9 @@ async fn bury(context: &Arc<Context>, id: JobId, from: &str, why: &str) -> std::
         directory: String::new(),
         user: None,
         lodging: None,
+        durable: false,
+        tty: false,
+        name: None,
     };
     let journal = context.journal.clone();
     blocking(move || journal.bury(&begun, &result)).await

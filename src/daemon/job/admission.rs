@@ -10,6 +10,7 @@ use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::{Begun, Entry, now};
 use super::super::policy::{self, Allowed};
+use super::super::roll::Enrolled;
 use super::{blocking, live, recorded, reply};
 use crate::process::{self, Lodging, Spec};
 use crate::protocol::Ending;
@@ -28,6 +29,7 @@ pub(super) struct Admitted {
     pub(super) entry: Entry,
     pub(super) place: Place,
     pub(super) asked: Asked,
+    pub(super) enrolled: Enrolled,
 }
 
 /// Takes a job in and sees it through, or refuses it.
@@ -40,11 +42,12 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mu
     let lodging = context.nursery.lodging(request.id);
     let asked = Asked::by(&context, &request).allowed_by(rule);
     let begun = begun(&context, &request, &asked, Some(lodging.clone()));
+    let enrolled = context.roll.enter(request.id);
     let journal = context.journal.clone();
     match blocking(move || journal.begin(&begun)).await {
         Ok(entry) => match asked.begun(&context.audit).await {
             Ok(()) => {
-                let admitted = Admitted { request, spec, lodging, entry, place, asked };
+                let admitted = Admitted { request, spec, lodging, entry, place, asked, enrolled };
                 live::run(context, admitted, messages).await;
             }
             Err(why) => take_back(&context, &request, entry, &asked, &why).await,
@@ -131,6 +134,9 @@ fn begun(context: &Context, request: &Request, asked: &Asked, lodging: Option<Lo
         directory: request.exec.directory.clone().unwrap_or_default().chars().take(1024).collect(),
         user: request.exec.user.as_ref().map(|user| user.chars().take(64).collect()),
         lodging,
+        durable: request.exec.durable,
+        tty: request.exec.tty.as_ref().is_some_and(|tty| !tty.is_null()),
+        name: None,
     }
 }
 
@@ -171,7 +177,7 @@ async fn refuse(
     let result = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
     let begun = begun(context, request, &asked, None);
     let (journal, buried) = (context.journal.clone(), result.clone());
-    let record = super::Record { begun: begun.clone(), process: None, result: Some(result.clone()) };
+    let record = super::Record { result: Some(result.clone()), ..super::Record::of(begun.clone()) };
     let written = blocking(move || journal.bury(&begun, &buried)).await;
     reply(context, request, &result).await;
     if let Err(error) = written {
