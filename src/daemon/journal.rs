@@ -105,7 +105,7 @@ pub(super) struct Begun {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 enum Step {
-    Begun(Begun),
+    Begun(Box<Begun>),
     Started { at: String, process: Identity },
     Ended { at: String, result: Box<JobResult> },
 }
@@ -184,7 +184,8 @@ impl Journal {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let reserved = write_step(&mut file, &Step::Begun(begun.clone())).and_then(|()| reserve(&mut file));
+        let reserved =
+            write_step(&mut file, &Step::Begun(Box::new(begun.clone()))).and_then(|()| reserve(&mut file));
         if let Err(error) = reserved {
             // Nothing has run; an id that is not known may come again.
             let _ = fs::remove_file(&path);
@@ -316,7 +317,7 @@ fn read_record(path: &Path) -> io::Result<Record> {
         // A line that was cut off by a crash: what it wanted to say did not happen.
         let Ok(step) = decode::json::<Step>(line) else { continue };
         match (step, &mut record) {
-            (Step::Begun(begun), None) => record = Some(Record::of(begun)),
+            (Step::Begun(begun), None) => record = Some(Record::of(*begun)),
             (Step::Started { process, .. }, Some(record)) => record.process = Some(process),
             (Step::Ended { at, result }, Some(record)) => {
                 record.result = Some(*result);
