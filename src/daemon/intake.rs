@@ -96,6 +96,7 @@ impl Desk {
     fn word(&mut self, message: Incoming) {
         let (id, verb) = match subjects::parse_below(&message.subject) {
             Below::Job(id, verb) => (id, verb),
+            Below::Viewer(id, _) => (id, Verb::Credit),
             // These have subscriptions of their own, so that nothing here can delay them.
             Below::Ping | Below::Health | Below::Policy | Below::Audit => return,
             Below::Strange(why) => return self.object(&message, BAD_REQUEST, why),
@@ -144,9 +145,9 @@ impl Desk {
         // Nothing but these can be answered for a job that does not run; credit only for one that a
         // daemon before this one has left.
         let answered = match verb {
-            Verb::Resume | Verb::Cancel | Verb::Result => true,
+            Verb::Resume | Verb::Attach | Verb::Cancel | Verb::Result => true,
             Verb::Credit => for_another,
-            Verb::Stdin | Verb::Signal => false,
+            Verb::Stdin | Verb::Signal | Verb::Resize => false,
         };
         if known || answered {
             self.hand(id, word);

@@ -98,6 +98,9 @@ async fn unknown(context: &Arc<Context>, id: JobId, steer: Steer, from: &str) {
         Steer::Result => {
             answer::cannot(context, from, "unknown_job", 404, &format!("no job {id} is known here")).await
         }
+        Steer::Attach(_) => {
+            answer::cannot(context, from, "unknown_job", 404, &format!("no job {id} is known here")).await
+        }
         // Meant for a daemon that is not this one and left nothing to it.
         _ => {}
     }

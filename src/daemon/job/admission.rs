@@ -66,7 +66,7 @@ async fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Pla
         let message = format!("another daemon answers for the peer {}; stop one of them", context.peer());
         return Err(refused(Refusal::Conflict, &message));
     }
-    if request.exec.tty.as_ref().is_some_and(|tty| !tty.is_null()) {
+    if request.exec.tty.as_ref().is_some() {
         return Err(refused(Refusal::NotSupported, "field `tty`: this daemon has no terminals"));
     }
     if request.exec.durable {

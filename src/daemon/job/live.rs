@@ -211,7 +211,8 @@ impl Live {
             (Some(_), false) => JobState::Running,
         };
         let (stdin_received, signals) = (self.stdin.received(), self.signals);
-        decode::to_json(&Accepted { instance: self.context.instance, state, stdin_received, signals })
+        let instance = self.context.instance;
+        decode::to_json(&Accepted { state, stdin_received, signals, ..Accepted::ended(instance) })
     }
 
     pub(super) fn tell_want(&mut self) {

@@ -84,11 +84,12 @@ impl Live {
         // Who has the right may stop a job and ask how it ended; the rest is its caller's.
         let may_steer = from == self.request.caller || policy::may_steer(asker, Some(&self.request.asker));
         match steer {
-            Steer::Cancel(_) | Steer::Result if !may_steer => {
+            Steer::Cancel(_) | Steer::Result | Steer::Attach(_) if !may_steer => {
                 return answer::not_yours(&self.context, from, self.request.id).await;
             }
             Steer::Cancel(cancel) => return self.on_cancel(cancel, from).await,
             Steer::Result => return self.on_result_wanted(from).await,
+            Steer::Attach(_) => return answer::not_durable(&self.context, from, self.request.id).await,
             Steer::Credit(_) if from != self.request.caller && members_sign(&self.context) => return,
             _ if from != self.request.caller => {
                 return answer::not_yours(&self.context, from, self.request.id).await;
@@ -104,7 +105,7 @@ impl Live {
                 self.stdin.write();
                 self.sink.control(FrameKind::Want, decode::to_json(&want));
             }
-            Steer::Cancel(_) | Steer::Result => {}
+            Steer::Cancel(_) | Steer::Result | Steer::Attach(_) | Steer::Resize(_) => {}
         }
     }
 
