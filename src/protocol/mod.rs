@@ -26,6 +26,7 @@ pub mod seal;
 pub mod service;
 pub mod steer;
 pub mod subjects;
+pub mod tty;
 pub mod variables;
 pub mod window;
 

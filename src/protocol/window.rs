@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::frame::{FrameKind, Gap, OUTPUT_MAX, StreamKind};
 use super::steer::{Credit, FRAMES_IN_FLIGHT, Resume};
@@ -20,7 +21,7 @@ use super::steer::{Credit, FRAMES_IN_FLIGHT, Resume};
 pub const HELD_MAX: u64 = 4 << 20;
 
 /// A number of bytes for each of the two streams.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Totals {
     /// stdout.
     pub out: u64,
