@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::context::Context;
 use crate::bus::Outgoing;
+use crate::protocol::attach::{STARTED_TYPE, Started};
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{self, Accepted, Challenge, FrameKind};
 use crate::protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
@@ -30,6 +31,16 @@ pub(super) fn frame_message(peer: &PeerId, caller: &str, id: JobId, frame: Frame
     }
     // What matters of all the others is in its totals and digests.
     if frame.kind == FrameKind::Result { message.sealed() } else { message }
+}
+
+/// The same to a viewer of a durable job: the reply subject says which viewer is gone.
+pub(super) fn viewer_message(
+    peer: &PeerId,
+    inbox: &str,
+    (id, number): (JobId, u64),
+    frame: Frame,
+) -> Outgoing {
+    frame_message(peer, inbox, id, frame).reply(&subjects::viewer(peer, id, number))
 }
 
 /// Sends a stream that consists of its ending only, as the given epoch.
@@ -117,6 +128,13 @@ pub(super) async fn cannot(context: &Context, reply: &str, word: &'static str, c
 /// Says that a job is somebody else's.
 pub(super) async fn not_yours(context: &Context, reply: &str, id: JobId) {
     cannot(context, reply, "not_yours", 403, &format!("{id} is another caller's job")).await;
+}
+
+/// Says that a durable job runs, to who asked for no stream.
+pub(super) async fn started(context: &Context, caller: &str, id: JobId) {
+    let (peer, instance) = (context.peer().clone(), context.instance);
+    let started = Started { kind: STARTED_TYPE.to_owned(), id, peer, instance };
+    say(context, Outgoing::to(caller).payload(decode::to_json(&started))).await;
 }
 
 /// Says that nobody can attach to a job, because it ends with its daemon.

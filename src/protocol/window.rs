@@ -21,7 +21,7 @@ use super::steer::{Credit, FRAMES_IN_FLIGHT, Resume};
 pub const HELD_MAX: u64 = 4 << 20;
 
 /// A number of bytes for each of the two streams.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Totals {
     /// stdout.
     pub out: u64,

@@ -74,7 +74,7 @@ pub(super) struct Live {
 
 /// Starts the job and sees it through.
 pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
-    let Admitted { request, spec, lodging, entry, place, asked } = admitted;
+    let Admitted { request, spec, lodging, entry, place, asked, .. } = admitted;
     let mut start = Some(tokio::task::spawn_blocking({
         let context = Arc::clone(&context);
         move || begin(&context, &spec, &lodging, entry)

@@ -22,9 +22,10 @@ use crate::protocol::steer::{CancelRequest, Cancelled, Credit, Resume, SignalReq
 impl Live {
     pub(super) async fn on_message(&mut self, message: Message) {
         match message {
-            Message::CallerGone => self.on_caller_gone(),
+            Message::CallerGone(_) => self.on_caller_gone(),
             Message::Request(request) => self.on_repeat(*request).await,
-            Message::Word { steer, from, asker } => self.on_word(steer, &from, &asker).await,
+            Message::Word { for_another: true, .. } => {}
+            Message::Word { steer, from, asker, .. } => self.on_word(steer, &from, &asker).await,
         }
     }
 
