@@ -133,7 +133,7 @@ async fn run_there(
         report.peer(&peer);
         let (followed, closed) = follow(&bus, &peer, request.clone(), args).await;
         let outcome = match followed {
-            Followed::Ended(outcome) => outcome,
+            Followed::Ended(outcome) => *outcome,
             Followed::Left { at } => {
                 report.detached(at);
                 return left(&peer, job, at, args.detach);
@@ -164,7 +164,7 @@ async fn run_there(
 
 /// What became of an execution as far as it was followed.
 enum Followed {
-    Ended(Outcome),
+    Ended(Box<Outcome>),
     Left { at: u64 },
 }
 
@@ -220,7 +220,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
             Some(Event::Resumed) if talkative => output::say(&format!("{peer} is back")),
             Some(Event::Ended(outcome)) => {
                 let closed = writer.finish(outcome.result.is_some());
-                return (Followed::Ended(*outcome), closed);
+                return (Followed::Ended(outcome), closed);
             }
             Some(Event::Detached { at }) => return (Followed::Left { at }, writer.finish(false)),
             Some(Event::Accepted(_) | Event::Screen(_) | Event::Interrupted(_) | Event::Resumed) => {}
@@ -228,7 +228,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
                 let why = "the conversation broke off inside d".to_owned();
                 let ending = Ending::Unknown { why };
                 let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
-                return (Followed::Ended(outcome), writer.finish(false));
+                return (Followed::Ended(Box::new(outcome)), writer.finish(false));
             }
         }
     }

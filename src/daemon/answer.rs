@@ -157,6 +157,12 @@ pub(super) async fn cancelled(
     say(context, message).await;
 }
 
+/// Says to somebody who does not follow a job what became of a signal.
+pub(super) async fn signalled(context: &Context, reply: &str, signalled: &frame::Signalled) {
+    let body = decode::to_json(signalled);
+    say(context, Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(body)).await;
+}
+
 /// Has a request signed once more.
 pub(super) async fn challenged(context: &Context, caller: &str, id: JobId, challenge: String) {
     let body = decode::to_json(&Challenge { id, challenge });

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::audit::{self, Audit};
-use super::durable;
 use super::journal::Journal;
+use super::limits::Limits;
 use super::policy::Kept;
 use super::proof::Challenges;
+use super::roll::Roll;
 use super::state::RunBy;
 use crate::bus::{self, Bus};
 use crate::process::{self, Containment, Nursery};
@@ -55,14 +56,14 @@ pub struct Settings {
     pub tags: Vec<String>,
     /// Jobs at once.
     pub max_jobs: usize,
-    /// How durable jobs are kept.
-    pub durable: durable::Settings,
     /// How long a job whose caller vanished goes on.
     pub caller_grace: Duration,
     /// How process trees are held together.
     pub containment: Containment,
     /// Peers the registry takes, for a leader.
     pub max_peers: u32,
+    /// The limits of durable jobs.
+    pub jobs: Limits,
     /// How its audit log is kept.
     pub audit: audit::Settings,
     /// Who may run what.
@@ -101,6 +102,8 @@ pub(super) struct Context {
     pub(super) rival: Notify,
     pub(super) leaving: watch::Sender<Leaving>,
     places: Arc<Semaphore>,
+    /// Jobs that are attended to.
+    pub(super) roll: Roll,
     /// Jobs that run now.
     pub(super) running: Tally,
     /// Durable jobs that run now; those go on when this daemon ends.
@@ -135,6 +138,7 @@ impl Context {
             conflict: watch::Sender::new(false),
             rival: Notify::new(),
             leaving: watch::Sender::new(Leaving::No),
+            roll: Roll::default(),
             running: Tally::default(),
             durable: Tally::default(),
             finishing: Tally::default(),
@@ -156,7 +160,7 @@ impl Context {
 
     /// A place for one more durable job; none when there are as many as may be.
     pub(super) fn durable_place(&self) -> Option<Place> {
-        let counted = self.durable.enter_below(self.settings.durable.most)?;
+        let counted = self.durable.enter_below(self.settings.jobs.most)?;
         Some(Place { _permit: None, _counted: counted })
     }
 

@@ -116,7 +116,7 @@ impl Desk {
             Below::Job(id, verb) => (id, verb, None),
             Below::Viewer(id, number) => (id, Verb::Credit, Some(number)),
             // These have subscriptions of their own, so that nothing here can delay them.
-            Below::Ping | Below::Health | Below::Policy | Below::Audit => return,
+            Below::Ping | Below::Health | Below::Policy | Below::Audit | Below::Jobs => return,
             Below::Strange(why) => return self.object(&message, BAD_REQUEST, why),
         };
         if message.no_responders {
@@ -187,7 +187,7 @@ impl Desk {
             },
         };
         let settings = &self.context.settings;
-        if self.jobs.len() >= settings.max_jobs + settings.durable.most + ATTENDED_BESIDES {
+        if self.jobs.len() >= settings.max_jobs + settings.jobs.most + ATTENDED_BESIDES {
             tracing::debug!(job = %id, "a message about a new id was dropped: too many are attended to");
             return;
         }

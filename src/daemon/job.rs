@@ -135,6 +135,7 @@ async fn bury(context: &Arc<Context>, id: JobId, from: &str, why: &str) -> std::
         user: None,
         lodging: None,
         durable: false,
+        tty: false,
         name: None,
     };
     let journal = context.journal.clone();

@@ -21,7 +21,7 @@ use super::heartbeat::{self, Pulse};
 use super::housekeeping;
 use super::journal::{Journal, now};
 use super::state::{self, DaemonState, State, StateFile, TYPE};
-use super::{intake, listening, policy, recovery, service, solitude, trust};
+use super::{intake, jobs, listening, policy, recovery, service, solitude, trust};
 use crate::bus::{Bus, NatsAddress, Persistence};
 use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
@@ -355,6 +355,7 @@ async fn start_tasks(context: &Arc<Context>, desk: intake::Desk) -> (JoinSet<()>
     let checkups = bus.subscribe(&subjects::health(peer), None, health::WAITING).await;
     let audits = bus.subscribe(&subjects::audit(peer), None, audit::WAITING).await;
     let questions_of_policy = bus.subscribe(&subjects::policy(peer), None, policy::WAITING).await;
+    let questions_of_jobs = bus.subscribe(&subjects::jobs(peer), None, jobs::WAITING).await;
     let words = bus.subscribe(&subjects::below_exec(peer), None, WAITING).await;
     let starts = bus.subscribe(&subjects::exec(peer), Some(subjects::EXEC_QUEUE), WAITING).await;
     let questions = service::questions(context).await;
@@ -363,6 +364,7 @@ async fn start_tasks(context: &Arc<Context>, desk: intake::Desk) -> (JoinSet<()>
     tasks.spawn(health::answer(Arc::clone(context), checkups));
     tasks.spawn(audit::answer(Arc::clone(context), audits));
     tasks.spawn(policy::answer(Arc::clone(context), questions_of_policy));
+    tasks.spawn(jobs::answer(Arc::clone(context), questions_of_jobs));
     tasks.spawn(desk.run(starts, words));
     tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
     tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));

@@ -19,6 +19,7 @@ pub mod health;
 pub mod heartbeat;
 pub mod identity;
 pub mod ids;
+pub mod jobs;
 pub mod joining;
 pub mod peers;
 pub mod policy;

@@ -7,6 +7,7 @@
 //! | `exec.<peer>.health` | operators | the daemon |
 //! | `exec.<peer>.audit` | operators | the daemon |
 //! | `exec.<peer>.policy` | operators | the daemon |
+//! | `exec.<peer>.jobs` | operators | the daemon |
 //! | `exec.<peer>.<job>.<verb>` | operators | the daemon |
 //! | `exec.<peer>.<job>.credit.<viewer>` | the server: that this viewer is gone | the daemon |
 //! | `peers.alive` | daemons | leaders |
@@ -143,6 +144,12 @@ pub fn policy(peer: &PeerId) -> String {
     format!("exec.{peer}.policy")
 }
 
+/// Where a peer is asked for its jobs.
+#[must_use]
+pub fn jobs(peer: &PeerId) -> String {
+    format!("exec.{peer}.jobs")
+}
+
 /// Where something is said of a job.
 #[must_use]
 pub fn job(peer: &PeerId, job: JobId, verb: Verb) -> String {
@@ -181,6 +188,8 @@ pub enum Below {
     Audit,
     /// A question what its policy allows.
     Policy,
+    /// A question for its jobs.
+    Jobs,
     /// A word about a job.
     Job(JobId, Verb),
     /// Credit of one viewer of a durable job, or that it is gone.
@@ -198,6 +207,7 @@ pub fn parse_below(subject: &str) -> Below {
         ["health"] => Below::Health,
         ["audit"] => Below::Audit,
         ["policy"] => Below::Policy,
+        ["jobs"] => Below::Jobs,
         [job, verb] => match (job.parse(), verb.parse()) {
             (Ok(job), Ok(verb)) => Below::Job(job, verb),
             (Err(bad), _) => Below::Strange(format!("in the subject: {bad}")),
@@ -283,6 +293,7 @@ mod tests {
         assert_eq!(parse_below(&health(&peer)), Below::Health);
         assert_eq!(parse_below(&audit(&peer)), Below::Audit);
         assert_eq!(parse_below(&policy(&peer)), Below::Policy);
+        assert_eq!(parse_below(&jobs(&peer)), Below::Jobs);
         for strange in [
             "exec.w1.x",
             "exec.w1.nojob.credit",

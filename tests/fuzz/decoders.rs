@@ -11,6 +11,7 @@ use peerbus::protocol::exec::{ExecRequest, JobResult};
 use peerbus::protocol::frame::{Accepted, Alive, Challenge, Gap, Signalled, Want};
 use peerbus::protocol::health::Health;
 use peerbus::protocol::heartbeat::{Heartbeat, Ping};
+use peerbus::protocol::jobs;
 use peerbus::protocol::peers::{GET_TYPE, GetAnswer, GetRequest, ListRequest, Page, PeerEvent, REMOVE_TYPE};
 use peerbus::protocol::policy;
 use peerbus::protocol::reply::ErrorBody;
@@ -137,6 +138,8 @@ pub(crate) const ALL: &[Decoder] = &[
         seeds: &["policy_answer_allowed", "policy_answer_refused", "policy_answer_rules"],
         decode: |b| by(b, policy::Answer::decode),
     },
+    Decoder { name: "a question for jobs", seeds: &["jobs_query"], decode: |b| by(b, jobs::Query::decode) },
+    Decoder { name: "a page of jobs", seeds: &["jobs_page"], decode: |b| by(b, jobs::Page::decode) },
     Decoder {
         name: "a question for the audit log",
         seeds: &["audit_query"],

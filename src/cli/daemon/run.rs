@@ -16,7 +16,7 @@ use crate::cli::settings::{Settings, variable};
 use crate::cli::{log, output};
 use crate::daemon::broker::{self, Managed};
 use crate::daemon::state::RunBy;
-use crate::daemon::{self, Asked, CALLER_GRACE, DaemonError, MAX_JOBS, durable, trust};
+use crate::daemon::{self, Asked, CALLER_GRACE, DaemonError, MAX_JOBS, trust};
 use crate::leader::registry::Place;
 use crate::process::Containment;
 use crate::protocol::exec::check_directory;
@@ -142,9 +142,9 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
         shell: file.shell,
         env: file.env,
         tags: file.tags,
-        durable: durable::Settings::default(),
         max_jobs: file.max_jobs.map_or(MAX_JOBS, |most| usize::from(most.get())),
         caller_grace: file.caller_grace.unwrap_or(CALLER_GRACE),
+        jobs: file.jobs,
         audit: daemon::audit::Settings {
             size: file.audit_size.unwrap_or(daemon::audit::SIZE),
             required: file.audit == Some(AuditArg::Required),

@@ -27,6 +27,7 @@ pub(in crate::daemon) async fn resume_left(
     let Left { entry, record, known } = left;
     let mut job = Job::of(&context, &record);
     job.seat = Some(context.seat_of_an_adopted());
+    job.enrolled = Some(context.roll.enter(job.id));
     job.entry = Some(entry);
     match known {
         Some(Known::Alive(link)) => {

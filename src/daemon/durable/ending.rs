@@ -77,7 +77,7 @@ impl Job {
                 tracing::error!(job = %self.id, %error, "writing the end to the journal");
             }
         }
-        self.seat = None;
+        (self.seat, self.enrolled) = (None, None);
         let result = Arc::new(result);
         self.ended = Some(Arc::clone(&result));
         self.screens.clear();

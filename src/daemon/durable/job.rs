@@ -11,19 +11,19 @@ use super::super::context::{self, Context};
 use super::super::intake::Message;
 use super::super::job::Admitted;
 use super::super::journal::{Begun, Entry, Record};
+use super::super::roll::Enrolled;
 use super::keeping::{Begin, Doing, Keeper, Known};
 use super::news::News;
 use super::viewer::Word;
 use super::viewers::{Gone, Viewers};
 use crate::keeper::link::NoStart;
-use crate::keeper::words::WriterState;
+use crate::keeper::words::{LogReach, WriterState};
 use crate::keeper::{FromKeeper, Link, Order, Place, ToKeeper};
 use crate::protocol::attach::AttachRequest;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{FrameKind, Signalled};
 use crate::protocol::identity::Asker;
 use crate::protocol::tty::TtySize;
-use crate::protocol::window::Totals;
 use crate::protocol::{Ending, JobId, decode};
 
 /// Everything that can happen to it.
@@ -47,6 +47,8 @@ pub(super) struct Job {
     pub(super) runs: bool,
     pub(super) entry: Option<Entry>,
     pub(super) seat: Option<context::Place>,
+    /// Its place among the jobs that are told of.
+    pub(super) enrolled: Option<Enrolled>,
     /// How it is to end, once somebody has had it stopped.
     pub(super) stopping: Option<Ending>,
     /// How it ended, once it is over.
@@ -69,7 +71,7 @@ pub(in crate::daemon) async fn run(
     admitted: Admitted,
     messages: &mut mpsc::Receiver<Message>,
 ) {
-    let Admitted { request, spec, lodging, entry, begun, place: seat, asked } = admitted;
+    let Admitted { request, spec, lodging, entry, begun, place: seat, asked, enrolled } = admitted;
     let place = Place::of(&context.settings.state_dir, request.id);
     let order = Order {
         spec,
@@ -78,11 +80,11 @@ pub(in crate::daemon) async fn run(
         tty: request.exec.tty.as_ref().map(|tty| tty.size()),
         name: request.exec.name.clone(),
         owner: Some(request.caller.clone()),
-        log_limit: context.settings.durable.log_limit,
+        log_limit: context.settings.jobs.log_limit,
     };
     let mut job = Job::new(&context, begun, asked, place.clone());
     job.keeper = Keeper::start(&context, place, order, entry);
-    job.seat = Some(seat);
+    (job.seat, job.enrolled) = (Some(seat), Some(enrolled));
     job.on_message(Message::Request(Box::new(request))).await;
     job.live(messages).await;
 }
@@ -100,6 +102,7 @@ impl Job {
             runs: false,
             entry: None,
             seat: None,
+            enrolled: None,
             stopping: None,
             ended: None,
             news: watch::Sender::new(News::default()),
@@ -122,6 +125,9 @@ impl Job {
     /// Lives until it has ended and nobody reads it any more.
     pub(super) async fn live(mut self, messages: &mut mpsc::Receiver<Message>) {
         while !self.is_over() {
+            if let Some(enrolled) = &self.enrolled {
+                enrolled.set_viewers(self.viewers.count());
+            }
             let happening = tokio::select! {
                 message = messages.recv() => Happening::Message(message),
                 doing = self.keeper.next() => Happening::Keeper(doing),
@@ -187,7 +193,7 @@ impl Job {
         let hello = link.hello().clone();
         self.keeper = Keeper::Here(Box::new(link));
         self.tty = hello.tty;
-        self.reached(hello.log.totals());
+        self.reached(hello.log);
         for writer in hello.writers {
             self.tell_want(&writer.from, decode::to_json(&writer.want));
             self.writers.insert(writer.from.clone(), writer);
@@ -195,8 +201,8 @@ impl Job {
         if let Some(ending) = self.stopping.clone() {
             self.keeper.say(ToKeeper::Stop { ending });
         }
-        for (ask, _) in &self.screens {
-            self.keeper.say(ToKeeper::Screen { ask: *ask });
+        for ask in self.screens.keys().copied() {
+            self.keeper.say(ToKeeper::Screen { ask });
         }
         self.runs = true;
         self.let_in().await;
@@ -209,7 +215,12 @@ impl Job {
         }
     }
 
-    fn reached(&self, totals: Totals) {
+    fn reached(&self, reach: LogReach) {
+        let totals = reach.totals();
+        if let Some(enrolled) = &self.enrolled {
+            enrolled.set_totals(totals);
+            enrolled.set_first(reach.first());
+        }
         self.news.send_if_modified(|news| {
             let further = totals.sum() > news.totals.sum();
             if further {
@@ -221,7 +232,7 @@ impl Job {
 
     async fn on_said(&mut self, word: FromKeeper) {
         match word {
-            FromKeeper::Log(reach) => self.reached(reach.totals()),
+            FromKeeper::Log(reach) => self.reached(reach),
             FromKeeper::Want { from, want } => {
                 self.tell_want(&from, decode::to_json(&want));
                 match self.writers.get_mut(&from) {

@@ -17,7 +17,8 @@
 //! ended is written to journal and audit log by the daemon that learns of it, also when that was while there was
 //! none. A keeper that died is noticed at once; its job's processes are stopped, and its end is `unknown`.
 //!
-//! Limits: [`MOST`] durable jobs at once unless the configuration says otherwise, and [`VIEWERS_MOST`] viewers a job.
+//! Limits: as many jobs at once, and as much output of each, as [`Limits`](super::limits::Limits) say; and
+//! [`VIEWERS_MOST`] viewers a job.
 
 mod again;
 mod ending;
@@ -32,27 +33,5 @@ pub(super) use again::{Left, attend_again, resume_left};
 pub(super) use job::run;
 pub(super) use keeping::look;
 
-/// Durable jobs a peer runs at once, unless its configuration says otherwise. Each has a process of its own beside
-/// its command, of a few MiB.
-pub const MOST: usize = 1_000;
-
-/// Bytes of its output that are kept of each, unless the configuration says otherwise.
-pub const LOG_LIMIT: u64 = 64 << 20;
-
 /// Most viewers one job has at once.
 const VIEWERS_MOST: usize = 64;
-
-/// How durable jobs are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// How many at once.
-    pub most: usize,
-    /// How much of the output of each, in bytes.
-    pub log_limit: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { most: MOST, log_limit: LOG_LIMIT }
-    }
-}

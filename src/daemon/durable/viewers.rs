@@ -37,6 +37,10 @@ impl Viewers {
         self.handles.is_empty()
     }
 
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.handles.len()).unwrap_or(u32::MAX)
+    }
+
     /// Whether there is no room for another one.
     pub(super) fn are_full(&self) -> bool {
         self.handles.len() >= VIEWERS_MOST

@@ -135,9 +135,9 @@ impl Job {
         match self.viewers.epoch_of(from) {
             Some(known) if attach.epoch < known => return,
             Some(known) if attach.epoch == known => {
-                if self.viewers.say(from, Word::Again(self.accepted(from))) {
-                    return;
-                }
+                // Where it has just left, it asks once more.
+                self.viewers.say(from, Word::Again(self.accepted(from)));
+                return;
             }
             _ => {}
         }

@@ -11,6 +11,7 @@ use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::{Begun, Entry, now};
 use super::super::policy::{self, Allowed};
+use super::super::roll::Enrolled;
 use super::{blocking, live, recorded, reply};
 use crate::process::{self, Lodging, Spec};
 use crate::protocol::Ending;
@@ -31,6 +32,7 @@ pub(in crate::daemon) struct Admitted {
     pub(in crate::daemon) begun: Begun,
     pub(in crate::daemon) place: Place,
     pub(in crate::daemon) asked: Asked,
+    pub(in crate::daemon) enrolled: Enrolled,
 }
 
 /// Takes a job in and sees it through, or refuses it.
@@ -43,12 +45,13 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mu
     let lodging = context.nursery.lodging(request.id);
     let asked = Asked::by(&context, &request).allowed_by(rule);
     let begun = begun(&context, &request, &asked, Some(lodging.clone()));
+    let enrolled = context.roll.enter(request.id);
     let (journal, known) = (context.journal.clone(), begun.clone());
     match blocking(move || journal.begin(&known)).await {
         Ok(entry) => match asked.begun(&context.audit).await {
             Ok(()) => {
                 let durable = request.exec.is_durable();
-                let admitted = Admitted { request, spec, lodging, entry, begun, place, asked };
+                let admitted = Admitted { request, spec, lodging, entry, begun, place, asked, enrolled };
                 match durable {
                     true => durable::run(context, admitted, messages).await,
                     false => live::run(context, admitted, messages).await,
@@ -81,7 +84,7 @@ async fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Pla
     let spec = spec(context, request, allowed)?;
     let settings = &context.settings;
     let (place, most, kind) = match request.exec.is_durable() {
-        true => (context.durable_place(), settings.durable.most, "durable jobs"),
+        true => (context.durable_place(), settings.jobs.most, "durable jobs"),
         false => (context.place(), settings.max_jobs, "jobs"),
     };
     let limit =
@@ -134,6 +137,7 @@ fn begun(context: &Context, request: &Request, asked: &Asked, lodging: Option<Lo
         user: request.exec.user.as_ref().map(|user| user.chars().take(64).collect()),
         lodging,
         durable: request.exec.is_durable(),
+        tty: request.exec.tty.is_some(),
         name: request.exec.name.clone(),
     }
 }
@@ -175,7 +179,7 @@ async fn refuse(
     let result = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
     let begun = begun(context, request, &asked, None);
     let (journal, buried) = (context.journal.clone(), result.clone());
-    let record = super::Record { begun: begun.clone(), process: None, result: Some(result.clone()) };
+    let record = super::Record { result: Some(result.clone()), ..super::Record::of(begun.clone()) };
     let written = blocking(move || journal.bury(&begun, &buried)).await;
     reply(context, request, &result).await;
     if let Err(error) = written {
