@@ -81,6 +81,8 @@ pub(super) enum Leaving {
     Refusing,
     /// Jobs are being stopped.
     StoppingJobs,
+    /// Nothing is written down any more.
+    Closing,
 }
 
 /// What every part of a daemon shares.
@@ -104,6 +106,10 @@ pub(super) struct Context {
     pub(super) roll: Roll,
     /// Jobs that run now.
     pub(super) running: Tally,
+    /// Durable jobs that run now; those go on when this daemon ends.
+    pub(super) durable: Tally,
+    /// Durable jobs whose end is just being written down.
+    pub(super) finishing: Tally,
     /// Jobs whose caller has not confirmed their ending.
     pub(super) untold: Tally,
     counts: Mutex<Counts>,
@@ -134,6 +140,8 @@ impl Context {
             leaving: watch::Sender::new(Leaving::No),
             roll: Roll::default(),
             running: Tally::default(),
+            durable: Tally::default(),
+            finishing: Tally::default(),
             untold: Tally::default(),
             counts: Mutex::default(),
             challenges: Challenges::new(),
@@ -147,7 +155,23 @@ impl Context {
     /// A place for one more job; none when all are taken.
     pub(super) fn place(&self) -> Option<Place> {
         let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(Place { _permit: permit, _counted: self.running.enter() })
+        Some(Place { _permit: Some(permit), _counted: self.running.enter() })
+    }
+
+    /// A place for one more durable job; none when there are as many as may be.
+    pub(super) fn durable_place(&self) -> Option<Place> {
+        let counted = self.durable.enter_below(self.settings.jobs.most)?;
+        Some(Place { _permit: None, _counted: counted })
+    }
+
+    /// The place of a job that runs already, whatever the limit is now.
+    pub(super) fn seat_of_an_adopted(&self) -> Place {
+        Place { _permit: None, _counted: self.durable.enter() }
+    }
+
+    /// All jobs that run now.
+    pub(super) fn jobs(&self) -> u32 {
+        self.running.count() + self.durable.count()
     }
 
     /// Changes the counts that the services API shows.
@@ -162,7 +186,7 @@ impl Context {
 
 /// A place among the jobs that run; given back when dropped.
 pub(super) struct Place {
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
     _counted: Counted,
 }
 
@@ -177,6 +201,17 @@ impl Tally {
     pub(super) fn enter(&self) -> Counted {
         self.0.send_modify(|count| *count += 1);
         Counted(Arc::clone(&self.0))
+    }
+
+    /// Counts one more, unless there are `most` already.
+    fn enter_below(&self, most: usize) -> Option<Counted> {
+        let room = |count: u32| usize::try_from(count).is_ok_and(|count| count < most);
+        let entered = self.0.send_if_modified(|count| {
+            let enters = room(*count);
+            *count += u32::from(enters);
+            enters
+        });
+        entered.then(|| Counted(Arc::clone(&self.0)))
     }
 
     pub(super) fn count(&self) -> u32 {

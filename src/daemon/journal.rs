@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::{Identity, Lodging};
 use crate::protocol::exec::JobResult;
-use crate::protocol::identity::{Name, Standing};
+use crate::protocol::identity::{Asker, Name, Standing};
 use crate::protocol::{Instance, JobId, decode};
 
 /// How long an ended job is remembered.
@@ -99,6 +99,16 @@ pub(super) struct Begun {
     /// A session's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
+}
+
+impl Begun {
+    /// Who asked, as far as it was proved.
+    pub(super) fn owner(&self) -> Asker {
+        match (self.asker.clone(), self.standing) {
+            (Some(name), Some(standing)) => Asker::Known { name, standing },
+            _ => Asker::Anyone,
+        }
+    }
 }
 
 /// One line of a record.
@@ -213,10 +223,7 @@ impl Journal {
             let path = name?.path();
             let Some(id) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
             match read_record(&path) {
-                Ok(record) => {
-                    let file = OpenOptions::new().read(true).write(true).open(&path)?;
-                    left.push((Entry { id, file, journal: self.clone() }, record));
-                }
+                Ok(record) => left.push((self.reopen(id)?, record)),
                 Err(error) => {
                     tracing::error!(record = %path.display(), %error, "a record of the journal cannot be read; its job stays known");
                     fs::rename(&path, self.ended.join(id.to_string()))?;
@@ -224,6 +231,22 @@ impl Journal {
             }
         }
         Ok(left)
+    }
+
+    /// The open record of a job, to be continued; none where it is closed.
+    ///
+    /// # Errors
+    /// When it is there and cannot be used.
+    pub(super) fn take_up(&self, id: JobId) -> io::Result<Option<Entry>> {
+        match self.reopen(id) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            reopened => reopened?.continued().map(Some),
+        }
+    }
+
+    fn reopen(&self, id: JobId) -> io::Result<Entry> {
+        let file = OpenOptions::new().read(true).write(true).open(self.open.join(id.to_string()))?;
+        Ok(Entry { id, file, journal: self.clone() })
     }
 
     /// Keeps the whole answer to a plain request.
@@ -285,13 +308,21 @@ impl Entry {
         self.file.write_all(b"\n")
     }
 
+    /// Goes on with a record another daemon left open.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn continued(mut self) -> io::Result<Self> {
+        self.seek_to_end()?;
+        Ok(self)
+    }
+
     /// Ends a record another daemon left open.
     ///
     /// # Errors
     /// As [`Entry::ended`].
-    pub(super) fn ended_for_another(mut self, result: &JobResult) -> io::Result<()> {
-        self.seek_to_end()?;
-        self.ended(result)
+    pub(super) fn ended_for_another(self, result: &JobResult) -> io::Result<()> {
+        self.continued()?.ended(result)
     }
 }
 

@@ -39,7 +39,6 @@ impl Present {
     }
 
     /// Where the log begins, for a job that has one.
-    #[allow(dead_code, reason = "said by durable jobs")]
     pub(super) fn set_first(&self, first: Totals) {
         self.first_out.store(first.out, Ordering::Relaxed);
         self.first_err.store(first.err, Ordering::Relaxed);

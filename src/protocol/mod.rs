@@ -8,6 +8,7 @@
 //! requests when they are decoded), unknown JSON fields are accepted, and a missing or wrong field
 //! is an error that names it.
 
+pub mod attach;
 pub mod audit;
 pub mod decode;
 pub mod ending;
@@ -27,6 +28,7 @@ pub mod seal;
 pub mod service;
 pub mod steer;
 pub mod subjects;
+pub mod tty;
 pub mod variables;
 pub mod window;
 

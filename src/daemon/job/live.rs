@@ -80,7 +80,7 @@ pub(super) struct Live {
 
 /// Starts the job and sees it through.
 pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
-    let Admitted { request, spec, lodging, entry, place, asked, enrolled } = admitted;
+    let Admitted { request, spec, lodging, entry, place, asked, enrolled, .. } = admitted;
     let mut start = Some(tokio::task::spawn_blocking({
         let context = Arc::clone(&context);
         move || begin(&context, &spec, &lodging, entry)
@@ -227,7 +227,8 @@ impl Live {
             (Some(_), false) => JobState::Running,
         };
         let (stdin_received, signals) = (self.stdin.received(), self.signals);
-        decode::to_json(&Accepted { instance: self.context.instance, state, stdin_received, signals })
+        let instance = self.context.instance;
+        decode::to_json(&Accepted { state, stdin_received, signals, ..Accepted::ended(instance) })
     }
 
     pub(super) fn tell_want(&mut self) {

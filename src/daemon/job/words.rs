@@ -25,9 +25,10 @@ const STRANGERS_REMEMBERED: usize = 64;
 impl Live {
     pub(super) async fn on_message(&mut self, message: Message) {
         match message {
-            Message::CallerGone => self.on_caller_gone(),
+            Message::CallerGone(_) => self.on_caller_gone(),
             Message::Request(request) => self.on_repeat(*request).await,
-            Message::Word { steer, from, asker } => self.on_word(steer, &from, &asker).await,
+            Message::Word { for_another: true, .. } => {}
+            Message::Word { steer, from, asker, .. } => self.on_word(steer, &from, &asker).await,
         }
     }
 
@@ -87,11 +88,12 @@ impl Live {
         // Who has the right may stop a job and ask how it ended; the rest is its caller's.
         let may_steer = from == self.request.caller || policy::may_steer(asker, Some(&self.request.asker));
         match steer {
-            Steer::Cancel(_) | Steer::Result if !may_steer => {
+            Steer::Cancel(_) | Steer::Result | Steer::Attach(_) if !may_steer => {
                 return answer::not_yours(&self.context, from, self.request.id).await;
             }
             Steer::Cancel(cancel) => return self.on_cancel(cancel, from).await,
             Steer::Result => return self.on_result_wanted(from).await,
+            Steer::Attach(_) => return answer::not_durable(&self.context, from, self.request.id).await,
             Steer::Signal(signal) if from != self.request.caller && may_steer => {
                 return self.on_anothers_signal(&signal, from).await;
             }
@@ -110,7 +112,7 @@ impl Live {
                 self.stdin.write();
                 self.sink.control(FrameKind::Want, decode::to_json(&want));
             }
-            Steer::Cancel(_) | Steer::Result => {}
+            Steer::Cancel(_) | Steer::Result | Steer::Attach(_) | Steer::Resize(_) => {}
         }
     }
 
