@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{log, output};
 use crate::client::exec::{Integrity, Outcome};
 use crate::protocol::Ending;
-use crate::protocol::ending::StartFailure;
+use crate::protocol::ending::{Refusal, StartFailure};
 
 pub(super) const BUS_UNREACHABLE: u8 = 255;
 pub(super) const NOT_FOUND: u8 = 254;
@@ -78,6 +78,11 @@ impl Failure {
         Self::new(USAGE, message)
     }
 
+    /// Says what else can be done.
+    pub(super) fn with_next(self, next: &str) -> Self {
+        Self { message: format!("{}; {next}", self.message), ..self }
+    }
+
     /// Has a text said that scripts know.
     pub(super) fn in_known_words(self, text: impl Into<String>) -> Self {
         Self { known_text: Some(text.into()), ..self }
@@ -135,6 +140,7 @@ pub(super) fn code_of(outcome: &Outcome) -> u8 {
         Ending::Signalled { number, .. } => u8::try_from(SIGNALLED + number).unwrap_or(u8::MAX),
         Ending::TimedOut {} => TIMED_OUT,
         Ending::Cancelled { .. } => CANCELLED,
+        Ending::Refused { why: Refusal::NoSuchJob, .. } => NOT_FOUND,
         Ending::Refused { .. } => REFUSED,
         Ending::NotStarted { why, .. } => code_of_start(*why),
         Ending::Offline {} => OFFLINE,

@@ -17,6 +17,7 @@ mod exit;
 mod identities;
 mod init;
 mod invite;
+mod jobs;
 mod join;
 mod keys;
 mod log;
@@ -31,8 +32,10 @@ mod revoke;
 mod seeds;
 mod settings;
 mod status;
+mod stop;
 mod task;
 mod version;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -82,6 +85,9 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Peers(list) => peers::list(&common, &list).await,
         Verb::Peer(one) => peers::one_peer(&common, one).await,
         Verb::Status(status) => status::run(&common, &status).await,
+        Verb::Jobs(args) => jobs::run(&common, &args).await,
+        Verb::Stop(args) => stop::run(&common, &args).await,
+        Verb::Wait(args) => wait::run(&common, &args).await,
         Verb::Audit(args) => audit::run(&common, args).await,
         Verb::Ping(ping) => ping::run(&common, &ping).await,
         Verb::Daemon(verb) => daemon::run(&common, verb).await,

@@ -8,6 +8,7 @@
 //! requests when they are decoded), unknown JSON fields are accepted, and a missing or wrong field
 //! is an error that names it.
 
+pub mod attach;
 pub mod audit;
 pub mod decode;
 pub mod ending;
@@ -18,6 +19,7 @@ pub mod health;
 pub mod heartbeat;
 pub mod identity;
 pub mod ids;
+pub mod jobs;
 pub mod joining;
 pub mod peers;
 pub mod policy;

@@ -1,8 +1,8 @@
-//! The size of a terminal, and the kind of it.
+//! Terminals: how large they are, and what they understand.
 
 use serde::{Deserialize, Serialize};
 
-use super::BadMessage;
+use super::decode::BadMessage;
 
 /// More columns or rows than any screen has; a size beyond is a mistake, and every cell costs memory.
 pub const MOST: u16 = 1_000;
@@ -10,9 +10,11 @@ pub const MOST: u16 = 1_000;
 /// The kind of a terminal whose owner did not say: what nearly all of them understand.
 pub const USUAL_TERM: &str = "xterm-256color";
 
-/// How large a terminal is, in characters: from 1 to [`MOST`] in each direction.
+/// Longest name of a kind of terminal, in bytes.
+const TERM_MAX: usize = 64;
+
+/// How large a terminal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Plain")]
 pub struct TtySize {
     /// Columns.
     pub cols: u16,
@@ -20,31 +22,33 @@ pub struct TtySize {
     pub rows: u16,
 }
 
-/// A size as it travels, before it was looked at.
-#[derive(Deserialize)]
-struct Plain {
-    cols: u64,
-    rows: u64,
+/// The terminal a command is to get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tty {
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+    /// What the command finds as `TERM`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<String>,
 }
 
 impl TtySize {
     /// What is assumed where nobody has a terminal.
     pub const USUAL: Self = Self { cols: 80, rows: 24 };
 
-    /// Checks a size.
+    /// Checks that there can be such a terminal.
     ///
     /// # Errors
-    /// Names the number that is 0 or too large.
-    pub fn new(cols: u64, rows: u64) -> Result<Self, BadMessage> {
-        Ok(Self { cols: checked("cols", cols)?, rows: checked("rows", rows)? })
-    }
-}
-
-impl TryFrom<Plain> for TtySize {
-    type Error = BadMessage;
-
-    fn try_from(Plain { cols, rows }: Plain) -> Result<Self, BadMessage> {
-        Self::new(cols, rows)
+    /// Names the field that is wrong.
+    pub fn check(self) -> Result<(), BadMessage> {
+        for (field, value) in [("cols", self.cols), ("rows", self.rows)] {
+            if value == 0 || value > MOST {
+                return Err(BadMessage(format!("field `tty.{field}`: {value} is not between 1 and {MOST}")));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -54,11 +58,26 @@ impl std::fmt::Display for TtySize {
     }
 }
 
-fn checked(field: &str, value: u64) -> Result<u16, BadMessage> {
-    match u16::try_from(value) {
-        Ok(0) => Err(BadMessage(format!("field `tty.{field}`: a terminal of 0 shows nothing"))),
-        Ok(fits) if fits <= MOST => Ok(fits),
-        _ => Err(BadMessage(format!("field `tty.{field}`: {value} is more than {MOST}, the most there is"))),
+impl Tty {
+    /// How large it is.
+    #[must_use]
+    pub fn size(&self) -> TtySize {
+        TtySize { cols: self.cols, rows: self.rows }
+    }
+
+    /// Checks that there can be such a terminal.
+    ///
+    /// # Errors
+    /// Names the field that is wrong.
+    pub fn check(&self) -> Result<(), BadMessage> {
+        self.size().check()?;
+        let word = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+        match &self.term {
+            Some(term) if term.is_empty() || term.len() > TERM_MAX || !term.chars().all(word) => {
+                Err(BadMessage(format!("field `tty.term`: {term:?} is not the name of a kind of terminal")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -67,22 +86,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_is_neither_nothing_nor_endless() {
-        assert_eq!(TtySize::new(80, 24), Ok(TtySize::USUAL));
-        assert!(TtySize::new(1, 1000).is_ok());
-        for (cols, rows, names) in
-            [(0, 24, "cols"), (80, 0, "rows"), (1001, 24, "1001"), (80, 70_000, "70000")]
-        {
-            let error = TtySize::new(cols, rows).expect_err("refused").to_string();
-            assert!(error.contains(names), "{error}");
+    fn only_terminals_that_can_be_are_taken() {
+        let tty = |cols, rows, term: &str| Tty { cols, rows, term: Some(term.to_owned()) }.check();
+        assert!(tty(80, 24, "xterm-256color").is_ok() && tty(1, MOST, "vt100").is_ok());
+        for (wrong, field) in [
+            (tty(0, 24, "vt100"), "`tty.cols`"),
+            (tty(80, MOST + 1, "vt100"), "`tty.rows`"),
+            (tty(80, 24, ""), "`tty.term`"),
+            (tty(80, 24, "a=b"), "`tty.term`"),
+        ] {
+            assert!(wrong.is_err_and(|bad| bad.0.contains(field)), "{field}");
         }
-    }
-
-    #[test]
-    fn a_size_that_travels_is_looked_at() {
-        let read = serde_json::from_str::<TtySize>;
-        assert_eq!(read(r#"{"cols":80,"rows":24,"term":"vt100"}"#).ok(), Some(TtySize::USUAL));
-        let error = read(r#"{"cols":80,"rows":10000}"#).expect_err("refused").to_string();
-        assert!(error.contains("10000 is more than 1000"), "{error}");
     }
 }

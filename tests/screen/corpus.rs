@@ -23,7 +23,7 @@ fn read(file: &Path) -> (String, TtySize, Vec<u8>) {
     let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
     let (_, size) = name.rsplit_once('-').expect("a size");
     let (cols, rows) = size.split_once('x').expect("two numbers");
-    let size = TtySize::new(cols.parse().expect("columns"), rows.parse().expect("rows")).expect("a size");
+    let size = TtySize { cols: cols.parse().expect("columns"), rows: rows.parse().expect("rows") };
     (name, size, std::fs::read(file).expect("a recording"))
 }
 

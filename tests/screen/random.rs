@@ -64,7 +64,7 @@ fn is_known(difference: &str) -> bool {
         // Where the cursor stands behind the last column, or nothing on the screen is blank.
         && (difference.contains("after the probe \"\\u{1b}[3b\"")
         // Which of two rows at the bottom go on in a next one.
-            || difference.contains("WRAPLINE"))
+            || difference.contains("WRAPLINE") || difference.contains("LEADING"))
 }
 
 #[test]

@@ -11,6 +11,9 @@ use alacritty_terminal::term::{Config, TermMode};
 use alacritty_terminal::vte::ansi::{CharsetIndex, Color, CursorStyle, Processor, Timeout};
 use peerbus::protocol::TtySize;
 
+/// Marks of a row's last cell: how the next row goes on. They are not seen.
+const OF_THE_END: Flags = Flags::WRAPLINE.union(Flags::LEADING_WIDE_CHAR_SPACER);
+
 /// What the terminal says by itself.
 #[derive(Debug, Clone, Default)]
 struct Heard(Arc<Mutex<(Option<String>, Vec<String>)>>);
@@ -140,7 +143,7 @@ impl State {
     /// What a person sees: characters and how they look, and where the cursor is.
     pub(crate) fn seen(&self) -> (Vec<Vec<Look>>, i32, usize) {
         let shown = self.alternate.as_ref().unwrap_or(&self.primary);
-        let visible = Flags::WRAPLINE.complement();
+        let visible = OF_THE_END.complement();
         let rows = shown.rows.iter().map(|row| {
             let plain = |cell: &Look| Look { flags: cell.flags.intersection(visible), ..cell.clone() };
             row.iter().map(plain).collect()
@@ -194,7 +197,7 @@ fn shown(grid: &Grid<Cell>) -> Shown {
         let cell = |column| {
             let cell = look(&line[Column(column)]);
             // In the middle of a row it means nothing.
-            let means = if column == last { Flags::all() } else { Flags::WRAPLINE.complement() };
+            let means = if column == last { Flags::all() } else { OF_THE_END.complement() };
             Look { flags: cell.flags.intersection(means), ..cell }
         };
         (0..=last).map(cell).collect()

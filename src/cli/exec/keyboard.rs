@@ -38,6 +38,8 @@ pub(super) fn read_stdin(to: mpsc::Sender<Bytes>) {
 /// Ctrl-C, and the signals that end a program.
 pub(super) struct Keys {
     steering: Steering,
+    /// Whether the command goes on when `d` ends.
+    durable: bool,
     interrupts: Option<Signal>,
     ends: [Option<Signal>; 2],
     pressed: u32,
@@ -45,10 +47,10 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(steering: Steering) -> Self {
+    pub(super) fn new(steering: Steering, durable: bool) -> Self {
         let listen = |kind| signal(kind).ok();
         let ends = [listen(SignalKind::terminate()), listen(SignalKind::hangup())];
-        Self { steering, interrupts: listen(SignalKind::interrupt()), ends, pressed: 0, ended: 0 }
+        Self { steering, durable, interrupts: listen(SignalKind::interrupt()), ends, pressed: 0, ended: 0 }
     }
 
     /// Waits for a key or a signal, and acts on it.
@@ -61,10 +63,11 @@ impl Keys {
         }
     }
 
-    /// The first has the job stopped, the second does not wait for it.
+    /// The first has the job stopped, or leaves it where it is durable; the second does not wait for it.
     fn end(&mut self, why: &str) {
         self.ended += 1;
         match self.ended {
+            1 if self.durable => self.steering.detach(),
             1 => self.steering.cancel(why),
             _ => self.steering.forget(),
         }

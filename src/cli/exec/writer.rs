@@ -60,7 +60,7 @@ fn write_all(work: &Receiver<(StreamKind, Bytes)>, steering: &Steering, closed: 
             if error.kind() != ErrorKind::BrokenPipe {
                 super::output::say(&format!("writing output: {error}"));
             }
-            steering.cancel("the caller's output was closed");
+            steering.output_closed();
         }
         // What nobody reads any more is discarded, so that the command can be stopped.
         steering.wrote(stream, bytes.len());

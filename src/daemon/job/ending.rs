@@ -51,6 +51,7 @@ impl Live {
                 tracing::error!(job = %self.request.id, %error, "writing the end to the journal");
             }
         }
+        self.enrolled = None;
         self.tell(result).await;
     }
 

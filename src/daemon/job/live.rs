@@ -1,5 +1,6 @@
 //! The life of one job: one owner, one loop, one closed set of happenings.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use super::super::context::{Context, Counted, Leaving, Place};
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::Entry;
+use super::super::roll::Enrolled;
 use super::admission::Admitted;
 use super::output::Taps;
 use super::sink::Sink;
@@ -53,6 +55,8 @@ pub(super) struct Live {
     pub(super) stdin: Stdin,
     pub(super) timing: Timing,
     pub(super) signals: u64,
+    /// Signals of others: from where, the number, and why it could not be applied.
+    pub(super) strangers: VecDeque<(String, u64, Option<String>)>,
     /// The number of the last signal that was delivered, to tell an end by it.
     pub(super) signalled: Option<i32>,
     pub(super) tree: Option<Tree>,
@@ -68,18 +72,20 @@ pub(super) struct Live {
     pub(super) killed: u32,
     pub(super) digests: [blake3::Hasher; 2],
     pub(super) place: Option<Place>,
+    /// On the roll until its ending is in the journal.
+    pub(super) enrolled: Option<Enrolled>,
     /// Counts this job until its caller knows how it ended.
     _untold: Counted,
 }
 
 /// Starts the job and sees it through.
 pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
-    let Admitted { request, spec, lodging, entry, place, asked } = admitted;
+    let Admitted { request, spec, lodging, entry, place, asked, enrolled, .. } = admitted;
     let mut start = Some(tokio::task::spawn_blocking({
         let context = Arc::clone(&context);
         move || begin(&context, &spec, &lodging, entry)
     }));
-    let mut job = Live::new(&context, request, place, asked);
+    let mut job = Live::new(&context, request, place, asked, enrolled);
     let mut taps = Taps::none();
     let mut process: Option<Process> = None;
     let (mut link, mut leaving) = (context.bus.link(), context.leaving.subscribe());
@@ -123,6 +129,7 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
             Happening::Leaving(stage) => job.on_leaving(stage),
             Happening::Clock => job.on_clock(Instant::now()),
         }
+        job.show();
         if !job.over && job.has_ended(&mut taps) {
             job.finish(std::mem::replace(&mut taps, Taps::none())).await;
         }
@@ -168,7 +175,7 @@ async fn moved(leaving: &mut watch::Receiver<Leaving>) -> Leaving {
 }
 
 impl Live {
-    fn new(context: &Arc<Context>, request: Request, place: Place, asked: Asked) -> Self {
+    fn new(context: &Arc<Context>, request: Request, place: Place, asked: Asked, enrolled: Enrolled) -> Self {
         let now = Instant::now();
         let mut job = Self {
             sink: match request.exec.stream {
@@ -181,6 +188,7 @@ impl Live {
             request,
             asked,
             signals: 0,
+            strangers: VecDeque::new(),
             signalled: None,
             tree: None,
             exit: None,
@@ -193,6 +201,7 @@ impl Live {
             killed: 0,
             digests: [blake3::Hasher::new(), blake3::Hasher::new()],
             place: Some(place),
+            enrolled: Some(enrolled),
             _untold: context.untold.enter(),
         };
         job.sink.control(FrameKind::Accepted, job.accepted());
@@ -203,6 +212,13 @@ impl Live {
         job
     }
 
+    /// Shows how things stand to whoever asks what runs.
+    fn show(&self) {
+        let Some(enrolled) = &self.enrolled else { return };
+        enrolled.set_totals(self.sink.totals());
+        enrolled.set_viewers(self.sink.viewers());
+    }
+
     /// The first frame of an epoch, as things stand.
     pub(super) fn accepted(&self) -> Vec<u8> {
         let state = match (&self.tree, self.over) {
@@ -211,7 +227,8 @@ impl Live {
             (Some(_), false) => JobState::Running,
         };
         let (stdin_received, signals) = (self.stdin.received(), self.signals);
-        decode::to_json(&Accepted { instance: self.context.instance, state, stdin_received, signals })
+        let instance = self.context.instance;
+        decode::to_json(&Accepted { state, stdin_received, signals, ..Accepted::ended(instance) })
     }
 
     pub(super) fn tell_want(&mut self) {

@@ -10,7 +10,7 @@
 //! a string ends with ESC, CAN or SUB, that of an operating system command also with BEL.
 
 /// A sequence longer than this, such as a picture, is handed on in parts.
-pub const LONGEST: usize = 1 << 16;
+pub(super) const LONGEST: usize = 1 << 16;
 
 const ESC: u8 = 0x1b;
 const BEL: u8 = 0x07;
@@ -23,7 +23,7 @@ const CSI_SECOND: u8 = 0x9b;
 
 /// What belongs together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece<'a> {
+pub(super) enum Piece<'a> {
     /// Characters, and control characters between them.
     Text(&'a [u8]),
     /// One control sequence, with the control characters that came within.
@@ -34,7 +34,7 @@ pub enum Piece<'a> {
 
 /// What kind of string a sequence carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// A device control string.
     Device,
     /// An operating system command: titles, colors, the clipboard.
@@ -59,7 +59,7 @@ enum State {
 
 /// The state between two pieces of what is written.
 #[derive(Debug)]
-pub struct Lexer {
+pub(super) struct Lexer {
     state: State,
     held: Vec<u8>,
 }
@@ -72,14 +72,12 @@ impl Default for Lexer {
 
 impl Lexer {
     /// What has come of a piece that is not whole yet. Of a sequence that is too long nothing is held.
-    #[must_use]
-    pub fn held(&self) -> &[u8] {
+    pub(super) fn held(&self) -> &[u8] {
         &self.held
     }
 
     /// The kind of the overlong sequence that is under way.
-    #[must_use]
-    pub fn overlong(&self) -> Option<Kind> {
+    pub(super) fn overlong(&self) -> Option<Kind> {
         match self.state {
             State::Rest(kind) | State::RestEscape(kind) => Some(kind),
             _ => None,
@@ -87,7 +85,7 @@ impl Lexer {
     }
 
     /// Takes what was written, and hands on what is whole.
-    pub fn feed(&mut self, mut bytes: &[u8], mut take: impl FnMut(Piece<'_>)) {
+    pub(super) fn feed(&mut self, mut bytes: &[u8], mut take: impl FnMut(Piece<'_>)) {
         while !bytes.is_empty() {
             let used = match self.state {
                 State::Text => self.text(bytes, &mut take),
@@ -96,15 +94,6 @@ impl Lexer {
             };
             bytes = bytes.get(used..).unwrap_or_default();
         }
-    }
-
-    /// Hands on what is held, whole or not: nothing more will come.
-    pub fn finish(&mut self, mut take: impl FnMut(Piece<'_>)) {
-        let held = std::mem::take(&mut self.held);
-        if !held.is_empty() {
-            take(if self.state == State::Text { Piece::Text(&held) } else { Piece::Part(&held) });
-        }
-        *self = Self::default();
     }
 
     fn text(&mut self, bytes: &[u8], take: &mut impl FnMut(Piece<'_>)) -> usize {

@@ -132,21 +132,21 @@ impl Painter {
 
     /// Leaves halves of wide characters where they are alone, before all else of the row is drawn.
     fn halves(&mut self, cells: &[&Cell], at: usize) {
-        for (column, cell) in cells.iter().enumerate() {
-            if is_last_wide(cells, column) && column > 0 {
-                self.go(at, column - 1);
-                self.pen(cell);
-                self.character(cell);
-                self.go(at, column - 1);
-                self.pen(&Cell::default());
-                self.say("\x1b[@");
-            } else if is_orphaned_spacer(cells, column) {
-                self.go(at, column.saturating_sub(1));
-                self.pen(cell);
-                self.out.push(WIDE);
-                self.go(at, column.saturating_sub(1));
-                self.say(if column == 0 { "\x1b[P" } else { "\x1b[X" });
-            }
+        let last = cells.len() - 1;
+        if last > 0 && is_last_wide(cells, last) {
+            self.go(at, last - 1);
+            self.pen(cells[last]);
+            self.character(cells[last]);
+            self.go(at, last - 1);
+            self.pen(&Cell::default());
+            self.say("\x1b[@");
+        }
+        for (column, cell) in cells.iter().enumerate().filter(|(column, _)| is_orphaned_spacer(cells, *column)) {
+            self.go(at, column.saturating_sub(1));
+            self.pen(cell);
+            self.out.push(WIDE);
+            self.go(at, column.saturating_sub(1));
+            self.say(if column == 0 { "\x1b[P" } else { "\x1b[X" });
         }
     }
 
@@ -265,6 +265,11 @@ pub(super) fn is_erased(cell: &Cell) -> bool {
         && cell.fg == Color::Named(NamedColor::Foreground)
         && cell.flags.is_empty()
         && cell.extra.is_none()
+}
+
+/// No part of anything wide, and with nothing on top.
+pub(super) fn is_narrow(cell: &Cell) -> bool {
+    !cell.flags.intersects(OF_PLACE) && cell.zerowidth().is_none_or(<[char]>::is_empty)
 }
 
 /// How many cells from here were erased with the same background.

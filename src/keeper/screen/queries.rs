@@ -6,7 +6,7 @@
 //!
 //! Limits: a picture by kitty's protocol that is to be acknowledged stays.
 
-use super::lexer::{Kind, Lexer, Piece};
+use super::lexer::{Lexer, Piece};
 
 /// Asks a terminal for its answerback text.
 const ENQ: u8 = 0x05;

@@ -13,7 +13,7 @@ use alacritty_terminal::term::cell::Cell;
 use alacritty_terminal::vte::ansi::{CharsetIndex, StandardCharset};
 
 use super::modes::{Keyboard, Modes, ORIGIN};
-use super::paint::{Painter, cells, is_erased};
+use super::paint::{Painter, cells, is_erased, is_narrow};
 
 /// Drawing begins with everything that could get in its way put away.
 const PLAIN: &str =
@@ -161,7 +161,7 @@ fn repeat(painter: &mut Painter, grid: &Grid<Cell>, modes: &Modes) {
     // No place to write it and to erase it again; perhaps it stands somewhere.
     for row in 0..grid.screen_lines() {
         for (column, cell) in cells(grid, row).into_iter().enumerate() {
-            if cell.c == last && column + 2 < grid.columns() {
+            if cell.c == last && is_narrow(cell) && column + 1 < grid.columns() {
                 painter.go(row, column);
                 painter.pen(cell);
                 painter.character(cell);
