@@ -21,6 +21,7 @@ mod account;
 mod cgroup;
 mod clear;
 mod companion;
+mod console;
 mod descriptors;
 mod detached;
 mod environment;
@@ -50,6 +51,7 @@ mod watch;
 
 pub use clear::clear;
 pub use companion::Companion;
+pub use console::{Console, console_size};
 pub use descriptors::raise_descriptor_limit;
 pub use detached::Detached;
 pub use identity::Identity;

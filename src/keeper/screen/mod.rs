@@ -15,6 +15,7 @@
 //! right margins, lines of double height, protected cells, and, while the cursor stands behind the last
 //! column, which character is to be repeated if it is not the one before it.
 
+mod leave;
 mod lexer;
 mod modes;
 mod paint;
@@ -104,6 +105,13 @@ impl Screen {
     /// Takes another size, as the terminal did.
     pub fn resize(&mut self, size: TtySize) {
         self.emulator.resize(size);
+    }
+
+    /// What puts away whatever a program has made of a terminal that shows this screen, so that others
+    /// can go on in it: modes, margins, colors, the alternate screen. What it shows stays.
+    #[must_use]
+    pub fn leave(&self) -> Vec<u8> {
+        leave::leave(&self.emulator.modes, !self.lexer.held().is_empty() || self.lexer.overlong().is_some())
     }
 
     /// What brings another terminal of this size into the same state.

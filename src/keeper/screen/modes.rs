@@ -38,6 +38,12 @@ const ACTIONS: [u16; 5] = [3, 47, 1047, 1048, 1049];
 
 pub(super) const ORIGIN: u16 = 6;
 pub(super) const WRAP: u16 = 7;
+const AUTOREPEAT: u16 = 8;
+
+/// Whether the cursor is shown.
+pub(super) const SHOWN: u16 = 25;
+
+const ALTERNATE_SCROLL: u16 = 1007;
 
 /// The flags by which one screen wants keys to be told (kitty's protocol).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -134,6 +140,13 @@ impl Modes {
 
     pub(super) fn is_set(&self, mode: u16) -> bool {
         self.private.get(&mode).copied().unwrap_or(mode == WRAP)
+    }
+
+    /// Those that are not as terminals begin, with what they should be.
+    pub(super) fn unusual_private(&self) -> impl Iterator<Item = (u16, bool)> + '_ {
+        let usual = |mode: u16| matches!(mode, WRAP | AUTOREPEAT | SHOWN | ALTERNATE_SCROLL);
+        let unusual = self.private.iter().filter(move |(mode, on)| **on != usual(**mode));
+        unusual.map(move |(mode, _)| (*mode, usual(*mode)))
     }
 
     fn keyboard(&mut self) -> &mut Keyboard {

@@ -12,7 +12,7 @@ use alacritty_terminal::index::Point;
 use alacritty_terminal::term::cell::Cell;
 use alacritty_terminal::vte::ansi::{CharsetIndex, StandardCharset};
 
-use super::modes::{Keyboard, Modes, ORIGIN};
+use super::modes::{Keyboard, Modes, ORIGIN, SHOWN};
 use super::paint::{Painter, cells, is_erased, is_narrow};
 
 /// Drawing begins with everything that could get in its way put away.
@@ -242,9 +242,6 @@ fn switches(painter: &mut Painter, modes: &Modes) {
         painter.say_with(format_args!("\x1b[>4;{keys}m"));
     }
 }
-
-/// Whether the cursor is shown.
-const SHOWN: u16 = 25;
 
 fn letter(on: bool) -> char {
     if on { 'h' } else { 'l' }
