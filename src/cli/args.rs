@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::attach::{Attach, Logs};
 use super::audit::Audit;
 use super::completions::Completions;
 use super::config::Config;
@@ -83,6 +84,10 @@ pub(super) enum Verb {
     Exec(Exec),
     /// What runs in the fleet, and what has run
     Jobs(Jobs),
+    /// Follow a durable job, and interrupt it, as if it had been started here
+    Attach(Attach),
+    /// What a durable job has printed
+    Logs(Logs),
     /// Stop a job with everything it has started
     Stop(Stop),
     /// Wait until a job has ended; its code is the job's
@@ -135,6 +140,9 @@ pub(super) enum Verb {
     /// Fetch the list of peers for completion
     #[command(name = "refresh-peers", hide = true)]
     RefreshPeers,
+    /// Fetch the list of jobs for completion
+    #[command(name = "refresh-jobs", hide = true)]
+    RefreshJobs,
     /// The names older scripts know
     #[command(flatten)]
     Seeds(Seeds),

@@ -4,6 +4,7 @@
 //! the exit code say so.
 
 mod find;
+mod newest;
 mod table;
 
 use clap::Args as ClapArgs;
@@ -21,6 +22,7 @@ use crate::protocol::PeerId;
 use crate::protocol::jobs::{Job, PAGE_MAX, Query, Which};
 use crate::protocol::peers::PeerRow;
 pub(super) use find::{Found, Wanted, find, wanted};
+pub(super) use newest::newest;
 pub(super) use table::{state, who};
 
 /// What `d jobs` is given.
@@ -47,11 +49,11 @@ pub(super) struct Jobs {
 }
 
 /// A job, and where it is.
-#[derive(Debug, serde::Serialize)]
-struct Row {
-    peer: PeerId,
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Row {
+    pub(super) peer: PeerId,
     #[serde(flatten)]
-    job: Job,
+    pub(super) job: Job,
 }
 
 /// `d jobs`

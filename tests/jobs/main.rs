@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod completing;
 mod finding;
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -19,7 +19,7 @@ fn a_peer_that_hangs_is_named_and_does_not_hide_the_others() {
     let asked = Instant::now();
     let shown = fleet.d(["jobs", "--json"]).expect_code(252);
     assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
-    assert_eq!(ids(&rows(&shown.out())), [third.as_str(), &one]);
+    assert_eq!(ids(&rows(&shown.out())), [third.as_str(), &one], "without {hidden}, and in order");
     assert!(shown.err().starts_with("d: timed out: w2: no answer"), "{shown:?}");
     assert_eq!(shown.err().lines().count(), 1, "{shown:?}");
 }

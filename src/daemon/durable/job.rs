@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 
+use super::super::answer;
 use super::super::asked::Asked;
 use super::super::context::{self, Context};
 use super::super::intake::Message;
@@ -247,7 +248,7 @@ impl Job {
                 if let Some(writer) = self.writers.get_mut(&from) {
                     writer.signals = writer.signals.max(n);
                 }
-                self.tell_applied(FrameKind::Signalled, &from, Signalled { n, error });
+                self.tell_signalled(&from, Signalled { n, error }).await;
             }
             FromKeeper::Resized { from, n, error } => {
                 self.tell_applied(FrameKind::Resized, &from, Signalled { n, error });
@@ -260,6 +261,14 @@ impl Job {
 
     fn tell_want(&mut self, writer: &str, want: Vec<u8>) {
         self.viewers.say(writer, Word::Control(FrameKind::Want, want.into()));
+    }
+
+    async fn tell_signalled(&mut self, writer: &str, signalled: Signalled) {
+        match self.viewers.epoch_of(writer) {
+            Some(_) => self.tell_applied(FrameKind::Signalled, writer, signalled),
+            // It does not follow the job, and waits for no more than this.
+            None => answer::signalled(&self.context, writer, &signalled).await,
+        }
     }
 
     fn tell_applied(&mut self, kind: FrameKind, writer: &str, applied: Signalled) {
