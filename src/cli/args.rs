@@ -25,6 +25,7 @@ use super::ping::Ping;
 use super::policy::Policy;
 use super::revoke::Revoke;
 use super::seeds::Seeds;
+use super::session::Session;
 use super::status::Status;
 use super::stop::Stop;
 use super::task::Tasks;
@@ -88,6 +89,9 @@ pub(super) enum Verb {
     Attach(Attach),
     /// What a durable job has printed
     Logs(Logs),
+    /// Terminals that go on when you leave them
+    #[command(subcommand)]
+    Session(Session),
     /// Stop a job with everything it has started
     Stop(Stop),
     /// Wait until a job has ended; its code is the job's

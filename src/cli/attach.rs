@@ -10,11 +10,12 @@ use clap::Args as ClapArgs;
 
 use super::args::Common;
 use super::connect::{connect, must_see_jobs};
-use super::exec::{Keys, Writer, conclude};
+use super::exec::{DetachKeys, Keys, Writer, conclude, detach_keys};
 use super::exit::{CANCELLED, Failure, OUTPUT_CLOSED, REFUSED, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
 use super::log::escaped;
 use super::output;
+use super::terminal::{Left, Manner, own_size, sit};
 use crate::bus::Bus;
 use crate::client::exec::{self as client, Attaching, Event, Execution, Integrity, Outcome, Patience};
 use crate::protocol::Ending;
@@ -37,6 +38,9 @@ pub(super) struct Attach {
     /// Only look on: Ctrl-C leaves the job as it is
     #[arg(long)]
     watch: bool,
+    /// The keys that leave a terminal, or none [default: ctrl-],d]
+    #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
+    detach_keys: Option<DetachKeys>,
 }
 
 /// What `d logs` is given.
@@ -61,12 +65,11 @@ pub(super) async fn run(common: &Common, args: &Attach) -> Result<u8, Failure> {
     let bus = connect(common).await?;
     must_see_jobs(&bus)?;
     let found = durable(&bus, &args.job).await?;
-    let shows_a_screen = found.job.tty && found.job.state == State::Running;
-    let from = match args.since_byte {
-        Some(since) => From::Byte(since),
-        None if shows_a_screen => From::Screen,
-        None => From::Start,
-    };
+    if found.job.tty && found.job.state == State::Running && args.since_byte.is_none() {
+        let detach_keys = args.detach_keys.clone().map(|keys| keys.0);
+        return terminal(&bus, &found, Manner { writes: !args.watch, detach_keys }).await;
+    }
+    let from = args.since_byte.map_or(From::Start, From::Byte);
     let view = View { from, writes: !args.watch, until: None };
     follow(&bus, &found, &view).await
 }
@@ -81,6 +84,33 @@ pub(super) async fn logs(common: &Common, args: &Logs) -> Result<u8, Failure> {
     follow(&bus, &found, &View { from, writes: false, until }).await
 }
 
+/// Sits at a terminal that goes on already: what it shows first.
+pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result<u8, Failure> {
+    let Found { peer, job } = found;
+    let (keys, typed) = tokio::sync::mpsc::channel(1);
+    let size = std::io::stdout().is_terminal().then(own_size);
+    let tty = size.filter(|size| manner.writes && size.check().is_ok());
+    let how = Attaching { from: From::Screen, write: manner.writes, tty };
+    let patience = Patience { absent: std::time::Duration::ZERO };
+    let execution = client::attach(bus, peer.clone(), job.id, how, typed, patience);
+    let (left, closed) = sit(execution, peer, keys, manner).await;
+    let word = job.name.clone().unwrap_or_else(|| job.id.short());
+    match left {
+        _ if closed => Ok(OUTPUT_CLOSED),
+        Left::Ended(outcome) => conclude(peer, job.id, &outcome, false),
+        Left::Detached { on_purpose: true, .. } => {
+            output::say(&format!(
+                "left {word} on {peer}, which goes on; `d attach {peer}/{word}` shows it again"
+            ));
+            Ok(0)
+        }
+        Left::Detached { .. } => {
+            let next = format!("`d attach {peer}/{word}` shows it again");
+            Err(Failure::new(UNKNOWN, format!("unknown: d was ended, and {word} goes on; {next}")))
+        }
+    }
+}
+
 /// How it is looked at.
 struct View {
     from: From,
@@ -91,7 +121,7 @@ struct View {
 }
 
 /// A job of which something is kept.
-async fn durable(bus: &Bus, job: &Wanted) -> Result<Found, Failure> {
+pub(super) async fn durable(bus: &Bus, job: &Wanted) -> Result<Found, Failure> {
     let found = find(bus, job).await?;
     if found.job.durable {
         return Ok(found);

@@ -14,6 +14,7 @@ use super::args::{Common, assignment, duration, peer_name};
 use super::connect::{connect, must_be_an_operator};
 use super::exit::{self, BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, UNKNOWN};
 use super::output;
+use super::terminal;
 use crate::bus::Bus;
 use crate::client::exec::{self as client, Event, Integrity, Outcome, Patience};
 use crate::client::{Finding, NotFound, find};
@@ -51,6 +52,15 @@ pub(super) struct Exec {
     /// Have it go on whatever becomes of d, of the link, and of the peer's daemon
     #[arg(long)]
     pub(super) durable: bool,
+    /// Give it a terminal, and type into it
+    #[arg(short = 't', long)]
+    pub(super) tty: bool,
+    /// The keys that leave the terminal while the command goes on, or none [default: ctrl-],d]
+    #[arg(long, value_name = "KEYS", value_parser = detach_keys, requires = "tty")]
+    pub(super) detach_keys: Option<DetachKeys>,
+    /// The name of the session
+    #[arg(skip)]
+    pub(super) name: Option<String>,
     /// Send standard input
     #[arg(short = 'i', long)]
     pub(super) stdin: bool,
@@ -99,9 +109,9 @@ fn request(args: &Exec) -> Result<ExecRequest, Failure> {
         argv: args.sh.is_none().then(|| args.argv.clone()),
         env: args.env.iter().cloned().collect(),
         user: args.user.clone(),
-        stdin: args.stdin,
-        tty: None,
-        name: None,
+        stdin: args.stdin || (args.tty && !args.detach),
+        tty: args.tty.then(terminal::own_tty),
+        name: args.name.clone(),
         timeout_ms: args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         durable: args.durable || args.detach,
         stream: Some(StreamOptions { window: WINDOW }),
@@ -138,6 +148,13 @@ async fn run_there(
                 report.detached(at);
                 return left(&peer, job, at, args.detach);
             }
+            Followed::LeftTerminal => {
+                let word = args.name.clone().unwrap_or_else(|| job.short());
+                output::say(&format!(
+                    "left {word} on {peer}, which goes on; `d attach {peer}/{word}` shows it again"
+                ));
+                return Ok(0);
+            }
         };
         if outcome.ending == (Ending::Offline {}) && outcome.result.is_none() {
             // The word may be the hostname or address of a peer, and look like an id.
@@ -165,7 +182,29 @@ async fn run_there(
 /// What became of an execution as far as it was followed.
 enum Followed {
     Ended(Box<Outcome>),
-    Left { at: u64 },
+    Left {
+        at: u64,
+    },
+    /// The person left a terminal on purpose.
+    LeftTerminal,
+}
+
+impl From<terminal::Left> for Followed {
+    fn from(left: terminal::Left) -> Self {
+        match left {
+            terminal::Left::Ended(outcome) => Self::Ended(outcome),
+            terminal::Left::Detached { on_purpose: true, .. } => Self::LeftTerminal,
+            terminal::Left::Detached { at, .. } => Self::Left { at },
+        }
+    }
+}
+
+/// The keys that leave a terminal.
+#[derive(Debug, Clone)]
+pub(super) struct DetachKeys(pub(super) Vec<u8>);
+
+pub(super) fn detach_keys(text: &str) -> Result<DetachKeys, String> {
+    terminal::detach_keys(text).map(DetachKeys)
 }
 
 /// Whether a command ran, and it is known how it ended.
@@ -193,7 +232,14 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
     // missing for the one that is.
     let mut stdin = request.stdin.then_some(stdin);
     let durable = request.is_durable();
+    let in_terminal = request.tty.is_some() && !args.detach;
     let mut execution = client::start(bus, peer.clone(), request, chunks, Patience { absent: args.wait });
+    if in_terminal && let Some(stdin) = stdin.take() {
+        let detach_keys = args.detach_keys.clone().map(|keys| keys.0);
+        let manner = terminal::Manner { writes: true, detach_keys };
+        let (left, closed) = terminal::sit(execution, peer, stdin, manner).await;
+        return (Followed::from(left), closed);
+    }
     let steering = execution.steering();
     let writer = Writer::start(execution.steering());
     let mut keys = keyboard::Keys::new(execution.steering(), durable);

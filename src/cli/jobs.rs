@@ -56,8 +56,31 @@ pub(super) struct Row {
     pub(super) job: Job,
 }
 
+/// What `d session list` is given.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Sessions {
+    /// Peers: their ids, hostnames or addresses [default: all that are online]
+    #[arg(value_parser = peer_name, value_name = "PEER")]
+    peers: Vec<String>,
+    /// JSON lines instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
 /// `d jobs`
 pub(super) async fn run(common: &Common, args: &Jobs) -> Result<u8, Failure> {
+    list(common, args, |_| true).await
+}
+
+/// `d session list`: the jobs that have a terminal.
+pub(super) async fn sessions(common: &Common, args: &Sessions) -> Result<u8, Failure> {
+    let Sessions { peers, json } = args;
+    let output = Some(Format::Wide);
+    let all = Jobs { peers: peers.clone(), all: false, newest: None, json: *json, output };
+    list(common, &all, |row| row.job.tty).await
+}
+
+async fn list(common: &Common, args: &Jobs, wanted: impl Fn(&Row) -> bool) -> Result<u8, Failure> {
     let bus = connect(common).await?;
     must_see_jobs(&bus)?;
     let query = Query {
@@ -74,6 +97,7 @@ pub(super) async fn run(common: &Common, args: &Jobs) -> Result<u8, Failure> {
     // Where it is asked for twice it is one all the same.
     rows.sort_unstable_by(|one, other| (other.job.id, &other.peer).cmp(&(one.job.id, &one.peer)));
     rows.dedup_by(|one, other| one.job.id == other.job.id && one.peer == other.peer);
+    rows.retain(wanted);
     rows.truncate(args.newest.map_or(usize::MAX, |most| most as usize));
     show(args, &rows)?;
     silent.iter().for_each(|one| output::say(&one.message));

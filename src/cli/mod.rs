@@ -31,10 +31,12 @@ mod policy;
 mod render;
 mod revoke;
 mod seeds;
+mod session;
 mod settings;
 mod status;
 mod stop;
 mod task;
+mod terminal;
 mod version;
 mod wait;
 
@@ -90,6 +92,7 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Logs(args) => attach::logs(&common, &args).await,
         Verb::Jobs(args) => jobs::run(&common, &args).await,
         Verb::Stop(args) => stop::run(&common, &args).await,
+        Verb::Session(verb) => session::run(&common, verb).await,
         Verb::Wait(args) => wait::run(&common, &args).await,
         Verb::Audit(args) => audit::run(&common, args).await,
         Verb::Ping(ping) => ping::run(&common, &ping).await,

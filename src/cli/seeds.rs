@@ -127,6 +127,9 @@ async fn exec_on_peer(common: &Common, old: ExecOnPeer) -> Result<u8, Failure> {
     let exec = Exec {
         detach: false,
         durable: false,
+        tty: false,
+        detach_keys: None,
+        name: None,
         peer: peer(old.peer, command)?,
         directory: Some(required(old.directory, "--directory", command)?),
         sh: Some(required(old.shell_cmd, "--shellCmd", command)?),

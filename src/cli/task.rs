@@ -133,6 +133,9 @@ fn as_exec(step: &Step, peer: &str) -> Exec {
     Exec {
         detach: false,
         durable: false,
+        tty: false,
+        detach_keys: None,
+        name: None,
         peer: peer.to_owned(),
         directory: Some(step.directory.clone()),
         sh: Some(step.line.clone()),

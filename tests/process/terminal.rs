@@ -69,7 +69,8 @@ async fn the_kind_of_terminal(bench: Bench) {
 
 async fn sizes_are_told(bench: Bench) {
     // The shell forgets a signal that comes while it does what the trap says, so that is little.
-    let script = "trap told=1 WINCH; told=1; while :; do [ \"$told\" ] && told= && stty size; sleep 0.02; done";
+    let script =
+        "trap told=1 WINCH; told=1; while :; do [ \"$told\" ] && told= && stty size; sleep 0.02; done";
     let mut started = bench.start_in_terminal(&in_terminal(line(script))).expect("started");
     until(&mut started.terminal, "30 100\r\n").await;
     for size in [TtySize { cols: 1, rows: 1 }, TtySize { cols: 1000, rows: 1000 }] {

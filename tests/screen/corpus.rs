@@ -42,6 +42,9 @@ fn fidelity_of_recorded_sessions() {
         );
         all.add(tally);
     }
-    println!("fidelity: {} of {} cuts the same in all state, {} as seen", all.same, all.cuts, all.seen_the_same);
+    println!(
+        "fidelity: {} of {} cuts the same in all state, {} as seen",
+        all.same, all.cuts, all.seen_the_same
+    );
     assert!(all.differences.is_empty(), "{:#?}", &all.differences[..all.differences.len().min(5)]);
 }

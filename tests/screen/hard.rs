@@ -61,7 +61,9 @@ hard! {
 #[test]
 fn raw_bytes() {
     let all: Vec<u8> = (0..=255_u8).filter(|byte| *byte != 0x1b).collect();
-    let raw = [&all[..], b"\xe6\xbc", b"\xa2\xe6", b"\x1b[31m\xf0\x9f\x8e", b"\x89\xc2\x9b31mx\xc2\xc2\x9b5nx"].concat();
+    let raw =
+        [&all[..], b"\xe6\xbc", b"\xa2\xe6", b"\x1b[31m\xf0\x9f\x8e", b"\x89\xc2\x9b31mx\xc2\xc2\x9b5nx"]
+            .concat();
     let tally = compare("raw bytes", &raw, SMALL, 0..=raw.len());
     assert!(tally.differences.is_empty(), "{:#?}", &tally.differences[..tally.differences.len().min(5)]);
 }

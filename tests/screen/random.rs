@@ -10,30 +10,92 @@ const SIZE: TtySize = TtySize { cols: 12, rows: 5 };
 
 /// Sequences of one kind each, which take up to two numbers.
 const NUMBERED: [&str; 27] = [
-    "A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "K", "L", "M", "P", "S", "T", "X", "Z", "@", "d", "f", "`",
-    "a", "e", "r", "g", " q",
+    "A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "K", "L", "M", "P", "S", "T", "X", "Z", "@", "d", "f",
+    "`", "a", "e", "r", "g", " q",
 ];
 
 const FIXED: [&str; 40] = [
-    "\r", "\n", "\t", "\x08", "\r\n", "\x0e", "\x0f", "\x1b7", "\x1b8", "\x1bD", "\x1bE", "\x1bM", "\x1bH", "\x1b=",
-    "\x1b>", "\x1b(0", "\x1b(B", "\x1b)0", "\x1b)B", "\x1b[s", "\x1b[u", "\x1b#8", "\x1bc", "\x1b[r", "\x1b[3g",
-    "\x1b]2;t\x07", "\x1b]0;\u{fc};x\x1b\\", "\x1b[22;0t", "\x1b[23;0t", "\x1b]8;id=a;http://a/\x1b\\", "\x1b]8;;\x07",
-    "\x1b]4;3;#123456\x07", "\x1b]104;3\x07", "\x1bPq~~\x1b\\", "\x1b_x\x1b\\", "\x1b[31\x18", "\x1b[2J\x1b[H",
-    "\x1b[>1u", "\x1b[<u", "\x1b[?1004;2004h",
+    "\r",
+    "\n",
+    "\t",
+    "\x08",
+    "\r\n",
+    "\x0e",
+    "\x0f",
+    "\x1b7",
+    "\x1b8",
+    "\x1bD",
+    "\x1bE",
+    "\x1bM",
+    "\x1bH",
+    "\x1b=",
+    "\x1b>",
+    "\x1b(0",
+    "\x1b(B",
+    "\x1b)0",
+    "\x1b)B",
+    "\x1b[s",
+    "\x1b[u",
+    "\x1b#8",
+    "\x1bc",
+    "\x1b[r",
+    "\x1b[3g",
+    "\x1b]2;t\x07",
+    "\x1b]0;\u{fc};x\x1b\\",
+    "\x1b[22;0t",
+    "\x1b[23;0t",
+    "\x1b]8;id=a;http://a/\x1b\\",
+    "\x1b]8;;\x07",
+    "\x1b]4;3;#123456\x07",
+    "\x1b]104;3\x07",
+    "\x1bPq~~\x1b\\",
+    "\x1b_x\x1b\\",
+    "\x1b[31\x18",
+    "\x1b[2J\x1b[H",
+    "\x1b[>1u",
+    "\x1b[<u",
+    "\x1b[?1004;2004h",
 ];
 
 const SWITCHES: [&str; 16] = [
-    "4", "20", "?1", "?6", "?7", "?12", "?25", "?1000", "?1002", "?1003", "?1005", "?1006", "?1007", "?1049", "?1049",
-    "?2026",
+    "4", "20", "?1", "?6", "?7", "?12", "?25", "?1000", "?1002", "?1003", "?1005", "?1006", "?1007", "?1049",
+    "?1049", "?2026",
 ];
 
 const TEXTS: [&str; 14] = [
-    "a", "xyz", "漢", "字漢字", "e\u{301}", "🎉", "hello, world; hello", " ", "ümläut", "─", "\u{200d}", "qqq",
-    "0123456789", "漢a漢b漢c漢",
+    "a",
+    "xyz",
+    "漢",
+    "字漢字",
+    "e\u{301}",
+    "🎉",
+    "hello, world; hello",
+    " ",
+    "ümläut",
+    "─",
+    "\u{200d}",
+    "qqq",
+    "0123456789",
+    "漢a漢b漢c漢",
 ];
 
 const PENS: [&str; 16] = [
-    "0", "1", "2", "3", "4", "4:3", "7", "8", "9", "31", "42", "95", "38;5;100", "48;2;1;2;3", "58:5:7", "39;49",
+    "0",
+    "1",
+    "2",
+    "3",
+    "4",
+    "4:3",
+    "7",
+    "8",
+    "9",
+    "31",
+    "42",
+    "95",
+    "38;5;100",
+    "48;2;1;2;3",
+    "58:5:7",
+    "39;49",
 ];
 
 fn any_piece() -> impl Strategy<Value = String> {
@@ -69,7 +131,8 @@ fn is_known(difference: &str) -> bool {
 
 #[test]
 fn fidelity_of_random_sequences() {
-    let config = Config { cases: 1500, max_shrink_iters: 2000, failure_persistence: None, ..Config::default() };
+    let config =
+        Config { cases: 1500, max_shrink_iters: 2000, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);
     let all = std::cell::RefCell::new(Tally::default());
     let ran = runner.run(
@@ -77,7 +140,8 @@ fn fidelity_of_random_sequences() {
         |(pieces, cut)| {
             let raw = pieces.concat();
             let tally = compare("random", raw.as_bytes(), SIZE, std::iter::once(cut.index(raw.len() + 1)));
-            let unknown: Vec<_> = tally.differences.iter().filter(|found| !is_known(found)).cloned().collect();
+            let unknown: Vec<_> =
+                tally.differences.iter().filter(|found| !is_known(found)).cloned().collect();
             all.borrow_mut().add(tally);
             prop_assert!(unknown.is_empty(), "{raw:?}: {unknown:?}");
             Ok(())

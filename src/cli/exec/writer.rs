@@ -21,8 +21,8 @@ const TRY_AGAIN: Duration = Duration::from_millis(2);
 /// Something to be written, in its turn.
 enum Piece {
     Output(StreamKind, Bytes),
-    /// What draws a terminal; nobody counts it.
-    Screen(Bytes),
+    /// What is shown on a terminal, and how many bytes of output that stands for.
+    Shown(Bytes, usize),
     /// A line of `d`'s own.
     Said(String),
 }
@@ -48,9 +48,14 @@ impl Writer {
         self.hand_on(Piece::Output(stream, bytes));
     }
 
-    /// The same of what draws a terminal.
+    /// The same of what draws a terminal; nobody counts it.
     pub(in crate::cli) fn draw(&self, bytes: Bytes) {
-        self.hand_on(Piece::Screen(bytes));
+        self.show(bytes, 0);
+    }
+
+    /// The same of what is shown in place of so many bytes of output.
+    pub(in crate::cli) fn show(&self, bytes: Bytes, stands_for: usize) {
+        self.hand_on(Piece::Shown(bytes, stands_for));
     }
 
     /// Says something behind all that was handed on so far.
@@ -76,9 +81,9 @@ fn write_all(work: &Receiver<Piece>, steering: &Steering, closed: &AtomicBool) {
     // Unbuffered: a piece is on its way when it was written.
     let mut outputs = [duplicate(io::stdout()), duplicate(io::stderr())];
     while let Ok(piece) = work.recv() {
-        let (stream, bytes, is_counted) = match piece {
-            Piece::Output(stream, bytes) => (stream, bytes, true),
-            Piece::Screen(bytes) => (StreamKind::Out, bytes, false),
+        let (stream, bytes, counts) = match piece {
+            Piece::Output(stream, bytes) => (stream, bytes.clone(), bytes.len()),
+            Piece::Shown(bytes, stands_for) => (StreamKind::Out, bytes, stands_for),
             Piece::Said(text) => {
                 super::output::say(&text);
                 continue;
@@ -94,8 +99,8 @@ fn write_all(work: &Receiver<Piece>, steering: &Steering, closed: &AtomicBool) {
             steering.output_closed();
         }
         // What nobody reads any more is discarded, so that the command can be stopped.
-        if is_counted {
-            steering.wrote(stream, bytes.len());
+        if counts > 0 {
+            steering.wrote(stream, counts);
         }
     }
 }

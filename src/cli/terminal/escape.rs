@@ -124,7 +124,9 @@ fn one_key(text: &str) -> Result<u8, String> {
             Ok(letter.to_ascii_uppercase() & 0x1f)
         }
         (None, &[key]) if key.is_ascii_graphic() => Ok(key),
-        _ => Err(format!("{text:?} is no key; keys are written as in `ctrl-],d` or `ctrl-p,ctrl-q`, or `none`")),
+        _ => Err(format!(
+            "{text:?} is no key; keys are written as in `ctrl-],d` or `ctrl-p,ctrl-q`, or `none`"
+        )),
     }
 }
 

@@ -208,7 +208,8 @@ impl Emulator {
         }
         if std::mem::take(&mut self.modes.soft_reset) {
             let point = self.term.grid().cursor.point;
-            let words = b"\x1b[4l\x1b[?6l\x1b[?7h\x1b[?1l\x1b>\x1b[?25h\x1b(B\x1b)B\x1b*B\x1b+B\x0f\x1b[r\x1b[m\x1b7";
+            let words =
+                b"\x1b[4l\x1b[?6l\x1b[?7h\x1b[?1l\x1b>\x1b[?25h\x1b(B\x1b)B\x1b*B\x1b+B\x0f\x1b[r\x1b[m\x1b7";
             self.processor.advance(&mut self.term, words);
             self.term.grid_mut().cursor.point = point;
         }

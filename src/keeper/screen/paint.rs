@@ -141,7 +141,9 @@ impl Painter {
             self.pen(&Cell::default());
             self.say("\x1b[@");
         }
-        for (column, cell) in cells.iter().enumerate().filter(|(column, _)| is_orphaned_spacer(cells, *column)) {
+        for (column, cell) in
+            cells.iter().enumerate().filter(|(column, _)| is_orphaned_spacer(cells, *column))
+        {
             self.go(at, column.saturating_sub(1));
             self.pen(cell);
             self.out.push(WIDE);

@@ -16,8 +16,7 @@ use super::modes::{Keyboard, Modes, ORIGIN, SHOWN};
 use super::paint::{Painter, cells, is_erased, is_narrow};
 
 /// Drawing begins with everything that could get in its way put away.
-const PLAIN: &str =
-    "\x1b[?2026h\x1b[?25l\x1b[?6l\x1b[?7h\x1b[4l\x1b[20l\x1b[r\x1b(B\x1b)B\x1b*B\x1b+B\x0f\x1b]8;;\x1b\\\x1b[m";
+const PLAIN: &str = "\x1b[?2026h\x1b[?25l\x1b[?6l\x1b[?7h\x1b[4l\x1b[20l\x1b[r\x1b(B\x1b)B\x1b*B\x1b+B\x0f\x1b]8;;\x1b\\\x1b[m";
 
 /// Writes the state of the emulator, and what it does not know of it. The emulator is as before
 /// afterwards.

@@ -1,0 +1,158 @@
+//! What the person sees: what the command writes, and now and then a line of `d`'s own.
+//!
+//! What is shown is kept as the keeper keeps it, so that it can be drawn again after a line of `d`'s
+//! own, and put away at the end.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::cli::exec::Writer;
+use crate::cli::output;
+use crate::client::exec::Steering;
+use crate::keeper::screen::{Filter, Screen};
+use crate::protocol::frame::StreamKind;
+use crate::protocol::{PeerId, TtySize};
+
+/// A shorter silence of the peer is not worth a line on somebody's screen.
+const WORTH_SAYING: Duration = Duration::from_secs(1);
+
+/// Has a terminal put its title aside, and take it back.
+const KEEP_TITLE: &[u8] = b"\x1b[22;0t";
+const GIVE_TITLE_BACK: &[u8] = b"\x1b[23;0t";
+
+pub(super) struct Board {
+    writer: Writer,
+    peer: PeerId,
+    screen: Option<Screen>,
+    filter: Filter,
+    /// Whether what the command asks its terminal is asked here.
+    asked: bool,
+    is_terminal: bool,
+    lost: Option<Lost>,
+}
+
+/// The peer is out of reach.
+struct Lost {
+    why: String,
+    since: Instant,
+    said: bool,
+}
+
+impl Board {
+    pub(super) fn new(steering: Steering, peer: &PeerId, asked: bool) -> Self {
+        Self {
+            writer: Writer::start(steering),
+            peer: peer.clone(),
+            screen: None,
+            filter: Filter::default(),
+            asked,
+            is_terminal: std::io::stdout().is_terminal(),
+            lost: None,
+        }
+    }
+
+    /// The command has a terminal of this size.
+    pub(super) fn begin(&mut self, size: TtySize) {
+        if self.is_terminal && self.screen.is_none() {
+            self.writer.draw(Bytes::from_static(KEEP_TITLE));
+            self.screen = Some(Screen::new(size));
+        }
+    }
+
+    pub(super) fn resize(&mut self, size: TtySize) {
+        if let Some(screen) = &mut self.screen {
+            screen.resize(size);
+        }
+    }
+
+    /// What draws the terminal as it stands.
+    pub(super) fn draw(&mut self, bytes: &Bytes) {
+        self.keep(bytes);
+        let shown = self.filter.feed(bytes, self.asked);
+        self.writer.draw(shown.into());
+    }
+
+    /// What the command wrote.
+    pub(super) fn show(&mut self, stream: StreamKind, bytes: &Bytes) {
+        self.keep(bytes);
+        if self.asked || !self.is_terminal {
+            return self.writer.write(stream, bytes.clone());
+        }
+        let shown = self.filter.feed(bytes, false);
+        self.writer.show(shown.into(), bytes.len());
+    }
+
+    fn keep(&mut self, bytes: &Bytes) {
+        if let Some(screen) = &mut self.screen {
+            screen.feed(bytes);
+        }
+    }
+
+    pub(super) fn not_kept(&self, bytes: u64) {
+        self.say(format!("{bytes} bytes of output are no longer kept"));
+    }
+
+    /// Says something in a line of its own, behind all that was shown.
+    pub(super) fn say(&self, text: String) {
+        if self.is_terminal {
+            // The terminal may be raw, and does not return to the first column by itself.
+            self.writer.draw(Bytes::from(format!("\r\nd: {text}\r\n")));
+        } else {
+            output::say(&text);
+        }
+    }
+
+    pub(super) fn lost(&mut self, why: String) {
+        self.lost.get_or_insert(Lost { why, since: Instant::now(), said: false });
+    }
+
+    /// When it is time to say that the peer is out of reach.
+    pub(super) async fn due(&self) {
+        match &self.lost {
+            Some(Lost { since, said: false, .. }) => tokio::time::sleep_until(*since + WORTH_SAYING).await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Says it in the last row, which is drawn again afterwards.
+    pub(super) fn say_so(&mut self) {
+        let Some(lost) = &mut self.lost else { return };
+        lost.said = true;
+        let text = format!("lost contact with {} ({}); trying to go on", self.peer, lost.why);
+        let Some(screen) = &self.screen else { return output::say(&text) };
+        let TtySize { cols, rows } = screen.size();
+        let text: String = format!("d: {text}; ~. leaves").chars().take(usize::from(cols) - 1).collect();
+        let mut line = b"\x18".to_vec();
+        line.extend(format!("\x1b7\x1b[?6l\x1b[{rows};1H\x1b[0;7m\x1b[2K{text}\x1b[0m\x1b8").bytes());
+        self.writer.draw(line.into());
+    }
+
+    pub(super) fn is_back(&mut self) {
+        let Some(lost) = self.lost.take().filter(|lost| lost.said) else { return };
+        drop(lost);
+        match &mut self.screen {
+            Some(screen) => {
+                let drawn = [screen.leave(), screen.snapshot()].concat();
+                self.writer.draw(drawn.into());
+            }
+            None => output::say(&format!("{} is back", self.peer)),
+        }
+    }
+
+    /// Puts away what the command has made of the terminal; says whether our output was closed.
+    pub(super) fn put_away(mut self, in_mid_line: bool, everything_was_shown: bool) -> bool {
+        self.writer.draw(self.filter.finish().into());
+        if let Some(screen) = &self.screen {
+            let mut last = screen.leave();
+            last.extend_from_slice(GIVE_TITLE_BACK);
+            if in_mid_line {
+                last.extend_from_slice(b"\r\n");
+            }
+            self.writer.draw(last.into());
+        }
+        self.writer.finish(everything_was_shown || self.screen.is_some())
+    }
+}
