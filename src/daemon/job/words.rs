@@ -10,7 +10,6 @@ use super::super::policy;
 use super::super::proof::{is_anothers, members_sign};
 use super::live::Live;
 use super::reply;
-use crate::process::Signal;
 use crate::protocol::Ending;
 use crate::protocol::decode;
 use crate::protocol::ending::Refusal;
@@ -135,19 +134,12 @@ impl Live {
     fn on_signal(&mut self, request: &SignalRequest) {
         let mut error = None;
         if request.n > self.signals {
-            let Some(tree) = self.tree.as_ref().filter(|_| !self.over) else {
+            if !self.course.has_tree() {
                 // Not started yet: the caller asks again. Over: there is nothing to signal.
                 return;
-            };
+            }
             self.signals = request.n;
-            error = match request.signal.parse::<Signal>() {
-                Ok(signal) => {
-                    self.signalled = Some(signal.number());
-                    tracing::debug!(job = %self.request.id, signal = request.signal, "signalled");
-                    tree.signal(signal).err().map(|error| error.to_string())
-                }
-                Err(bad) => Some(bad.to_string()),
-            };
+            error = self.course.signal(&request.signal).err();
         }
         let signalled = Signalled { n: request.n, error };
         self.sink.control(FrameKind::Signalled, decode::to_json(&signalled));
@@ -159,7 +151,7 @@ impl Live {
         }
         let state = if self.over { Cancelled::Ended } else { Cancelled::Running };
         let why = cancel.why.unwrap_or_else(|| "asked to".to_owned());
-        self.stop(Ending::Cancelled { why: why.chars().take(200).collect() });
+        self.course.stop(Ending::Cancelled { why: why.chars().take(200).collect() });
         answer::cancelled(&self.context, from, self.request.id, state, self.ended.clone()).await;
     }
 
