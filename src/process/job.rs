@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, PipeWriter};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use tokio::io::unix::AsyncFd;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::cgroup::Cgroup;
 use super::explain::explain;
 use super::identity::Identity;
-use super::launch::{Launched, Surroundings, launch};
+use super::launch::{LaunchError, Launched, Step, Surroundings, launch};
 use super::members::Members;
 use super::nursery::{Lodging, Nursery};
 use super::pidfd::{self, Exit, ExitKind, PidFd, Usage, Waited};
@@ -111,6 +111,10 @@ pub struct StartedInTerminal {
     pub process: Process,
     /// Our end of its terminal.
     pub terminal: Terminal,
+    /// What is typed there.
+    pub typed: pipe::Sender,
+    /// What is shown there.
+    pub shown: pipe::Receiver,
 }
 
 /// Starts a command in a terminal of the size that its [`Spec::tty`] says. As [`start`] otherwise.
@@ -129,7 +133,9 @@ pub fn start_in_terminal(
     terminal::give_to(&theirs, spec.user.as_deref())?;
     let (input, output) = (theirs.try_clone().map_err(opening)?, theirs.try_clone().map_err(opening)?);
     let stdio = [input, output, theirs];
-    Ok(StartedInTerminal { process: in_lodging(&spec, lodging, nursery, stdio)?, terminal })
+    let (typed, shown) = terminal.pipes().map_err(opening)?;
+    let process = in_lodging(&spec, lodging, nursery, stdio)?;
+    Ok(StartedInTerminal { process, terminal, typed, shown })
 }
 
 fn in_lodging(
@@ -166,21 +172,40 @@ impl Pipes {
 fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3]) -> Result<Process, StartError> {
     let plan = Plan::of(spec)?;
     let cgroup = Cgroup::at(path);
-    let making = format!("making cgroup {}", path.display());
-    cgroup.create().map_err(|error| StartError::system(&making, &error))?;
-    let around = Surroundings {
-        stdio: stdio.each_ref().map(AsFd::as_fd),
-        cgroup: Some(path),
-        keep: None,
-        terminal: spec.tty.is_some(),
-    };
-    let process = launch(&plan.program, &around)
-        .map_err(|error| explain(&plan, &error))
+    let stdio = stdio.each_ref().map(AsFd::as_fd);
+    let process = launch_in(&cgroup, &plan, stdio, spec.tty.is_some())
         .and_then(|launched| attend(&launched, path).map_err(|error| abandon(&launched, &error)));
     if process.is_err() {
         cgroup.remove();
     }
     process
+}
+
+/// Another process may sweep the cgroup away while it is still empty: the next daemon does, when its
+/// predecessor's keeper starts a command. Then it is made again.
+fn launch_in(
+    cgroup: &Cgroup,
+    plan: &Plan,
+    stdio: [BorrowedFd<'_>; 3],
+    terminal: bool,
+) -> Result<Launched, StartError> {
+    const TRIES: u32 = 5;
+    let path = cgroup.path();
+    let around = Surroundings { stdio, cgroup: Some(path), keep: None, terminal };
+    let mut tries = 1;
+    loop {
+        cgroup
+            .create()
+            .map_err(|error| StartError::system(&format!("making cgroup {}", path.display()), &error))?;
+        match launch(&plan.program, &around) {
+            Err(LaunchError { step: Step::Fork | Step::Surroundings, .. })
+                if tries < TRIES && !path.exists() =>
+            {
+                tries += 1;
+            }
+            launched => return launched.map_err(|error| explain(plan, &error)),
+        }
+    }
 }
 
 fn attend(launched: &Launched, cgroup: &Path) -> io::Result<Process> {

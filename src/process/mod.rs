@@ -6,6 +6,9 @@
 //!                         │ else:   a reaper            Tree ───── signal, count, stop, release
 //!                         ▼
 //!                       plan (before the fork) → launch (fork, exec) → explain (why not)
+//!  Course ─── what a command came to: exit, stop, timeout, what is left running
+//!  Taps ───── its two outputs, in the order in which they come
+//!  Feed ───── its input
 //! ```
 //!
 //! Guarantees: a command gets a clean environment, its own session, and nothing of the daemon's but
@@ -22,13 +25,16 @@ mod cgroup;
 mod clear;
 mod companion;
 mod console;
+mod course;
 mod descriptors;
 mod detached;
 mod environment;
 mod explain;
+mod feed;
 mod hierarchy;
 pub mod host;
 mod identity;
+mod inherited;
 mod job;
 mod launch;
 pub mod lock;
@@ -45,6 +51,7 @@ mod reaper;
 mod signal;
 mod spec;
 mod stat;
+mod taps;
 mod terminal;
 mod tree;
 mod watch;
@@ -52,9 +59,12 @@ mod watch;
 pub use clear::clear;
 pub use companion::Companion;
 pub use console::{Console, console_size};
+pub use course::{Course, Outcome, joined};
 pub use descriptors::raise_descriptor_limit;
 pub use detached::Detached;
+pub use feed::Feed;
 pub use identity::Identity;
+pub use inherited::{ignore_signals, inherited, take_stdin};
 pub use job::{Process, Started, StartedInTerminal, start, start_in_terminal};
 pub use lock::{HeldBy, LockError, StateLock};
 pub use log_file::{LOG_LIMIT, LogFile, older, open_log};
@@ -67,6 +77,7 @@ pub use place::real_directory;
 pub use reaper::reaper_main;
 pub use signal::{BadSignal, Signal};
 pub use spec::{Command, Links, Spec, StartError, Stdin};
+pub use taps::Taps;
 pub use terminal::Terminal;
 pub use tree::{Stopped, Tree};
 pub use watch::DirectoryWatch;

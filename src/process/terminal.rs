@@ -24,6 +24,7 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Uid, fchown, geteuid};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::unix::pipe::{Receiver, Sender};
 
 use super::account::Account;
 use super::spec::StartError;
@@ -46,6 +47,15 @@ impl Terminal {
         // SAFETY: a file keeps its one descriptor, and keeps it open, for as long as it lives.
         let ours = unsafe { AsyncFd::register(File::from(pair.master)) }?;
         Ok((Self { ours: Arc::new(ours) }, pair.slave))
+    }
+
+    /// It as two pipes: what is typed, and what is shown. At its end reading fails with `EIO`.
+    ///
+    /// # Errors
+    /// What the system says, as when there are no descriptors left.
+    pub fn pipes(&self) -> io::Result<(Sender, Receiver)> {
+        let again = || self.ours.get_ref().as_fd().try_clone_to_owned();
+        Ok((Sender::from_owned_fd_unchecked(again()?)?, Receiver::from_owned_fd_unchecked(again()?)?))
     }
 
     /// Gives it another size. Whatever is in its foreground is told.

@@ -84,7 +84,7 @@ async fn sizes_are_told(bench: Bench) {
 async fn keys_become_signals(bench: Bench) {
     let shell = argv(&["bash", "--norc", "--noprofile", "-i"]);
     let mut started = bench.start_in_terminal(&in_terminal(shell)).expect("started");
-    let StartedInTerminal { terminal, process } = &mut started;
+    let StartedInTerminal { terminal, process, .. } = &mut started;
     terminal.write_all(b"PS1='> code $? '; echo be''gun\n").await.expect("typed");
     until(terminal, "begun\r\n").await;
     for (key, code) in [(&b"\x03"[..], 130), (b"\x1c", 131), (b"\x1a", 148)] {
@@ -109,7 +109,7 @@ async fn all_output_then_the_end(bench: Bench) {
 /// Bytes 0 to 255, a thousand times, through a terminal that changes nothing.
 async fn every_byte_both_ways(bench: Bench) {
     let raw = line("stty raw -echo; echo ready; head -c 256000");
-    let StartedInTerminal { mut terminal, mut process } =
+    let StartedInTerminal { mut terminal, mut process, .. } =
         bench.start_in_terminal(&in_terminal(raw)).expect("started");
     until(&mut terminal, "ready\n").await;
     let all: Vec<u8> = (0..1000).flat_map(|_| 0..=255).collect();

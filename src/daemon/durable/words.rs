@@ -160,6 +160,10 @@ impl Job {
         if self.screens.len() >= WAITING_MOST {
             return;
         }
+        if let Some(size) = attach.tty.filter(|size| attach.write && size.check().is_ok()) {
+            // What it shows is drawn for the size it is looked at in. The viewer counts this as its first.
+            self.keeper.say(ToKeeper::Resize { from: from.to_owned(), n: 1, size });
+        }
         self.screens_asked += 1;
         self.screens.insert(self.screens_asked, (from.to_owned(), attach));
         self.keeper.say(ToKeeper::Screen { ask: self.screens_asked });

@@ -115,7 +115,9 @@ fn spec(context: &Context, request: &Request, allowed: Allowed) -> Result<Spec, 
         (PEER_VARIABLE.to_owned(), context.peer().to_string()),
     ];
     let configured = context.settings.env.clone();
-    let env = configured.into_iter().chain(request.exec.env.clone()).chain(own).collect();
+    let term = request.exec.tty.as_ref().and_then(|tty| tty.term.clone());
+    let term = term.map(|term| ("TERM".to_owned(), term));
+    let env = configured.into_iter().chain(term).chain(request.exec.env.clone()).chain(own).collect();
     let stdin = if request.exec.stdin { process::Stdin::Pipe } else { process::Stdin::Null };
     let Allowed { directory, links, .. } = allowed;
     let user = request.exec.user.clone();
