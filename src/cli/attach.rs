@@ -15,11 +15,12 @@ use super::exit::{CANCELLED, Failure, OUTPUT_CLOSED, REFUSED, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
 use super::log::escaped;
 use super::output;
-use super::terminal::{Left, Manner, own_size, sit};
+use super::terminal::{Left, Manner, WINDOW, own_size, sit};
 use crate::bus::Bus;
 use crate::client::exec::{self as client, Attaching, Event, Execution, Integrity, Outcome, Patience};
 use crate::protocol::Ending;
 use crate::protocol::attach::From;
+use crate::protocol::exec;
 use crate::protocol::frame::StreamKind;
 use crate::protocol::jobs::{Job, State};
 
@@ -90,7 +91,7 @@ pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result
     let (keys, typed) = tokio::sync::mpsc::channel(1);
     let size = std::io::stdout().is_terminal().then(own_size);
     let tty = size.filter(|size| manner.writes && size.check().is_ok());
-    let how = Attaching { from: From::Screen, write: manner.writes, tty };
+    let how = Attaching { from: From::Screen, window: WINDOW, write: manner.writes, tty };
     let patience = Patience { absent: std::time::Duration::ZERO };
     let execution = client::attach(bus, peer.clone(), job.id, how, typed, patience);
     let (left, closed) = sit(execution, peer, keys, manner).await;
@@ -145,7 +146,7 @@ async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, Failure> {
     }
     // Nothing is typed into it from here.
     let (_, nothing) = tokio::sync::mpsc::channel(1);
-    let how = Attaching { from: view.from, write: view.writes, tty: None };
+    let how = Attaching { from: view.from, window: exec::WINDOW, write: view.writes, tty: None };
     let patience = Patience { absent: std::time::Duration::ZERO };
     let execution = client::attach(bus, found.peer.clone(), found.job.id, how, nothing, patience);
     let mut keys = match view.writes {

@@ -114,7 +114,7 @@ fn request(args: &Exec) -> Result<ExecRequest, Failure> {
         name: args.name.clone(),
         timeout_ms: args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         durable: args.durable || args.detach,
-        stream: Some(StreamOptions { window: WINDOW }),
+        stream: Some(StreamOptions { window: if args.tty { terminal::WINDOW } else { WINDOW } }),
         from: Some(caller()),
     };
     // What the peer would refuse is refused here, before anything is sent.

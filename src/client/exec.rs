@@ -116,6 +116,8 @@ pub struct Patience {
 pub struct Attaching {
     /// Where its output is wanted from.
     pub from: From,
+    /// Most bytes of output on their way.
+    pub window: u64,
     /// Whether to write to it too: standard input, signals, sizes.
     pub write: bool,
     /// The size of the terminal it is looked at in.

@@ -51,6 +51,7 @@ impl Bench {
             env: vec![("PEERBUS_JOB".to_owned(), job.to_string())],
             user: None,
             stdin: Stdin::Null,
+            tty: None,
         };
         let lodging = self.nursery.lodging(job);
         Order { spec, lodging, timeout_ms: None, tty: None, name: None, owner: None, log_limit: 64 << 20 }

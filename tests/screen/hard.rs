@@ -1,7 +1,9 @@
 //! Sequences that are hard to restore, cut at every byte.
 
+use peerbus::keeper::screen::Screen;
 use peerbus::protocol::TtySize;
 
+use crate::reference::Reference;
 use crate::whole::compare;
 
 const SMALL: TtySize = TtySize { cols: 20, rows: 6 };
@@ -66,4 +68,39 @@ fn raw_bytes() {
             .concat();
     let tally = compare("raw bytes", &raw, SMALL, 0..=raw.len());
     assert!(tally.differences.is_empty(), "{:#?}", &tally.differences[..tally.differences.len().min(5)]);
+}
+
+/// After another size too the same is shown, as far as a terminal that was resized itself shows it.
+#[test]
+fn resized() {
+    let raw = "\x1b[31mone\r\n\x1b[2;4rtwo 漢字漢字\x1b7\x1b[3;19Hend\x1b[?1049h\x1b[4;15Halternate";
+    let sizes = [(10, 3), (40, 12), (2, 1), (20, 6)].map(|(cols, rows)| TtySize { cols, rows });
+    for size in sizes {
+        let (mut screen, mut whole) = (Screen::new(SMALL), Reference::new(SMALL));
+        screen.feed(raw.as_bytes());
+        whole.feed(raw.as_bytes());
+        screen.resize(size);
+        whole.resize(size);
+        let mut restored = Reference::new(size);
+        restored.feed(&screen.snapshot());
+        let (whole, restored) = (whole.into_state(), restored.into_state());
+        assert_eq!(whole.seen(), restored.seen(), "{size}: {:?}", whole.difference(&restored));
+    }
+}
+
+/// What a program has made of a terminal is put away: it is as one that was never used.
+#[test]
+fn left() {
+    let raw = "\x1b[31;44m\x1b[?1h\x1b=\x1b[?2004h\x1b[?1002h\x1b[?1006h\x1b[?25l\x1b[?7l\x1b[4h\x1b[2;4r\x1b[?6h\x1b(0\x0e\
+               \x1b[>5u\x1b[5 q\x1b]10;#123456\x07\x1b]4;7;#123456\x07\x1b[?1049h\x1b[>1ufull\x1b]8;;http://a/\x07\x1b[3";
+    let (mut screen, mut used) = (Screen::new(SMALL), Reference::new(SMALL));
+    screen.feed(raw.as_bytes());
+    used.feed(raw.as_bytes());
+    used.feed(&screen.leave());
+    let mut clean = Reference::new(SMALL);
+    for terminal in [&mut used, &mut clean] {
+        terminal.feed(b"\x1b[H\x1b[2J\x1b7next q\r\n\tx");
+    }
+    let (used, clean) = (used.into_state(), clean.into_state());
+    assert_eq!(used.difference(&clean), None);
 }

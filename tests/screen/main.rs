@@ -16,6 +16,6 @@
 mod corpus;
 mod hard;
 mod random;
+#[allow(dead_code, reason = "another test uses the rest")]
 mod reference;
-mod tmux;
 mod whole;

@@ -151,6 +151,16 @@ impl State {
         (rows.collect(), shown.cursor.row, shown.cursor.column)
     }
 
+    /// The characters of each row, without the blanks at its end.
+    pub(crate) fn text(&self) -> Vec<String> {
+        let shown = self.alternate.as_ref().unwrap_or(&self.primary);
+        let row = |row: &Vec<Look>| {
+            let cells = row.iter().filter(|cell| !cell.flags.contains(Flags::WIDE_CHAR_SPACER));
+            cells.map(|cell| cell.text.as_str()).collect::<String>().trim_end().to_owned()
+        };
+        shown.rows.iter().map(row).collect()
+    }
+
     /// The first difference, in words.
     pub(crate) fn difference(&self, other: &Self) -> Option<String> {
         if self == other {

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::client::exec::{Event, Execution, Integrity, Outcome, Steering};
 use crate::process::{Console, console_size};
-use crate::protocol::frame::Accepted;
+use crate::protocol::frame::{Accepted, JobState};
 use crate::protocol::tty::{MOST, Tty};
 use crate::protocol::{Ending, PeerId, TtySize};
 use board::Board;
@@ -30,6 +30,9 @@ use escape::Keys;
 use keyboard::{Signals, read_keys};
 
 pub(in crate::cli) use escape::detach_keys;
+
+/// Output on its way to a terminal: little, so that Ctrl-C is seen to work at once.
+pub(in crate::cli) const WINDOW: u64 = 256 * 1024;
 
 /// Typed ahead of a command that does not read. Beyond it nothing is read that somebody types.
 const TYPED_AHEAD: usize = 64 * 1024;
@@ -188,6 +191,10 @@ impl Seat {
 
     /// The command runs: from now on keys are its.
     fn begin(&mut self, accepted: &Accepted) {
+        if accepted.state == JobState::Ended {
+            // There is only its end to be told.
+            return;
+        }
         self.board.begin(accepted.tty.unwrap_or_else(own_size));
         let Some(to_keys) = self.to_keys.take() else { return };
         if let Some(console) = &self.console

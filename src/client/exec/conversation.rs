@@ -12,7 +12,7 @@ use super::{Event, Outcome, Patience, Question, Word};
 use crate::bus::{Bus, Incoming, Link, Mailbox, Outgoing};
 use crate::protocol::attach::{AttachRequest, From, ResizeRequest};
 use crate::protocol::ending::StartFailure;
-use crate::protocol::exec::{JobResult, WINDOW};
+use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{self, Accepted, FrameKind, Gap, Signalled, StreamKind, Want};
 use crate::protocol::joining::Order;
 use crate::protocol::steer::{
@@ -146,7 +146,7 @@ impl Conversation {
         let now = Instant::now();
         let (window, durable, size) = match &question {
             Question::Exec { window, durable, .. } => (*window, *durable, None),
-            Question::Attach(how) => (WINDOW, true, how.tty),
+            Question::Attach(how) => (how.window, true, how.tty),
         };
         Self {
             bus,
@@ -168,7 +168,8 @@ impl Conversation {
             signals_said: 0,
             size,
             resize: None,
-            sizes_said: 0,
+            // The first was said with the question.
+            sizes_said: u64::from(size.is_some()),
             durable,
             left: false,
             cancel: None,
