@@ -9,7 +9,7 @@ use crate::whole::{Tally, compare, spread};
 /// Cuts of each session: between them, all kinds of places.
 const CUTS: usize = 120;
 
-fn recorded() -> Vec<(String, TtySize, Vec<u8>)> {
+pub(crate) fn recorded() -> Vec<(String, TtySize, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/screen/recorded");
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).expect("recordings").map(|entry| entry.expect("an entry").path()).collect();

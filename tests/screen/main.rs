@@ -18,4 +18,5 @@ mod hard;
 mod random;
 #[allow(dead_code, reason = "another test uses the rest")]
 mod reference;
+mod tmux;
 mod whole;

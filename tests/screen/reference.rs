@@ -8,7 +8,7 @@ use alacritty_terminal::grid::{Cursor, Dimensions, Grid};
 use alacritty_terminal::index::{Column, Line};
 use alacritty_terminal::term::cell::{Cell, Flags};
 use alacritty_terminal::term::{Config, TermMode};
-use alacritty_terminal::vte::ansi::{CharsetIndex, Color, CursorStyle, Processor, Timeout};
+use alacritty_terminal::vte::ansi::{CharsetIndex, Color, CursorStyle, NamedColor, Processor, Timeout};
 use peerbus::protocol::TtySize;
 
 /// Marks of a row's last cell: how the next row goes on. They are not seen.
@@ -149,6 +149,16 @@ impl State {
             row.iter().map(plain).collect()
         });
         (rows.collect(), shown.cursor.row, shown.cursor.column)
+    }
+
+    /// What a person sees, with blanks that have no mark on them all alike but for their background.
+    pub(crate) fn plainly_seen(&self) -> Vec<Vec<Look>> {
+        let marks = Flags::INVERSE | Flags::ALL_UNDERLINES | Flags::STRIKEOUT;
+        let plain = |cell: Look| match cell.text == " " && !cell.flags.intersects(marks) {
+            true => Look { fg: Color::Named(NamedColor::Foreground), flags: Flags::empty(), ..cell },
+            false => cell,
+        };
+        self.seen().0.into_iter().map(|row| row.into_iter().map(plain).collect()).collect()
     }
 
     /// The characters of each row, without the blanks at its end.

@@ -35,7 +35,9 @@ fn found_again_as_left(program: &str, keys: &str, is_drawn: impl Fn(&[String]) -
     let mut person = Person::sits_down(&fleet, &["session", "attach", &format!("w1/{job}")]);
     person.until_screen("the screen as it was left", |rows| rows == shown);
     person.types(quit);
-    person.until("ready> ");
+    person.until_screen("the shell", |rows| {
+        rows.iter().rfind(|row| !row.is_empty()).is_some_and(|row| row == "ready>")
+    });
     person.types("exit 4\r");
     assert_eq!(person.is_done().0.code(), Some(4));
     assert_eq!(watcher.is_done().0.code(), Some(4));
