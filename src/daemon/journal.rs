@@ -194,7 +194,8 @@ impl Journal {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let reserved = write_step(&mut file, &Step::Begun(Box::new(begun.clone()))).and_then(|()| reserve(&mut file));
+        let reserved =
+            write_step(&mut file, &Step::Begun(Box::new(begun.clone()))).and_then(|()| reserve(&mut file));
         if let Err(error) = reserved {
             // Nothing has run; an id that is not known may come again.
             let _ = fs::remove_file(&path);

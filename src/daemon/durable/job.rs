@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 
+use super::super::answer;
 use super::super::asked::Asked;
 use super::super::context::{self, Context};
 use super::super::intake::Message;
@@ -247,10 +248,10 @@ impl Job {
                 if let Some(writer) = self.writers.get_mut(&from) {
                     writer.signals = writer.signals.max(n);
                 }
-                self.tell_applied(FrameKind::Signalled, &from, Signalled { n, error });
+                self.tell_applied(FrameKind::Signalled, &from, Signalled { n, error }).await;
             }
             FromKeeper::Resized { from, n, error } => {
-                self.tell_applied(FrameKind::Resized, &from, Signalled { n, error });
+                self.tell_applied(FrameKind::Resized, &from, Signalled { n, error }).await;
             }
             FromKeeper::Screen(screen) => self.on_screen(screen).await,
             FromKeeper::Ended(ended) => self.conclude(Known::Ended(ended)).await,
@@ -262,7 +263,11 @@ impl Job {
         self.viewers.say(writer, Word::Control(FrameKind::Want, want.into()));
     }
 
-    fn tell_applied(&mut self, kind: FrameKind, writer: &str, applied: Signalled) {
-        self.viewers.say(writer, Word::Control(kind, decode::to_json(&applied).into()));
+    /// Who signals a job need not follow it.
+    async fn tell_applied(&mut self, kind: FrameKind, writer: &str, applied: Signalled) {
+        let frame = Word::Control(kind, decode::to_json(&applied).into());
+        if !self.viewers.say(writer, frame) && kind == FrameKind::Signalled {
+            answer::signalled(&self.context, writer, &applied).await;
+        }
     }
 }
