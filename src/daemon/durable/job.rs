@@ -48,6 +48,8 @@ pub(super) struct Job {
     pub(super) runs: bool,
     pub(super) entry: Option<Entry>,
     pub(super) seat: Option<context::Place>,
+    /// Whether its end is in the audit log already.
+    pub(super) told: bool,
     /// Its place among the jobs that are told of.
     pub(super) enrolled: Option<Enrolled>,
     /// How it is to end, once somebody has had it stopped.
@@ -103,6 +105,7 @@ impl Job {
             runs: false,
             entry: None,
             seat: None,
+            told: false,
             enrolled: None,
             stopping: None,
             ended: None,
