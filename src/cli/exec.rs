@@ -22,9 +22,9 @@ use crate::protocol::ending::StartFailure;
 use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
 use crate::protocol::frame::JobState;
 use crate::protocol::{Ending, JobId, PeerId};
-pub(super) use keyboard::Enough;
+pub(super) use keyboard::{Enough, Keys};
 use report::Report;
-use writer::Writer;
+pub(super) use writer::Writer;
 
 /// What `d exec` is given.
 #[derive(Debug, ClapArgs)]
@@ -223,7 +223,13 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
                 return (Followed::Ended(outcome), closed);
             }
             Some(Event::Detached { at }) => return (Followed::Left { at }, writer.finish(false)),
-            Some(Event::Accepted(_) | Event::Screen(_) | Event::Interrupted(_) | Event::Resumed) => {}
+            Some(
+                Event::Accepted(_)
+                | Event::Screen(_)
+                | Event::NotKept { .. }
+                | Event::Interrupted(_)
+                | Event::Resumed,
+            ) => {}
             None => {
                 let why = "the conversation broke off inside d".to_owned();
                 let ending = Ending::Unknown { why };
@@ -235,7 +241,12 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
 }
 
 /// Says what is to be said of the end, and gives the code.
-fn conclude(peer: &PeerId, job: JobId, outcome: &Outcome, output_closed: bool) -> Result<u8, Failure> {
+pub(super) fn conclude(
+    peer: &PeerId,
+    job: JobId,
+    outcome: &Outcome,
+    output_closed: bool,
+) -> Result<u8, Failure> {
     let code = exit::code_of(outcome);
     if output_closed {
         return Ok(OUTPUT_CLOSED);

@@ -79,6 +79,11 @@ impl Failure {
         Self::new(USAGE, message)
     }
 
+    /// Says what else can be done.
+    pub(super) fn with_next(self, next: &str) -> Self {
+        Self { message: format!("{}; {next}", self.message), ..self }
+    }
+
     /// Has a text said that scripts know.
     pub(super) fn in_known_words(self, text: impl Into<String>) -> Self {
         Self { known_text: Some(text.into()), ..self }

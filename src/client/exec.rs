@@ -46,6 +46,13 @@ pub enum Event {
         /// The bytes.
         bytes: Bytes,
     },
+    /// Output that is no longer kept: what follows comes after it. Only whoever attached is told so.
+    NotKept {
+        /// Which output.
+        stream: StreamKind,
+        /// How much of it.
+        bytes: u64,
+    },
     /// The peer is silent; the conversation tries to go on.
     Interrupted(String),
     /// The peer is back.

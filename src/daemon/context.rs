@@ -102,6 +102,8 @@ pub(super) struct Context {
     pub(super) rival: Notify,
     pub(super) leaving: watch::Sender<Leaving>,
     places: Arc<Semaphore>,
+    /// Rung when a durable job has ended, whose output may now be too much.
+    pub(super) tidy: Notify,
     /// Jobs that are attended to.
     pub(super) roll: Roll,
     /// Jobs that run now.
@@ -138,6 +140,7 @@ impl Context {
             conflict: watch::Sender::new(false),
             rival: Notify::new(),
             leaving: watch::Sender::new(Leaving::No),
+            tidy: Notify::new(),
             roll: Roll::default(),
             running: Tally::default(),
             durable: Tally::default(),

@@ -177,7 +177,13 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
                     (ending, Integrity::Whole) => Err(Echo::Failed(format!("the command {ending}"))),
                 };
             }
-            Some(Event::Accepted(_) | Event::Screen(_) | Event::Interrupted(_) | Event::Resumed) => {}
+            Some(
+                Event::Accepted(_)
+                | Event::Screen(_)
+                | Event::NotKept { .. }
+                | Event::Interrupted(_)
+                | Event::Resumed,
+            ) => {}
             Some(Event::Detached { .. }) | None => {
                 return Err(Echo::Failed("the conversation broke off inside d".to_owned()));
             }

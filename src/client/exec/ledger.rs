@@ -80,6 +80,14 @@ impl Ledger {
         self.gaps.push(gap);
     }
 
+    /// Notes output that is no longer kept, and was not to be relied on; says how much of it was missed here.
+    pub(super) fn not_kept(&mut self, gap: &Gap) -> u64 {
+        let missed = gap.to.saturating_sub(self.received().of(gap.stream));
+        self.pass_over(gap.stream, gap.to);
+        self.whole = false;
+        missed
+    }
+
     /// Begins in the middle, at what was asked for.
     pub(super) fn begin_at(&mut self, from: Totals) {
         self.whole &= from == Totals::default();
@@ -247,6 +255,16 @@ mod tests {
         assert!(
             matches!(ledger.compare(&result(b"abcd")), Integrity::Damaged(why) if why.contains("3 of 4"))
         );
+    }
+
+    #[test]
+    fn what_was_not_kept_is_no_fault_and_the_rest_is_compared() {
+        let mut ledger = Ledger::new(100);
+        let gap = Gap { stream: StreamKind::Out, from: 0, to: 2 };
+        assert_eq!((ledger.not_kept(&gap), ledger.not_kept(&gap)), (2, 0));
+        assert!(ledger.output(StreamKind::Out, 2, &Bytes::from_static(b"c")).is_ok());
+        assert_eq!(ledger.compare(&result(b"abc")), Integrity::Whole);
+        assert!(matches!(ledger.compare(&result(b"abcd")), Integrity::Damaged(_)));
     }
 
     #[test]

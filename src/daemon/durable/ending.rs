@@ -80,6 +80,7 @@ impl Job {
             }
         }
         (self.seat, self.enrolled) = (None, None);
+        context.tidy.notify_one();
         let result = Arc::new(result);
         self.ended = Some(Arc::clone(&result));
         self.screens.clear();

@@ -25,6 +25,7 @@ mod ending;
 mod job;
 mod keeping;
 mod news;
+mod retention;
 mod viewer;
 mod viewers;
 mod words;
@@ -32,6 +33,7 @@ mod words;
 pub(super) use again::{Left, attend_again, resume_left};
 pub(super) use job::run;
 pub(super) use keeping::look;
+pub(super) use retention::retain;
 
 /// Most viewers one job has at once.
 const VIEWERS_MOST: usize = 64;

@@ -1,14 +1,18 @@
 //! One page of jobs, put together.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use crate::daemon::context::Context;
 use crate::daemon::journal::Record;
 use crate::daemon::roll::Present;
+use crate::keeper::Place;
+use crate::keeper::log::{Extent, Reader};
 use crate::protocol::ending::sentence;
 use crate::protocol::exec::{JobResult, StreamTotal};
 use crate::protocol::jobs::{Job, PAGE_MAX, Query, State, Which, means, means_id};
+use crate::protocol::window::Totals;
 use crate::protocol::{Ending, JobId, decode};
 
 /// The jobs a question asks for, newest first, and where the next page goes on. Blocking.
@@ -21,14 +25,18 @@ pub(super) fn page(context: &Context, query: &Query, room: usize) -> io::Result<
         Which::Running => open.clone(),
         Which::All => context.journal.all_ids()?,
     };
+    let kept: BTreeSet<JobId> = match query.wanted {
+        Some(_) => Place::all(&context.settings.state_dir)?.into_iter().map(|(job, _)| job).collect(),
+        None => BTreeSet::new(),
+    };
     let most = query.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX) as usize;
     let (mut jobs, mut used): (Vec<Job>, usize) = (Vec::new(), 0);
     let mut older = ids.into_iter().rev().filter(|id| query.after.is_none_or(|after| *id < after));
     // The oldest that was looked at.
     let mut last = None;
     for id in older.by_ref() {
-        // Only what runs is looked into for its name: there may be very many that do not.
-        let may_be = |word: &str| means_id(word, id) || open.contains(&id);
+        // Only what runs or has a log is looked into for its name: there may be very many others.
+        let may_be = |word: &str| means_id(word, id) || open.contains(&id) || kept.contains(&id);
         let job = match &query.wanted {
             Some(word) if !may_be(word) => None,
             _ => job(context, id)?.filter(|job| is_asked_for(job, query)),
@@ -82,6 +90,9 @@ fn job(context: &Context, id: JobId) -> io::Result<Option<Job>> {
         Err(error) => return Err(error),
     };
     let mut job = recorded(&record);
+    if job.durable && present.is_none() {
+        tell_kept(context, &mut job);
+    }
     match present {
         _ if record.result.is_some() => {}
         None => job.state = State::Lost,
@@ -94,6 +105,20 @@ fn job(context: &Context, id: JobId) -> io::Result<Option<Job>> {
         }
     }
     Ok(Some(job))
+}
+
+/// Says where the log of a durable job begins that nobody attends to: it may have been dropped.
+fn tell_kept(context: &Context, job: &mut Job) {
+    let log = Place::of(&context.settings.state_dir, job.id).log();
+    let Extent { first, end } = match Reader::open(&log).extent() {
+        Ok(extent) => extent,
+        Err(error) => return tracing::warn!(job = %job.id, %error, "reading the log of a job"),
+    };
+    // Where nobody counted, the log did.
+    let (out, err) = (job.out.unwrap_or(end.out), job.err.unwrap_or(end.err));
+    let first = if end.sum() == 0 { Totals { out, err } } else { first };
+    (job.out, job.err) = (Some(out), Some(err));
+    (job.first_out, job.first_err) = (Some(first.out), Some(first.err));
 }
 
 /// What its record says of a job.

@@ -49,7 +49,7 @@ impl Conversation {
             FrameKind::Signalled => self.with(message, now, Self::on_signalled),
             FrameKind::Resized => self.with(message, now, Self::on_resized),
             FrameKind::Screen => self.tell(Event::Screen(message.payload.clone())),
-            FrameKind::Gap => self.with(message, now, |this, gap: Gap, _| this.ledger.gap(gap)),
+            FrameKind::Gap => self.with(message, now, Self::on_gap),
             FrameKind::Result => {
                 let refuses = message.headers.get(REFUSES).map(str::to_owned);
                 self.with(message, now, |this, result, _| this.on_result(result, refuses.as_deref()));
@@ -103,6 +103,17 @@ impl Conversation {
             Ok(Some(bytes)) => self.tell(Event::Output { stream, bytes }),
             Ok(None) => {}
             Err(_) => self.resume(now, "output is missing"),
+        }
+    }
+
+    /// Whoever comes later is told what is no longer kept; for whoever has started a job it is lost.
+    fn on_gap(&mut self, gap: Gap, _now: Instant) {
+        match self.question {
+            Question::Exec { .. } => self.ledger.gap(gap),
+            Question::Attach(_) => match self.ledger.not_kept(&gap) {
+                0 => {}
+                bytes => self.tell(Event::NotKept { stream: gap.stream, bytes }),
+            },
         }
     }
 
