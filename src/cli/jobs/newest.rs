@@ -18,6 +18,6 @@ pub(in crate::cli) async fn newest(bus: &Bus, of_each: u32) -> Result<Vec<Row>, 
     while let Some((peer, answer)) = coming.next().await {
         rows.extend(answer.unwrap_or_default().into_iter().map(|job| Row { peer: peer.clone(), job }));
     }
-    rows.sort_unstable_by(|one, other| other.job.id.cmp(&one.job.id));
+    rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.job.id));
     Ok(rows)
 }
