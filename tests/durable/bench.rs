@@ -95,6 +95,7 @@ pub(crate) struct Heard {
     pub(crate) accepted: Option<Accepted>,
     pub(crate) out: Vec<u8>,
     pub(crate) err: Vec<u8>,
+    pub(crate) not_kept: Vec<(StreamKind, u64)>,
     pub(crate) resumed: u32,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) left_at: Option<u64>,
@@ -205,6 +206,7 @@ fn note(noted: &(Mutex<Heard>, Condvar), steering: &exec::Steering, event: Event
             }
             steering.wrote(stream, bytes.len());
         }
+        Event::NotKept { stream, bytes } => heard.not_kept.push((stream, bytes)),
         Event::Screen(_) | Event::Interrupted(_) => {}
         Event::Resumed => heard.resumed += 1,
         Event::Ended(outcome) => (heard.outcome, heard.over) = (Some(*outcome), true),
