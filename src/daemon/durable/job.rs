@@ -48,6 +48,8 @@ pub(super) struct Job {
     pub(super) runs: bool,
     pub(super) entry: Option<Entry>,
     pub(super) seat: Option<context::Place>,
+    /// Whether its end is in the audit log already.
+    pub(super) told: bool,
     /// Its place among the jobs that are told of.
     pub(super) enrolled: Option<Enrolled>,
     /// How it is to end, once somebody has had it stopped.
@@ -103,6 +105,7 @@ impl Job {
             runs: false,
             entry: None,
             seat: None,
+            told: false,
             enrolled: None,
             stopping: None,
             ended: None,
@@ -248,10 +251,10 @@ impl Job {
                 if let Some(writer) = self.writers.get_mut(&from) {
                     writer.signals = writer.signals.max(n);
                 }
-                self.tell_signalled(&from, Signalled { n, error }).await;
+                self.tell_applied(FrameKind::Signalled, &from, Signalled { n, error }).await;
             }
             FromKeeper::Resized { from, n, error } => {
-                self.tell_applied(FrameKind::Resized, &from, Signalled { n, error });
+                self.tell_applied(FrameKind::Resized, &from, Signalled { n, error }).await;
             }
             FromKeeper::Screen(screen) => self.on_screen(screen).await,
             FromKeeper::Ended(ended) => self.conclude(Known::Ended(ended)).await,
@@ -263,15 +266,11 @@ impl Job {
         self.viewers.say(writer, Word::Control(FrameKind::Want, want.into()));
     }
 
-    async fn tell_signalled(&mut self, writer: &str, signalled: Signalled) {
-        match self.viewers.epoch_of(writer) {
-            Some(_) => self.tell_applied(FrameKind::Signalled, writer, signalled),
-            // It does not follow the job, and waits for no more than this.
-            None => answer::signalled(&self.context, writer, &signalled).await,
+    /// Who signals a job need not follow it.
+    async fn tell_applied(&mut self, kind: FrameKind, writer: &str, applied: Signalled) {
+        let frame = Word::Control(kind, decode::to_json(&applied).into());
+        if !self.viewers.say(writer, frame) && kind == FrameKind::Signalled {
+            answer::signalled(&self.context, writer, &applied).await;
         }
-    }
-
-    fn tell_applied(&mut self, kind: FrameKind, writer: &str, applied: Signalled) {
-        self.viewers.say(writer, Word::Control(kind, decode::to_json(&applied).into()));
     }
 }

@@ -229,10 +229,9 @@ impl Job {
 
     /// Passes on what is typed.
     async fn on_input(&mut self, steer: Steer, from: &str) {
-        let owner = from == self.begun.caller;
-        // Who may stop it may send it a signal, without following it.
-        let may = owner || matches!(steer, Steer::Signal(_));
-        if !self.viewers.may_write(from).unwrap_or(may) {
+        // Who may stop a job may signal it without following it.
+        let unasked = from == self.begun.caller || matches!(steer, Steer::Signal(_));
+        if !self.viewers.may_write(from).unwrap_or(unasked) {
             let sentence = format!("{from} reads {} and does not write to it; attach with `write`", self.id);
             return answer::cannot(&self.context, from, "read_only", 403, &sentence).await;
         }
