@@ -76,6 +76,12 @@ pub(crate) fn run(fleet: &Fleet, peer: &str, line: &str) -> String {
     job
 }
 
+/// A durable job that nobody follows: its id.
+#[track_caller]
+pub(crate) fn detached(fleet: &Fleet, peer: &str, line: &str) -> String {
+    fleet.d(["exec", "-d", peer, "-C", "/", "--sh", line]).expect_success().out().trim().to_owned()
+}
+
 /// `d jobs --json` with these arguments, which is to succeed.
 #[track_caller]
 pub(crate) fn listed(fleet: &Fleet, arguments: &[&str]) -> Vec<Value> {
