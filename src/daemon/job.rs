@@ -15,7 +15,6 @@
 mod admission;
 mod ending;
 mod live;
-mod output;
 mod recorded;
 mod sink;
 mod stdin;

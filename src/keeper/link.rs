@@ -1,66 +1,42 @@
-//! The daemon's end of a keeper: starting one, finding one, and talking to it.
+//! The daemon's end of a keeper: talking to one. Where it comes from, [`start`] and [`find`] say.
 
-use std::io;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 
-use super::place::Place;
-use super::words::{Ended, FromKeeper, Hello, Order, ToKeeper};
-use crate::process::{Identity, Lodging, Nursery, StartError};
+use super::wire::{self, Hearing, LINE_MOST, Saying};
+use super::words::{FromKeeper, Hello, ToKeeper};
 
-/// Why there is no running command.
-#[derive(Debug, thiserror::Error)]
-pub enum NoStart {
-    /// It could not be started. Nothing of it ran, and no keeper is left.
-    #[error("{0}")]
-    Failed(StartError),
-    /// The keeper died while it started the command, so that may have run: [`find`] says what is left.
-    #[error("{0}")]
-    Died(String),
-}
+pub use super::finding::{Found, find};
+pub use super::starting::{NoStart, start};
 
-/// What is there of a job's keeper.
-#[derive(Debug)]
-pub enum Found {
-    /// It lives, and answers.
-    Alive(Link),
-    /// It has written down how the job ended, and is gone.
-    Ended(Box<Ended>),
-    /// It is gone and has not written that. What it leaves behind is to be cleared.
-    Died {
-        /// What is known of it.
-        why: String,
-        /// Where the job's processes lived.
-        lodging: Lodging,
-    },
-    /// There was none, or it never came as far as starting the command.
-    NeverStarted,
-}
+/// Words that were heard and not asked for yet. A keeper with more to say waits, and says only the newest of
+/// what tells how things are.
+const WORDS_AHEAD: usize = 16;
 
 /// A connection to a keeper. To drop it changes nothing for the job.
 #[derive(Debug)]
 pub struct Link {
     hello: Hello,
-}
-
-/// Starts a keeper that starts the command. Blocks on fork, exec and slow file systems, so it belongs on
-/// a thread that may block, inside the context of a runtime. Once it has returned `Ok` the command runs.
-///
-/// # Errors
-/// When the command was not started, or nobody can say.
-pub fn start(place: &Place, order: &Order, nursery: &Nursery) -> Result<(Link, Identity), NoStart> {
-    let _ = (place, order, nursery);
-    Err(NoStart::Died("not yet".to_owned()))
-}
-
-/// Looks for the keeper of a job. Whether there is one, its lock decides, however long it takes to answer.
-///
-/// # Errors
-/// When that cannot be looked at; `TimedOut` when it lives and does not answer, of which nothing follows.
-pub async fn find(place: &Place) -> io::Result<Found> {
-    let _ = place;
-    Ok(Found::NeverStarted)
+    words: mpsc::Receiver<FromKeeper>,
+    orders: mpsc::UnboundedSender<ToKeeper>,
 }
 
 impl Link {
+    /// Takes over a connection on which the keeper has said hello.
+    pub(super) fn new(hello: Hello, hearing: Hearing, saying: Saying) -> Self {
+        let (sender, words) = mpsc::channel(WORDS_AHEAD);
+        let (orders, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(hear(hearing, sender));
+        tokio::spawn(speak(saying, receiver));
+        Self { hello, words, orders }
+    }
+
+    /// The same of a connection that nobody has read from since the hello.
+    pub(super) fn over(hello: Hello, stream: UnixStream) -> Self {
+        let (hearing, saying) = wire::split(stream);
+        Self::new(hello, hearing, saying)
+    }
+
     /// How the job stood when this was made.
     #[must_use]
     pub fn hello(&self) -> &Hello {
@@ -70,11 +46,39 @@ impl Link {
     /// What the keeper says next; `None` when the connection is gone, and [`find`] says what became of the
     /// keeper. Cancel safe.
     pub async fn next(&mut self) -> Option<FromKeeper> {
-        None
+        self.words.recv().await
     }
 
     /// Says something. Does not wait; a word that the keeper never gets is one whose answer never comes.
     pub fn say(&self, word: ToKeeper) {
-        let _ = word;
+        // Without a connection there is nobody to say it to, which `next` shows.
+        let _ = self.orders.send(word);
+    }
+}
+
+async fn hear(mut hearing: Hearing, words: mpsc::Sender<FromKeeper>) {
+    loop {
+        let word = tokio::select! {
+            word = hearing.word(LINE_MOST) => word,
+            () = words.closed() => return,
+        };
+        match word {
+            Ok(Some(word)) => {
+                if words.send(word).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(error) => return tracing::debug!(%error, "the connection to a keeper is gone"),
+        }
+    }
+}
+
+async fn speak(mut saying: Saying, mut orders: mpsc::UnboundedReceiver<ToKeeper>) {
+    while let Some(word) = orders.recv().await {
+        // All of it waits in the queue already; a connection that is gone shows where it is read.
+        if saying.say(&word).is_err() || saying.flush().await.is_err() {
+            return;
+        }
     }
 }

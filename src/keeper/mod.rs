@@ -19,11 +19,22 @@
 //! Limits: a keeper that is killed takes the knowledge of its command's end with it; what it wrote until then
 //! stays readable.
 
+mod conversation;
+mod finding;
+mod inputs;
 pub mod link;
 pub mod log;
+mod obeying;
+mod output;
 mod place;
+mod program;
+mod serve;
+mod starting;
+mod wire;
 pub mod words;
+mod written;
 
 pub use link::{Found, Link, NoStart};
 pub use place::Place;
+pub use program::keeper_main;
 pub use words::{Ended, FromKeeper, Order, ToKeeper};

@@ -9,14 +9,18 @@
 //! | `ended.json` | an [`Ended`]: how the job ended; there before the keeper goes | keeper |
 //! | `keeper.log` | what the keeper has to say, a few lines | keeper |
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
 use super::words::{About, Ended};
 use crate::protocol::JobId;
+
+/// The name of the socket.
+pub(super) const SOCKET: &str = "socket";
 
 /// The directory of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +86,6 @@ impl Place {
         read(&self.ended_file())
     }
 
-    #[expect(dead_code, reason = "the keeper's part follows")]
     pub(super) fn lock(&self) -> PathBuf {
         self.directory.join("lock")
     }
@@ -95,10 +98,14 @@ impl Place {
         self.directory.join("ended.json")
     }
 
-    #[expect(dead_code, reason = "the keeper's part follows")]
     pub(super) fn said(&self) -> PathBuf {
         self.directory.join("keeper.log")
     }
+}
+
+/// The socket in an open directory: a path that is short enough for a socket, while the directory is open.
+pub(super) fn socket_in(directory: &File) -> PathBuf {
+    format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()).into()
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {

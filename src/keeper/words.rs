@@ -11,14 +11,15 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::process::{Identity, Lodging, Spec, StartError};
-use crate::protocol::exec::{Rusage, StreamTotal};
+use crate::protocol::exec::{JobResult, Rusage, StreamTotal};
 use crate::protocol::frame::Want;
 use crate::protocol::tty::TtySize;
 use crate::protocol::window::Totals;
-use crate::protocol::{Ending, Instance, JobId};
+use crate::protocol::{Ending, Instance, JobId, PeerId};
 
 /// The version of these words.
 pub const VERSION: u32 = 1;
@@ -48,7 +49,6 @@ pub struct Order {
 }
 
 /// The first line that a keeper hears.
-#[expect(dead_code, reason = "the keeper's part follows")]
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct FirstWord {
     pub(super) v: u32,
@@ -100,7 +100,8 @@ pub enum ToKeeper {
     },
     /// The whole tree is to be stopped, and that is how the job ended, unless it has ended already.
     Stop {
-        /// How it will have ended.
+        /// How it will have ended. One that this version does not know still stops it.
+        #[serde(deserialize_with = "ending_or_cancelled")]
         ending: Ending,
     },
     /// What does the terminal show? Answered by [`FromKeeper::Screen`].
@@ -124,7 +125,7 @@ pub enum ToKeeper {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FromKeeper {
-    /// The command runs. To the daemon that gave the order only.
+    /// The command runs.
     Started(Identity),
     /// The command could not be started, nothing of it ran, and the keeper ends. To the daemon that gave
     /// the order only.
@@ -301,6 +302,7 @@ pub struct Ended {
     /// [`VERSION`].
     pub v: u32,
     /// How it ended.
+    #[serde(deserialize_with = "ending_or_unknown")]
     pub ending: Ending,
     /// All it wrote to stdout.
     pub out: StreamTotal,
@@ -321,6 +323,37 @@ pub struct Ended {
     pub duration_ms: u64,
     /// When, UTC.
     pub ended_at: String,
+}
+
+impl Ended {
+    /// What those who wait for the job are told.
+    #[must_use]
+    pub fn result(self, job: JobId, peer: PeerId, instance: Instance) -> JobResult {
+        JobResult {
+            out: Some(self.out),
+            err: Some(self.err),
+            duration_ms: self.duration_ms,
+            killed: self.killed,
+            left_running: self.left_running,
+            output_open: self.output_open,
+            rusage: self.rusage,
+            ..JobResult::bare(Some(job), peer, instance, self.ending)
+        }
+    }
+}
+
+/// A newer version may know more endings than this one; what they are to is not to be missed for it.
+fn ending_or<'de, D: Deserializer<'de>>(source: D, other: fn(&Value) -> Ending) -> Result<Ending, D::Error> {
+    let value = Value::deserialize(source)?;
+    Ok(serde_json::from_value(value.clone()).unwrap_or_else(|_| other(&value)))
+}
+
+fn ending_or_cancelled<'de, D: Deserializer<'de>>(source: D) -> Result<Ending, D::Error> {
+    ending_or(source, |_| Ending::Cancelled { why: "asked to".to_owned() })
+}
+
+fn ending_or_unknown<'de, D: Deserializer<'de>>(source: D) -> Result<Ending, D::Error> {
+    ending_or(source, |value| Ending::Unknown { why: format!("its keeper says {value}") })
 }
 
 /// Bytes as text.

@@ -26,6 +26,7 @@ pub mod policy;
 pub mod reply;
 pub mod seal;
 pub mod service;
+pub mod stdin;
 pub mod steer;
 pub mod subjects;
 pub mod tty;

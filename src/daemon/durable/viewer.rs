@@ -16,6 +16,7 @@ use super::super::context::Context;
 use super::news::News;
 use crate::bus::Link;
 use crate::keeper::log::{Piece, Reader};
+use crate::process::joined;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{ALIVE_EVERY_MS, Accepted, Alive, FrameKind, OUTPUT_MAX};
 use crate::protocol::steer::Credit;
@@ -355,16 +356,4 @@ async fn may_send(courier: &mpsc::Sender<Frame>, outbox: &Outbox, muted: bool) {
         return;
     }
     std::future::pending().await
-}
-
-/// Waits for a task, where there is one; its outcome comes once.
-async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
-    match task {
-        Some(handle) => {
-            let outcome = handle.await;
-            *task = None;
-            outcome
-        }
-        None => std::future::pending().await,
-    }
 }

@@ -10,7 +10,6 @@ use super::super::policy;
 use super::super::proof::{is_anothers, members_sign};
 use super::live::Live;
 use super::reply;
-use crate::process::Signal;
 use crate::protocol::Ending;
 use crate::protocol::decode;
 use crate::protocol::ending::Refusal;
@@ -169,15 +168,8 @@ impl Live {
     /// Signals everything the command has started. None where it has not started, so that it is asked
     /// for again, or is over, so that there is nothing to signal.
     fn signal(&mut self, name: &str) -> Option<Result<(), String>> {
-        let tree = self.tree.as_ref().filter(|_| !self.over)?;
-        Some(match name.parse::<Signal>() {
-            Ok(signal) => {
-                self.signalled = Some(signal.number());
-                tracing::debug!(job = %self.request.id, signal = name, "signalled");
-                tree.signal(signal).map_err(|error| error.to_string())
-            }
-            Err(bad) => Err(bad.to_string()),
-        })
+        let runs = self.course.has_tree() && !self.over;
+        runs.then(|| self.course.signal(name))
     }
 
     async fn on_cancel(&mut self, cancel: CancelRequest, from: &str) {
@@ -186,7 +178,7 @@ impl Live {
         }
         let state = if self.over { Cancelled::Ended } else { Cancelled::Running };
         let why = cancel.why.unwrap_or_else(|| "asked to".to_owned());
-        self.stop(Ending::Cancelled { why: why.chars().take(200).collect() });
+        self.course.stop(Ending::Cancelled { why: why.chars().take(200).collect() });
         answer::cancelled(&self.context, from, self.request.id, state, self.ended.clone()).await;
     }
 

@@ -129,7 +129,9 @@ impl Reader {
     /// Goes from the end of a segment to the next one, or to what is left of the log when this segment is
     /// no longer a part of it. Says whether it went anywhere.
     fn moved_on(&mut self, end: u64) -> io::Result<bool> {
-        if let Some(next) = self.open_at(end)? {
+        // An empty segment ends where it begins, and no other follows it there.
+        let is_empty = self.segment.as_ref().is_some_and(|segment| segment.start.sum() == end);
+        if let Some(next) = self.open_at(end)?.filter(|_| !is_empty) {
             self.segment = Some(next);
             return Ok(true);
         }

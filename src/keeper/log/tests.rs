@@ -155,6 +155,7 @@ proptest! {
         let mut tailed = 0;
         prop_assert_eq!(model.check(&mut tailing, 0, 100), (0, 0), "there is nothing yet");
         let mut writer = Writer::create(&directory, limit).expect("made");
+        prop_assert_eq!(model.check(&mut tailing, 0, 100), (0, 0), "nor is there now");
         let mut at = 0;
         for ((_, length), (position, most)) in pieces.iter().zip(&reads) {
             append(&mut writer, &model, at, *length);
