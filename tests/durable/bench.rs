@@ -95,6 +95,7 @@ pub(crate) struct Heard {
     pub(crate) accepted: Option<Accepted>,
     pub(crate) out: Vec<u8>,
     pub(crate) err: Vec<u8>,
+    pub(crate) not_kept: Vec<(StreamKind, u64)>,
     pub(crate) resumed: u32,
     /// Bytes that were said to be no longer kept.
     pub(crate) not_kept: u64,
@@ -211,7 +212,11 @@ fn note(noted: &(Mutex<Heard>, Condvar), steering: &exec::Steering, event: Event
             }
             steering.wrote(stream, bytes.len());
         }
+<<<<<<< HEAD
         Event::NotKept { bytes, .. } => heard.not_kept += bytes,
+=======
+        Event::NotKept { stream, bytes } => heard.not_kept.push((stream, bytes)),
+>>>>>>> durable
         Event::Screen(_) | Event::Interrupted(_) => {}
         Event::Resumed => heard.resumed += 1,
         Event::Ended(outcome) => (heard.outcome, heard.over) = (Some(*outcome), true),

@@ -1,13 +1,13 @@
 //! Limits: how many there may be, how much is kept, and disks that are full.
 
-use peerbus::client::exec::Integrity;
-use peerbus::protocol::Ending;
 use peerbus::protocol::attach::From;
+use peerbus::protocol::frame::StreamKind;
 use serde_json::json;
 
-use crate::bench::{Counter, Watch, ending, exec, of_keeper, read_all, start};
+use crate::bench::{Counter, SOON, Watch, ending, exec, journalled, of_keeper, read_all, start};
 use crate::harness::disk::SmallDisk;
 use crate::harness::fleet::{DaemonOptions, Fleet};
+use crate::harness::wait::eventually;
 
 #[test]
 fn no_more_than_may_be_are_taken_and_foreground_jobs_are_not_counted() {
@@ -45,11 +45,23 @@ fn what_is_no_longer_kept_is_said_to_be_missing() {
     let heard = read_all(&fleet, &id);
     assert!(whole.ends_with(&heard.out) && heard.out.len() < 70_000 && heard.out.len() > 40_000);
     assert_eq!(heard.err, b"problem\n");
+<<<<<<< HEAD
     let outcome = heard.outcome.expect("an end");
     assert_eq!(heard.not_kept, (whole.len() - heard.out.len()) as u64);
     // What was kept is compared all the same.
     assert_eq!(outcome.integrity, Integrity::Whole);
     assert_eq!(outcome.ending, Ending::Exited { code: 0 });
+=======
+    let missing = (whole.len() - heard.out.len()) as u64;
+    assert_eq!((heard.not_kept.as_slice(), heard.code()), ([(StreamKind::Out, missing)].as_slice(), Some(0)));
+    // Its caller would have had it all, and is told that it was lost.
+    let mut slow = exec(&fleet, &["--durable"], "seq 1 3000000").paused_output().spawn();
+    let id = eventually(SOON, "its record", || journalled(&fleet, "open").pop());
+    assert_eq!(ending(&fleet, &id), json!({"exited": {"code": 0}}));
+    slow.stdout.resume();
+    let said = slow.wait(SOON).expect_code(251).err();
+    assert!(said.contains("output was lost: ") && said.contains(" bytes of stdout are lost"), "{said}");
+>>>>>>> durable
     // Who asks for a place that is gone is told where it begins, and gets all there is from there.
     let later = Watch::attach(&fleet, &id, From::Byte(10)).end();
     assert_eq!(

@@ -42,7 +42,7 @@ fn whoever_only_looks_on_leaves_it_as_it_is() {
         (&["logs", "-f"], Signal::SIGINT, 130, "which goes on"),
     ] {
         let mut d = fleet.spawn_d(arguments.iter().chain(&[job.as_str()]));
-        assert!(d.stdout.contains(b"here\n", SOON));
+        assert!(d.stdout.contains(b"here\n", SOON) && d.stderr.contains(b"there\n", SOON));
         d.signal(signal);
         let left = d.wait(SOON).expect_code(code);
         let next = format!("`d attach w1/{} --since-byte 11` goes on where this ended", short(&job));

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::bench::{SOON, detached, ids, job_id, listed, short, three};
+use crate::bench::{SOON, detached, held_back, ids, job_id, listed, short, three};
 use crate::harness::fleet::Fleet;
 use crate::harness::nats::Raw;
 use crate::harness::procs;
@@ -80,7 +80,7 @@ fn wait_gives_the_code_of_a_job_whose_daemon_was_killed_and_started_meanwhile() 
     let go = fleet.path().join("go");
     let line = format!("until [ -e {} ]; do sleep 0.05; done; exit 42", go.display());
     let jobs: Vec<String> = (0..3).map(|_| detached(&fleet, "w1", &line)).collect();
-    let mut waiting: Vec<_> = jobs.iter().map(|job| fleet.spawn_d(["wait", &format!("w1/{job}")])).collect();
+    let mut waiting: Vec<_> = jobs.iter().map(|job| held_back(&fleet, &format!("w1/{job}"))).collect();
     let daemon = fleet.daemon("w1");
     daemon.kill9();
     daemon.start();
