@@ -43,7 +43,8 @@ What the exit codes mean
     254    no such peer, or no such job
     253    the peer is offline
     252    timed out; `d jobs`: a peer gave no answer, so its jobs are not in the list
-    251    nobody knows how it ended, or output was lost
+    251    nobody knows how it ended, or output was lost; also where d was ended
+           and a durable command goes on
     250    refused: by the peer's policy, or by the fleet
     249    could not start: no such directory, no such user
 

@@ -1,6 +1,7 @@
 //! What a daemon before this one left behind: its jobs are stopped to the last process and ended as unknown,
 //! before the next one serves. Durable jobs are not: they have keepers, which are looked for, and go on.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,7 +55,16 @@ pub(super) async fn recover(
     let end = join_all(left.into_iter().map(|(entry, record)| end(audit, &settings.peer, entry, record)));
     let find = join_all(durable.into_iter().map(|(entry, record)| find(&settings.state_dir, entry, record)));
     let (_, found) = tokio::join!(end, find);
-    Ok(found.into_iter().flatten().collect())
+    let mut found: Vec<Left> = found.into_iter().flatten().collect();
+    if !found.is_empty() {
+        // A daemon may have died between the two books.
+        let told = audit.ended_lately().await.unwrap_or_else(|error| {
+            tracing::error!(%error, "reading the audit log");
+            HashSet::new()
+        });
+        found.iter_mut().for_each(|left| left.told = told.contains(&left.record.begun.id));
+    }
+    Ok(found)
 }
 
 type Open = (Entry, Record);
@@ -73,7 +83,7 @@ async fn find(state_dir: &Path, entry: Entry, record: Record) -> Option<Left> {
         .ok()?;
     let place = Place::of(state_dir, id);
     let known = tokio::time::timeout(KEEPER_ANSWERS_WITHIN, durable::look(&place)).await.ok();
-    Some(Left { entry, record, known })
+    Some(Left { entry, record, known, told: false })
 }
 
 async fn end(audit: &Audit, peer: &PeerId, entry: Entry, record: Record) {

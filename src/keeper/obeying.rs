@@ -15,6 +15,7 @@ const NO_TERMINAL: &str = "it has no terminal";
 impl Keeper {
     /// Somebody new is there, and counts from now on.
     pub(super) fn on_newcomer(&mut self, newcomer: Newcomer) {
+        self.output.pace(None);
         self.conversation.go_on_with(newcomer);
         self.say_hello();
     }
@@ -36,6 +37,7 @@ impl Keeper {
             tty: self.about.tty,
             name: self.about.name.clone(),
             writers: self.inputs.states(),
+            trouble: self.output.trouble(),
         };
         self.conversation.say(&FromKeeper::Hello(hello));
     }
@@ -70,6 +72,7 @@ impl Keeper {
                 };
                 self.conversation.say(&FromKeeper::Screen(screen));
             }
+            ToKeeper::Pace { until } => self.output.pace(until.filter(|_| self.terminal.is_some())),
             ToKeeper::Rename { name } => {
                 self.about.name = name;
                 self.write_about();
@@ -118,6 +121,9 @@ impl Keeper {
 
     /// Tells how far the log is, to somebody who has heard what was said before.
     pub(super) fn tell_news(&mut self) {
+        if let Some(why) = self.output.new_trouble() {
+            self.conversation.say(&FromKeeper::Trouble { why });
+        }
         if self.conversation.is_listening()
             && let Some(reach) = self.output.news(Instant::now())
         {

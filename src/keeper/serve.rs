@@ -197,7 +197,10 @@ impl Keeper {
                 }
                 Happening::Came(newcomer) => self.on_newcomer(newcomer),
                 Happening::Word(Some(word)) => self.on_word(word),
-                Happening::Word(None) => self.conversation.give_up(),
+                Happening::Word(None) => {
+                    self.output.pace(None);
+                    self.conversation.give_up();
+                }
                 Happening::MaySay => self.conversation.write(),
                 Happening::Output(stream, bytes) => {
                     self.course.read(stream, &bytes);
@@ -315,7 +318,7 @@ impl Keeper {
                 self.is_written = true;
             }
             Err(error) => {
-                tracing::error!(%error, "the end of the job cannot be written");
+                self.output.end_is_held_up(&error);
                 self.write_again = Some(Instant::now() + WRITE_AGAIN);
             }
         }

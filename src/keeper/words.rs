@@ -109,6 +109,12 @@ pub enum ToKeeper {
         /// To tell the answer by.
         ask: u64,
     },
+    /// Somebody looks at the terminal, and has room for its output up to here: the command waits with the rest
+    /// as it does for any terminal that is slower than it is. Holds for this connection.
+    Pace {
+        /// A combined offset; none where nobody need be waited for.
+        until: Option<u64>,
+    },
     /// The session has another name now.
     Rename {
         /// The new one.
@@ -164,6 +170,12 @@ pub enum FromKeeper {
     },
     /// What the terminal shows.
     Screen(Screen),
+    /// Something holds the job up, such as a full disk, or no longer does.
+    Trouble {
+        /// What it is; none when it is over.
+        #[serde(default)]
+        why: Option<String>,
+    },
     /// The job is over, [`Ended`] is written, and the keeper ends.
     Ended(Box<Ended>),
 }
@@ -193,6 +205,9 @@ pub struct Hello {
     /// Who has written, and how far that has come.
     #[serde(default)]
     pub writers: Vec<WriterState>,
+    /// What holds the job up, if anything does.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 /// How far a job is.

@@ -37,7 +37,7 @@ pub struct AttachRequest {
 
 /// Where a viewer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", from = "Place")]
 pub enum From {
     /// At this combined offset.
     Byte(u64),
@@ -47,6 +47,33 @@ pub enum From {
     Now,
     /// With what the terminal shows, and then what comes next.
     Screen,
+}
+
+/// The same as it is written: an object, which may say more in a later version, or a word.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "it is neither {\"byte\":n} nor \"start\", \"now\" or \"screen\"")]
+enum Place {
+    Byte { byte: u64 },
+    Word(Word),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Word {
+    Start,
+    Now,
+    Screen,
+}
+
+impl std::convert::From<Place> for From {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Byte { byte } => Self::Byte(byte),
+            Place::Word(Word::Start) => Self::Start,
+            Place::Word(Word::Now) => Self::Now,
+            Place::Word(Word::Screen) => Self::Screen,
+        }
+    }
 }
 
 /// The terminal is looked at in another size.

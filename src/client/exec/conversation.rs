@@ -219,8 +219,9 @@ impl Conversation {
             Some(Word::Cancel(why)) => self.call_off(why, now),
             Some(Word::Resize(size)) => self.resize_to(size, now),
             Some(Word::OutputClosed) => self.turn_away("the caller's output was closed", now),
-            Some(Word::Detach) if self.durable => self.left = true,
-            Some(Word::Detach) => self.call_off("its caller went away".to_owned(), now),
+            // What may not have begun is called off: nobody would know of it.
+            Some(Word::Detach) if self.durable && self.instance.is_some() => self.left = true,
+            Some(Word::Detach) => self.turn_away("its caller went away", now),
             Some(Word::Forget) => {
                 self.finish(Ending::Unknown { why: "nobody waited for it".to_owned() });
                 self.ledger = Ledger::new(1);

@@ -16,6 +16,8 @@ pub(in crate::daemon) struct Left {
     pub(in crate::daemon) entry: Entry,
     pub(in crate::daemon) record: Record,
     pub(in crate::daemon) known: Option<Known>,
+    /// Whether its end is in the audit log already.
+    pub(in crate::daemon) told: bool,
 }
 
 /// Goes on with a job that another daemon has left.
@@ -24,11 +26,12 @@ pub(in crate::daemon) async fn resume_left(
     left: Left,
     messages: &mut mpsc::Receiver<Message>,
 ) {
-    let Left { entry, record, known } = left;
+    let Left { entry, record, known, told } = left;
     let mut job = Job::of(&context, &record);
     job.seat = Some(context.seat_of_an_adopted());
     job.enrolled = Some(context.roll.enter(job.id));
     job.entry = Some(entry);
+    job.told = told;
     match known {
         Some(Known::Alive(link)) => {
             if let (None, Some(process), Some(entry)) =

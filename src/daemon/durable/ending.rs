@@ -68,7 +68,9 @@ impl Job {
         }
         let context = Arc::clone(&self.context);
         let _finishing = context.finishing.enter();
-        self.asked.ended(&context.audit, &result).await;
+        if !self.told {
+            self.asked.ended(&context.audit, &result).await;
+        }
         let ns = result.duration_ms.saturating_mul(1_000_000);
         context.count(|counts| counts.processing_ns = counts.processing_ns.saturating_add(ns));
         if let Some(entry) = self.entry.take() {

@@ -30,7 +30,7 @@ use crate::protocol::{Ending, JobId, decode};
 /// Everything that can happen to it.
 enum Happening {
     Message(Option<Message>),
-    Keeper(Doing),
+    Keeper(Box<Doing>),
     Left(Gone),
 }
 
@@ -48,6 +48,8 @@ pub(super) struct Job {
     pub(super) runs: bool,
     pub(super) entry: Option<Entry>,
     pub(super) seat: Option<context::Place>,
+    /// Whether its end is in the audit log already.
+    pub(super) told: bool,
     /// Its place among the jobs that are told of.
     pub(super) enrolled: Option<Enrolled>,
     /// How it is to end, once somebody has had it stopped.
@@ -59,12 +61,17 @@ pub(super) struct Job {
     /// What the keeper remembers of those who write.
     pub(super) writers: HashMap<String, WriterState>,
     pub(super) tty: Option<TtySize>,
+    /// How far the keeper was told that the command may write.
+    paced: Option<u64>,
     /// Who waits to hear that it runs.
     pub(super) waiting: Vec<Message>,
     /// Who waits for what the terminal shows, by the number of the question.
     pub(super) screens: HashMap<u64, (String, AttachRequest)>,
     pub(super) screens_asked: u64,
 }
+
+/// How far a command may write ahead of whoever types at its terminal, in bytes.
+const AHEAD: u64 = 256 * 1024;
 
 /// Starts a job that was admitted, and sees it through.
 pub(in crate::daemon) async fn run(
@@ -103,6 +110,7 @@ impl Job {
             runs: false,
             entry: None,
             seat: None,
+            told: false,
             enrolled: None,
             stopping: None,
             ended: None,
@@ -110,6 +118,7 @@ impl Job {
             viewers: Viewers::new(),
             writers: HashMap::new(),
             tty: None,
+            paced: None,
             waiting: Vec::new(),
             screens: HashMap::new(),
             screens_asked: 0,
@@ -131,16 +140,17 @@ impl Job {
             }
             let happening = tokio::select! {
                 message = messages.recv() => Happening::Message(message),
-                doing = self.keeper.next() => Happening::Keeper(doing),
+                doing = self.keeper.next() => Happening::Keeper(Box::new(doing)),
                 gone = self.viewers.one_leaves() => Happening::Left(gone),
             };
             match happening {
                 Happening::Message(Some(message)) => self.on_message(message).await,
                 // The daemon goes, and the job goes on.
                 Happening::Message(None) => return,
-                Happening::Keeper(doing) => self.on_keeper(doing).await,
+                Happening::Keeper(doing) => self.on_keeper(*doing).await,
                 Happening::Left((_, number)) => self.viewers.drop_number(number),
             }
+            self.tell_pace();
         }
     }
 
@@ -194,6 +204,8 @@ impl Job {
         let hello = link.hello().clone();
         self.keeper = Keeper::Here(Box::new(link));
         self.tty = hello.tty;
+        // Each connection begins without.
+        self.paced = None;
         self.reached(hello.log);
         for writer in hello.writers {
             self.tell_want(&writer.from, decode::to_json(&writer.want));
@@ -248,14 +260,29 @@ impl Job {
                 if let Some(writer) = self.writers.get_mut(&from) {
                     writer.signals = writer.signals.max(n);
                 }
-                self.tell_signalled(&from, Signalled { n, error }).await;
+                self.tell_applied(FrameKind::Signalled, &from, Signalled { n, error }).await;
             }
             FromKeeper::Resized { from, n, error } => {
-                self.tell_applied(FrameKind::Resized, &from, Signalled { n, error });
+                self.tell_applied(FrameKind::Resized, &from, Signalled { n, error }).await;
             }
             FromKeeper::Screen(screen) => self.on_screen(screen).await,
+            FromKeeper::Trouble { why: Some(why) } => {
+                tracing::warn!(job = %self.id, why, "a durable job is held up")
+            }
+            FromKeeper::Trouble { why: None } => tracing::info!(job = %self.id, "it is no longer held up"),
             FromKeeper::Ended(ended) => self.conclude(Known::Ended(ended)).await,
             FromKeeper::Hello(_) | FromKeeper::Started(_) | FromKeeper::Failed(_) => {}
+        }
+    }
+
+    /// What is typed shows soon only if not much is under way before it: the command writes no further ahead of
+    /// whoever types than this. Without a terminal, or without somebody who types, nobody is waited for.
+    fn tell_pace(&mut self) {
+        let room = self.viewers.room().filter(|_| self.tty.is_some() && self.ended.is_none());
+        let until = room.map(|room| room.saturating_add(AHEAD));
+        if self.runs && until != self.paced {
+            self.paced = until;
+            self.keeper.say(ToKeeper::Pace { until });
         }
     }
 
@@ -263,15 +290,11 @@ impl Job {
         self.viewers.say(writer, Word::Control(FrameKind::Want, want.into()));
     }
 
-    async fn tell_signalled(&mut self, writer: &str, signalled: Signalled) {
-        match self.viewers.epoch_of(writer) {
-            Some(_) => self.tell_applied(FrameKind::Signalled, writer, signalled),
-            // It does not follow the job, and waits for no more than this.
-            None => answer::signalled(&self.context, writer, &signalled).await,
+    /// Who signals a job need not follow it.
+    async fn tell_applied(&mut self, kind: FrameKind, writer: &str, applied: Signalled) {
+        let frame = Word::Control(kind, decode::to_json(&applied).into());
+        if !self.viewers.say(writer, frame) && kind == FrameKind::Signalled {
+            answer::signalled(&self.context, writer, &applied).await;
         }
-    }
-
-    fn tell_applied(&mut self, kind: FrameKind, writer: &str, applied: Signalled) {
-        self.viewers.say(writer, Word::Control(kind, decode::to_json(&applied).into()));
     }
 }

@@ -12,10 +12,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::super::answer;
-use super::super::context::Context;
+use super::super::context::{Context, Leaving};
 use super::news::News;
 use crate::bus::Link;
 use crate::keeper::log::{Piece, Reader};
+use crate::process::joined;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{ALIVE_EVERY_MS, Accepted, Alive, FrameKind, OUTPUT_MAX};
 use crate::protocol::steer::Credit;
@@ -44,6 +45,16 @@ pub(super) enum Begins {
     At(Totals),
     /// At a combined offset, or the nearest that is held.
     Byte(u64),
+}
+
+impl Begins {
+    /// The combined offset, as far as it is known.
+    pub(super) fn offset(self) -> u64 {
+        match self {
+            Self::At(totals) => totals.sum(),
+            Self::Byte(at) => at,
+        }
+    }
 }
 
 /// What a viewer begins with.
@@ -86,6 +97,7 @@ enum Happening {
     News,
     MaySend,
     Link(Link),
+    DaemonGoes,
     Clock,
 }
 
@@ -152,6 +164,7 @@ impl Viewer {
         let context = Arc::clone(&self.begin.context);
         let mut link = context.bus.link();
         let mut known = *link.borrow_and_update();
+        let mut leaving = context.leaving.subscribe();
         let at = self.find_beginning().await;
         let (accepted, first) = (self.begin.accepted.clone(), std::mem::take(&mut self.begin.first));
         self.begin_at(self.begin.epoch, at, self.begin.window, accepted, first);
@@ -164,6 +177,7 @@ impl Viewer {
                 Ok(()) = self.begin.news.changed() => Happening::News,
                 () = may_send(&self.courier, &self.outbox, self.muted) => Happening::MaySend,
                 Ok(()) = link.changed() => Happening::Link(*link.borrow_and_update()),
+                () = closes(&mut leaving) => Happening::DaemonGoes,
                 () = tokio::time::sleep_until(deadline.into()) => Happening::Clock,
             };
             match happening {
@@ -178,6 +192,7 @@ impl Viewer {
                     }
                     known = now;
                 }
+                Happening::DaemonGoes => return self.have_resumed(),
                 Happening::Clock => self.on_clock(Instant::now()),
             }
         }
@@ -247,6 +262,15 @@ impl Viewer {
         let accepted = Accepted { from: self.begin.accepted.from, ..accepted };
         // Were there no room, the viewer would ask once more.
         let _ = self.courier.try_send(self.outbox.first_again(decode::to_json(&accepted).into()));
+    }
+
+    /// This daemon goes, and the job goes on: the viewer is shown that it misses something, so that it looks for the
+    /// next one at once. When this gets lost, it learns by its clock.
+    fn have_resumed(&self) {
+        let payload = decode::to_json(&self.begin.accepted).into();
+        let epoch = self.outbox.epoch();
+        let frame = Frame { epoch, seq: u64::MAX, kind: FrameKind::Accepted, offset: None, payload };
+        let _ = self.courier.try_send(frame);
     }
 
     /// Looks what comes next in the log, where there is room for it.
@@ -349,22 +373,17 @@ impl Viewer {
     }
 }
 
+/// Waits until the daemon has nothing more to write down. Cancel safe.
+async fn closes(leaving: &mut watch::Receiver<Leaving>) {
+    if leaving.wait_for(|stage| *stage == Leaving::Closing).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Waits until a frame can be sent. Cancel safe.
 async fn may_send(courier: &mpsc::Sender<Frame>, outbox: &Outbox, muted: bool) {
     if !muted && outbox.has_frame() && courier.reserve().await.is_ok() {
         return;
     }
     std::future::pending().await
-}
-
-/// Waits for a task, where there is one; its outcome comes once.
-async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
-    match task {
-        Some(handle) => {
-            let outcome = handle.await;
-            *task = None;
-            outcome
-        }
-        None => std::future::pending().await,
-    }
 }

@@ -24,6 +24,8 @@ struct Handle {
     epoch: u64,
     /// Whether it may write to the job.
     write: bool,
+    /// Up to where it has room for output: a combined offset.
+    room: u64,
     words: mpsc::UnboundedSender<Word>,
 }
 
@@ -62,7 +64,8 @@ impl Viewers {
         let (words, listen) = mpsc::unbounded_channel();
         let (number, inbox, epoch) = (self.last_number, begin.inbox.clone(), begin.epoch);
         let leave = self.leave.clone();
-        self.handles.insert(inbox.clone(), Handle { number, epoch, write, words });
+        let room = begin.begins.offset().saturating_add(begin.window);
+        self.handles.insert(inbox.clone(), Handle { number, epoch, write, room, words });
         tokio::spawn(async move {
             Viewer::new(begin, number).live(listen).await;
             // The job may be gone.
@@ -73,10 +76,20 @@ impl Viewers {
     /// Says something to one; says whether it is there to hear it.
     pub(super) fn say(&mut self, inbox: &str, word: Word) -> bool {
         let Some(handle) = self.handles.get_mut(inbox) else { return false };
-        if let Word::Resume { epoch, .. } = &word {
-            handle.epoch = handle.epoch.max(*epoch);
+        match &word {
+            Word::Resume { epoch, received, window, .. } => {
+                handle.epoch = handle.epoch.max(*epoch);
+                handle.room = received.sum().saturating_add(*window);
+            }
+            Word::Credit(credit) => handle.room = handle.room.max(credit.limit),
+            _ => {}
         }
         handle.words.send(word).is_ok()
+    }
+
+    /// Up to where those who write have room for output; none where nobody writes.
+    pub(super) fn room(&self) -> Option<u64> {
+        self.handles.values().filter(|handle| handle.write).map(|handle| handle.room).max()
     }
 
     /// The inbox of this viewer does not exist any more. All that it has not got is in the log, and its resume makes

@@ -168,7 +168,8 @@ impl Live {
     /// Signals everything the command has started. None where it has not started, so that it is asked
     /// for again, or is over, so that there is nothing to signal.
     fn signal(&mut self, name: &str) -> Option<Result<(), String>> {
-        (self.course.has_tree() && !self.over).then(|| self.course.signal(name))
+        let runs = self.course.has_tree() && !self.over;
+        runs.then(|| self.course.signal(name))
     }
 
     async fn on_cancel(&mut self, cancel: CancelRequest, from: &str) {

@@ -124,6 +124,13 @@ impl Conversation {
         if self.outcome.is_some() {
             return;
         }
+        if let (None, Question::Attach(_), Phase::Asking(repeats)) =
+            (self.instance, &self.question, &mut self.phase)
+        {
+            // Where it begins was lost, so it is asked for from there once more.
+            self.ledger.begin_epoch();
+            return repeats.again_at_once(now);
+        }
         let was_resuming = matches!(self.phase, Phase::Resuming { .. });
         let received = self.ledger.received();
         let in_vain = self.resumed.take().filter(|it| it.received == received && now < it.at + SETTLING);
