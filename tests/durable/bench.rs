@@ -97,8 +97,6 @@ pub(crate) struct Heard {
     pub(crate) err: Vec<u8>,
     pub(crate) not_kept: Vec<(StreamKind, u64)>,
     pub(crate) resumed: u32,
-    /// Bytes that were said to be no longer kept.
-    pub(crate) not_kept: u64,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) left_at: Option<u64>,
     over: bool,
@@ -108,11 +106,7 @@ impl Heard {
     /// The exit code, where all of it came.
     pub(crate) fn code(&self) -> Option<i32> {
         match self.outcome.as_ref()? {
-            Outcome { ending: Ending::Exited { code }, integrity: Integrity::Whole, .. }
-                if self.not_kept == 0 =>
-            {
-                Some(*code)
-            }
+            Outcome { ending: Ending::Exited { code }, integrity: Integrity::Whole, .. } => Some(*code),
             _ => None,
         }
     }
@@ -212,11 +206,7 @@ fn note(noted: &(Mutex<Heard>, Condvar), steering: &exec::Steering, event: Event
             }
             steering.wrote(stream, bytes.len());
         }
-<<<<<<< HEAD
-        Event::NotKept { bytes, .. } => heard.not_kept += bytes,
-=======
         Event::NotKept { stream, bytes } => heard.not_kept.push((stream, bytes)),
->>>>>>> durable
         Event::Screen(_) | Event::Interrupted(_) => {}
         Event::Resumed => heard.resumed += 1,
         Event::Ended(outcome) => (heard.outcome, heard.over) = (Some(*outcome), true),

@@ -45,13 +45,6 @@ fn what_is_no_longer_kept_is_said_to_be_missing() {
     let heard = read_all(&fleet, &id);
     assert!(whole.ends_with(&heard.out) && heard.out.len() < 70_000 && heard.out.len() > 40_000);
     assert_eq!(heard.err, b"problem\n");
-<<<<<<< HEAD
-    let outcome = heard.outcome.expect("an end");
-    assert_eq!(heard.not_kept, (whole.len() - heard.out.len()) as u64);
-    // What was kept is compared all the same.
-    assert_eq!(outcome.integrity, Integrity::Whole);
-    assert_eq!(outcome.ending, Ending::Exited { code: 0 });
-=======
     let missing = (whole.len() - heard.out.len()) as u64;
     assert_eq!((heard.not_kept.as_slice(), heard.code()), ([(StreamKind::Out, missing)].as_slice(), Some(0)));
     // Its caller would have had it all, and is told that it was lost.
@@ -61,7 +54,6 @@ fn what_is_no_longer_kept_is_said_to_be_missing() {
     slow.stdout.resume();
     let said = slow.wait(SOON).expect_code(251).err();
     assert!(said.contains("output was lost: ") && said.contains(" bytes of stdout are lost"), "{said}");
->>>>>>> durable
     // Who asks for a place that is gone is told where it begins, and gets all there is from there.
     let later = Watch::attach(&fleet, &id, From::Byte(10)).end();
     assert_eq!(

@@ -30,7 +30,7 @@ use crate::protocol::{Ending, JobId, decode};
 /// Everything that can happen to it.
 enum Happening {
     Message(Option<Message>),
-    Keeper(Doing),
+    Keeper(Box<Doing>),
     Left(Gone),
 }
 
@@ -134,14 +134,14 @@ impl Job {
             }
             let happening = tokio::select! {
                 message = messages.recv() => Happening::Message(message),
-                doing = self.keeper.next() => Happening::Keeper(doing),
+                doing = self.keeper.next() => Happening::Keeper(Box::new(doing)),
                 gone = self.viewers.one_leaves() => Happening::Left(gone),
             };
             match happening {
                 Happening::Message(Some(message)) => self.on_message(message).await,
                 // The daemon goes, and the job goes on.
                 Happening::Message(None) => return,
-                Happening::Keeper(doing) => self.on_keeper(doing).await,
+                Happening::Keeper(doing) => self.on_keeper(*doing).await,
                 Happening::Left((_, number)) => self.viewers.drop_number(number),
             }
         }
