@@ -257,6 +257,10 @@ impl Job {
                 self.tell_applied(FrameKind::Resized, &from, Signalled { n, error }).await;
             }
             FromKeeper::Screen(screen) => self.on_screen(screen).await,
+            FromKeeper::Trouble { why: Some(why) } => {
+                tracing::warn!(job = %self.id, why, "a durable job is held up")
+            }
+            FromKeeper::Trouble { why: None } => tracing::info!(job = %self.id, "it is no longer held up"),
             FromKeeper::Ended(ended) => self.conclude(Known::Ended(ended)).await,
             FromKeeper::Hello(_) | FromKeeper::Started(_) | FromKeeper::Failed(_) => {}
         }
