@@ -185,6 +185,16 @@ pub(super) enum AuditArg {
     Required,
 }
 
+/// When a daemon becomes another version of itself, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum UpgradeArg {
+    /// Also when its program was replaced.
+    Noticed,
+    /// Only when it is asked to.
+    Asked,
+}
+
 /// A number of bytes such as `64MiB`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size such as 512KiB, 64MiB or 1GiB");

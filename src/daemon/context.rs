@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::audit::{self, Audit};
+use super::handover;
 use super::journal::Journal;
 use super::policy::Kept;
 use super::proof::Challenges;
@@ -66,6 +67,19 @@ pub struct Settings {
     pub policy: Kept,
     /// How it is run.
     pub run_by: RunBy,
+    /// What it does about other versions of itself.
+    pub handover: handover::Settings,
+}
+
+/// Whether requests are heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Intake {
+    /// They are.
+    Open,
+    /// They are about to be no more.
+    Closing,
+    /// What had come was taken in, and nothing is any more.
+    Closed,
 }
 
 /// How far a daemon is on its way out.
@@ -95,7 +109,11 @@ pub(super) struct Context {
     /// Rung when another daemon of our id has shown itself.
     pub(super) rival: Notify,
     pub(super) leaving: watch::Sender<Leaving>,
+    pub(super) intake: watch::Sender<Intake>,
     places: Arc<Semaphore>,
+    /// Ids that somebody attends to: all of what a handover would cut off. A job that outlives its daemon is
+    /// not among them.
+    pub(super) attended: Tally,
     /// Jobs that run now.
     pub(super) running: Tally,
     /// Jobs whose caller has not confirmed their ending.
@@ -126,6 +144,8 @@ impl Context {
             conflict: watch::Sender::new(false),
             rival: Notify::new(),
             leaving: watch::Sender::new(Leaving::No),
+            intake: watch::Sender::new(Intake::Open),
+            attended: Tally::default(),
             running: Tally::default(),
             untold: Tally::default(),
             counts: Mutex::default(),

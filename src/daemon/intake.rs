@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::answer;
-use super::context::Context;
+use super::context::{Context, Intake};
 use super::exec::{self, Received, Request};
 use super::job;
 use super::proof;
@@ -20,6 +20,9 @@ use crate::protocol::frame::OFFSET;
 use crate::protocol::identity::Asker;
 use crate::protocol::steer::{INSTANCE_HEADER, Steer};
 use crate::protocol::subjects::{self, Below, Verb};
+
+/// Messages that may wait on a subscription before they are taken to the desk.
+pub(super) const WAITING: usize = 8_192;
 
 /// Messages that may wait for one job. A caller has about 20 on their way at most.
 const WAITING_MESSAGES: usize = 256;
@@ -66,15 +69,21 @@ type Gone = (JobId, mpsc::Receiver<Message>);
 /// Hands messages to jobs until the subscriptions end.
 pub(super) async fn run(
     context: Arc<Context>,
-    mut starts: mpsc::Receiver<Incoming>,
+    starts: mpsc::Receiver<Incoming>,
     mut words: mpsc::Receiver<Incoming>,
 ) {
+    let mut starts = Some(starts);
+    let mut intake = context.intake.subscribe();
     let (gone, mut left) = mpsc::unbounded_channel();
     let answers = Arc::new(Semaphore::new(ANSWERS_WAITING));
     let mut desk = Desk { context, jobs: HashMap::new(), gone, answers };
     loop {
         tokio::select! {
-            Some(message) = starts.recv() => desk.start(message),
+            Some(message) = next(&mut starts) => desk.start(message),
+            Ok(()) = intake.changed() => {
+                let wanted = *intake.borrow_and_update();
+                starts = desk.turn(wanted, starts).await;
+            }
             Some(message) = words.recv() => desk.word(message),
             Some((id, rest)) = left.recv() => desk.left(id, rest),
             else => return,
@@ -82,7 +91,39 @@ pub(super) async fn run(
     }
 }
 
+/// The next request, while they are heard.
+async fn next(starts: &mut Option<mpsc::Receiver<Incoming>>) -> Option<Incoming> {
+    match starts {
+        Some(starts) => starts.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Desk {
+    /// Stops hearing requests, once those that have come are taken in, or hears them again. One that was on
+    /// its way gets no answer, and is asked again by who waits for it.
+    async fn turn(
+        &mut self,
+        wanted: Intake,
+        starts: Option<mpsc::Receiver<Incoming>>,
+    ) -> Option<mpsc::Receiver<Incoming>> {
+        match (wanted, starts) {
+            (Intake::Open, None) => {
+                let subject = subjects::exec(self.context.peer());
+                Some(self.context.bus.subscribe(&subject, Some(subjects::EXEC_QUEUE), WAITING).await)
+            }
+            (Intake::Closing, Some(mut starts)) => {
+                starts.close();
+                while let Some(message) = starts.recv().await {
+                    self.start(message);
+                }
+                self.context.intake.send_replace(Intake::Closed);
+                None
+            }
+            (_, starts) => starts,
+        }
+    }
+
     fn start(&mut self, message: Incoming) {
         match exec::receive(&self.context, message) {
             Received::Request(request) => self.hand(request.id, Message::Request(request)),
@@ -173,8 +214,10 @@ impl Desk {
         let (to, mut messages) = mpsc::channel(WAITING_MESSAGES);
         self.jobs.insert(id, to);
         let (context, gone) = (Arc::clone(&self.context), self.gone.clone());
+        let attended = context.attended.enter();
         tokio::spawn(async move {
             job::attend(context, id, message, &mut messages).await;
+            drop(attended);
             messages.close();
             // The desk may be gone when the daemon stops.
             let _ = gone.send((id, messages));

@@ -7,6 +7,7 @@
 //!   │                                └─ policy, journal, audit, answer
 //!   ├── heartbeat, ping, service     tasks of their own: no job delays them
 //!   ├── solitude                     one daemon per peer id
+//!   ├── handover                     becoming another version of itself
 //!   └── leader                       where the role says so
 //! ```
 //! Guarantees: nothing anyone sends stops a daemon; a request runs at most once, journalled before
@@ -20,6 +21,7 @@ pub mod audit;
 pub mod broker;
 mod context;
 mod exec;
+pub mod handover;
 mod health;
 mod heartbeat;
 mod housekeeping;
@@ -32,6 +34,7 @@ mod proof;
 mod recovery;
 mod run;
 mod service;
+mod serving;
 mod solitude;
 pub mod state;
 pub mod trust;
@@ -39,4 +42,4 @@ pub mod trust;
 pub use context::{CALLER_GRACE, MAX_JOBS, Settings};
 pub use journal::is_open as job_is_open;
 pub use recovery::recover_after;
-pub use run::{Asked, DaemonError, Ready, run};
+pub use run::{Asked, DaemonError, Ended, Next, Ready, run};

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::cli::args::{AuditArg, BrokerArg, RoleArg, duration, listen, size};
+use crate::cli::args::{AuditArg, BrokerArg, RoleArg, UpgradeArg, duration, listen, size};
 use crate::cli::exit::Failure;
 use crate::cli::log::Level;
 use crate::cli::task::Task;
@@ -63,6 +63,8 @@ pub(in crate::cli) struct File {
     pub(in crate::cli) audit_size: Option<u64>,
     /// What a daemon does that cannot write its audit log.
     pub(in crate::cli) audit: Option<AuditArg>,
+    /// When the daemon becomes another version of itself.
+    pub(in crate::cli) upgrade: Option<UpgradeArg>,
     pub(in crate::cli) max_peers: Option<u32>,
     pub(in crate::cli) broker: Option<BrokerArg>,
     #[serde(default, deserialize_with = "address")]
