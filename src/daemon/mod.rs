@@ -29,6 +29,7 @@ mod intake;
 mod job;
 mod journal;
 mod listening;
+pub mod orphans;
 pub mod policy;
 mod proof;
 mod recovery;

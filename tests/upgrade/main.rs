@@ -10,6 +10,7 @@
 
 mod asked;
 mod bench;
+mod clean;
 mod failing;
 #[path = "../harness/mod.rs"]
 mod harness;
