@@ -185,7 +185,12 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, wait: Duration) 
 }
 
 /// Says what is to be said of the end, and gives the code.
-fn conclude(peer: &PeerId, job: JobId, outcome: &Outcome, output_closed: bool) -> Result<u8, Failure> {
+pub(super) fn conclude(
+    peer: &PeerId,
+    job: JobId,
+    outcome: &Outcome,
+    output_closed: bool,
+) -> Result<u8, Failure> {
     let code = exit::code_of(outcome);
     if output_closed {
         return Ok(OUTPUT_CLOSED);

@@ -96,6 +96,8 @@ pub(super) enum Leaving {
 /// What every part of a daemon shares.
 pub(super) struct Context {
     pub(super) settings: Settings,
+    /// The file this daemon was started from.
+    pub(super) program: PathBuf,
     pub(super) instance: Instance,
     pub(super) bus: Bus,
     pub(super) journal: Journal,
@@ -125,6 +127,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(
         settings: Settings,
+        program: PathBuf,
         instance: Instance,
         bus: Bus,
         journal: Journal,
@@ -134,6 +137,7 @@ impl Context {
         Self {
             places: Arc::new(Semaphore::new(settings.max_jobs)),
             settings,
+            program,
             instance,
             bus,
             journal,

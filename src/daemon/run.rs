@@ -241,7 +241,7 @@ async fn live(
     let policy = settings.policy.clone();
     policy.tell();
     let mut serving = tokio::select! {
-        serving = serve(settings, instance, nursery, state) => serving?,
+        serving = serve(settings, path.clone(), instance, nursery, state) => serving?,
         () = &mut stop => return Ok(None),
     };
     // From here on jobs may run, so whatever comes, they are stopped in order.

@@ -1,6 +1,7 @@
 //! A daemon that serves: how it begins to, and how it stops.
 
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,7 @@ pub(super) fn notify(states: &[NotifyState<'_>]) {
 /// Comes up: cleans up after a dead daemon, joins the bus, makes sure to be alone, and listens.
 pub(super) async fn serve(
     settings: Settings,
+    program: PathBuf,
     instance: Instance,
     nursery: Nursery,
     state: &mut StateFile,
@@ -67,7 +69,7 @@ pub(super) async fn serve(
     }
     let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
     join(&bus, &settings.bus.address, state).await;
-    let context = Arc::new(Context::new(settings, instance, bus, journal, audit, nursery));
+    let context = Arc::new(Context::new(settings, program, instance, bus, journal, audit, nursery));
     refuse_a_taken_id(&context).await?;
     trust::warn_of_an_open_broker(&context);
     let leader = start_leader(&context).await?;

@@ -11,6 +11,7 @@
 mod asked;
 mod bench;
 mod clean;
+mod deploy;
 mod failing;
 #[path = "../harness/mod.rs"]
 mod harness;

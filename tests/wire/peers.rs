@@ -242,6 +242,7 @@ fn the_record_of_an_upgrade() {
     let file = serde_json::from_str(r#"{"device":2049,"inode":131090,"size":13107200}"#).unwrap();
     let attempt = Attempt {
         kind: "peerbus.upgrade.v1".to_owned(),
+        id: instance(),
         phase: Phase::Asked,
         why: String::new(),
         path: "/usr/local/bin/d".into(),

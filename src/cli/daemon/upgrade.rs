@@ -85,7 +85,12 @@ pub(super) async fn run(common: &Common, args: Upgrade) -> Result<u8, Failure> {
         .signal(Signal::USR1)
         .map_err(|error| Failure::other(format!("asking the daemon, process {}: {error}", running.pid())))?;
     if args.no_wait || is_its_own_job(&directory) {
-        output::line(&format!("asked {} for version={}", running.facts(), attempt.version))?;
+        output::line(&format!(
+            "asked {} for version={} upgrade={}",
+            running.facts(),
+            attempt.version,
+            attempt.id
+        ))?;
         return Ok(0);
     }
     let patience = args.jobs_timeout + args.ready_timeout + LATE;
@@ -191,8 +196,7 @@ async fn follow(
     let mut said = String::new();
     loop {
         let attempt = Attempt::read(directory).map_err(|error| Failure::other(error.to_string()))?;
-        let Some(attempt) = attempt.filter(|attempt| attempt.at == asked.at && attempt.file == asked.file)
-        else {
+        let Some(attempt) = attempt.filter(|attempt| attempt.id == asked.id) else {
             return Err(Failure::other("somebody else has begun another upgrade meanwhile"));
         };
         if !attempt.is_open() {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settle::sync;
 use crate::process::FileId;
-use crate::protocol::decode;
+use crate::protocol::{Instance, decode};
 
 /// Its name below the state directory.
 pub const FILE: &str = "upgrade.json";
@@ -33,12 +33,27 @@ pub enum Phase {
     Failed,
 }
 
+impl Phase {
+    /// The word used in files and answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Trying => "trying",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// The attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// Always `peerbus.upgrade.v1`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// Which attempt it is.
+    pub id: Instance,
     /// How far it has come.
     pub phase: Phase,
     /// What it waits for, or why it failed.
@@ -77,6 +92,7 @@ impl Attempt {
     pub fn new(path: PathBuf, staged: Option<PathBuf>, file: FileId, version: String) -> Self {
         Self {
             kind: TYPE.to_owned(),
+            id: Instance::new(),
             phase: Phase::Asked,
             why: String::new(),
             path,
