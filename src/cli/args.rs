@@ -141,7 +141,11 @@ impl Verb {
     /// A daemon serves many; a command line waits for one.
     pub(super) fn runtime(&self) -> std::io::Result<tokio::runtime::Runtime> {
         let mut builder = match self {
-            Self::Daemon(Daemon::Run(_)) => tokio::runtime::Builder::new_multi_thread(),
+            Self::Daemon(Daemon::Run(_)) => {
+                // Until it can take them, and for good in all threads but this one.
+                crate::process::hold_signals_back()?;
+                tokio::runtime::Builder::new_multi_thread()
+            }
             _ => tokio::runtime::Builder::new_current_thread(),
         };
         builder.enable_all().build()

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use sd_notify::NotifyState;
@@ -137,9 +138,18 @@ async fn run_unheard(
     let broker = start_broker(&mut settings, &mut state).await?;
     let (state_dir, run_by) = (settings.state_dir.clone(), settings.run_by);
     let born = Born { instance, nursery, path, trial };
-    let ended = live(settings, born, &mut state, on_ready, asked).await;
+    let Asked { stop, reload, upgrade } = asked;
+    tokio::pin!(stop);
+    let asked = Asked { stop: stop.as_mut(), reload, upgrade };
+    let mut ended = live(settings, born, &mut state, on_ready, asked).await;
     if let Some(broker) = broker {
         broker.stop().await;
+    }
+    if let Ok(Some(_)) = &ended
+        && was_stopped(stop).await?
+    {
+        handover::settled_before(&state_dir);
+        ended = Ok(None);
     }
     match ended {
         Ok(None) => {
@@ -155,6 +165,15 @@ async fn run_unheard(
             Err(error)
         }
     }
+}
+
+/// Whether it was asked to stop after it had decided to hand over. From now on such a wish waits for the next
+/// version.
+async fn was_stopped(stop: impl Future<Output = ()>) -> anyhow::Result<bool> {
+    /// A signal that has come takes this long at most to be told of.
+    const TOLD_WITHIN: Duration = Duration::from_millis(50);
+    process::hold_signals_back().context("holding signals back")?;
+    Ok(tokio::time::timeout(TOLD_WITHIN, stop).await.is_ok())
 }
 
 /// What a daemon has before it serves.

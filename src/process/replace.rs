@@ -58,7 +58,7 @@ impl FileId {
     }
 }
 
-/// Becomes another program. Returns only when that failed.
+/// Becomes another program. Signals are to be held back. Returns only when that failed.
 pub fn become_program(
     program: &Path,
     arguments: &[OsString],
@@ -77,15 +77,12 @@ pub fn become_program(
         });
         let environment: Vec<CString> = variables.collect::<io::Result<_>>()?;
         hand_on(lock.file(), FdFlag::empty())?;
-        let mut before = SigSet::empty();
-        pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&listened_to()), Some(&mut before))?;
         let limits = descriptors::as_before();
         let Err(failed) = execve(&path, &arguments, &environment);
         // Still this program: as it was.
         if limits.is_ok() {
             let _ = descriptors::raise_descriptor_limit();
         }
-        pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
         hand_on(lock.file(), FdFlag::FD_CLOEXEC)?;
         Ok(failed.into())
     };
@@ -99,6 +96,16 @@ fn hand_on(file: &File, flags: FdFlag) -> io::Result<()> {
 
 fn listened_to() -> SigSet {
     LISTENED_TO.into_iter().collect()
+}
+
+/// Holds back the signals that a daemon listens to, in this thread and those that it makes from now on. Where
+/// that is all of them, none is lost: what comes waits, also for the program that takes over.
+///
+/// # Errors
+/// What the system says.
+pub fn hold_signals_back() -> io::Result<()> {
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&listened_to()), None)?;
+    Ok(())
 }
 
 /// Lets the signals in that a daemon listens to, also those that have waited. To be called by the thread
@@ -156,9 +163,6 @@ mod tests {
         let error = become_program(&garbage, &["x".into()], [], &lock);
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
         assert!(handed_over(&directory.path().join("lock")).is_none(), "the lock is ours alone again");
-        let mut mask = SigSet::empty();
-        pthread_sigmask(SigmaskHow::SIG_BLOCK, None, Some(&mut mask)).expect("asked");
-        assert!(!mask.contains(Signal::SIGTERM));
         StateLock::acquire(directory.path()).expect_err("still held");
     }
 

@@ -77,3 +77,42 @@ fn one_that_is_stopped_on_trial_stays_stopped() {
     machine.started();
     machine.serves("0.1.0");
 }
+
+/// What starts a daemon again by itself, as systemd does, gets the old one, and no other is started beside it.
+#[test]
+fn where_systemd_starts_it_again_that_is_left_to_systemd() {
+    let machine = Machine::new();
+    let line = "while :; do sh -c 'SYSTEMD_EXEC_PID=$$ exec \"$0\" daemon run' \"$0\"; sleep 0.5; done";
+    let program = machine.program.to_str().unwrap().to_owned();
+    let mut systemd = machine.d([""]).instead("sh");
+    systemd = systemd.env("PEERBUS_STATE_DIR", machine.state()).env("PEERBUS_PEER_ID", "w1");
+    let mut systemd = systemd.with(|sh| _ = sh.args(["-c", line, &program])).spawn();
+    systemd.stderr_line(SOON, |line| line.starts_with("ready "));
+    assert_eq!(machine.status()["run_by"], "systemd");
+    machine.upgrade(&machine.version_that_crashes("0.1.1"), &[]).run().expect_code(1);
+    let status = machine.serves("0.1.0");
+    assert_eq!(status["run_by"], "systemd");
+    assert_eq!(systemd.stderr.text().lines().filter(|line| line.starts_with("ready ")).count(), 2);
+    machine.program_is(&machine.original());
+    machine.upgrade(&machine.version("0.1.2"), &[]).run().expect_success();
+    assert_eq!(machine.serves("0.1.2")["run_by"], "systemd");
+    systemd.kill();
+}
+
+/// A leader brings its broker along; that is another one afterwards.
+#[test]
+fn a_leader_with_a_broker_of_its_own_goes_on_or_back() {
+    let machine = Machine::new();
+    let lead = |words: &[&str]| {
+        let d = machine.d(words).env("PEERBUS_NATS_SERVER", std::env::var("PEERBUS_NATS_SERVER").unwrap());
+        d.env_remove("NATS_URL").deadline(SOON * 2).run()
+    };
+    lead(&["daemon", "start", "--role", "leader", "--broker", "managed", "--broker-listen", "127.0.0.1:0"])
+        .expect_success();
+    let from = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
+    lead(&["daemon", "upgrade", "--from", &from(machine.version("0.1.1"))]).expect_success();
+    assert_eq!(machine.file("state.json").unwrap()["version"], named("0.1.1").as_str());
+    lead(&["daemon", "upgrade", "--from", &from(machine.version_that_crashes("0.1.2"))]).expect_code(1);
+    let state = machine.file("state.json").unwrap();
+    assert_eq!((&state["version"], &state["state"]), (&named("0.1.1").as_str().into(), &"ready".into()));
+}

@@ -109,3 +109,30 @@ fn what_fails_all_the_same_loses_its_place() {
     machine.replace_program(&machine.version("0.1.2"));
     machine.serves("0.1.2");
 }
+
+/// A package manager that has put it there restarts the daemon, too.
+#[test]
+fn who_has_replaced_it_may_restart_it_at_any_moment() {
+    let machine = Machine::new();
+    let new = machine.version("0.1.1");
+    machine.started();
+    machine.replace_program(&new);
+    machine.phase("trying");
+    machine.d(["daemon", "restart"]).run().expect_success();
+    machine.serves("0.1.1");
+    // The one that was stopped had not proved itself; the one after it may have, or need not.
+    eventually(SOON, "an end of the upgrade", || {
+        let phase = machine.file("upgrade.json")?["phase"].clone();
+        (phase == "failed" || phase == "done").then_some(())
+    });
+    machine.program_is(&new);
+    let newer = machine.version("0.1.2");
+    machine.replace_program(&newer);
+    machine.phase("trying");
+    machine.d(["daemon", "stop"]).run().expect_success();
+    eventually(SOON, "the guard to be gone", || machine.guards().is_empty().then_some(()));
+    assert_eq!(machine.status()["running"], false);
+    machine.program_is(&newer);
+    machine.started();
+    machine.serves("0.1.2");
+}

@@ -26,7 +26,8 @@ use crate::daemon::Next;
 use crate::daemon::handover::{Attempt, Phase, sync};
 use crate::daemon::state::{self, RunBy, State};
 use crate::process::{
-    Detached, DirectoryWatch, FileId, Identity, OtherProcess, Signal, become_program, keep_memory_private,
+    Detached, DirectoryWatch, FileId, Identity, OtherProcess, Signal, StateLock, become_program,
+    keep_memory_private,
 };
 
 /// How long a new version that is not ready may take to stop before it is killed.
@@ -97,6 +98,10 @@ fn give_up(state_dir: &Path, attempt: Attempt, why: &str) {
     }) {
         output::say(&format!("putting back the program {}: {error}", attempt.path.display()));
     }
+    note(state_dir, attempt, why);
+}
+
+fn note(state_dir: &Path, attempt: Attempt, why: &str) {
     if let Err(error) = attempt.now(Phase::Failed, why).write(state_dir) {
         output::say(&format!("writing down that an upgrade failed: {error}"));
     }
@@ -129,6 +134,8 @@ enum Verdict {
     Serves,
     /// Somebody stopped it.
     Stopped,
+    /// Somebody has started another one in its place, which goes on from here.
+    Replaced,
     Ended,
     TooLate,
 }
@@ -148,10 +155,19 @@ pub(super) async fn guard(common: &Common, args: Guard) -> Result<u8, Failure> {
         Some(daemon) => watch_over(&state_dir, daemon, attempt.ready_within()).await?,
         None => Verdict::Ended,
     };
+    let verdict = match verdict {
+        Verdict::Ended => how_it_ended(&state_dir, &process)?,
+        other => other,
+    };
     let why = match verdict {
-        Verdict::Serves => return Ok(0),
+        Verdict::Serves | Verdict::Replaced => return Ok(0),
         Verdict::Stopped => {
-            give_up(&state_dir, attempt, "it was stopped before it had proved itself");
+            let why = "it was stopped before it had proved itself";
+            match &attempt.staged {
+                Some(_) => give_up(&state_dir, attempt, why),
+                // Whoever has put it there and stopped it has reasons of their own.
+                None => note(&state_dir, attempt, why),
+            }
             return Ok(0);
         }
         Verdict::Ended => format!("{} ended: {}", attempt.version, last_words(&state_dir)),
@@ -198,15 +214,23 @@ async fn watch_over(state_dir: &Path, daemon: &OtherProcess, within: Duration) -
         };
         let Ok(ended) = timeout_at(deadline, ended).await else { return Ok(Verdict::TooLate) };
         if ended.map_err(failed)? {
-            break;
+            return Ok(Verdict::Ended);
         }
     }
-    // What it did last.
+}
+
+/// What a daemon that has ended did last. One that is asked to stop writes that down before it goes.
+fn how_it_ended(state_dir: &Path, daemon: &Identity) -> Result<Verdict, Failure> {
     if read(state_dir)?.is_none() {
         return Ok(Verdict::Serves);
     }
-    let asked = state::read(state_dir).is_ok_and(|state| state.state == State::Stopped);
-    Ok(if asked { Verdict::Stopped } else { Verdict::Ended })
+    let holder = StateLock::holder(state_dir).ok().flatten().and_then(|by| by.identity().ok().flatten());
+    Ok(match (holder, state::read(state_dir)) {
+        (Some(other), _) if other != *daemon => Verdict::Replaced,
+        (_, Ok(state)) if state.process != *daemon => Verdict::Replaced,
+        (_, Ok(state)) if state.state == State::Stopped => Verdict::Stopped,
+        _ => Verdict::Ended,
+    })
 }
 
 fn last_words(state_dir: &Path) -> String {
