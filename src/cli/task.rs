@@ -6,8 +6,10 @@
 //! A task that has built the daemon's own next version says so with the key `program`: the daemon then becomes
 //! that version by itself, see `d daemon upgrade`, and the task ends when it serves, or the old one is back.
 //!
-//! Limit: `d` runs the steps, each as a job of its own, so that a policy can name them exactly. Where `d`
-//! vanishes, the next one does not begin. A step that restarts the daemon which runs it must not wait for that
+//! Each step is a durable job of its own: it goes on whatever becomes of the link, of `d`, or of the daemon, and a
+//! policy can name it exactly. Peers that know no durable jobs run it as any other.
+//!
+//! Limit: `d` runs the steps. Where it vanishes, the step that runs goes on, and the next one does not begin. A step that restarts the daemon which runs it must not wait for that
 //! (`systemctl --no-block restart …`) and has to be the last one.
 
 mod book;
@@ -176,6 +178,9 @@ async fn on_one(
 
 fn as_exec(step: &Step, peer: &str) -> Exec {
     Exec {
+        detach: false,
+        durable: true,
+        or_as_any_other: true,
         peer: peer.to_owned(),
         directory: Some(step.directory.clone()),
         sh: Some(step.line.clone()),

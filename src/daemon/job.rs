@@ -15,12 +15,13 @@
 mod admission;
 mod ending;
 mod live;
-mod output;
 mod recorded;
 mod sink;
 mod stdin;
 mod timing;
 mod words;
+
+pub(super) use admission::Admitted;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use tokio::sync::mpsc;
 use super::answer;
 use super::asked::Asked;
 use super::context::Context;
+use super::durable;
 use super::exec::Request;
 use super::intake::Message;
 use super::journal::{Begun, Record, now};
@@ -48,6 +50,9 @@ pub(super) async fn attend(
     let mut next = Some(first);
     while let Some(message) = next {
         match look_up(&context, id).await {
+            Ok(Some(record)) if record.begun.durable && may_run(&record) => {
+                durable::attend_again(Arc::clone(&context), record, message, messages).await;
+            }
             Ok(Some(record)) => recorded::answer(&context, &record, message).await,
             Ok(None) => match message {
                 Message::Request(request) => {
@@ -58,12 +63,17 @@ pub(super) async fn attend(
                     }
                 }
                 Message::Word { steer, from, .. } => unknown(&context, id, steer, &from).await,
-                Message::CallerGone => {}
+                Message::CallerGone(_) => {}
             },
             Err(error) => cannot_look_up(&context, id, &error, message).await,
         }
         next = messages.try_recv().ok();
     }
+}
+
+/// Whether there may be a log: not of what was refused.
+fn may_run(record: &Record) -> bool {
+    record.begun.lodging.is_some()
 }
 
 async fn look_up(context: &Arc<Context>, id: JobId) -> std::io::Result<Option<Record>> {
@@ -72,7 +82,7 @@ async fn look_up(context: &Arc<Context>, id: JobId) -> std::io::Result<Option<Re
 }
 
 /// Runs something that may wait for a disk, on a thread where that holds up nobody.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
@@ -98,6 +108,9 @@ async fn unknown(context: &Arc<Context>, id: JobId, steer: Steer, from: &str) {
         Steer::Result => {
             answer::cannot(context, from, "unknown_job", 404, &format!("no job {id} is known here")).await
         }
+        Steer::Attach(_) => {
+            answer::cannot(context, from, "unknown_job", 404, &format!("no job {id} is known here")).await
+        }
         // Meant for a daemon that is not this one and left nothing to it.
         _ => {}
     }
@@ -120,6 +133,9 @@ async fn bury(context: &Arc<Context>, id: JobId, from: &str, why: &str) -> std::
         directory: String::new(),
         user: None,
         lodging: None,
+        durable: false,
+        tty: false,
+        name: None,
     };
     let journal = context.journal.clone();
     blocking(move || journal.bury(&begun, &result)).await
@@ -136,12 +152,12 @@ async fn cannot_look_up(context: &Arc<Context>, id: JobId, error: &std::io::Erro
             reply(context, &request, &result).await;
         }
         Message::Word { from, .. } => answer::cannot(context, &from, "journal", 500, &sentence).await,
-        Message::CallerGone => {}
+        Message::CallerGone(_) => {}
     }
 }
 
 /// Answers a request with an ending, in the form it asked for.
-async fn reply(context: &Context, request: &Request, result: &JobResult) {
+pub(super) async fn reply(context: &Context, request: &Request, result: &JobResult) {
     match request.exec.stream {
         Some(_) => answer::whole_stream(context, &request.caller, Some(request.id), result, 1).await,
         None => answer::plain(context, &request.caller, result, None).await,

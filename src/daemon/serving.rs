@@ -19,7 +19,7 @@ use super::intake::{self, WAITING};
 use super::journal::Journal;
 use super::run::{DaemonError, Ready};
 use super::state::{State, StateFile};
-use super::{policy, recovery, service, solitude, trust};
+use super::{jobs, policy, recovery, service, solitude, trust};
 use crate::bus::{Bus, NatsAddress, Persistence};
 use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use crate::process::Nursery;
@@ -63,17 +63,19 @@ pub(super) async fn serve(
 ) -> Result<Serving, DaemonError> {
     let journal = Journal::open(&settings.state_dir)?;
     let audit = Audit::of(&settings, instance).await;
-    recovery::recover(&journal, &audit, &settings.peer).await?;
+    let left = recovery::recover(&journal, &audit, &settings).await?;
     if let Some(member) = settings.bus.member() {
         account::recall(&settings.state_dir, member);
     }
     let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
-    join(&bus, &settings.bus.address, state).await;
     let context = Arc::new(Context::new(settings, program, instance, bus, journal, audit, nursery));
+    // These have their keepers already, and may end while the bus is away.
+    let desk = intake::Desk::open(&context, left);
+    join(&context.bus, &context.settings.bus.address, state).await;
     refuse_a_taken_id(&context).await?;
     trust::warn_of_an_open_broker(&context);
     let leader = start_leader(&context).await?;
-    let tasks = start_tasks(&context).await;
+    let tasks = start_tasks(&context, desk).await;
     Ok(Serving { pulse: tasks.1, tasks: tasks.0, leader, context })
 }
 
@@ -157,13 +159,14 @@ fn leader_ended(ended: Result<Result<(), LeaderError>, JoinError>) -> DaemonErro
 }
 
 /// Starts everything that listens or speaks by itself.
-async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
+async fn start_tasks(context: &Arc<Context>, desk: intake::Desk) -> (JoinSet<()>, Arc<Pulse>) {
     let pulse = Arc::new(Pulse::new(Arc::clone(context)));
     let (bus, peer) = (&context.bus, context.peer());
     let pings = bus.subscribe(&subjects::ping(peer), None, WAITING).await;
     let checkups = bus.subscribe(&subjects::health(peer), None, health::WAITING).await;
     let audits = bus.subscribe(&subjects::audit(peer), None, audit::WAITING).await;
     let questions_of_policy = bus.subscribe(&subjects::policy(peer), None, policy::WAITING).await;
+    let questions_of_jobs = bus.subscribe(&subjects::jobs(peer), None, jobs::WAITING).await;
     let words = bus.subscribe(&subjects::below_exec(peer), None, WAITING).await;
     let starts = bus.subscribe(&subjects::exec(peer), Some(subjects::EXEC_QUEUE), WAITING).await;
     let questions = service::questions(context).await;
@@ -172,7 +175,8 @@ async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
     tasks.spawn(health::answer(Arc::clone(context), checkups));
     tasks.spawn(audit::answer(Arc::clone(context), audits));
     tasks.spawn(policy::answer(Arc::clone(context), questions_of_policy));
-    tasks.spawn(intake::run(Arc::clone(context), starts, words));
+    tasks.spawn(jobs::answer(Arc::clone(context), questions_of_jobs));
+    tasks.spawn(desk.run(starts, words));
     tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
     tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));
     tasks.spawn(solitude::watch(Arc::clone(context)));
@@ -228,6 +232,14 @@ impl Serving {
         }
         if !context.untold.none(TELL_WITHIN).await {
             tracing::warn!(jobs = context.untold.count(), "callers have not confirmed how their jobs ended");
+        }
+        // Durable jobs go on. Whose end is not being written down now is left to the next daemon.
+        context.leaving.send_replace(Leaving::Closing);
+        if !context.finishing.none(TELL_WITHIN).await {
+            tracing::warn!(
+                jobs = context.finishing.count(),
+                "ends of durable jobs are still being written down"
+            );
         }
         self.tasks.abort_all();
         self.pulse.say(PeerState::Leaving).await;

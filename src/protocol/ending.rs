@@ -83,6 +83,10 @@ pub enum Refusal {
     NotYours,
     /// Nobody of the fleet is proved to have asked.
     Unproven,
+    /// The job ends with its daemon and has no log, so nobody can attach to it. Said by the calling end.
+    NotDurable,
+    /// The peer knows no such job. Said by the calling end.
+    NoSuchJob,
 }
 
 /// Why a command could not be started, as one fixed word.

@@ -155,6 +155,7 @@ async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) 
         user: None,
         stdin: input.is_some(),
         tty: None,
+        name: None,
         timeout_ms: None,
         durable: false,
         stream: Some(StreamOptions { window: WINDOW }),
@@ -194,7 +195,7 @@ async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) 
                     _ => Ran::Failed(code.max(exit::OTHER)),
                 });
             }
-            Some(Event::Accepted | Event::Interrupted(_) | Event::Resumed) => {}
+            Some(_) => {}
             None => return Err(Failure::new(UNKNOWN, "the conversation broke off inside d")),
         }
     }
