@@ -162,7 +162,11 @@ impl Verb {
     /// A daemon serves many; a command line waits for one.
     pub(super) fn runtime(&self) -> std::io::Result<tokio::runtime::Runtime> {
         let mut builder = match self {
-            Self::Daemon(Daemon::Run(_)) => tokio::runtime::Builder::new_multi_thread(),
+            Self::Daemon(Daemon::Run(_)) => {
+                // Until it can take them, and for good in all threads but this one.
+                crate::process::hold_signals_back()?;
+                tokio::runtime::Builder::new_multi_thread()
+            }
             _ => tokio::runtime::Builder::new_current_thread(),
         };
         builder.enable_all().build()
@@ -204,6 +208,16 @@ pub(super) enum AuditArg {
     BestEffort,
     /// It refuses new jobs.
     Required,
+}
+
+/// When a daemon becomes another version of itself, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum UpgradeArg {
+    /// Also when its program was replaced.
+    Noticed,
+    /// Only when it is asked to.
+    Asked,
 }
 
 /// A number of bytes such as `64MiB`.

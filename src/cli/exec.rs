@@ -19,7 +19,7 @@ use crate::bus::Bus;
 use crate::client::exec::{self as client, Event, Integrity, Outcome, Patience};
 use crate::client::{Finding, NotFound, find};
 use crate::process::host;
-use crate::protocol::ending::StartFailure;
+use crate::protocol::ending::{Refusal, StartFailure};
 use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
 use crate::protocol::frame::JobState;
 use crate::protocol::{Ending, JobId, PeerId};
@@ -61,6 +61,9 @@ pub(super) struct Exec {
     /// The name of the session
     #[arg(skip)]
     pub(super) name: Option<String>,
+    /// Where the peer knows of nothing that goes on so, it is run as any other
+    #[arg(skip)]
+    pub(super) or_as_any_other: bool,
     /// Send standard input
     #[arg(short = 'i', long)]
     pub(super) stdin: bool,
@@ -131,12 +134,12 @@ pub(super) fn caller() -> String {
 async fn run_there(
     common: &Common,
     args: &Exec,
-    request: ExecRequest,
+    mut request: ExecRequest,
     report: &mut Report,
 ) -> Result<u8, Failure> {
     let bus = Enough::unless_said(connect(common)).await.inspect_err(|failure| report.failed(failure))?;
     must_be_an_operator(&bus).inspect_err(|failure| report.failed(failure))?;
-    let job = request.id.unwrap_or_default();
+    let mut job = request.id.unwrap_or_default();
     let mut peer =
         Enough::unless_said(target(&bus, &args.peer)).await.inspect_err(|failure| report.failed(failure))?;
     loop {
@@ -168,6 +171,13 @@ async fn run_there(
                     return Err(failure);
                 }
             }
+        }
+        let is_older = matches!(outcome.ending, Ending::Refused { why: Refusal::NotSupported, .. });
+        if args.or_as_any_other && request.durable && is_older {
+            // Nothing has run, and under that id nothing will.
+            job = JobId::new();
+            request = ExecRequest { durable: false, id: Some(job), ..request };
+            continue;
         }
         report.outcome(&outcome);
         if args.detach && outcome.result.is_some() && has_run(&outcome.ending) {

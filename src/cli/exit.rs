@@ -49,8 +49,9 @@ What the exit codes mean
     249    could not start: no such directory, no such user
 
   2        the command line is wrong, or means more than one job
-  3        `d daemon status`, `reload`: the daemon does not run
-  75       `d daemon run`, `start`, `restart`: another daemon or leader is there already
+  3        `d daemon status`, `reload`: the daemon does not run; `upgrade`: none does any more
+  75       `d daemon run`, `start`, `restart`: another daemon or leader is there already;
+           `upgrade`: another one is under way
   1        anything else";
 
 /// Why a command line failed, with its code.

@@ -3,11 +3,19 @@
 //! A task is steps, shell lines that run on a peer one after the other, or other tasks. It stops at
 //! the first step that fails, and ends with that step's code. stdout is what the steps say.
 //!
-//! Limit: `d` runs the steps. A step that restarts the daemon which runs it must not wait for that
+//! A task that has built the daemon's own next version says so with the key `program`: the daemon then becomes
+//! that version by itself, see `d daemon upgrade`, and the task ends when it serves, or the old one is back.
+//!
+//! Each step is a durable job of its own: it goes on whatever becomes of the link, of `d`, or of the daemon, and a
+//! policy can name it exactly. Peers that know no durable jobs run it as any other.
+//!
+//! Limit: `d` runs the steps. Where it vanishes, the step that runs goes on, and the next one does not begin. A step that restarts the daemon which runs it must not wait for that
 //! (`systemctl --no-block restart …`) and has to be the last one.
 
 mod book;
+mod deploy;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
@@ -24,7 +32,9 @@ pub(super) use book::{Task, of_policy};
 #[derive(Debug, Subcommand)]
 pub(super) enum Tasks {
     /// Run a task on peers, one after the other
-    #[command(after_help = "Examples:\n  d task run pull vps\n  d task run deploy vps desktop")]
+    #[command(
+        after_help = "Examples:\n  d task run pull vps\n  d task run deploy vps desktop\n  d task run deploy --binary ./d vps"
+    )]
     Run(TaskRun),
     /// List the tasks there are
     #[command(after_help = "Example:\n  d task list")]
@@ -36,6 +46,9 @@ pub(super) enum Tasks {
 pub(super) struct TaskRun {
     /// The task's name
     name: String,
+    /// With `deploy`: send this program and have the daemon become it, instead of running steps there
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
     /// Peers: each an id, hostname or address
     #[arg(required = true, value_name = "PEER", value_parser = peer_name)]
     peers: Vec<String>,
@@ -52,21 +65,50 @@ pub(super) struct TaskList {
 /// `d task`
 pub(super) async fn run(common: &Common, verb: Tasks) -> Result<u8, Failure> {
     match verb {
-        Tasks::Run(args) => on_all(common, &args.name, &args.peers).await,
+        Tasks::Run(args) => on_all(common, args).await,
         Tasks::List(args) => list(common, &args),
     }
 }
 
+/// What is done on each peer.
+enum Work {
+    Steps(Steps),
+    /// A program of this machine, to become the daemon's.
+    Program(deploy::Program),
+}
+
+/// A task, as it is run.
+struct Steps {
+    steps: Vec<Step>,
+    /// What they have built, if that is the daemon's next version.
+    program: Option<String>,
+}
+
+impl Work {
+    async fn on(&self, common: &Common, name: &str, peer: &str, enough: &mut Enough) -> Result<u8, Failure> {
+        match self {
+            Self::Steps(steps) => on_one(common, name, steps, peer, enough).await,
+            Self::Program(program) => deploy::send(common, name, program, peer).await,
+        }
+    }
+}
+
 /// Runs a task on one peer after the other.
-async fn on_all(common: &Common, name: &str, peers: &[String]) -> Result<u8, Failure> {
-    let steps = steps(common, name)?;
+async fn on_all(common: &Common, args: TaskRun) -> Result<u8, Failure> {
+    let TaskRun { name, binary, peers } = args;
+    let (name, peers) = (name.as_str(), peers.as_slice());
+    let work = match binary {
+        None => Work::Steps(steps(common, name)?),
+        Some(path) if name == deploy::TASK => Work::Program(deploy::Program::read(path)?),
+        Some(_) => return Err(Failure::usage(format!("--binary: it goes with `{}`", deploy::TASK))),
+    };
     let mut enough = Enough::listen();
     if let [peer] = peers {
-        return on_one(common, name, &steps, peer, &mut enough).await;
+        return work.on(common, name, peer, &mut enough).await;
     }
     let mut codes = Vec::new();
     for (at, peer) in (1..).zip(peers) {
-        codes.push(match on_one(common, name, &steps, peer, &mut enough).await {
+        codes.push(match work.on(common, name, peer, &mut enough).await {
             Ok(0) => None,
             Ok(_) => Some(OTHER),
             Err(failure) => {
@@ -90,19 +132,21 @@ pub(super) async fn named(common: &Common, name: &str, peer: &str) -> Result<u8,
     on_one(common, name, &steps(common, name)?, peer, &mut Enough::listen()).await
 }
 
-fn steps(common: &Common, name: &str) -> Result<Vec<Step>, Failure> {
+fn steps(common: &Common, name: &str) -> Result<Steps, Failure> {
     let book = Book::of(Settings::read(common)?.file.tasks);
-    book.steps(name).map_err(Failure::usage)
+    let steps = book.steps(name).map_err(Failure::usage)?;
+    Ok(Steps { steps, program: book.program(name) })
 }
 
 async fn on_one(
     common: &Common,
     name: &str,
-    steps: &[Step],
+    steps: &Steps,
     peer: &str,
     enough: &mut Enough,
 ) -> Result<u8, Failure> {
-    let of = steps.len();
+    let Steps { steps, program } = steps;
+    let of = steps.len() + usize::from(program.is_some());
     for (at, step) in (1..).zip(steps) {
         let line = &step.line;
         output::say(&format!("{peer}: {name} {at}/{of} in {}: {line}", step.directory));
@@ -126,16 +170,20 @@ async fn on_one(
             }
         }
     }
-    Ok(0)
+    match program {
+        Some(program) => deploy::built(common, &format!("{peer}: {name} {of}/{of}"), program, peer).await,
+        None => Ok(0),
+    }
 }
 
 fn as_exec(step: &Step, peer: &str) -> Exec {
     Exec {
         detach: false,
-        durable: false,
         tty: false,
         detach_keys: None,
         name: None,
+        durable: true,
+        or_as_any_other: true,
         peer: peer.to_owned(),
         directory: Some(step.directory.clone()),
         sh: Some(step.line.clone()),

@@ -1,5 +1,7 @@
 //! What every part of a daemon shares: who it is, what it has, and what it was told.
 
+use std::cell::RefCell;
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::audit::{self, Audit};
+use super::handover;
 use super::journal::Journal;
 use super::limits::Limits;
 use super::policy::Kept;
@@ -70,6 +73,19 @@ pub struct Settings {
     pub policy: Kept,
     /// How it is run.
     pub run_by: RunBy,
+    /// What it does about other versions of itself.
+    pub handover: handover::Settings,
+}
+
+/// Whether requests are heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Intake {
+    /// They are.
+    Open,
+    /// They are about to be no more.
+    Closing,
+    /// What had come was taken in, and nothing is any more.
+    Closed,
 }
 
 /// How far a daemon is on its way out.
@@ -88,6 +104,8 @@ pub(super) enum Leaving {
 /// What every part of a daemon shares.
 pub(super) struct Context {
     pub(super) settings: Settings,
+    /// The file this daemon was started from.
+    pub(super) program: PathBuf,
     pub(super) instance: Instance,
     pub(super) bus: Bus,
     pub(super) journal: Journal,
@@ -101,7 +119,11 @@ pub(super) struct Context {
     /// Rung when another daemon of our id has shown itself.
     pub(super) rival: Notify,
     pub(super) leaving: watch::Sender<Leaving>,
+    pub(super) intake: watch::Sender<Intake>,
     places: Arc<Semaphore>,
+    /// Ids that somebody attends to: all of what a handover would cut off. A job that outlives its daemon is
+    /// not among them.
+    pub(super) attended: Tally,
     /// Rung when a durable job has ended, whose output may now be too much.
     pub(super) tidy: Notify,
     /// Jobs that are attended to.
@@ -121,6 +143,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(
         settings: Settings,
+        program: PathBuf,
         instance: Instance,
         bus: Bus,
         journal: Journal,
@@ -130,6 +153,7 @@ impl Context {
         Self {
             places: Arc::new(Semaphore::new(settings.max_jobs)),
             settings,
+            program,
             instance,
             bus,
             journal,
@@ -140,6 +164,8 @@ impl Context {
             conflict: watch::Sender::new(false),
             rival: Notify::new(),
             leaving: watch::Sender::new(Leaving::No),
+            intake: watch::Sender::new(Intake::Open),
+            attended: Tally::default(),
             tidy: Notify::new(),
             roll: Roll::default(),
             running: Tally::default(),
@@ -185,6 +211,22 @@ impl Context {
     pub(super) fn counts(&self) -> Counts {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+tokio::task_local! {
+    /// Counts the attendant that this task is, until what it attends to outlives this daemon.
+    static ATTENDED: RefCell<Option<Counted>>;
+}
+
+/// Counts an attendant while it attends to something that a handover would cut off.
+pub(super) async fn attending<T>(tally: &Tally, work: impl Future<Output = T>) -> T {
+    ATTENDED.scope(RefCell::new(Some(tally.enter())), work).await
+}
+
+/// What this task attends to goes on without this daemon from now on.
+pub(super) fn outlives_this_daemon() {
+    // One that took over from an earlier daemon was never counted.
+    let _ = ATTENDED.try_with(|counted| counted.borrow_mut().take());
 }
 
 /// A place among the jobs that run; given back when dropped.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::answer;
-use super::context::Context;
+use super::context::{self, Context, Intake};
 use super::durable::{self, Left};
 use super::exec::{self, Received, Request};
 use super::job;
@@ -22,6 +22,9 @@ use crate::protocol::identity::Asker;
 use crate::protocol::seal::SIGNATURE;
 use crate::protocol::steer::{INSTANCE_HEADER, Steer};
 use crate::protocol::subjects::{self, Below, Verb};
+
+/// Messages that may wait on a subscription before they are taken to the desk.
+pub(super) const WAITING: usize = 8_192;
 
 /// Messages that may wait for one job. A caller has about 20 on their way at most.
 const WAITING_MESSAGES: usize = 256;
@@ -87,18 +90,44 @@ impl Desk {
     }
 
     /// Hands messages to jobs until the subscriptions end.
-    pub(super) async fn run(
-        mut self,
-        mut starts: mpsc::Receiver<Incoming>,
-        mut words: mpsc::Receiver<Incoming>,
-    ) {
+    pub(super) async fn run(mut self, starts: mpsc::Receiver<Incoming>, mut words: mpsc::Receiver<Incoming>) {
+        let mut starts = Some(starts);
+        let mut intake = self.context.intake.subscribe();
         loop {
             tokio::select! {
-                Some(message) = starts.recv() => self.start(message),
+                Some(message) = next(&mut starts) => self.start(message),
+                Ok(()) = intake.changed() => {
+                    let wanted = *intake.borrow_and_update();
+                    starts = self.turn(wanted, starts).await;
+                }
                 Some(message) = words.recv() => self.word(message),
                 Some((id, rest)) = self.left.recv() => self.left(id, rest),
                 else => return,
             }
+        }
+    }
+
+    /// Stops hearing requests, once those that have come are taken in, or hears them again. One that was on
+    /// its way gets no answer, and is asked again by who waits for it.
+    async fn turn(
+        &mut self,
+        wanted: Intake,
+        starts: Option<mpsc::Receiver<Incoming>>,
+    ) -> Option<mpsc::Receiver<Incoming>> {
+        match (wanted, starts) {
+            (Intake::Open, None) => {
+                let subject = subjects::exec(self.context.peer());
+                Some(self.context.bus.subscribe(&subject, Some(subjects::EXEC_QUEUE), WAITING).await)
+            }
+            (Intake::Closing, Some(mut starts)) => {
+                starts.close();
+                while let Some(message) = starts.recv().await {
+                    self.start(message);
+                }
+                self.context.intake.send_replace(Intake::Closed);
+                None
+            }
+            (_, starts) => starts,
         }
     }
 
@@ -195,7 +224,11 @@ impl Desk {
         }
         let context = Arc::clone(&self.context);
         self.attend(id, |mut messages| async move {
-            job::attend(context, id, message, &mut messages).await;
+            context::attending(
+                &context.attended,
+                job::attend(Arc::clone(&context), id, message, &mut messages),
+            )
+            .await;
             messages
         });
     }
@@ -247,5 +280,13 @@ impl Desk {
             answer.await;
             drop(place);
         });
+    }
+}
+
+/// The next request, while they are heard.
+async fn next(starts: &mut Option<mpsc::Receiver<Incoming>>) -> Option<Incoming> {
+    match starts {
+        Some(starts) => starts.recv().await,
+        None => std::future::pending().await,
     }
 }

@@ -8,6 +8,7 @@
 //!   │                            └─ policy, journal, audit, answer
 //!   ├── heartbeat, ping, service     tasks of their own: no job delays them
 //!   ├── solitude                     one daemon per peer id
+//!   ├── handover                     becoming another version of itself
 //!   └── leader                       where the role says so
 //! ```
 //! Guarantees: nothing anyone sends stops a daemon; a request runs at most once, journalled before
@@ -23,6 +24,7 @@ pub mod broker;
 mod context;
 mod durable;
 mod exec;
+pub mod handover;
 mod health;
 mod heartbeat;
 mod housekeeping;
@@ -32,12 +34,14 @@ mod jobs;
 mod journal;
 pub mod limits;
 mod listening;
+pub mod orphans;
 pub mod policy;
 mod proof;
 mod recovery;
 mod roll;
 mod run;
 mod service;
+mod serving;
 mod solitude;
 pub mod state;
 pub mod trust;
@@ -45,4 +49,4 @@ pub mod trust;
 pub use context::{CALLER_GRACE, MAX_JOBS, Settings};
 pub use journal::is_open as job_is_open;
 pub use recovery::recover_after;
-pub use run::{Asked, DaemonError, Ready, run};
+pub use run::{Asked, DaemonError, Ended, Next, Ready, run};

@@ -25,6 +25,12 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
     Ok(())
 }
 
+/// Takes that back, for the next program in this process: it does the same itself.
+pub(super) fn as_before() -> io::Result<()> {
+    let Some(&(soft, hard)) = BEFORE.get() else { return Ok(()) };
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?)
+}
+
 /// The limit for what is started from here, where it is not this process' own.
 pub(super) fn of_others() -> Option<libc::rlimit> {
     BEFORE.get().map(|&(soft, hard)| libc::rlimit { rlim_cur: soft, rlim_max: hard })

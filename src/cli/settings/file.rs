@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::jobs;
-use crate::cli::args::{AuditArg, BrokerArg, RoleArg, duration, listen, size};
+use crate::cli::args::{AuditArg, BrokerArg, RoleArg, UpgradeArg, duration, listen, size};
 use crate::cli::exit::Failure;
 use crate::cli::log::Level;
 use crate::cli::task::Task;
@@ -65,6 +65,8 @@ pub(in crate::cli) struct File {
     pub(in crate::cli) audit_size: Option<u64>,
     /// What a daemon does that cannot write its audit log.
     pub(in crate::cli) audit: Option<AuditArg>,
+    /// When the daemon becomes another version of itself.
+    pub(in crate::cli) upgrade: Option<UpgradeArg>,
     /// The limits of durable jobs.
     #[serde(default, deserialize_with = "jobs::limits")]
     pub(in crate::cli) jobs: Limits,

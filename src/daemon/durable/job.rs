@@ -218,6 +218,7 @@ impl Job {
             self.keeper.say(ToKeeper::Screen { ask });
         }
         self.runs = true;
+        context::outlives_this_daemon();
         self.let_in().await;
     }
 

@@ -1,0 +1,130 @@
+//! A program takes its place, or is cleared away.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::attempt::{Attempt, Phase};
+use crate::process::FileId;
+
+/// How long a new daemon has to be ready before its program takes the place of the old one: one that
+/// crashes does it soon.
+const PROVED_AFTER: Duration = Duration::from_secs(3);
+
+/// How soon it is tried again to take a place that cannot be taken, as on a full disk.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// Added to the name of the program before.
+const PREVIOUS: &str = ".previous";
+
+/// A daemon that has yet to prove itself.
+#[derive(Debug, Clone)]
+pub(in crate::daemon) struct OnTrial(Attempt);
+
+impl OnTrial {
+    pub(in crate::daemon) fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+/// Finds out what the daemon before this one has left of an attempt, and clears up what came to nothing.
+/// To be called by who holds the state directory.
+pub(in crate::daemon) fn settled_before(state_dir: &Path) -> Option<OnTrial> {
+    let attempt = match Attempt::read(state_dir) {
+        Ok(attempt) => attempt.filter(Attempt::is_open)?,
+        Err(error) => {
+            tracing::warn!(%error, "what is known of the last upgrade is lost");
+            return None;
+        }
+    };
+    if attempt.phase == Phase::Trying && FileId::of_running().is_ok_and(|running| running == attempt.file) {
+        if attempt.staged.as_ref().is_none_or(|staged| staged.exists()) {
+            return Some(OnTrial(attempt));
+        }
+        // It had proved itself, and died before it could write that down.
+        note(state_dir, attempt.now(Phase::Done, "it serves"));
+        return None;
+    }
+    let why = match attempt.phase {
+        Phase::Asked => "the daemon ended before it was tried",
+        _ => "it ended before it had proved itself",
+    };
+    tracing::warn!(version = attempt.version, why, "an upgrade came to nothing");
+    discard(&attempt);
+    note(state_dir, attempt.now(Phase::Failed, why));
+    None
+}
+
+/// Removes what was not used.
+fn discard(attempt: &Attempt) {
+    if let Some(staged) = &attempt.staged
+        && let Err(error) = fs::remove_file(staged)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %staged.display(), %error, "removing a program that was not used");
+    }
+}
+
+fn note(state_dir: &Path, attempt: Attempt) {
+    if let Err(error) = attempt.write(state_dir) {
+        tracing::error!(%error, "writing down how an upgrade ended");
+    }
+}
+
+/// Where it is on trial: serves for a while, and then takes the place of the program before. To be polled once
+/// this daemon is ready.
+pub(in crate::daemon) async fn stand_trial(state_dir: PathBuf, trial: Option<OnTrial>) {
+    let Some(OnTrial(attempt)) = trial else { return };
+    tokio::time::sleep(PROVED_AFTER).await;
+    loop {
+        let (directory, attempt) = (state_dir.clone(), attempt.clone());
+        match tokio::task::spawn_blocking(move || take_place(&directory, attempt)).await {
+            Ok(Ok(())) => {
+                tracing::info!(version = crate::VERSION, "this version has proved itself");
+                return;
+            }
+            Ok(Err(error)) => tracing::error!(%error, "putting the new program in its place"),
+            Err(panic) => tracing::error!(%panic, "putting the new program in its place"),
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+fn take_place(state_dir: &Path, attempt: Attempt) -> io::Result<()> {
+    if let Some(staged) = &attempt.staged {
+        install(staged, &attempt.path)?;
+    }
+    attempt.now(Phase::Done, "it serves").write(state_dir)
+}
+
+/// Gives a program its place, and keeps the one that was there beside it. At no moment is there none.
+///
+/// # Errors
+/// What the system says. Then the old one is in its place.
+pub fn install(staged: &Path, path: &Path) -> io::Result<()> {
+    let previous = with_suffix(path, PREVIOUS);
+    let aside = with_suffix(path, ".aside");
+    let _ = fs::remove_file(&aside);
+    match fs::hard_link(path, &aside) {
+        Ok(()) => fs::rename(&aside, &previous)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    fs::rename(staged, path)?;
+    sync(path.parent().unwrap_or(Path::new("/")))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Forces the names in a directory to disk.
+///
+/// # Errors
+/// What the system says.
+pub fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
