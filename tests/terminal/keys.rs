@@ -37,7 +37,7 @@ fn an_interactive_shell() {
     person.types("exit 7\r");
     person.until("exit\r\n");
     assert!(!person.terminal_is_usual() || person.d.ended().is_some());
-    let (finished, _) = person.is_done();
+    let (finished, _) = person.finishes();
     assert_eq!(finished.code(), Some(7));
 }
 
@@ -64,7 +64,7 @@ fn ctrl_c_ctrl_z_and_job_control() {
     person.types("(exit 43)\r");
     person.until("ready> ");
     person.types("\x04");
-    let (finished, _) = person.is_done();
+    let (finished, _) = person.finishes();
     assert_eq!(finished.code(), Some(43), "that of the last command");
 }
 
@@ -81,7 +81,7 @@ fn ctrl_c_in_a_flood_takes_effect_at_once() {
     let after = person.until("ready> ");
     assert!(after.len() < 4 * 1024 * 1024, "{} bytes came after Ctrl-C", after.len());
     person.types("exit\r");
-    person.is_done();
+    person.finishes();
 }
 
 #[test]
@@ -96,17 +96,17 @@ fn the_size_follows_the_window() {
         person.until(format!("now\r\n{} {}\r\n", size.rows, size.cols));
     }
     person.types("exit\r");
-    person.is_done();
+    person.finishes();
 }
 
 #[test]
 fn sizes_that_are_none() {
     let fleet = Fleet::of_workers(["w1"]);
     let ask = || fleet.command(["exec", "-t", "-C", "/", "w1", "--", "stty", "size"]);
-    let (finished, shown) = Person::at(ask(), TtySize { cols: 0, rows: 0 }).is_done();
+    let (finished, shown) = Person::at(ask(), TtySize { cols: 0, rows: 0 }).finishes();
     assert_eq!(finished.code(), Some(0), "{shown}");
     assert!(shown.contains("24 80\r\n"), "{shown}");
-    let (finished, shown) = Person::at(ask(), TtySize { cols: 10_000, rows: 24 }).is_done();
+    let (finished, shown) = Person::at(ask(), TtySize { cols: 10_000, rows: 24 }).finishes();
     assert_eq!(finished.code(), Some(2), "{shown}");
     assert!(shown.contains("d: ") && shown.contains("tty.cols") && shown.contains("10000"), "{shown}");
 }
@@ -122,7 +122,7 @@ fn every_byte_goes_both_ways() {
     let all: Vec<u8> = (0..4).flat_map(|_| 0..=255).collect();
     person.types(&all);
     assert_eq!(person.until("done\n"), all);
-    let (finished, _) = person.is_done();
+    let (finished, _) = person.finishes();
     assert_eq!(finished.code(), Some(0));
 }
 

@@ -20,7 +20,7 @@ fn a_killed_d_leaves_the_session() {
     let mut person = Person::sits_down(&fleet, &["session", "attach", "w1/work"]);
     person.until_screen("the screen", |rows| rows.iter().any(|row| row == "before"));
     person.types("exit 9\r");
-    assert_eq!(person.is_done().0.code(), Some(9));
+    assert_eq!(person.finishes().0.code(), Some(9));
 }
 
 /// A line typed while nobody is there to take it arrives once.
@@ -46,7 +46,7 @@ fn a_killed_daemon_and_a_killed_server_lose_no_key() {
     let said = |word: &str| rows.iter().filter(|row| *row == word).count();
     assert_eq!((said("one"), said("two"), said("three")), (1, 1, 1), "{rows:#?}");
     person.types("exit\r");
-    assert_eq!(person.is_done().0.code(), Some(0));
+    assert_eq!(person.finishes().0.code(), Some(0));
 }
 
 /// Whether a text is among what was shown, whatever moves the cursor in between.

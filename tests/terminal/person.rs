@@ -150,7 +150,7 @@ impl Person {
 
     /// Waits for the end of `d`.
     #[track_caller]
-    pub(crate) fn is_done(mut self) -> (Finished, String) {
+    pub(crate) fn finishes(mut self) -> (Finished, String) {
         let finished = self.d.wait(SOON);
         let shown = String::from_utf8_lossy(&self.bytes()).into_owned();
         (finished, shown)

@@ -30,7 +30,7 @@ fn found_again_as_left(program: &str, keys: &str, is_drawn: impl Fn(&[String]) -
     let shown = watcher.until_screen("the same screen", |rows| rows == person.screen() && is_drawn(rows));
     person.types("\x1dd");
     person.until("shows it again\r\n");
-    let (_, left) = person.is_done();
+    let (_, left) = person.finishes();
     assert!(left.contains("\x1b[?1049l"), "the alternate screen is left: {left:?}");
     let mut person = Person::sits_down(&fleet, &["session", "attach", &format!("w1/{job}")]);
     person.until_screen("the screen as it was left", |rows| rows == shown);
@@ -39,8 +39,8 @@ fn found_again_as_left(program: &str, keys: &str, is_drawn: impl Fn(&[String]) -
         rows.iter().rfind(|row| !row.is_empty()).is_some_and(|row| row == "ready>")
     });
     person.types("exit 4\r");
-    assert_eq!(person.is_done().0.code(), Some(4));
-    assert_eq!(watcher.is_done().0.code(), Some(4));
+    assert_eq!(person.finishes().0.code(), Some(4));
+    assert_eq!(watcher.finishes().0.code(), Some(4));
 }
 
 fn running(fleet: &Fleet) -> String {

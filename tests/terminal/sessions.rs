@@ -66,9 +66,9 @@ fn watched_by_somebody() {
     assert!(seen.contains("beforeafter") && !seen.contains("\x1b[6n"), "{seen:?}");
     assert!(!String::from_utf8_lossy(&person.bytes()).contains("not for you"));
     watcher.types("\x03");
-    assert_eq!(watcher.is_done().0.code(), Some(0));
+    assert_eq!(watcher.finishes().0.code(), Some(0));
     person.types("exit 3\r");
-    assert_eq!(person.is_done().0.code(), Some(3));
+    assert_eq!(person.finishes().0.code(), Some(3));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn the_login_shell_where_nothing_is_named() {
     let mut person = Person::sits_down(&fleet, &["session", "new", "w1"]);
     person.types("shopt -q login_shell && echo lo''gin; pwd; exit\r");
     person.until("login\r\n");
-    assert_eq!(person.is_done().0.code(), Some(0));
+    assert_eq!(person.finishes().0.code(), Some(0));
 }
 
 #[test]
