@@ -26,6 +26,7 @@ mod output;
 mod peers;
 mod ping;
 mod policy;
+mod queue;
 mod render;
 mod revoke;
 mod seeds;
@@ -87,6 +88,7 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Daemon(verb) => daemon::run(&common, verb).await,
         Verb::Completions(args) => completions::run(&args),
         Verb::RefreshPeers => completions::refresh(&common).await,
+        Verb::Queue(verb) => queue::run(&common, verb).await,
         Verb::Policy(verb) => policy::run(&common, verb).await,
         Verb::Init(args) => init::run(&common, args).await,
         Verb::Invite(args) => invite::run(&common, args),

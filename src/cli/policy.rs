@@ -110,6 +110,7 @@ async fn check(common: &Common, args: Check) -> Result<u8, Failure> {
         tty: None,
         timeout_ms: None,
         durable: false,
+        expires_ms: None,
         stream: Some(StreamOptions { window: WINDOW }),
         from: None,
     };

@@ -131,6 +131,7 @@ async fn on_one(
 
 fn as_exec(step: &Step, peer: &str) -> Exec {
     Exec {
+        queue: None,
         peer: peer.to_owned(),
         directory: Some(step.directory.clone()),
         sh: Some(step.line.clone()),

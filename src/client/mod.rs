@@ -11,6 +11,7 @@ pub mod find;
 pub mod peers;
 pub mod policy;
 mod proof;
+pub mod queue;
 
 pub use find::{Finding, NotFound};
 pub use peers::RegistryError;

@@ -227,7 +227,7 @@ fn configuration(settings: &Managed, directory: &Path) -> anyhow::Result<PathBuf
             "# Written by peerbus at each start; changes are lost.\n\
              host: \"{ip}\"\nport: {port}\nping_interval: \"10s\"\nping_max: 2\n{newer}\
              {access}\
-             jetstream {{ store_dir: {store:?} }}\n\
+             jetstream {{ store_dir: {store:?}, max_memory_store: 64MB, max_file_store: 1GB }}\n\
              log_file: {log:?}\nlogfile_size_limit: 10MB\n",
             ip = settings.listen.ip(),
             port = if settings.listen.port() == 0 { -1 } else { i32::from(settings.listen.port()) },

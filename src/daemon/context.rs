@@ -94,6 +94,8 @@ pub(super) struct Context {
     pub(super) conflict: watch::Sender<bool>,
     /// Rung when another daemon of our id has shown itself.
     pub(super) rival: Notify,
+    /// Rung when there may be something in the queue.
+    pub(super) look_into_queue: Notify,
     pub(super) leaving: watch::Sender<Leaving>,
     places: Arc<Semaphore>,
     /// Jobs that run now.
@@ -125,6 +127,7 @@ impl Context {
             own_user: process::host::current_user(),
             conflict: watch::Sender::new(false),
             rival: Notify::new(),
+            look_into_queue: Notify::new(),
             leaving: watch::Sender::new(Leaving::No),
             running: Tally::default(),
             untold: Tally::default(),
@@ -141,6 +144,11 @@ impl Context {
     pub(super) fn place(&self) -> Option<Place> {
         let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
         Some(Place { _permit: permit, _counted: self.running.enter() })
+    }
+
+    /// Whether there is a place now.
+    pub(super) fn has_a_place(&self) -> bool {
+        self.places.available_permits() > 0
     }
 
     /// Changes the counts that the services API shows.

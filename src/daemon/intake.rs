@@ -68,6 +68,7 @@ pub(super) async fn run(
     context: Arc<Context>,
     mut starts: mpsc::Receiver<Incoming>,
     mut words: mpsc::Receiver<Incoming>,
+    mut queued: mpsc::Receiver<Box<Request>>,
 ) {
     let (gone, mut left) = mpsc::unbounded_channel();
     let answers = Arc::new(Semaphore::new(ANSWERS_WAITING));
@@ -76,6 +77,7 @@ pub(super) async fn run(
         tokio::select! {
             Some(message) = starts.recv() => desk.start(message),
             Some(message) = words.recv() => desk.word(message),
+            Some(request) = queued.recv() => desk.hand(request.id, Message::Request(request)),
             Some((id, rest)) = left.recv() => desk.left(id, rest),
             else => return,
         }
@@ -94,6 +96,14 @@ impl Desk {
     }
 
     fn word(&mut self, message: Incoming) {
+        // The seal holds for the subject, and that has to be below ours: a server may deliver anything.
+        let ours = subjects::exec(self.context.peer());
+        if !message.subject.strip_prefix(&ours).is_some_and(|rest| rest.starts_with('.')) {
+            return tracing::warn!(
+                subject = message.subject,
+                "ignored a word that was said to somebody else"
+            );
+        }
         let (id, verb) = match subjects::parse_below(&message.subject) {
             Below::Job(id, verb) => (id, verb),
             // These have subscriptions of their own, so that nothing here can delay them.

@@ -50,6 +50,9 @@ pub(super) async fn attend(
         match look_up(&context, id).await {
             Ok(Some(record)) => recorded::answer(&context, &record, message).await,
             Ok(None) => match message {
+                Message::Request(request) if request.queued.is_some() => {
+                    come_up(&context, *request, messages).await;
+                }
                 Message::Request(request) => {
                     let signed = request.signed.as_ref();
                     match signed.map_or(Ok(()), |signed| signed.is_fresh(&context, id)) {
@@ -66,13 +69,23 @@ pub(super) async fn attend(
     }
 }
 
+/// A request that has waited: begun, refused, or left for later.
+async fn come_up(context: &Arc<Context>, request: Request, messages: &mut mpsc::Receiver<Message>) {
+    let Some(ticket) = &request.queued else { return };
+    match ticket.due(context, request.id).await {
+        Some(Ok(())) => admission::admit(Arc::clone(context), request, messages).await,
+        Some(Err(ending)) => admission::refuse(context, &request, ending, messages).await,
+        None => {}
+    }
+}
+
 async fn look_up(context: &Arc<Context>, id: JobId) -> std::io::Result<Option<Record>> {
     let journal = context.journal.clone();
     blocking(move || journal.find(id)).await
 }
 
 /// Runs something that may wait for a disk, on a thread where that holds up nobody.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
@@ -106,6 +119,20 @@ async fn unknown(context: &Arc<Context>, id: JobId, steer: Steer, from: &str) {
 /// Leaves a tombstone, so that a late request for this id is refused.
 async fn bury(context: &Arc<Context>, id: JobId, from: &str, why: &str) -> std::io::Result<()> {
     let ending = Ending::Refused { why: Refusal::CancelledBefore, message: why.to_owned() };
+    bury_as(context, id, from, ending).await
+}
+
+/// Writes down that a message from the queue, of which nothing more is known, was refused.
+pub(super) async fn bury_refused(context: &Arc<Context>, id: JobId, from: &str, ending: Ending) {
+    match bury_as(context, id, from, ending).await {
+        // It is another one that has this id.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => tracing::error!(job = %id, %error, "writing the journal"),
+        Ok(()) => {}
+    }
+}
+
+async fn bury_as(context: &Arc<Context>, id: JobId, from: &str, ending: Ending) -> std::io::Result<()> {
     let result = JobResult::bare(Some(id), context.peer().clone(), context.instance, ending);
     let begun = Begun {
         id,
@@ -120,6 +147,7 @@ async fn bury(context: &Arc<Context>, id: JobId, from: &str, why: &str) -> std::
         directory: String::new(),
         user: None,
         lodging: None,
+        queued: false,
     };
     let journal = context.journal.clone();
     blocking(move || journal.bury(&begun, &result)).await
@@ -140,8 +168,12 @@ async fn cannot_look_up(context: &Arc<Context>, id: JobId, error: &std::io::Erro
     }
 }
 
-/// Answers a request with an ending, in the form it asked for.
-async fn reply(context: &Context, request: &Request, result: &JobResult) {
+/// Answers a request with an ending, in the form it asked for. Of one from the queue the server is told that
+/// it need not be delivered any more.
+async fn reply(context: &Arc<Context>, request: &Request, result: &JobResult) {
+    if let Some(ticket) = &request.queued {
+        return ticket.settle(context, request.id).await;
+    }
     match request.exec.stream {
         Some(_) => answer::whole_stream(context, &request.caller, Some(request.id), result, 1).await,
         None => answer::plain(context, &request.caller, result, None).await,

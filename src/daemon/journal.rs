@@ -8,10 +8,13 @@
 //!   begun ──► started ──► ended          one JSON line a step, written before the step is taken
 //!     │                     ▲
 //!     └── daemon died: ended as unknown by the next daemon
+//!   begun ──► starting ──► started …     one from the queue: until `starting` it surely has not run,
+//!     │                                  and what was delivered is in `journal/queued` to be begun again
+//!     └── daemon died: forgotten by the next daemon, which begins it
 //!   refused, or cancelled before it came: ended at once, a tombstone
 //! ```
-//! Guarantees: a step that was written survives the daemon's crash (not the machine's: nothing is
-//! forced to disk). A file reserves room for its later steps when it is made, so that a disk that
+//! Guarantees: a step that was written survives the daemon's crash; those of a job from the queue until
+//! its start the machine's, too (nothing else is forced to disk). A file reserves room for its later steps when it is made, so that a disk that
 //! fills up in between cannot lose an ending. Limits: ids older than [`KEEP_FOR`] or beyond the
 //! newest [`KEEP_MOST`] are forgotten. No environment values and no output are written here, but
 //! the kept answers of plain requests in `journal/results`.
@@ -20,7 +23,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+
+mod copies;
+mod forgetting;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +34,7 @@ use crate::process::{Identity, Lodging};
 use crate::protocol::exec::JobResult;
 use crate::protocol::identity::{Name, Standing};
 use crate::protocol::{Instance, JobId, decode};
+pub(super) use copies::Delivered;
 
 /// How long an ended job is remembered.
 pub(super) const KEEP_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -56,6 +63,9 @@ pub(super) struct Journal {
     open: PathBuf,
     ended: PathBuf,
     results: PathBuf,
+    queued: PathBuf,
+    /// When it was opened, in milliseconds since 1970.
+    opened_ms: i64,
 }
 
 /// The first step: an id becomes known.
@@ -88,6 +98,9 @@ pub(super) struct Begun {
     pub(super) user: Option<String>,
     /// Where its processes are to be found; none for a tombstone.
     pub(super) lodging: Option<Lodging>,
+    /// Whether it has waited in the queue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) queued: bool,
 }
 
 /// One line of a record.
@@ -95,6 +108,7 @@ pub(super) struct Begun {
 #[serde(tag = "step", rename_all = "snake_case")]
 enum Step {
     Begun(Begun),
+    Starting { at: String },
     Started { at: String, process: Identity },
     Ended { at: String, result: Box<JobResult> },
 }
@@ -104,6 +118,8 @@ enum Step {
 pub(super) struct Record {
     /// The first step.
     pub(super) begun: Begun,
+    /// Whether it was about to be started. Only one from the queue writes that down.
+    pub(super) starting: bool,
     /// The process, where its start was written down.
     pub(super) process: Option<Identity>,
     /// The ending, where it was written down.
@@ -126,9 +142,14 @@ impl Journal {
     pub(super) fn open(state_dir: &Path) -> anyhow::Result<Self> {
         use anyhow::Context;
         let root = state_dir.join("journal");
-        let journal =
-            Self { open: root.join("open"), ended: root.join("ended"), results: root.join("results") };
-        for directory in [&journal.open, &journal.ended, &journal.results] {
+        let journal = Self {
+            open: root.join("open"),
+            ended: root.join("ended"),
+            results: root.join("results"),
+            queued: root.join("queued"),
+            opened_ms: jiff::Timestamp::now().as_millisecond(),
+        };
+        for directory in [&journal.open, &journal.ended, &journal.results, &journal.queued] {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -171,6 +192,21 @@ impl Journal {
             return Err(error);
         }
         Ok(Entry { id: begun.id, file, journal: self.clone() })
+    }
+
+    /// The same for a request that waited in the queue: what was delivered is kept until it starts, and
+    /// nothing of it is lost when the machine stops.
+    ///
+    /// # Errors
+    /// As [`Journal::begin`].
+    pub(super) fn begin_queued(&self, begun: &Begun, delivered: &Delivered) -> io::Result<Entry> {
+        self.keep_copy(begun.id, delivered)?;
+        let entry = self.begin(begun)?;
+        if let Err(error) = entry.file.sync_all().and_then(|()| sync_directory(&self.open)) {
+            entry.withdraw()?;
+            return Err(error);
+        }
+        Ok(entry)
     }
 
     /// Makes an id known that is never to run.
@@ -221,15 +257,6 @@ impl Journal {
     pub(super) fn kept_result(&self, id: JobId) -> Option<Vec<u8>> {
         fs::read(self.results.join(id.to_string())).ok()
     }
-
-    /// Forgets what is too old, and what is too much.
-    ///
-    /// # Errors
-    /// When a directory cannot be read.
-    pub(super) fn prune(&self) -> io::Result<()> {
-        prune(&self.ended, KEEP_FOR, KEEP_MOST)?;
-        prune(&self.results, KEEP_RESULTS_FOR, KEEP_RESULTS_MOST)
-    }
 }
 
 impl Entry {
@@ -239,6 +266,23 @@ impl Entry {
     /// When the step cannot be written.
     pub(super) fn started(&mut self, process: &Identity) -> io::Result<()> {
         write_step(&mut self.file, &Step::Started { at: now(), process: process.clone() })
+    }
+
+    /// Writes down that a job from the queue is about to start, so that it is on the disk.
+    ///
+    /// # Errors
+    /// When that is not sure: then it must not start.
+    pub(super) fn starting(&mut self) -> io::Result<()> {
+        write_step(&mut self.file, &Step::Starting { at: now() })?;
+        self.file.sync_data()
+    }
+
+    /// Forgets a job that surely has not started.
+    ///
+    /// # Errors
+    /// When the record cannot be removed.
+    pub(super) fn withdraw(self) -> io::Result<()> {
+        fs::remove_file(self.journal.open.join(self.id.to_string()))
     }
 
     /// Writes down the ending and closes the record.
@@ -296,7 +340,10 @@ fn read_record(path: &Path) -> io::Result<Record> {
         // A line that was cut off by a crash: what it wanted to say did not happen.
         let Ok(step) = decode::json::<Step>(line) else { continue };
         match (step, &mut record) {
-            (Step::Begun(begun), None) => record = Some(Record { begun, process: None, result: None }),
+            (Step::Begun(begun), None) => {
+                record = Some(Record { begun, starting: false, process: None, result: None });
+            }
+            (Step::Starting { .. }, Some(record)) => record.starting = true,
             (Step::Started { process, .. }, Some(record)) => record.process = Some(process),
             (Step::Ended { result, .. }, Some(record)) => record.result = Some(*result),
             _ => return Err(broken("its steps are out of order")),
@@ -305,23 +352,9 @@ fn read_record(path: &Path) -> io::Result<Record> {
     record.ok_or_else(|| broken("its first step is missing"))
 }
 
-fn prune(directory: &Path, keep_for: Duration, keep_most: usize) -> io::Result<()> {
-    let mut files: Vec<(SystemTime, PathBuf)> = fs::read_dir(directory)?
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
-        })
-        .collect();
-    files.sort_unstable();
-    let too_many = files.len().saturating_sub(keep_most);
-    let now = SystemTime::now();
-    for (index, (written, path)) in files.iter().enumerate() {
-        let too_old = now.duration_since(*written).is_ok_and(|age| age > keep_for);
-        if index < too_many || too_old {
-            fs::remove_file(path)?;
-        }
-    }
-    Ok(())
+/// Has the names in a directory survive the machine's stop.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// Now, in UTC, to the second.
@@ -331,107 +364,4 @@ pub(super) fn now() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::Ending;
-
-    fn begun(id: JobId) -> Begun {
-        Begun {
-            id,
-            instance: Instance::new(),
-            caller: "_INBOX.x".into(),
-            request: "digest".into(),
-            from: None,
-            asker: None,
-            standing: None,
-            at: now(),
-            command: "true".into(),
-            directory: "/".into(),
-            user: None,
-            lodging: None,
-        }
-    }
-
-    fn result(id: JobId) -> JobResult {
-        let peer = "w1".parse().expect("valid");
-        JobResult::bare(Some(id), peer, Instance::new(), Ending::Exited { code: 7 })
-    }
-
-    /// What earlier daemons wrote has to be read by later ones.
-    #[test]
-    fn a_record_is_written_and_read_letter_by_letter() {
-        let golden = include_str!("../../tests/golden/journal_record.jsonl");
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("record");
-        let mut again = File::create(&path).expect("made");
-        for line in golden.lines() {
-            let step: Step = decode::json(line.as_bytes()).expect(line);
-            write_step(&mut again, &step).expect("written");
-        }
-        assert_eq!(fs::read_to_string(&path).expect("readable"), golden);
-        let record = read_record(&path).expect("a record");
-        assert_eq!(record.begun.command, "git pull");
-        assert_eq!(record.process.expect("started").pid, 4711);
-        assert_eq!(record.result.expect("ended").ending, Ending::Exited { code: 7 });
-        // A later version may add fields, and steps are still told apart.
-        let later = golden.replace("{\"step\"", "{\"later\":{\"a\":[1]},\"step\"");
-        fs::write(&path, later).expect("written");
-        assert_eq!(read_record(&path).expect("a record").begun, record.begun);
-    }
-
-    #[test]
-    fn an_id_begins_once() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let journal = Journal::open(dir.path()).expect("opens");
-        let id = JobId::new();
-        let entry = journal.begin(&begun(id)).expect("first");
-        assert_eq!(journal.begin(&begun(id)).expect_err("second").kind(), io::ErrorKind::AlreadyExists);
-        entry.ended(&result(id)).expect("ends");
-        assert_eq!(journal.begin(&begun(id)).expect_err("third").kind(), io::ErrorKind::AlreadyExists);
-        let record = journal.find(id).expect("readable").expect("known");
-        assert_eq!(record.result.expect("ended").ending, Ending::Exited { code: 7 });
-        assert!(journal.left_open().expect("readable").is_empty());
-    }
-
-    #[test]
-    fn what_a_crash_cut_off_did_not_happen() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let journal = Journal::open(dir.path()).expect("opens");
-        let id = JobId::new();
-        let mut entry = journal.begin(&begun(id)).expect("begins");
-        let process = Identity::of_self().expect("our own");
-        entry.started(&process).expect("starts");
-        entry.file.write_all(br#"{"step":"ended","at":"2026-"#).expect("a torn line");
-        drop(entry);
-        let (entry, record) = journal.left_open().expect("readable").pop().expect("one is open");
-        assert_eq!((record.process, record.result), (Some(process), None));
-        entry.ended_for_another(&result(id)).expect("ends");
-        let record = journal.find(id).expect("readable").expect("known");
-        assert_eq!(record.result.expect("ended").ending, Ending::Exited { code: 7 });
-    }
-
-    #[test]
-    fn a_record_that_is_no_record_stays_known() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let journal = Journal::open(dir.path()).expect("opens");
-        let id = JobId::new();
-        fs::write(journal.open.join(id.to_string()), b"garbage").expect("written");
-        assert!(journal.left_open().expect("readable").is_empty());
-        assert_eq!(journal.begin(&begun(id)).expect_err("known").kind(), io::ErrorKind::AlreadyExists);
-        assert!(journal.find(id).is_err());
-    }
-
-    #[test]
-    fn the_oldest_are_forgotten_first() {
-        let dir = tempfile::tempdir().expect("a directory");
-        for (index, name) in ["old", "newer", "newest"].into_iter().enumerate() {
-            let file = File::create(dir.path().join(name)).expect("made");
-            let written = SystemTime::now() - Duration::from_secs(100 - index as u64);
-            file.set_modified(written).expect("set");
-        }
-        prune(dir.path(), Duration::from_secs(3600), 2).expect("pruned");
-        assert!(!dir.path().join("old").exists() && dir.path().join("newest").exists());
-        prune(dir.path(), Duration::from_secs(1), 2).expect("pruned");
-        assert!(!dir.path().join("newest").exists());
-    }
-}
+mod tests;

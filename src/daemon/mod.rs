@@ -5,6 +5,7 @@
 //!   │
 //!   ├── intake ── exec (checks) ── job (one task each) ── process
 //!   │                                └─ policy, journal, audit, answer
+//!   ├── queue                        what was left here while we were away, on its way to the desk
 //!   ├── heartbeat, ping, service     tasks of their own: no job delays them
 //!   ├── solitude                     one daemon per peer id
 //!   └── leader                       where the role says so
@@ -29,6 +30,7 @@ mod journal;
 mod listening;
 pub mod policy;
 mod proof;
+mod queue;
 mod recovery;
 mod run;
 mod service;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sd_notify::NotifyState;
 use thiserror::Error;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use super::account;
@@ -21,7 +21,7 @@ use super::heartbeat::{self, Pulse};
 use super::housekeeping;
 use super::journal::{Journal, now};
 use super::state::{self, DaemonState, State, StateFile, TYPE};
-use super::{intake, listening, policy, recovery, service, solitude, trust};
+use super::{intake, listening, policy, queue, recovery, service, solitude, trust};
 use crate::bus::{Bus, NatsAddress, Persistence};
 use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
@@ -30,6 +30,9 @@ use crate::protocol::{Instance, subjects};
 
 /// Messages that may wait on a subscription before they are taken to the desk.
 const WAITING: usize = 8_192;
+
+/// Requests from the queue that may wait before they are taken to the desk.
+const WAITING_FROM_QUEUE: usize = 16;
 
 /// How long jobs may go on after a daemon was asked to stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -356,12 +359,14 @@ async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
     let words = bus.subscribe(&subjects::below_exec(peer), None, WAITING).await;
     let starts = bus.subscribe(&subjects::exec(peer), Some(subjects::EXEC_QUEUE), WAITING).await;
     let questions = service::questions(context).await;
+    let (desk, queued) = mpsc::channel(WAITING_FROM_QUEUE);
     let mut tasks = JoinSet::new();
     tasks.spawn(heartbeat::answer_pings(Arc::clone(&pulse), pings));
     tasks.spawn(health::answer(Arc::clone(context), checkups));
     tasks.spawn(audit::answer(Arc::clone(context), audits));
     tasks.spawn(policy::answer(Arc::clone(context), questions_of_policy));
-    tasks.spawn(intake::run(Arc::clone(context), starts, words));
+    tasks.spawn(intake::run(Arc::clone(context), starts, words, queued));
+    tasks.spawn(queue::run(Arc::clone(context), desk));
     tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
     tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));
     tasks.spawn(solitude::watch(Arc::clone(context)));

@@ -83,6 +83,8 @@ pub enum Refusal {
     NotYours,
     /// Nobody of the fleet is proved to have asked.
     Unproven,
+    /// It waited in the queue until its time was over, or longer than the peer remembers ids.
+    Expired,
 }
 
 /// Why a command could not be started, as one fixed word.

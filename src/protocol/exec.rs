@@ -61,6 +61,9 @@ pub struct ExecRequest {
     /// Whether the job is to survive its daemon; not supported by this version.
     #[serde(default, skip_serializing_if = "is_false")]
     pub durable: bool,
+    /// Until when a request in the queue may be begun, in milliseconds since 1970; no other has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<i64>,
     /// How to stream; without it the answer is one JSON object.
     #[serde(default)]
     pub stream: Option<StreamOptions>,
@@ -123,6 +126,11 @@ impl ExecRequest {
         if self.stdin && self.stream.is_none() {
             return Err(BadMessage(
                 "field `stdin`: only a request with `stream` can send standard input".to_owned(),
+            ));
+        }
+        if self.expires_ms.is_some() && self.stream.is_some() {
+            return Err(BadMessage(
+                "field `expires_ms`: only a request in the queue has it, and that has no `stream`".to_owned(),
             ));
         }
         if self.timeout_ms == Some(0) {

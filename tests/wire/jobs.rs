@@ -54,6 +54,7 @@ fn a_request() {
         tty: None,
         timeout_ms: None,
         durable: false,
+        expires_ms: None,
         stream: Some(StreamOptions { window: 1_048_576 }),
         from: None,
     };
@@ -195,7 +196,7 @@ fn the_words_of_a_caller() {
     let resume =
         Resume { epoch: 3, instance: Some(instance()), out: 1_000_000, err: 48_576, limit: 2_097_152 };
     let signal = SignalRequest { n: 1, instance: None, signal: "INT".to_owned() };
-    let cancel = CancelRequest { instance: Some(instance()), why: text("d was ended") };
+    let cancel = CancelRequest { instance: Some(instance()), why: text("d was ended"), unless_begun: false };
     golden("credit", &credit);
     golden("resume", &resume);
     golden("signal", &signal);
