@@ -213,10 +213,20 @@ pub enum NoAnswer {
 /// # Errors
 /// The error it is, or names what is wrong with it.
 pub fn answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, NoAnswer> {
-    if let Failed { error: Some(error) } = decode::json(payload)? {
-        return Err(NoAnswer::Declined(error));
+    if let Failed { error: Some(error) } = decoded(payload)? {
+        let description = readable(&error.description);
+        return Err(NoAnswer::Declined(ApiError { description, ..error }));
     }
-    Ok(decode::json(payload)?)
+    decoded(payload)
+}
+
+fn decoded<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, NoAnswer> {
+    decode::json(payload).map_err(|bad| NoAnswer::Malformed(BadMessage(readable(&bad.0))))
+}
+
+/// A foreign sentence, so that it can be shown to a person.
+fn readable(sentence: &str) -> String {
+    decode::readable(&sentence.chars().filter(|c| !c.is_control()).collect::<String>())
 }
 
 /// Decodes an answer that is a message of the stream.

@@ -10,7 +10,7 @@ fn a_job_for_a_peer_that_is_away_runs_once_when_it_is_back() {
     let scene = Scene::new();
     let w1 = scene.fleet.daemon("w1");
     w1.terminate().expect_success();
-    scene.fleet.wait_for_states(&[("w1", "offline")], SOON);
+    scene.wait_until("offline");
     let line = "echo out; echo err >&2; exit 7";
     let job = scene.leave_line("--queue=2h", "w1", line);
     let listed = scene.listed();
@@ -41,7 +41,7 @@ fn a_job_for_a_peer_that_is_away_runs_once_when_it_is_back() {
     // Neither its next start nor a new server brings it back.
     w1.restart();
     scene.fleet.server().restart();
-    scene.fleet.wait_for_states(&[("w1", "online")], SOON);
+    scene.wait_until("online");
     never(A_WHILE, "it ran again", || (scene.ran().len() > 1).then(|| scene.ran()));
 }
 
@@ -69,12 +69,13 @@ fn the_queue_outlives_the_server_and_the_leader() {
     w1.kill9();
     let first = scene.leave();
     let second = scene.leave();
+    scene.wait_for_consumer();
     scene.fleet.daemon("lead").terminate().expect_success();
     scene.fleet.server().kill();
     scene.fleet.server().restart();
     w1.start();
     w1.wait_until_ready();
-    // The consumer was made when the first was left: taking them needs no leader.
+    // Taking them needs no leader.
     scene.have_run(&[&first, &second]);
 }
 

@@ -18,4 +18,5 @@ mod crash;
 mod everyday;
 mod refusals;
 mod scene;
+mod secured;
 mod servers;

@@ -17,6 +17,16 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// Longer than a job takes that is already on its way.
 pub(crate) const A_WHILE: Duration = Duration::from_secs(3);
 
+/// Waits until the registry says this of w1.
+#[track_caller]
+pub(crate) fn wait_until(fleet: &Fleet, state: &str) {
+    eventually(SOON, &format!("w1 to be {state}"), || {
+        let listed = fleet.d(["peers", "--json"]);
+        let line = format!(r#""state":"{state}""#);
+        listed.out().lines().any(|row| row.contains(r#""peer_id":"w1""#) && row.contains(&line)).then_some(())
+    });
+}
+
 pub(crate) struct Scene {
     pub(crate) fleet: Fleet,
 }
@@ -37,8 +47,14 @@ impl Scene {
     pub(crate) fn of(fleet: FleetBuilder) -> Scene {
         let fleet = fleet.server(ServerOptions::new().jetstream()).leader("lead").start();
         let scene = Scene { fleet };
-        scene.fleet.wait_for_states(&[("w1", "online")], SOON);
+        scene.wait_until("online");
         scene
+    }
+
+    /// Waits until the registry says this of w1.
+    #[track_caller]
+    pub(crate) fn wait_until(&self, state: &str) {
+        wait_until(&self.fleet, state);
     }
 
     fn mark(&self) -> PathBuf {
@@ -111,7 +127,13 @@ impl Scene {
         raw.request(&format!("exec.w1.{job}.result"), "", SOON).json()
     }
 
-    /// The peer takes over what waits only once its consumer is there.
+    /// Waits until the leader has seen that something waits for w1.
+    #[track_caller]
+    pub(crate) fn wait_for_consumer(&self) {
+        eventually(SOON, "the consumer of w1", || self.consumer()["name"].is_string().then_some(()));
+    }
+
+    /// Waits until w1 has asked its consumer for what waits.
     #[track_caller]
     pub(crate) fn wait_for_pull(&self) {
         eventually(SOON, "w1 to wait at its queue", || {

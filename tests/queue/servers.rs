@@ -10,7 +10,7 @@ use crate::scene::SOON;
 #[test]
 fn a_server_without_jetstream_is_said() {
     let fleet = Fleet::builder().leader("lead").worker("w1").start();
-    fleet.wait_for_states(&[("w1", "online")], SOON);
+    crate::scene::wait_until(&fleet, "online");
     for words in [&["exec", "--queue", "w1", "-C", "/", "--", "true"][..], &["queue", "list"]] {
         let refused = fleet.d(words).expect_code(255);
         let said = refused.err();
@@ -40,7 +40,9 @@ fn the_managed_broker_has_one_that_is_bounded() {
     let lead = fleet.add(leader.env("PEERBUS_NATS_SERVER", server::program()));
     let written = fs::read_to_string(lead.state_directory().join("broker/nats-server.conf")).unwrap();
     let store = lead.state_directory().join("broker/jetstream");
-    let line = format!("jetstream {{ store_dir: {store:?}, max_memory_store: 64MB, max_file_store: 1GB }}");
+    let line = format!(
+        "jetstream {{ store_dir: {store:?}, max_memory_store: 64MB, max_file_store: 1GB, sync_interval: always }}"
+    );
     assert!(written.contains(&line), "{written}");
     let mark = fleet.path().join("ran");
     let touch = format!("touch '{}'", mark.display());

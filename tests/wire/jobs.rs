@@ -59,6 +59,8 @@ fn a_request() {
         from: None,
     };
     golden_by("exec_request_line", &line, ExecRequest::decode);
+    let queued = ExecRequest { stream: None, expires_ms: Some(1_751_322_000_000), ..line.clone() };
+    golden_by("exec_request_queued", &queued, ExecRequest::decode);
     let argv = ExecRequest {
         shell_cmd: None,
         argv: Some(["git", "log", "-m", "two words", "", "grüße\n"].map(str::to_owned).to_vec()),
@@ -140,6 +142,7 @@ fn every_fixed_word_of_an_ending() {
         (Refusal::CancelledBefore, "cancelled_before"),
         (Refusal::NotYours, "not_yours"),
         (Refusal::Unproven, "unproven"),
+        (Refusal::Expired, "expired"),
     ] {
         part(&word, &format!("{text:?}"));
     }
@@ -201,6 +204,8 @@ fn the_words_of_a_caller() {
     golden("resume", &resume);
     golden("signal", &signal);
     golden("cancel", &cancel);
+    let why = text("cancelled while it waited in the queue");
+    golden("cancel_unless_begun", &CancelRequest { instance: None, why, unless_begun: true });
     // As a daemon takes them.
     for (name, verb, wanted) in [
         ("credit", Verb::Credit, Steer::Credit(credit)),

@@ -64,6 +64,8 @@ async fn pull(context: &Arc<Context>, desk: &mpsc::Sender<Box<Request>>) {
         let pulled = tokio::select! {
             pulled = one(context, &here, &mut deliveries, desk) => pulled,
             _ = lost.wait_for(|link| !link.up || link.generation != generation) => Pulled::Next,
+            // Servers before 2.10 are silent where there is no consumer yet.
+            () = context.look_into_queue.notified() => Pulled::Next,
         };
         match pulled {
             Pulled::Next => {}
