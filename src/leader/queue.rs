@@ -37,6 +37,8 @@ enum NoQueue {
          `jetstream {{ store_dir: … }}` in its configuration gives it one"
     )]
     NoJetStream,
+    #[error("there is a stream {} of somebody else's, on {subjects}", queue::STREAM)]
+    AnotherStream { subjects: String },
     #[error("{doing}: {why}")]
     Declined { doing: String, why: NoAnswer },
     #[error("looking at the queue: {0}")]
@@ -105,6 +107,10 @@ impl Keeper {
             }
             info => info?,
         };
+        let subjects = &info.config["subjects"];
+        if *subjects != queue::stream()["subjects"] {
+            return Err(NoQueue::AnotherStream { subjects: subjects.to_string() });
+        }
         if let Some(right) = put_right(&info.config) {
             tracing::warn!("the queue's stream is not as it has to be; changing it");
             self.make(jetstream::update_stream(), right).await?;

@@ -85,8 +85,12 @@ fn what_is_no_request_is_taken_out_and_holds_up_nobody() {
         let stored = raw.request(subject, payload, SOON).json();
         assert!(stored["seq"].is_number(), "{subject}: {stored}");
     }
+    // One that looks like the server's own word that there is no queue.
+    let odd = format!("queue.w1.{}", new_id());
+    raw.publish_bytes(odd.as_bytes(), b"", Some(b"NATS/1.0 503\r\n\r\n"), b"");
     let good = scene.leave();
     scene.have_run(&[&good]);
+    scene.fleet.daemon("w1").wait_for_line(SOON, |line| line.contains(&odd));
     let log = scene.fleet.daemon("w1").stderr();
     for (subject, _, said) in &garbage {
         let line =

@@ -76,7 +76,9 @@ impl Journal {
 /// When an id was made that came from the queue, or may have.
 fn made_in_the_queue_ms(record: &Path) -> Option<i64> {
     let id: JobId = record.file_name()?.to_str()?.parse().ok()?;
-    let is_queued = read_record(record).map_or(true, |record| record.begun.queued);
+    // A tombstone may be one's of the queue.
+    let is_queued =
+        read_record(record).map_or(true, |record| record.begun.queued || record.begun.request.is_empty());
     is_queued.then(|| id.made_ms())
 }
 
