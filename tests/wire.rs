@@ -15,6 +15,7 @@ mod wire {
     mod audit;
     mod fleet;
     mod jobs;
+    mod listing;
     mod names;
     mod peers;
     mod policy;
@@ -118,6 +119,7 @@ fn every_file_is_somebodys() {
     let own = [
         include_str!("wire/audit.rs"),
         include_str!("wire/jobs.rs"),
+        include_str!("wire/listing.rs"),
         include_str!("wire/peers.rs"),
         include_str!("wire/fleet.rs"),
         include_str!("wire/policy.rs"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::attach::{Attach, Logs};
 use super::audit::Audit;
 use super::completions::Completions;
 use super::config::Config;
@@ -16,6 +17,7 @@ use super::exit;
 use super::identities::Identities;
 use super::init::Init;
 use super::invite::Invite;
+use super::jobs::Jobs;
 use super::join::Join;
 use super::manual::ManPages;
 use super::peers::{Peer, Peers};
@@ -25,7 +27,9 @@ use super::queue::Queue;
 use super::revoke::Revoke;
 use super::seeds::Seeds;
 use super::status::Status;
+use super::stop::Stop;
 use super::task::Tasks;
+use super::wait::Wait;
 use crate::daemon::broker;
 use crate::protocol::heartbeat::Role;
 use crate::protocol::peers::NAME_MAX;
@@ -79,6 +83,16 @@ pub(super) struct Common {
 pub(super) enum Verb {
     /// Run a command on a peer, with live output and its own exit code
     Exec(Exec),
+    /// What runs in the fleet, and what has run
+    Jobs(Jobs),
+    /// Follow a durable job, and interrupt it, as if it had been started here
+    Attach(Attach),
+    /// What a durable job has printed
+    Logs(Logs),
+    /// Stop a job with everything it has started
+    Stop(Stop),
+    /// Wait until a job has ended; its code is the job's
+    Wait(Wait),
     /// List all peers
     #[command(
         after_help = "Examples:\n  d peers\n  d peers -o wide\n  d peers --json | jq -r 'select(.is_online) | .peer_id'"
@@ -130,6 +144,9 @@ pub(super) enum Verb {
     /// Fetch the list of peers for completion
     #[command(name = "refresh-peers", hide = true)]
     RefreshPeers,
+    /// Fetch the list of jobs for completion
+    #[command(name = "refresh-jobs", hide = true)]
+    RefreshJobs,
     /// The names older scripts know
     #[command(flatten)]
     Seeds(Seeds),

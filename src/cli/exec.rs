@@ -13,7 +13,7 @@ use clap::{ArgGroup, Args as ClapArgs};
 
 use super::args::{Common, assignment, duration, peer_name};
 use super::connect::{connect, must_be_an_operator};
-use super::exit::{self, BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED};
+use super::exit::{self, BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, UNKNOWN};
 use super::output;
 use crate::bus::Bus;
 use crate::client::exec::{self as client, Event, Integrity, Outcome, Patience};
@@ -21,11 +21,12 @@ use crate::client::{Finding, NotFound, find};
 use crate::process::host;
 use crate::protocol::ending::StartFailure;
 use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
+use crate::protocol::frame::JobState;
 use crate::protocol::{Ending, JobId, PeerId};
-pub(super) use keyboard::Enough;
+pub(super) use keyboard::{Enough, Keys};
 pub(super) use queued::code_of as queue_code_of;
 use report::Report;
-use writer::Writer;
+pub(super) use writer::Writer;
 
 /// What `d exec` is given.
 #[derive(Debug, ClapArgs)]
@@ -34,7 +35,7 @@ use writer::Writer;
     override_usage = "d exec [OPTIONS] <PEER> -- <COMMAND>...\n       d exec [OPTIONS] <PEER> --sh <LINE>"
 )]
 #[command(
-    after_help = "Examples:\n  d exec vps -C /opt/app -- git log --oneline -5     argv: exact, no shell\n  d exec vps -C /opt/app --sh 'git pull && make'     a line for the peer's shell\n  tar c . | d exec vps -C /tmp -i -- tar x           standard input\n  d exec laptop --queue=3d -C ~ -- git pull          runs when laptop is back; prints the job's id\n\nCtrl-C interrupts everything the command has started; a second one kills it.\nExit codes: d help exit-codes"
+    after_help = "Examples:\n  d exec vps -C /opt/app -- git log --oneline -5     argv: exact, no shell\n  d exec vps -C /opt/app --sh 'git pull && make'     a line for the peer's shell\n  tar c . | d exec vps -C /tmp -i -- tar x           standard input\n  d exec -d vps -C /opt/app -- make                  in the background; prints its job id\n  d exec laptop --queue=3d -C ~ -- git pull          runs when laptop is back; prints the job's id\n\nCtrl-C interrupts everything the command has started; a second one kills it.\nExit codes: d help exit-codes"
 )]
 pub(super) struct Exec {
     /// The peer: its id, hostname or address
@@ -46,6 +47,12 @@ pub(super) struct Exec {
     /// A line for the peer's shell
     #[arg(long, value_name = "LINE")]
     pub(super) sh: Option<String>,
+    /// Leave it running: print its job id, and end
+    #[arg(short = 'd', long, conflicts_with = "stdin")]
+    pub(super) detach: bool,
+    /// Have it go on whatever becomes of d, of the link, and of the peer's daemon
+    #[arg(long)]
+    pub(super) durable: bool,
     /// Send standard input
     #[arg(short = 'i', long)]
     pub(super) stdin: bool,
@@ -110,8 +117,9 @@ fn request(args: &Exec) -> Result<ExecRequest, Failure> {
         user: args.user.clone(),
         stdin: args.stdin,
         tty: None,
+        name: None,
         timeout_ms: args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-        durable: false,
+        durable: args.durable || args.detach,
         expires_ms: None,
         stream: Some(StreamOptions { window: WINDOW }),
         from: Some(caller()),
@@ -140,8 +148,14 @@ async fn run_there(
         Enough::unless_said(target(&bus, &args.peer)).await.inspect_err(|failure| report.failed(failure))?;
     loop {
         report.peer(&peer);
-        let outcome = follow(&bus, &peer, request.clone(), args.wait).await;
-        let (outcome, closed) = outcome;
+        let (followed, closed) = follow(&bus, &peer, request.clone(), args).await;
+        let outcome = match followed {
+            Followed::Ended(outcome) => *outcome,
+            Followed::Left { at } => {
+                report.detached(at);
+                return left(&peer, job, at, args.detach);
+            }
+        };
         if outcome.ending == (Ending::Offline {}) && outcome.result.is_none() {
             // The word may be the hostname or address of a peer, and look like an id.
             match whereabouts(&bus, &args.peer, &peer).await {
@@ -156,53 +170,100 @@ async fn run_there(
             }
         }
         report.outcome(&outcome);
+        if args.detach && outcome.result.is_some() && has_run(&outcome.ending) {
+            // It was over before we could leave it.
+            output::line(&job.to_string())?;
+            return Ok(0);
+        }
         return conclude(&peer, job, &outcome, closed);
     }
 }
 
-/// Follows one execution to its end; says whether our own output was closed meanwhile.
-async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, wait: Duration) -> (Outcome, bool) {
+/// What became of an execution as far as it was followed.
+enum Followed {
+    Ended(Box<Outcome>),
+    Left { at: u64 },
+}
+
+/// Whether a command ran, and it is known how it ended.
+fn has_run(ending: &Ending) -> bool {
+    !matches!(
+        ending,
+        Ending::Refused { .. } | Ending::NotStarted { .. } | Ending::Offline {} | Ending::Unknown { .. }
+    )
+}
+
+/// The job was left as it is, as was asked for or because `d` was ended.
+fn left(peer: &PeerId, job: JobId, at: u64, on_purpose: bool) -> Result<u8, Failure> {
+    if on_purpose {
+        output::line(&job.to_string())?;
+        return Ok(0);
+    }
+    let next = format!("`d attach {peer}/{job} --since-byte {at}` goes on where this ended");
+    Err(Failure::new(UNKNOWN, format!("unknown: d was ended, and the command goes on; {next}")))
+}
+
+/// Follows one execution to its end, or until it is left; says whether our own output was closed meanwhile.
+async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> (Followed, bool) {
     let (stdin, chunks) = tokio::sync::mpsc::channel(1);
     // Nothing is read before a peer has the job: what was read for one that is not there would be
     // missing for the one that is.
     let mut stdin = request.stdin.then_some(stdin);
-    let mut execution = client::start(bus, peer.clone(), request, chunks, Patience { absent: wait });
+    let durable = request.is_durable();
+    let mut execution = client::start(bus, peer.clone(), request, chunks, Patience { absent: args.wait });
+    let steering = execution.steering();
     let writer = Writer::start(execution.steering());
-    let mut keys = keyboard::Keys::new(execution.steering());
+    let mut keys = keyboard::Keys::new(execution.steering(), durable);
     let talkative = std::io::stderr().is_terminal();
     loop {
         let event = tokio::select! {
             event = execution.next() => event,
             () = keys.pressed() => continue,
         };
-        if let Some(Event::Accepted | Event::Resumed) = &event
+        if let Some(Event::Accepted(_) | Event::Resumed) = &event
             && let Some(stdin) = stdin.take()
         {
             keyboard::read_stdin(stdin);
         }
         match event {
+            Some(Event::Output { stream, bytes }) if args.detach => steering.wrote(stream, bytes.len()),
             Some(Event::Output { stream, bytes }) => writer.write(stream, bytes),
+            Some(Event::Accepted(accepted)) if args.detach && accepted.state != JobState::Ended => {
+                steering.detach();
+            }
             Some(Event::Interrupted(why)) if talkative => {
                 output::say(&format!("lost contact with {peer} ({why}); trying to go on"));
             }
             Some(Event::Resumed) if talkative => output::say(&format!("{peer} is back")),
             Some(Event::Ended(outcome)) => {
                 let closed = writer.finish(outcome.result.is_some());
-                return (*outcome, closed);
+                return (Followed::Ended(outcome), closed);
             }
-            Some(Event::Accepted | Event::Interrupted(_) | Event::Resumed) => {}
+            Some(Event::Detached { at }) => return (Followed::Left { at }, writer.finish(false)),
+            Some(
+                Event::Accepted(_)
+                | Event::Screen(_)
+                | Event::NotKept { .. }
+                | Event::Interrupted(_)
+                | Event::Resumed,
+            ) => {}
             None => {
                 let why = "the conversation broke off inside d".to_owned();
                 let ending = Ending::Unknown { why };
                 let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
-                return (outcome, writer.finish(false));
+                return (Followed::Ended(Box::new(outcome)), writer.finish(false));
             }
         }
     }
 }
 
 /// Says what is to be said of the end, and gives the code.
-fn conclude(peer: &PeerId, job: JobId, outcome: &Outcome, output_closed: bool) -> Result<u8, Failure> {
+pub(super) fn conclude(
+    peer: &PeerId,
+    job: JobId,
+    outcome: &Outcome,
+    output_closed: bool,
+) -> Result<u8, Failure> {
     let code = exit::code_of(outcome);
     if output_closed {
         return Ok(OUTPUT_CLOSED);

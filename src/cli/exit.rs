@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{log, output};
 use crate::client::exec::{Integrity, Outcome};
 use crate::protocol::Ending;
-use crate::protocol::ending::StartFailure;
+use crate::protocol::ending::{Refusal, StartFailure};
 
 pub(super) const BUS_UNREACHABLE: u8 = 255;
 pub(super) const NOT_FOUND: u8 = 254;
@@ -43,7 +43,8 @@ What the exit codes mean
     254    no such peer
     253    the peer is offline
     252    timed out
-    251    nobody knows how it ended, or output was lost
+    251    nobody knows how it ended, or output was lost; also where d was ended
+           and a durable command goes on
     250    refused: by the peer's policy, or by the fleet
     249    could not start: no such directory, no such user
 
@@ -76,6 +77,11 @@ impl Failure {
 
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Self::new(USAGE, message)
+    }
+
+    /// Says what else can be done.
+    pub(super) fn with_next(self, next: &str) -> Self {
+        Self { message: format!("{}; {next}", self.message), ..self }
     }
 
     /// Has a text said that scripts know.
@@ -135,6 +141,7 @@ pub(super) fn code_of(outcome: &Outcome) -> u8 {
         Ending::Signalled { number, .. } => u8::try_from(SIGNALLED + number).unwrap_or(u8::MAX),
         Ending::TimedOut {} => TIMED_OUT,
         Ending::Cancelled { .. } => CANCELLED,
+        Ending::Refused { why: Refusal::NoSuchJob, .. } => NOT_FOUND,
         Ending::Refused { .. } => REFUSED,
         Ending::NotStarted { why, .. } => code_of_start(*why),
         Ending::Offline {} => OFFLINE,

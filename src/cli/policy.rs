@@ -108,6 +108,7 @@ async fn check(common: &Common, args: Check) -> Result<u8, Failure> {
         user: args.user,
         stdin: args.stdin,
         tty: None,
+        name: None,
         timeout_ms: None,
         durable: false,
         expires_ms: None,

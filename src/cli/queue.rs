@@ -181,10 +181,9 @@ async fn cancel(bus: &Bus, text: &str) -> Result<u8, Failure> {
             output::line(&format!("cancelled {job}: it never runs on {peer}"))?;
             Ok(0)
         }
-        Withdrawn::Runs => Err(Failure::new(
-            OTHER,
-            format!("begun: {job} runs on {peer}; `nats req exec.{peer}.{job}.cancel ''` stops it"),
-        )),
+        Withdrawn::Runs => {
+            Err(Failure::new(OTHER, format!("begun: {job} runs on {peer}; `d stop {peer}/{job}` stops it")))
+        }
         Withdrawn::Ended(result) => Err(Failure::new(OTHER, ended(&peer, job, result.as_deref()))),
         Withdrawn::PeerCannotSay(why) => Err(Failure::new(
             UNKNOWN,

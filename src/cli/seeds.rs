@@ -126,6 +126,8 @@ async fn exec_on_peer(common: &Common, old: ExecOnPeer) -> Result<u8, Failure> {
     let command = "execOnPeer";
     let exec = Exec {
         queue: None,
+        detach: false,
+        durable: false,
         peer: peer(old.peer, command)?,
         directory: Some(required(old.directory, "--directory", command)?),
         sh: Some(required(old.shell_cmd, "--shellCmd", command)?),

@@ -132,6 +132,8 @@ async fn on_one(
 fn as_exec(step: &Step, peer: &str) -> Exec {
     Exec {
         queue: None,
+        detach: false,
+        durable: false,
         peer: peer.to_owned(),
         directory: Some(step.directory.clone()),
         sh: Some(step.line.clone()),

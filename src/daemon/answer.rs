@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::context::Context;
 use crate::bus::Outgoing;
+use crate::protocol::attach::{STARTED_TYPE, Started};
 use crate::protocol::exec::JobResult;
-use crate::protocol::frame::{self, Accepted, Challenge, FrameKind, JobState};
+use crate::protocol::frame::{self, Accepted, Challenge, FrameKind};
 use crate::protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
 use crate::protocol::seal::REFUSES;
 use crate::protocol::steer::{CANCEL_TYPE, CancelAnswer, Cancelled};
@@ -30,6 +31,16 @@ pub(super) fn frame_message(peer: &PeerId, caller: &str, id: JobId, frame: Frame
     }
     // What matters of all the others is in its totals and digests.
     if frame.kind == FrameKind::Result { message.sealed() } else { message }
+}
+
+/// The same to a viewer of a durable job: the reply subject says which viewer is gone.
+pub(super) fn viewer_message(
+    peer: &PeerId,
+    inbox: &str,
+    (id, number): (JobId, u64),
+    frame: Frame,
+) -> Outgoing {
+    frame_message(peer, inbox, id, frame).reply(&subjects::viewer(peer, id, number))
 }
 
 /// Sends a stream that consists of its ending only, as the given epoch.
@@ -62,8 +73,7 @@ async fn ending(
     epoch: u64,
     refuses: Option<&str>,
 ) {
-    let accepted =
-        Accepted { instance: context.instance, state: JobState::Ended, stdin_received: 0, signals: u64::MAX };
+    let accepted = Accepted::ended(context.instance);
     let frames = [
         (FrameKind::Accepted, decode::to_json(&accepted).into()),
         (FrameKind::Result, decode::to_json(&JobResult { collected: None, ..result.clone() }).into()),
@@ -83,9 +93,7 @@ async fn ending(
 /// Has a caller resume. It speaks to a daemon that is no more and may hear nothing for long: a frame
 /// of its own epoch with the highest number there is tells it that it has missed some.
 pub(super) async fn have_resumed(context: &Context, caller: &str, id: JobId, epoch: u64) {
-    let accepted =
-        Accepted { instance: context.instance, state: JobState::Ended, stdin_received: 0, signals: u64::MAX };
-    let payload = decode::to_json(&accepted).into();
+    let payload = decode::to_json(&Accepted::ended(context.instance)).into();
     let frame = Frame { epoch, seq: u64::MAX, kind: FrameKind::Accepted, offset: None, payload };
     say(context, frame_message(context.peer(), caller, id, frame)).await;
 }
@@ -122,6 +130,19 @@ pub(super) async fn not_yours(context: &Context, reply: &str, id: JobId) {
     cannot(context, reply, "not_yours", 403, &format!("{id} is another caller's job")).await;
 }
 
+/// Says that a durable job runs, to who asked for no stream.
+pub(super) async fn started(context: &Context, caller: &str, id: JobId) {
+    let (peer, instance) = (context.peer().clone(), context.instance);
+    let started = Started { kind: STARTED_TYPE.to_owned(), id, peer, instance };
+    say(context, Outgoing::to(caller).payload(decode::to_json(&started))).await;
+}
+
+/// Says that nobody can attach to a job, because it ends with its daemon.
+pub(super) async fn not_durable(context: &Context, reply: &str, id: JobId) {
+    let sentence = format!("{id} is not durable: it has no log, and ends with its caller");
+    cannot(context, reply, "not_durable", 409, &sentence).await;
+}
+
 /// Answers a cancel.
 pub(super) async fn cancelled(
     context: &Context,
@@ -134,6 +155,12 @@ pub(super) async fn cancelled(
     let body = CancelAnswer { kind: CANCEL_TYPE.to_owned(), id, instance: context.instance, answer, result };
     let message = Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(decode::to_json(&body));
     say(context, message).await;
+}
+
+/// Says to somebody who does not follow a job what became of a signal.
+pub(super) async fn signalled(context: &Context, reply: &str, signalled: &frame::Signalled) {
+    let body = decode::to_json(signalled);
+    say(context, Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(body)).await;
 }
 
 /// Has a request signed once more.

@@ -8,8 +8,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::audit::{self, Audit};
 use super::journal::Journal;
+use super::limits::Limits;
 use super::policy::Kept;
 use super::proof::Challenges;
+use super::roll::Roll;
 use super::state::RunBy;
 use crate::bus::{self, Bus};
 use crate::process::{self, Containment, Nursery};
@@ -60,6 +62,8 @@ pub struct Settings {
     pub containment: Containment,
     /// Peers the registry takes, for a leader.
     pub max_peers: u32,
+    /// The limits of durable jobs.
+    pub jobs: Limits,
     /// How its audit log is kept.
     pub audit: audit::Settings,
     /// Who may run what.
@@ -77,6 +81,8 @@ pub(super) enum Leaving {
     Refusing,
     /// Jobs are being stopped.
     StoppingJobs,
+    /// Nothing is written down any more.
+    Closing,
 }
 
 /// What every part of a daemon shares.
@@ -98,8 +104,16 @@ pub(super) struct Context {
     pub(super) look_into_queue: Notify,
     pub(super) leaving: watch::Sender<Leaving>,
     places: Arc<Semaphore>,
+    /// Rung when a durable job has ended, whose output may now be too much.
+    pub(super) tidy: Notify,
+    /// Jobs that are attended to.
+    pub(super) roll: Roll,
     /// Jobs that run now.
     pub(super) running: Tally,
+    /// Durable jobs that run now; those go on when this daemon ends.
+    pub(super) durable: Tally,
+    /// Durable jobs whose end is just being written down.
+    pub(super) finishing: Tally,
     /// Jobs whose caller has not confirmed their ending.
     pub(super) untold: Tally,
     counts: Mutex<Counts>,
@@ -129,7 +143,11 @@ impl Context {
             rival: Notify::new(),
             look_into_queue: Notify::new(),
             leaving: watch::Sender::new(Leaving::No),
+            tidy: Notify::new(),
+            roll: Roll::default(),
             running: Tally::default(),
+            durable: Tally::default(),
+            finishing: Tally::default(),
             untold: Tally::default(),
             counts: Mutex::default(),
             challenges: Challenges::new(),
@@ -143,12 +161,29 @@ impl Context {
     /// A place for one more job; none when all are taken.
     pub(super) fn place(&self) -> Option<Place> {
         let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(Place { _permit: permit, _counted: self.running.enter() })
+        Some(Place { _permit: Some(permit), _counted: self.running.enter() })
     }
 
-    /// Whether there is a place now.
+    /// A place for one more durable job; none when there are as many as may be.
+    pub(super) fn durable_place(&self) -> Option<Place> {
+        let counted = self.durable.enter_below(self.settings.jobs.most)?;
+        Some(Place { _permit: None, _counted: counted })
+    }
+
+    /// The place of a job that runs already, whatever the limit is now.
+    pub(super) fn seat_of_an_adopted(&self) -> Place {
+        Place { _permit: None, _counted: self.durable.enter() }
+    }
+
+    /// All jobs that run now.
+    pub(super) fn jobs(&self) -> u32 {
+        self.running.count() + self.durable.count()
+    }
+
+    /// Whether there is a place now for any kind of job.
     pub(super) fn has_a_place(&self) -> bool {
-        self.places.available_permits() > 0
+        let durable = usize::try_from(self.durable.count()).unwrap_or(usize::MAX);
+        self.places.available_permits() > 0 && durable < self.settings.jobs.most
     }
 
     /// Changes the counts that the services API shows.
@@ -163,7 +198,7 @@ impl Context {
 
 /// A place among the jobs that run; given back when dropped.
 pub(super) struct Place {
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
     _counted: Counted,
 }
 
@@ -178,6 +213,17 @@ impl Tally {
     pub(super) fn enter(&self) -> Counted {
         self.0.send_modify(|count| *count += 1);
         Counted(Arc::clone(&self.0))
+    }
+
+    /// Counts one more, unless there are `most` already.
+    fn enter_below(&self, most: usize) -> Option<Counted> {
+        let room = |count: u32| usize::try_from(count).is_ok_and(|count| count < most);
+        let entered = self.0.send_if_modified(|count| {
+            let enters = room(*count);
+            *count += u32::from(enters);
+            enters
+        });
+        entered.then(|| Counted(Arc::clone(&self.0)))
     }
 
     pub(super) fn count(&self) -> u32 {

@@ -15,12 +15,13 @@
 mod admission;
 mod ending;
 mod live;
-mod output;
 mod recorded;
 mod sink;
 mod stdin;
 mod timing;
 mod words;
+
+pub(super) use admission::Admitted;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use tokio::sync::mpsc;
 use super::answer;
 use super::asked::Asked;
 use super::context::Context;
+use super::durable;
 use super::exec::Request;
 use super::intake::Message;
 use super::journal::{Begun, Record, now};
@@ -48,6 +50,9 @@ pub(super) async fn attend(
     let mut next = Some(first);
     while let Some(message) = next {
         match look_up(&context, id).await {
+            Ok(Some(record)) if record.begun.durable && may_run(&record) => {
+                durable::attend_again(Arc::clone(&context), record, message, messages).await;
+            }
             Ok(Some(record)) => recorded::answer(&context, &record, message).await,
             Ok(None) => match message {
                 Message::Request(request) if request.queued.is_some() => {
@@ -61,7 +66,7 @@ pub(super) async fn attend(
                     }
                 }
                 Message::Word { steer, from, .. } => unknown(&context, id, steer, &from).await,
-                Message::CallerGone => {}
+                Message::CallerGone(_) => {}
             },
             Err(error) => cannot_look_up(&context, id, &error, message).await,
         }
@@ -77,6 +82,11 @@ async fn come_up(context: &Arc<Context>, request: Request, messages: &mut mpsc::
         Some(Err(ending)) => admission::refuse(context, &request, ending, messages).await,
         None => {}
     }
+}
+
+/// Whether there may be a log: not of what was refused.
+fn may_run(record: &Record) -> bool {
+    record.begun.lodging.is_some()
 }
 
 async fn look_up(context: &Arc<Context>, id: JobId) -> std::io::Result<Option<Record>> {
@@ -109,6 +119,9 @@ async fn unknown(context: &Arc<Context>, id: JobId, steer: Steer, from: &str) {
             }
         }
         Steer::Result => {
+            answer::cannot(context, from, "unknown_job", 404, &format!("no job {id} is known here")).await
+        }
+        Steer::Attach(_) => {
             answer::cannot(context, from, "unknown_job", 404, &format!("no job {id} is known here")).await
         }
         // Meant for a daemon that is not this one and left nothing to it.
@@ -148,6 +161,9 @@ async fn bury_as(context: &Arc<Context>, id: JobId, from: &str, ending: Ending) 
         user: None,
         lodging: None,
         queued: false,
+        durable: false,
+        tty: false,
+        name: None,
     };
     let journal = context.journal.clone();
     blocking(move || journal.bury(&begun, &result)).await
@@ -164,13 +180,13 @@ async fn cannot_look_up(context: &Arc<Context>, id: JobId, error: &std::io::Erro
             reply(context, &request, &result).await;
         }
         Message::Word { from, .. } => answer::cannot(context, &from, "journal", 500, &sentence).await,
-        Message::CallerGone => {}
+        Message::CallerGone(_) => {}
     }
 }
 
 /// Answers a request with an ending, in the form it asked for. Of one from the queue the server is told that
 /// it need not be delivered any more.
-async fn reply(context: &Arc<Context>, request: &Request, result: &JobResult) {
+pub(super) async fn reply(context: &Arc<Context>, request: &Request, result: &JobResult) {
     if let Some(ticket) = &request.queued {
         return ticket.settle(context, request.id).await;
     }

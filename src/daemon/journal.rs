@@ -19,10 +19,13 @@
 //! newest [`KEEP_MOST`] are forgotten. No environment values and no output are written here, but
 //! the kept answers of plain requests in `journal/results`.
 
+mod listing;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 mod copies;
@@ -32,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::{Identity, Lodging};
 use crate::protocol::exec::JobResult;
-use crate::protocol::identity::{Name, Standing};
+use crate::protocol::identity::{Asker, Name, Standing};
 use crate::protocol::{Instance, JobId, decode};
 pub(super) use copies::Delivered;
 
@@ -98,16 +101,35 @@ pub(super) struct Begun {
     pub(super) user: Option<String>,
     /// Where its processes are to be found; none for a tombstone.
     pub(super) lodging: Option<Lodging>,
+    /// Whether it goes on without its caller and its daemon.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) durable: bool,
+    /// Whether it has a terminal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) tty: bool,
+    /// A session's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
     /// Whether it has waited in the queue.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) queued: bool,
+}
+
+impl Begun {
+    /// Who asked, as far as it was proved.
+    pub(super) fn owner(&self) -> Asker {
+        match (self.asker.clone(), self.standing) {
+            (Some(name), Some(standing)) => Asker::Known { name, standing },
+            _ => Asker::Anyone,
+        }
+    }
 }
 
 /// One line of a record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 enum Step {
-    Begun(Begun),
+    Begun(Box<Begun>),
     Starting { at: String },
     Started { at: String, process: Identity },
     Ended { at: String, result: Box<JobResult> },
@@ -124,6 +146,8 @@ pub(super) struct Record {
     pub(super) process: Option<Identity>,
     /// The ending, where it was written down.
     pub(super) result: Option<JobResult>,
+    /// When that was.
+    pub(super) ended_at: Option<String>,
 }
 
 /// An open record, to be continued.
@@ -131,7 +155,14 @@ pub(super) struct Record {
 pub(super) struct Entry {
     id: JobId,
     file: File,
-    journal: Journal,
+    journal: Arc<Journal>,
+}
+
+impl Record {
+    /// Of a job of which no more is known than that it was taken.
+    pub(super) fn of(begun: Begun) -> Self {
+        Self { begun, starting: false, process: None, result: None, ended_at: None }
+    }
 }
 
 impl Journal {
@@ -185,13 +216,14 @@ impl Journal {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let reserved = write_step(&mut file, &Step::Begun(begun.clone())).and_then(|()| reserve(&mut file));
+        let reserved =
+            write_step(&mut file, &Step::Begun(Box::new(begun.clone()))).and_then(|()| reserve(&mut file));
         if let Err(error) = reserved {
             // Nothing has run; an id that is not known may come again.
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        Ok(Entry { id: begun.id, file, journal: self.clone() })
+        Ok(Entry { id: begun.id, file, journal: Arc::new(self.clone()) })
     }
 
     /// The same for a request that waited in the queue: what was delivered is kept until it starts, and
@@ -228,10 +260,7 @@ impl Journal {
             let path = name?.path();
             let Some(id) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
             match read_record(&path) {
-                Ok(record) => {
-                    let file = OpenOptions::new().read(true).write(true).open(&path)?;
-                    left.push((Entry { id, file, journal: self.clone() }, record));
-                }
+                Ok(record) => left.push((self.reopen(id)?, record)),
                 Err(error) => {
                     tracing::error!(record = %path.display(), %error, "a record of the journal cannot be read; its job stays known");
                     fs::rename(&path, self.ended.join(id.to_string()))?;
@@ -239,6 +268,22 @@ impl Journal {
             }
         }
         Ok(left)
+    }
+
+    /// The open record of a job, to be continued; none where it is closed.
+    ///
+    /// # Errors
+    /// When it is there and cannot be used.
+    pub(super) fn take_up(&self, id: JobId) -> io::Result<Option<Entry>> {
+        match self.reopen(id) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            reopened => reopened?.continued().map(Some),
+        }
+    }
+
+    fn reopen(&self, id: JobId) -> io::Result<Entry> {
+        let file = OpenOptions::new().read(true).write(true).open(self.open.join(id.to_string()))?;
+        Ok(Entry { id, file, journal: Arc::new(self.clone()) })
     }
 
     /// Keeps the whole answer to a plain request.
@@ -308,13 +353,21 @@ impl Entry {
         self.file.write_all(b"\n")
     }
 
+    /// Goes on with a record another daemon left open.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn continued(mut self) -> io::Result<Self> {
+        self.seek_to_end()?;
+        Ok(self)
+    }
+
     /// Ends a record another daemon left open.
     ///
     /// # Errors
     /// As [`Entry::ended`].
-    pub(super) fn ended_for_another(mut self, result: &JobResult) -> io::Result<()> {
-        self.seek_to_end()?;
-        self.ended(result)
+    pub(super) fn ended_for_another(self, result: &JobResult) -> io::Result<()> {
+        self.continued()?.ended(result)
     }
 }
 
@@ -340,12 +393,13 @@ fn read_record(path: &Path) -> io::Result<Record> {
         // A line that was cut off by a crash: what it wanted to say did not happen.
         let Ok(step) = decode::json::<Step>(line) else { continue };
         match (step, &mut record) {
-            (Step::Begun(begun), None) => {
-                record = Some(Record { begun, starting: false, process: None, result: None });
-            }
+            (Step::Begun(begun), None) => record = Some(Record::of(*begun)),
             (Step::Starting { .. }, Some(record)) => record.starting = true,
             (Step::Started { process, .. }, Some(record)) => record.process = Some(process),
-            (Step::Ended { result, .. }, Some(record)) => record.result = Some(*result),
+            (Step::Ended { at, result }, Some(record)) => {
+                record.result = Some(*result);
+                record.ended_at = Some(at);
+            }
             _ => return Err(broken("its steps are out of order")),
         }
     }

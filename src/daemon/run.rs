@@ -21,7 +21,7 @@ use super::heartbeat::{self, Pulse};
 use super::housekeeping;
 use super::journal::{Journal, now};
 use super::state::{self, DaemonState, State, StateFile, TYPE};
-use super::{intake, listening, policy, queue, recovery, service, solitude, trust};
+use super::{intake, jobs, listening, policy, queue, recovery, service, solitude, trust};
 use crate::bus::{Bus, NatsAddress, Persistence};
 use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
@@ -255,17 +255,19 @@ async fn serve(
 ) -> Result<Serving, DaemonError> {
     let journal = Journal::open(&settings.state_dir)?;
     let audit = Audit::of(&settings, instance).await;
-    recovery::recover(&journal, &audit, &settings.peer).await?;
+    let left = recovery::recover(&journal, &audit, &settings).await?;
     if let Some(member) = settings.bus.member() {
         account::recall(&settings.state_dir, member);
     }
     let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
-    join(&bus, &settings.bus.address, state).await;
     let context = Arc::new(Context::new(settings, instance, bus, journal, audit, nursery));
+    // These have their keepers already, and may end while the bus is away.
+    let desk = intake::Desk::open(&context, left);
+    join(&context.bus, &context.settings.bus.address, state).await;
     refuse_a_taken_id(&context).await?;
     trust::warn_of_an_open_broker(&context);
     let leader = start_leader(&context).await?;
-    let tasks = start_tasks(&context).await;
+    let tasks = start_tasks(&context, desk).await;
     Ok(Serving { pulse: tasks.1, tasks: tasks.0, leader, context })
 }
 
@@ -349,24 +351,26 @@ fn leader_ended(ended: Result<Result<(), LeaderError>, JoinError>) -> DaemonErro
 }
 
 /// Starts everything that listens or speaks by itself.
-async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
+async fn start_tasks(context: &Arc<Context>, desk: intake::Desk) -> (JoinSet<()>, Arc<Pulse>) {
     let pulse = Arc::new(Pulse::new(Arc::clone(context)));
     let (bus, peer) = (&context.bus, context.peer());
     let pings = bus.subscribe(&subjects::ping(peer), None, WAITING).await;
     let checkups = bus.subscribe(&subjects::health(peer), None, health::WAITING).await;
     let audits = bus.subscribe(&subjects::audit(peer), None, audit::WAITING).await;
     let questions_of_policy = bus.subscribe(&subjects::policy(peer), None, policy::WAITING).await;
+    let questions_of_jobs = bus.subscribe(&subjects::jobs(peer), None, jobs::WAITING).await;
     let words = bus.subscribe(&subjects::below_exec(peer), None, WAITING).await;
     let starts = bus.subscribe(&subjects::exec(peer), Some(subjects::EXEC_QUEUE), WAITING).await;
     let questions = service::questions(context).await;
-    let (desk, queued) = mpsc::channel(WAITING_FROM_QUEUE);
+    let (to_desk, queued) = mpsc::channel(WAITING_FROM_QUEUE);
     let mut tasks = JoinSet::new();
     tasks.spawn(heartbeat::answer_pings(Arc::clone(&pulse), pings));
     tasks.spawn(health::answer(Arc::clone(context), checkups));
     tasks.spawn(audit::answer(Arc::clone(context), audits));
     tasks.spawn(policy::answer(Arc::clone(context), questions_of_policy));
-    tasks.spawn(intake::run(Arc::clone(context), starts, words, queued));
-    tasks.spawn(queue::run(Arc::clone(context), desk));
+    tasks.spawn(jobs::answer(Arc::clone(context), questions_of_jobs));
+    tasks.spawn(desk.run(starts, words, queued));
+    tasks.spawn(queue::run(Arc::clone(context), to_desk));
     tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
     tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));
     tasks.spawn(solitude::watch(Arc::clone(context)));
@@ -422,6 +426,14 @@ impl Serving {
         }
         if !context.untold.none(TELL_WITHIN).await {
             tracing::warn!(jobs = context.untold.count(), "callers have not confirmed how their jobs ended");
+        }
+        // Durable jobs go on. Whose end is not being written down now is left to the next daemon.
+        context.leaving.send_replace(Leaving::Closing);
+        if !context.finishing.none(TELL_WITHIN).await {
+            tracing::warn!(
+                jobs = context.finishing.count(),
+                "ends of durable jobs are still being written down"
+            );
         }
         self.tasks.abort_all();
         self.pulse.say(PeerState::Leaving).await;

@@ -12,6 +12,9 @@ pub(super) const BASE_DIGITS: usize = 16;
 /// The directory of one job is named this and its id.
 pub(super) const JOB_PREFIX: &str = "job-";
 
+/// The directory of all keepers.
+pub(super) const KEEPERS: &str = "keepers";
+
 /// The directory of this process' own cgroup, where version 2 is mounted and shows it.
 pub(super) fn own_cgroup() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, PipeWriter};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use tokio::io::unix::AsyncFd;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::cgroup::Cgroup;
 use super::explain::explain;
 use super::identity::Identity;
-use super::launch::{Launched, Surroundings, launch};
+use super::launch::{LaunchError, Launched, Step, Surroundings, launch};
 use super::members::Members;
 use super::nursery::{Lodging, Nursery};
 use super::pidfd::{self, Exit, ExitKind, PidFd, Usage, Waited};
@@ -123,16 +123,35 @@ impl Pipes {
 fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3]) -> Result<Process, StartError> {
     let plan = Plan::of(spec)?;
     let cgroup = Cgroup::at(path);
-    let making = format!("making cgroup {}", path.display());
-    cgroup.create().map_err(|error| StartError::system(&making, &error))?;
-    let around = Surroundings { stdio: stdio.each_ref().map(AsFd::as_fd), cgroup: Some(path), keep: None };
-    let process = launch(&plan.program, &around)
-        .map_err(|error| explain(&plan, &error))
+    let stdio = stdio.each_ref().map(AsFd::as_fd);
+    let process = launch_in(&cgroup, &plan, stdio)
         .and_then(|launched| attend(&launched, path).map_err(|error| abandon(&launched, &error)));
     if process.is_err() {
         cgroup.remove();
     }
     process
+}
+
+/// Another process may sweep the cgroup away while it is still empty: the next daemon does, when its
+/// predecessor's keeper starts a command. Then it is made again.
+fn launch_in(cgroup: &Cgroup, plan: &Plan, stdio: [BorrowedFd<'_>; 3]) -> Result<Launched, StartError> {
+    const TRIES: u32 = 5;
+    let path = cgroup.path();
+    let around = Surroundings { stdio, cgroup: Some(path), keep: None };
+    let mut tries = 1;
+    loop {
+        cgroup
+            .create()
+            .map_err(|error| StartError::system(&format!("making cgroup {}", path.display()), &error))?;
+        match launch(&plan.program, &around) {
+            Err(LaunchError { step: Step::Fork | Step::Surroundings, .. })
+                if tries < TRIES && !path.exists() =>
+            {
+                tries += 1;
+            }
+            launched => return launched.map_err(|error| explain(plan, &error)),
+        }
+    }
 }
 
 fn attend(launched: &Launched, cgroup: &Path) -> io::Result<Process> {

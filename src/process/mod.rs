@@ -6,6 +6,9 @@
 //!                         │ else:   a reaper            Tree ───── signal, count, stop, release
 //!                         ▼
 //!                       plan (before the fork) → launch (fork, exec) → explain (why not)
+//!  Course ─── what a command came to: exit, stop, timeout, what is left running
+//!  Taps ───── its two outputs, in the order in which they come
+//!  Feed ───── its input
 //! ```
 //!
 //! Guarantees: a command gets a clean environment, its own session, and nothing of the daemon's but
@@ -21,13 +24,16 @@ mod account;
 mod cgroup;
 mod clear;
 mod companion;
+mod course;
 mod descriptors;
 mod detached;
 mod environment;
 mod explain;
+mod feed;
 mod hierarchy;
 pub mod host;
 mod identity;
+mod inherited;
 mod job;
 mod launch;
 pub mod lock;
@@ -44,14 +50,18 @@ mod reaper;
 mod signal;
 mod spec;
 mod stat;
+mod taps;
 mod tree;
 mod watch;
 
 pub use clear::clear;
 pub use companion::Companion;
+pub use course::{Course, Outcome, joined};
 pub use descriptors::raise_descriptor_limit;
 pub use detached::Detached;
+pub use feed::Feed;
 pub use identity::Identity;
+pub use inherited::{ignore_signals, inherited, take_stdin};
 pub use job::{Process, Started, start};
 pub use lock::{HeldBy, LockError, StateLock};
 pub use log_file::{LOG_LIMIT, LogFile, older, open_log};
@@ -64,5 +74,6 @@ pub use place::real_directory;
 pub use reaper::reaper_main;
 pub use signal::{BadSignal, Signal};
 pub use spec::{Command, Links, Spec, StartError, Stdin};
+pub use taps::Taps;
 pub use tree::{Stopped, Tree};
 pub use watch::DirectoryWatch;

@@ -17,7 +17,7 @@ use std::sync::{Arc, RwLock, TryLockError};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::{self, Cgroup};
-use super::hierarchy::{self, BASE_DIGITS, BASE_PREFIX, JOB_PREFIX};
+use super::hierarchy::{self, BASE_DIGITS, BASE_PREFIX, JOB_PREFIX, KEEPERS};
 use super::launch::{LaunchError, Program, Step, Surroundings, launch};
 use crate::protocol::JobId;
 
@@ -81,6 +81,14 @@ impl Nursery {
         Ok(nursery)
     }
 
+    /// That of a keeper, which has one job and is told where it lives. Nothing is swept here.
+    #[must_use]
+    pub fn of_one() -> Self {
+        let reaper = PathBuf::from("/proc/self/exe");
+        let locks = PathBuf::new();
+        Self { inner: Arc::new(Inner { cgroups: None, locks, reaper, starting: RwLock::new(()) }) }
+    }
+
     /// Where this job lives.
     #[must_use]
     pub fn lodging(&self, job: JobId) -> Lodging {
@@ -96,9 +104,14 @@ impl Nursery {
         self.inner.cgroups.as_deref()
     }
 
-    /// Removes the cgroups of jobs whose last process has ended. Does nothing while a job starts.
+    /// Removes the cgroups whose last process has ended. Does nothing while a job starts.
     pub fn sweep(&self) {
         self.inner.sweep();
+    }
+
+    /// The directory of the keepers' cgroup; `None` where there are no cgroups.
+    pub(super) fn keepers(&self) -> Option<PathBuf> {
+        self.inner.cgroups.as_ref().map(|base| base.join(KEEPERS))
     }
 
     pub(super) fn reaper(&self) -> &Path {
@@ -106,7 +119,7 @@ impl Nursery {
     }
 
     /// Runs `start` while no sweep runs.
-    pub(super) fn while_starting<T>(&self, start: impl FnOnce() -> T) -> T {
+    pub fn while_starting<T>(&self, start: impl FnOnce() -> T) -> T {
         let _guard = self.inner.starting.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         start()
     }

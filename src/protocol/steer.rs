@@ -1,11 +1,13 @@
-//! What a caller says of its job after the start: credit, stdin, signals, resume, cancel, result.
+//! What a caller says of its job after the start: credit, stdin, signals, resume, attach, resize, cancel, result.
 
 use serde::{Deserialize, Serialize};
 
+use super::attach::{AttachRequest, ResizeRequest};
 use super::decode::{self, BadMessage};
 use super::exec::JobResult;
 use super::frame::OFFSET;
 use super::subjects::Verb;
+use super::tty::TtySize;
 use super::{Instance, JobId};
 
 /// Frames of output that may be unacknowledged, whatever their size.
@@ -53,6 +55,14 @@ pub struct Resume {
     pub err: u64,
     /// Bytes of both that may have been sent, as in [`Credit`].
     pub limit: u64,
+    /// Whether whoever resumes writes to the job, for a daemon that does not know it: see [`AttachRequest`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub write: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A signal for the command.
@@ -129,6 +139,10 @@ pub enum Steer {
     Signal(SignalRequest),
     /// See [`Resume`].
     Resume(Resume),
+    /// See [`AttachRequest`].
+    Attach(AttachRequest),
+    /// See [`ResizeRequest`].
+    Resize(ResizeRequest),
     /// See [`CancelRequest`].
     Cancel(CancelRequest),
     /// How did it end?
@@ -145,6 +159,8 @@ impl Steer {
             Verb::Credit => Self::Credit(decode::json(&payload)?),
             Verb::Signal => Self::Signal(decode::json(&payload)?),
             Verb::Resume => Self::Resume(decode::json(&payload)?),
+            Verb::Attach => Self::Attach(decode_attach(&payload)?),
+            Verb::Resize => Self::Resize(decode_resize(&payload)?),
             Verb::Cancel if payload.is_empty() => Self::Cancel(CancelRequest::default()),
             Verb::Cancel => Self::Cancel(decode::json(&payload)?),
             Verb::Result => Self::Result,
@@ -162,8 +178,28 @@ impl Steer {
             Self::Credit(credit) => credit.instance,
             Self::Signal(signal) => signal.instance,
             Self::Resume(resume) => resume.instance,
+            Self::Attach(attach) => attach.instance,
+            Self::Resize(resize) => resize.instance,
             Self::Cancel(cancel) => cancel.instance,
             Self::Stdin { .. } | Self::Result => None,
         }
     }
+}
+
+fn decode_attach(payload: &[u8]) -> Result<AttachRequest, BadMessage> {
+    let attach: AttachRequest = decode::json(payload)?;
+    if attach.epoch == 0 {
+        return Err(BadMessage("field `epoch`: epochs are counted from 1".to_owned()));
+    }
+    if attach.window == 0 {
+        return Err(BadMessage("field `window`: 0 bytes would never let any output through".to_owned()));
+    }
+    attach.tty.map_or(Ok(()), TtySize::check)?;
+    Ok(attach)
+}
+
+fn decode_resize(payload: &[u8]) -> Result<ResizeRequest, BadMessage> {
+    let resize: ResizeRequest = decode::json(payload)?;
+    TtySize { cols: resize.cols, rows: resize.rows }.check()?;
+    Ok(resize)
 }

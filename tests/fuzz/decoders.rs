@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use peerbus::protocol::attach::Started;
 use peerbus::protocol::audit::chain::Chain;
 use peerbus::protocol::audit::{self, Entry};
 use peerbus::protocol::exec::{ExecRequest, JobResult};
@@ -11,6 +12,7 @@ use peerbus::protocol::frame::{Accepted, Alive, Challenge, Gap, Signalled, Want}
 use peerbus::protocol::health::Health;
 use peerbus::protocol::heartbeat::{Heartbeat, Look, Ping};
 use peerbus::protocol::jetstream::{self, ConsumerInfo, NoAnswer, Stored, StreamInfo};
+use peerbus::protocol::jobs;
 use peerbus::protocol::peers::{GET_TYPE, GetAnswer, GetRequest, ListRequest, Page, PeerEvent, REMOVE_TYPE};
 use peerbus::protocol::policy;
 use peerbus::protocol::reply::ErrorBody;
@@ -68,16 +70,19 @@ fn word(verb: Verb, bytes: &[u8]) {
 pub(crate) const ALL: &[Decoder] = &[
     Decoder {
         name: "a request",
-        seeds: &["exec_request_argv", "exec_request_line", "exec_request_queued"],
+        seeds: &["exec_request_argv", "exec_request_line", "exec_request_durable", "exec_request_queued"],
         decode: |b| by(b, ExecRequest::decode),
     },
     Decoder { name: "credit", seeds: &["credit"], decode: |b| word(Verb::Credit, b) },
     Decoder { name: "stdin", seeds: &["credit"], decode: |b| word(Verb::Stdin, b) },
     Decoder { name: "a signal", seeds: &["signal"], decode: |b| word(Verb::Signal, b) },
-    Decoder { name: "resume", seeds: &["resume"], decode: |b| word(Verb::Resume, b) },
     Decoder { name: "cancel", seeds: &["cancel", "cancel_unless_begun"], decode: |b| word(Verb::Cancel, b) },
+    Decoder { name: "resume", seeds: &["resume", "resume_writer"], decode: |b| word(Verb::Resume, b) },
+    Decoder { name: "attach", seeds: &["attach"], decode: |b| word(Verb::Attach, b) },
+    Decoder { name: "a size", seeds: &["resize"], decode: |b| word(Verb::Resize, b) },
+    Decoder { name: "a start", seeds: &["started"], decode: json::<Started> },
     Decoder { name: "result wanted", seeds: &["cancel"], decode: |b| word(Verb::Result, b) },
-    Decoder { name: "accepted", seeds: &["accepted"], decode: json::<Accepted> },
+    Decoder { name: "accepted", seeds: &["accepted", "accepted_durable"], decode: json::<Accepted> },
     Decoder { name: "want", seeds: &["want"], decode: json::<Want> },
     Decoder { name: "signalled", seeds: &["signalled", "signalled_error"], decode: json::<Signalled> },
     Decoder { name: "alive", seeds: &["alive"], decode: json::<Alive> },
@@ -136,6 +141,8 @@ pub(crate) const ALL: &[Decoder] = &[
         seeds: &["policy_answer_allowed", "policy_answer_refused", "policy_answer_rules"],
         decode: |b| by(b, policy::Answer::decode),
     },
+    Decoder { name: "a question for jobs", seeds: &["jobs_query"], decode: |b| by(b, jobs::Query::decode) },
+    Decoder { name: "a page of jobs", seeds: &["jobs_page"], decode: |b| by(b, jobs::Page::decode) },
     Decoder {
         name: "a question for the audit log",
         seeds: &["audit_query"],

@@ -5,26 +5,10 @@
 
 mod bench;
 mod blind;
+mod both;
 mod death;
 mod start;
 mod surroundings;
 mod tree;
 
-/// Makes two tests of a case, one for each way of keeping a job together.
-macro_rules! both {
-    ($($case:ident)*) => {
-        mod best { $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(crate::bench::Bench::new(peerbus::process::Containment::Best)).await;
-            }
-        )* }
-        mod reaper { $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(crate::bench::Bench::new(peerbus::process::Containment::Reaper)).await;
-            }
-        )* }
-    };
-}
-use both;
+use both::both;

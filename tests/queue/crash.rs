@@ -170,6 +170,40 @@ fn killed_when_it_was_about_to_start() {
 }
 
 #[test]
+fn killed_after_it_had_said_that_it_starts_and_before_there_was_a_keeper() {
+    let scene = far();
+    let w1 = scene.fleet.daemon("w1");
+    w1.relay().freeze_way(Direction::ToServer);
+    let job = scene.leave();
+    eventually(SOON, "it to be journalled", || record(&w1, "open", &job).exists().then_some(()));
+    w1.kill9();
+    w1.relay().heal();
+    // The next step, which that daemon did not come to, nor to the one after it.
+    let path = record(&w1, "open", &job);
+    let text = fs::read_to_string(&path).unwrap();
+    let starting = json!({ "step": "starting", "at": "2026-11-21T10:11:12Z" });
+    fs::write(&path, format!("{}\n{starting}\n", text.trim_end())).unwrap();
+    w1.restart();
+    scene.have_run(&[&job]);
+    ended_well(&scene, &job);
+}
+
+#[test]
+fn killed_while_it_runs_it_goes_on_and_is_not_begun_again() {
+    let scene = Scene::new();
+    let w1 = scene.fleet.daemon("w1");
+    let gate = scene.fleet.path().join("gate");
+    let job =
+        scene.leave_line("--queue", "w1", &format!("until [ -e '{}' ]; do sleep 0.05; done", gate.display()));
+    scene.have_run(&[&job]);
+    w1.kill9();
+    w1.restart();
+    fs::write(&gate, "").unwrap();
+    ended_well(&scene, &job);
+    assert_eq!(scene.ran(), [job]);
+}
+
+#[test]
 fn a_machine_that_sleeps_wakes_up_to_one_run() {
     let scene = far();
     let w1 = scene.fleet.daemon("w1");

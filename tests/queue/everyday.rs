@@ -31,12 +31,10 @@ fn a_job_for_a_peer_that_is_away_runs_once_when_it_is_back() {
     assert!(scene.ran().is_empty());
     w1.restart();
     scene.have_run(&[&job]);
-    let result = eventually(SOON, "the result", || {
-        let result = scene.result(&job);
-        result["ending"].is_object().then_some(result)
-    });
-    assert_eq!(result["ending"]["exited"]["code"], 7);
-    assert_eq!((&result["stdout"], &result["stderr"]), (&"out\n".into(), &"err\n".into()));
+    let waited = scene.fleet.d(["wait", &format!("w1/{job}")]).expect_code(7);
+    assert_eq!(waited.out(), "", "{}", waited.err());
+    let wrote = scene.fleet.d(["logs", &job]).expect_success();
+    assert_eq!((wrote.out().as_str(), wrote.err().contains("err\n")), ("out\n", true), "{wrote:?}");
     assert!(scene.listed().is_empty());
     // Neither its next start nor a new server brings it back.
     w1.restart();
@@ -132,7 +130,7 @@ fn what_cannot_be_is_a_mistake() {
 
 #[test]
 fn more_than_a_peer_takes_at_once_waits() {
-    let w1 = crate::harness::fleet::DaemonOptions::worker("w1").configuration("max_jobs = 1\n");
+    let w1 = crate::harness::fleet::DaemonOptions::worker("w1").configuration("[jobs]\nmost = 1\n");
     let scene = Scene::with(w1);
     let gate = scene.fleet.path().join("gate");
     let line = format!("until [ -e '{}' ]; do sleep 0.05; done", gate.display());

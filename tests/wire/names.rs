@@ -60,6 +60,8 @@ fn the_names_of_subjects_and_headers() {
         (Verb::Stdin, "stdin"),
         (Verb::Signal, "signal"),
         (Verb::Resume, "resume"),
+        (Verb::Attach, "attach"),
+        (Verb::Resize, "resize"),
         (Verb::Cancel, "cancel"),
         (Verb::Result, "result"),
     ] {
@@ -67,6 +69,8 @@ fn the_names_of_subjects_and_headers() {
         assert_eq!(subjects::job(&vps, job(), verb), subject);
         assert_eq!(subjects::parse_below(&subject), Below::Job(job(), verb));
     }
+    assert_eq!(subjects::viewer(&vps, job(), 3), format!("exec.vps.{JOB}.credit.3"));
+    assert_eq!(subjects::parse_below(&format!("exec.vps.{JOB}.credit.3")), Below::Viewer(job(), 3));
     for (kind, word) in [
         (EventKind::Joined, "joined"),
         (EventKind::Online, "online"),
@@ -95,6 +99,8 @@ fn the_names_of_subjects_and_headers() {
         (FrameKind::Err, "err"),
         (FrameKind::Want, "want"),
         (FrameKind::Signalled, "signalled"),
+        (FrameKind::Resized, "resized"),
+        (FrameKind::Screen, "screen"),
         (FrameKind::Alive, "alive"),
         (FrameKind::Gap, "gap"),
         (FrameKind::Result, "result"),

@@ -144,6 +144,7 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
         tags: file.tags,
         max_jobs: file.max_jobs.map_or(MAX_JOBS, |most| usize::from(most.get())),
         caller_grace: file.caller_grace.unwrap_or(CALLER_GRACE),
+        jobs: file.jobs,
         audit: daemon::audit::Settings {
             size: file.audit_size.unwrap_or(daemon::audit::SIZE),
             required: file.audit == Some(AuditArg::Required),

@@ -151,6 +151,7 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
         user: None,
         stdin: false,
         tty: None,
+        name: None,
         timeout_ms: u64::try_from(ECHO_WITHIN.as_millis()).ok(),
         durable: false,
         expires_ms: None,
@@ -177,8 +178,16 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
                     (ending, Integrity::Whole) => Err(Echo::Failed(format!("the command {ending}"))),
                 };
             }
-            Some(Event::Accepted | Event::Interrupted(_) | Event::Resumed) => {}
-            None => return Err(Echo::Failed("the conversation broke off inside d".to_owned())),
+            Some(
+                Event::Accepted(_)
+                | Event::Screen(_)
+                | Event::NotKept { .. }
+                | Event::Interrupted(_)
+                | Event::Resumed,
+            ) => {}
+            Some(Event::Detached { .. }) | None => {
+                return Err(Echo::Failed("the conversation broke off inside d".to_owned()));
+            }
         }
     }
 }

@@ -38,7 +38,8 @@ pub(super) async fn run(
     let (peer, is_there) = known(&bus, &args.peer).await?;
     let job = request.id.unwrap_or_default();
     let expires_ms = job.made_ms() + i64::try_from(expiry.as_millis()).unwrap_or_default();
-    let request = ExecRequest { id: Some(job), stream: None, expires_ms: Some(expires_ms), ..request };
+    let request =
+        ExecRequest { id: Some(job), stream: None, durable: true, expires_ms: Some(expires_ms), ..request };
     client::leave(&bus, &peer, job, &request).await.map_err(|error| failure(&error, &peer, job))?;
     output::line(&job.to_string())?;
     let until = render::local_time_of_ms(expires_ms);
@@ -47,7 +48,8 @@ pub(super) async fn run(
         false => format!("{peer} is away: it runs once {peer} is back, until {until}, and never after"),
     };
     output::say(&format!(
-        "queued: {when}; `d queue list` shows what waits, `nats req exec.{peer}.{job}.result ''` what became of it"
+        "queued: {when}; `d queue list` shows what waits, `d jobs -a {peer}` what became of it, \
+         `d logs {peer}/{job}` what it wrote"
     ));
     Ok(0)
 }

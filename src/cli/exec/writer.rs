@@ -18,15 +18,24 @@ use crate::protocol::frame::StreamKind;
 /// Pause before a write to an output that somebody made non-blocking is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(2);
 
+/// Something to be written, in its turn.
+enum Piece {
+    Output(StreamKind, Bytes),
+    /// What draws a terminal; nobody counts it.
+    Screen(Bytes),
+    /// A line of `d`'s own.
+    Said(String),
+}
+
 /// The writing thread.
-pub(super) struct Writer {
-    pieces: Sender<(StreamKind, Bytes)>,
+pub(in crate::cli) struct Writer {
+    pieces: Sender<Piece>,
     thread: JoinHandle<()>,
     closed: Arc<AtomicBool>,
 }
 
 impl Writer {
-    pub(super) fn start(steering: Steering) -> Self {
+    pub(in crate::cli) fn start(steering: Steering) -> Self {
         let (pieces, work) = channel();
         let closed = Arc::new(AtomicBool::new(false));
         let noted = Arc::clone(&closed);
@@ -35,24 +44,46 @@ impl Writer {
     }
 
     /// Hands a piece on. Never waits: the window limits how much can be under way.
-    pub(super) fn write(&self, stream: StreamKind, bytes: Bytes) {
+    pub(in crate::cli) fn write(&self, stream: StreamKind, bytes: Bytes) {
+        self.hand_on(Piece::Output(stream, bytes));
+    }
+
+    /// The same of what draws a terminal.
+    pub(in crate::cli) fn draw(&self, bytes: Bytes) {
+        self.hand_on(Piece::Screen(bytes));
+    }
+
+    /// Says something behind all that was handed on so far.
+    pub(in crate::cli) fn say(&self, text: String) {
+        self.hand_on(Piece::Said(text));
+    }
+
+    fn hand_on(&self, piece: Piece) {
         // The thread ends only after this.
-        let _ = self.pieces.send((stream, bytes));
+        let _ = self.pieces.send(piece);
     }
 
     /// Ends the thread, and says whether an output was closed. One that stands still is left
     /// behind, where not everything was written.
-    pub(super) fn finish(self, everything_was_written: bool) -> bool {
+    pub(in crate::cli) fn finish(self, everything_was_written: bool) -> bool {
         drop(self.pieces);
         let ended = !everything_was_written || self.thread.join().is_ok();
         !ended || self.closed.load(Ordering::Acquire)
     }
 }
 
-fn write_all(work: &Receiver<(StreamKind, Bytes)>, steering: &Steering, closed: &AtomicBool) {
+fn write_all(work: &Receiver<Piece>, steering: &Steering, closed: &AtomicBool) {
     // Unbuffered: a piece is on its way when it was written.
     let mut outputs = [duplicate(io::stdout()), duplicate(io::stderr())];
-    while let Ok((stream, bytes)) = work.recv() {
+    while let Ok(piece) = work.recv() {
+        let (stream, bytes, is_counted) = match piece {
+            Piece::Output(stream, bytes) => (stream, bytes, true),
+            Piece::Screen(bytes) => (StreamKind::Out, bytes, false),
+            Piece::Said(text) => {
+                super::output::say(&text);
+                continue;
+            }
+        };
         if !closed.load(Ordering::Acquire)
             && let Err(error) = write(&mut outputs[stream as usize], &bytes)
         {
@@ -60,10 +91,12 @@ fn write_all(work: &Receiver<(StreamKind, Bytes)>, steering: &Steering, closed: 
             if error.kind() != ErrorKind::BrokenPipe {
                 super::output::say(&format!("writing output: {error}"));
             }
-            steering.cancel("the caller's output was closed");
+            steering.output_closed();
         }
         // What nobody reads any more is discarded, so that the command can be stopped.
-        steering.wrote(stream, bytes.len());
+        if is_counted {
+            steering.wrote(stream, bytes.len());
+        }
     }
 }
 

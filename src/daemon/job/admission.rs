@@ -6,11 +6,13 @@ use tokio::sync::mpsc;
 
 use super::super::asked::{Asked, name};
 use super::super::context::{Context, Leaving, Place};
+use super::super::durable;
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::{Begun, Entry, now};
 use super::super::policy::{self, Allowed};
 use super::super::queue::{Taken, taken};
+use super::super::roll::Enrolled;
 use super::{blocking, live, recorded, reply};
 use crate::process::{self, Lodging, Spec};
 use crate::protocol::Ending;
@@ -22,13 +24,16 @@ use crate::protocol::exec::{Command, JOB_VARIABLE, JobResult, PEER_VARIABLE};
 const REFUSAL_REMEMBERED: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A job that may start: its id is taken.
-pub(super) struct Admitted {
-    pub(super) request: Request,
-    pub(super) spec: Spec,
-    pub(super) lodging: Lodging,
-    pub(super) entry: Entry,
-    pub(super) place: Place,
-    pub(super) asked: Asked,
+pub(in crate::daemon) struct Admitted {
+    pub(in crate::daemon) request: Request,
+    pub(in crate::daemon) spec: Spec,
+    pub(in crate::daemon) lodging: Lodging,
+    pub(in crate::daemon) entry: Entry,
+    /// What was journalled of it.
+    pub(in crate::daemon) begun: Begun,
+    pub(in crate::daemon) place: Place,
+    pub(in crate::daemon) asked: Asked,
+    pub(in crate::daemon) enrolled: Enrolled,
 }
 
 /// Takes a job in and sees it through, or refuses it.
@@ -48,14 +53,15 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mu
     let lodging = context.nursery.lodging(request.id);
     let asked = Asked::by(&context, &request).allowed_by(rule);
     let begun = begun(&context, &request, &asked, Some(lodging.clone()));
-    let journal = context.journal.clone();
+    let enrolled = context.roll.enter(request.id);
+    let (journal, known) = (context.journal.clone(), begun.clone());
     let delivered = request.queued.as_ref().map(|ticket| ticket.delivered().clone());
     let begin = move || match delivered {
-        Some(delivered) => journal.begin_queued(&begun, &delivered),
-        None => journal.begin(&begun),
+        Some(delivered) => journal.begin_queued(&known, &delivered),
+        None => journal.begin(&known),
     };
-    let begun = blocking(begin).await;
-    let begun = match (&request.queued, begun) {
+    let begin = blocking(begin).await;
+    let entry = match (&request.queued, begin) {
         (Some(ticket), Ok(entry)) => {
             match taken(&context, (ticket, &request), &asked, entry, messages).await {
                 Taken::Start(entry) => Ok(entry),
@@ -66,13 +72,17 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mu
             let why = format!("the journal cannot be written: {error}");
             return ticket.later(&context, request.id, &why).await;
         }
-        (None, begun) => begun,
+        (None, begin) => begin,
     };
-    match begun {
+    match entry {
         Ok(entry) => match asked.begun(&context.audit).await {
             Ok(()) => {
-                let admitted = Admitted { request, spec, lodging, entry, place, asked };
-                live::run(context, admitted, messages).await;
+                let durable = request.exec.is_durable();
+                let admitted = Admitted { request, spec, lodging, entry, begun, place, asked, enrolled };
+                match durable {
+                    true => durable::run(context, admitted, messages).await,
+                    false => live::run(context, admitted, messages).await,
+                }
             }
             Err(why) => take_back(&context, &request, entry, &asked, &why).await,
         },
@@ -99,25 +109,20 @@ async fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Pla
         let message = format!("another daemon answers for the peer {}; stop one of them", context.peer());
         return Err(refused(Refusal::Conflict, &message));
     }
-    if request.exec.tty.as_ref().is_some_and(|tty| !tty.is_null()) {
-        return Err(refused(Refusal::NotSupported, "field `tty`: this daemon has no terminals"));
-    }
-    if request.exec.durable {
-        return Err(refused(Refusal::NotSupported, "field `durable`: this daemon has no durable jobs"));
-    }
     let allowed =
         policy::check(context, &request.asker, &request.exec).await.map_err(|denied| denied.ending)?;
     tracing::debug!(job = %request.id, asker = %request.asker, rule = allowed.rule, "the policy allows it");
     check_user(request)?;
     let rule = allowed.rule;
     let spec = spec(context, request, allowed)?;
-    match context.place() {
-        Some(place) => Ok((spec, place, rule)),
-        None => Err(refused(
-            Refusal::Limit,
-            &format!("{} runs {} jobs at once and no more", context.peer(), context.settings.max_jobs),
-        )),
-    }
+    let settings = &context.settings;
+    let (place, most, kind) = match request.exec.is_durable() {
+        true => (context.durable_place(), settings.jobs.most, "durable jobs"),
+        false => (context.place(), settings.max_jobs, "jobs"),
+    };
+    let limit =
+        || refused(Refusal::Limit, &format!("{} runs {most} {kind} at once and no more", context.peer()));
+    place.map(|place| (spec, place, rule)).ok_or_else(limit)
 }
 
 /// Only root can become somebody else.
@@ -165,6 +170,9 @@ fn begun(context: &Context, request: &Request, asked: &Asked, lodging: Option<Lo
         user: request.exec.user.as_ref().map(|user| user.chars().take(64).collect()),
         lodging,
         queued: request.queued.is_some(),
+        durable: request.exec.is_durable(),
+        tty: request.exec.tty.is_some(),
+        name: request.exec.name.clone(),
     }
 }
 
@@ -205,8 +213,7 @@ pub(super) async fn refuse(
     let result = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
     let begun = begun(context, request, &asked, None);
     let (journal, buried) = (context.journal.clone(), result.clone());
-    let record =
-        super::Record { begun: begun.clone(), starting: false, process: None, result: Some(result.clone()) };
+    let record = super::Record { result: Some(result.clone()), ..super::Record::of(begun.clone()) };
     let written = blocking(move || journal.bury(&begun, &buried)).await;
     if let (Some(ticket), Err(error)) = (&request.queued, &written) {
         // Nobody waits for the answer, and the journal is where it is looked for.

@@ -101,6 +101,14 @@ impl Sink {
         }
     }
 
+    /// Callers who read along, or wait for the answer.
+    pub(super) fn viewers(&self) -> u32 {
+        match self {
+            Self::Stream(stream) => u32::from(!stream.muted && !stream.discarding),
+            Self::Plain(plain) => u32::try_from(plain.waiting.len()).unwrap_or(u32::MAX),
+        }
+    }
+
     /// The stream, where it is one.
     pub(super) fn as_stream(&mut self) -> Option<&mut Stream> {
         match self {

@@ -47,14 +47,14 @@ impl Journal {
         self.ended.parent().unwrap_or(Path::new("/"))
     }
 
-    /// Forgets what is too old, and what is too much.
+    /// Forgets what is older than `keep_for`, and than [`KEEP_FOR`], and what is too much.
     ///
     /// # Errors
     /// When a directory cannot be read.
-    pub(in super::super) fn prune(&self) -> io::Result<()> {
+    pub(in super::super) fn prune(&self, keep_for: Duration) -> io::Result<()> {
         let forgotten_before = self.forgotten_ms()?;
         let mut forgotten = forgotten_before;
-        let ended = doomed(&self.ended, KEEP_FOR, KEEP_MOST)?;
+        let ended = doomed(&self.ended, keep_for.max(KEEP_FOR), KEEP_MOST)?;
         for path in &ended {
             forgotten = forgotten.max(made_in_the_queue_ms(path).unwrap_or(i64::MIN));
         }

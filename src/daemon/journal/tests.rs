@@ -21,6 +21,9 @@ fn begun(id: JobId) -> Begun {
         user: None,
         lodging: None,
         queued: false,
+        durable: false,
+        tty: false,
+        name: None,
     }
 }
 
@@ -187,11 +190,11 @@ fn an_id_from_the_queue_is_known_or_known_to_be_forgotten() {
     };
     let (old, day) = (KEEP_FOR + Duration::from_secs(60), Duration::from_secs(24 * 3600));
     let asked = end(false, old);
-    journal.prune().expect("pruned");
+    journal.prune(KEEP_FOR).expect("pruned");
     assert!(journal.find(asked).expect("readable").is_none());
     assert_eq!(journal.remembers_since_ms().expect("known"), born, "it was none of the queue");
     let (forgotten, kept) = (end(true, old), end(true, day));
-    journal.prune().expect("pruned");
+    journal.prune(KEEP_FOR).expect("pruned");
     assert!(journal.find(forgotten).expect("readable").is_none());
     assert!(journal.find(kept).expect("readable").is_some());
     let since = journal.remembers_since_ms().expect("known");

@@ -186,7 +186,10 @@ pub(in super::super) async fn taken(
     };
     match blocking(starting).await {
         Ok((entry, Ok(()))) => {
-            drop_copy(context, id).await;
+            // Of a durable job its keeper tells whether it runs: until then it can be begun again.
+            if !request.exec.is_durable() {
+                drop_copy(context, id).await;
+            }
             Taken::Start(entry)
         }
         Ok((entry, Err(error))) => {

@@ -20,7 +20,6 @@
 //! The socket carries JSON, one message a line.
 
 mod daemon_end;
-mod inherited;
 mod tend;
 
 use std::path::PathBuf;

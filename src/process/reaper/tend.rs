@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::super::explain::explain;
 use super::super::identity::Identity;
+use super::super::inherited::{ignore_signals, inherited, let_go_of_pipes};
 use super::super::launch::{Launched, Surroundings, launch};
 use super::super::members::{Descendants, Members};
 use super::super::memory::keep_memory_private;
@@ -25,7 +26,6 @@ use super::super::pidfd::{self, Waited};
 use super::super::plan::Plan;
 use super::super::spec::{Spec, StartError};
 use super::super::tree::{Leader, stop};
-use super::inherited::{control_socket, ignore_signals, let_go_of_pipes};
 use super::{GRACE, Order, RELEASE, Report, line};
 use crate::protocol::JobId;
 
@@ -40,7 +40,8 @@ pub fn reaper_main() -> ExitCode {
 }
 
 fn set_up() -> io::Result<(tokio::runtime::Runtime, std::os::unix::net::UnixStream)> {
-    let socket = control_socket()?;
+    // The number of the control socket is the argument after `reaper`.
+    let socket = inherited(std::env::args().nth(2).as_deref())?.into();
     ignore_signals()?;
     keep_memory_private()?;
     set_child_subreaper(true)?;

@@ -4,6 +4,7 @@ use super::*;
 use crate::client::proof;
 use crate::protocol::ending::Refusal;
 use crate::protocol::frame::Challenge;
+use crate::protocol::reply::ErrorBody;
 use crate::protocol::seal::REFUSES;
 
 impl Conversation {
@@ -46,7 +47,9 @@ impl Conversation {
             FrameKind::Err => self.on_output(StreamKind::Err, message, now),
             FrameKind::Want => self.with(message, now, Self::on_want),
             FrameKind::Signalled => self.with(message, now, Self::on_signalled),
-            FrameKind::Gap => self.with(message, now, |this, gap: Gap, _| this.ledger.gap(gap)),
+            FrameKind::Resized => self.with(message, now, Self::on_resized),
+            FrameKind::Screen => self.tell(Event::Screen(message.payload.clone())),
+            FrameKind::Gap => self.with(message, now, Self::on_gap),
             FrameKind::Result => {
                 let refuses = message.headers.get(REFUSES).map(str::to_owned);
                 self.with(message, now, |this, result, _| this.on_result(result, refuses.as_deref()));
@@ -70,8 +73,13 @@ impl Conversation {
     }
 
     pub(super) fn on_accepted(&mut self, accepted: Accepted, now: Instant) {
+        self.durable |= accepted.durable;
+        let begins = matches!(self.phase, Phase::Asking(_) | Phase::Withdrawing(_));
+        if self.looks_at_a_screen() || (begins && self.instance.is_none()) {
+            self.ledger.begin_at(accepted.from.unwrap_or_default());
+        }
         match self.phase {
-            Phase::Asking(_) | Phase::Withdrawing(_) if self.instance.is_none() => self.tell(Event::Accepted),
+            _ if begins && self.instance.is_none() => self.tell(Event::Accepted(accepted.clone())),
             Phase::Resuming { since, asked, .. } => {
                 let received = self.ledger.received();
                 self.resumed = Some(Resumed { since, asked, at: now, received });
@@ -98,6 +106,17 @@ impl Conversation {
         }
     }
 
+    /// Whoever comes later is told what is no longer kept; for whoever has started a job it is lost.
+    fn on_gap(&mut self, gap: Gap, _now: Instant) {
+        match self.question {
+            Question::Exec { .. } => self.ledger.gap(gap),
+            Question::Attach(_) => match self.ledger.not_kept(&gap) {
+                0 => {}
+                bytes => self.tell(Event::NotKept { stream: gap.stream, bytes }),
+            },
+        }
+    }
+
     pub(super) fn on_want(&mut self, want: Want, now: Instant) {
         if self.feed.want(&want) {
             self.say_again = now + SAY_AGAIN;
@@ -106,6 +125,10 @@ impl Conversation {
 
     pub(super) fn on_signalled(&mut self, signalled: Signalled, _now: Instant) {
         self.signals.retain(|signal| signal.n > signalled.n);
+    }
+
+    fn on_resized(&mut self, resized: Signalled, _now: Instant) {
+        self.resize = self.resize.filter(|resize| resize.n > resized.n);
     }
 
     pub(super) fn on_result(&mut self, result: JobResult, refuses: Option<&str>) {
@@ -133,6 +156,11 @@ impl Conversation {
     /// The answer to a cancel. Its ordinary effect, the ending, arrives as frames.
     pub(super) fn on_answer(&mut self, message: &Incoming, now: Instant) {
         let Ok(answer) = decode::json::<CancelAnswer>(&message.payload) else {
+            if let (Question::Attach(_), Phase::Asking(_)) = (&self.question, &self.phase)
+                && let Ok(refusal) = decode::json::<ErrorBody>(&message.payload)
+            {
+                return self.on_attach_refused(refusal);
+            }
             tracing::debug!(answer = ?message.payload, "an answer that is none to a cancel");
             return;
         };
@@ -150,6 +178,19 @@ impl Conversation {
             },
         };
         self.finish(ending);
+    }
+
+    fn on_attach_refused(&mut self, refusal: ErrorBody) {
+        let why = match refusal.error.as_str() {
+            "unknown_job" => Refusal::NoSuchJob,
+            "not_durable" => Refusal::NotDurable,
+            "not_yours" => Refusal::NotYours,
+            "unproven" => Refusal::Unproven,
+            "limit" => Refusal::Limit,
+            "journal" => Refusal::Journal,
+            _ => Refusal::BadRequest,
+        };
+        self.finish(Ending::Refused { why, message: refusal.message });
     }
 
     /// By our clock, or because the peer has just begun, the request may be a replay: we sign it once more.

@@ -6,11 +6,10 @@ use crate::protocol::seal::CHALLENGE;
 impl Conversation {
     pub(super) async fn ask(&mut self) {
         let Phase::Asking(repeats) = &self.phase else { return };
+        let Question::Exec { request, .. } = &self.question else { return self.ask_to_attach().await };
         self.may_have_arrived |= !repeats.is_first();
-        let mut request = Outgoing::to(&subjects::exec(&self.peer))
-            .reply(&self.reply)
-            .payload(self.request.clone())
-            .sealed();
+        let mut request =
+            Outgoing::to(&subjects::exec(&self.peer)).reply(&self.reply).payload(request.clone()).sealed();
         if let Some(challenge) = &self.challenge {
             request = request.header(CHALLENGE, challenge);
         }
@@ -22,6 +21,20 @@ impl Conversation {
                 message: format!("the request has {size} bytes, the server takes {limit}"),
             });
         }
+    }
+
+    /// Asks to read a job, in the current epoch.
+    pub(super) async fn ask_to_attach(&self) {
+        let Question::Attach(how) = &self.question else { return };
+        let attach = AttachRequest {
+            epoch: self.ledger.epoch(),
+            instance: None,
+            from: how.from,
+            window: self.ledger.window(),
+            write: how.write,
+            tty: self.size,
+        };
+        self.say(Verb::Attach, decode::to_json(&attach)).await;
     }
 
     pub(super) async fn send_credit(&mut self, now: Instant) {

@@ -1,0 +1,276 @@
+//! The life of one durable job at its daemon: one owner, one loop.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinError;
+
+use super::super::answer;
+use super::super::asked::Asked;
+use super::super::context::{self, Context};
+use super::super::intake::Message;
+use super::super::job::Admitted;
+use super::super::journal::{Begun, Entry, Record};
+use super::super::roll::Enrolled;
+use super::keeping::{Begin, Doing, Keeper, Known};
+use super::news::News;
+use super::viewer::Word;
+use super::viewers::{Gone, Viewers};
+use crate::keeper::link::NoStart;
+use crate::keeper::words::{LogReach, WriterState};
+use crate::keeper::{FromKeeper, Link, Order, Place, ToKeeper};
+use crate::protocol::attach::AttachRequest;
+use crate::protocol::exec::JobResult;
+use crate::protocol::frame::{FrameKind, Signalled};
+use crate::protocol::identity::Asker;
+use crate::protocol::tty::TtySize;
+use crate::protocol::{Ending, JobId, decode};
+
+/// Everything that can happen to it.
+enum Happening {
+    Message(Option<Message>),
+    Keeper(Doing),
+    Left(Gone),
+}
+
+/// A durable job.
+pub(super) struct Job {
+    pub(super) context: Arc<Context>,
+    pub(super) id: JobId,
+    pub(super) begun: Begun,
+    /// Who asked for it.
+    pub(super) owner: Asker,
+    pub(super) asked: Asked,
+    pub(super) place: Place,
+    pub(super) keeper: Keeper,
+    /// Whether its command surely runs, or has run.
+    pub(super) runs: bool,
+    pub(super) entry: Option<Entry>,
+    pub(super) seat: Option<context::Place>,
+    /// Whether its end is in the audit log already.
+    pub(super) told: bool,
+    /// Its place among the jobs that are told of.
+    pub(super) enrolled: Option<Enrolled>,
+    /// How it is to end, once somebody has had it stopped.
+    pub(super) stopping: Option<Ending>,
+    /// How it ended, once it is over.
+    pub(super) ended: Option<Arc<JobResult>>,
+    pub(super) news: watch::Sender<News>,
+    pub(super) viewers: Viewers,
+    /// What the keeper remembers of those who write.
+    pub(super) writers: HashMap<String, WriterState>,
+    pub(super) tty: Option<TtySize>,
+    /// Who waits to hear that it runs.
+    pub(super) waiting: Vec<Message>,
+    /// Who waits for what the terminal shows, by the number of the question.
+    pub(super) screens: HashMap<u64, (String, AttachRequest)>,
+    pub(super) screens_asked: u64,
+}
+
+/// Starts a job that was admitted, and sees it through.
+pub(in crate::daemon) async fn run(
+    context: Arc<Context>,
+    admitted: Admitted,
+    messages: &mut mpsc::Receiver<Message>,
+) {
+    let Admitted { request, spec, lodging, entry, begun, place: seat, asked, enrolled } = admitted;
+    let place = Place::of(&context.settings.state_dir, request.id);
+    let order = Order {
+        spec,
+        lodging,
+        timeout_ms: request.exec.timeout_ms,
+        tty: request.exec.tty.as_ref().map(|tty| tty.size()),
+        name: request.exec.name.clone(),
+        owner: Some(request.caller.clone()),
+        log_limit: context.settings.jobs.log_limit,
+    };
+    let mut job = Job::new(&context, begun, asked, place.clone());
+    job.keeper = Keeper::start(&context, place, order, entry);
+    (job.seat, job.enrolled) = (Some(seat), Some(enrolled));
+    job.on_message(Message::Request(Box::new(request))).await;
+    job.live(messages).await;
+}
+
+impl Job {
+    pub(super) fn new(context: &Arc<Context>, begun: Begun, asked: Asked, place: Place) -> Self {
+        Self {
+            context: Arc::clone(context),
+            id: begun.id,
+            owner: begun.owner(),
+            begun,
+            asked,
+            place,
+            keeper: Keeper::Gone,
+            runs: false,
+            entry: None,
+            seat: None,
+            told: false,
+            enrolled: None,
+            stopping: None,
+            ended: None,
+            news: watch::Sender::new(News::default()),
+            viewers: Viewers::new(),
+            writers: HashMap::new(),
+            tty: None,
+            waiting: Vec::new(),
+            screens: HashMap::new(),
+            screens_asked: 0,
+        }
+    }
+
+    /// One that a daemon before this one began.
+    pub(super) fn of(context: &Arc<Context>, record: &Record) -> Self {
+        let asked = Asked::recorded(&record.begun);
+        let place = Place::of(&context.settings.state_dir, record.begun.id);
+        Self::new(context, record.begun.clone(), asked, place)
+    }
+
+    /// Lives until it has ended and nobody reads it any more.
+    pub(super) async fn live(mut self, messages: &mut mpsc::Receiver<Message>) {
+        while !self.is_over() {
+            if let Some(enrolled) = &self.enrolled {
+                enrolled.set_viewers(self.viewers.count());
+            }
+            let happening = tokio::select! {
+                message = messages.recv() => Happening::Message(message),
+                doing = self.keeper.next() => Happening::Keeper(doing),
+                gone = self.viewers.one_leaves() => Happening::Left(gone),
+            };
+            match happening {
+                Happening::Message(Some(message)) => self.on_message(message).await,
+                // The daemon goes, and the job goes on.
+                Happening::Message(None) => return,
+                Happening::Keeper(doing) => self.on_keeper(doing).await,
+                Happening::Left((_, number)) => self.viewers.drop_number(number),
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended.is_some() && self.viewers.are_none() && self.waiting.is_empty()
+    }
+
+    async fn on_keeper(&mut self, doing: Doing) {
+        match doing {
+            Doing::Started(begun) => self.on_started(begun).await,
+            Doing::Said(word) => self.on_said(word).await,
+            Doing::Lost => self.keeper = Keeper::seek(self.place.clone()),
+            Doing::Found(Ok(known)) => self.on_found(known).await,
+            Doing::Found(Err(panic)) => {
+                tracing::error!(job = %self.id, %panic, "looking for the keeper of a job");
+                self.keeper = Keeper::seek(self.place.clone());
+            }
+        }
+    }
+
+    async fn on_started(&mut self, begun: Result<Begin, JoinError>) {
+        let (entry, started) = match begun {
+            Ok(begun) => begun,
+            // The record stays open, so what became of it is found out as after a crash.
+            Err(panic) => {
+                tracing::error!(job = %self.id, %panic, "starting a durable job");
+                self.keeper = Keeper::seek(self.place.clone());
+                return;
+            }
+        };
+        self.entry = Some(entry);
+        match started {
+            Ok((link, _)) => self.connect(link).await,
+            Err(NoStart::Failed(error)) => self.not_started(error).await,
+            Err(NoStart::Died(why)) => {
+                tracing::error!(job = %self.id, why, "the keeper of a job died while it started the command");
+                self.keeper = Keeper::seek(self.place.clone());
+            }
+        }
+    }
+
+    async fn on_found(&mut self, known: Known) {
+        match known {
+            Known::Alive(link) => self.connect(*link).await,
+            known => self.conclude(known).await,
+        }
+    }
+
+    /// A keeper is there, and says how things stand.
+    pub(super) async fn connect(&mut self, link: Link) {
+        let hello = link.hello().clone();
+        self.keeper = Keeper::Here(Box::new(link));
+        self.tty = hello.tty;
+        self.reached(hello.log);
+        for writer in hello.writers {
+            self.tell_want(&writer.from, decode::to_json(&writer.want));
+            self.writers.insert(writer.from.clone(), writer);
+        }
+        if let Some(ending) = self.stopping.clone() {
+            self.keeper.say(ToKeeper::Stop { ending });
+        }
+        for ask in self.screens.keys().copied() {
+            self.keeper.say(ToKeeper::Screen { ask });
+        }
+        self.runs = true;
+        self.let_in().await;
+    }
+
+    /// Answers those who have waited for the start, or for the end.
+    pub(super) async fn let_in(&mut self) {
+        for message in std::mem::take(&mut self.waiting) {
+            Box::pin(self.on_message(message)).await;
+        }
+    }
+
+    fn reached(&self, reach: LogReach) {
+        let totals = reach.totals();
+        if let Some(enrolled) = &self.enrolled {
+            enrolled.set_totals(totals);
+            enrolled.set_first(reach.first());
+        }
+        self.news.send_if_modified(|news| {
+            let further = totals.sum() > news.totals.sum();
+            if further {
+                news.totals = totals;
+            }
+            further
+        });
+    }
+
+    async fn on_said(&mut self, word: FromKeeper) {
+        match word {
+            FromKeeper::Log(reach) => self.reached(reach),
+            FromKeeper::Want { from, want } => {
+                self.tell_want(&from, decode::to_json(&want));
+                match self.writers.get_mut(&from) {
+                    Some(writer) => writer.want = want,
+                    None => {
+                        let writer = WriterState { from: from.clone(), want, signals: 0, resizes: 0 };
+                        self.writers.insert(from, writer);
+                    }
+                }
+            }
+            FromKeeper::Signalled { from, n, error } => {
+                if let Some(writer) = self.writers.get_mut(&from) {
+                    writer.signals = writer.signals.max(n);
+                }
+                self.tell_applied(FrameKind::Signalled, &from, Signalled { n, error }).await;
+            }
+            FromKeeper::Resized { from, n, error } => {
+                self.tell_applied(FrameKind::Resized, &from, Signalled { n, error }).await;
+            }
+            FromKeeper::Screen(screen) => self.on_screen(screen).await,
+            FromKeeper::Ended(ended) => self.conclude(Known::Ended(ended)).await,
+            FromKeeper::Hello(_) | FromKeeper::Started(_) | FromKeeper::Failed(_) => {}
+        }
+    }
+
+    fn tell_want(&mut self, writer: &str, want: Vec<u8>) {
+        self.viewers.say(writer, Word::Control(FrameKind::Want, want.into()));
+    }
+
+    /// Who signals a job need not follow it.
+    async fn tell_applied(&mut self, kind: FrameKind, writer: &str, applied: Signalled) {
+        let frame = Word::Control(kind, decode::to_json(&applied).into());
+        if !self.viewers.say(writer, frame) && kind == FrameKind::Signalled {
+            answer::signalled(&self.context, writer, &applied).await;
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The job's end of its keeper: started, spoken to, lost, and found again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinHandle};
+
+use super::super::context::Context;
+use super::super::journal::Entry;
+use crate::keeper::link::{self, NoStart};
+use crate::keeper::{Ended, Found, FromKeeper, Link, Order, Place, ToKeeper};
+use crate::process::{self, Identity, Lodging};
+
+/// Pause between two looks for a keeper that cannot be looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long what is left of a job whose keeper died gets to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A keeper, as far as it is known.
+pub(super) enum Keeper {
+    /// It is being started.
+    Starting(JoinHandle<Begin>),
+    /// It is there.
+    Here(Box<Link>),
+    /// The connection is gone, and it is looked for.
+    Sought(JoinHandle<Known>),
+    /// The job has ended.
+    Gone,
+}
+
+/// What is known of a keeper that was looked for.
+#[derive(Debug)]
+pub(in crate::daemon) enum Known {
+    /// It lives.
+    Alive(Box<Link>),
+    /// It wrote down how the job ended.
+    Ended(Box<Ended>),
+    /// It died before; what it left of the job was stopped.
+    Died {
+        /// What is known of it.
+        why: String,
+        /// How many processes had to be stopped.
+        killed: u32,
+    },
+    /// The command was never started.
+    NeverStarted,
+}
+
+/// How a start went, with the record it was written to.
+pub(super) type Begin = (Entry, Result<(Link, Identity), NoStart>);
+
+/// Something a keeper does.
+pub(super) enum Doing {
+    Started(Result<Begin, JoinError>),
+    Said(FromKeeper),
+    Lost,
+    Found(Result<Known, JoinError>),
+}
+
+impl Keeper {
+    /// Starts one. When the command runs, that is journalled.
+    pub(super) fn start(context: &Arc<Context>, place: Place, order: Order, mut entry: Entry) -> Self {
+        let context = Arc::clone(context);
+        Self::Starting(tokio::task::spawn_blocking(move || {
+            let started = link::start(&place, &order, &context.nursery);
+            if let Ok((_, process)) = &started
+                && let Err(error) = entry.started(process)
+            {
+                // Its place is known by the job's id, and its keeper knows the process.
+                tracing::error!(job = %order.spec.job, %error, "writing the start to the journal");
+            }
+            (entry, started)
+        }))
+    }
+
+    /// Looks for the keeper of a job, for as long as that takes.
+    pub(super) fn seek(place: Place) -> Self {
+        Self::Sought(tokio::spawn(async move { look(&place).await }))
+    }
+
+    /// Waits for what it does next. Cancel safe. To be replaced after [`Doing::Started`], [`Doing::Lost`] and
+    /// [`Doing::Found`].
+    pub(super) async fn next(&mut self) -> Doing {
+        match self {
+            Self::Starting(start) => Doing::Started(start.await),
+            Self::Here(link) => link.next().await.map_or(Doing::Lost, Doing::Said),
+            Self::Sought(found) => Doing::Found(found.await),
+            Self::Gone => std::future::pending().await,
+        }
+    }
+
+    /// Says something, where there is somebody. Whatever matters is said again.
+    pub(super) fn say(&self, word: ToKeeper) {
+        if let Self::Here(link) = self {
+            link.say(word);
+        }
+    }
+}
+
+/// Looks for the keeper of a job until it is known what became of it. What a dead one left of its job is stopped.
+pub(in crate::daemon) async fn look(place: &Place) -> Known {
+    let mut said = false;
+    loop {
+        match link::find(place).await {
+            Ok(Found::Alive(link)) => return Known::Alive(Box::new(link)),
+            Ok(Found::Ended(ended)) => return Known::Ended(ended),
+            Ok(Found::Died { why, lodging }) => {
+                return Known::Died { why, killed: clear(place, &lodging).await };
+            }
+            Ok(Found::NeverStarted) => return Known::NeverStarted,
+            // One that lives and does not answer is slow, and not dead.
+            Err(error) if !said => {
+                tracing::warn!(place = %place.directory().display(), %error, "looking for the keeper of a job");
+                said = true;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn clear(place: &Place, lodging: &Lodging) -> u32 {
+    process::clear(lodging, GRACE).await.unwrap_or_else(|error| {
+        let place = place.directory().display();
+        tracing::error!(%place, %error, "stopping what is left of a job whose keeper died");
+        0
+    })
+}

@@ -1,0 +1,359 @@
+//! One viewer of a durable job: reads the log from the disk and sends it as frames, at its own pace.
+//!
+//! Nothing is held for it but what is on its way: what it lost is read again. So it is dropped without further ado
+//! when its inbox is gone or it says nothing for [`SILENCE`], and made anew where it stands when it resumes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinHandle};
+
+use super::super::answer;
+use super::super::context::Context;
+use super::news::News;
+use crate::bus::Link;
+use crate::keeper::log::{Piece, Reader};
+use crate::process::joined;
+use crate::protocol::exec::JobResult;
+use crate::protocol::frame::{ALIVE_EVERY_MS, Accepted, Alive, FrameKind, OUTPUT_MAX};
+use crate::protocol::steer::Credit;
+use crate::protocol::window::{Frame, Outbox, Totals};
+use crate::protocol::{JobId, decode};
+
+/// Silence after which a viewer is dropped. It says something every 5 s.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// How often a viewer is told that its job lives.
+const ALIVE_EVERY: Duration = Duration::from_millis(ALIVE_EVERY_MS);
+
+/// Pause before a log that cannot be read is tried again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the headers of a frame take of the server's limit, in bytes, generously.
+const HEADERS: usize = 1024;
+
+/// Frames handed to the bus at a time, and pieces read ahead of them.
+const HANDED_ON: usize = 4;
+
+/// Where a viewer begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Begins {
+    /// At a place both parts of which are known.
+    At(Totals),
+    /// At a combined offset, or the nearest that is held.
+    Byte(u64),
+}
+
+/// What a viewer begins with.
+pub(super) struct Begin {
+    pub(super) context: Arc<Context>,
+    pub(super) id: JobId,
+    pub(super) inbox: String,
+    pub(super) epoch: u64,
+    pub(super) begins: Begins,
+    /// Bytes that may be sent before the first credit.
+    pub(super) window: u64,
+    pub(super) accepted: Accepted,
+    /// What follows `accepted`, before any output.
+    pub(super) first: Vec<(FrameKind, Bytes)>,
+    pub(super) log: PathBuf,
+    pub(super) news: watch::Receiver<News>,
+}
+
+/// A word to a viewer's task.
+#[derive(Debug)]
+pub(super) enum Word {
+    Credit(Credit),
+    /// Begin again, in this epoch, at what was received.
+    Resume {
+        epoch: u64,
+        received: Totals,
+        window: u64,
+        accepted: Accepted,
+        first: Vec<(FrameKind, Bytes)>,
+    },
+    /// Show the first frame of the epoch again.
+    Again(Accepted),
+    /// A frame beside the output.
+    Control(FrameKind, Bytes),
+}
+
+enum Happening {
+    Word(Option<Word>),
+    Read(Result<Done, JoinError>),
+    News,
+    MaySend,
+    Link(Link),
+    Clock,
+}
+
+/// A read that is done: the reader, where it looked, whether the end was known before, and what was there.
+struct Done {
+    reader: Reader,
+    at: u64,
+    is_last: bool,
+    piece: std::io::Result<Piece>,
+}
+
+pub(super) struct Viewer {
+    begin: Begin,
+    number: u64,
+    outbox: Outbox,
+    courier: mpsc::Sender<Frame>,
+    reader: Option<Reader>,
+    reading: Option<JoinHandle<Done>>,
+    /// Whether the log had nothing more when it was last looked at, since the last news.
+    dry: bool,
+    /// Where the log goes on, behind what is no longer held.
+    dropped_to: Option<Totals>,
+    read_again: Option<Instant>,
+    /// After the link was lost nothing is sent until the viewer is heard again: only its word renews the right to
+    /// answer it.
+    muted: bool,
+    heard: Instant,
+    alive_next: Instant,
+    done: bool,
+}
+
+impl Viewer {
+    pub(super) fn new(begin: Begin, number: u64) -> Self {
+        let (courier, mut frames) = mpsc::channel::<Frame>(HANDED_ON);
+        let (context, inbox, id) = (Arc::clone(&begin.context), begin.inbox.clone(), begin.id);
+        // A task of its own, so that a slow bus holds up the output and nothing else.
+        tokio::spawn(async move {
+            while let Some(frame) = frames.recv().await {
+                let message = answer::viewer_message(context.peer(), &inbox, (id, number), frame);
+                // A frame that cannot be sent is missed by the viewer, who asks for it.
+                let _ = context.bus.publish_bulk(message).await;
+            }
+        });
+        let now = Instant::now();
+        Self {
+            outbox: Outbox::new(begin.window),
+            number,
+            courier,
+            reader: Some(Reader::open(&begin.log)),
+            reading: None,
+            dry: false,
+            dropped_to: None,
+            read_again: None,
+            muted: false,
+            heard: now,
+            alive_next: now + ALIVE_EVERY,
+            done: false,
+            begin,
+        }
+    }
+
+    /// Sees it through, until it has all it wants or is gone.
+    pub(super) async fn live(mut self, mut words: mpsc::UnboundedReceiver<Word>) {
+        let context = Arc::clone(&self.begin.context);
+        let mut link = context.bus.link();
+        let mut known = *link.borrow_and_update();
+        let at = self.find_beginning().await;
+        let (accepted, first) = (self.begin.accepted.clone(), std::mem::take(&mut self.begin.first));
+        self.begin_at(self.begin.epoch, at, self.begin.window, accepted, first);
+        while !self.done {
+            self.read_on();
+            let deadline = self.deadline();
+            let happening = tokio::select! {
+                word = words.recv() => Happening::Word(word),
+                done = joined(&mut self.reading) => Happening::Read(done),
+                Ok(()) = self.begin.news.changed() => Happening::News,
+                () = may_send(&self.courier, &self.outbox, self.muted) => Happening::MaySend,
+                Ok(()) = link.changed() => Happening::Link(*link.borrow_and_update()),
+                () = tokio::time::sleep_until(deadline.into()) => Happening::Clock,
+            };
+            match happening {
+                Happening::Word(Some(word)) => self.on_word(word),
+                Happening::Word(None) => return,
+                Happening::Read(done) => self.on_read(done),
+                Happening::News => self.dry = false,
+                Happening::MaySend => self.send_one(),
+                Happening::Link(now) => {
+                    if !now.up || (known.up && now.generation != known.generation) {
+                        self.muted = true;
+                    }
+                    known = now;
+                }
+                Happening::Clock => self.on_clock(Instant::now()),
+            }
+        }
+    }
+
+    async fn find_beginning(&mut self) -> Totals {
+        let at = match self.begin.begins {
+            Begins::At(totals) => return totals,
+            Begins::Byte(at) => at,
+        };
+        let log = self.begin.log.clone();
+        let found = tokio::task::spawn_blocking(move || Reader::open(&log).totals_at(at)).await;
+        match found.map_err(std::io::Error::other).and_then(|found| found) {
+            Ok(totals) => totals,
+            Err(error) => {
+                tracing::error!(job = %self.begin.id, %error, "reading the log of a job");
+                Totals::default()
+            }
+        }
+    }
+
+    fn begin_at(
+        &mut self,
+        epoch: u64,
+        at: Totals,
+        window: u64,
+        accepted: Accepted,
+        first: Vec<(FrameKind, Bytes)>,
+    ) {
+        self.outbox = Outbox::beginning_at(epoch, at, window);
+        self.begin.accepted = Accepted { from: Some(at).filter(|at| *at != Totals::default()), ..accepted };
+        self.outbox.control(FrameKind::Accepted, decode::to_json(&self.begin.accepted).into());
+        for (kind, payload) in first {
+            self.outbox.control(kind, payload);
+        }
+        (self.dry, self.dropped_to, self.read_again) = (false, None, None);
+    }
+
+    fn on_word(&mut self, word: Word) {
+        if !matches!(word, Word::Control(..)) {
+            self.heard = Instant::now();
+            self.muted = false;
+        }
+        match word {
+            Word::Credit(credit) => {
+                self.outbox.credit(&credit);
+                // Who has all, or wants no more.
+                self.done |= credit.done;
+            }
+            Word::Resume { epoch, received, window, accepted, first } => {
+                if epoch > self.outbox.epoch() {
+                    self.begin_at(epoch, received, window, accepted, first);
+                } else if epoch == self.outbox.epoch() {
+                    self.show_again(accepted);
+                }
+            }
+            Word::Again(accepted) => self.show_again(accepted),
+            Word::Control(kind, payload) => {
+                if !self.outbox.is_closing() {
+                    self.outbox.control(kind, payload);
+                }
+            }
+        }
+    }
+
+    fn show_again(&mut self, accepted: Accepted) {
+        let accepted = Accepted { from: self.begin.accepted.from, ..accepted };
+        // Were there no room, the viewer would ask once more.
+        let _ = self.courier.try_send(self.outbox.first_again(decode::to_json(&accepted).into()));
+    }
+
+    /// Looks what comes next in the log, where there is room for it.
+    fn read_on(&mut self) {
+        if let Some(to) = self.dropped_to
+            && self.outbox.unsent() == 0
+        {
+            self.dropped_to = None;
+            self.outbox.skip(to);
+        }
+        let waits = self.dry || self.dropped_to.is_some() || self.read_again.is_some();
+        let room = self.outbox.room();
+        if waits || room == 0 || self.outbox.is_closing() || self.outbox.unsent() >= HANDED_ON {
+            return;
+        }
+        let Some(mut reader) = self.reader.take() else { return };
+        // Looked at before the log: what is in it then is all there will ever be.
+        let is_last = self.begin.news.borrow_and_update().ended.is_some();
+        let at = self.outbox.read().sum();
+        let most = usize::try_from(room).unwrap_or(OUTPUT_MAX).min(OUTPUT_MAX);
+        self.reading = Some(tokio::task::spawn_blocking(move || {
+            let piece = reader.read(at, most);
+            Done { reader, at, is_last, piece }
+        }));
+    }
+
+    fn on_read(&mut self, done: Result<Done, JoinError>) {
+        let Ok(Done { reader, at, is_last, piece }) = done else {
+            tracing::error!(job = %self.begin.id, "reading the log of a job failed inside the daemon");
+            self.done = true;
+            return;
+        };
+        self.reader = Some(reader);
+        if at != self.outbox.read().sum() {
+            // It has resumed elsewhere meanwhile.
+            return;
+        }
+        match piece {
+            Ok(Piece::Bytes { stream, offset, bytes }) if offset == self.outbox.read().of(stream) => {
+                self.outbox.push(stream, bytes);
+            }
+            Ok(Piece::Bytes { offset, .. }) => {
+                let (inbox, number) = (&self.begin.inbox, self.number);
+                tracing::warn!(job = %self.begin.id, inbox, number, offset, "dropped a viewer: it stands where the log never was");
+                self.done = true;
+            }
+            Ok(Piece::Dropped { to }) => self.dropped_to = Some(to),
+            Ok(Piece::End) if is_last => self.close(),
+            Ok(Piece::End) => self.dry = true,
+            Err(error) => {
+                tracing::error!(job = %self.begin.id, %error, "reading the log of a job");
+                self.read_again = Some(Instant::now() + READ_AGAIN);
+            }
+        }
+    }
+
+    /// All was read. What was counted and is not there is said to be missing.
+    fn close(&mut self) {
+        let Some(result) = self.begin.news.borrow().ended.clone() else { return };
+        if let (Some(out), Some(err)) = (&result.out, &result.err) {
+            let totals = Totals { out: out.bytes, err: err.bytes };
+            if totals.sum() > self.outbox.read().sum() {
+                self.dropped_to = Some(totals);
+                return;
+            }
+        }
+        let result = JobResult { collected: None, ..(*result).clone() };
+        self.outbox.close(decode::to_json(&result).into());
+    }
+
+    fn send_one(&mut self) {
+        let most = self.begin.context.bus.max_payload().saturating_sub(HEADERS);
+        if let Ok(permit) = self.courier.try_reserve()
+            && let Some(frame) = self.outbox.next_frame(most)
+        {
+            permit.send(frame);
+            self.outbox.let_go_of_sent();
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let mut deadline = (self.heard + SILENCE).min(self.alive_next);
+        if let Some(at) = self.read_again {
+            deadline = deadline.min(at);
+        }
+        deadline
+    }
+
+    fn on_clock(&mut self, now: Instant) {
+        self.done |= now >= self.heard + SILENCE;
+        self.read_again = self.read_again.filter(|at| now < *at);
+        if now >= self.alive_next {
+            self.alive_next = now + ALIVE_EVERY;
+            if !self.outbox.is_closing() {
+                let Totals { out, err } = self.begin.news.borrow().totals;
+                let alive = Alive { out, err, stdin_received: self.begin.accepted.stdin_received };
+                self.outbox.control(FrameKind::Alive, decode::to_json(&alive).into());
+            }
+        }
+    }
+}
+
+/// Waits until a frame can be sent. Cancel safe.
+async fn may_send(courier: &mpsc::Sender<Frame>, outbox: &Outbox, muted: bool) {
+    if !muted && outbox.has_frame() && courier.reserve().await.is_ok() {
+        return;
+    }
+    std::future::pending().await
+}

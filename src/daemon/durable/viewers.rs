@@ -1,0 +1,96 @@
+//! Who reads along.
+
+use std::collections::HashMap;
+
+use tokio::sync::mpsc;
+
+use super::VIEWERS_MOST;
+use super::viewer::{self, Viewer, Word};
+
+/// The viewers of one job, by their inbox.
+pub(super) struct Viewers {
+    handles: HashMap<String, Handle>,
+    /// Numbers are never given twice, so that a word about a viewer is never taken for one about its successor.
+    last_number: u64,
+    leave: mpsc::UnboundedSender<Gone>,
+    left: mpsc::UnboundedReceiver<Gone>,
+}
+
+/// A viewer that has ended: its inbox and number.
+pub(super) type Gone = (String, u64);
+
+struct Handle {
+    number: u64,
+    epoch: u64,
+    /// Whether it may write to the job.
+    write: bool,
+    words: mpsc::UnboundedSender<Word>,
+}
+
+impl Viewers {
+    pub(super) fn new() -> Self {
+        let (leave, left) = mpsc::unbounded_channel();
+        Self { handles: HashMap::new(), last_number: 0, leave, left }
+    }
+
+    pub(super) fn are_none(&self) -> bool {
+        self.handles.is_empty()
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.handles.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether there is no room for another one.
+    pub(super) fn are_full(&self) -> bool {
+        self.handles.len() >= VIEWERS_MOST
+    }
+
+    /// The epoch of a viewer that is there.
+    pub(super) fn epoch_of(&self, inbox: &str) -> Option<u64> {
+        self.handles.get(inbox).map(|handle| handle.epoch)
+    }
+
+    /// Whether this viewer may write; none where there is no such viewer.
+    pub(super) fn may_write(&self, inbox: &str) -> Option<bool> {
+        self.handles.get(inbox).map(|handle| handle.write)
+    }
+
+    /// Begins a viewer, in place of one with the same inbox.
+    pub(super) fn begin(&mut self, begin: viewer::Begin, write: bool) {
+        self.last_number += 1;
+        let (words, listen) = mpsc::unbounded_channel();
+        let (number, inbox, epoch) = (self.last_number, begin.inbox.clone(), begin.epoch);
+        let leave = self.leave.clone();
+        self.handles.insert(inbox.clone(), Handle { number, epoch, write, words });
+        tokio::spawn(async move {
+            Viewer::new(begin, number).live(listen).await;
+            // The job may be gone.
+            let _ = leave.send((inbox, number));
+        });
+    }
+
+    /// Says something to one; says whether it is there to hear it.
+    pub(super) fn say(&mut self, inbox: &str, word: Word) -> bool {
+        let Some(handle) = self.handles.get_mut(inbox) else { return false };
+        if let Word::Resume { epoch, .. } = &word {
+            handle.epoch = handle.epoch.max(*epoch);
+        }
+        handle.words.send(word).is_ok()
+    }
+
+    /// The inbox of this viewer does not exist any more. All that it has not got is in the log, and its resume makes
+    /// it anew.
+    pub(super) fn drop_number(&mut self, number: u64) {
+        self.handles.retain(|_, handle| handle.number != number);
+    }
+
+    /// Waits for one to leave. Cancel safe.
+    pub(super) async fn one_leaves(&mut self) -> Gone {
+        match self.left.recv().await {
+            Some(gone) => gone,
+            // We hold a sender ourselves.
+            None => std::future::pending().await,
+        }
+    }
+}

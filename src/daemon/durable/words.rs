@@ -1,0 +1,277 @@
+//! What a durable job does with what is said to it.
+
+use bytes::Bytes;
+
+use super::super::answer;
+use super::super::asked::Asked;
+use super::super::exec::Request;
+use super::super::intake::Message;
+use super::super::job::reply;
+use super::super::policy;
+use super::super::proof::{is_anothers, members_sign};
+use super::job::Job;
+use super::news::News;
+use super::viewer::{Begin, Begins, Word};
+use crate::keeper::ToKeeper;
+use crate::keeper::words::Screen;
+use crate::protocol::attach::{AttachRequest, From};
+use crate::protocol::ending::Refusal;
+use crate::protocol::exec::JobResult;
+use crate::protocol::frame::{Accepted, FrameKind, JobState, OUTPUT_MAX, Want};
+use crate::protocol::identity::Asker;
+use crate::protocol::steer::{CancelRequest, Cancelled, Credit, Resume, Steer};
+use crate::protocol::tty::TtySize;
+use crate::protocol::window::Totals;
+use crate::protocol::{Ending, decode};
+
+/// What a writer may send before its keeper has said how much.
+const FIRST_INPUT: u64 = 256 * 1024;
+
+/// Messages that may wait for a job to have started.
+const WAITING_MOST: usize = 64;
+
+impl Job {
+    pub(super) async fn on_message(&mut self, message: Message) {
+        let begins = matches!(
+            message,
+            Message::Request(_) | Message::Word { steer: Steer::Resume(_) | Steer::Attach(_), .. }
+        );
+        if begins && !self.runs && self.ended.is_none() {
+            // Answered when it is known whether it runs. Whoever finds no room asks again.
+            if self.waiting.len() < WAITING_MOST {
+                self.waiting.push(message);
+            }
+            return;
+        }
+        match message {
+            Message::CallerGone(Some(number)) => self.viewers.drop_number(number),
+            Message::CallerGone(None) => {}
+            Message::Request(request) => self.on_request(*request).await,
+            Message::Word { steer, from, asker, .. } => self.on_word(steer, &from, &asker).await,
+        }
+    }
+
+    /// A job of a record that is closed.
+    pub(super) fn has_ended(&mut self, result: JobResult) {
+        self.runs = true;
+        let totals =
+            |total: &Option<crate::protocol::exec::StreamTotal>| total.as_ref().map_or(0, |it| it.bytes);
+        let totals = Totals { out: totals(&result.out), err: totals(&result.err) };
+        let result = std::sync::Arc::new(result);
+        self.ended = Some(std::sync::Arc::clone(&result));
+        self.news.send_replace(News { totals, ended: Some(result) });
+    }
+
+    /// The request, for the first time or again.
+    async fn on_request(&mut self, request: Request) {
+        if let Some(ticket) = &request.queued {
+            return ticket.settle(&self.context, self.id).await;
+        }
+        if request.digest != self.begun.request {
+            return self.refuse(&request).await;
+        }
+        if let Some(result) = self.ended.clone().filter(|result| never_ran(&result.ending)) {
+            return reply(&self.context, &request, &result).await;
+        }
+        let Some(stream) = request.exec.stream else {
+            return answer::started(&self.context, &request.caller, self.id).await;
+        };
+        let inbox = &request.caller;
+        let accepted = self.accepted(inbox);
+        if self.viewers.epoch_of(inbox) == Some(1) && self.viewers.say(inbox, Word::Again(accepted)) {
+            return;
+        }
+        let first = self.first_want(inbox, request.exec.stdin);
+        let at = Begins::At(Totals::default());
+        self.begin_viewer(inbox, (1, at, stream.window), first, true).await;
+    }
+
+    async fn refuse(&self, request: &Request) {
+        let message = format!("{}: the id belongs to another request", request.id);
+        let ending = Ending::Refused { why: Refusal::NotYours, message };
+        let context = &self.context;
+        Asked::by(context, request).refused(&context.audit, &ending).await;
+        reply(context, request, &self.bare(ending)).await;
+    }
+
+    async fn on_word(&mut self, steer: Steer, from: &str, asker: &Asker) {
+        // Where members sign, an inbox is proved to be its speaker's; but nobody signs credit.
+        let may = from == self.begun.caller || policy::may_steer(asker, Some(&self.owner));
+        match steer {
+            Steer::Credit(credit) => self.on_credit(credit, from).await,
+            _ if !may => answer::not_yours(&self.context, from, self.id).await,
+            Steer::Resume(resume) => self.on_resume(&resume, from).await,
+            Steer::Attach(attach) => self.on_attach(attach, from).await,
+            Steer::Cancel(cancel) => self.on_cancel(cancel, from).await,
+            Steer::Result => self.on_result_wanted(from).await,
+            Steer::Stdin { .. } | Steer::Signal(_) | Steer::Resize(_) => self.on_input(steer, from).await,
+        }
+    }
+
+    async fn on_credit(&mut self, credit: Credit, from: &str) {
+        if self.viewers.say(from, Word::Credit(credit)) || credit.done {
+            return;
+        }
+        // Of a viewer of the daemon before, or one that was given up. It is told to resume; where members sign,
+        // nobody is told anything for a credit alone who is not known to be the job's owner.
+        if members_sign(&self.context) && is_anothers(&self.context, from, &self.begun.caller) {
+            return;
+        }
+        answer::have_resumed(&self.context, from, self.id, credit.epoch).await;
+    }
+
+    async fn on_resume(&mut self, resume: &Resume, from: &str) {
+        let Resume { epoch, out, err, limit, write, .. } = *resume;
+        let received = Totals { out, err };
+        let window = limit.saturating_sub(received.sum());
+        let write = write || from == self.begun.caller;
+        let first = self.first_want(from, write);
+        let word =
+            Word::Resume { epoch, received, window, accepted: self.accepted(from), first: first.clone() };
+        if self.viewers.say(from, word) {
+            return;
+        }
+        self.begin_viewer(from, (epoch, Begins::At(received), window), first, write).await;
+    }
+
+    async fn on_attach(&mut self, attach: AttachRequest, from: &str) {
+        match self.viewers.epoch_of(from) {
+            Some(known) if attach.epoch < known => return,
+            Some(known) if attach.epoch == known => {
+                // Where it has just left, it asks once more.
+                self.viewers.say(from, Word::Again(self.accepted(from)));
+                return;
+            }
+            _ => {}
+        }
+        let totals = self.news.borrow().totals;
+        let at = match attach.from {
+            From::Byte(at) => Begins::Byte(at),
+            From::Start => Begins::At(Totals::default()),
+            From::Screen if self.tty.is_some() && self.ended.is_none() => {
+                return self.ask_for_screen(attach, from);
+            }
+            From::Now | From::Screen => Begins::At(totals),
+        };
+        let first = self.first_want(from, attach.write);
+        self.begin_viewer(from, (attach.epoch, at, attach.window), first, attach.write).await;
+    }
+
+    /// The viewer begins when the keeper has answered. One question for each inbox.
+    fn ask_for_screen(&mut self, attach: AttachRequest, from: &str) {
+        self.screens.retain(|_, (inbox, _)| inbox != from);
+        if self.screens.len() >= WAITING_MOST {
+            return;
+        }
+        self.screens_asked += 1;
+        self.screens.insert(self.screens_asked, (from.to_owned(), attach));
+        self.keeper.say(ToKeeper::Screen { ask: self.screens_asked });
+    }
+
+    pub(super) async fn on_screen(&mut self, screen: Screen) {
+        let Some((from, attach)) = self.screens.remove(&screen.ask) else { return };
+        let Screen { at, mut data, size, error, .. } = screen;
+        if let Some(error) = error {
+            tracing::warn!(job = %self.id, error, "what a terminal shows is not known");
+        }
+        self.tty = size.or(self.tty);
+        let mut first = Vec::new();
+        while !data.is_empty() {
+            first.push((FrameKind::Screen, data.split_to(data.len().min(OUTPUT_MAX / 2))));
+        }
+        first.extend(self.first_want(&from, attach.write));
+        // A terminal has one output.
+        let at = Begins::At(Totals { out: at, err: 0 });
+        self.begin_viewer(&from, (attach.epoch, at, attach.window), first, attach.write).await;
+    }
+
+    async fn begin_viewer(
+        &mut self,
+        inbox: &str,
+        (epoch, begins, window): (u64, Begins, u64),
+        first: Vec<(FrameKind, Bytes)>,
+        write: bool,
+    ) {
+        if self.viewers.epoch_of(inbox).is_none() && self.viewers.are_full() {
+            let sentence = format!("too many read along with {}", self.id);
+            return answer::cannot(&self.context, inbox, "limit", 429, &sentence).await;
+        }
+        let begin = Begin {
+            context: std::sync::Arc::clone(&self.context),
+            id: self.id,
+            inbox: inbox.to_owned(),
+            epoch,
+            begins,
+            window,
+            accepted: self.accepted(inbox),
+            first,
+            log: self.place.log(),
+            news: self.news.subscribe(),
+        };
+        self.viewers.begin(begin, write);
+    }
+
+    /// The first frame of an epoch, as things stand. Where its output begins, the viewer knows.
+    fn accepted(&self, inbox: &str) -> Accepted {
+        let (stdin_received, signals) =
+            self.writers.get(inbox).map_or((0, 0), |writer| (writer.want.received, writer.signals));
+        let state = if self.ended.is_some() { JobState::Ended } else { JobState::Running };
+        let instance = self.context.instance;
+        Accepted { state, stdin_received, signals, durable: true, tty: self.tty, ..Accepted::ended(instance) }
+    }
+
+    /// What a writer may send.
+    fn first_want(&self, inbox: &str, write: bool) -> Vec<(FrameKind, Bytes)> {
+        if !write || self.ended.is_some() {
+            return Vec::new();
+        }
+        let new = Want { received: 0, limit: FIRST_INPUT, again: false, closed: false };
+        let want = self.writers.get(inbox).map_or(&new, |writer| &writer.want);
+        vec![(FrameKind::Want, decode::to_json(want).into())]
+    }
+
+    /// Passes on what is typed.
+    async fn on_input(&mut self, steer: Steer, from: &str) {
+        // Who may stop a job may signal it without following it.
+        let unasked = from == self.begun.caller || matches!(steer, Steer::Signal(_));
+        if !self.viewers.may_write(from).unwrap_or(unasked) {
+            let sentence = format!("{from} reads {} and does not write to it; attach with `write`", self.id);
+            return answer::cannot(&self.context, from, "read_only", 403, &sentence).await;
+        }
+        let from = from.to_owned();
+        self.keeper.say(match steer {
+            Steer::Stdin { offset, bytes } => ToKeeper::Stdin { from, offset, data: bytes },
+            Steer::Signal(signal) => ToKeeper::Signal { from, n: signal.n, signal: signal.signal },
+            Steer::Resize(resize) => {
+                let size = TtySize { cols: resize.cols, rows: resize.rows };
+                ToKeeper::Resize { from, n: resize.n, size }
+            }
+            _ => return,
+        });
+    }
+
+    async fn on_cancel(&mut self, cancel: CancelRequest, from: &str) {
+        let why: String = cancel.why.unwrap_or_else(|| "asked to".to_owned()).chars().take(200).collect();
+        let state = if self.ended.is_some() { Cancelled::Ended } else { Cancelled::Running };
+        if self.ended.is_none() && !cancel.unless_begun {
+            let ending = self.stopping.get_or_insert(Ending::Cancelled { why }).clone();
+            self.keeper.say(ToKeeper::Stop { ending });
+        }
+        let result = self.ended.as_deref().cloned();
+        answer::cancelled(&self.context, from, self.id, state, result).await;
+    }
+
+    async fn on_result_wanted(&mut self, from: &str) {
+        match self.ended.clone() {
+            Some(result) => answer::plain(&self.context, from, &result, None).await,
+            None => {
+                let sentence = format!("{} has not ended", self.id);
+                answer::cannot(&self.context, from, "running", 409, &sentence).await;
+            }
+        }
+    }
+}
+
+fn never_ran(ending: &Ending) -> bool {
+    matches!(ending, Ending::NotStarted { .. } | Ending::Refused { .. })
+}

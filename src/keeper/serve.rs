@@ -1,0 +1,341 @@
+//! The life of one keeper: one owner, one loop, one closed set of happenings.
+//!
+//! ```text
+//!  order ──► Starting ──► Running ──► Ended, to be written ──► written: told, and gone
+//!               └ could not be started: written, told, and gone
+//! ```
+
+use std::fs::File;
+use std::io;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::conversation::{Conversation, Newcomer, heard, may_say, receive};
+use super::inputs::Inputs;
+use super::output::Output;
+use super::place::Place;
+use super::program::{Inherited, listen, stop_listening};
+use super::words::{About, Ended, FromKeeper, Order, ToKeeper, VERSION};
+use super::written::{self, Sync};
+use crate::process::{
+    Course, Exit, Identity, Nursery, Outcome, Process, StartError, Started, Stdin, Taps, joined, start,
+};
+use crate::protocol::Ending;
+use crate::protocol::ending::{StartFailure, sentence};
+use crate::protocol::frame::StreamKind;
+use crate::protocol::window::Totals;
+
+/// How often an ending is tried to be written that the disk does not take.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long whoever listens at the end may take to hear of it. The rest reads the file.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
+/// Longer than anything here waits.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// Newcomers who wait to be listened to.
+const NEWCOMERS: usize = 4;
+
+/// Everything that can happen to a keeper.
+enum Happening {
+    Started(Result<Result<Started, StartError>, tokio::task::JoinError>),
+    Came(Newcomer),
+    Word(Option<ToKeeper>),
+    MaySay,
+    Output(StreamKind, Bytes),
+    Exited(Exit),
+    TreeStopped,
+    InputWritable,
+    EndWritten(Result<io::Result<()>, tokio::task::JoinError>),
+    Clock,
+}
+
+/// One keeper.
+pub(super) struct Keeper {
+    pub(super) place: Place,
+    pub(super) about: About,
+    pub(super) course: Course,
+    pub(super) inputs: Inputs,
+    pub(super) output: Output,
+    pub(super) conversation: Conversation,
+    pub(super) ended: Option<Ended>,
+    /// Why the command could not be started.
+    failed: Option<StartError>,
+    writing: Option<JoinHandle<io::Result<()>>>,
+    write_again: Option<Instant>,
+    /// Whether the ending is written down.
+    is_written: bool,
+}
+
+/// Starts the command of an order and sees it through. The lock is held until all of it is written down.
+pub(super) async fn serve(place: Place, order: Order, inherited: Inherited) {
+    let Inherited { lock, hearing, saying } = inherited;
+    let mut conversation = Conversation::with(hearing, saying);
+    match prepare(&place, &order) {
+        Ok((about, output, listener)) => {
+            let (newcomers, come) = mpsc::channel(NEWCOMERS);
+            let receiving = tokio::spawn(receive(listener, newcomers));
+            let keeper = Keeper::new(place, about, output, conversation, &order);
+            let drained = keeper.live(order, come, receiving, lock).await;
+            drained.await;
+        }
+        Err(error) => {
+            tracing::error!(%error, "preparing to keep a job");
+            let message = sentence(format!("preparing the keeper of a job: {error}"));
+            conversation.say(&FromKeeper::Failed(StartError { why: StartFailure::System, message }));
+            conversation.flush(TOLD_WITHIN).await;
+        }
+    }
+}
+
+/// All that has to be there before the command may run. That the keeper is written down comes last: from
+/// then on the command may have run.
+fn prepare(place: &Place, order: &Order) -> io::Result<(About, Output, UnixListener)> {
+    let output = Output::create(&place.log(), order.log_limit)?;
+    let listener = listen(place)?;
+    let about = About {
+        v: VERSION,
+        job: order.spec.job,
+        keeper: Identity::of_self()?,
+        version: crate::VERSION.to_owned(),
+        lodging: order.lodging.clone(),
+        tty: order.tty,
+        name: order.name.clone(),
+        log_limit: order.log_limit,
+        started_at: now(),
+        process: None,
+    };
+    written::write(&place.about_file(), &about, Sync::Disk)?;
+    Ok((about, output, listener))
+}
+
+/// Starts the command, with pipes. Blocking.
+fn begin(order: &Order) -> Result<Started, StartError> {
+    if order.tty.is_some() {
+        let message = "this version has no terminals".to_owned();
+        return Err(StartError { why: StartFailure::System, message });
+    }
+    start(&order.spec, &order.lodging, &Nursery::of_one())
+}
+
+impl Keeper {
+    fn new(place: Place, about: About, output: Output, conversation: Conversation, order: &Order) -> Self {
+        let reads = order.spec.stdin == Stdin::Pipe || order.tty.is_some();
+        Self {
+            place,
+            about,
+            course: Course::new(order.spec.job, order.timeout_ms.map(Duration::from_millis)),
+            inputs: if reads { Inputs::expected(order.owner.as_deref()) } else { Inputs::closed() },
+            output,
+            conversation,
+            ended: None,
+            failed: None,
+            writing: None,
+            write_again: None,
+            is_written: false,
+        }
+    }
+
+    /// Until the lock is free. Returns what a process that goes on may still need: somebody who reads what it
+    /// writes.
+    async fn live(
+        mut self,
+        order: Order,
+        mut come: mpsc::Receiver<Newcomer>,
+        receiving: JoinHandle<()>,
+        lock: File,
+    ) -> impl Future<Output = ()> {
+        let mut start = Some(tokio::task::spawn_blocking(move || begin(&order)));
+        let mut taps = Taps::none();
+        let mut process: Option<Process> = None;
+        let mut draining = None;
+        while !self.is_written {
+            let (room, deadline) = (self.output.room(), self.deadline());
+            let happening = tokio::select! {
+                begun = joined(&mut start) => Happening::Started(begun),
+                Some(newcomer) = come.recv() => Happening::Came(newcomer),
+                word = heard(&mut self.conversation.hearing) => Happening::Word(word),
+                () = may_say(&self.conversation.saying) => Happening::MaySay,
+                (stream, bytes) = taps.next(room), if room > 0 => Happening::Output(stream, bytes),
+                exit = exited(&mut process), if !self.course.has_exited() => Happening::Exited(exit),
+                () = self.course.tree_stopped() => Happening::TreeStopped,
+                () = self.inputs.writable() => Happening::InputWritable,
+                written = joined(&mut self.writing) => Happening::EndWritten(written),
+                () = tokio::time::sleep_until(deadline.into()) => Happening::Clock,
+            };
+            match happening {
+                Happening::Started(begun) => {
+                    if let Some(started) = self.on_started(begun) {
+                        taps = Taps::new(started.stdout, started.stderr);
+                        process = Some(started.process);
+                    }
+                }
+                Happening::Came(newcomer) => self.on_newcomer(newcomer),
+                Happening::Word(Some(word)) => self.on_word(word),
+                Happening::Word(None) => self.conversation.give_up(),
+                Happening::MaySay => self.conversation.write(),
+                Happening::Output(stream, bytes) => {
+                    self.course.read(stream, &bytes);
+                    self.output.take(stream, bytes);
+                }
+                Happening::Exited(exit) => self.on_exit(exit),
+                Happening::TreeStopped => {}
+                Happening::InputWritable => self.on_input_writable(),
+                Happening::EndWritten(written) => self.on_end_written(written),
+                Happening::Clock => self.on_clock(Instant::now()),
+            }
+            self.tell_news();
+            let now = Instant::now();
+            if self.ended.is_none()
+                && self.output.is_written()
+                && self.course.is_over(now, &mut taps, self.output.room())
+            {
+                let taps = std::mem::replace(&mut taps, Taps::none());
+                let output_open = !taps.are_dry();
+                draining = Some(tokio::spawn(taps.drain()));
+                self.finish(output_open).await;
+            }
+        }
+        // Who comes now is not kept waiting for an answer.
+        receiving.abort();
+        self.leave(lock).await;
+        async {
+            if let Some(draining) = draining {
+                let _ = draining.await;
+            }
+        }
+    }
+
+    fn on_started(
+        &mut self,
+        begun: Result<Result<Started, StartError>, tokio::task::JoinError>,
+    ) -> Option<Started> {
+        match begun {
+            Ok(Ok(mut started)) => {
+                self.course.started(Instant::now(), started.process.tree());
+                if let Some(pipe) = started.stdin.take() {
+                    self.inputs.connect(pipe);
+                }
+                let process = started.process.identity().clone();
+                self.about.process = Some(process.clone());
+                self.write_about();
+                self.conversation.say(&FromKeeper::Started(process));
+                self.say_hello();
+                return Some(started);
+            }
+            Ok(Err(error)) => {
+                let StartError { why, message } = error.clone();
+                self.failed = Some(error);
+                self.course.fail(Ending::NotStarted { why, message: sentence(message) });
+            }
+            Err(panic) => {
+                tracing::error!(%panic, "starting a job");
+                self.course
+                    .fail(Ending::Unknown { why: format!("its start failed inside the keeper: {panic}") });
+            }
+        }
+        self.inputs.close();
+        None
+    }
+
+    fn on_exit(&mut self, exit: Exit) {
+        self.course.exited(Instant::now(), exit);
+        let told = self.inputs.close();
+        self.tell_wants(told);
+    }
+
+    pub(super) fn on_input_writable(&mut self) {
+        let told = self.inputs.write();
+        self.tell_wants(told);
+    }
+
+    fn deadline(&self) -> Instant {
+        let news = if self.conversation.is_listening() { self.output.news_at() } else { None };
+        let course = self.course.deadline(self.output.room());
+        let soonest = [news, course, self.output.try_again(), self.write_again].into_iter().flatten().min();
+        soonest.unwrap_or_else(|| Instant::now() + FAR)
+    }
+
+    fn on_clock(&mut self, now: Instant) {
+        self.course.on_clock(now);
+        self.output.on_clock(now);
+        if self.write_again.is_some_and(|at| now >= at) {
+            self.write_end();
+        }
+    }
+
+    /// The job is over: all that is left is to write down how it ended.
+    async fn finish(&mut self, output_open: bool) {
+        self.inputs.close();
+        let outcome = self.course.close(output_open).await;
+        self.ended = Some(ended(outcome, self.output.reach().first()));
+        self.write_end();
+    }
+
+    fn write_end(&mut self) {
+        self.write_again = None;
+        let (path, ended) = (self.place.ended_file(), self.ended.clone());
+        self.writing = Some(tokio::task::spawn_blocking(move || written::write(&path, &ended, Sync::Disk)));
+    }
+
+    fn on_end_written(&mut self, written: Result<io::Result<()>, tokio::task::JoinError>) {
+        match written.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            Ok(()) => self.is_written = true,
+            // Without a word of a keeper nothing ran, which is how it was.
+            Err(_) if self.failed.is_some() && std::fs::remove_file(self.place.about_file()).is_ok() => {
+                self.is_written = true;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the end of the job cannot be written");
+                self.write_again = Some(Instant::now() + WRITE_AGAIN);
+            }
+        }
+    }
+
+    /// Tells the ending, and lets go of everything that says that there is a keeper.
+    async fn leave(mut self, lock: File) {
+        if let Some(failed) = self.failed.take() {
+            self.conversation.say(&FromKeeper::Failed(failed));
+        }
+        if let Some(ended) = self.ended.take() {
+            self.conversation.say(&FromKeeper::Ended(Box::new(ended)));
+        }
+        self.conversation.flush(TOLD_WITHIN).await;
+        stop_listening(&self.place);
+        drop(lock);
+    }
+}
+
+async fn exited(process: &mut Option<Process>) -> Exit {
+    match process {
+        Some(process) => process.exited().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn ended(outcome: Outcome, first: Totals) -> Ended {
+    let Outcome { ending, out, err, killed, left_running, output_open, rusage, duration_ms } = outcome;
+    Ended {
+        v: VERSION,
+        ending,
+        out,
+        err,
+        first,
+        killed,
+        left_running,
+        output_open,
+        rusage: Some(rusage),
+        duration_ms,
+        ended_at: now(),
+    }
+}
+
+/// Now, in UTC, to the second.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
