@@ -30,7 +30,7 @@ const SIGNALLED: i32 = 128;
 pub(super) const TABLE: &str = "\
 What the exit codes mean
 
-  One peer: the command's own code, and
+  One peer, also of `d attach`, `d wait` and `d logs -f`: the command's own code, and
     128+n  signal n ended the command
     127    there is no such command
     126    the command is not executable
@@ -40,15 +40,15 @@ What the exit codes mean
   d's own failures; each also prints `d: <ending>: ...` on stderr, and --report
   FILE writes the ending as JSON, because a command may use these codes too:
     255    the bus, or the leader where it is needed, cannot be reached
-    254    no such peer
+    254    no such peer, or no such job
     253    the peer is offline
-    252    timed out
+    252    timed out; `d jobs`: a peer gave no answer, so its jobs are not in the list
     251    nobody knows how it ended, or output was lost; also where d was ended
            and a durable command goes on
     250    refused: by the peer's policy, or by the fleet
     249    could not start: no such directory, no such user
 
-  2        the command line is wrong
+  2        the command line is wrong, or means more than one job
   3        `d daemon status`, `reload`: the daemon does not run
   75       `d daemon run`, `start`, `restart`: another daemon or leader is there already
   1        anything else";

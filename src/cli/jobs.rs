@@ -100,7 +100,7 @@ impl Answers {
     fn take(&mut self, peer: PeerId, answer: Result<Vec<Job>, AskError>) {
         match answer {
             Ok(jobs) => self.rows.extend(jobs.into_iter().map(|job| Row { peer: peer.clone(), job })),
-            Err(error) => self.silent.push(no_answer(&peer, &error)),
+            Err(error) => self.silent.push(no_answer(&peer, &error, "its jobs are not in this list")),
         }
     }
 }
@@ -162,20 +162,18 @@ fn listed<'a>(peers: impl ExactSizeIterator<Item = &'a PeerId>) -> String {
     }
 }
 
-/// Why a peer's part is missing.
-fn no_answer(peer: &PeerId, error: &AskError) -> Failure {
+/// Why a peer's part is missing, and what that means.
+fn no_answer(peer: &PeerId, error: &AskError, so: &str) -> Failure {
     match error {
         AskError::Bus(BusError::NoResponders(_)) => {
-            Failure::new(OFFLINE, format!("offline: Peer is offline: {peer}: its jobs are not in this list"))
+            Failure::new(OFFLINE, format!("offline: Peer is offline: {peer}: {so}"))
         }
-        AskError::Bus(_) => {
-            Failure::new(TIMED_OUT, format!("timed out: {peer}: {error}: its jobs are not in this list"))
-        }
+        AskError::Bus(_) => Failure::new(TIMED_OUT, format!("timed out: {peer}: {error}: {so}")),
         AskError::Declined(_) => {
             Failure::new(REFUSED, format!("refused: {peer}: {error}; an older daemon tells no jobs"))
         }
         AskError::Unproven(_) | AskError::Malformed(_) => {
-            Failure::new(OTHER, format!("{peer}: {error}: its jobs are not in this list"))
+            Failure::new(OTHER, format!("{peer}: {error}: {so}"))
         }
     }
 }

@@ -18,8 +18,12 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Peers that are asked at once.
 const AT_ONCE: usize = 64;
 
-/// How long an answer is held back at a time while an end is waited for.
-const HELD_BACK: Duration = Duration::from_secs(10);
+/// How long an answer is held back at a time while an end is waited for. A daemon that is killed answers nothing,
+/// so this is how late that is noticed.
+const HELD_BACK: Duration = Duration::from_secs(5);
+
+/// How long it may take beyond that.
+const HELD_BACK_MARGIN: Duration = Duration::from_secs(3);
 
 /// Pause before a peer that gave no answer is asked again, and between two questions of any kind.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -110,7 +114,7 @@ pub async fn wait(
     let mut silent = false;
     loop {
         let asked = tokio::time::Instant::now();
-        match page(bus, peer, &query, HELD_BACK + PATIENCE).await {
+        match page(bus, peer, &query, HELD_BACK + HELD_BACK_MARGIN).await {
             Ok(page) => match page.jobs.into_iter().next() {
                 Some(job) if job.state != State::Ended => silent = false,
                 found => return Ok(found),

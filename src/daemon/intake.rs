@@ -19,6 +19,7 @@ use crate::bus::Incoming;
 use crate::protocol::JobId;
 use crate::protocol::frame::OFFSET;
 use crate::protocol::identity::Asker;
+use crate::protocol::seal::SIGNATURE;
 use crate::protocol::steer::{INSTANCE_HEADER, Steer};
 use crate::protocol::subjects::{self, Below, Verb};
 
@@ -47,7 +48,7 @@ pub(super) enum Message {
         steer: Steer,
         /// The inbox it came from.
         from: String,
-        /// Who says it. Anyone may give credit.
+        /// Who says it. Anyone may give credit, signed or not.
         asker: Asker,
         /// Whether it names another instance than this one.
         for_another: bool,
@@ -151,9 +152,10 @@ impl Desk {
         }
     }
 
-    /// Who steers a job has to be known. Credit steers nothing: a wrong one shows in the totals.
+    /// Who steers a job has to be known. Credit steers nothing: a wrong one shows in the totals, and only that of a
+    /// viewer who is to be told to resume is signed.
     fn speaker(&self, verb: Verb, message: &Incoming) -> Result<Asker, String> {
-        if verb == Verb::Credit {
+        if verb == Verb::Credit && message.headers.get(SIGNATURE).is_none() {
             return Ok(Asker::Anyone);
         }
         proof::of(&self.context, message).map(|(asker, _)| asker)

@@ -35,6 +35,7 @@ impl Keeper {
             tty: self.about.tty,
             name: self.about.name.clone(),
             writers: self.inputs.states(),
+            trouble: self.output.trouble(),
         };
         self.conversation.say(&FromKeeper::Hello(hello));
     }
@@ -92,6 +93,9 @@ impl Keeper {
 
     /// Tells how far the log is, to somebody who has heard what was said before.
     pub(super) fn tell_news(&mut self) {
+        if let Some(why) = self.output.new_trouble() {
+            self.conversation.say(&FromKeeper::Trouble { why });
+        }
         if self.conversation.is_listening()
             && let Some(reach) = self.output.news(Instant::now())
         {

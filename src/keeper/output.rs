@@ -24,6 +24,8 @@ pub(super) struct Output {
     log: Writer,
     held: Option<(StreamKind, Bytes)>,
     try_again: Option<Instant>,
+    /// Why the disk does not take it, and whether that was told.
+    trouble: (Option<String>, bool),
     /// How far the log was when that was last told, and when.
     told: (LogReach, Option<Instant>),
 }
@@ -31,7 +33,13 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn create(directory: &Path, limit: u64) -> io::Result<Self> {
         let log = Writer::create(directory, limit)?;
-        Ok(Self { log, held: None, try_again: None, told: (LogReach::default(), None) })
+        Ok(Self {
+            log,
+            held: None,
+            try_again: None,
+            trouble: (None, true),
+            told: (LogReach::default(), None),
+        })
     }
 
     /// Bytes that may be read from the command now.
@@ -57,12 +65,15 @@ impl Output {
                 self.held = None;
                 if self.try_again.take().is_some() {
                     tracing::info!("the log can be written again");
+                    self.trouble = (None, false);
                 }
             }
             Err(error) => {
                 // Said once, not five times a second.
                 if self.try_again.is_none() {
                     tracing::error!(%error, "the log cannot be written, so the job waits");
+                    let why = format!("the log cannot be written, so the job waits: {error}");
+                    self.trouble = (Some(why), false);
                 }
                 self.try_again = Some(now + TRY_AGAIN);
             }
@@ -85,6 +96,26 @@ impl Output {
             self.told = (reach, Some(now));
         }
         news
+    }
+
+    /// Everything is in the log, and the end of the job cannot be written down beside it.
+    pub(super) fn end_is_held_up(&mut self, error: &io::Error) {
+        // Said once, not every second.
+        if self.trouble.0.is_none() {
+            tracing::error!(%error, "the end of the job cannot be written");
+            self.trouble = (Some(format!("the end of the job cannot be written: {error}")), false);
+        }
+    }
+
+    /// What holds the job up, if anything does.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.0.clone()
+    }
+
+    /// The same, where it was not told yet.
+    pub(super) fn new_trouble(&mut self) -> Option<Option<String>> {
+        let (why, told) = &mut self.trouble;
+        (!std::mem::replace(told, true)).then(|| why.clone())
     }
 
     /// When news may be told, if there is any.

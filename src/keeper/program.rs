@@ -29,7 +29,7 @@ pub(super) struct Inherited {
 /// The program `d keeper <job> <lock>`: without its lock and its order it fails at once.
 #[must_use]
 pub fn keeper_main() -> ExitCode {
-    let log = tracing_subscriber::fmt().with_ansi(false).with_target(false).with_writer(io::stderr);
+    let log = tracing_subscriber::fmt().with_ansi(false).with_target(false).with_writer(|| Said);
     log.with_max_level(tracing::Level::INFO).init();
     let lived = set_up().and_then(|(runtime, lock, socket)| runtime.block_on(live(lock, socket)));
     match lived {
@@ -38,6 +38,21 @@ pub fn keeper_main() -> ExitCode {
             tracing::error!(%error, "this keeper cannot go on");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What a keeper has to say: into its standard error, which is a file.
+struct Said;
+
+impl io::Write for Said {
+    /// Takes all of it, whatever becomes of the file: a full disk must not end a keeper.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -291,7 +291,7 @@ impl Keeper {
                 self.is_written = true;
             }
             Err(error) => {
-                tracing::error!(%error, "the end of the job cannot be written");
+                self.output.end_is_held_up(&error);
                 self.write_again = Some(Instant::now() + WRITE_AGAIN);
             }
         }

@@ -164,6 +164,12 @@ pub enum FromKeeper {
     },
     /// What the terminal shows.
     Screen(Screen),
+    /// Something holds the job up, such as a full disk, or no longer does.
+    Trouble {
+        /// What it is; none when it is over.
+        #[serde(default)]
+        why: Option<String>,
+    },
     /// The job is over, [`Ended`] is written, and the keeper ends.
     Ended(Box<Ended>),
 }
@@ -193,6 +199,9 @@ pub struct Hello {
     /// Who has written, and how far that has come.
     #[serde(default)]
     pub writers: Vec<WriterState>,
+    /// What holds the job up, if anything does.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 /// How far a job is.

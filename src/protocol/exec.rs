@@ -220,6 +220,8 @@ pub fn check_directory(directory: &str) -> Result<(), String> {
     if directory.starts_with('/') || directory == "~" || directory.starts_with("~/") {
         return Ok(());
     }
+    // Shortened before it is quoted, which costs more than to read it.
+    let directory = decode::readable(directory);
     Err(format!("{directory:?} is relative; it must begin with '/', or be '~' or begin with '~/'"))
 }
 

@@ -261,15 +261,11 @@ pub(crate) fn audited(fleet: &Fleet, id: &str) -> Vec<String> {
     about.map(|line| line["event"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-/// A file of a job's keeper.
-pub(crate) fn of_keeper(fleet: &Fleet, id: &str, file: &str) -> PathBuf {
-    fleet.daemon("w1").state_directory().join("jobs").join(id).join(file)
-}
-
 /// The process id of a job's keeper.
 #[track_caller]
 pub(crate) fn keeper_pid(fleet: &Fleet, id: &str) -> i32 {
-    let text = std::fs::read_to_string(of_keeper(fleet, id, "keeper.json")).expect("keeper.json");
+    let place = fleet.daemon("w1").state_directory().join("jobs").join(id);
+    let text = std::fs::read_to_string(place.join("keeper.json")).expect("keeper.json");
     let about: Value = serde_json::from_str(&text).expect("JSON");
     about["keeper"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid")
 }

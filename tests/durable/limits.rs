@@ -1,13 +1,17 @@
 //! Limits: how many there may be, how much is kept, and disks that are full.
 
+use std::time::Duration;
+
 use peerbus::protocol::attach::From;
 use peerbus::protocol::frame::StreamKind;
 use serde_json::json;
 
-use crate::bench::{Counter, SOON, Watch, ending, exec, journalled, of_keeper, read_all, start};
+use crate::bench::{Counter, SOON, Watch, ending, exec, journalled, read_all, start};
 use crate::harness::disk::SmallDisk;
 use crate::harness::fleet::{DaemonOptions, Fleet};
-use crate::harness::wait::eventually;
+use crate::harness::nats::Raw;
+use crate::harness::procs;
+use crate::harness::wait::{eventually, never};
 
 #[test]
 fn no_more_than_may_be_are_taken_and_foreground_jobs_are_not_counted() {
@@ -47,13 +51,6 @@ fn what_is_no_longer_kept_is_said_to_be_missing() {
     assert_eq!(heard.err, b"problem\n");
     let missing = (whole.len() - heard.out.len()) as u64;
     assert_eq!((heard.not_kept.as_slice(), heard.code()), ([(StreamKind::Out, missing)].as_slice(), Some(0)));
-    // Its caller would have had it all, and is told that it was lost.
-    let mut slow = exec(&fleet, &["--durable"], "seq 1 3000000").paused_output().spawn();
-    let id = eventually(SOON, "its record", || journalled(&fleet, "open").pop());
-    assert_eq!(ending(&fleet, &id), json!({"exited": {"code": 0}}));
-    slow.stdout.resume();
-    let said = slow.wait(SOON).expect_code(251).err();
-    assert!(said.contains("output was lost: ") && said.contains(" bytes of stdout are lost"), "{said}");
     // Who asks for a place that is gone is told where it begins, and gets all there is from there.
     let later = Watch::attach(&fleet, &id, From::Byte(10)).end();
     assert_eq!(
@@ -61,29 +58,54 @@ fn what_is_no_longer_kept_is_said_to_be_missing() {
         Some((whole.len() - heard.out.len()) as u64)
     );
     assert!(later.out == heard.out && later.code() == Some(0), "{:?}", later.outcome);
+    // Its caller would have had it all, and is told that it was lost.
+    let mut slow = exec(&fleet, &["--durable"], "seq 1 3000000").paused_output().spawn();
+    let id = eventually(SOON, "its record", || journalled(&fleet, "open").pop());
+    assert_eq!(ending(&fleet, &id), json!({"exited": {"code": 0}}));
+    slow.stdout.resume();
+    let said = slow.wait(SOON).expect_code(251).err();
+    assert!(said.contains("output was lost: ") && said.contains(" bytes of stdout are lost"), "{said}");
 }
 
 #[test]
 fn on_a_full_disk_the_command_waits_and_nothing_is_lost() {
     let fleet = Fleet::builder().start();
     let disk = SmallDisk::at(&fleet.directory("state-w1"));
-    let options = DaemonOptions::worker("w1").configuration("[jobs]\nlog_limit = \"256KiB\"\n");
-    fleet.add(options);
-    let counter = Counter::new(&fleet, "c");
-    let id = start(&fleet, &counter.line());
+    fleet.add(DaemonOptions::worker("w1").configuration("[jobs]\nlog_limit = \"768KiB\"\n"));
+    // More than a pipe and a keeper hold, and less than the disk.
+    let line = "echo on; until [ -e go ]; do sleep 0.02; done; seq 1 100000; touch after; exit 7";
+    let id = start(&fleet, line);
     let watch = Watch::attach(&fleet, &id, From::Start);
-    watch.expect_more();
+    watch.until("its first word", |heard| heard.out == b"on\n");
     disk.fill();
-    // The keeper says it in its own file, which has no room either; what it holds is not in the log.
-    let full = std::fs::metadata(of_keeper(&fleet, &id, "log")).is_ok();
-    assert!(full);
+    std::fs::write(fleet.path().join("go"), "").unwrap();
+    let after = fleet.path().join("after");
+    never(Duration::from_secs(1), "the command went on", || after.exists().then_some(()));
     let refused = exec(&fleet, &["-d"], "echo ran >> ran").run().expect_code(250);
     assert!(refused.err().contains("journal cannot be written"), "{refused:?}");
-    counter.stop();
     disk.free();
     let heard = watch.end();
     assert_eq!(heard.code(), Some(7), "{:?}", heard.outcome);
-    Counter::expect_whole(&heard.out, &heard.err);
+    let whole = std::process::Command::new("seq").args(["1", "100000"]).output().unwrap().stdout;
+    assert!(heard.out == [b"on\n".as_slice(), &whole].concat());
     assert_eq!(ending(&fleet, &id), json!({"exited": {"code": 7}}));
-    assert!(!fleet.path().join("ran").exists());
+    assert!(after.exists() && !fleet.path().join("ran").exists());
+}
+
+#[test]
+fn on_a_full_disk_a_job_can_be_stopped() {
+    let fleet = Fleet::builder().start();
+    let disk = SmallDisk::at(&fleet.directory("state-w1"));
+    fleet.add(DaemonOptions::worker("w1").configuration("[jobs]\nlog_limit = \"256KiB\"\n"));
+    let counter = Counter::new(&fleet, "c");
+    let id = start(&fleet, &counter.line());
+    Watch::attach(&fleet, &id, From::Start).expect_more();
+    disk.fill();
+    let mut raw = Raw::connect(&fleet.url());
+    let answer = raw.request(&format!("exec.w1.{id}.cancel"), r#"{"why":"enough"}"#, SOON).json();
+    assert_eq!(answer["answer"], "running", "{answer}");
+    procs::wait_until_job_gone(&id, SOON);
+    // How it ended is told when that can be written.
+    disk.free();
+    assert_eq!(ending(&fleet, &id), json!({"cancelled": {"why": "enough"}}));
 }

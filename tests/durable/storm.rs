@@ -65,13 +65,6 @@ fn storm(kills: u32) {
 }
 
 #[test]
-fn twenty_jobs_live_through_ten_deaths_of_their_daemon() {
-    storm(10);
-}
-
-/// `cargo nextest run --test durable --run-ignored only a_hundred_deaths`
-#[test]
-#[ignore = "takes a minute or more"]
 fn twenty_jobs_live_through_a_hundred_deaths_of_their_daemon() {
     storm(100);
 }

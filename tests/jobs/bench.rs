@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::harness::child::Live;
 use crate::harness::fleet::Fleet;
 use crate::harness::nats::Raw;
 use crate::harness::wait::eventually;
@@ -76,6 +77,12 @@ pub(crate) fn run(fleet: &Fleet, peer: &str, line: &str) -> String {
     job
 }
 
+/// A durable job that nobody follows: its id.
+#[track_caller]
+pub(crate) fn detached(fleet: &Fleet, peer: &str, line: &str) -> String {
+    fleet.d(["exec", "-d", peer, "-C", "/", "--sh", line]).expect_success().out().trim().to_owned()
+}
+
 /// `d jobs --json` with these arguments, which is to succeed.
 #[track_caller]
 pub(crate) fn listed(fleet: &Fleet, arguments: &[&str]) -> Vec<Value> {
@@ -90,4 +97,15 @@ pub(crate) fn rows(shown: &str) -> Vec<Value> {
 /// The ids of some rows.
 pub(crate) fn ids(rows: &[Value]) -> Vec<&str> {
     rows.iter().map(|row| row["id"].as_str().expect("an id")).collect()
+}
+
+/// `d wait`, which has asked by then: the daemon holds its answer back.
+#[track_caller]
+pub(crate) fn held_back(fleet: &Fleet, job: &str) -> Live {
+    let mut raw = Raw::connect(&fleet.url());
+    let sid = raw.subscribe("exec.*.jobs");
+    raw.barrier();
+    let waiting = fleet.spawn_d(["wait", job]);
+    while !raw.expect_on(sid, SOON, "the question").text().contains(r#""wait_ms":5000"#) {}
+    waiting
 }

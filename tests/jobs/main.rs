@@ -8,11 +8,15 @@
     reason = "a test that cannot go on says so and stops"
 )]
 
+mod attaching;
 mod bench;
+mod completing;
+mod durable;
 mod finding;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod listing;
+mod logs;
 mod many;
 mod members;
 mod silent;

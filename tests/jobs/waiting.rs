@@ -2,21 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::bench::{SOON, rows, run, short, start, three};
-use crate::harness::child::Live;
-use crate::harness::fleet::Fleet;
-use crate::harness::nats::Raw;
-
-/// `d wait`, which has asked by then: the daemon holds its answer back.
-#[track_caller]
-fn held_back(fleet: &Fleet, job: &str) -> Live {
-    let mut raw = Raw::connect(&fleet.url());
-    let sid = raw.subscribe("exec.*.jobs");
-    raw.barrier();
-    let waiting = fleet.spawn_d(["wait", job]);
-    while !raw.expect_on(sid, SOON, "the question").text().contains(r#""wait_ms":10000"#) {}
-    waiting
-}
+use crate::bench::{SOON, held_back, rows, run, short, start, three};
 
 #[test]
 fn the_code_is_the_jobs() {
@@ -53,11 +39,11 @@ fn a_daemon_that_is_killed_and_comes_back_is_waited_for() {
     daemon.start();
     daemon.wait_until_ready();
     let waited = waiting.wait(SOON * 2).expect_code(251);
-    assert!(waited.err().contains("unknown: its daemon died while it ran"), "{waited:?}");
+    assert!(waited.err().contains("d: unknown: its daemon died"), "{waited:?}");
 }
 
 #[test]
-fn a_daemon_that_is_restarted_in_order_tells_the_end_before_it_goes() {
+fn what_a_daemon_ended_when_it_was_restarted_is_told_by_the_next_one() {
     let fleet = three();
     let job = start(&fleet, "w2", "exec sleep 1000");
     let mut waiting = held_back(&fleet, short(&job));

@@ -11,10 +11,15 @@
 mod bench;
 #[path = "../process/both.rs"]
 mod both;
+mod death;
+mod disk;
 mod endings;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod input;
+mod many;
+mod output;
 mod start;
+mod strange;
 
 use both::both;

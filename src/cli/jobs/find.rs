@@ -18,6 +18,9 @@ use crate::protocol::ids::SHORT_JOB_ID;
 use crate::protocol::jobs::{Job, MATCH_MAX, Query, State, Which};
 use crate::protocol::{JobId, PeerId};
 
+/// What follows where a peer gives no answer.
+const UNKNOWN_THERE: &str = "whether it has the job, nobody can say";
+
 /// What was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) struct Wanted {
@@ -92,7 +95,7 @@ async fn on_one(bus: &Bus, name: &str, query: &Query) -> Result<(Vec<Found>, Sil
             Err(AskError::Bus(BusError::NoResponders(_))) => {
                 peer = crate::cli::exec::elsewhere(bus, name, &peer).await?;
             }
-            Err(error) => return Err(no_answer(&peer, &error)),
+            Err(error) => return Err(no_answer(&peer, &error, UNKNOWN_THERE)),
         }
     }
 }
@@ -107,7 +110,7 @@ async fn on_all(bus: &Bus, wanted: &Wanted, query: &Query) -> Result<(Vec<Found>
     while let Some((peer, answer)) = coming.next().await {
         match answer {
             Ok(all) => found.extend(all.into_iter().map(|job| Found { peer: peer.clone(), job })),
-            Err(error) => silent.push((peer.clone(), no_answer(&peer, &error))),
+            Err(error) => silent.push((peer.clone(), no_answer(&peer, &error, UNKNOWN_THERE))),
         }
         // An id is one job's only.
         if wanted.id().is_some() && !found.is_empty() {

@@ -30,7 +30,7 @@ use crate::protocol::{Ending, JobId, decode};
 /// Everything that can happen to it.
 enum Happening {
     Message(Option<Message>),
-    Keeper(Doing),
+    Keeper(Box<Doing>),
     Left(Gone),
 }
 
@@ -134,14 +134,14 @@ impl Job {
             }
             let happening = tokio::select! {
                 message = messages.recv() => Happening::Message(message),
-                doing = self.keeper.next() => Happening::Keeper(doing),
+                doing = self.keeper.next() => Happening::Keeper(Box::new(doing)),
                 gone = self.viewers.one_leaves() => Happening::Left(gone),
             };
             match happening {
                 Happening::Message(Some(message)) => self.on_message(message).await,
                 // The daemon goes, and the job goes on.
                 Happening::Message(None) => return,
-                Happening::Keeper(doing) => self.on_keeper(doing).await,
+                Happening::Keeper(doing) => self.on_keeper(*doing).await,
                 Happening::Left((_, number)) => self.viewers.drop_number(number),
             }
         }
@@ -257,6 +257,10 @@ impl Job {
                 self.tell_applied(FrameKind::Resized, &from, Signalled { n, error }).await;
             }
             FromKeeper::Screen(screen) => self.on_screen(screen).await,
+            FromKeeper::Trouble { why: Some(why) } => {
+                tracing::warn!(job = %self.id, why, "a durable job is held up")
+            }
+            FromKeeper::Trouble { why: None } => tracing::info!(job = %self.id, "it is no longer held up"),
             FromKeeper::Ended(ended) => self.conclude(Known::Ended(ended)).await,
             FromKeeper::Hello(_) | FromKeeper::Started(_) | FromKeeper::Failed(_) => {}
         }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::super::answer;
-use super::super::context::Context;
+use super::super::context::{Context, Leaving};
 use super::news::News;
 use crate::bus::Link;
 use crate::keeper::log::{Piece, Reader};
@@ -87,6 +87,7 @@ enum Happening {
     News,
     MaySend,
     Link(Link),
+    DaemonGoes,
     Clock,
 }
 
@@ -153,6 +154,7 @@ impl Viewer {
         let context = Arc::clone(&self.begin.context);
         let mut link = context.bus.link();
         let mut known = *link.borrow_and_update();
+        let mut leaving = context.leaving.subscribe();
         let at = self.find_beginning().await;
         let (accepted, first) = (self.begin.accepted.clone(), std::mem::take(&mut self.begin.first));
         self.begin_at(self.begin.epoch, at, self.begin.window, accepted, first);
@@ -165,6 +167,7 @@ impl Viewer {
                 Ok(()) = self.begin.news.changed() => Happening::News,
                 () = may_send(&self.courier, &self.outbox, self.muted) => Happening::MaySend,
                 Ok(()) = link.changed() => Happening::Link(*link.borrow_and_update()),
+                () = closes(&mut leaving) => Happening::DaemonGoes,
                 () = tokio::time::sleep_until(deadline.into()) => Happening::Clock,
             };
             match happening {
@@ -179,6 +182,7 @@ impl Viewer {
                     }
                     known = now;
                 }
+                Happening::DaemonGoes => return self.have_resumed(),
                 Happening::Clock => self.on_clock(Instant::now()),
             }
         }
@@ -248,6 +252,15 @@ impl Viewer {
         let accepted = Accepted { from: self.begin.accepted.from, ..accepted };
         // Were there no room, the viewer would ask once more.
         let _ = self.courier.try_send(self.outbox.first_again(decode::to_json(&accepted).into()));
+    }
+
+    /// This daemon goes, and the job goes on: the viewer is shown that it misses something, so that it looks for the
+    /// next one at once. When this gets lost, it learns by its clock.
+    fn have_resumed(&self) {
+        let payload = decode::to_json(&self.begin.accepted).into();
+        let epoch = self.outbox.epoch();
+        let frame = Frame { epoch, seq: u64::MAX, kind: FrameKind::Accepted, offset: None, payload };
+        let _ = self.courier.try_send(frame);
     }
 
     /// Looks what comes next in the log, where there is room for it.
@@ -347,6 +360,13 @@ impl Viewer {
                 self.outbox.control(FrameKind::Alive, decode::to_json(&alive).into());
             }
         }
+    }
+}
+
+/// Waits until the daemon has nothing more to write down. Cancel safe.
+async fn closes(leaving: &mut watch::Receiver<Leaving>) {
+    if leaving.wait_for(|stage| *stage == Leaving::Closing).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -8,7 +8,7 @@ use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::job::reply;
 use super::super::policy;
-use super::super::proof::{is_anothers, members_sign};
+use super::super::proof::members_sign;
 use super::job::Job;
 use super::news::News;
 use super::viewer::{Begin, Begins, Word};
@@ -98,7 +98,7 @@ impl Job {
         // Where members sign, an inbox is proved to be its speaker's; but nobody signs credit.
         let may = from == self.begun.caller || policy::may_steer(asker, Some(&self.owner));
         match steer {
-            Steer::Credit(credit) => self.on_credit(credit, from).await,
+            Steer::Credit(credit) => self.on_credit(credit, from, asker).await,
             _ if !may => answer::not_yours(&self.context, from, self.id).await,
             Steer::Resume(resume) => self.on_resume(&resume, from).await,
             Steer::Attach(attach) => self.on_attach(attach, from).await,
@@ -108,13 +108,14 @@ impl Job {
         }
     }
 
-    async fn on_credit(&mut self, credit: Credit, from: &str) {
+    async fn on_credit(&mut self, credit: Credit, from: &str, asker: &Asker) {
         if self.viewers.say(from, Word::Credit(credit)) || credit.done {
             return;
         }
         // Of a viewer of the daemon before, or one that was given up. It is told to resume; where members sign,
-        // nobody is told anything for a credit alone who is not known to be the job's owner.
-        if members_sign(&self.context) && is_anothers(&self.context, from, &self.begun.caller) {
+        // nobody is told anything who has not signed it, or may not read it.
+        let signed = *asker != Asker::Anyone && policy::may_steer(asker, Some(&self.owner));
+        if members_sign(&self.context) && !signed {
             return;
         }
         answer::have_resumed(&self.context, from, self.id, credit.epoch).await;

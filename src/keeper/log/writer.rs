@@ -57,7 +57,7 @@ impl Writer {
     /// # Errors
     /// What the system says.
     pub fn create(directory: &Path, limit: u64) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        make(directory)?;
         let segment_most = (limit / SEGMENTS).max(SEGMENT_LEAST);
         Ok(Self {
             directory: directory.to_owned(),
@@ -111,6 +111,8 @@ impl Writer {
             remove(&runs_path(&self.directory, start))?;
             self.full.pop_front();
         }
+        // Whoever takes the directory away wants no log, and the job must not wait for one.
+        make(&self.directory)?;
         let next = Current::create(&self.directory, self.totals)?;
         let full = std::mem::replace(&mut self.current, next);
         self.full.push_back(Full { start: full.start, size: full.size() });
@@ -125,11 +127,11 @@ impl Writer {
 impl Current {
     /// The runs come first: a reader finds a segment by its bytes.
     fn create(directory: &Path, start: Totals) -> io::Result<Self> {
-        let make =
+        let open =
             |path: PathBuf| File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
-        let runs = make(runs_path(directory, start.sum()))?;
+        let runs = open(runs_path(directory, start.sum()))?;
         runs.write_all_at(&header(start), 0)?;
-        let bytes = make(bytes_path(directory, start.sum()))?;
+        let bytes = open(bytes_path(directory, start.sum()))?;
         Ok(Self { bytes, runs, start, bytes_length: 0, runs_length: HEADER_BYTES, stream: None })
     }
 
@@ -161,6 +163,10 @@ impl Current {
             }
         }
     }
+}
+
+fn make(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
 /// Removes a file that an earlier attempt may have removed.

@@ -71,7 +71,8 @@ impl Conversation {
 
     pub(super) fn about_the_job(&self, verb: Verb) -> Outgoing {
         let word = Outgoing::to(&subjects::job(&self.peer, self.job, verb)).reply(&self.reply);
-        // Credit comes often and steers nothing.
-        if verb == Verb::Credit { word } else { word.sealed() }
+        // Credit comes often and steers nothing. That of a durable job may come to a daemon that has yet to learn who
+        // reads it.
+        if verb == Verb::Credit && !self.durable { word } else { word.sealed() }
     }
 }
