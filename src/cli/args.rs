@@ -23,6 +23,7 @@ use super::manual::ManPages;
 use super::peers::{Peer, Peers};
 use super::ping::Ping;
 use super::policy::Policy;
+use super::queue::Queue;
 use super::revoke::Revoke;
 use super::seeds::Seeds;
 use super::session::Session;
@@ -114,6 +115,9 @@ pub(super) enum Verb {
     Audit(Audit),
     /// Find out what works, what does not, and what to do about it
     Doctor(Doctor),
+    /// What waits for peers that are away (`d exec --queue`)
+    #[command(subcommand)]
+    Queue(Queue),
     /// Ask a peer what its policy allows
     #[command(subcommand)]
     Policy(Policy),

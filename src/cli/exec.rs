@@ -1,6 +1,7 @@
 //! `d exec`: a command on another machine, as if it ran here.
 
 mod keyboard;
+mod queued;
 mod report;
 mod writer;
 
@@ -24,6 +25,7 @@ use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_dire
 use crate::protocol::frame::JobState;
 use crate::protocol::{Ending, JobId, PeerId};
 pub(super) use keyboard::{Enough, Keys};
+pub(super) use queued::code_of as queue_code_of;
 use report::Report;
 pub(super) use writer::Writer;
 
@@ -34,7 +36,7 @@ pub(super) use writer::Writer;
     override_usage = "d exec [OPTIONS] <PEER> -- <COMMAND>...\n       d exec [OPTIONS] <PEER> --sh <LINE>"
 )]
 #[command(
-    after_help = "Examples:\n  d exec vps -C /opt/app -- git log --oneline -5     argv: exact, no shell\n  d exec vps -C /opt/app --sh 'git pull && make'     a line for the peer's shell\n  tar c . | d exec vps -C /tmp -i -- tar x           standard input\n  d exec -d vps -C /opt/app -- make                  in the background; prints its job id\n\nCtrl-C interrupts everything the command has started; a second one kills it.\nExit codes: d help exit-codes"
+    after_help = "Examples:\n  d exec vps -C /opt/app -- git log --oneline -5     argv: exact, no shell\n  d exec vps -C /opt/app --sh 'git pull && make'     a line for the peer's shell\n  tar c . | d exec vps -C /tmp -i -- tar x           standard input\n  d exec -d vps -C /opt/app -- make                  in the background; prints its job id\n  d exec laptop --queue=3d -C ~ -- git pull          runs when laptop is back; prints the job's id\n\nCtrl-C interrupts everything the command has started; a second one kills it.\nExit codes: d help exit-codes"
 )]
 pub(super) struct Exec {
     /// The peer: its id, hostname or address
@@ -79,6 +81,17 @@ pub(super) struct Exec {
     /// Wait this long for a peer that is not on the bus
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
     pub(super) wait: Duration,
+    /// Leave it in the queue: it runs once, when the peer is there, and never after this time
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "24h",
+        value_parser = queued::expiry,
+        conflicts_with_all = ["stdin", "wait", "report"]
+    )]
+    pub(super) queue: Option<Duration>,
     /// Write how it ended to a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
@@ -90,6 +103,9 @@ pub(super) struct Exec {
 /// `d exec`
 pub(super) async fn run(common: &Common, args: Exec) -> Result<u8, Failure> {
     let request = request(&args)?;
+    if let Some(expiry) = args.queue {
+        return Enough::unless_said(queued::run(common, &args, expiry, request)).await;
+    }
     let mut report = Report::begin(args.report.clone(), &args.peer, request.id.unwrap_or_default())?;
     let done = run_there(common, &args, request, &mut report).await;
     let code = match &done {
@@ -117,6 +133,7 @@ fn request(args: &Exec) -> Result<ExecRequest, Failure> {
         name: args.name.clone(),
         timeout_ms: args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         durable: args.durable || args.detach,
+        expires_ms: None,
         stream: Some(StreamOptions { window: if args.tty { terminal::WINDOW } else { WINDOW } }),
         from: Some(caller()),
     };

@@ -28,6 +28,7 @@ mod output;
 mod peers;
 mod ping;
 mod policy;
+mod queue;
 mod render;
 mod revoke;
 mod seeds;
@@ -100,6 +101,7 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Completions(args) => completions::run(&args),
         Verb::RefreshJobs => completions::refresh_jobs(&common).await,
         Verb::RefreshPeers => completions::refresh(&common).await,
+        Verb::Queue(verb) => queue::run(&common, verb).await,
         Verb::Policy(verb) => policy::run(&common, verb).await,
         Verb::Init(args) => init::run(&common, args).await,
         Verb::Invite(args) => invite::run(&common, args),

@@ -111,6 +111,7 @@ async fn check(common: &Common, args: Check) -> Result<u8, Failure> {
         name: None,
         timeout_ms: None,
         durable: false,
+        expires_ms: None,
         stream: Some(StreamOptions { window: WINDOW }),
         from: None,
     };

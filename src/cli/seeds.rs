@@ -125,6 +125,7 @@ impl<'a> From<&'a PeerRow> for Row<'a> {
 async fn exec_on_peer(common: &Common, old: ExecOnPeer) -> Result<u8, Failure> {
     let command = "execOnPeer";
     let exec = Exec {
+        queue: None,
         detach: false,
         durable: false,
         tty: false,

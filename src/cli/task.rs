@@ -178,6 +178,7 @@ async fn on_one(
 
 fn as_exec(step: &Step, peer: &str) -> Exec {
     Exec {
+        queue: None,
         detach: false,
         tty: false,
         detach_keys: None,

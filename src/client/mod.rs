@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod peers;
 pub mod policy;
 mod proof;
+pub mod queue;
 pub mod steer;
 
 pub use find::{Finding, NotFound};

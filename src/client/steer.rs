@@ -52,7 +52,8 @@ pub async fn stop(
     patience: Duration,
 ) -> Result<JobResult, SteerError> {
     let mut said = Said::new(bus, peer, job, Verb::Cancel);
-    let body = decode::to_json(&CancelRequest { instance: None, why: Some(why.to_owned()) });
+    let body =
+        decode::to_json(&CancelRequest { instance: None, why: Some(why.to_owned()), unless_begun: false });
     let (until, mut heard) = (Instant::now() + patience, false);
     loop {
         let answer = match said.again(&body, until).await {

@@ -118,6 +118,8 @@ pub(super) struct Context {
     pub(super) conflict: watch::Sender<bool>,
     /// Rung when another daemon of our id has shown itself.
     pub(super) rival: Notify,
+    /// Rung when there may be something in the queue.
+    pub(super) look_into_queue: Notify,
     pub(super) leaving: watch::Sender<Leaving>,
     pub(super) intake: watch::Sender<Intake>,
     places: Arc<Semaphore>,
@@ -163,6 +165,7 @@ impl Context {
             own_user: process::host::current_user(),
             conflict: watch::Sender::new(false),
             rival: Notify::new(),
+            look_into_queue: Notify::new(),
             leaving: watch::Sender::new(Leaving::No),
             intake: watch::Sender::new(Intake::Open),
             attended: Tally::default(),
@@ -201,6 +204,12 @@ impl Context {
     /// All jobs that run now.
     pub(super) fn jobs(&self) -> u32 {
         self.running.count() + self.durable.count()
+    }
+
+    /// Whether there is a place now for any kind of job.
+    pub(super) fn has_a_place(&self) -> bool {
+        let durable = usize::try_from(self.durable.count()).unwrap_or(usize::MAX);
+        self.places.available_permits() > 0 && durable < self.settings.jobs.most
     }
 
     /// Changes the counts that the services API shows.

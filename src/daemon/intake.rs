@@ -90,7 +90,12 @@ impl Desk {
     }
 
     /// Hands messages to jobs until the subscriptions end.
-    pub(super) async fn run(mut self, starts: mpsc::Receiver<Incoming>, mut words: mpsc::Receiver<Incoming>) {
+    pub(super) async fn run(
+        mut self,
+        starts: mpsc::Receiver<Incoming>,
+        mut words: mpsc::Receiver<Incoming>,
+        mut queued: mpsc::Receiver<Box<Request>>,
+    ) {
         let mut starts = Some(starts);
         let mut intake = self.context.intake.subscribe();
         loop {
@@ -101,6 +106,8 @@ impl Desk {
                     starts = self.turn(wanted, starts).await;
                 }
                 Some(message) = words.recv() => self.word(message),
+                // What waits here while no request is heard is left to the next program: it was not confirmed.
+                Some(request) = queued.recv(), if starts.is_some() => self.hand(request.id, Message::Request(request)),
                 Some((id, rest)) = self.left.recv() => self.left(id, rest),
                 else => return,
             }
@@ -142,6 +149,14 @@ impl Desk {
     }
 
     fn word(&mut self, message: Incoming) {
+        // The seal holds for the subject, and that has to be below ours: a server may deliver anything.
+        let ours = subjects::exec(self.context.peer());
+        if !message.subject.strip_prefix(&ours).is_some_and(|rest| rest.starts_with('.')) {
+            return tracing::warn!(
+                subject = message.subject,
+                "ignored a word that was said to somebody else"
+            );
+        }
         let (id, verb, viewer) = match subjects::parse_below(&message.subject) {
             Below::Job(id, verb) => (id, verb, None),
             Below::Viewer(id, number) => (id, Verb::Credit, Some(number)),

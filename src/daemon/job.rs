@@ -55,6 +55,9 @@ pub(super) async fn attend(
             }
             Ok(Some(record)) => recorded::answer(&context, &record, message).await,
             Ok(None) => match message {
+                Message::Request(request) if request.queued.is_some() => {
+                    come_up(&context, *request, messages).await;
+                }
                 Message::Request(request) => {
                     let signed = request.signed.as_ref();
                     match signed.map_or(Ok(()), |signed| signed.is_fresh(&context, id)) {
@@ -68,6 +71,16 @@ pub(super) async fn attend(
             Err(error) => cannot_look_up(&context, id, &error, message).await,
         }
         next = messages.try_recv().ok();
+    }
+}
+
+/// A request that has waited: begun, refused, or left for later.
+async fn come_up(context: &Arc<Context>, request: Request, messages: &mut mpsc::Receiver<Message>) {
+    let Some(ticket) = &request.queued else { return };
+    match ticket.due(context, request.id).await {
+        Some(Ok(())) => admission::admit(Arc::clone(context), request, messages).await,
+        Some(Err(ending)) => admission::refuse(context, &request, ending, messages).await,
+        None => {}
     }
 }
 
@@ -119,6 +132,20 @@ async fn unknown(context: &Arc<Context>, id: JobId, steer: Steer, from: &str) {
 /// Leaves a tombstone, so that a late request for this id is refused.
 async fn bury(context: &Arc<Context>, id: JobId, from: &str, why: &str) -> std::io::Result<()> {
     let ending = Ending::Refused { why: Refusal::CancelledBefore, message: why.to_owned() };
+    bury_as(context, id, from, ending).await
+}
+
+/// Writes down that a message from the queue, of which nothing more is known, was refused.
+pub(super) async fn bury_refused(context: &Arc<Context>, id: JobId, from: &str, ending: Ending) {
+    match bury_as(context, id, from, ending).await {
+        // It is another one that has this id.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => tracing::error!(job = %id, %error, "writing the journal"),
+        Ok(()) => {}
+    }
+}
+
+async fn bury_as(context: &Arc<Context>, id: JobId, from: &str, ending: Ending) -> std::io::Result<()> {
     let result = JobResult::bare(Some(id), context.peer().clone(), context.instance, ending);
     let begun = Begun {
         id,
@@ -133,6 +160,7 @@ async fn bury(context: &Arc<Context>, id: JobId, from: &str, why: &str) -> std::
         directory: String::new(),
         user: None,
         lodging: None,
+        queued: false,
         durable: false,
         tty: false,
         name: None,
@@ -156,8 +184,12 @@ async fn cannot_look_up(context: &Arc<Context>, id: JobId, error: &std::io::Erro
     }
 }
 
-/// Answers a request with an ending, in the form it asked for.
-pub(super) async fn reply(context: &Context, request: &Request, result: &JobResult) {
+/// Answers a request with an ending, in the form it asked for. Of one from the queue the server is told that
+/// it need not be delivered any more.
+pub(super) async fn reply(context: &Arc<Context>, request: &Request, result: &JobResult) {
+    if let Some(ticket) = &request.queued {
+        return ticket.settle(context, request.id).await;
+    }
     match request.exec.stream {
         Some(_) => answer::whole_stream(context, &request.caller, Some(request.id), result, 1).await,
         None => answer::plain(context, &request.caller, result, None).await,

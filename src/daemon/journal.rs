@@ -8,10 +8,13 @@
 //!   begun ──► started ──► ended          one JSON line a step, written before the step is taken
 //!     │                     ▲
 //!     └── daemon died: ended as unknown by the next daemon
+//!   begun ──► starting ──► started …     one from the queue: until `starting` it surely has not run,
+//!     │                                  and what was delivered is in `journal/queued` to be begun again
+//!     └── daemon died: forgotten by the next daemon, which begins it
 //!   refused, or cancelled before it came: ended at once, a tombstone
 //! ```
-//! Guarantees: a step that was written survives the daemon's crash (not the machine's: nothing is
-//! forced to disk). A file reserves room for its later steps when it is made, so that a disk that
+//! Guarantees: a step that was written survives the daemon's crash; those of a job from the queue until
+//! its start the machine's, too (nothing else is forced to disk). A file reserves room for its later steps when it is made, so that a disk that
 //! fills up in between cannot lose an ending. Limits: ids older than [`KEEP_FOR`] or beyond the
 //! newest [`KEEP_MOST`] are forgotten. No environment values and no output are written here, but
 //! the kept answers of plain requests in `journal/results`.
@@ -22,7 +25,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
+
+mod copies;
+mod forgetting;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +37,7 @@ use crate::process::{Identity, Lodging};
 use crate::protocol::exec::JobResult;
 use crate::protocol::identity::{Asker, Name, Standing};
 use crate::protocol::{Instance, JobId, decode};
+pub(super) use copies::Delivered;
 
 /// How long an ended job is remembered.
 pub(super) const KEEP_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -58,6 +66,9 @@ pub(super) struct Journal {
     open: PathBuf,
     ended: PathBuf,
     results: PathBuf,
+    queued: PathBuf,
+    /// When it was opened, in milliseconds since 1970.
+    opened_ms: i64,
 }
 
 /// The first step: an id becomes known.
@@ -99,6 +110,9 @@ pub(super) struct Begun {
     /// A session's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
+    /// Whether it has waited in the queue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) queued: bool,
 }
 
 impl Begun {
@@ -116,6 +130,7 @@ impl Begun {
 #[serde(tag = "step", rename_all = "snake_case")]
 enum Step {
     Begun(Box<Begun>),
+    Starting { at: String },
     Started { at: String, process: Identity },
     Ended { at: String, result: Box<JobResult> },
 }
@@ -125,6 +140,8 @@ enum Step {
 pub(super) struct Record {
     /// The first step.
     pub(super) begun: Begun,
+    /// Whether it was about to be started. Only one from the queue writes that down.
+    pub(super) starting: bool,
     /// The process, where its start was written down.
     pub(super) process: Option<Identity>,
     /// The ending, where it was written down.
@@ -138,13 +155,13 @@ pub(super) struct Record {
 pub(super) struct Entry {
     id: JobId,
     file: File,
-    journal: Journal,
+    journal: Arc<Journal>,
 }
 
 impl Record {
     /// Of a job of which no more is known than that it was taken.
     pub(super) fn of(begun: Begun) -> Self {
-        Self { begun, process: None, result: None, ended_at: None }
+        Self { begun, starting: false, process: None, result: None, ended_at: None }
     }
 }
 
@@ -156,9 +173,14 @@ impl Journal {
     pub(super) fn open(state_dir: &Path) -> anyhow::Result<Self> {
         use anyhow::Context;
         let root = state_dir.join("journal");
-        let journal =
-            Self { open: root.join("open"), ended: root.join("ended"), results: root.join("results") };
-        for directory in [&journal.open, &journal.ended, &journal.results] {
+        let journal = Self {
+            open: root.join("open"),
+            ended: root.join("ended"),
+            results: root.join("results"),
+            queued: root.join("queued"),
+            opened_ms: jiff::Timestamp::now().as_millisecond(),
+        };
+        for directory in [&journal.open, &journal.ended, &journal.results, &journal.queued] {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -201,7 +223,22 @@ impl Journal {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        Ok(Entry { id: begun.id, file, journal: self.clone() })
+        Ok(Entry { id: begun.id, file, journal: Arc::new(self.clone()) })
+    }
+
+    /// The same for a request that waited in the queue: what was delivered is kept until it starts, and
+    /// nothing of it is lost when the machine stops.
+    ///
+    /// # Errors
+    /// As [`Journal::begin`].
+    pub(super) fn begin_queued(&self, begun: &Begun, delivered: &Delivered) -> io::Result<Entry> {
+        self.keep_copy(begun.id, delivered)?;
+        let entry = self.begin(begun)?;
+        if let Err(error) = entry.file.sync_all().and_then(|()| sync_directory(&self.open)) {
+            entry.withdraw()?;
+            return Err(error);
+        }
+        Ok(entry)
     }
 
     /// Makes an id known that is never to run.
@@ -246,7 +283,7 @@ impl Journal {
 
     fn reopen(&self, id: JobId) -> io::Result<Entry> {
         let file = OpenOptions::new().read(true).write(true).open(self.open.join(id.to_string()))?;
-        Ok(Entry { id, file, journal: self.clone() })
+        Ok(Entry { id, file, journal: Arc::new(self.clone()) })
     }
 
     /// Keeps the whole answer to a plain request.
@@ -265,15 +302,6 @@ impl Journal {
     pub(super) fn kept_result(&self, id: JobId) -> Option<Vec<u8>> {
         fs::read(self.results.join(id.to_string())).ok()
     }
-
-    /// Forgets what is older than `keep_for`, and than [`KEEP_FOR`], and what is too much.
-    ///
-    /// # Errors
-    /// When a directory cannot be read.
-    pub(super) fn prune(&self, keep_for: Duration) -> io::Result<()> {
-        prune(&self.ended, keep_for.max(KEEP_FOR), KEEP_MOST)?;
-        prune(&self.results, KEEP_RESULTS_FOR, KEEP_RESULTS_MOST)
-    }
 }
 
 impl Entry {
@@ -283,6 +311,23 @@ impl Entry {
     /// When the step cannot be written.
     pub(super) fn started(&mut self, process: &Identity) -> io::Result<()> {
         write_step(&mut self.file, &Step::Started { at: now(), process: process.clone() })
+    }
+
+    /// Writes down that a job from the queue is about to start, so that it is on the disk.
+    ///
+    /// # Errors
+    /// When that is not sure: then it must not start.
+    pub(super) fn starting(&mut self) -> io::Result<()> {
+        write_step(&mut self.file, &Step::Starting { at: now() })?;
+        self.file.sync_data()
+    }
+
+    /// Forgets a job that surely has not started.
+    ///
+    /// # Errors
+    /// When the record cannot be removed.
+    pub(super) fn withdraw(self) -> io::Result<()> {
+        fs::remove_file(self.journal.open.join(self.id.to_string()))
     }
 
     /// Writes down the ending and closes the record.
@@ -349,6 +394,7 @@ fn read_record(path: &Path) -> io::Result<Record> {
         let Ok(step) = decode::json::<Step>(line) else { continue };
         match (step, &mut record) {
             (Step::Begun(begun), None) => record = Some(Record::of(*begun)),
+            (Step::Starting { .. }, Some(record)) => record.starting = true,
             (Step::Started { process, .. }, Some(record)) => record.process = Some(process),
             (Step::Ended { at, result }, Some(record)) => {
                 record.result = Some(*result);
@@ -360,23 +406,9 @@ fn read_record(path: &Path) -> io::Result<Record> {
     record.ok_or_else(|| broken("its first step is missing"))
 }
 
-fn prune(directory: &Path, keep_for: Duration, keep_most: usize) -> io::Result<()> {
-    let mut files: Vec<(SystemTime, PathBuf)> = fs::read_dir(directory)?
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
-        })
-        .collect();
-    files.sort_unstable();
-    let too_many = files.len().saturating_sub(keep_most);
-    let now = SystemTime::now();
-    for (index, (written, path)) in files.iter().enumerate() {
-        let too_old = now.duration_since(*written).is_ok_and(|age| age > keep_for);
-        if index < too_many || too_old {
-            fs::remove_file(path)?;
-        }
-    }
-    Ok(())
+/// Has the names in a directory survive the machine's stop.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// Now, in UTC, to the second.

@@ -6,6 +6,7 @@
 //!   ├── intake ── exec (checks) ─┬ job (one task each) ────── process
 //!   │                            ├ durable (one task each) ── keeper
 //!   │                            └─ policy, journal, audit, answer
+//!   ├── queue                        what was left here while we were away, on its way to the desk
 //!   ├── heartbeat, ping, service     tasks of their own: no job delays them
 //!   ├── solitude                     one daemon per peer id
 //!   ├── handover                     becoming another version of itself
@@ -37,6 +38,7 @@ mod listening;
 pub mod orphans;
 pub mod policy;
 mod proof;
+mod queue;
 mod recovery;
 mod roll;
 mod run;

@@ -11,12 +11,13 @@ use futures::future::join_all;
 use super::asked::Asked;
 use super::audit::{self, Audit, SIZE};
 use super::context::Settings;
-use super::durable::{self, Left};
+use super::durable::{self, Known, Left};
 use super::journal::{Entry, Journal, Record};
 use crate::keeper::Place;
 use crate::process::{self, StateLock};
+use crate::protocol::ending::StartFailure;
 use crate::protocol::exec::JobResult;
-use crate::protocol::{Ending, PeerId};
+use crate::protocol::{Ending, JobId, PeerId};
 
 /// How long what is left of a dead daemon's job gets to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -33,9 +34,8 @@ pub async fn recover_after(state_dir: &Path, peer: &PeerId) -> anyhow::Result<()
     let place =
         audit::Place { state_dir: state_dir.to_owned(), peer: peer.clone(), size: SIZE, instance: None };
     let audit = Audit::open(place, false);
-    let left = Journal::open(state_dir)?.left_open().context("reading the journal")?;
     // The next daemon goes on with what is durable.
-    let (_, left) = apart(left);
+    let (_, left) = apart(begun(&Journal::open(state_dir)?)?);
     join_all(left.into_iter().map(|(entry, record)| end(&audit, peer, entry, record))).await;
     audit.close().await;
     Ok(())
@@ -51,9 +51,11 @@ pub(super) async fn recover(
     audit: &Audit,
     settings: &Settings,
 ) -> anyhow::Result<Vec<Left>> {
-    let (durable, left) = apart(journal.left_open().context("reading the journal")?);
+    let (durable, left) = apart(begun(journal)?);
     let end = join_all(left.into_iter().map(|(entry, record)| end(audit, &settings.peer, entry, record)));
-    let find = join_all(durable.into_iter().map(|(entry, record)| find(&settings.state_dir, entry, record)));
+    let find = join_all(
+        durable.into_iter().map(|(entry, record)| find(journal, &settings.state_dir, entry, record)),
+    );
     let (_, found) = tokio::join!(end, find);
     let mut found: Vec<Left> = found.into_iter().flatten().collect();
     if !found.is_empty() {
@@ -69,13 +71,38 @@ pub(super) async fn recover(
 
 type Open = (Entry, Record);
 
+/// What was left open, but for what had been taken from the queue and not started: that is forgotten here, and
+/// begun again from its copy, as if it were delivered now.
+fn begun(journal: &Journal) -> anyhow::Result<Vec<Open>> {
+    let left = journal.left_open().context("reading the journal")?;
+    let (waits, left): (Vec<Open>, Vec<Open>) = left
+        .into_iter()
+        .partition(|(_, record)| has_never_started(record) && journal.has_copy(record.begun.id));
+    for (entry, record) in waits {
+        forget(entry, record.begun.id);
+    }
+    Ok(left)
+}
+
+fn forget(entry: Entry, id: JobId) {
+    match entry.withdraw() {
+        Ok(()) => tracing::info!(job = %id, "a dead daemon had taken this from the queue and not started it"),
+        Err(error) => tracing::error!(job = %id, %error, "forgetting a queued job that has not started"),
+    }
+}
+
+/// Whether it surely has not: one from the queue says so before it does.
+fn has_never_started(record: &Record) -> bool {
+    record.begun.queued && !record.starting && record.result.is_none()
+}
+
 /// Durable jobs, and all others.
 fn apart(left: Vec<Open>) -> (Vec<Open>, Vec<Open>) {
     left.into_iter().partition(|(_, record)| record.begun.durable && record.result.is_none())
 }
 
 /// Looks for the keeper of a durable job. One that does not answer in time is looked for further by the job itself.
-async fn find(state_dir: &Path, entry: Entry, record: Record) -> Option<Left> {
+async fn find(journal: &Journal, state_dir: &Path, entry: Entry, record: Record) -> Option<Left> {
     let id = record.begun.id;
     let entry = entry
         .continued()
@@ -83,6 +110,10 @@ async fn find(state_dir: &Path, entry: Entry, record: Record) -> Option<Left> {
         .ok()?;
     let place = Place::of(state_dir, id);
     let known = tokio::time::timeout(KEEPER_ANSWERS_WITHIN, durable::look(&place)).await.ok();
+    if matches!(known, Some(Known::NeverStarted)) && journal.has_copy(id) {
+        forget(entry, id);
+        return None;
+    }
     Some(Left { entry, record, known, told: false })
 }
 
@@ -95,7 +126,13 @@ async fn end(audit: &Audit, peer: &PeerId, entry: Entry, record: Record) {
         }),
         None => 0,
     };
+    let never_started = has_never_started(&record);
     let result = record.result.unwrap_or_else(|| {
+        if never_started {
+            let message = "its daemon died before it was started; nothing ran".to_owned();
+            let ending = Ending::NotStarted { why: StartFailure::System, message };
+            return JobResult::bare(Some(id), peer.clone(), record.begun.instance, ending);
+        }
         let why = match &record.process {
             Some(process) => format!("its daemon died while it ran as process {}", process.pid),
             None => "its daemon died before its start was written down; it may have run".to_owned(),

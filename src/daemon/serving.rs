@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use super::account;
@@ -19,12 +19,15 @@ use super::intake::{self, WAITING};
 use super::journal::Journal;
 use super::run::{DaemonError, Ready};
 use super::state::{State, StateFile};
-use super::{jobs, policy, recovery, service, solitude, trust};
+use super::{jobs, policy, queue, recovery, service, solitude, trust};
 use crate::bus::{Bus, NatsAddress, Persistence};
 use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use crate::process::Nursery;
 use crate::protocol::heartbeat::{PeerState, Role};
 use crate::protocol::{Instance, subjects};
+
+/// Requests from the queue that may wait before they are taken to the desk.
+const WAITING_FROM_QUEUE: usize = 16;
 
 /// How long jobs may go on after a daemon was asked to stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -170,13 +173,15 @@ async fn start_tasks(context: &Arc<Context>, desk: intake::Desk) -> (JoinSet<()>
     let words = bus.subscribe(&subjects::below_exec(peer), None, WAITING).await;
     let starts = bus.subscribe(&subjects::exec(peer), Some(subjects::EXEC_QUEUE), WAITING).await;
     let questions = service::questions(context).await;
+    let (to_desk, queued) = mpsc::channel(WAITING_FROM_QUEUE);
     let mut tasks = JoinSet::new();
     tasks.spawn(heartbeat::answer_pings(Arc::clone(&pulse), pings));
     tasks.spawn(health::answer(Arc::clone(context), checkups));
     tasks.spawn(audit::answer(Arc::clone(context), audits));
     tasks.spawn(policy::answer(Arc::clone(context), questions_of_policy));
     tasks.spawn(jobs::answer(Arc::clone(context), questions_of_jobs));
-    tasks.spawn(desk.run(starts, words));
+    tasks.spawn(desk.run(starts, words, queued));
+    tasks.spawn(queue::run(Arc::clone(context), to_desk));
     tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
     tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));
     tasks.spawn(solitude::watch(Arc::clone(context)));

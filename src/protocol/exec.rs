@@ -63,6 +63,9 @@ pub struct ExecRequest {
     /// Whether the job is to outlive its caller and its daemon.
     #[serde(default, skip_serializing_if = "is_false")]
     pub durable: bool,
+    /// Until when a request in the queue may be begun, in milliseconds since 1970; no other has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<i64>,
     /// What people call a durable job by, beside its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -128,6 +131,11 @@ impl ExecRequest {
         if self.stdin && self.stream.is_none() {
             return Err(BadMessage(
                 "field `stdin`: only a request with `stream` can send standard input".to_owned(),
+            ));
+        }
+        if self.expires_ms.is_some() && self.stream.is_some() {
+            return Err(BadMessage(
+                "field `expires_ms`: only a request in the queue has it, and that has no `stream`".to_owned(),
             ));
         }
         self.check_durable()?;

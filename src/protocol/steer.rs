@@ -86,6 +86,9 @@ pub struct CancelRequest {
     /// Why, for the job's ending.
     #[serde(default)]
     pub why: Option<String>,
+    /// Whether a job that has begun is left alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unless_begun: bool,
 }
 
 /// The `type` of the answer to a cancel.

@@ -9,6 +9,7 @@
 //! | `exec.<peer>.policy` | operators | the daemon |
 //! | `exec.<peer>.jobs` | operators | the daemon |
 //! | `exec.<peer>.<job>.<verb>` | operators | the daemon |
+//! | `queue.<peer>.<job>` | operators | the stream `QUEUE`, from which the peer takes it |
 //! | `exec.<peer>.<job>.credit.<viewer>` | the server: that this viewer is gone | the daemon |
 //! | `peers.alive` | daemons | leaders |
 //! | `peers.list`, `peers.get` | anyone allowed | leaders, queue group `registry` |
@@ -156,6 +157,35 @@ pub fn job(peer: &PeerId, job: JobId, verb: Verb) -> String {
     format!("exec.{peer}.{job}.{verb}")
 }
 
+/// All that waits for peers that are away.
+pub const QUEUE_ALL: &str = "queue.*.*";
+
+/// Where a job is left for a peer that is away.
+#[must_use]
+pub fn queue(peer: &PeerId, job: JobId) -> String {
+    format!("queue.{peer}.{job}")
+}
+
+/// All that waits for a peer.
+#[must_use]
+pub fn queue_of(peer: &PeerId) -> String {
+    format!("queue.{peer}.*")
+}
+
+/// Takes apart where a job was left.
+///
+/// # Errors
+/// A sentence, where it is no such subject.
+pub fn parse_queue(subject: &str) -> Result<(PeerId, JobId), String> {
+    match subject.split('.').collect::<Vec<_>>().as_slice() {
+        ["queue", peer, job] => {
+            let peer = peer.parse().map_err(|bad| format!("in the subject: {bad}"))?;
+            Ok((peer, job.parse().map_err(|bad| format!("in the subject: {bad}"))?))
+        }
+        _ => Err("the subject is not queue.<peer>.<job>".to_owned()),
+    }
+}
+
 /// Where it is heard that a viewer of a durable job is gone: the reply subject of all that is sent to it.
 #[must_use]
 pub fn viewer(peer: &PeerId, job: JobId, number: u64) -> String {
@@ -287,6 +317,10 @@ mod tests {
         let id = JobId::new();
         for verb in Verb::ALL {
             assert_eq!(parse_below(&job(&peer, id, verb)), Below::Job(id, verb));
+        }
+        assert_eq!(parse_queue(&queue(&peer, id)), Ok((peer.clone(), id)));
+        for strange in ["", "queue", "queue.w1", "queue.w1.x", &format!("queue.W1.{id}"), "exec.w1.x"] {
+            assert!(parse_queue(strange).is_err(), "{strange}");
         }
         assert_eq!(parse_below(&viewer(&peer, id, 7)), Below::Viewer(id, 7));
         assert_eq!(parse_below(&ping(&peer)), Below::Ping);

@@ -58,10 +58,13 @@ fn a_request() {
         name: None,
         timeout_ms: None,
         durable: false,
+        expires_ms: None,
         stream: Some(StreamOptions { window: 1_048_576 }),
         from: None,
     };
     golden_by("exec_request_line", &line, ExecRequest::decode);
+    let queued = ExecRequest { stream: None, expires_ms: Some(1_751_322_000_000), ..line.clone() };
+    golden_by("exec_request_queued", &queued, ExecRequest::decode);
     let argv = ExecRequest {
         shell_cmd: None,
         argv: Some(["git", "log", "-m", "two words", "", "grüße\n"].map(str::to_owned).to_vec()),
@@ -151,6 +154,7 @@ fn every_fixed_word_of_an_ending() {
         (Refusal::CancelledBefore, "cancelled_before"),
         (Refusal::NotYours, "not_yours"),
         (Refusal::Unproven, "unproven"),
+        (Refusal::Expired, "expired"),
         (Refusal::NotDurable, "not_durable"),
         (Refusal::NoSuchJob, "no_such_job"),
     ] {
@@ -233,7 +237,7 @@ fn the_words_of_a_caller() {
     };
     let resize = ResizeRequest { n: 2, instance: Some(instance()), cols: 100, rows: 30 };
     let signal = SignalRequest { n: 1, instance: None, signal: "INT".to_owned() };
-    let cancel = CancelRequest { instance: Some(instance()), why: text("d was ended") };
+    let cancel = CancelRequest { instance: Some(instance()), why: text("d was ended"), unless_begun: false };
     golden("credit", &credit);
     golden("resume", &resume);
     golden("resume_writer", &writer);
@@ -241,6 +245,8 @@ fn the_words_of_a_caller() {
     golden("resize", &resize);
     golden("signal", &signal);
     golden("cancel", &cancel);
+    let why = text("cancelled while it waited in the queue");
+    golden("cancel_unless_begun", &CancelRequest { instance: None, why, unless_begun: true });
     // As a daemon takes them.
     for (name, verb, wanted) in [
         ("credit", Verb::Credit, Steer::Credit(credit)),

@@ -73,6 +73,7 @@ fn a_heartbeat() {
     let with_a_log = Heartbeat { audit: Some(Head { seq: 42, hash: LineHash::of(b"line") }), ..leaving };
     golden_by("heartbeat_audit", &with_a_log, Heartbeat::decode);
     golden("ping", &heartbeat::Ping { instance: instance() });
+    golden("look", &heartbeat::Look { queue: true });
     assert_eq!((heartbeat::TYPE, heartbeat::INTERVAL_MS), ("peerbus.heartbeat.v1", 5_000));
 }
 

@@ -154,6 +154,7 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
         name: None,
         timeout_ms: u64::try_from(ECHO_WITHIN.as_millis()).ok(),
         durable: false,
+        expires_ms: None,
         stream: Some(StreamOptions { window: WINDOW }),
         from: Some(caller()),
     };

@@ -32,7 +32,7 @@ mod words;
 
 pub(super) use again::{Left, attend_again, resume_left};
 pub(super) use job::run;
-pub(super) use keeping::look;
+pub(super) use keeping::{Known, look};
 pub(super) use retention::retain;
 
 /// Most viewers one job has at once.

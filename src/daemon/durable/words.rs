@@ -64,6 +64,9 @@ impl Job {
 
     /// The request, for the first time or again.
     async fn on_request(&mut self, request: Request) {
+        if let Some(ticket) = &request.queued {
+            return ticket.settle(&self.context, self.id).await;
+        }
         if request.digest != self.begun.request {
             return self.refuse(&request).await;
         }
@@ -255,7 +258,7 @@ impl Job {
     async fn on_cancel(&mut self, cancel: CancelRequest, from: &str) {
         let why: String = cancel.why.unwrap_or_else(|| "asked to".to_owned()).chars().take(200).collect();
         let state = if self.ended.is_some() { Cancelled::Ended } else { Cancelled::Running };
-        if self.ended.is_none() {
+        if self.ended.is_none() && !cancel.unless_begun {
             let ending = self.stopping.get_or_insert(Ending::Cancelled { why }).clone();
             self.keeper.say(ToKeeper::Stop { ending });
         }

@@ -11,6 +11,7 @@ use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::{Begun, Entry, now};
 use super::super::policy::{self, Allowed};
+use super::super::queue::{Taken, taken};
 use super::super::roll::Enrolled;
 use super::{blocking, live, recorded, reply};
 use crate::process::{self, Lodging, Spec};
@@ -39,7 +40,14 @@ pub(in crate::daemon) struct Admitted {
 pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mut mpsc::Receiver<Message>) {
     let prepared = match prepare(&context, &request).await {
         Ok(prepared) => prepared,
-        Err(ending) => return refuse(&context, &request, ending, messages).await,
+        Err(ending) => {
+            return match &request.queued {
+                Some(ticket) if passes(&ending) => {
+                    ticket.later(&context, request.id, &ending.to_string()).await;
+                }
+                _ => refuse(&context, &request, ending, messages).await,
+            };
+        }
     };
     let (spec, place, rule) = prepared;
     let lodging = context.nursery.lodging(request.id);
@@ -47,7 +55,26 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mu
     let begun = begun(&context, &request, &asked, Some(lodging.clone()));
     let enrolled = context.roll.enter(request.id);
     let (journal, known) = (context.journal.clone(), begun.clone());
-    match blocking(move || journal.begin(&known)).await {
+    let delivered = request.queued.as_ref().map(|ticket| ticket.delivered().clone());
+    let begin = move || match delivered {
+        Some(delivered) => journal.begin_queued(&known, &delivered),
+        None => journal.begin(&known),
+    };
+    let begin = blocking(begin).await;
+    let entry = match (&request.queued, begin) {
+        (Some(ticket), Ok(entry)) => {
+            match taken(&context, (ticket, &request), &asked, entry, messages).await {
+                Taken::Start(entry) => Ok(entry),
+                Taken::Later | Taken::Never => return,
+            }
+        }
+        (Some(ticket), Err(error)) => {
+            let why = format!("the journal cannot be written: {error}");
+            return ticket.later(&context, request.id, &why).await;
+        }
+        (None, begin) => begin,
+    };
+    match entry {
         Ok(entry) => match asked.begun(&context.audit).await {
             Ok(()) => {
                 let durable = request.exec.is_durable();
@@ -65,6 +92,12 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mu
             refuse(&context, &request, Ending::Refused { why: Refusal::Journal, message }, messages).await;
         }
     }
+}
+
+/// Whether what stands against a request passes by itself: one that has waited goes on waiting then.
+fn passes(ending: &Ending) -> bool {
+    let Ending::Refused { why, .. } = ending else { return false };
+    matches!(why, Refusal::Stopping | Refusal::Conflict | Refusal::Limit | Refusal::Journal)
 }
 
 async fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Place, usize), Ending> {
@@ -139,6 +172,7 @@ fn begun(context: &Context, request: &Request, asked: &Asked, lodging: Option<Lo
         directory: request.exec.directory.clone().unwrap_or_default().chars().take(1024).collect(),
         user: request.exec.user.as_ref().map(|user| user.chars().take(64).collect()),
         lodging,
+        queued: request.queued.is_some(),
         durable: request.exec.is_durable(),
         tty: request.exec.tty.is_some(),
         name: request.exec.name.clone(),
@@ -170,7 +204,7 @@ fn count(context: &Context, ending: &Ending) {
 
 /// Refuses a job for good: a repeat of the same request that is on its way gets the same answer,
 /// whatever has changed until then, because its caller has been told that it did not run.
-async fn refuse(
+pub(super) async fn refuse(
     context: &Arc<Context>,
     request: &Request,
     ending: Ending,
@@ -184,6 +218,11 @@ async fn refuse(
     let (journal, buried) = (context.journal.clone(), result.clone());
     let record = super::Record { result: Some(result.clone()), ..super::Record::of(begun.clone()) };
     let written = blocking(move || journal.bury(&begun, &buried)).await;
+    if let (Some(ticket), Err(error)) = (&request.queued, &written) {
+        // Nobody waits for the answer, and the journal is where it is looked for.
+        let why = format!("it is refused, and the journal cannot be written: {error}");
+        return ticket.later(context, request.id, &why).await;
+    }
     reply(context, request, &result).await;
     if let Err(error) = written {
         tracing::error!(job = %request.id, %error, "writing the journal");

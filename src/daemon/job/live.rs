@@ -156,7 +156,7 @@ impl Live {
         let mut job = Self {
             sink: match request.exec.stream {
                 Some(stream) => Sink::stream(context, request.caller.clone(), request.id, stream.window),
-                None => Sink::plain(context, request.caller.clone()),
+                None => Sink::plain(context, request.queued.is_none().then(|| request.caller.clone())),
             },
             stdin: if request.exec.stdin { Stdin::expected() } else { Stdin::closed() },
             timing: Timing::new(now, context.settings.caller_grace),

@@ -67,6 +67,7 @@ async fn repeat(context: &Arc<Context>, record: &Record, request: &Request, resu
         Asked::by(context, request).refused(&context.audit, &result.ending).await;
     }
     match request.exec.stream {
+        _ if request.queued.is_some() => reply(context, request, result).await,
         Some(_) => reply(context, request, result).await,
         None => answer::plain(context, &request.caller, result, kept(context, request.id).await).await,
     }

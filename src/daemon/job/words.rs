@@ -51,6 +51,9 @@ impl Live {
         if request.digest != self.request.digest {
             return self.refuse(&request, "the id belongs to another request, which runs").await;
         }
+        if let Some(ticket) = &request.queued {
+            return ticket.settle(&self.context, request.id).await;
+        }
         let accepted = self.accepted();
         match &mut self.sink {
             super::sink::Sink::Plain(plain) => {
@@ -176,6 +179,10 @@ impl Live {
             self.heard();
         }
         let state = if self.over { Cancelled::Ended } else { Cancelled::Running };
+        if cancel.unless_begun {
+            let (context, id) = (&self.context, self.request.id);
+            return answer::cancelled(context, from, id, state, self.ended.clone()).await;
+        }
         let why = cancel.why.unwrap_or_else(|| "asked to".to_owned());
         self.course.stop(Ending::Cancelled { why: why.chars().take(200).collect() });
         answer::cancelled(&self.context, from, self.request.id, state, self.ended.clone()).await;

@@ -1,5 +1,8 @@
-//! The journal alone: what is written is read again, whatever happened in between.
+//! Records as they are written, torn, forgotten and read again.
 
+use std::time::SystemTime;
+
+use super::forgetting::prune;
 use super::*;
 use crate::protocol::Ending;
 
@@ -17,6 +20,7 @@ fn begun(id: JobId) -> Begun {
         directory: "/".into(),
         user: None,
         lodging: None,
+        queued: false,
         durable: false,
         tty: false,
         name: None,
@@ -104,4 +108,100 @@ fn the_oldest_are_forgotten_first() {
     assert!(!dir.path().join("old").exists() && dir.path().join("newest").exists());
     prune(dir.path(), Duration::from_secs(1), 2).expect("pruned");
     assert!(!dir.path().join("newest").exists());
+}
+
+/// A message of the queue, as it is delivered.
+fn delivered() -> Delivered {
+    let message = crate::bus::Incoming {
+        subject: "queue.w1.x".to_owned(),
+        reply: None,
+        headers: crate::bus::Headers::of([("D-Identity", "token"), ("D-Time", "17"), ("Other", "x")]),
+        payload: bytes::Bytes::from_static(b"{}\xff"),
+        no_responders: false,
+        status: None,
+    };
+    Delivered { message, confirm: "$JS.ACK.QUEUE.w1.1".to_owned() }
+}
+
+#[test]
+fn one_from_the_queue_is_kept_until_it_starts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = Journal::open(dir.path()).expect("opens");
+    let id = JobId::new();
+    let begun = Begun { queued: true, ..begun(id) };
+    let mut entry = journal.begin_queued(&begun, &delivered()).expect("begins");
+    let record = journal.find(id).expect("readable").expect("known");
+    assert!(record.begun.queued && !record.starting && journal.has_copy(id));
+    let copy = journal.copies().expect("readable").pop().expect("one");
+    let (copied, original) = (copy.delivered.expect("readable"), delivered());
+    assert_eq!((copy.id, &copied.confirm), (id, &original.confirm));
+    assert_eq!(copied.message.payload, original.message.payload);
+    for (name, value) in [("D-Identity", Some("token")), ("D-Time", Some("17")), ("D-Signature", None)] {
+        assert_eq!(copied.message.headers.get(name), value, "{name}");
+    }
+    entry.starting().expect("written");
+    assert!(journal.find(id).expect("readable").expect("known").starting);
+    journal.drop_copy(id).expect("removed");
+    journal.drop_copy(id).expect("there is none");
+    assert!(!journal.has_copy(id) && journal.copies().expect("readable").is_empty());
+    entry.withdraw().expect("removed");
+    assert!(journal.find(id).expect("readable").is_none());
+    fs::write(dir.path().join("journal/queued").join(id.to_string()), "{").expect("written");
+    fs::write(dir.path().join("journal/queued/.tmp123"), "{").expect("a draft");
+    let broken = journal.copies().expect("readable");
+    assert!(broken.len() == 1 && broken[0].delivered.is_err());
+}
+
+/// Whoever writes a queued job down, writes this.
+#[test]
+fn the_steps_of_one_from_the_queue_letter_by_letter() {
+    let text = concat!(
+        r#"{"step":"begun","id":"0197c0de-0000-7000-8000-00000000cafe","instance":"11111111-2222-4333-8444-555555555555","caller":"_INBOX_ann.queued","request":"d1935","at":"2026-11-21T10:11:12Z","command":"make","directory":"/","user":null,"lodging":null,"queued":true}"#,
+        "\n",
+        r#"{"step":"starting","at":"2026-11-21T10:11:13Z"}"#,
+        "\n",
+    );
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("record");
+    let mut again = File::create(&path).expect("made");
+    for line in text.lines() {
+        let step: Step = decode::json(line.as_bytes()).expect(line);
+        write_step(&mut again, &step).expect("written");
+    }
+    assert_eq!(fs::read_to_string(&path).expect("readable"), text);
+    let record = read_record(&path).expect("a record");
+    assert!(record.starting && record.begun.queued && record.process.is_none());
+}
+
+#[test]
+fn an_id_from_the_queue_is_known_or_known_to_be_forgotten() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let before = jiff::Timestamp::now().as_millisecond() - 1;
+    let journal = Journal::open(dir.path()).expect("opens");
+    let born = journal.remembers_since_ms().expect("known");
+    assert!((before - 1_000..=jiff::Timestamp::now().as_millisecond()).contains(&born), "{born}");
+    let end = |queued: bool, age: Duration| {
+        let id = JobId::new();
+        let entry = journal.begin(&Begun { queued, ..begun(id) }).expect("begins");
+        entry.ended(&result(id)).expect("ends");
+        let file = File::options().append(true).open(journal.ended.join(id.to_string())).expect("there");
+        file.set_modified(SystemTime::now() - age).expect("set");
+        id
+    };
+    let (old, day) = (KEEP_FOR + Duration::from_secs(60), Duration::from_secs(24 * 3600));
+    let asked = end(false, old);
+    journal.prune(KEEP_FOR).expect("pruned");
+    assert!(journal.find(asked).expect("readable").is_none());
+    assert_eq!(journal.remembers_since_ms().expect("known"), born, "it was none of the queue");
+    let (forgotten, kept) = (end(true, old), end(true, day));
+    journal.prune(KEEP_FOR).expect("pruned");
+    assert!(journal.find(forgotten).expect("readable").is_none());
+    assert!(journal.find(kept).expect("readable").is_some());
+    let since = journal.remembers_since_ms().expect("known");
+    assert_eq!(since, forgotten.made_ms().max(born));
+    // The next daemon knows it, too.
+    let again = Journal::open(dir.path()).expect("opens");
+    assert_eq!(again.remembers_since_ms().expect("known"), since);
+    fs::write(dir.path().join("journal/forgotten"), "soon").expect("written");
+    assert!(again.remembers_since_ms().is_err(), "what cannot be read is not guessed");
 }

@@ -44,7 +44,7 @@ impl Conversation {
     }
 
     pub(super) async fn send_cancel(&mut self) {
-        let cancel = CancelRequest { instance: self.instance, why: self.cancel.clone() };
+        let cancel = CancelRequest { instance: self.instance, why: self.cancel.clone(), unless_begun: false };
         self.say(Verb::Cancel, decode::to_json(&cancel)).await;
     }
 

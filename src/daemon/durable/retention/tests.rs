@@ -37,6 +37,7 @@ impl Scene {
             durable: true,
             tty: false,
             name: None,
+            queued: false,
         };
         let entry = self.journal.begin(&begun).expect("begun");
         let log = Place::of(self.state.path(), id).log();
