@@ -54,8 +54,10 @@ fn a_peer_that_is_there_takes_it_at_once() {
     let jobs: Vec<String> = (0..5).map(|_| scene.leave()).collect();
     scene.have_run(&jobs.iter().map(String::as_str).collect::<Vec<_>>());
     for job in &jobs {
-        assert_eq!(scene.result(job)["ending"]["exited"]["code"], 0, "{job}");
+        let ended = || scene.result(job)["ending"]["exited"]["code"].as_i64();
+        assert_eq!(eventually(SOON, "its end", ended), 0, "{job}");
     }
+    // The end is in the audit log before it is told.
     let audited = scene.fleet.d(["audit", "w1", "--json"]).expect_success().out();
     assert!(jobs.iter().all(|job| audited.matches(job.as_str()).count() == 2), "{audited}");
 }
