@@ -45,8 +45,7 @@ impl Keeper {
             ToKeeper::Hello { .. } => self.say_hello(),
             ToKeeper::Stdin { from, offset, data } => {
                 let told = self.inputs.take(&from, offset, &data);
-                self.tell_wants(vec![told]);
-                self.on_input_writable();
+                self.tell_wants(told);
             }
             ToKeeper::Signal { from, n, signal } => self.on_signal(from, n, &signal),
             ToKeeper::Resize { from, n, .. } => {

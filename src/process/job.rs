@@ -135,7 +135,7 @@ fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3]) -> Result<Process, S
 /// Another process may sweep the cgroup away while it is still empty: the next daemon does, when its
 /// predecessor's keeper starts a command. Then it is made again.
 fn launch_in(cgroup: &Cgroup, plan: &Plan, stdio: [BorrowedFd<'_>; 3]) -> Result<Launched, StartError> {
-    const TRIES: u32 = 5;
+    const TRIES: u32 = 200;
     let path = cgroup.path();
     let around = Surroundings { stdio, cgroup: Some(path), keep: None };
     let mut tries = 1;
