@@ -4,9 +4,9 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use peerbus::protocol::attach::Started;
 use peerbus::keeper::words::About;
 use peerbus::keeper::{FromKeeper, ToKeeper};
+use peerbus::protocol::attach::Started;
 use peerbus::protocol::audit::chain::Chain;
 use peerbus::protocol::audit::{self, Entry};
 use peerbus::protocol::exec::{ExecRequest, JobResult};
