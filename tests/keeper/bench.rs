@@ -16,6 +16,7 @@ use peerbus::protocol::window::Totals;
 
 use crate::harness::procs;
 use crate::harness::scratch::Scratch;
+use crate::harness::wait::within;
 
 /// Long enough for anything on a busy machine; reached only by a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -93,18 +94,19 @@ impl Bench {
 }
 
 impl Drop for Bench {
-    /// Also a test that failed leaves nothing running.
+    /// Nothing is left running, also by a test that failed; and as no keeper is, the nursery that goes now
+    /// leaves no cgroup behind.
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
         for (job, keeper) in self.started.borrow().iter() {
-            let is_keeper =
-                procs::look_at(*keeper).is_some_and(|process| process.arguments.contains(&job.to_string()));
-            if is_keeper {
-                let _ = kill(Pid::from_raw(*keeper), Signal::SIGKILL);
+            let job = job.to_string();
+            let lives = || procs::look_at(*keeper).filter(|process| process.arguments.contains(&job));
+            if std::thread::panicking() {
+                if lives().is_some() {
+                    let _ = kill(Pid::from_raw(*keeper), Signal::SIGKILL);
+                }
+                procs::kill_all(&procs::of_job(&job));
             }
-            procs::kill_all(&procs::of_job(&job.to_string()));
+            within(PATIENCE, || lives().is_none().then_some(()));
         }
     }
 }
