@@ -152,6 +152,8 @@ impl Person {
     #[track_caller]
     pub(crate) fn finishes(mut self) -> (Finished, String) {
         let finished = self.d.wait(SOON);
+        // What it has shown last may be on its way still.
+        self.wait(|_| None::<()>);
         let shown = String::from_utf8_lossy(&self.bytes()).into_owned();
         (finished, shown)
     }
