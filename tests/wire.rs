@@ -115,8 +115,8 @@ fn every_file_is_somebodys() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    // What never leaves a machine has one file of lines each: `src/daemon/journal/tests.rs` holds the journal to
-    // it, and `tests/keeper/golden.rs` keepers.
+    // What never leaves a machine has one file of lines each: `src/daemon/journal.rs` holds the journal to it,
+    // and `tests/keeper/golden.rs` keepers.
     let of_a_machine = ["journal_record.jsonl", "keeper_about.jsonl", "keeper_from.jsonl", "keeper_to.jsonl"];
     let own = [
         include_str!("wire/audit.rs"),
