@@ -158,6 +158,7 @@ async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) 
         name: None,
         timeout_ms: None,
         durable: false,
+        expires_ms: None,
         stream: Some(StreamOptions { window: WINDOW }),
         from: Some(exec::caller()),
     };
