@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use peerbus::identity::{IdentityFile, Key};
+use peerbus::identity::{Account, IdentityFile, Key};
 use peerbus::protocol::identity::Standing;
 use serde_json::{Value, json};
 
@@ -151,6 +151,14 @@ fn whoever_was_revoked_has_left_nothing() {
     let bobs = fort.leave_as("bob", "w1");
     let alices = fort.leave_as("alice", "w1");
     fort.fleet.secured().authority().revoke(&"bob".parse().unwrap()).unwrap();
+    // Who is there has heard it; so whoever comes is told.
+    let bob = fort.identity("bob", Standing::Operator);
+    let kept = fort.fleet.daemon("w2").state_directory().join("account.jwt");
+    let has_heard = || {
+        let account = Account::read(fs::read_to_string(&kept).ok()?.trim(), &bob.fleet).ok()?;
+        account.is_revoked(bob.key.public(), bob.signer().unwrap().issued).then_some(())
+    };
+    eventually(SOON, "the members to hear it", has_heard);
     w1.restart();
     fort.have_run(&[format!("w1 {alices}")]);
     fort.nothing_waits();
