@@ -67,22 +67,29 @@ impl Inputs {
         self.close_with_the_pipe();
     }
 
-    /// Takes a chunk of a writer; an empty one is its end. Returns what to tell it.
-    pub(super) fn take(&mut self, from: &str, offset: u64, bytes: &Bytes) -> Told {
+    /// Takes a chunk of a writer, an empty one is its end, and writes what the command can take. Returns what
+    /// to tell the writers, this one in any case: after that writing, because where all of it was written at
+    /// once nothing tells of it later.
+    pub(super) fn take(&mut self, from: &str, offset: u64, bytes: &Bytes) -> Vec<Told> {
         if self.feed.is_open() && self.owner.is_none() {
             self.owner = Some(Arc::from(from));
         }
-        let Some((name, writer)) = self.writer(from) else { return (from.to_owned(), CLOSED) };
-        let (fresh, want) = writer.joined.take(offset, bytes);
+        let Some((name, writer)) = self.writer(from) else { return vec![(from.to_owned(), CLOSED)] };
+        let (fresh, Want { again, .. }) = writer.joined.take(offset, bytes);
         let has_ended = writer.joined.has_ended();
         let is_owner = self.owner.as_ref() == Some(&name);
-        self.feed.push(name, fresh);
+        self.feed.push(Arc::clone(&name), fresh);
         if has_ended && is_owner && !self.is_terminal {
             self.feed.end();
             // What others would write now goes nowhere.
             self.writers.values_mut().for_each(|writer| writer.joined.close());
         }
-        (from.to_owned(), want)
+        let mut told = self.write();
+        told.retain(|(other, _)| *other != *name);
+        if let Some(writer) = self.writers.get_mut(&name) {
+            told.push((name.to_string(), Want { again, ..writer.joined.want() }));
+        }
+        told
     }
 
     /// Waits until something that waits can be written to the command. Cancel safe.
@@ -190,20 +197,21 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::unix::pipe::{self, Receiver};
 
-    fn connected(owner: Option<&str>) -> (Inputs, Receiver) {
+    async fn connected(owner: Option<&str>) -> (Inputs, Receiver) {
         let (sender, receiver) = pipe::pipe().expect("a pipe");
+        sender.writable().await.expect("an empty pipe takes something");
         let mut inputs = Inputs::expected(owner);
         inputs.connect(sender);
         (inputs, receiver)
     }
 
     fn take(inputs: &mut Inputs, from: &str, offset: u64, bytes: &'static [u8]) -> Want {
-        inputs.take(from, offset, &Bytes::from_static(bytes)).1
+        inputs.take(from, offset, &Bytes::from_static(bytes)).pop().expect("an answer").1
     }
 
     #[tokio::test]
     async fn each_writer_is_joined_for_itself_and_the_owner_ends_it() {
-        let (mut inputs, mut command) = connected(Some("owner"));
+        let (mut inputs, mut command) = connected(Some("owner")).await;
         assert_eq!(take(&mut inputs, "other", 0, b"1").received, 1);
         assert_eq!(take(&mut inputs, "owner", 0, b"ab").received, 2);
         assert_eq!(take(&mut inputs, "other", 0, b"12").received, 2, "again, and one more");
@@ -221,7 +229,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_to_write_is_the_owner_where_none_is_named() {
-        let (mut inputs, mut command) = connected(None);
+        let (mut inputs, mut command) = connected(None).await;
         assert_eq!(inputs.is_new_signal("third", 1), Ok(true), "to signal is not to write");
         take(&mut inputs, "first", 0, b"a");
         take(&mut inputs, "second", 0, b"");
@@ -234,12 +242,12 @@ mod tests {
 
     #[tokio::test]
     async fn who_wrote_is_told_when_there_is_room_and_when_nobody_reads() {
-        let (mut inputs, command) = connected(None);
+        let (mut inputs, command) = connected(None).await;
         let much = Bytes::from(vec![7; 300 * 1024]);
-        let (_, want) = inputs.take("ann", 0, &much);
-        assert_eq!((want.received, want.limit), (WINDOW, WINDOW));
-        assert!(inputs.write().iter().any(|(_, want)| want.limit > WINDOW), "the pipe took some");
+        let (_, want) = inputs.take("ann", 0, &much).pop().expect("an answer");
+        assert!(want.received == WINDOW && want.limit > WINDOW, "the pipe took some: {want:?}");
         drop(command);
+        inputs.writable().await;
         let told = inputs.write();
         assert!(told.iter().all(|(_, want)| want.closed) && told.len() == 1, "{told:?}");
         assert!(take(&mut inputs, "bob", 0, b"x").closed);
@@ -264,7 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn so_many_writers_and_no_more() {
-        let (mut inputs, _command) = connected(None);
+        let (mut inputs, _command) = connected(None).await;
         let open = (0..1000).filter(|n| !take(&mut inputs, &n.to_string(), 0, b"x").closed).count();
         assert_eq!(open, WRITERS_MOST);
         assert!(inputs.is_new_signal("another", 1).is_err(), "it would not be remembered");

@@ -52,8 +52,7 @@ impl Keeper {
                     self.about.tty = Some(terminal.typed_by(&from));
                 }
                 let told = self.inputs.take(&from, offset, &data);
-                self.tell_wants(vec![told]);
-                self.on_input_writable();
+                self.tell_wants(told);
             }
             ToKeeper::Signal { from, n, signal } => self.on_signal(from, n, &signal),
             ToKeeper::Resize { from, n, size } => {

@@ -276,7 +276,7 @@ impl Keeper {
         self.tell_wants(told);
     }
 
-    pub(super) fn on_input_writable(&mut self) {
+    fn on_input_writable(&mut self) {
         let told = self.inputs.write();
         self.tell_wants(told);
     }

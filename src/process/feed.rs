@@ -110,6 +110,7 @@ mod tests {
         feed.push("bob", Bytes::from_static(b"late"));
         feed.connect(pipe);
         let mut written = Vec::new();
+        feed.writable().await;
         feed.write(|writer, count| written.push((*writer, count)));
         assert!(!feed.is_open(), "the command would wait for ever for the end of its input");
         assert_eq!(written, [("ann", 3)]);
@@ -125,6 +126,7 @@ mod tests {
         feed.connect(pipe);
         drop(reader);
         feed.push((), Bytes::from_static(b"abc"));
+        feed.writable().await;
         feed.write(|(), _| ());
         assert!(!feed.is_open());
     }

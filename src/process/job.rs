@@ -189,7 +189,7 @@ fn launch_in(
     stdio: [BorrowedFd<'_>; 3],
     terminal: bool,
 ) -> Result<Launched, StartError> {
-    const TRIES: u32 = 5;
+    const TRIES: u32 = 200;
     let path = cgroup.path();
     let around = Surroundings { stdio, cgroup: Some(path), keep: None, terminal };
     let mut tries = 1;

@@ -1,9 +1,11 @@
-//! Every decoder of what comes from the bus.
+//! Every decoder of what comes from the bus, or from a keeper.
 
 use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use peerbus::keeper::words::About;
+use peerbus::keeper::{FromKeeper, ToKeeper};
 use peerbus::protocol::attach::Started;
 use peerbus::protocol::audit::chain::Chain;
 use peerbus::protocol::audit::{self, Entry};
@@ -161,6 +163,9 @@ pub(crate) const ALL: &[Decoder] = &[
         ],
         decode: line,
     },
+    Decoder { name: "a word to a keeper", seeds: &["keeper_to"], decode: json::<ToKeeper> },
+    Decoder { name: "a word of a keeper", seeds: &["keeper_from"], decode: json::<FromKeeper> },
+    Decoder { name: "what a keeper is", seeds: &["keeper_about"], decode: json::<About> },
     Decoder { name: "a subject", seeds: &["ping"], decode: subject },
 ];
 
@@ -184,6 +189,13 @@ fn folder(below: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(below)
 }
 
+/// One message, or one a line.
+fn golden(name: &&str) -> Vec<Vec<u8>> {
+    let lines = fs::read_to_string(folder("golden").join(format!("{name}.jsonl")));
+    let one = || vec![fs::read(folder("golden").join(format!("{name}.json"))).unwrap()];
+    lines.map_or_else(|_| one(), |lines| lines.lines().map(|line| line.as_bytes().to_vec()).collect())
+}
+
 fn kept() -> Vec<(PathBuf, Vec<u8>)> {
     let entries = fs::read_dir(folder("fuzz/corpus")).unwrap().map(|entry| entry.unwrap().path());
     let kept: Vec<_> = entries.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
@@ -204,8 +216,7 @@ fn what_was_kept_is_taken_or_refused() {
 #[test]
 fn anything_is_taken_or_refused() {
     for decoder in ALL {
-        let golden = |name: &&str| fs::read(folder("golden").join(format!("{name}.json"))).unwrap();
-        let seeds: Vec<Vec<u8>> = decoder.seeds.iter().map(golden).collect();
+        let seeds: Vec<Vec<u8>> = decoder.seeds.iter().flat_map(golden).collect();
         seeds.iter().for_each(|seed| (decoder.decode)(seed));
         let regressions = FileFailurePersistence::Direct("tests/fuzz/regressions.txt");
         let config =

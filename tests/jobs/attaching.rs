@@ -4,6 +4,7 @@ use nix::sys::signal::Signal;
 
 use crate::bench::{SOON, detached, listed, short, start, three};
 use crate::harness::fleet::Fleet;
+use crate::harness::wait::eventually;
 
 /// A job that says what it is told, once it is ready to.
 fn heeding(fleet: &Fleet) -> String {
@@ -53,6 +54,7 @@ fn whoever_only_looks_on_leaves_it_as_it_is() {
     let mut d = fleet.spawn_d(["attach", &job]);
     assert!(d.stdout.contains(b"here\n", SOON));
     let mut from_here = fleet.spawn_d(["attach", &job, "--since-byte", "11"]);
+    eventually(SOON, "both of them", || (listed(&fleet, &["w1"])[0]["viewers"] == 2).then_some(()));
     d.stdout.close();
     std::fs::write(fleet.path().join("go"), "").unwrap();
     d.wait(SOON).expect_code(3);

@@ -1,10 +1,13 @@
 //! Keepers that are killed, and daemons that are.
 
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use peerbus::keeper::words::State;
 use peerbus::keeper::{Found, FromKeeper, ToKeeper};
-use peerbus::process::clear;
+use peerbus::process::{Containment, Detached, ExitKind, clear, open_log};
 use peerbus::protocol::Ending;
 use peerbus::protocol::frame::StreamKind;
 
@@ -105,4 +108,33 @@ async fn an_end_that_nobody_heard_is_found(bench: Bench) {
     // Once and for all.
     assert!(matches!(bench.find(&order).await, Found::Ended(_)));
     procs::kill_all(&procs::of_job(&order.spec.job.to_string()));
+}
+
+/// Its daemon dies before it has said all of what is to be done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_an_order_is_none() {
+    let bench = Bench::new(Containment::Best);
+    for said in ["", "{\"v\":1,\"directory\":\"/tmp\",\"order\":{", "nonsense\n{}\n"] {
+        let order = bench.order("echo ran");
+        let place = bench.place(&order);
+        std::fs::create_dir_all(place.directory()).expect("made");
+        let lock = File::create(place.directory().join("lock")).expect("made");
+        lock.lock().expect("free");
+        let output = open_log(&place.directory().join("keeper.log")).expect("made");
+        let (mut ours, theirs) = UnixStream::pair().expect("a pair");
+        let name = order.spec.job.to_string();
+        let keeper = bench
+            .nursery
+            .while_starting(|| Detached::keeper(&bench.nursery, &name, &theirs, &output, &lock))
+            .expect("started");
+        drop((lock, theirs));
+        ours.write_all(said.as_bytes()).expect("said");
+        let held = File::open(place.directory().join("lock")).expect("there").try_lock_shared();
+        assert!(matches!(held, Err(TryLockError::WouldBlock)), "it holds the lock from the first moment on");
+        drop(ours);
+        let exit = tokio::time::timeout(PATIENCE, keeper.exited()).await.expect("it ends");
+        assert_eq!(exit.status, ExitKind::Code(0));
+        assert!(matches!(bench.find(&order).await, Found::NeverStarted));
+        assert!(!place.log().exists());
+    }
 }

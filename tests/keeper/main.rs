@@ -14,6 +14,7 @@ mod both;
 mod death;
 mod disk;
 mod endings;
+mod golden;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod input;

@@ -31,6 +31,7 @@ async fn a_thousand_are_bounded() {
     are_bounded(1000).await;
 }
 
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 async fn are_bounded(many: usize) {
     raise_descriptor_limit().expect("descriptors for a thousand connections");
     let bench = Bench::new(Containment::Best);

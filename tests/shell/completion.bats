@@ -103,6 +103,8 @@ asked() { PEERBUS_COMPLETE=bash d -- d "$@"; }
   in_fish 'd wait ' '=<d><wait><'"$job"'>'
   d stop "$job"
   wait "$d" || [[ $? -eq 130 ]]
+  # The tests below look at the one file of peers.
+  rm "$HOME/.cache/peerbus/jobs-"*
 }
 
 @test "nothing for what is the peer's" {

@@ -116,8 +116,7 @@ pub(super) struct Viewer {
     courier: mpsc::Sender<Frame>,
     reader: Option<Reader>,
     reading: Option<JoinHandle<Done>>,
-    /// Whether the log had nothing more when it was last looked at, since the last news.
-    dry: bool,
+    look: Look,
     /// Where the log goes on, behind what is no longer held.
     dropped_to: Option<Totals>,
     read_again: Option<Instant>,
@@ -148,7 +147,7 @@ impl Viewer {
             courier,
             reader: Some(Reader::open(&begin.log)),
             reading: None,
-            dry: false,
+            look: Look::default(),
             dropped_to: None,
             read_again: None,
             muted: false,
@@ -184,7 +183,7 @@ impl Viewer {
                 Happening::Word(Some(word)) => self.on_word(word),
                 Happening::Word(None) => return,
                 Happening::Read(done) => self.on_read(done),
-                Happening::News => self.dry = false,
+                Happening::News => self.look.on_news(),
                 Happening::MaySend => self.send_one(),
                 Happening::Link(now) => {
                     if !now.up || (known.up && now.generation != known.generation) {
@@ -228,7 +227,7 @@ impl Viewer {
         for (kind, payload) in first {
             self.outbox.control(kind, payload);
         }
-        (self.dry, self.dropped_to, self.read_again) = (false, None, None);
+        (self.look, self.dropped_to, self.read_again) = (Look::default(), None, None);
     }
 
     fn on_word(&mut self, word: Word) {
@@ -281,12 +280,13 @@ impl Viewer {
             self.dropped_to = None;
             self.outbox.skip(to);
         }
-        let waits = self.dry || self.dropped_to.is_some() || self.read_again.is_some();
+        let waits = self.look.dry || self.dropped_to.is_some() || self.read_again.is_some();
         let room = self.outbox.room();
         if waits || room == 0 || self.outbox.is_closing() || self.outbox.unsent() >= HANDED_ON {
             return;
         }
         let Some(mut reader) = self.reader.take() else { return };
+        self.look.begins();
         // Looked at before the log: what is in it then is all there will ever be.
         let is_last = self.begin.news.borrow_and_update().ended.is_some();
         let at = self.outbox.read().sum();
@@ -319,7 +319,7 @@ impl Viewer {
             }
             Ok(Piece::Dropped { to }) => self.dropped_to = Some(to),
             Ok(Piece::End) if is_last => self.close(),
-            Ok(Piece::End) => self.dry = true,
+            Ok(Piece::End) => self.look.found_nothing(),
             Err(error) => {
                 tracing::error!(job = %self.begin.id, %error, "reading the log of a job");
                 self.read_again = Some(Instant::now() + READ_AGAIN);
@@ -386,4 +386,48 @@ async fn may_send(courier: &mpsc::Sender<Frame>, outbox: &Outbox, muted: bool) {
         return;
     }
     std::future::pending().await
+}
+
+/// Whether to look into the log: not again after it had nothing, until there are news. Those that came while it was
+/// looked at count.
+#[derive(Debug, Default)]
+struct Look {
+    dry: bool,
+    news: bool,
+}
+
+impl Look {
+    fn begins(&mut self) {
+        self.news = false;
+    }
+
+    fn on_news(&mut self) {
+        (self.dry, self.news) = (false, true);
+    }
+
+    fn found_nothing(&mut self) {
+        self.dry = !self.news;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_that_come_during_a_look_have_it_look_again() {
+        let mut look = Look::default();
+        look.begins();
+        look.found_nothing();
+        assert!(look.dry);
+        look.on_news();
+        assert!(!look.dry);
+        look.begins();
+        look.on_news();
+        look.found_nothing();
+        assert!(!look.dry, "the end may be among them, and nothing would be said of it ever again");
+        look.begins();
+        look.found_nothing();
+        assert!(look.dry);
+    }
 }

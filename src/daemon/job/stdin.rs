@@ -47,14 +47,17 @@ impl Stdin {
         self.joined.want_is_due()
     }
 
-    /// Takes a chunk; an empty one is the end. Returns what to tell the caller.
+    /// Takes a chunk, an empty one is the end, and writes what the command can take. Returns what to tell the
+    /// caller: after that writing, because where all of it was written at once nothing tells of it later, and a
+    /// caller that had used up its grant would wait for ever.
     pub(super) fn take(&mut self, offset: u64, bytes: &Bytes) -> Want {
-        let (fresh, want) = self.joined.take(offset, bytes);
+        let (fresh, Want { again, .. }) = self.joined.take(offset, bytes);
         self.feed.push((), fresh);
         if self.joined.has_ended() {
             self.feed.end();
         }
-        want
+        self.write();
+        Want { again, ..self.joined.want() }
     }
 
     /// Waits until something that waits can be written to the command. Cancel safe.
@@ -79,5 +82,22 @@ impl Stdin {
     pub(super) fn close(&mut self) {
         self.feed.close();
         self.joined.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing waits afterwards, so there is no later occasion to tell the caller.
+    #[tokio::test]
+    async fn a_grant_counts_what_was_written_at_once() {
+        let (pipe, _reader) = tokio::net::unix::pipe::pipe().expect("a pipe");
+        pipe.writable().await.expect("an empty pipe takes something");
+        let mut stdin = Stdin::expected();
+        stdin.connect(pipe);
+        let chunk = Bytes::from(vec![7; 4096]);
+        let want = stdin.take(0, &chunk);
+        assert_eq!((want.received, want.limit), (4096, WINDOW + 4096));
     }
 }
