@@ -58,6 +58,9 @@ pub(super) struct Row {
 
 /// What `d session list` is given.
 #[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  d session list            on every peer that is online\n  d session list vps --json  on one, as JSON lines"
+)]
 pub(super) struct Sessions {
     /// Peers: their ids, hostnames or addresses [default: all that are online]
     #[arg(value_parser = peer_name, value_name = "PEER")]

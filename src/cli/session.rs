@@ -61,6 +61,9 @@ pub(super) struct New {
 
 /// What `d session attach` is given.
 #[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  d session attach work             sit down at it: the screen as it stands, and on\n  d session attach vps/work --watch  only look on; Ctrl-C or q leaves"
+)]
 pub(super) struct Attach {
     /// Its name or job id; PEER/NAME asks one peer
     #[arg(value_name = "SESSION", value_parser = wanted)]

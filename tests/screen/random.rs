@@ -8,10 +8,11 @@ use crate::whole::{Tally, compare};
 
 const SIZE: TtySize = TtySize { cols: 12, rows: 5 };
 
-/// Sequences of one kind each, which take up to two numbers.
-const NUMBERED: [&str; 27] = [
-    "A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "K", "L", "M", "P", "S", "T", "X", "Z", "@", "d", "f",
-    "`", "a", "e", "r", "g", " q",
+/// Sequences of one kind each, which take up to two numbers. Not the way back to a tab, after which the reference
+/// takes the cursor to be behind the last column still.
+const NUMBERED: [&str; 26] = [
+    "A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "K", "L", "M", "P", "S", "T", "X", "@", "d", "f", "`",
+    "a", "e", "r", "g", " q",
 ];
 
 const FIXED: [&str; 40] = [

@@ -55,10 +55,9 @@ impl Keys {
             return typed;
         }
         for &byte in bytes {
-            if self.is_tilde_done(byte, &mut typed) {
-                continue;
+            if !self.is_tilde_done(byte, &mut typed) {
+                self.key(byte, &mut typed);
             }
-            self.key(byte, &mut typed);
             if typed.leaves {
                 break;
             }

@@ -181,6 +181,10 @@ impl Emulator {
                     self.write(b"\x18");
                 }
                 self.obey();
+                // It forgets that whoever goes back a tab is not behind the last column any more.
+                let last = self.term.columns() - 1;
+                let cursor = &mut self.term.grid_mut().cursor;
+                cursor.input_needs_wrap &= cursor.point.column.0 == last;
             }
             // Pictures and the like, which it could not show.
             Piece::Part(_) => {}
