@@ -73,6 +73,24 @@ fn a_keeper_that_died_with_its_daemon_is_told_of_by_the_next_one_with_reapers() 
     both_are_killed("reaper");
 }
 
+/// Whoever makes room on a full disk may take a job's directory: that is no word on whether it has run.
+#[test]
+fn a_directory_that_was_taken_away_does_not_mean_that_nothing_ran() {
+    let fleet = worker("best");
+    let daemon = fleet.daemon("w1");
+    let counter = Counter::new(&fleet, "c");
+    let id = start(&fleet, &counter.line());
+    Watch::attach(&fleet, &id, From::Start).expect_more();
+    daemon.kill9();
+    std::fs::remove_dir_all(daemon.state_directory().join("jobs").join(&id)).unwrap();
+    daemon.start();
+    daemon.wait_until_ready();
+    let why = ending(&fleet, &id)["unknown"]["why"].as_str().map(str::to_owned);
+    assert!(why.as_ref().is_some_and(|why| why.contains("was taken away while it ran")), "{why:?}");
+    procs::wait_until_job_gone(&id, SOON);
+    assert_eq!(counter.pids().len(), 1);
+}
+
 #[test]
 fn a_keeper_that_stands_still_is_not_a_dead_one() {
     let fleet = worker("best");

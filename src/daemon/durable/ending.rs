@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::context::Leaving;
 use super::super::job::blocking;
 use super::job::Job;
-use super::keeping::{Keeper, Known};
+use super::keeping::{self, Keeper, Known};
 use crate::keeper::Ended;
 use crate::process::StartError;
 use crate::protocol::Ending;
@@ -31,6 +31,15 @@ impl Job {
                 self.runs = true;
                 let ending = Ending::Unknown { why: format!("its keeper died: {why}") };
                 JobResult { killed, ..self.bare(ending) }
+            }
+            // Somebody took its directory away: that says nothing of the command.
+            Known::NeverStarted if self.runs || self.was_started => {
+                let killed = match &self.begun.lodging {
+                    Some(lodging) => keeping::clear(&self.place, lodging).await,
+                    None => 0,
+                };
+                let why = format!("{} was taken away while it ran", self.place.directory().display());
+                JobResult { killed, ..self.bare(Ending::Unknown { why }) }
             }
             Known::NeverStarted => {
                 let message = "its daemon died before it was started; nothing ran".to_owned();
@@ -62,12 +71,13 @@ impl Job {
     /// Writes the ending down, then tells it.
     async fn finish(&mut self, result: JobResult) {
         self.keeper = Keeper::Gone;
+        // Counted before it is looked whether the books are closed, so that nobody closes them in between.
+        let context = Arc::clone(&self.context);
+        let _finishing = context.finishing.enter();
         if *self.context.leaving.borrow() == Leaving::Closing {
             // The books are closed. The next daemon finds it as it is.
             return;
         }
-        let context = Arc::clone(&self.context);
-        let _finishing = context.finishing.enter();
         if !self.told {
             self.asked.ended(&context.audit, &result).await;
         }

@@ -46,6 +46,8 @@ pub(super) struct Job {
     pub(super) keeper: Keeper,
     /// Whether its command surely runs, or has run.
     pub(super) runs: bool,
+    /// Whether its start was written down by the daemon before this one.
+    pub(super) was_started: bool,
     pub(super) entry: Option<Entry>,
     pub(super) seat: Option<context::Place>,
     /// Whether its end is in the audit log already.
@@ -108,6 +110,7 @@ impl Job {
             place,
             keeper: Keeper::Gone,
             runs: false,
+            was_started: false,
             entry: None,
             seat: None,
             told: false,
@@ -129,7 +132,8 @@ impl Job {
     pub(super) fn of(context: &Arc<Context>, record: &Record) -> Self {
         let asked = Asked::recorded(&record.begun);
         let place = Place::of(&context.settings.state_dir, record.begun.id);
-        Self::new(context, record.begun.clone(), asked, place)
+        let was_started = record.process.is_some();
+        Self { was_started, ..Self::new(context, record.begun.clone(), asked, place) }
     }
 
     /// Lives until it has ended and nobody reads it any more.

@@ -120,7 +120,7 @@ pub(in crate::daemon) async fn look(place: &Place) -> Known {
     }
 }
 
-async fn clear(place: &Place, lodging: &Lodging) -> u32 {
+pub(super) async fn clear(place: &Place, lodging: &Lodging) -> u32 {
     process::clear(lodging, GRACE).await.unwrap_or_else(|error| {
         let place = place.directory().display();
         tracing::error!(%place, %error, "stopping what is left of a job whose keeper died");

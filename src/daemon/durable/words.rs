@@ -78,7 +78,7 @@ impl Job {
         };
         let inbox = &request.caller;
         let accepted = self.accepted(inbox);
-        if self.viewers.epoch_of(inbox) == Some(1) && self.viewers.say(inbox, Word::Again(accepted)) {
+        if self.viewers.epoch_of(inbox).is_some() && self.viewers.say(inbox, Word::Again(accepted)) {
             return;
         }
         let first = self.first_want(inbox, request.exec.stdin);
@@ -256,9 +256,11 @@ impl Job {
     }
 
     async fn on_cancel(&mut self, cancel: CancelRequest, from: &str) {
-        let why: String = cancel.why.unwrap_or_else(|| "asked to".to_owned()).chars().take(200).collect();
         let state = if self.ended.is_some() { Cancelled::Ended } else { Cancelled::Running };
-        if self.ended.is_none() && !cancel.unless_begun {
+        // A caller that only asks whether its request has arrived says no reason: one that starts slowly has.
+        let takes_back = !self.runs && from == self.begun.caller && cancel.why.is_none();
+        if self.ended.is_none() && !cancel.unless_begun && !takes_back {
+            let why = cancel.why.unwrap_or_else(|| "asked to".to_owned()).chars().take(200).collect();
             let ending = self.stopping.get_or_insert(Ending::Cancelled { why }).clone();
             self.keeper.say(ToKeeper::Stop { ending });
         }

@@ -226,6 +226,7 @@ fn who_can_read_again_begins_anywhere_and_holds_nothing() {
     outbox.let_go_of_sent();
     assert_eq!((outbox.unsent(), outbox.room()), (0, 17));
     outbox.skip(Totals { out: 20, err: 5 });
+    assert_eq!(outbox.room(), 17, "what nobody has to write takes nothing of the window");
     let gap = outbox.next_frame(OUTPUT_MAX).expect("the gap");
     assert_eq!(gap.payload, r#"{"stream":"out","from":13,"to":20}"#.as_bytes());
     assert!(outbox.next_frame(OUTPUT_MAX).is_none(), "nothing is missing of the other stream");
