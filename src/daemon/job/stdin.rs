@@ -70,7 +70,9 @@ impl Stdin {
         self.open && !self.ended && self.written + WINDOW >= self.granted + WINDOW / 4
     }
 
-    /// Takes a chunk; an empty one is the end. Returns what to tell the caller.
+    /// Takes a chunk, an empty one is the end, and writes what the command can take. Returns what to tell the
+    /// caller: after that writing, because where all of it was written at once nothing tells of it later, and a
+    /// caller that had used up its grant would wait for ever.
     pub(super) fn take(&mut self, offset: u64, bytes: &Bytes) -> Want {
         let hole = offset > self.received;
         if self.open && !self.ended && !hole {
@@ -80,6 +82,7 @@ impl Stdin {
         if again {
             self.asked_from = Some(self.received);
         }
+        self.write();
         Want { again, ..self.want() }
     }
 
@@ -167,6 +170,19 @@ mod tests {
         assert!(stdin.take(0, &Bytes::new()).closed);
         stdin.connect(pipe);
         assert!(stdin.pipe.is_none(), "the command would wait for ever for the end of its input");
+    }
+
+    /// Nothing waits afterwards, so there is no later occasion to tell the caller.
+    #[tokio::test]
+    async fn a_grant_counts_what_was_written_at_once() {
+        let (pipe, _reader) = tokio::net::unix::pipe::pipe().expect("a pipe");
+        pipe.writable().await.expect("an empty pipe takes something");
+        let mut stdin = Stdin::expected();
+        stdin.connect(pipe);
+        let chunk = Bytes::from(vec![7; 4096]);
+        let want = stdin.take(0, &chunk);
+        assert!(stdin.waiting.is_empty(), "the pipe has taken it");
+        assert_eq!((want.received, want.limit), (4096, WINDOW + 4096));
     }
 
     #[test]

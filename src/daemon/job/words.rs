@@ -101,7 +101,6 @@ impl Live {
             Steer::Signal(signal) => self.on_signal(&signal),
             Steer::Stdin { offset, bytes } => {
                 let want = self.stdin.take(offset, &bytes);
-                self.stdin.write();
                 self.sink.control(FrameKind::Want, decode::to_json(&want));
             }
             Steer::Cancel(_) | Steer::Result => {}
