@@ -120,7 +120,7 @@ pub(crate) const ALL: &[Decoder] = &[
         seeds: &["peers_remove"],
         decode: |b| by(b, |b| GetRequest::decode(b, REMOVE_TYPE)),
     },
-    Decoder { name: "a page of peers", seeds: &["peers_page"], decode: json::<Page> },
+    Decoder { name: "a page of peers", seeds: &["peers_page", "peers_page_after"], decode: json::<Page> },
     Decoder {
         name: "one peer",
         seeds: &["peer_one", "peer_many", "peer_none", "peer_removed", "peer_one_audit"],

@@ -15,6 +15,8 @@ use crate::harness::nats::{Message, Raw};
 use crate::speaker::{Said, job_id, now_ms, request};
 
 const SOON: Duration = Duration::from_secs(20);
+/// Less than it takes to notice that frames are missing.
+const A_MOMENT: Duration = Duration::from_secs(10);
 /// Long enough for what must not happen to have happened.
 const A_WHILE: Duration = Duration::from_millis(700);
 
@@ -395,14 +397,27 @@ fn an_interrupt_is_signed_and_counts() {
 fn a_refusal_of_something_else_is_no_ending() {
     let mut scene = Scene::new();
     let requests = scene.raw.subscribe("exec.w1");
-    let line = format!("sleep 1; {}; exit 7", scene.line());
-    let live = scene.fleet.command(["exec", "w1", "-C", "/", "--sh", &line]).spawn();
+    let go = scene.fleet.path().join("go");
+    let line = format!("until [ -e '{}' ]; do sleep 0.05; done; {}; exit 7", go.display(), scene.line());
+    let mut live = scene.fleet.command(["exec", "w1", "-C", "/", "--sh", &line]).spawn();
     let asked = scene.raw.expect_on(requests, SOON, "the request");
+    let heard = scene.raw.subscribe(&asked.reply.clone().unwrap());
+    scene.raw.barrier();
     let copy = Said { headers: Vec::new(), ..Said::again(&asked) };
     copy.say(&mut scene.raw);
-    Said { payload: [&copy.payload[..], b"}"].concat(), ..copy }.say(&mut scene.raw);
-    let mut live = live;
-    live.wait(SOON).expect_code(7);
+    let mut unreadable = asked.json();
+    unreadable["timeout_ms"] = json!(0);
+    Said { payload: unreadable.to_string().into_bytes(), ..copy }.say(&mut scene.raw);
+    for _ in 0..2 {
+        let refusal = |message: &Message| {
+            let is_result = message.header("D-Kind") == Some("result");
+            message.sid == heard && is_result && message.header("D-Refuses").is_some()
+        };
+        scene.raw.next_where(SOON, refusal).expect("a refusal");
+    }
+    std::fs::write(go, "").unwrap();
+    // Before anything has to be asked for again.
+    live.wait(A_MOMENT).expect_code(7);
     assert_eq!(scene.runs(), 1);
 }
 

@@ -115,6 +115,7 @@ fn answers_of_the_registry() {
         left_out: true,
     };
     golden("peers_page", &page);
+    golden("peers_page_after", &Page { after: Some(peer("a")), ..page });
     let answer = |found| GetAnswer {
         kind: "peerbus.peer.v1".to_owned(),
         asked: "vps.example".to_owned(),

@@ -13,6 +13,11 @@ impl Conversation {
             // Whatever comes after the result was not counted in it.
             return;
         }
+        if self.refuses_another(message) {
+            // Its frames are numbered as ours are, and would have the next of ours taken for old.
+            tracing::warn!(peer = %self.peer, "ignored the refusal of something that somebody else said");
+            return;
+        }
         let Some(Ok(kind)) = message.headers.get(frame::KIND).map(str::parse::<FrameKind>) else { return };
         // What these say is relied on; the rest is held against the totals and digests of the result, and
         // without that there is no ending.
@@ -51,8 +56,8 @@ impl Conversation {
             FrameKind::Screen => self.tell(Event::Screen(message.payload.clone())),
             FrameKind::Gap => self.with(message, now, Self::on_gap),
             FrameKind::Result => {
-                let refuses = message.headers.get(REFUSES).map(str::to_owned);
-                self.with(message, now, |this, result, _| this.on_result(result, refuses.as_deref()));
+                let is_refusal = message.headers.get(REFUSES).is_some();
+                self.with(message, now, |this, result, _| this.on_result(result, is_refusal));
             }
             FrameKind::Alive | FrameKind::End | FrameKind::Answer | FrameKind::Challenge => {}
         }
@@ -131,8 +136,8 @@ impl Conversation {
         self.resize = self.resize.filter(|resize| resize.n > resized.n);
     }
 
-    pub(super) fn on_result(&mut self, result: JobResult, refuses: Option<&str>) {
-        if !self.is_ours(&result, refuses) {
+    pub(super) fn on_result(&mut self, result: JobResult, is_refusal: bool) {
+        if !self.is_ours(&result, is_refusal) {
             tracing::warn!(peer = %self.peer, "ignored an ending that is not this request's");
             return;
         }
@@ -140,17 +145,17 @@ impl Conversation {
         self.outcome = Some(Outcome { ending: result.ending.clone(), result: Some(result), integrity });
     }
 
+    /// Whether it is of a refusal of what was not said by us: a refusal names the signature of what it refuses.
+    fn refuses_another(&self, message: &Incoming) -> bool {
+        let ours = |refused: &str| self.signatures.iter().any(|signature| signature == refused);
+        self.bus.member().is_some() && message.headers.get(REFUSES).is_some_and(|refused| !ours(refused))
+    }
+
     /// Whether an ending is that of our request, and not of something that somebody else said under its id.
-    fn is_ours(&self, result: &JobResult, refuses: Option<&str>) -> bool {
-        if self.bus.member().is_none() {
-            return true;
-        }
+    fn is_ours(&self, result: &JobResult, is_refusal: bool) -> bool {
         let unread =
             matches!(result.ending, Ending::Refused { why: Refusal::Unproven | Refusal::BadRequest, .. });
-        match refuses {
-            Some(refuses) => self.signatures.iter().any(|signature| signature == refuses),
-            None => !unread && result.id == Some(self.job),
-        }
+        self.bus.member().is_none() || is_refusal || (!unread && result.id == Some(self.job))
     }
 
     /// The answer to a cancel. Its ordinary effect, the ending, arrives as frames.
