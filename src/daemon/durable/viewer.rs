@@ -66,6 +66,8 @@ pub(super) struct Begin {
     pub(super) begins: Begins,
     /// Bytes that may be sent before the first credit.
     pub(super) window: u64,
+    /// Whether every frame is to be signed.
+    pub(super) sealed: bool,
     pub(super) accepted: Accepted,
     /// What follows `accepted`, before any output.
     pub(super) first: Vec<(FrameKind, Bytes)>,
@@ -132,10 +134,11 @@ impl Viewer {
     pub(super) fn new(begin: Begin, number: u64) -> Self {
         let (courier, mut frames) = mpsc::channel::<Frame>(HANDED_ON);
         let (context, inbox, id) = (Arc::clone(&begin.context), begin.inbox.clone(), begin.id);
+        let all = begin.sealed;
         // A task of its own, so that a slow bus holds up the output and nothing else.
         tokio::spawn(async move {
             while let Some(frame) = frames.recv().await {
-                let message = answer::viewer_message(context.peer(), &inbox, (id, number), frame);
+                let message = answer::viewer_message(context.peer(), &inbox, (id, number), frame, all);
                 // A frame that cannot be sent is missed by the viewer, who asks for it.
                 let _ = context.bus.publish_bulk(message).await;
             }
