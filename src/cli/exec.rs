@@ -13,7 +13,7 @@ use clap::{ArgGroup, Args as ClapArgs};
 
 use super::args::{Common, assignment, duration, peer_name};
 use super::connect::{connect, must_be_an_operator};
-use super::exit::{self, BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, UNKNOWN};
+use super::exit::{self, BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, REFUSED, UNKNOWN};
 use super::output;
 use super::terminal;
 use crate::bus::Bus;
@@ -23,6 +23,7 @@ use crate::process::host;
 use crate::protocol::ending::{Refusal, StartFailure};
 use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
 use crate::protocol::frame::JobState;
+use crate::protocol::task::Task;
 use crate::protocol::{Ending, JobId, PeerId};
 pub(super) use keyboard::{Enough, Keys};
 pub(super) use queued::code_of as queue_code_of;
@@ -63,9 +64,9 @@ pub(super) struct Exec {
     /// The name of the session
     #[arg(skip)]
     pub(super) name: Option<String>,
-    /// Where the peer knows of nothing that goes on so, it is run as any other
+    /// The task, which has what is to be run
     #[arg(skip)]
-    pub(super) or_as_any_other: bool,
+    pub(super) task: Option<Task>,
     /// Send standard input
     #[arg(short = 'i', long)]
     pub(super) stdin: bool,
@@ -100,16 +101,32 @@ pub(super) struct Exec {
     pub(super) argv: Vec<String>,
 }
 
+/// What came of it.
+pub(super) enum Done {
+    Code(u8),
+    /// The peer's daemon is an older one that knows nothing of the kind. Nothing has run.
+    NotSupported(String),
+}
+
 /// `d exec`
 pub(super) async fn run(common: &Common, args: Exec) -> Result<u8, Failure> {
+    match run_if_known(common, args).await? {
+        Done::Code(code) => Ok(code),
+        Done::NotSupported(said) => Err(Failure::new(REFUSED, said)),
+    }
+}
+
+/// The same, for who can do it in another way.
+pub(super) async fn run_if_known(common: &Common, args: Exec) -> Result<Done, Failure> {
     let request = request(&args)?;
     if let Some(expiry) = args.queue {
-        return Enough::unless_said(queued::run(common, &args, expiry, request)).await;
+        return Enough::unless_said(queued::run(common, &args, expiry, request)).await.map(Done::Code);
     }
     let mut report = Report::begin(args.report.clone(), &args.peer, request.id.unwrap_or_default())?;
     let done = run_there(common, &args, request, &mut report).await;
     let code = match &done {
-        Ok(code) => *code,
+        Ok(Done::Code(code)) => *code,
+        Ok(Done::NotSupported(_)) => REFUSED,
         Err(failure) => failure.code,
     };
     report.write(code)?;
@@ -125,12 +142,13 @@ fn request(args: &Exec) -> Result<ExecRequest, Failure> {
         id: Some(JobId::new()),
         directory: args.directory.clone(),
         shell_cmd: args.sh.clone(),
-        argv: args.sh.is_none().then(|| args.argv.clone()),
+        argv: (args.sh.is_none() && args.task.is_none()).then(|| args.argv.clone()),
         env: args.env.iter().cloned().collect(),
         user: args.user.clone(),
         stdin: args.stdin || (args.tty && !args.detach),
         tty: args.tty.then(terminal::own_tty),
         name: args.name.clone(),
+        task: args.task.clone(),
         timeout_ms: args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         durable: args.durable || args.detach,
         expires_ms: None,
@@ -151,12 +169,12 @@ pub(super) fn caller() -> String {
 async fn run_there(
     common: &Common,
     args: &Exec,
-    mut request: ExecRequest,
+    request: ExecRequest,
     report: &mut Report,
-) -> Result<u8, Failure> {
+) -> Result<Done, Failure> {
     let bus = Enough::unless_said(connect(common)).await.inspect_err(|failure| report.failed(failure))?;
     must_be_an_operator(&bus).inspect_err(|failure| report.failed(failure))?;
-    let mut job = request.id.unwrap_or_default();
+    let job = request.id.unwrap_or_default();
     let mut peer =
         Enough::unless_said(target(&bus, &args.peer)).await.inspect_err(|failure| report.failed(failure))?;
     loop {
@@ -166,14 +184,14 @@ async fn run_there(
             Followed::Ended(outcome) => *outcome,
             Followed::Left { at } => {
                 report.detached(at);
-                return left(&peer, job, at, args.detach);
+                return left(&peer, job, at, args.detach).map(Done::Code);
             }
             Followed::LeftTerminal => {
                 let word = args.name.clone().unwrap_or_else(|| job.short());
                 output::say(&format!(
                     "left {word} on {peer}, which goes on; `d attach {peer}/{word}` shows it again"
                 ));
-                return Ok(0);
+                return Ok(Done::Code(0));
             }
         };
         if outcome.ending == (Ending::Offline {}) && outcome.result.is_none() {
@@ -189,20 +207,16 @@ async fn run_there(
                 }
             }
         }
-        let is_older = matches!(outcome.ending, Ending::Refused { why: Refusal::NotSupported, .. });
-        if args.or_as_any_other && request.durable && is_older {
-            // Nothing has run, and under that id nothing will.
-            job = JobId::new();
-            request = ExecRequest { durable: false, id: Some(job), ..request };
-            continue;
-        }
         report.outcome(&outcome);
+        if let Ending::Refused { why: Refusal::NotSupported, message } = &outcome.ending {
+            return Ok(Done::NotSupported(format!("refused: {peer}: {message}")));
+        }
         if args.detach && outcome.result.is_some() && has_run(&outcome.ending) {
             // It was over before we could leave it.
             output::line(&job.to_string())?;
-            return Ok(0);
+            return Ok(Done::Code(0));
         }
-        return conclude(&peer, job, &outcome, closed);
+        return conclude(&peer, job, &outcome, closed).map(Done::Code);
     }
 }
 

@@ -159,6 +159,7 @@ async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) 
         timeout_ms: None,
         durable: false,
         expires_ms: None,
+        task: None,
         stream: Some(StreamOptions { window: WINDOW }),
         from: Some(exec::caller()),
     };
