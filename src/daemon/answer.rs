@@ -117,12 +117,17 @@ fn error(message: Outgoing, word: &'static str, code: u16, sentence: &str, resul
 
 /// Says that something asked of a job cannot be done.
 pub(super) async fn cannot(context: &Context, reply: &str, word: &'static str, code: u16, sentence: &str) {
-    let message = Outgoing::to(reply)
+    say(context, no_message(reply, word, code, sentence)).await;
+}
+
+/// The same as a message.
+pub(super) fn no_message(reply: &str, word: &'static str, code: u16, sentence: &str) -> Outgoing {
+    Outgoing::to(reply)
         .header(frame::KIND, FrameKind::Answer)
         .header(ERROR_HEADER, word)
         .header(ERROR_CODE_HEADER, code)
-        .payload(decode::to_json(&ErrorBody::new(word, sentence)));
-    say(context, message).await;
+        .payload(decode::to_json(&ErrorBody::new(word, sentence)))
+        .sealed()
 }
 
 /// Says that a job is somebody else's.

@@ -12,6 +12,9 @@ use super::{Instance, JobId, PeerId};
 /// The `type` of the answer to a request for a durable job without a stream.
 pub const STARTED_TYPE: &str = "peerbus.started.v1";
 
+/// The word of the answer to a viewer who gets no more, because the log cannot be read there. Nothing follows it.
+pub const UNREADABLE: &str = "unreadable";
+
 /// Longest name of a session, in characters.
 pub const NAME_MAX: usize = 63;
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::client::proof;
+use crate::protocol::attach::UNREADABLE;
 use crate::protocol::ending::Refusal;
 use crate::protocol::frame::Challenge;
 use crate::protocol::reply::ErrorBody;
@@ -161,6 +162,12 @@ impl Conversation {
     /// The answer to a cancel. Its ordinary effect, the ending, arrives as frames.
     pub(super) fn on_answer(&mut self, message: &Incoming, now: Instant) {
         let Ok(answer) = decode::json::<CancelAnswer>(&message.payload) else {
+            if let Ok(refusal) = decode::json::<ErrorBody>(&message.payload)
+                && refusal.error == UNREADABLE
+            {
+                // Nothing follows what came so far, however often it is asked for.
+                return self.finish(Ending::Unknown { why: refusal.message });
+            }
             if let (Question::Attach(_), Phase::Asking(_)) = (&self.question, &self.phase)
                 && let Ok(refusal) = decode::json::<ErrorBody>(&message.payload)
             {
