@@ -13,6 +13,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::super::answer;
 use super::super::context::{Context, Leaving};
+use super::look::Look;
 use super::news::News;
 use crate::bus::Link;
 use crate::keeper::log::{Piece, Reader};
@@ -89,6 +90,8 @@ pub(super) enum Word {
     Again(Accepted),
     /// A frame beside the output.
     Control(FrameKind, Bytes),
+    /// Leave, and say this.
+    Leave(Bytes),
 }
 
 enum Happening {
@@ -249,6 +252,7 @@ impl Viewer {
                 }
             }
             Word::Again(accepted) => self.show_again(accepted),
+            Word::Leave(payload) => self.leave(payload),
             Word::Control(kind, payload) => {
                 if !self.outbox.is_closing() {
                     self.outbox.control(kind, payload);
@@ -261,6 +265,26 @@ impl Viewer {
         let accepted = Accepted { from: self.begin.accepted.from, ..accepted };
         // Were there no room, the viewer would ask once more.
         let _ = self.courier.try_send(self.outbox.first_again(decode::to_json(&accepted).into()));
+    }
+
+    /// Somebody wants it to leave. The rest of the output it does not get.
+    fn leave(&mut self, payload: Bytes) {
+        self.outbox.control(FrameKind::Detached, payload);
+        let most = self.begin.context.bus.max_payload().saturating_sub(HEADERS);
+        let mut last = Vec::new();
+        while last.last().is_none_or(|frame: &Frame| frame.kind != FrameKind::Detached)
+            && let Some(frame) = self.outbox.next_frame(most)
+        {
+            last.push(frame);
+        }
+        let courier = self.courier.clone();
+        tokio::spawn(async move {
+            for frame in last {
+                // It ends with the bus.
+                let _ = courier.send(frame).await;
+            }
+        });
+        self.done = true;
     }
 
     /// This daemon goes, and the job goes on: the viewer is shown that it misses something, so that it looks for the
@@ -386,48 +410,4 @@ async fn may_send(courier: &mpsc::Sender<Frame>, outbox: &Outbox, muted: bool) {
         return;
     }
     std::future::pending().await
-}
-
-/// Whether to look into the log: not again after it had nothing, until there are news. Those that came while it was
-/// looked at count.
-#[derive(Debug, Default)]
-struct Look {
-    dry: bool,
-    news: bool,
-}
-
-impl Look {
-    fn begins(&mut self) {
-        self.news = false;
-    }
-
-    fn on_news(&mut self) {
-        (self.dry, self.news) = (false, true);
-    }
-
-    fn found_nothing(&mut self) {
-        self.dry = !self.news;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn news_that_come_during_a_look_have_it_look_again() {
-        let mut look = Look::default();
-        look.begins();
-        look.found_nothing();
-        assert!(look.dry);
-        look.on_news();
-        assert!(!look.dry);
-        look.begins();
-        look.on_news();
-        look.found_nothing();
-        assert!(!look.dry, "the end may be among them, and nothing would be said of it ever again");
-        look.begins();
-        look.found_nothing();
-        assert!(look.dry);
-    }
 }
