@@ -89,6 +89,8 @@ pub(super) enum Word {
     Again(Accepted),
     /// A frame beside the output.
     Control(FrameKind, Bytes),
+    /// Leave, and say this.
+    Leave(Bytes),
 }
 
 enum Happening {
@@ -251,6 +253,7 @@ impl Viewer {
                 }
             }
             Word::Again(accepted) => self.show_again(accepted),
+            Word::Leave(payload) => self.leave(payload),
             Word::Control(kind, payload) => {
                 if !self.outbox.is_closing() {
                     self.outbox.control(kind, payload);
@@ -264,6 +267,27 @@ impl Viewer {
         // Were there no room, the viewer would ask once more.
         let frame = self.outbox.first_again(decode::to_json(&accepted).into());
         let _ = self.courier.try_send(self.message(frame));
+    }
+
+    /// Somebody wants it to leave. The rest of the output it does not get.
+    fn leave(&mut self, payload: Bytes) {
+        self.outbox.control(FrameKind::Detached, payload);
+        let most = self.begin.context.bus.max_payload().saturating_sub(HEADERS);
+        let mut last = Vec::new();
+        while last.last().is_none_or(|frame: &Frame| frame.kind != FrameKind::Detached)
+            && let Some(frame) = self.outbox.next_frame(most)
+        {
+            last.push(frame);
+        }
+        let last: Vec<_> = last.into_iter().map(|frame| self.message(frame)).collect();
+        let courier = self.courier.clone();
+        tokio::spawn(async move {
+            for message in last {
+                // It ends with the bus.
+                let _ = courier.send(message).await;
+            }
+        });
+        self.done = true;
     }
 
     /// This daemon goes, and the job goes on: the viewer is shown that it misses something, so that it looks for the

@@ -32,7 +32,11 @@ impl Job {
     pub(super) async fn on_message(&mut self, message: Message) {
         let begins = matches!(
             message,
-            Message::Request(_) | Message::Word { steer: Steer::Resume(_) | Steer::Attach(_), .. }
+            Message::Request(_)
+                | Message::Word {
+                    steer: Steer::Resume(_) | Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_),
+                    ..
+                }
         );
         if begins && !self.runs && self.ended.is_none() {
             // Answered when it is known whether it runs. Whoever finds no room asks again.
@@ -75,6 +79,9 @@ impl Job {
             return answer::started(&self.context, &request.caller, self.id).await;
         };
         let inbox = &request.caller;
+        if self.has_left(inbox, 1, Totals::default()).await {
+            return;
+        }
         let accepted = self.accepted(inbox);
         if self.viewers.epoch_of(inbox).is_some() && self.viewers.say(inbox, Word::Again(accepted)) {
             return;
@@ -100,6 +107,8 @@ impl Job {
             _ if !may => answer::not_yours(&self.context, from, self.id).await,
             Steer::Resume(resume) => self.on_resume(&resume, from).await,
             Steer::Attach(attach) => self.on_attach(attach, from).await,
+            Steer::Rename(rename) => self.on_rename(rename, from).await,
+            Steer::Detach(detach) => self.on_detach(detach, from, asker).await,
             Steer::Cancel(cancel) => self.on_cancel(cancel, from).await,
             Steer::Result => self.on_result_wanted(from).await,
             Steer::Stdin { .. } | Steer::Signal(_) | Steer::Resize(_) => self.on_input(steer, from).await,
@@ -124,6 +133,9 @@ impl Job {
     async fn on_resume(&mut self, resume: &Resume, from: &str) {
         let Resume { epoch, out, err, limit, write, .. } = *resume;
         let received = Totals { out, err };
+        if self.has_left(from, epoch, received).await {
+            return;
+        }
         let window = limit.saturating_sub(received.sum());
         let write = write || from == self.begun.caller;
         let first = self.first_want(from, write);
@@ -136,6 +148,9 @@ impl Job {
     }
 
     async fn on_attach(&mut self, attach: AttachRequest, from: &str) {
+        if self.has_left(from, attach.epoch, Totals::default()).await {
+            return;
+        }
         match self.viewers.epoch_of(from) {
             Some(known) if attach.epoch < known => return,
             Some(known) if attach.epoch == known => {
@@ -217,7 +232,7 @@ impl Job {
     }
 
     /// The first frame of an epoch, as things stand. Where its output begins, the viewer knows.
-    fn accepted(&self, inbox: &str) -> Accepted {
+    pub(super) fn accepted(&self, inbox: &str) -> Accepted {
         let stdin_received = self.writers.want(inbox).map_or(0, |want| want.received);
         let signals = self.writers.signals(inbox);
         let state = if self.ended.is_some() { JobState::Ended } else { JobState::Running };
@@ -244,6 +259,10 @@ impl Job {
     async fn on_input(&mut self, steer: Steer, from: &str) {
         // Who may stop a job may signal it without following it.
         let unasked = from == self.begun.caller || matches!(steer, Steer::Signal(_));
+        if self.departed.by(from).is_some() {
+            // What was on its way when it was made to leave.
+            return;
+        }
         if !self.viewers.may_write(from).unwrap_or(unasked) {
             let sentence = format!("{from} reads {} and does not write to it; attach with `write`", self.id);
             return answer::cannot(&self.context, from, "read_only", 403, &sentence).await;
