@@ -110,7 +110,8 @@ async fn find(journal: &Journal, state_dir: &Path, entry: Entry, record: Record)
         .ok()?;
     let place = Place::of(state_dir, id);
     let known = tokio::time::timeout(KEEPER_ANSWERS_WITHIN, durable::look(&place)).await.ok();
-    if matches!(known, Some(Known::NeverStarted)) && journal.has_copy(id) {
+    let was_started = record.process.is_some();
+    if matches!(known, Some(Known::NeverStarted)) && !was_started && journal.has_copy(id) {
         forget(entry, id);
         return None;
     }
