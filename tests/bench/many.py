@@ -192,7 +192,7 @@ def run(scratch, url, most, beyond, stack):
     bus = Bus(url)
     requests = []
     for number in range(most + beyond):
-        line = f"echo begin {number}; read -r word < {gate}; seq {number % most + 1}; exit {number % most % 200}"
+        line = f"echo begin {number}; read -r word < {gate}; seq {number + 1}; exit {number % 200}"
         requests.append({"type": "peerbus.exec.v1", "id": new_id(), "shell_cmd": line, "directory": "/", "durable": True})
     with Beside() as beside:
         answers = bus.ask("exec.w1", requests)
