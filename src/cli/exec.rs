@@ -14,6 +14,7 @@ use clap::{ArgGroup, Args as ClapArgs};
 use super::args::{Common, assignment, duration, peer_name};
 use super::connect::{connect, must_be_an_operator};
 use super::exit::{self, BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, REFUSED, UNKNOWN};
+use super::log::escaped;
 use super::output;
 use super::terminal;
 use crate::bus::Bus;
@@ -182,15 +183,13 @@ async fn run_there(
         let (followed, closed) = follow(&bus, &peer, request.clone(), args).await;
         let outcome = match followed {
             Followed::Ended(outcome) => *outcome,
-            Followed::Left { at } => {
+            Followed::Left { at, by } => {
                 report.detached(at);
-                return left(&peer, job, at, args.detach).map(Done::Code);
+                return left(&peer, job, at, by, args.detach).map(Done::Code);
             }
-            Followed::LeftTerminal => {
+            Followed::LeftTerminal(why) => {
                 let word = args.name.clone().unwrap_or_else(|| job.short());
-                output::say(&format!(
-                    "left {word} on {peer}, which goes on; `d attach {peer}/{word}` shows it again"
-                ));
+                terminal::farewell(&why, &peer, &word).iter().for_each(|text| output::say(text));
                 return Ok(Done::Code(0));
             }
         };
@@ -216,7 +215,7 @@ async fn run_there(
             output::line(&job.to_string())?;
             return Ok(Done::Code(0));
         }
-        return conclude(&peer, job, &outcome, closed).map(Done::Code);
+        return conclude(&peer, job, &outcome, closed, request.is_durable()).map(Done::Code);
     }
 }
 
@@ -225,17 +224,18 @@ enum Followed {
     Ended(Box<Outcome>),
     Left {
         at: u64,
+        by: Option<String>,
     },
-    /// The person left a terminal on purpose.
-    LeftTerminal,
+    /// The person left a terminal, or somebody else had them leave it.
+    LeftTerminal(terminal::Parting),
 }
 
 impl From<terminal::Left> for Followed {
     fn from(left: terminal::Left) -> Self {
         match left {
             terminal::Left::Ended(outcome) => Self::Ended(outcome),
-            terminal::Left::Detached { on_purpose: true, .. } => Self::LeftTerminal,
-            terminal::Left::Detached { at, .. } => Self::Left { at },
+            terminal::Left::Detached { at, why: terminal::Parting::Ended } => Self::Left { at, by: None },
+            terminal::Left::Detached { why, .. } => Self::LeftTerminal(why),
         }
     }
 }
@@ -257,13 +257,14 @@ fn has_run(ending: &Ending) -> bool {
 }
 
 /// The job was left as it is, as was asked for or because `d` was ended.
-fn left(peer: &PeerId, job: JobId, at: u64, on_purpose: bool) -> Result<u8, Failure> {
-    if on_purpose {
+fn left(peer: &PeerId, job: JobId, at: u64, by: Option<String>, on_purpose: bool) -> Result<u8, Failure> {
+    if on_purpose && by.is_none() {
         output::line(&job.to_string())?;
         return Ok(0);
     }
     let next = format!("`d attach {peer}/{job} --since-byte {at}` goes on where this ended");
-    Err(Failure::new(UNKNOWN, format!("unknown: d was ended, and the command goes on; {next}")))
+    let why = by.map_or_else(|| "d was ended".to_owned(), |who| format!("detached by {}", escaped(&who)));
+    Err(Failure::new(UNKNOWN, format!("unknown: {why}, and the command goes on; {next}")))
 }
 
 /// Follows one execution to its end, or until it is left; says whether our own output was closed meanwhile.
@@ -309,7 +310,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
                 let closed = writer.finish(outcome.result.is_some());
                 return (Followed::Ended(outcome), closed);
             }
-            Some(Event::Detached { at }) => return (Followed::Left { at }, writer.finish(false)),
+            Some(Event::Detached { at, by }) => return (Followed::Left { at, by }, writer.finish(false)),
             Some(
                 Event::Accepted(_)
                 | Event::Screen(_)
@@ -327,20 +328,23 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
     }
 }
 
-/// Says what is to be said of the end, and gives the code.
+/// Says what is to be said of the end, and gives the code. `is_kept` says whether the peer keeps what the job prints.
 pub(super) fn conclude(
     peer: &PeerId,
     job: JobId,
     outcome: &Outcome,
     output_closed: bool,
+    is_kept: bool,
 ) -> Result<u8, Failure> {
     let code = exit::code_of(outcome);
+    let said_all = if is_kept { Next::Read } else { Next::Nothing };
     if output_closed {
         return Ok(OUTPUT_CLOSED);
     }
     if let Integrity::Damaged(what) = &outcome.integrity {
         let ending = &outcome.ending;
-        return unknown(code, peer, job, &format!("output was lost: {what}; the command {ending}"));
+        let why = format!("output was lost: {what}; the command {ending}");
+        return unknown(code, (peer, job), &why, said_all);
     }
     let failure = |text: String| Err(Failure::new(code, text));
     match &outcome.ending {
@@ -357,14 +361,36 @@ pub(super) fn conclude(
         }
         Ending::NotStarted { message, .. } => failure(format!("not started: {peer}: {message}")),
         Ending::Offline {} => failure(format!("offline: Peer is offline: {peer}")),
-        Ending::Unknown { why } => unknown(code, peer, job, why),
+        Ending::Unknown { why } if outcome.result.is_some() => unknown(code, (peer, job), why, said_all),
+        Ending::Unknown { why } => unknown(code, (peer, job), why, Next::Wait),
     }
 }
 
-fn unknown(code: u8, peer: &PeerId, job: JobId, why: &str) -> Result<u8, Failure> {
-    let ask = format!("`nats req exec.{peer}.{job}.result ''` shows what {peer} knows of it");
-    Err(Failure::new(code, format!("unknown: {why}; {ask}"))
+/// Nobody here knows how it ended, or what it has printed: where that may be found out.
+pub(super) fn unknown(
+    code: u8,
+    (peer, job): (&PeerId, JobId),
+    why: &str,
+    next: Next,
+) -> Result<u8, Failure> {
+    let next = match next {
+        Next::Wait => format!("; `d wait {peer}/{job}` waits for its end, and has its code"),
+        Next::Read => format!("; `d logs {peer}/{job}` shows what is kept of what it has printed"),
+        Next::Nothing => String::new(),
+    };
+    Err(Failure::new(code, format!("unknown: {why}{next}"))
         .in_known_words_for_seeds(format!("Timeout waiting for response from {peer}")))
+}
+
+/// What there is to be done about an end that nobody here knows.
+#[derive(Clone, Copy)]
+pub(super) enum Next {
+    /// The peer may know it, or will.
+    Wait,
+    /// The peer has said all it knows; what the job has printed is kept.
+    Read,
+    /// The peer has said all it knows.
+    Nothing,
 }
 
 /// The peer a word means. A word that is an id is not looked up: the peer itself will answer.

@@ -102,6 +102,7 @@ async fn a_keeper_that_dies_takes_what_every_step_has_left(bench: Bench) {
     while next(&mut link).await != Some(FromKeeper::Step(Reached { n: 2, of: 2 })) {}
     kill_keeper(&link);
     let Found::Died { lodging, .. } = gone(&bench, &order).await else { panic!("it was killed") };
+    let lodging = lodging.expect("it is written down");
     assert_eq!(lodging, order.lodging.of_command(2));
     let cleared = tokio::time::timeout(PATIENCE, clear(&lodging, Duration::from_secs(5))).await;
     cleared.expect("in time").expect("cleared");
