@@ -200,7 +200,7 @@ fn note(noted: &(Mutex<Heard>, Condvar), steering: &exec::Steering, event: Event
     let mut heard = noted.0.lock().unwrap();
     match event {
         Event::Accepted(accepted) => heard.accepted = Some(accepted),
-        Event::Output { stream, bytes } => {
+        Event::Output { stream, bytes, .. } => {
             match stream {
                 StreamKind::Out => heard.out.extend_from_slice(&bytes),
                 StreamKind::Err => heard.err.extend_from_slice(&bytes),

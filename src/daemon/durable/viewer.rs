@@ -18,6 +18,7 @@ use super::news::News;
 use crate::bus::Link;
 use crate::keeper::log::{Piece, Reader};
 use crate::process::joined;
+use crate::protocol::attach::Asked;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{ALIVE_EVERY_MS, Accepted, Alive, FrameKind, OUTPUT_MAX};
 use crate::protocol::steer::Credit;
@@ -120,6 +121,8 @@ pub(super) struct Viewer {
     reader: Option<Reader>,
     reading: Option<JoinHandle<Done>>,
     look: Look,
+    /// What was told in this epoch of who is asked.
+    asked: Option<Asked>,
     /// Where the log goes on, behind what is no longer held.
     dropped_to: Option<Totals>,
     read_again: Option<Instant>,
@@ -151,6 +154,7 @@ impl Viewer {
             reader: Some(Reader::open(&begin.log)),
             reading: None,
             look: Look::default(),
+            asked: None,
             dropped_to: None,
             read_again: None,
             muted: false,
@@ -231,6 +235,7 @@ impl Viewer {
             self.outbox.control(kind, payload);
         }
         (self.look, self.dropped_to, self.read_again) = (Look::default(), None, None);
+        self.asked = None;
     }
 
     fn on_word(&mut self, word: Word) {
@@ -309,16 +314,36 @@ impl Viewer {
         if waits || room == 0 || self.outbox.is_closing() || self.outbox.unsent() >= HANDED_ON {
             return;
         }
-        let Some(mut reader) = self.reader.take() else { return };
+        if self.reader.is_none() {
+            return;
+        }
         self.look.begins();
         // Looked at before the log: what is in it then is all there will ever be.
-        let is_last = self.begin.news.borrow_and_update().ended.is_some();
-        let at = self.outbox.read().sum();
-        let most = usize::try_from(room).unwrap_or(OUTPUT_MAX).min(OUTPUT_MAX);
+        let news = self.begin.news.borrow_and_update().clone();
+        let (is_last, at) = (news.ended.is_some(), self.outbox.read().sum());
+        // Of whatever is known to be there it is known who is asked, too.
+        let known = if is_last { u64::MAX } else { news.totals.sum().saturating_sub(at) };
+        if known == 0 {
+            return self.look.found_nothing();
+        }
+        let Some(mut reader) = self.reader.take() else { return };
+        self.tell_asked(&news);
+        let most = usize::try_from(room.min(known)).unwrap_or(OUTPUT_MAX).min(OUTPUT_MAX);
         self.reading = Some(tokio::task::spawn_blocking(move || {
             let piece = reader.read(at, most);
             Done { reader, at, is_last, piece }
         }));
+    }
+
+    /// Tells who is asked, before the first byte for which that holds.
+    fn tell_asked(&mut self, news: &News) {
+        let asked = news.asked(&self.begin.inbox);
+        if let Some(told) = &asked
+            && asked != self.asked
+        {
+            self.outbox.control(FrameKind::Asked, decode::to_json(told).into());
+            self.asked = asked;
+        }
     }
 
     fn on_read(&mut self, done: Result<Done, JoinError>) {
