@@ -15,7 +15,7 @@ use super::exit::{CANCELLED, Failure, OUTPUT_CLOSED, REFUSED, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
 use super::log::escaped;
 use super::output;
-use super::terminal::{Left, Manner, WINDOW, own_size, sit};
+use super::terminal::{Left, Manner, WINDOW, farewell, own_size, sit};
 use crate::bus::Bus;
 use crate::client::exec::{self as client, Attaching, Event, Execution, Integrity, Outcome, Patience};
 use crate::protocol::Ending;
@@ -91,7 +91,7 @@ pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result
     let (keys, typed) = tokio::sync::mpsc::channel(1);
     let size = std::io::stdout().is_terminal().then(own_size);
     let tty = size.filter(|size| manner.writes && size.check().is_ok());
-    let how = Attaching { from: From::Screen, window: WINDOW, write: manner.writes, tty };
+    let how = Attaching { from: From::Screen, window: WINDOW, write: manner.writes, tty, sealed: false };
     let patience = Patience { absent: std::time::Duration::ZERO };
     let execution = client::attach(bus, peer.clone(), job.id, how, typed, patience);
     let (left, closed) = sit(execution, peer, keys, manner).await;
@@ -99,16 +99,16 @@ pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result
     match left {
         _ if closed => Ok(OUTPUT_CLOSED),
         Left::Ended(outcome) => conclude(peer, job.id, &outcome, false),
-        Left::Detached { on_purpose: true, .. } => {
-            output::say(&format!(
-                "left {word} on {peer}, which goes on; `d attach {peer}/{word}` shows it again"
-            ));
-            Ok(0)
-        }
-        Left::Detached { .. } => {
-            let next = format!("`d attach {peer}/{word}` shows it again");
-            Err(Failure::new(UNKNOWN, format!("unknown: d was ended, and {word} goes on; {next}")))
-        }
+        Left::Detached { why, .. } => match farewell(&why, peer, &word) {
+            Some(text) => {
+                output::say(&text);
+                Ok(0)
+            }
+            None => {
+                let next = format!("`d attach {peer}/{word}` shows it again");
+                Err(Failure::new(UNKNOWN, format!("unknown: d was ended, and {word} goes on; {next}")))
+            }
+        },
     }
 }
 
@@ -146,7 +146,9 @@ async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, Failure> {
     }
     // Nothing is typed into it from here.
     let (_, nothing) = tokio::sync::mpsc::channel(1);
-    let how = Attaching { from: view.from, window: exec::WINDOW, write: view.writes, tty: None };
+    // Who leaves before the end has nothing that proves what was shown but each piece of it.
+    let sealed = view.until.is_some();
+    let how = Attaching { from: view.from, window: exec::WINDOW, write: view.writes, tty: None, sealed };
     let patience = Patience { absent: std::time::Duration::ZERO };
     let execution = client::attach(bus, found.peer.clone(), found.job.id, how, nothing, patience);
     let mut keys = match view.writes {
@@ -157,15 +159,15 @@ async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, Failure> {
     match seen {
         _ if closed => Ok(OUTPUT_CLOSED),
         Seen::Ended(outcome) => ended(found, view, &outcome),
-        Seen::Left { .. } if view.until.is_some() && !keys.were_pressed() => Ok(0),
-        Seen::Left { at } => Err(left(found, at, keys.were_pressed())),
+        Seen::Left { by: None, .. } if view.until.is_some() && !keys.were_pressed() => Ok(0),
+        Seen::Left { at, by } => Err(left(found, at, by, keys.were_pressed())),
     }
 }
 
 /// What became of it while it was looked at.
 enum Seen {
     Ended(Box<Outcome>),
-    Left { at: u64 },
+    Left { at: u64, by: Option<String> },
 }
 
 /// Looks on; says whether our own output was closed meanwhile.
@@ -208,10 +210,10 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
                 let closed = writer.finish(outcome.result.is_some());
                 return (Seen::Ended(outcome), closed);
             }
-            Some(Event::Detached { at }) => {
+            Some(Event::Detached { at, by }) => {
                 // Who has had enough does not wait for an output that stands still.
                 let closed = writer.finish(is_enough(view, found, at));
-                return (Seen::Left { at }, closed);
+                return (Seen::Left { at, by }, closed);
             }
             None => {
                 let ending = Ending::Unknown { why: "the conversation broke off inside d".to_owned() };
@@ -251,10 +253,14 @@ fn ended(found: &Found, view: &View, outcome: &Outcome) -> Result<u8, Failure> {
 }
 
 /// The job goes on; who pressed a key knows why.
-fn left(found: &Found, at: u64, pressed: bool) -> Failure {
+fn left(found: &Found, at: u64, by: Option<String>, pressed: bool) -> Failure {
     let Found { peer, job } = found;
     let short = job.id.short();
     let next = format!("`d attach {peer}/{short} --since-byte {at}` goes on where this ended");
+    if let Some(who) = by {
+        let what = format!("unknown: detached by {} from {short} on {peer}, which goes on", escaped(&who));
+        return Failure::new(UNKNOWN, format!("{what}; {next}"));
+    }
     match pressed {
         true => Failure::new(CANCELLED, format!("left {short} on {peer}, which goes on; {next}")),
         false => Failure::new(UNKNOWN, format!("unknown: d was ended, and the job goes on; {next}")),

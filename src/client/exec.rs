@@ -63,6 +63,8 @@ pub enum Event {
     Detached {
         /// How many bytes of its output came, and where one may attach to go on: a combined offset.
         at: u64,
+        /// Who wanted that, where it was somebody else: its proved name, or what it says of itself.
+        by: Option<String>,
     },
 }
 
@@ -122,6 +124,8 @@ pub struct Attaching {
     pub write: bool,
     /// The size of the terminal it is looked at in.
     pub tty: Option<TtySize>,
+    /// Whether it is left before its end, so that what was seen until then has to be proved, piece by piece.
+    pub sealed: bool,
 }
 
 /// A job being followed.

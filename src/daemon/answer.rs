@@ -4,7 +4,9 @@ use bytes::Bytes;
 
 use super::context::Context;
 use crate::bus::Outgoing;
-use crate::protocol::attach::{STARTED_TYPE, Started};
+use crate::protocol::attach::{
+    DETACHED_TYPE, DetachAnswer, Detached, RENAMED_TYPE, Renamed, STARTED_TYPE, Started,
+};
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{self, Accepted, Challenge, FrameKind};
 use crate::protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
@@ -29,18 +31,23 @@ pub(super) fn frame_message(peer: &PeerId, caller: &str, id: JobId, frame: Frame
     if let Some(offset) = frame.offset {
         message = message.header(frame::OFFSET, offset);
     }
-    // What matters of all the others is in its totals and digests.
-    if frame.kind == FrameKind::Result { message.sealed() } else { message }
+    // What matters of all the others is in the totals and digests of the result.
+    let is_relied_on = matches!(frame.kind, FrameKind::Result | FrameKind::Detached);
+    if is_relied_on { message.sealed() } else { message }
 }
 
-/// The same to a viewer of a durable job: the reply subject says which viewer is gone.
+/// The same to a viewer of a durable job: the reply subject says which viewer is gone. That the job is there its
+/// caller relies on, who leaves it then; on `all` relies who leaves before there is a result.
 pub(super) fn viewer_message(
     peer: &PeerId,
     inbox: &str,
     (id, number): (JobId, u64),
     frame: Frame,
+    all: bool,
 ) -> Outgoing {
-    frame_message(peer, inbox, id, frame).reply(&subjects::viewer(peer, id, number))
+    let is_relied_on = all || frame.kind == FrameKind::Accepted;
+    let message = frame_message(peer, inbox, id, frame).reply(&subjects::viewer(peer, id, number));
+    if is_relied_on { message.sealed() } else { message }
 }
 
 /// Sends a stream that consists of its ending only, as the given epoch.
@@ -166,6 +173,38 @@ pub(super) async fn cancelled(
 pub(super) async fn signalled(context: &Context, reply: &str, signalled: &frame::Signalled) {
     let body = decode::to_json(signalled);
     say(context, Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(body)).await;
+}
+
+/// Says that a job has another name.
+pub(super) async fn renamed(context: &Context, reply: &str, id: JobId, name: &str) {
+    let (instance, name) = (context.instance, name.to_owned());
+    let body = decode::to_json(&Renamed { kind: RENAMED_TYPE.to_owned(), id, instance, name });
+    say(context, Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(body)).await;
+}
+
+/// Says how many have left a job.
+pub(super) async fn have_left(context: &Context, reply: &str, id: JobId, viewers: u32) {
+    let instance = context.instance;
+    let body = decode::to_json(&DetachAnswer { kind: DETACHED_TYPE.to_owned(), id, instance, viewers });
+    say(context, Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(body)).await;
+}
+
+/// Tells somebody who asks to go on reading a job that it has left it. A stream that consists of that only.
+pub(super) async fn detached(
+    context: &Context,
+    reply: &str,
+    id: JobId,
+    epoch: u64,
+    accepted: &Accepted,
+    by: &str,
+) {
+    let detached = Detached { by: by.to_owned() };
+    let frames =
+        [(FrameKind::Accepted, decode::to_json(accepted)), (FrameKind::Detached, decode::to_json(&detached))];
+    for (seq, (kind, payload)) in (1..).zip(frames) {
+        let frame = Frame { epoch, seq, kind, offset: None, payload: payload.into() };
+        say(context, frame_message(context.peer(), reply, id, frame)).await;
+    }
 }
 
 /// Has a request signed once more.

@@ -20,12 +20,13 @@
 //! the kept answers of plain requests in `journal/results`.
 
 mod listing;
+mod renaming;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 mod copies;
@@ -38,6 +39,7 @@ use crate::protocol::exec::JobResult;
 use crate::protocol::identity::{Asker, Name, Standing};
 use crate::protocol::{Instance, JobId, decode};
 pub(super) use copies::Delivered;
+pub(super) use renaming::NotRenamed;
 
 /// How long an ended job is remembered.
 pub(super) const KEEP_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -69,6 +71,8 @@ pub(super) struct Journal {
     queued: PathBuf,
     /// When it was opened, in milliseconds since 1970.
     opened_ms: i64,
+    /// Held while a job is given a name that no other may have.
+    naming: Arc<Mutex<()>>,
 }
 
 /// The first step: an id becomes known.
@@ -179,6 +183,7 @@ impl Journal {
             results: root.join("results"),
             queued: root.join("queued"),
             opened_ms: jiff::Timestamp::now().as_millisecond(),
+            naming: Arc::default(),
         };
         for directory in [&journal.open, &journal.ended, &journal.results, &journal.queued] {
             fs::DirBuilder::new()

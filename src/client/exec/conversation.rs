@@ -84,6 +84,8 @@ struct Conversation {
     durable: bool,
     /// Whether it was left to itself.
     left: bool,
+    /// Who had us leave it, if it was not us.
+    left_by: Option<String>,
     cancel: Option<String>,
     /// What the peer wants the request signed over.
     challenge: Option<String>,
@@ -172,6 +174,7 @@ impl Conversation {
             sizes_said: u64::from(size.is_some()),
             durable,
             left: false,
+            left_by: None,
             cancel: None,
             challenge: None,
             signatures: Vec::new(),
@@ -220,7 +223,9 @@ impl Conversation {
             Some(Word::Resize(size)) => self.resize_to(size, now),
             Some(Word::OutputClosed) => self.turn_away("the caller's output was closed", now),
             // What may not have begun is called off: nobody would know of it.
-            Some(Word::Detach) if self.durable && self.instance.is_some() => self.left = true,
+            Some(Word::Detach) if self.durable && self.instance.is_some() && self.cancel.is_none() => {
+                self.left = true;
+            }
             Some(Word::Detach) => self.turn_away("its caller went away", now),
             Some(Word::Forget) => {
                 self.finish(Ending::Unknown { why: "nobody waited for it".to_owned() });
@@ -261,9 +266,24 @@ impl Conversation {
         }
     }
 
+    /// Whether every frame is to be proved to be the peer's.
+    fn wants_it_sealed(&self) -> bool {
+        matches!(&self.question, Question::Attach(how) if how.sealed)
+    }
+
     /// Whether a terminal is looked at, as it stands and not as it came about.
     fn looks_at_a_screen(&self) -> bool {
         matches!(&self.question, Question::Attach(how) if how.from == From::Screen)
+    }
+
+    /// Who leaves before there is a result relies on what came until then; the rest is held against the totals and
+    /// digests of the result, and without that there is no ending. Everybody relies on what says that there is none.
+    fn relies_on(&self, kind: FrameKind) -> bool {
+        match kind {
+            FrameKind::Result | FrameKind::Detached | FrameKind::Answer | FrameKind::Challenge => true,
+            FrameKind::Accepted if self.durable => true,
+            _ => self.wants_it_sealed(),
+        }
     }
 
     fn call_off(&mut self, why: String, now: Instant) {
@@ -294,7 +314,10 @@ impl Conversation {
         }
         match outcome {
             Some(outcome) => self.tell(Event::Ended(Box::new(outcome))),
-            None => self.tell(Event::Detached { at: self.ledger.received().sum() }),
+            None => {
+                let by = self.left_by.take();
+                self.tell(Event::Detached { at: self.ledger.received().sum(), by });
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use super::super::journal::{Begun, Entry, Record};
 use super::super::roll::Enrolled;
 use super::keeping::{Begin, Doing, Keeper, Known};
 use super::news::News;
+use super::sessions::Departed;
 use super::viewer::Word;
 use super::viewers::{Gone, Viewers};
 use super::writers::Writers;
@@ -61,6 +62,7 @@ pub(super) struct Job {
     pub(super) ended: Option<Arc<JobResult>>,
     pub(super) news: watch::Sender<News>,
     pub(super) viewers: Viewers,
+    pub(super) departed: Departed,
     /// What the keeper remembers of those who write.
     pub(super) writers: Writers,
     pub(super) tty: Option<TtySize>,
@@ -120,6 +122,7 @@ impl Job {
             ended: None,
             news: watch::Sender::new(News::default()),
             viewers: Viewers::new(),
+            departed: Departed::default(),
             writers: Writers::default(),
             tty: None,
             paced: None,
@@ -236,6 +239,9 @@ impl Job {
         self.writers.are(hello.writers);
         if let Some(ending) = self.stopping.clone() {
             self.keeper.say(ToKeeper::Stop { ending });
+        }
+        if hello.name != self.begun.name {
+            self.tell_name();
         }
         for ask in self.screens.keys().copied() {
             self.keeper.say(ToKeeper::Screen { ask });

@@ -27,6 +27,7 @@ mod keeping;
 mod look;
 mod news;
 mod retention;
+mod sessions;
 mod viewer;
 mod viewers;
 mod words;

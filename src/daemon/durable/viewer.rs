@@ -66,6 +66,8 @@ pub(super) struct Begin {
     pub(super) begins: Begins,
     /// Bytes that may be sent before the first credit.
     pub(super) window: u64,
+    /// Whether every frame is to be signed.
+    pub(super) sealed: bool,
     pub(super) accepted: Accepted,
     /// What follows `accepted`, before any output.
     pub(super) first: Vec<(FrameKind, Bytes)>,
@@ -89,6 +91,8 @@ pub(super) enum Word {
     Again(Accepted),
     /// A frame beside the output.
     Control(FrameKind, Bytes),
+    /// Leave, and say this.
+    Leave(Bytes),
 }
 
 enum Happening {
@@ -251,6 +255,7 @@ impl Viewer {
                 }
             }
             Word::Again(accepted) => self.show_again(accepted),
+            Word::Leave(payload) => self.leave(payload),
             Word::Control(kind, payload) => {
                 if !self.outbox.is_closing() {
                     self.outbox.control(kind, payload);
@@ -266,6 +271,27 @@ impl Viewer {
         let _ = self.courier.try_send(self.message(frame));
     }
 
+    /// Somebody wants it to leave. The rest of the output it does not get.
+    fn leave(&mut self, payload: Bytes) {
+        self.outbox.control(FrameKind::Detached, payload);
+        let most = self.begin.context.bus.max_payload().saturating_sub(HEADERS);
+        let mut last = Vec::new();
+        while last.last().is_none_or(|frame: &Frame| frame.kind != FrameKind::Detached)
+            && let Some(frame) = self.outbox.next_frame(most)
+        {
+            last.push(frame);
+        }
+        let last: Vec<_> = last.into_iter().map(|frame| self.message(frame)).collect();
+        let courier = self.courier.clone();
+        tokio::spawn(async move {
+            for message in last {
+                // It ends with the bus.
+                let _ = courier.send(message).await;
+            }
+        });
+        self.done = true;
+    }
+
     /// This daemon goes, and the job goes on: the viewer is shown that it misses something, so that it looks for the
     /// next one at once. When this gets lost, it learns by its clock.
     fn have_resumed(&self) {
@@ -276,8 +302,8 @@ impl Viewer {
     }
 
     fn message(&self, frame: Frame) -> Outgoing {
-        let Begin { context, inbox, id, .. } = &self.begin;
-        answer::viewer_message(context.peer(), inbox, (*id, self.number), frame)
+        let Begin { context, inbox, id, sealed, .. } = &self.begin;
+        answer::viewer_message(context.peer(), inbox, (*id, self.number), frame, *sealed)
     }
 
     /// Looks what comes next in the log, where there is room for it.
@@ -367,8 +393,7 @@ impl Viewer {
         let most = self.begin.context.bus.max_payload().saturating_sub(HEADERS);
         let Ok(permit) = self.courier.try_reserve() else { return };
         if let Some(frame) = self.outbox.next_frame(most) {
-            let Begin { context, inbox, id, .. } = &self.begin;
-            permit.send(answer::viewer_message(context.peer(), inbox, (*id, self.number), frame));
+            permit.send(self.message(frame));
             self.outbox.let_go_of_sent();
         } else if let Some(sentence) = self.farewell.take() {
             permit.send(answer::no_message(&self.begin.inbox, UNREADABLE, 500, &sentence));

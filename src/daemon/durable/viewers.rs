@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::VIEWERS_MOST;
@@ -88,6 +89,17 @@ impl Viewers {
             _ => {}
         }
         handle.words.send(word).is_ok()
+    }
+
+    /// Has all of them leave, who are told this; returns their inboxes.
+    pub(super) fn leave(&mut self, told: &Bytes) -> Vec<String> {
+        let all = std::mem::take(&mut self.handles).into_iter();
+        all.map(|(inbox, handle)| {
+            // One that is gone has left by itself.
+            let _ = handle.words.send(Word::Leave(told.clone()));
+            inbox
+        })
+        .collect()
     }
 
     /// Up to where those who write have room for output; none where nobody writes.

@@ -28,11 +28,23 @@ use crate::protocol::{Ending, decode};
 /// Messages that may wait for a job to have started.
 const WAITING_MOST: usize = 64;
 
+/// How somebody reads along.
+struct Manner {
+    /// Whether they write, too.
+    write: bool,
+    /// Whether they want every frame signed.
+    sealed: bool,
+}
+
 impl Job {
     pub(super) async fn on_message(&mut self, message: Message) {
         let begins = matches!(
             message,
-            Message::Request(_) | Message::Word { steer: Steer::Resume(_) | Steer::Attach(_), .. }
+            Message::Request(_)
+                | Message::Word {
+                    steer: Steer::Resume(_) | Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_),
+                    ..
+                }
         );
         if begins && !self.runs && self.ended.is_none() {
             // Answered when it is known whether it runs. Whoever finds no room asks again.
@@ -75,13 +87,17 @@ impl Job {
             return answer::started(&self.context, &request.caller, self.id).await;
         };
         let inbox = &request.caller;
+        if self.has_left(inbox, 1, Totals::default()).await {
+            return;
+        }
         let accepted = self.accepted(inbox);
         if self.viewers.epoch_of(inbox).is_some() && self.viewers.say(inbox, Word::Again(accepted)) {
             return;
         }
         let first = self.first_want(inbox, request.exec.stdin);
         let at = Begins::At(Totals::default());
-        self.begin_viewer(inbox, (1, at, stream.window), first, true).await;
+        let manner = Manner { write: true, sealed: false };
+        self.begin_viewer(inbox, (1, at, stream.window), first, manner).await;
     }
 
     async fn refuse(&self, request: &Request) {
@@ -100,6 +116,8 @@ impl Job {
             _ if !may => answer::not_yours(&self.context, from, self.id).await,
             Steer::Resume(resume) => self.on_resume(&resume, from).await,
             Steer::Attach(attach) => self.on_attach(attach, from).await,
+            Steer::Rename(rename) => self.on_rename(rename, from).await,
+            Steer::Detach(detach) => self.on_detach(detach, from, asker).await,
             Steer::Cancel(cancel) => self.on_cancel(cancel, from).await,
             Steer::Result => self.on_result_wanted(from).await,
             Steer::Stdin { .. } | Steer::Signal(_) | Steer::Resize(_) => self.on_input(steer, from).await,
@@ -122,8 +140,11 @@ impl Job {
     }
 
     async fn on_resume(&mut self, resume: &Resume, from: &str) {
-        let Resume { epoch, out, err, limit, write, .. } = *resume;
+        let Resume { epoch, out, err, limit, write, sealed, .. } = *resume;
         let received = Totals { out, err };
+        if self.has_left(from, epoch, received).await {
+            return;
+        }
         let window = limit.saturating_sub(received.sum());
         let write = write || from == self.begun.caller;
         let first = self.first_want(from, write);
@@ -132,10 +153,13 @@ impl Job {
         if self.viewers.say(from, word) {
             return;
         }
-        self.begin_viewer(from, (epoch, Begins::At(received), window), first, write).await;
+        self.begin_viewer(from, (epoch, Begins::At(received), window), first, Manner { write, sealed }).await;
     }
 
     async fn on_attach(&mut self, attach: AttachRequest, from: &str) {
+        if self.has_left(from, attach.epoch, Totals::default()).await {
+            return;
+        }
         match self.viewers.epoch_of(from) {
             Some(known) if attach.epoch < known => return,
             Some(known) if attach.epoch == known => {
@@ -155,7 +179,8 @@ impl Job {
             From::Now | From::Screen => Begins::At(totals),
         };
         let first = self.first_want(from, attach.write);
-        self.begin_viewer(from, (attach.epoch, at, attach.window), first, attach.write).await;
+        let manner = Manner { write: attach.write, sealed: attach.sealed };
+        self.begin_viewer(from, (attach.epoch, at, attach.window), first, manner).await;
     }
 
     /// The viewer begins when the keeper has answered. One question for each inbox.
@@ -187,7 +212,8 @@ impl Job {
         first.extend(self.first_want(&from, attach.write));
         // A terminal has one output.
         let at = Begins::At(Totals { out: at, err: 0 });
-        self.begin_viewer(&from, (attach.epoch, at, attach.window), first, attach.write).await;
+        let manner = Manner { write: attach.write, sealed: attach.sealed };
+        self.begin_viewer(&from, (attach.epoch, at, attach.window), first, manner).await;
     }
 
     async fn begin_viewer(
@@ -195,7 +221,7 @@ impl Job {
         inbox: &str,
         (epoch, begins, window): (u64, Begins, u64),
         first: Vec<(FrameKind, Bytes)>,
-        write: bool,
+        manner: Manner,
     ) {
         if self.viewers.epoch_of(inbox).is_none() && self.viewers.are_full() {
             let sentence = format!("too many read along with {}", self.id);
@@ -208,16 +234,17 @@ impl Job {
             epoch,
             begins,
             window,
+            sealed: manner.sealed,
             accepted: self.accepted(inbox),
             first,
             log: self.place.log(),
             news: self.news.subscribe(),
         };
-        self.viewers.begin(begin, write);
+        self.viewers.begin(begin, manner.write);
     }
 
     /// The first frame of an epoch, as things stand. Where its output begins, the viewer knows.
-    fn accepted(&self, inbox: &str) -> Accepted {
+    pub(super) fn accepted(&self, inbox: &str) -> Accepted {
         let stdin_received = self.writers.want(inbox).map_or(0, |want| want.received);
         let signals = self.writers.signals(inbox);
         let state = if self.ended.is_some() { JobState::Ended } else { JobState::Running };
@@ -244,6 +271,10 @@ impl Job {
     async fn on_input(&mut self, steer: Steer, from: &str) {
         // Who may stop a job may signal it without following it.
         let unasked = from == self.begun.caller || matches!(steer, Steer::Signal(_));
+        if self.departed.by(from).is_some() {
+            // What was on its way when it was made to leave.
+            return;
+        }
         if !self.viewers.may_write(from).unwrap_or(unasked) {
             let sentence = format!("{from} reads {} and does not write to it; attach with `write`", self.id);
             return answer::cannot(&self.context, from, "read_only", 403, &sentence).await;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::client::proof;
-use crate::protocol::attach::UNREADABLE;
+use crate::protocol::attach::{Detached, UNREADABLE};
 use crate::protocol::ending::Refusal;
 use crate::protocol::frame::Challenge;
 use crate::protocol::reply::ErrorBody;
@@ -20,10 +20,9 @@ impl Conversation {
             return;
         }
         let Some(Ok(kind)) = message.headers.get(frame::KIND).map(str::parse::<FrameKind>) else { return };
-        // What these say is relied on; the rest is held against the totals and digests of the result, and
-        // without that there is no ending.
-        let relied_on = matches!(kind, FrameKind::Result | FrameKind::Answer | FrameKind::Challenge);
-        if relied_on && let Err(why) = proof::is_of(&self.bus, &self.peer, message) {
+        if self.relies_on(kind)
+            && let Err(why) = proof::is_of(&self.bus, &self.peer, message)
+        {
             tracing::warn!(peer = %self.peer, %kind, why, "ignored what is not proved to be the peer's");
             return;
         }
@@ -55,6 +54,7 @@ impl Conversation {
             FrameKind::Signalled => self.with(message, now, Self::on_signalled),
             FrameKind::Resized => self.with(message, now, Self::on_resized),
             FrameKind::Screen => self.tell(Event::Screen(message.payload.clone())),
+            FrameKind::Detached => self.with(message, now, Self::on_detached),
             FrameKind::Gap => self.with(message, now, Self::on_gap),
             FrameKind::Result => {
                 let is_refusal = message.headers.get(REFUSES).is_some();
@@ -84,13 +84,14 @@ impl Conversation {
         if self.looks_at_a_screen() || (begins && self.instance.is_none()) {
             self.ledger.begin_at(accepted.from.unwrap_or_default());
         }
+        if let Phase::Resuming { since, asked, .. } = self.phase {
+            let received = self.ledger.received();
+            self.resumed = Some(Resumed { since, asked, at: now, received });
+        }
         match self.phase {
-            _ if begins && self.instance.is_none() => self.tell(Event::Accepted(accepted.clone())),
-            Phase::Resuming { since, asked, .. } => {
-                let received = self.ledger.received();
-                self.resumed = Some(Resumed { since, asked, at: now, received });
-                self.tell(Event::Resumed);
-            }
+            // Also where the first word of it was lost, and it was asked for once more.
+            _ if self.instance.is_none() => self.tell(Event::Accepted(accepted.clone())),
+            Phase::Resuming { .. } => self.tell(Event::Resumed),
             _ => {}
         }
         self.instance = Some(accepted.instance);
@@ -131,6 +132,12 @@ impl Conversation {
 
     pub(super) fn on_signalled(&mut self, signalled: Signalled, _now: Instant) {
         self.signals.retain(|signal| signal.n > signalled.n);
+    }
+
+    /// Somebody wants us to leave, and the peer has let go of us.
+    fn on_detached(&mut self, detached: Detached, _now: Instant) {
+        self.left = true;
+        self.left_by = Some(detached.by);
     }
 
     fn on_resized(&mut self, resized: Signalled, _now: Instant) {
