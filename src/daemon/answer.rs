@@ -36,14 +36,18 @@ pub(super) fn frame_message(peer: &PeerId, caller: &str, id: JobId, frame: Frame
     if is_relied_on { message.sealed() } else { message }
 }
 
-/// The same to a viewer of a durable job: the reply subject says which viewer is gone.
+/// The same to a viewer of a durable job: the reply subject says which viewer is gone. That the job is there its
+/// caller relies on, who leaves it then; on `all` relies who leaves before there is a result.
 pub(super) fn viewer_message(
     peer: &PeerId,
     inbox: &str,
     (id, number): (JobId, u64),
     frame: Frame,
+    all: bool,
 ) -> Outgoing {
-    frame_message(peer, inbox, id, frame).reply(&subjects::viewer(peer, id, number))
+    let is_relied_on = all || frame.kind == FrameKind::Accepted;
+    let message = frame_message(peer, inbox, id, frame).reply(&subjects::viewer(peer, id, number));
+    if is_relied_on { message.sealed() } else { message }
 }
 
 /// Sends a stream that consists of its ending only, as the given epoch.
@@ -120,12 +124,17 @@ fn error(message: Outgoing, word: &'static str, code: u16, sentence: &str, resul
 
 /// Says that something asked of a job cannot be done.
 pub(super) async fn cannot(context: &Context, reply: &str, word: &'static str, code: u16, sentence: &str) {
-    let message = Outgoing::to(reply)
+    say(context, no_message(reply, word, code, sentence)).await;
+}
+
+/// The same as a message.
+pub(super) fn no_message(reply: &str, word: &'static str, code: u16, sentence: &str) -> Outgoing {
+    Outgoing::to(reply)
         .header(frame::KIND, FrameKind::Answer)
         .header(ERROR_HEADER, word)
         .header(ERROR_CODE_HEADER, code)
-        .payload(decode::to_json(&ErrorBody::new(word, sentence)));
-    say(context, message).await;
+        .payload(decode::to_json(&ErrorBody::new(word, sentence)))
+        .sealed()
 }
 
 /// Says that a job is somebody else's.

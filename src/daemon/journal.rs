@@ -342,6 +342,11 @@ impl Entry {
     pub(super) fn ended(mut self, result: &JobResult) -> io::Result<()> {
         let result = Box::new(JobResult { collected: None, ..result.clone() });
         write_step(&mut self.file, &Step::Ended { at: now(), result })?;
+        self.close()
+    }
+
+    /// Closes the record, behind its last step.
+    fn close(mut self) -> io::Result<()> {
         let length = self.file.stream_position()?;
         self.file.set_len(length)?;
         let name = self.id.to_string();
@@ -373,6 +378,14 @@ impl Entry {
     /// As [`Entry::ended`].
     pub(super) fn ended_for_another(self, result: &JobResult) -> io::Result<()> {
         self.continued()?.ended(result)
+    }
+
+    /// Closes a record of another daemon, which wrote down the ending and came no further.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub(super) fn closed_for_another(self) -> io::Result<()> {
+        self.continued()?.close()
     }
 }
 

@@ -18,8 +18,9 @@ use super::news::News;
 use super::sessions::Departed;
 use super::viewer::Word;
 use super::viewers::{Gone, Seat, Viewers};
+use super::writers::Writers;
 use crate::keeper::link::NoStart;
-use crate::keeper::words::{LogReach, WriterState};
+use crate::keeper::words::LogReach;
 use crate::keeper::{FromKeeper, Link, Order, Place, ToKeeper};
 use crate::protocol::attach::AttachRequest;
 use crate::protocol::exec::JobResult;
@@ -63,7 +64,7 @@ pub(super) struct Job {
     pub(super) viewers: Viewers,
     pub(super) departed: Departed,
     /// What the keeper remembers of those who write.
-    pub(super) writers: HashMap<String, WriterState>,
+    pub(super) writers: Writers,
     pub(super) tty: Option<TtySize>,
     /// How far the keeper was told that the command may write.
     paced: Option<u64>,
@@ -133,7 +134,7 @@ impl Job {
             news: watch::Sender::new(News::default()),
             viewers: Viewers::new(),
             departed: Departed::default(),
-            writers: HashMap::new(),
+            writers: Writers::default(),
             tty: None,
             paced: None,
             waiting: Vec::new(),
@@ -172,7 +173,21 @@ impl Job {
             }
             self.tell_pace();
             self.tell_asked();
+            for writer in self.writers.too_many(|inbox| self.is_needed(inbox)) {
+                self.forget_writer(&writer);
+            }
         }
+    }
+
+    /// Whether a writer is there, or owns the command's input.
+    fn is_needed(&self, inbox: &str) -> bool {
+        inbox == self.begun.caller || self.viewers.epoch_of(inbox).is_some()
+    }
+
+    /// Nothing more will come from this one.
+    pub(super) fn forget_writer(&mut self, inbox: &str) {
+        self.writers.forget(inbox);
+        self.keeper.say(ToKeeper::Forget { from: inbox.to_owned() });
     }
 
     fn is_over(&self) -> bool {
@@ -183,11 +198,11 @@ impl Job {
         match doing {
             Doing::Started(begun) => self.on_started(begun).await,
             Doing::Said(word) => self.on_said(word).await,
-            Doing::Lost => self.keeper = Keeper::seek(self.place.clone()),
+            Doing::Lost => self.seek_keeper(),
             Doing::Found(Ok(known)) => self.on_found(known).await,
             Doing::Found(Err(panic)) => {
                 tracing::error!(job = %self.id, %panic, "looking for the keeper of a job");
-                self.keeper = Keeper::seek(self.place.clone());
+                self.seek_keeper();
             }
         }
     }
@@ -198,7 +213,7 @@ impl Job {
             // The record stays open, so what became of it is found out as after a crash.
             Err(panic) => {
                 tracing::error!(job = %self.id, %panic, "starting a durable job");
-                self.keeper = Keeper::seek(self.place.clone());
+                self.seek_keeper();
                 return;
             }
         };
@@ -208,9 +223,13 @@ impl Job {
             Err(NoStart::Failed(error)) => self.not_started(error).await,
             Err(NoStart::Died(why)) => {
                 tracing::error!(job = %self.id, why, "the keeper of a job died while it started the command");
-                self.keeper = Keeper::seek(self.place.clone());
+                self.seek_keeper();
             }
         }
+    }
+
+    pub(super) fn seek_keeper(&mut self) {
+        self.keeper = Keeper::seek(self.place.clone(), self.begun.lodging.clone());
     }
 
     async fn on_found(&mut self, known: Known) {
@@ -229,10 +248,10 @@ impl Job {
         self.paced = None;
         self.take_turns(hello.asked.unwrap_or_default());
         self.reached(hello.log);
-        for writer in hello.writers {
+        for writer in &hello.writers {
             self.tell_want(&writer.from, decode::to_json(&writer.want));
-            self.writers.insert(writer.from.clone(), writer);
         }
+        self.writers.are(hello.writers);
         if let Some(ending) = self.stopping.clone() {
             self.keeper.say(ToKeeper::Stop { ending });
         }
@@ -274,21 +293,16 @@ impl Job {
             FromKeeper::Log(reach) => self.reached(reach),
             FromKeeper::Want { from, want } => {
                 self.tell_want(&from, decode::to_json(&want));
-                match self.writers.get_mut(&from) {
-                    Some(writer) => writer.want = want,
-                    None => {
-                        let writer = WriterState { from: from.clone(), want, signals: 0, resizes: 0 };
-                        self.writers.insert(from, writer);
-                    }
-                }
+                self.writers.wants(from, want);
             }
             FromKeeper::Signalled { from, n, error } => {
-                if let Some(writer) = self.writers.get_mut(&from) {
-                    writer.signals = writer.signals.max(n);
-                }
+                self.writers.signalled(&from, n);
                 self.tell_applied(FrameKind::Signalled, &from, Signalled { n, error }).await;
             }
             FromKeeper::Resized { from, n, error } => {
+                if self.writers.want(&from).is_none() && error.is_none() {
+                    self.writers.wants(from.clone(), self.grant(&from));
+                }
                 self.tell_applied(FrameKind::Resized, &from, Signalled { n, error }).await;
             }
             FromKeeper::Asked(turn) => self.on_turn(turn),

@@ -29,9 +29,11 @@ mod look;
 mod news;
 mod retention;
 mod sessions;
+mod view;
 mod viewer;
 mod viewers;
 mod words;
+mod writers;
 
 pub(super) use again::{Left, attend_again, resume_left};
 pub(super) use job::run;

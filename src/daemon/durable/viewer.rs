@@ -1,9 +1,9 @@
 //! One viewer of a durable job: reads the log from the disk and sends it as frames, at its own pace.
 //!
 //! Nothing is held for it but what is on its way: what it lost is read again. So it is dropped without further ado
-//! when its inbox is gone or it says nothing for [`SILENCE`], and made anew where it stands when it resumes.
+//! when its inbox is gone or it says nothing for [`SILENCE`], and made anew where it stands when it resumes. Where the log
+//! cannot be read it is told so, and is no viewer any more.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,17 +13,17 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::super::answer;
 use super::super::context::{Context, Leaving};
-use super::look::Look;
+use super::look::{self, Look};
 use super::news::News;
-use crate::bus::Link;
+pub(super) use super::view::{Begin, Begins, Word};
+use crate::bus::{Link, Outgoing};
 use crate::keeper::log::{Piece, Reader};
 use crate::process::joined;
-use crate::protocol::attach::Asked;
+use crate::protocol::attach::{Asked, UNREADABLE};
+use crate::protocol::decode;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{ALIVE_EVERY_MS, Accepted, Alive, FrameKind, OUTPUT_MAX};
-use crate::protocol::steer::Credit;
 use crate::protocol::window::{Frame, Outbox, Totals};
-use crate::protocol::{JobId, decode};
 
 /// Silence after which a viewer is dropped. It says something every 5 s.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -31,69 +31,11 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// How often a viewer is told that its job lives.
 const ALIVE_EVERY: Duration = Duration::from_millis(ALIVE_EVERY_MS);
 
-/// Pause before a log that cannot be read is tried again.
-const READ_AGAIN: Duration = Duration::from_secs(1);
-
 /// What the headers of a frame take of the server's limit, in bytes, generously.
 const HEADERS: usize = 1024;
 
 /// Frames handed to the bus at a time, and pieces read ahead of them.
 const HANDED_ON: usize = 4;
-
-/// Where a viewer begins.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Begins {
-    /// At a place both parts of which are known.
-    At(Totals),
-    /// At a combined offset, or the nearest that is held.
-    Byte(u64),
-}
-
-impl Begins {
-    /// The combined offset, as far as it is known.
-    pub(super) fn offset(self) -> u64 {
-        match self {
-            Self::At(totals) => totals.sum(),
-            Self::Byte(at) => at,
-        }
-    }
-}
-
-/// What a viewer begins with.
-pub(super) struct Begin {
-    pub(super) context: Arc<Context>,
-    pub(super) id: JobId,
-    pub(super) inbox: String,
-    pub(super) epoch: u64,
-    pub(super) begins: Begins,
-    /// Bytes that may be sent before the first credit.
-    pub(super) window: u64,
-    pub(super) accepted: Accepted,
-    /// What follows `accepted`, before any output.
-    pub(super) first: Vec<(FrameKind, Bytes)>,
-    pub(super) log: PathBuf,
-    pub(super) news: watch::Receiver<News>,
-}
-
-/// A word to a viewer's task.
-#[derive(Debug)]
-pub(super) enum Word {
-    Credit(Credit),
-    /// Begin again, in this epoch, at what was received.
-    Resume {
-        epoch: u64,
-        received: Totals,
-        window: u64,
-        accepted: Accepted,
-        first: Vec<(FrameKind, Bytes)>,
-    },
-    /// Show the first frame of the epoch again.
-    Again(Accepted),
-    /// A frame beside the output.
-    Control(FrameKind, Bytes),
-    /// Leave, and say this.
-    Leave(Bytes),
-}
 
 enum Happening {
     Word(Option<Word>),
@@ -117,7 +59,7 @@ pub(super) struct Viewer {
     begin: Begin,
     number: u64,
     outbox: Outbox,
-    courier: mpsc::Sender<Frame>,
+    courier: mpsc::Sender<Outgoing>,
     reader: Option<Reader>,
     reading: Option<JoinHandle<Done>>,
     look: Look,
@@ -125,7 +67,8 @@ pub(super) struct Viewer {
     asked: Option<Asked>,
     /// Where the log goes on, behind what is no longer held.
     dropped_to: Option<Totals>,
-    read_again: Option<Instant>,
+    /// Why it gets no more than what was read, to be told after that.
+    farewell: Option<String>,
     /// After the link was lost nothing is sent until the viewer is heard again: only its word renews the right to
     /// answer it.
     muted: bool,
@@ -136,12 +79,11 @@ pub(super) struct Viewer {
 
 impl Viewer {
     pub(super) fn new(begin: Begin, number: u64) -> Self {
-        let (courier, mut frames) = mpsc::channel::<Frame>(HANDED_ON);
-        let (context, inbox, id) = (Arc::clone(&begin.context), begin.inbox.clone(), begin.id);
+        let (courier, mut messages) = mpsc::channel(HANDED_ON);
+        let context = Arc::clone(&begin.context);
         // A task of its own, so that a slow bus holds up the output and nothing else.
         tokio::spawn(async move {
-            while let Some(frame) = frames.recv().await {
-                let message = answer::viewer_message(context.peer(), &inbox, (id, number), frame);
+            while let Some(message) = messages.recv().await {
                 // A frame that cannot be sent is missed by the viewer, who asks for it.
                 let _ = context.bus.publish_bulk(message).await;
             }
@@ -156,7 +98,7 @@ impl Viewer {
             look: Look::default(),
             asked: None,
             dropped_to: None,
-            read_again: None,
+            farewell: None,
             muted: false,
             heard: now,
             alive_next: now + ALIVE_EVERY,
@@ -171,17 +113,23 @@ impl Viewer {
         let mut link = context.bus.link();
         let mut known = *link.borrow_and_update();
         let mut leaving = context.leaving.subscribe();
-        let at = self.find_beginning().await;
+        let at = match self.find_beginning().await {
+            Ok(at) => at,
+            Err(error) => {
+                let sentence = self.unreadable(&error.to_string());
+                return answer::cannot(&context, &self.begin.inbox, UNREADABLE, 500, &sentence).await;
+            }
+        };
         let (accepted, first) = (self.begin.accepted.clone(), std::mem::take(&mut self.begin.first));
         self.begin_at(self.begin.epoch, at, self.begin.window, accepted, first);
         while !self.done {
             self.read_on();
-            let deadline = self.deadline();
+            let (deadline, has_message) = (self.deadline(), self.has_message());
             let happening = tokio::select! {
                 word = words.recv() => Happening::Word(word),
                 done = joined(&mut self.reading) => Happening::Read(done),
                 Ok(()) = self.begin.news.changed() => Happening::News,
-                () = may_send(&self.courier, &self.outbox, self.muted) => Happening::MaySend,
+                () = may_send(&self.courier, has_message) => Happening::MaySend,
                 Ok(()) = link.changed() => Happening::Link(*link.borrow_and_update()),
                 () = closes(&mut leaving) => Happening::DaemonGoes,
                 () = tokio::time::sleep_until(deadline.into()) => Happening::Clock,
@@ -204,18 +152,14 @@ impl Viewer {
         }
     }
 
-    async fn find_beginning(&mut self) -> Totals {
-        let at = match self.begin.begins {
-            Begins::At(totals) => return totals,
-            Begins::Byte(at) => at,
-        };
-        let log = self.begin.log.clone();
-        let found = tokio::task::spawn_blocking(move || Reader::open(&log).totals_at(at)).await;
-        match found.map_err(std::io::Error::other).and_then(|found| found) {
-            Ok(totals) => totals,
-            Err(error) => {
-                tracing::error!(job = %self.begin.id, %error, "reading the log of a job");
-                Totals::default()
+    /// # Errors
+    /// When the log cannot be read.
+    async fn find_beginning(&mut self) -> std::io::Result<Totals> {
+        match self.begin.begins {
+            Begins::At(totals) => Ok(totals),
+            Begins::Byte(at) => {
+                let log = self.begin.log.clone();
+                look::tried(move || Reader::open(&log).totals_at(at)).await
             }
         }
     }
@@ -234,7 +178,7 @@ impl Viewer {
         for (kind, payload) in first {
             self.outbox.control(kind, payload);
         }
-        (self.look, self.dropped_to, self.read_again) = (Look::default(), None, None);
+        (self.look, self.dropped_to, self.farewell) = (Look::default(), None, None);
         self.asked = None;
     }
 
@@ -269,7 +213,8 @@ impl Viewer {
     fn show_again(&mut self, accepted: Accepted) {
         let accepted = Accepted { from: self.begin.accepted.from, ..accepted };
         // Were there no room, the viewer would ask once more.
-        let _ = self.courier.try_send(self.outbox.first_again(decode::to_json(&accepted).into()));
+        let frame = self.outbox.first_again(decode::to_json(&accepted).into());
+        let _ = self.courier.try_send(self.message(frame));
     }
 
     /// Somebody wants it to leave. The rest of the output it does not get.
@@ -282,11 +227,12 @@ impl Viewer {
         {
             last.push(frame);
         }
+        let last: Vec<_> = last.into_iter().map(|frame| self.message(frame)).collect();
         let courier = self.courier.clone();
         tokio::spawn(async move {
-            for frame in last {
+            for message in last {
                 // It ends with the bus.
-                let _ = courier.send(frame).await;
+                let _ = courier.send(message).await;
             }
         });
         self.done = true;
@@ -298,7 +244,12 @@ impl Viewer {
         let payload = decode::to_json(&self.begin.accepted).into();
         let epoch = self.outbox.epoch();
         let frame = Frame { epoch, seq: u64::MAX, kind: FrameKind::Accepted, offset: None, payload };
-        let _ = self.courier.try_send(frame);
+        let _ = self.courier.try_send(self.message(frame));
+    }
+
+    fn message(&self, frame: Frame) -> Outgoing {
+        let Begin { context, inbox, id, sealed, .. } = &self.begin;
+        answer::viewer_message(context.peer(), inbox, (*id, self.number), frame, *sealed)
     }
 
     /// Looks what comes next in the log, where there is room for it.
@@ -309,7 +260,7 @@ impl Viewer {
             self.dropped_to = None;
             self.outbox.skip(to);
         }
-        let waits = self.look.dry || self.dropped_to.is_some() || self.read_again.is_some();
+        let waits = self.look.waits() || self.dropped_to.is_some() || self.farewell.is_some();
         let room = self.outbox.room();
         if waits || room == 0 || self.outbox.is_closing() || self.outbox.unsent() >= HANDED_ON {
             return;
@@ -348,8 +299,7 @@ impl Viewer {
 
     fn on_read(&mut self, done: Result<Done, JoinError>) {
         let Ok(Done { reader, at, is_last, piece }) = done else {
-            tracing::error!(job = %self.begin.id, "reading the log of a job failed inside the daemon");
-            self.done = true;
+            self.farewell = Some(self.unreadable("reading it failed inside the daemon"));
             return;
         };
         self.reader = Some(reader);
@@ -359,21 +309,32 @@ impl Viewer {
         }
         match piece {
             Ok(Piece::Bytes { stream, offset, bytes }) if offset == self.outbox.read().of(stream) => {
+                self.look.found();
                 self.outbox.push(stream, bytes);
             }
-            Ok(Piece::Bytes { offset, .. }) => {
-                let (inbox, number) = (&self.begin.inbox, self.number);
-                tracing::warn!(job = %self.begin.id, inbox, number, offset, "dropped a viewer: it stands where the log never was");
-                self.done = true;
+            Ok(Piece::Bytes { .. }) => {
+                self.farewell = Some(self.unreadable("what was received is not what the log has"));
             }
             Ok(Piece::Dropped { to }) => self.dropped_to = Some(to),
             Ok(Piece::End) if is_last => self.close(),
             Ok(Piece::End) => self.look.found_nothing(),
-            Err(error) => {
-                tracing::error!(job = %self.begin.id, %error, "reading the log of a job");
-                self.read_again = Some(Instant::now() + READ_AGAIN);
+            Err(error) if self.look.fails(Instant::now()) => {
+                tracing::warn!(job = %self.begin.id, %error, "reading the log of a job");
             }
+            Err(error) => self.farewell = Some(self.unreadable(&error.to_string())),
         }
+    }
+
+    /// Says in the log, and for the viewer, why it gets no more than what was read.
+    fn unreadable(&self, why: &str) -> String {
+        let Begin { id, inbox, .. } = &self.begin;
+        let at = self.outbox.read().sum();
+        tracing::error!(job = %id, inbox, at, why, "dropped a viewer: the log of a job cannot be read");
+        let state = match &self.begin.news.borrow().ended {
+            Some(result) => format!("the job has ended: {}", result.ending),
+            None => "the job goes on".to_owned(),
+        };
+        format!("the output of {id} cannot be read from byte {at} on: {why}; {state}")
     }
 
     /// All was read. What was counted and is not there is said to be missing.
@@ -390,19 +351,25 @@ impl Viewer {
         self.outbox.close(decode::to_json(&result).into());
     }
 
+    fn has_message(&self) -> bool {
+        !self.muted && (self.outbox.has_frame() || (self.farewell.is_some() && self.outbox.unsent() == 0))
+    }
+
     fn send_one(&mut self) {
         let most = self.begin.context.bus.max_payload().saturating_sub(HEADERS);
-        if let Ok(permit) = self.courier.try_reserve()
-            && let Some(frame) = self.outbox.next_frame(most)
-        {
-            permit.send(frame);
+        let Ok(permit) = self.courier.try_reserve() else { return };
+        if let Some(frame) = self.outbox.next_frame(most) {
+            permit.send(self.message(frame));
             self.outbox.let_go_of_sent();
+        } else if let Some(sentence) = self.farewell.take() {
+            permit.send(answer::no_message(&self.begin.inbox, UNREADABLE, 500, &sentence));
+            self.done = true;
         }
     }
 
     fn deadline(&self) -> Instant {
         let mut deadline = (self.heard + SILENCE).min(self.alive_next);
-        if let Some(at) = self.read_again {
+        if let Some(at) = self.look.again_at() {
             deadline = deadline.min(at);
         }
         deadline
@@ -410,9 +377,12 @@ impl Viewer {
 
     fn on_clock(&mut self, now: Instant) {
         self.done |= now >= self.heard + SILENCE;
-        self.read_again = self.read_again.filter(|at| now < *at);
+        self.look.on_clock(now);
         if now >= self.alive_next {
             self.alive_next = now + ALIVE_EVERY;
+            if let Some(reader) = self.reader.as_mut().filter(|_| self.look.is_idle()) {
+                reader.rest();
+            }
             if !self.outbox.is_closing() {
                 let Totals { out, err } = self.begin.news.borrow().totals;
                 let alive = Alive { out, err, stdin_received: self.begin.accepted.stdin_received };
@@ -429,9 +399,9 @@ async fn closes(leaving: &mut watch::Receiver<Leaving>) {
     }
 }
 
-/// Waits until a frame can be sent. Cancel safe.
-async fn may_send(courier: &mpsc::Sender<Frame>, outbox: &Outbox, muted: bool) {
-    if !muted && outbox.has_frame() && courier.reserve().await.is_ok() {
+/// Waits until a message can be sent, if there is one. Cancel safe.
+async fn may_send(courier: &mpsc::Sender<Outgoing>, has_message: bool) {
+    if has_message && courier.reserve().await.is_ok() {
         return;
     }
     std::future::pending().await

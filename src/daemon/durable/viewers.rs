@@ -11,7 +11,8 @@ use super::viewer::{self, Viewer, Word};
 /// The viewers of one job, by their inbox.
 pub(super) struct Viewers {
     handles: HashMap<String, Handle>,
-    /// Numbers are never given twice, so that a word about a viewer is never taken for one about its successor.
+    /// Numbers are never given twice, nor by those who attended to the job before, so that a word about a viewer is never
+    /// taken for one about another.
     last_number: u64,
     leave: mpsc::UnboundedSender<Gone>,
     left: mpsc::UnboundedReceiver<Gone>,
@@ -43,7 +44,9 @@ pub(super) struct Seat {
 impl Viewers {
     pub(super) fn new() -> Self {
         let (leave, left) = mpsc::unbounded_channel();
-        Self { handles: HashMap::new(), last_number: 0, leave, left }
+        // There is room above for as many as ever will be.
+        let last_number = rand::random::<u64>() >> 1;
+        Self { handles: HashMap::new(), last_number, leave, left }
     }
 
     pub(super) fn are_none(&self) -> bool {
@@ -145,5 +148,17 @@ impl Viewers {
             // We hold a sender ourselves.
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_attends_next_numbers_its_viewers_otherwise() {
+        let numbers: std::collections::BTreeSet<u64> = (0..100).map(|_| Viewers::new().last_number).collect();
+        assert_eq!(numbers.len(), 100);
+        assert!(numbers.iter().all(|number| *number <= u64::MAX / 2));
     }
 }

@@ -19,16 +19,24 @@ use crate::protocol::ending::Refusal;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{Accepted, FrameKind, JobState, OUTPUT_MAX, Want};
 use crate::protocol::identity::Asker;
+use crate::protocol::stdin::{WINDOW, WINDOW_OF_OTHERS};
 use crate::protocol::steer::{CancelRequest, Cancelled, Credit, Resume, Steer};
 use crate::protocol::tty::TtySize;
 use crate::protocol::window::Totals;
 use crate::protocol::{Ending, decode};
 
-/// What a writer may send before its keeper has said how much.
-const FIRST_INPUT: u64 = 256 * 1024;
-
 /// Messages that may wait for a job to have started.
 const WAITING_MOST: usize = 64;
+
+/// How somebody reads along.
+struct Manner {
+    /// Whether they write, too.
+    write: bool,
+    /// Whether they want every frame signed.
+    sealed: bool,
+    /// Whether their terminal is the one to be asked.
+    seat: Seat,
+}
 
 impl Job {
     pub(super) async fn on_message(&mut self, message: Message) {
@@ -91,7 +99,8 @@ impl Job {
         let first = self.first_want(inbox, request.exec.stdin);
         let at = Begins::At(Totals::default());
         let seat = self.seat_for(inbox, 1, false);
-        self.begin_viewer(inbox, (1, at, stream.window), first, true, seat).await;
+        let manner = Manner { write: true, sealed: false, seat };
+        self.begin_viewer(inbox, (1, at, stream.window), first, manner).await;
     }
 
     async fn refuse(&self, request: &Request) {
@@ -119,20 +128,22 @@ impl Job {
     }
 
     async fn on_credit(&mut self, credit: Credit, from: &str, asker: &Asker) {
-        if self.viewers.say(from, Word::Credit(credit)) || credit.done {
-            return;
-        }
-        // Of a viewer of the daemon before, or one that was given up. It is told to resume; where members sign,
-        // nobody is told anything who has not signed it, or may not read it.
+        // Where members sign, nobody is told anything, or forgotten, by a word that is not signed.
         let signed = *asker != Asker::Anyone && policy::may_steer(asker, Some(&self.owner));
-        if members_sign(&self.context) && !signed {
+        let counts = signed || !members_sign(&self.context);
+        let wrote = self.viewers.may_write(from) == Some(true) && from != self.begun.caller;
+        if credit.done && counts && wrote {
+            self.forget_writer(from);
+        }
+        if self.viewers.say(from, Word::Credit(credit)) || credit.done || !counts {
             return;
         }
+        // Of a viewer of the daemon before, or one that was given up. It is told to resume.
         answer::have_resumed(&self.context, from, self.id, credit.epoch).await;
     }
 
     async fn on_resume(&mut self, resume: &Resume, from: &str) {
-        let Resume { epoch, out, err, limit, write, .. } = *resume;
+        let Resume { epoch, out, err, limit, write, sealed, .. } = *resume;
         let received = Totals { out, err };
         if self.has_left(from, epoch, received).await {
             return;
@@ -146,7 +157,8 @@ impl Job {
             return;
         }
         let seat = self.seat_for(from, epoch, false);
-        self.begin_viewer(from, (epoch, Begins::At(received), window), first, write, seat).await;
+        self.begin_viewer(from, (epoch, Begins::At(received), window), first, Manner { write, sealed, seat })
+            .await;
     }
 
     async fn on_attach(&mut self, attach: AttachRequest, from: &str) {
@@ -173,7 +185,8 @@ impl Job {
         };
         let first = self.first_want(from, attach.write);
         let seat = self.seat_for(from, attach.epoch, false);
-        self.begin_viewer(from, (attach.epoch, at, attach.window), first, attach.write, seat).await;
+        let manner = Manner { write: attach.write, sealed: attach.sealed, seat };
+        self.begin_viewer(from, (attach.epoch, at, attach.window), first, manner).await;
     }
 
     /// The viewer begins when the keeper has answered. One question for each inbox.
@@ -209,7 +222,8 @@ impl Job {
         first.extend(self.first_want(&from, attach.write));
         // A terminal has one output.
         let at = Begins::At(Totals { out: at, err: 0 });
-        self.begin_viewer(&from, (attach.epoch, at, attach.window), first, attach.write, seat).await;
+        let manner = Manner { write: attach.write, sealed: attach.sealed, seat };
+        self.begin_viewer(&from, (attach.epoch, at, attach.window), first, manner).await;
     }
 
     async fn begin_viewer(
@@ -217,8 +231,7 @@ impl Job {
         inbox: &str,
         (epoch, begins, window): (u64, Begins, u64),
         first: Vec<(FrameKind, Bytes)>,
-        write: bool,
-        seat: Seat,
+        manner: Manner,
     ) {
         if self.viewers.epoch_of(inbox).is_none() && self.viewers.are_full() {
             let sentence = format!("too many read along with {}", self.id);
@@ -231,18 +244,19 @@ impl Job {
             epoch,
             begins,
             window,
+            sealed: manner.sealed,
             accepted: self.accepted(inbox),
             first,
             log: self.place.log(),
             news: self.news.subscribe(),
         };
-        self.viewers.begin(begin, write, seat);
+        self.viewers.begin(begin, manner.write, manner.seat);
     }
 
     /// The first frame of an epoch, as things stand. Where its output begins, the viewer knows.
     pub(super) fn accepted(&self, inbox: &str) -> Accepted {
-        let (stdin_received, signals) =
-            self.writers.get(inbox).map_or((0, 0), |writer| (writer.want.received, writer.signals));
+        let stdin_received = self.writers.want(inbox).map_or(0, |want| want.received);
+        let signals = self.writers.signals(inbox);
         let state = if self.ended.is_some() { JobState::Ended } else { JobState::Running };
         let instance = self.context.instance;
         Accepted { state, stdin_received, signals, durable: true, tty: self.tty, ..Accepted::ended(instance) }
@@ -253,9 +267,14 @@ impl Job {
         if !write || self.ended.is_some() {
             return Vec::new();
         }
-        let new = Want { received: 0, limit: FIRST_INPUT, again: false, closed: false };
-        let want = self.writers.get(inbox).map_or(&new, |writer| &writer.want);
-        vec![(FrameKind::Want, decode::to_json(want).into())]
+        let want = self.writers.want(inbox).cloned().unwrap_or_else(|| self.grant(inbox));
+        vec![(FrameKind::Want, decode::to_json(&want).into())]
+    }
+
+    /// What a writer may send before its keeper has said how much: what that takes unasked.
+    pub(super) fn grant(&self, inbox: &str) -> Want {
+        let limit = if inbox == self.begun.caller { WINDOW } else { WINDOW_OF_OTHERS };
+        Want { received: 0, limit, again: false, closed: false }
     }
 
     /// Passes on what is typed.
@@ -293,8 +312,11 @@ impl Job {
         let takes_back = !self.runs && from == self.begun.caller && cancel.why.is_none();
         if self.ended.is_none() && !cancel.unless_begun && !takes_back {
             let why = cancel.why.unwrap_or_else(|| "asked to".to_owned()).chars().take(200).collect();
-            let ending = self.stopping.get_or_insert(Ending::Cancelled { why }).clone();
-            self.keeper.say(ToKeeper::Stop { ending });
+            // Once; whoever connects to the keeper anew says it again.
+            if self.stopping.is_none() {
+                let ending = self.stopping.insert(Ending::Cancelled { why }).clone();
+                self.keeper.say(ToKeeper::Stop { ending });
+            }
         }
         let result = self.ended.as_deref().cloned();
         answer::cancelled(&self.context, from, self.id, state, result).await;

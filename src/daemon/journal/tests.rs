@@ -86,6 +86,24 @@ fn what_a_crash_cut_off_did_not_happen() {
 }
 
 #[test]
+fn an_ending_that_was_written_is_not_written_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = Journal::open(dir.path()).expect("opens");
+    let id = JobId::new();
+    let mut entry = journal.begin(&begun(id)).expect("begins");
+    let ended = Step::Ended { at: now(), result: Box::new(result(id)) };
+    write_step(&mut entry.file, &ended).expect("written");
+    drop(entry);
+    let (entry, record) = journal.left_open().expect("readable").pop().expect("one is open");
+    assert_eq!(record.result, Some(result(id)));
+    entry.closed_for_another().expect("closes");
+    assert!(journal.left_open().expect("readable").is_empty());
+    let text = fs::read_to_string(journal.ended.join(id.to_string())).expect("there");
+    assert_eq!(text.matches("\"step\":\"ended\"").count(), 1, "{text}");
+    assert!(text.len() < RESERVE, "its room was given back");
+}
+
+#[test]
 fn a_record_that_is_no_record_stays_known() {
     let dir = tempfile::tempdir().expect("a directory");
     let journal = Journal::open(dir.path()).expect("opens");
