@@ -17,7 +17,7 @@ use super::keeping::{Begin, Doing, Keeper, Known};
 use super::news::News;
 use super::sessions::Departed;
 use super::viewer::Word;
-use super::viewers::{Gone, Viewers};
+use super::viewers::{Gone, Seat, Viewers};
 use super::writers::Writers;
 use crate::keeper::link::NoStart;
 use crate::keeper::words::{LogReach, TaskOrder};
@@ -72,8 +72,19 @@ pub(super) struct Job {
     /// Who waits to hear that it runs.
     pub(super) waiting: Vec<Message>,
     /// Who waits for what the terminal shows, by the number of the question.
-    pub(super) screens: HashMap<u64, (String, AttachRequest)>,
+    pub(super) screens: HashMap<u64, Coming>,
     pub(super) screens_asked: u64,
+    /// Whose terminal the keeper was told to have answer what the command asks.
+    pub(super) answerer: Option<String>,
+    /// Counts what those who write have done.
+    pub(super) activity: u64,
+}
+
+/// Somebody who waits for what the terminal shows.
+pub(super) struct Coming {
+    pub(super) inbox: String,
+    pub(super) attach: AttachRequest,
+    pub(super) seat: Seat,
 }
 
 /// How far a command may write ahead of whoever types at its terminal, in bytes.
@@ -137,6 +148,8 @@ impl Job {
             waiting: Vec::new(),
             screens: HashMap::new(),
             screens_asked: 0,
+            answerer: None,
+            activity: 0,
         }
     }
 
@@ -170,6 +183,7 @@ impl Job {
             for writer in self.writers.too_many(|inbox| self.is_needed(inbox)) {
                 self.forget_writer(&writer);
             }
+            self.tell_asked();
         }
     }
 
@@ -240,6 +254,7 @@ impl Job {
         self.tty = hello.tty;
         // Each connection begins without.
         self.paced = None;
+        self.take_turns(hello.asked.unwrap_or_default());
         self.reached(hello.log);
         self.began_step(hello.step);
         for writer in &hello.writers {
@@ -293,7 +308,10 @@ impl Job {
             FromKeeper::Log(reach) => self.reached(reach),
             FromKeeper::Want { from, want } => {
                 self.tell_want(&from, decode::to_json(&want));
-                self.writers.wants(from, want);
+                // The answer to what was said last by one that was forgotten is about nobody.
+                if self.is_needed(&from) || self.writers.want(&from).is_some() {
+                    self.writers.wants(from, want);
+                }
             }
             FromKeeper::Signalled { from, n, error } => {
                 self.writers.signalled(&from, n);
@@ -305,6 +323,7 @@ impl Job {
                 }
                 self.tell_applied(FrameKind::Resized, &from, Signalled { n, error }).await;
             }
+            FromKeeper::Asked(turn) => self.on_turn(turn),
             FromKeeper::Screen(screen) => self.on_screen(screen).await,
             FromKeeper::Step(step) => self.began_step(Some(step)),
             FromKeeper::Trouble { why: Some(why) } => {
