@@ -15,7 +15,7 @@ use super::exit::{CANCELLED, Failure, OUTPUT_CLOSED, REFUSED, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
 use super::log::escaped;
 use super::output;
-use super::terminal::{Left, Manner, WINDOW, own_size, sit};
+use super::terminal::{Left, Manner, WINDOW, farewell, own_size, sit};
 use crate::bus::Bus;
 use crate::client::exec::{self as client, Attaching, Event, Execution, Integrity, Outcome, Patience};
 use crate::protocol::Ending;
@@ -99,16 +99,16 @@ pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result
     match left {
         _ if closed => Ok(OUTPUT_CLOSED),
         Left::Ended(outcome) => conclude(peer, job.id, &outcome, false),
-        Left::Detached { on_purpose: true, .. } => {
-            output::say(&format!(
-                "left {word} on {peer}, which goes on; `d attach {peer}/{word}` shows it again"
-            ));
-            Ok(0)
-        }
-        Left::Detached { .. } => {
-            let next = format!("`d attach {peer}/{word}` shows it again");
-            Err(Failure::new(UNKNOWN, format!("unknown: d was ended, and {word} goes on; {next}")))
-        }
+        Left::Detached { why, .. } => match farewell(&why, peer, &word) {
+            Some(text) => {
+                output::say(&text);
+                Ok(0)
+            }
+            None => {
+                let next = format!("`d attach {peer}/{word}` shows it again");
+                Err(Failure::new(UNKNOWN, format!("unknown: d was ended, and {word} goes on; {next}")))
+            }
+        },
     }
 }
 
@@ -157,15 +157,15 @@ async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, Failure> {
     match seen {
         _ if closed => Ok(OUTPUT_CLOSED),
         Seen::Ended(outcome) => ended(found, view, &outcome),
-        Seen::Left { .. } if view.until.is_some() && !keys.were_pressed() => Ok(0),
-        Seen::Left { at } => Err(left(found, at, keys.were_pressed())),
+        Seen::Left { by: None, .. } if view.until.is_some() && !keys.were_pressed() => Ok(0),
+        Seen::Left { at, by } => Err(left(found, at, by, keys.were_pressed())),
     }
 }
 
 /// What became of it while it was looked at.
 enum Seen {
     Ended(Box<Outcome>),
-    Left { at: u64 },
+    Left { at: u64, by: Option<String> },
 }
 
 /// Looks on; says whether our own output was closed meanwhile.
@@ -208,10 +208,10 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
                 let closed = writer.finish(outcome.result.is_some());
                 return (Seen::Ended(outcome), closed);
             }
-            Some(Event::Detached { at }) => {
+            Some(Event::Detached { at, by }) => {
                 // Who has had enough does not wait for an output that stands still.
                 let closed = writer.finish(is_enough(view, found, at));
-                return (Seen::Left { at }, closed);
+                return (Seen::Left { at, by }, closed);
             }
             None => {
                 let ending = Ending::Unknown { why: "the conversation broke off inside d".to_owned() };
@@ -251,10 +251,14 @@ fn ended(found: &Found, view: &View, outcome: &Outcome) -> Result<u8, Failure> {
 }
 
 /// The job goes on; who pressed a key knows why.
-fn left(found: &Found, at: u64, pressed: bool) -> Failure {
+fn left(found: &Found, at: u64, by: Option<String>, pressed: bool) -> Failure {
     let Found { peer, job } = found;
     let short = job.id.short();
     let next = format!("`d attach {peer}/{short} --since-byte {at}` goes on where this ended");
+    if let Some(who) = by {
+        let what = format!("unknown: detached by {} from {short} on {peer}, which goes on", escaped(&who));
+        return Failure::new(UNKNOWN, format!("{what}; {next}"));
+    }
     match pressed {
         true => Failure::new(CANCELLED, format!("left {short} on {peer}, which goes on; {next}")),
         false => Failure::new(UNKNOWN, format!("unknown: d was ended, and the job goes on; {next}")),

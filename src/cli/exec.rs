@@ -14,6 +14,7 @@ use clap::{ArgGroup, Args as ClapArgs};
 use super::args::{Common, assignment, duration, peer_name};
 use super::connect::{connect, must_be_an_operator};
 use super::exit::{self, BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, UNKNOWN};
+use super::log::escaped;
 use super::output;
 use super::terminal;
 use crate::bus::Bus;
@@ -164,15 +165,13 @@ async fn run_there(
         let (followed, closed) = follow(&bus, &peer, request.clone(), args).await;
         let outcome = match followed {
             Followed::Ended(outcome) => *outcome,
-            Followed::Left { at } => {
+            Followed::Left { at, by } => {
                 report.detached(at);
-                return left(&peer, job, at, args.detach);
+                return left(&peer, job, at, by, args.detach);
             }
-            Followed::LeftTerminal => {
+            Followed::LeftTerminal(why) => {
                 let word = args.name.clone().unwrap_or_else(|| job.short());
-                output::say(&format!(
-                    "left {word} on {peer}, which goes on; `d attach {peer}/{word}` shows it again"
-                ));
+                terminal::farewell(&why, &peer, &word).iter().for_each(|text| output::say(text));
                 return Ok(0);
             }
         };
@@ -211,17 +210,18 @@ enum Followed {
     Ended(Box<Outcome>),
     Left {
         at: u64,
+        by: Option<String>,
     },
-    /// The person left a terminal on purpose.
-    LeftTerminal,
+    /// The person left a terminal, or somebody else had them leave it.
+    LeftTerminal(terminal::Parting),
 }
 
 impl From<terminal::Left> for Followed {
     fn from(left: terminal::Left) -> Self {
         match left {
             terminal::Left::Ended(outcome) => Self::Ended(outcome),
-            terminal::Left::Detached { on_purpose: true, .. } => Self::LeftTerminal,
-            terminal::Left::Detached { at, .. } => Self::Left { at },
+            terminal::Left::Detached { at, why: terminal::Parting::Ended } => Self::Left { at, by: None },
+            terminal::Left::Detached { why, .. } => Self::LeftTerminal(why),
         }
     }
 }
@@ -243,13 +243,14 @@ fn has_run(ending: &Ending) -> bool {
 }
 
 /// The job was left as it is, as was asked for or because `d` was ended.
-fn left(peer: &PeerId, job: JobId, at: u64, on_purpose: bool) -> Result<u8, Failure> {
-    if on_purpose {
+fn left(peer: &PeerId, job: JobId, at: u64, by: Option<String>, on_purpose: bool) -> Result<u8, Failure> {
+    if on_purpose && by.is_none() {
         output::line(&job.to_string())?;
         return Ok(0);
     }
     let next = format!("`d attach {peer}/{job} --since-byte {at}` goes on where this ended");
-    Err(Failure::new(UNKNOWN, format!("unknown: d was ended, and the command goes on; {next}")))
+    let why = by.map_or_else(|| "d was ended".to_owned(), |who| format!("detached by {}", escaped(&who)));
+    Err(Failure::new(UNKNOWN, format!("unknown: {why}, and the command goes on; {next}")))
 }
 
 /// Follows one execution to its end, or until it is left; says whether our own output was closed meanwhile.
@@ -295,7 +296,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
                 let closed = writer.finish(outcome.result.is_some());
                 return (Followed::Ended(outcome), closed);
             }
-            Some(Event::Detached { at }) => return (Followed::Left { at }, writer.finish(false)),
+            Some(Event::Detached { at, by }) => return (Followed::Left { at, by }, writer.finish(false)),
             Some(
                 Event::Accepted(_)
                 | Event::Screen(_)

@@ -8,10 +8,14 @@ use super::connect::{connect, must_see_jobs};
 use super::exec::{self, DetachKeys, Exec, detach_keys};
 use super::exit::{Failure, OTHER};
 use super::jobs::{self, Found, Wanted, wanted};
-use super::stop::{self, Stop};
+use super::log::escaped;
+use super::output;
+use super::stop::{self, SIGNAL_WITHIN, Stop};
 use super::terminal::Manner;
+use crate::bus::Bus;
+use crate::client::steer;
 use crate::protocol::attach::is_name;
-use crate::protocol::jobs::State;
+use crate::protocol::jobs::{Job, State};
 
 /// What `d session` is asked for.
 #[derive(Debug, Subcommand)]
@@ -22,6 +26,10 @@ pub(super) enum Session {
     List(jobs::Sessions),
     /// Sit down at a terminal that goes on
     Attach(Attach),
+    /// Give a terminal another name
+    Rename(Rename),
+    /// Have everybody leave a terminal, which goes on
+    Detach(Detach),
     /// Stop a terminal with everything it has started
     Stop(Stop),
 }
@@ -62,7 +70,7 @@ pub(super) struct New {
 /// What `d session attach` is given.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  d session attach work             sit down at it: the screen as it stands, and on\n  d session attach vps/work --watch  only look on; Ctrl-C or q leaves"
+    after_help = "Examples:\n  d session attach work             sit down at it: the screen as it stands, and on\n  d session attach vps/work --watch  only look on; Ctrl-C or q leaves\n  d session attach -d work          have everybody else leave it first"
 )]
 pub(super) struct Attach {
     /// Its name or job id; PEER/NAME asks one peer
@@ -71,9 +79,37 @@ pub(super) struct Attach {
     /// Only look on
     #[arg(long)]
     watch: bool,
+    /// Have everybody else leave it first
+    #[arg(short = 'd', long)]
+    detach_others: bool,
     /// The keys that leave it, or none [default: ctrl-],d]
     #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
     detach_keys: Option<DetachKeys>,
+}
+
+/// What `d session rename` is given.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  d session rename work build       from now on it is `build`, everywhere\n  d session rename vps/0000cafe web  one that had no name\n\nA name that another session on that peer has is refused. Whoever sits at it goes on undisturbed."
+)]
+pub(super) struct Rename {
+    /// Its name or job id; PEER/NAME asks one peer
+    #[arg(value_name = "SESSION", value_parser = wanted)]
+    session: Wanted,
+    /// Its new name
+    #[arg(value_name = "NEWNAME", value_parser = name)]
+    name: String,
+}
+
+/// What `d session detach` is given.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  d session detach work             everybody who sits at it, or watches, leaves; it goes on\n  d session attach -d work          the same, and you sit down at it yourself"
+)]
+pub(super) struct Detach {
+    /// Its name or job id; PEER/NAME asks one peer
+    #[arg(value_name = "SESSION", value_parser = wanted)]
+    session: Wanted,
 }
 
 /// Replaces itself by the shell of the job's user, as a login does.
@@ -95,6 +131,8 @@ pub(super) async fn run(common: &Common, verb: Session) -> Result<u8, Failure> {
         Session::New(new) => exec::run(common, as_exec(new)).await,
         Session::List(list) => jobs::sessions(common, &list).await,
         Session::Attach(args) => sit_down(common, args).await,
+        Session::Rename(args) => rename(common, args).await,
+        Session::Detach(args) => detach(common, args).await,
         Session::Stop(args) => stop::run(common, &args).await,
     }
 }
@@ -122,10 +160,9 @@ fn as_exec(new: New) -> Exec {
     }
 }
 
-async fn sit_down(common: &Common, args: Attach) -> Result<u8, Failure> {
-    let bus = connect(common).await?;
-    must_see_jobs(&bus)?;
-    let found = durable(&bus, &args.session).await?;
+/// A terminal that goes on.
+async fn session(bus: &Bus, wanted: &Wanted) -> Result<Found, Failure> {
+    let found = durable(bus, wanted).await?;
     let Found { peer, job } = &found;
     let short = job.id.short();
     if job.state != State::Running {
@@ -137,6 +174,53 @@ async fn sit_down(common: &Common, args: Attach) -> Result<u8, Failure> {
             format!("{short} on {peer} has no terminal; `d attach {peer}/{short}` shows what it writes");
         return Err(Failure::new(OTHER, what));
     }
+    Ok(found)
+}
+
+/// What people call it.
+fn called(job: &Job) -> String {
+    job.name.as_deref().map_or_else(|| job.id.short(), |name| escaped(name))
+}
+
+async fn sit_down(common: &Common, args: Attach) -> Result<u8, Failure> {
+    let bus = connect(common).await?;
+    must_see_jobs(&bus)?;
+    let found = session(&bus, &args.session).await?;
+    if args.detach_others {
+        have_them_leave(&bus, &found).await?;
+    }
     let detach_keys = args.detach_keys.map(|keys| keys.0);
     attach::terminal(&bus, &found, Manner { writes: !args.watch, detach_keys }).await
+}
+
+async fn rename(common: &Common, args: Rename) -> Result<u8, Failure> {
+    let bus = connect(common).await?;
+    must_see_jobs(&bus)?;
+    let found = session(&bus, &args.session).await?;
+    let Found { peer, job } = &found;
+    let renamed = steer::rename(&bus, peer, job.id, job.name.as_deref(), &args.name, SIGNAL_WITHIN).await;
+    let renamed = renamed.map_err(|error| stop::not_done(&found, &error, "may or may not be renamed"))?;
+    output::line(&format!("{} on {peer} is {} now", called(job), escaped(&renamed.name)))?;
+    Ok(0)
+}
+
+async fn detach(common: &Common, args: Detach) -> Result<u8, Failure> {
+    let bus = connect(common).await?;
+    must_see_jobs(&bus)?;
+    let found = session(&bus, &args.session).await?;
+    let viewers = have_them_leave(&bus, &found).await?;
+    let what = format!("{} on {}", called(&found.job), found.peer);
+    output::line(&match viewers {
+        0 => format!("nobody was at {what}"),
+        1 => format!("one has left {what}, which goes on"),
+        more => format!("{more} have left {what}, which goes on"),
+    })?;
+    Ok(0)
+}
+
+/// Has everybody leave it; says how many there were.
+async fn have_them_leave(bus: &Bus, found: &Found) -> Result<u32, Failure> {
+    let left = steer::detach(bus, &found.peer, found.job.id, &exec::caller(), SIGNAL_WITHIN).await;
+    let so = "may have been left by everybody, or not";
+    left.map(|left| left.viewers).map_err(|error| stop::not_done(found, &error, so))
 }

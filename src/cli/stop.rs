@@ -18,7 +18,7 @@ use crate::protocol::exec::JobResult;
 use crate::protocol::jobs::{Job, State};
 
 /// How long a signal may take to be taken.
-const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
 
 /// What `d stop` is given.
 #[derive(Debug, ClapArgs)]
@@ -113,7 +113,7 @@ fn ended_before(found: &Found, job: &Job) -> Failure {
     Failure::new(OTHER, format!("{short} on {} had ended already{how}; nothing was signalled", found.peer))
 }
 
-fn not_done(found: &Found, error: &SteerError, so: &str) -> Failure {
+pub(super) fn not_done(found: &Found, error: &SteerError, so: &str) -> Failure {
     let Found { peer, job } = found;
     let short = job.id.short();
     match error {

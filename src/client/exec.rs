@@ -63,6 +63,8 @@ pub enum Event {
     Detached {
         /// How many bytes of its output came, and where one may attach to go on: a combined offset.
         at: u64,
+        /// Who wanted that, where it was somebody else: its proved name, or what it says of itself.
+        by: Option<String>,
     },
 }
 

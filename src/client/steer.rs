@@ -1,4 +1,5 @@
-//! Steering a job that somebody else follows, or nobody: stopping it, and sending it a signal.
+//! Steering a job that somebody else follows, or nobody: stopping it, sending it a signal, giving it another name,
+//! and having everybody leave it.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use thiserror::Error;
 use super::peers::sentence;
 use super::proof;
 use crate::bus::{Bus, BusError, Incoming, Mailbox, Outgoing};
+use crate::protocol::attach::{DetachAnswer, DetachRequest, RenameRequest, Renamed};
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::Signalled;
 use crate::protocol::reply::ERROR_HEADER;
@@ -94,6 +96,42 @@ pub async fn signal(
         Some(why) => Err(SteerError::Declined(why)),
         None => Ok(()),
     }
+}
+
+/// Gives a durable job that is called `was` another name.
+///
+/// # Errors
+/// When that could not be said or done; after a word that got no answer it may or may not be.
+pub async fn rename(
+    bus: &Bus,
+    peer: &PeerId,
+    job: JobId,
+    was: Option<&str>,
+    name: &str,
+    patience: Duration,
+) -> Result<Renamed, SteerError> {
+    let mut said = Said::new(bus, peer, job, Verb::Rename);
+    let (was, name) = (was.map(str::to_owned), name.to_owned());
+    let body = decode::to_json(&RenameRequest { instance: None, name, was });
+    let answer = said.again(&body, Instant::now() + patience).await?;
+    Ok(decode::json(&answer.payload)?)
+}
+
+/// Has everybody leave who reads a durable job; `from` is what they are told of who wanted it, where nobody signs.
+///
+/// # Errors
+/// As [`rename`].
+pub async fn detach(
+    bus: &Bus,
+    peer: &PeerId,
+    job: JobId,
+    from: &str,
+    patience: Duration,
+) -> Result<DetachAnswer, SteerError> {
+    let mut said = Said::new(bus, peer, job, Verb::Detach);
+    let body = decode::to_json(&DetachRequest { instance: None, from: Some(from.to_owned()) });
+    let answer = said.again(&body, Instant::now() + patience).await?;
+    Ok(decode::json(&answer.payload)?)
 }
 
 /// One word about a job, said as often as it takes from one inbox.

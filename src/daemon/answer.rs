@@ -4,7 +4,9 @@ use bytes::Bytes;
 
 use super::context::Context;
 use crate::bus::Outgoing;
-use crate::protocol::attach::{STARTED_TYPE, Started};
+use crate::protocol::attach::{
+    DETACHED_TYPE, DetachAnswer, Detached, RENAMED_TYPE, Renamed, STARTED_TYPE, Started,
+};
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{self, Accepted, Challenge, FrameKind};
 use crate::protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
@@ -29,8 +31,9 @@ pub(super) fn frame_message(peer: &PeerId, caller: &str, id: JobId, frame: Frame
     if let Some(offset) = frame.offset {
         message = message.header(frame::OFFSET, offset);
     }
-    // What matters of all the others is in its totals and digests.
-    if frame.kind == FrameKind::Result { message.sealed() } else { message }
+    // What matters of all the others is in the totals and digests of the result.
+    let is_relied_on = matches!(frame.kind, FrameKind::Result | FrameKind::Detached);
+    if is_relied_on { message.sealed() } else { message }
 }
 
 /// The same to a viewer of a durable job: the reply subject says which viewer is gone.
@@ -117,12 +120,17 @@ fn error(message: Outgoing, word: &'static str, code: u16, sentence: &str, resul
 
 /// Says that something asked of a job cannot be done.
 pub(super) async fn cannot(context: &Context, reply: &str, word: &'static str, code: u16, sentence: &str) {
-    let message = Outgoing::to(reply)
+    say(context, no_message(reply, word, code, sentence)).await;
+}
+
+/// The same as a message.
+pub(super) fn no_message(reply: &str, word: &'static str, code: u16, sentence: &str) -> Outgoing {
+    Outgoing::to(reply)
         .header(frame::KIND, FrameKind::Answer)
         .header(ERROR_HEADER, word)
         .header(ERROR_CODE_HEADER, code)
-        .payload(decode::to_json(&ErrorBody::new(word, sentence)));
-    say(context, message).await;
+        .payload(decode::to_json(&ErrorBody::new(word, sentence)))
+        .sealed()
 }
 
 /// Says that a job is somebody else's.
@@ -161,6 +169,38 @@ pub(super) async fn cancelled(
 pub(super) async fn signalled(context: &Context, reply: &str, signalled: &frame::Signalled) {
     let body = decode::to_json(signalled);
     say(context, Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(body)).await;
+}
+
+/// Says that a job has another name.
+pub(super) async fn renamed(context: &Context, reply: &str, id: JobId, name: &str) {
+    let (instance, name) = (context.instance, name.to_owned());
+    let body = decode::to_json(&Renamed { kind: RENAMED_TYPE.to_owned(), id, instance, name });
+    say(context, Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(body)).await;
+}
+
+/// Says how many have left a job.
+pub(super) async fn have_left(context: &Context, reply: &str, id: JobId, viewers: u32) {
+    let instance = context.instance;
+    let body = decode::to_json(&DetachAnswer { kind: DETACHED_TYPE.to_owned(), id, instance, viewers });
+    say(context, Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(body)).await;
+}
+
+/// Tells somebody who asks to go on reading a job that it has left it. A stream that consists of that only.
+pub(super) async fn detached(
+    context: &Context,
+    reply: &str,
+    id: JobId,
+    epoch: u64,
+    accepted: &Accepted,
+    by: &str,
+) {
+    let detached = Detached { by: by.to_owned() };
+    let frames =
+        [(FrameKind::Accepted, decode::to_json(accepted)), (FrameKind::Detached, decode::to_json(&detached))];
+    for (seq, (kind, payload)) in (1..).zip(frames) {
+        let frame = Frame { epoch, seq, kind, offset: None, payload: payload.into() };
+        say(context, frame_message(context.peer(), reply, id, frame)).await;
+    }
 }
 
 /// Has a request signed once more.

@@ -210,7 +210,7 @@ impl Desk {
         // Nothing but these can be answered for a job that does not run; credit only for one that a
         // daemon before this one has left.
         let answered = match verb {
-            Verb::Resume | Verb::Attach | Verb::Cancel | Verb::Result => true,
+            Verb::Resume | Verb::Attach | Verb::Rename | Verb::Detach | Verb::Cancel | Verb::Result => true,
             Verb::Credit => for_another,
             Verb::Stdin | Verb::Signal | Verb::Resize => false,
         };

@@ -118,10 +118,7 @@ async fn unknown(context: &Arc<Context>, id: JobId, steer: Steer, from: &str) {
                 }
             }
         }
-        Steer::Result => {
-            answer::cannot(context, from, "unknown_job", 404, &format!("no job {id} is known here")).await
-        }
-        Steer::Attach(_) => {
+        Steer::Result | Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_) => {
             answer::cannot(context, from, "unknown_job", 404, &format!("no job {id} is known here")).await
         }
         // Meant for a daemon that is not this one and left nothing to it.

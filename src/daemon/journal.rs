@@ -20,12 +20,13 @@
 //! the kept answers of plain requests in `journal/results`.
 
 mod listing;
+mod renaming;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 mod copies;
@@ -38,6 +39,7 @@ use crate::protocol::exec::JobResult;
 use crate::protocol::identity::{Asker, Name, Standing};
 use crate::protocol::{Instance, JobId, decode};
 pub(super) use copies::Delivered;
+pub(super) use renaming::NotRenamed;
 
 /// How long an ended job is remembered.
 pub(super) const KEEP_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -69,6 +71,8 @@ pub(super) struct Journal {
     queued: PathBuf,
     /// When it was opened, in milliseconds since 1970.
     opened_ms: i64,
+    /// Held while a job is given a name that no other may have.
+    naming: Arc<Mutex<()>>,
 }
 
 /// The first step: an id becomes known.
@@ -179,6 +183,7 @@ impl Journal {
             results: root.join("results"),
             queued: root.join("queued"),
             opened_ms: jiff::Timestamp::now().as_millisecond(),
+            naming: Arc::default(),
         };
         for directory in [&journal.open, &journal.ended, &journal.results, &journal.queued] {
             fs::DirBuilder::new()
@@ -337,6 +342,11 @@ impl Entry {
     pub(super) fn ended(mut self, result: &JobResult) -> io::Result<()> {
         let result = Box::new(JobResult { collected: None, ..result.clone() });
         write_step(&mut self.file, &Step::Ended { at: now(), result })?;
+        self.close()
+    }
+
+    /// Closes the record, behind its last step.
+    fn close(mut self) -> io::Result<()> {
         let length = self.file.stream_position()?;
         self.file.set_len(length)?;
         let name = self.id.to_string();
@@ -368,6 +378,14 @@ impl Entry {
     /// As [`Entry::ended`].
     pub(super) fn ended_for_another(self, result: &JobResult) -> io::Result<()> {
         self.continued()?.ended(result)
+    }
+
+    /// Closes a record of another daemon, which wrote down the ending and came no further.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub(super) fn closed_for_another(self) -> io::Result<()> {
+        self.continued()?.close()
     }
 }
 

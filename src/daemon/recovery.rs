@@ -36,7 +36,7 @@ pub async fn recover_after(state_dir: &Path, peer: &PeerId) -> anyhow::Result<()
     let audit = Audit::open(place, false);
     // The next daemon goes on with what is durable.
     let (_, left) = apart(begun(&Journal::open(state_dir)?)?);
-    join_all(left.into_iter().map(|(entry, record)| end(&audit, peer, entry, record))).await;
+    end_all(&audit, peer, left).await;
     audit.close().await;
     Ok(())
 }
@@ -52,21 +52,25 @@ pub(super) async fn recover(
     settings: &Settings,
 ) -> anyhow::Result<Vec<Left>> {
     let (durable, left) = apart(begun(journal)?);
-    let end = join_all(left.into_iter().map(|(entry, record)| end(audit, &settings.peer, entry, record)));
+    let end = end_all(audit, &settings.peer, left);
     let find = join_all(
         durable.into_iter().map(|(entry, record)| find(journal, &settings.state_dir, entry, record)),
     );
     let (_, found) = tokio::join!(end, find);
     let mut found: Vec<Left> = found.into_iter().flatten().collect();
     if !found.is_empty() {
-        // A daemon may have died between the two books.
-        let told = audit.ended_lately().await.unwrap_or_else(|error| {
-            tracing::error!(%error, "reading the audit log");
-            HashSet::new()
-        });
+        let told = told(audit).await;
         found.iter_mut().for_each(|left| left.told = told.contains(&left.record.begun.id));
     }
     Ok(found)
+}
+
+/// The jobs whose end is in the audit log: a daemon may have died between the two books.
+async fn told(audit: &Audit) -> HashSet<JobId> {
+    audit.ended_lately().await.unwrap_or_else(|error| {
+        tracing::error!(%error, "reading the audit log");
+        HashSet::new()
+    })
 }
 
 type Open = (Entry, Record);
@@ -109,7 +113,10 @@ async fn find(journal: &Journal, state_dir: &Path, entry: Entry, record: Record)
         .inspect_err(|error| tracing::error!(job = %id, %error, "reading the journal"))
         .ok()?;
     let place = Place::of(state_dir, id);
-    let known = tokio::time::timeout(KEEPER_ANSWERS_WITHIN, durable::look(&place)).await.ok();
+    let known =
+        tokio::time::timeout(KEEPER_ANSWERS_WITHIN, durable::look(&place, record.begun.lodging.as_ref()))
+            .await
+            .ok();
     let was_started = record.process.is_some();
     if matches!(known, Some(Known::NeverStarted)) && !was_started && journal.has_copy(id) {
         forget(entry, id);
@@ -118,31 +125,54 @@ async fn find(journal: &Journal, state_dir: &Path, entry: Entry, record: Record)
     Some(Left { entry, record, known, told: false })
 }
 
+async fn end_all(audit: &Audit, peer: &PeerId, left: Vec<Open>) {
+    let (over, left): (Vec<_>, Vec<_>) = left.into_iter().partition(|(_, record)| record.result.is_some());
+    if !over.is_empty() {
+        let told = told(audit).await;
+        for (entry, record) in over {
+            close(audit, entry, record, &told).await;
+        }
+    }
+    join_all(left.into_iter().map(|(entry, record)| end(audit, peer, entry, record))).await;
+}
+
+/// Its daemon wrote down how it ended, and came no further. What of it runs was left running.
+async fn close(audit: &Audit, entry: Entry, record: Record, told: &HashSet<JobId>) {
+    let id = record.begun.id;
+    if let Some(result) = record.result.filter(|_| !told.contains(&id)) {
+        Asked::recorded(&record.begun).ended(audit, &result).await;
+    }
+    if let Err(error) = entry.closed_for_another() {
+        tracing::error!(job = %id, %error, "closing the record of a job that a dead daemon has ended");
+    }
+}
+
 async fn end(audit: &Audit, peer: &PeerId, entry: Entry, record: Record) {
     let id = record.begun.id;
-    let killed = match &record.begun.lodging {
-        Some(lodging) => process::clear(lodging, GRACE).await.unwrap_or_else(|error| {
-            tracing::error!(job = %id, %error, "stopping what a dead daemon left of a job");
-            0
-        }),
-        None => 0,
+    let cleared = match &record.begun.lodging {
+        Some(lodging) => process::clear(lodging, GRACE).await,
+        None => Ok(0),
     };
-    let never_started = has_never_started(&record);
-    let result = record.result.unwrap_or_else(|| {
-        if never_started {
-            let message = "its daemon died before it was started; nothing ran".to_owned();
-            let ending = Ending::NotStarted { why: StartFailure::System, message };
-            return JobResult::bare(Some(id), peer.clone(), record.begun.instance, ending);
+    let (killed, left_running) = match cleared {
+        Ok(killed) => (killed, 0),
+        Err(error) => {
+            tracing::error!(job = %id, %error, "stopping what a dead daemon left of a job");
+            (0, 1)
         }
+    };
+    let ending = if has_never_started(&record) {
+        let message = "its daemon died before it was started; nothing ran".to_owned();
+        Ending::NotStarted { why: StartFailure::System, message }
+    } else {
         let why = match &record.process {
             Some(process) => format!("its daemon died while it ran as process {}", process.pid),
             None => "its daemon died before its start was written down; it may have run".to_owned(),
         };
-        let ending = Ending::Unknown { why };
-        JobResult { killed, ..JobResult::bare(Some(id), peer.clone(), record.begun.instance, ending) }
-    });
-    let found = JobResult { killed, ..result.clone() };
-    Asked::recorded(&record.begun).found_dead(audit, &found).await;
+        Ending::Unknown { why }
+    };
+    let bare = JobResult::bare(Some(id), peer.clone(), record.begun.instance, ending);
+    let result = JobResult { killed, left_running, ..bare };
+    Asked::recorded(&record.begun).found_dead(audit, &result).await;
     if let Err(error) = entry.ended_for_another(&result) {
         tracing::error!(job = %id, %error, "writing the end of a dead daemon's job");
     }

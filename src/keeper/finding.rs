@@ -34,8 +34,8 @@ pub enum Found {
     Died {
         /// What is known of it.
         why: String,
-        /// Where the job's processes lived.
-        lodging: Lodging,
+        /// Where the job's processes lived; none where what it wrote of that cannot be read.
+        lodging: Option<Lodging>,
     },
     /// There was none, or it never came as far as starting the command.
     NeverStarted,
@@ -86,13 +86,30 @@ fn look(place: &Place) -> io::Result<Option<Found>> {
             Ok(()) => {}
         },
     }
-    if let Some(ended) = place.ended()? {
-        return Ok(Some(Found::Ended(Box::new(ended))));
-    }
-    Ok(Some(match place.about()? {
-        Some(about) => Found::Died { why: why_dead(place, &about)?, lodging: about.lodging },
-        None => Found::NeverStarted,
+    // What is there and cannot be read will not be read tomorrow. It was written, so its command may have run.
+    let (ended, about) = (readable(place.ended())?, readable(place.about())?);
+    Ok(Some(match (ended, about) {
+        (Ok(Some(ended)), _) => Found::Ended(Box::new(ended)),
+        (Err(broken), about) => {
+            let lodging = about.ok().flatten().map(|about| about.lodging);
+            Found::Died { why: format!("how it ended cannot be read: {broken}"), lodging }
+        }
+        (Ok(None), Err(broken)) => {
+            Found::Died { why: format!("what it wrote of itself cannot be read: {broken}"), lodging: None }
+        }
+        (Ok(None), Ok(Some(about))) => {
+            Found::Died { why: why_dead(place, &about)?, lodging: Some(about.lodging) }
+        }
+        (Ok(None), Ok(None)) => Found::NeverStarted,
     }))
+}
+
+/// Tells what holds something that no keeper writes from what cannot be read now.
+fn readable<T>(read: io::Result<T>) -> io::Result<Result<T, io::Error>> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Err(error)),
+        read => read.map(Ok),
+    }
 }
 
 fn why_dead(place: &Place, about: &About) -> io::Result<String> {

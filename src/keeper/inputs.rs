@@ -4,7 +4,8 @@
 //! is sent. Between writers the order is that of their coming. The command's end of input is that of its
 //! owner, the first who has written if none was named.
 //!
-//! Limits: [`WRITERS_MOST`] writers are remembered; to more the input is closed.
+//! Limits: [`WRITERS_MOST`] writers are remembered; of those who have only signalled, the one longest silent makes room
+//! for another. To more the input is closed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,14 +16,14 @@ use tokio::net::unix::pipe::Sender;
 use super::words::WriterState;
 use crate::process::Feed;
 use crate::protocol::frame::Want;
-use crate::protocol::stdin::{Joined, WINDOW};
+use crate::protocol::stdin::{Joined, WINDOW, WINDOW_OF_OTHERS};
 
 /// Most writers that are remembered.
 const WRITERS_MOST: usize = 256;
 
-/// How far a writer who is not the owner may be ahead of the command, in bytes: together they cannot fill
-/// the memory.
-const WINDOW_OF_OTHERS: u64 = 32 * 1024;
+/// Most bytes that may wait for the command, of writers that are gone too: while there are more, nobody new is
+/// listened to.
+const WAITING_MOST: u64 = WRITERS_MOST as u64 * WINDOW_OF_OTHERS + WINDOW;
 
 /// What is to be told: to whom, and what.
 pub(super) type Told = (String, Want);
@@ -32,6 +33,8 @@ pub(super) struct Inputs {
     feed: Feed<Arc<str>>,
     writers: BTreeMap<Arc<str>, Writer>,
     owner: Option<Arc<str>>,
+    /// Words that were heard.
+    words: u64,
     /// Whether it is a terminal: what its end is, is typed there too, so nobody's end is the command's.
     is_terminal: bool,
 }
@@ -42,23 +45,27 @@ struct Writer {
     joined: Joined,
     signals: u64,
     resizes: u64,
+    /// Whether it has typed or said a size: then it is remembered until it is gone.
+    stays: bool,
+    /// When it was heard last: each word of anybody counts one.
+    heard: u64,
 }
 
 impl Inputs {
     /// For a command that reads nothing.
     pub(super) fn closed() -> Self {
-        Self { feed: Feed::closed(), writers: BTreeMap::new(), owner: None, is_terminal: false }
+        Self { feed: Feed::closed(), ..Self::expected(None) }
     }
 
     /// For a command whose process is being made.
     pub(super) fn expected(owner: Option<&str>) -> Self {
         let owner = owner.map(Arc::from);
-        Self { feed: Feed::expected(), writers: BTreeMap::new(), owner, is_terminal: false }
+        Self { feed: Feed::expected(), writers: BTreeMap::new(), owner, words: 0, is_terminal: false }
     }
 
     /// For one that is going to have a terminal.
-    pub(super) fn of_terminal() -> Self {
-        Self { is_terminal: true, ..Self::expected(None) }
+    pub(super) fn of_terminal(owner: Option<&str>) -> Self {
+        Self { is_terminal: true, ..Self::expected(owner) }
     }
 
     /// The process is there.
@@ -74,7 +81,11 @@ impl Inputs {
         if self.feed.is_open() && self.owner.is_none() {
             self.owner = Some(Arc::from(from));
         }
-        let Some((name, writer)) = self.writer(from) else { return vec![(from.to_owned(), CLOSED)] };
+        // Of a command that reads nothing, nobody's input need be remembered.
+        let is_read = self.feed.is_open() || self.writers.contains_key(from);
+        let known = if is_read { self.writer(from) } else { None };
+        let Some((name, writer)) = known else { return vec![(from.to_owned(), CLOSED)] };
+        writer.stays = true;
         let (fresh, Want { again, .. }) = writer.joined.take(offset, bytes);
         let has_ended = writer.joined.has_ended();
         let is_owner = self.owner.as_ref() == Some(&name);
@@ -102,7 +113,9 @@ impl Inputs {
         let was_open = self.feed.is_open();
         let writers = &mut self.writers;
         self.feed.write(|name, count| {
-            if let Some(writer) = writers.get_mut(name) {
+            // One that was forgotten, and has come again since, is another.
+            let is_same = writers.get_key_value(name).is_some_and(|(known, _)| Arc::ptr_eq(known, name));
+            if let Some(writer) = writers.get_mut(name).filter(|_| is_same) {
                 writer.joined.wrote(count);
             }
         });
@@ -140,6 +153,7 @@ impl Inputs {
     /// As [`Inputs::is_new_signal`].
     pub(super) fn is_new_size(&mut self, from: &str, number: u64) -> Result<bool, String> {
         let (_, writer) = self.writer(from).ok_or_else(too_many)?;
+        writer.stays = true;
         Ok(is_new(&mut writer.resizes, number))
     }
 
@@ -161,9 +175,10 @@ impl Inputs {
 
     /// This writer, who may be a new one; `None` when there are too many.
     fn writer(&mut self, from: &str) -> Option<(Arc<str>, &mut Writer)> {
-        if !self.writers.contains_key(from) && self.writers.len() >= WRITERS_MOST {
+        if !self.writers.contains_key(from) && !self.has_room() {
             return None;
         }
+        self.words += 1;
         let name =
             self.writers.get_key_value(from).map_or_else(|| Arc::from(from), |(name, _)| Arc::clone(name));
         let window = if self.owner.as_ref() == Some(&name) { WINDOW } else { WINDOW_OF_OTHERS };
@@ -173,9 +188,23 @@ impl Inputs {
             if !is_open {
                 joined.close();
             }
-            Writer { joined, signals: 0, resizes: 0 }
+            Writer { joined, signals: 0, resizes: 0, stays: false, heard: 0 }
         });
+        writer.heard = self.words;
         Some((name, writer))
+    }
+
+    /// Whether there is room for another writer, or can be made.
+    fn has_room(&mut self) -> bool {
+        if self.feed.waiting() > WAITING_MOST {
+            return false;
+        }
+        if self.writers.len() < WRITERS_MOST {
+            return true;
+        }
+        let passing = self.writers.iter().filter(|(_, writer)| !writer.stays);
+        let silent = passing.min_by_key(|(_, writer)| writer.heard).map(|(name, _)| Arc::clone(name));
+        silent.is_some_and(|name| self.writers.remove(&name).is_some())
     }
 }
 
@@ -277,5 +306,64 @@ mod tests {
         assert_eq!(open, WRITERS_MOST);
         assert!(inputs.is_new_signal("another", 1).is_err(), "it would not be remembered");
         assert_eq!(inputs.is_new_signal("7", 1), Ok(true));
+        inputs.forget("8");
+        assert!(!take(&mut inputs, "another", 0, b"x").closed, "one has made room");
+    }
+
+    #[tokio::test]
+    async fn who_has_only_signalled_makes_room() {
+        let (mut inputs, _command) = connected(None).await;
+        for n in 0..1000 {
+            assert_eq!(inputs.is_new_signal(&n.to_string(), 1), Ok(true));
+            assert_eq!(inputs.is_new_signal("often", 1), Ok(n == 0), "who is heard is remembered");
+        }
+        assert_eq!(inputs.states().len(), WRITERS_MOST);
+        assert_eq!(inputs.is_new_signal("999", 1), Ok(false));
+        let open = (0..1000).filter(|n| !take(&mut inputs, &format!("w{n}"), 0, b"x").closed).count();
+        assert_eq!(open, WRITERS_MOST);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_remembered_by_a_command_that_reads_nothing() {
+        let mut inputs = Inputs::closed();
+        for n in 0..1000 {
+            assert!(take(&mut inputs, &n.to_string(), 0, b"x").closed);
+        }
+        assert_eq!(inputs.states(), []);
+    }
+
+    /// Nobody reads, and one after the other comes, types as much as it may, and leaves.
+    #[tokio::test]
+    async fn what_those_who_left_have_typed_is_bounded() {
+        let (mut inputs, mut command) = connected(Some("owner")).await;
+        let much = Bytes::from(vec![7; WINDOW as usize]);
+        let (mut typed, mut last) = (0, String::new());
+        for n in 0..2 * WRITERS_MOST {
+            let from = n.to_string();
+            let want = inputs.take(&from, 0, &much).pop().expect("an answer").1;
+            assert!(want.closed == (want.received == 0), "{want:?}");
+            typed += want.received;
+            inputs.forget(&from);
+            last = if want.closed { last } else { from };
+        }
+        let most = WAITING_MOST + WINDOW_OF_OTHERS;
+        assert!(inputs.feed.waiting() <= most && typed > WAITING_MOST, "{typed}");
+        assert!(take(&mut inputs, &last, 0, b"x").closed, "so much waits");
+        // One who comes again is another: what it wrote before is not counted for it.
+        read_until_there_wait(&mut inputs, &mut command, typed / 2).await;
+        let want = inputs.take(&last, 0, &much).pop().expect("an answer").1;
+        assert_eq!((want.received, want.limit), (WINDOW_OF_OTHERS, WINDOW_OF_OTHERS));
+        read_until_there_wait(&mut inputs, &mut command, WINDOW_OF_OTHERS).await;
+        let want = take(&mut inputs, &last, WINDOW_OF_OTHERS, b"");
+        assert_eq!(want.limit, 2 * WINDOW_OF_OTHERS - inputs.feed.waiting());
+    }
+
+    async fn read_until_there_wait(inputs: &mut Inputs, command: &mut Receiver, bytes: u64) {
+        let mut read = vec![0; 64 * 1024];
+        while inputs.feed.waiting() > bytes {
+            let _ = command.read(&mut read).await.expect("readable");
+            inputs.writable().await;
+            inputs.write();
+        }
     }
 }

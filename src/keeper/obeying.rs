@@ -6,7 +6,6 @@ use super::conversation::Newcomer;
 use super::inputs::Told;
 use super::serve::Keeper;
 use super::words::{FromKeeper, Hello, Screen, State, ToKeeper, VERSION};
-use super::written::{self, Sync};
 use crate::protocol::TtySize;
 
 /// What is answered to who asks for a terminal of a job that has none.
@@ -130,10 +129,11 @@ impl Keeper {
         }
     }
 
-    /// Writes down what has changed about this keeper. It is for people, so nothing depends on it.
-    pub(super) fn write_about(&self) {
-        if let Err(error) = written::write(&self.place.about_file(), &self.about, Sync::No) {
-            tracing::warn!(%error, "writing down what this keeper is");
+    /// Writes down what has changed about this keeper, once its command runs: a start that failed takes the file away.
+    /// What has changed is for people, so nobody waits for it.
+    pub(super) fn write_about(&mut self) {
+        if self.about.process.is_some() {
+            self.about_file.write(self.about.clone());
         }
     }
 }

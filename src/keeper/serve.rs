@@ -22,7 +22,7 @@ use super::place::Place;
 use super::program::{Inherited, listen, stop_listening};
 use super::terminal::KeptTerminal;
 use super::words::{About, Ended, FromKeeper, Order, ToKeeper, VERSION};
-use super::written::{self, Sync};
+use super::written::{self, Newest};
 use crate::process::{
     Course, Exit, Identity, Nursery, Outcome, Process, Spec, StartError, Started, StartedInTerminal, Stdin,
     Taps, Terminal, joined, start, start_in_terminal,
@@ -55,6 +55,7 @@ enum Happening {
     TreeStopped,
     InputWritable,
     EndWritten(Result<io::Result<()>, tokio::task::JoinError>),
+    AboutWritten,
     Clock,
 }
 
@@ -62,6 +63,8 @@ enum Happening {
 pub(super) struct Keeper {
     pub(super) place: Place,
     pub(super) about: About,
+    /// The file of that.
+    pub(super) about_file: Newest<About>,
     pub(super) course: Course,
     pub(super) inputs: Inputs,
     pub(super) output: Output,
@@ -114,7 +117,8 @@ fn prepare(place: &Place, order: &Order) -> io::Result<(About, Output, UnixListe
         started_at: now(),
         process: None,
     };
-    written::write(&place.about_file(), &about, Sync::Disk)?;
+    written::write(&place.about_file(), &about)?;
+    written::keep_name_of(place.directory())?;
     Ok((about, output, listener))
 }
 
@@ -142,11 +146,12 @@ fn begin(order: &Order) -> Result<Begun, StartError> {
 impl Keeper {
     fn new(place: Place, about: About, output: Output, conversation: Conversation, order: &Order) -> Self {
         Self {
+            about_file: Newest::at(place.about_file()),
             place,
             about,
             course: Course::new(order.spec.job, order.timeout_ms.map(Duration::from_millis)),
             inputs: match (order.tty, order.spec.stdin) {
-                (Some(_), _) => Inputs::of_terminal(),
+                (Some(_), _) => Inputs::of_terminal(order.owner.as_deref()),
                 (None, Stdin::Pipe) => Inputs::expected(order.owner.as_deref()),
                 (None, Stdin::Null) => Inputs::closed(),
             },
@@ -186,6 +191,7 @@ impl Keeper {
                 () = self.course.tree_stopped() => Happening::TreeStopped,
                 () = self.inputs.writable() => Happening::InputWritable,
                 written = joined(&mut self.writing) => Happening::EndWritten(written),
+                () = self.about_file.written() => Happening::AboutWritten,
                 () = tokio::time::sleep_until(deadline.into()) => Happening::Clock,
             };
             match happening {
@@ -210,7 +216,7 @@ impl Keeper {
                     self.output.take(stream, bytes);
                 }
                 Happening::Exited(exit) => self.on_exit(exit),
-                Happening::TreeStopped => {}
+                Happening::TreeStopped | Happening::AboutWritten => {}
                 Happening::InputWritable => self.on_input_writable(),
                 Happening::EndWritten(written) => self.on_end_written(written),
                 Happening::Clock => self.on_clock(Instant::now()),
@@ -307,7 +313,7 @@ impl Keeper {
     fn write_end(&mut self) {
         self.write_again = None;
         let (path, ended) = (self.place.ended_file(), self.ended.clone());
-        self.writing = Some(tokio::task::spawn_blocking(move || written::write(&path, &ended, Sync::Disk)));
+        self.writing = Some(tokio::task::spawn_blocking(move || written::write(&path, &ended)));
     }
 
     fn on_end_written(&mut self, written: Result<io::Result<()>, tokio::task::JoinError>) {
@@ -333,6 +339,8 @@ impl Keeper {
             self.conversation.say(&FromKeeper::Ended(Box::new(ended)));
         }
         self.conversation.flush(TOLD_WITHIN).await;
+        // Nothing is written any more once somebody else may have the directory.
+        self.about_file.finish().await;
         stop_listening(&self.place);
         drop(lock);
     }

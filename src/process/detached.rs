@@ -43,7 +43,7 @@ impl Detached {
     ) -> io::Result<Self> {
         let nothing = File::open("/dev/null")?;
         let stdio = [nothing.as_fd(), output.as_fd(), output.as_fd()];
-        let around = Surroundings { stdio, cgroup: None, keep: None, terminal: false };
+        let around = Surroundings { stdio, cgroup: None, keep: &[], terminal: false };
         Self::launch(&program(&this_program(), arguments, environment)?, &around)
     }
 
@@ -68,8 +68,8 @@ impl Detached {
         let arguments = arguments.into_iter().map(OsString::from).collect();
         let program = program(nursery.reaper(), arguments, environment::of_reaper())?;
         let stdio = [order.as_fd(), output.as_fd(), output.as_fd()];
-        let around =
-            Surroundings { stdio, cgroup: cgroup.as_deref(), keep: Some(lock.as_fd()), terminal: false };
+        let keep = &[lock.as_fd()];
+        let around = Surroundings { stdio, cgroup: cgroup.as_deref(), keep, terminal: false };
         Self::launch(&program, &around)
     }
 

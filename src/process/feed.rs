@@ -42,6 +42,12 @@ impl<Writer> Feed<Writer> {
         self.open
     }
 
+    /// Bytes that wait to be read.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.waiting.iter().map(|(_, bytes)| bytes.len() as u64).sum()
+    }
+
     /// Adds what is to be written.
     pub fn push(&mut self, writer: Writer, bytes: Bytes) {
         if self.open && !self.ended && !bytes.is_empty() {

@@ -172,7 +172,7 @@ fn try_out(trial: &Cgroup) -> io::Result<()> {
     trial.create()?;
     let nothing = fs::File::open("/dev/null")?;
     let stdio = [std::os::fd::AsFd::as_fd(&nothing); 3];
-    let around = Surroundings { stdio, cgroup: Some(trial.path()), keep: None, terminal: false };
+    let around = Surroundings { stdio, cgroup: Some(trial.path()), keep: &[], terminal: false };
     let outcome = match launch(&Program::nothing(), &around) {
         Err(LaunchError { step: Step::Program, .. }) | Ok(_) => Ok(()),
         Err(LaunchError { source, .. }) => Err(source),

@@ -12,6 +12,9 @@ use super::{Instance, JobId, PeerId};
 /// The `type` of the answer to a request for a durable job without a stream.
 pub const STARTED_TYPE: &str = "peerbus.started.v1";
 
+/// The word of the answer to a viewer who gets no more, because the log cannot be read there. Nothing follows it.
+pub const UNREADABLE: &str = "unreadable";
+
 /// Longest name of a session, in characters.
 pub const NAME_MAX: usize = 63;
 
@@ -88,6 +91,72 @@ pub struct ResizeRequest {
     pub cols: u16,
     /// Rows.
     pub rows: u16,
+}
+
+/// A durable job is to be called otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenameRequest {
+    /// The instance this is meant for; any daemon that has the job answers.
+    #[serde(default)]
+    pub instance: Option<Instance>,
+    /// Its new name.
+    pub name: String,
+    /// The name it has now; none where it has none. A job that is called otherwise by now keeps its name, so a word
+    /// that comes late or twice undoes nothing.
+    #[serde(default)]
+    pub was: Option<String>,
+}
+
+/// The `type` of the answer to that.
+pub const RENAMED_TYPE: &str = "peerbus.renamed.v1";
+
+/// A durable job has this name now, and it is written down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renamed {
+    /// Always [`RENAMED_TYPE`].
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The job.
+    pub id: JobId,
+    /// The instance that answers.
+    pub instance: Instance,
+    /// Its name.
+    pub name: String,
+}
+
+/// Everybody who reads a durable job now is to leave it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetachRequest {
+    /// The instance this is meant for; any daemon that has the job answers.
+    #[serde(default)]
+    pub instance: Option<Instance>,
+    /// Who asks, by its own word, for those who are to leave: a claim, as in a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+}
+
+/// The `type` of the answer to that.
+pub const DETACHED_TYPE: &str = "peerbus.detached.v1";
+
+/// They have left: nothing more is sent to them, and nothing more taken from them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetachAnswer {
+    /// Always [`DETACHED_TYPE`].
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The job.
+    pub id: JobId,
+    /// The instance that answers.
+    pub instance: Instance,
+    /// How many there were.
+    pub viewers: u32,
+}
+
+/// What each of them is told: the body of the frame `detached`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detached {
+    /// Who wanted it: a proved name, or what somebody says of itself.
+    pub by: String,
 }
 
 /// A durable job runs: the answer to a request without a stream.

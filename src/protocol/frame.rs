@@ -63,6 +63,8 @@ pub enum FrameKind {
     Result,
     /// Nothing follows.
     End,
+    /// A [`Detached`](super::attach::Detached): whoever reads here has left. Nothing follows.
+    Detached,
     /// Not part of the stream: the answer to a cancel, a result query or a bad message.
     Answer,
     /// Not part of the stream: a [`Challenge`].
@@ -70,7 +72,7 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Accepted,
         Self::Out,
         Self::Err,
@@ -82,6 +84,7 @@ impl FrameKind {
         Self::Gap,
         Self::Result,
         Self::End,
+        Self::Detached,
         Self::Answer,
         Self::Challenge,
     ];
@@ -101,6 +104,7 @@ impl FrameKind {
             Self::Gap => "gap",
             Self::Result => "result",
             Self::End => "end",
+            Self::Detached => "detached",
             Self::Answer => "answer",
             Self::Challenge => "challenge",
         }

@@ -5,8 +5,11 @@ use bytes::Bytes;
 
 use super::frame::Want;
 
-/// How far a writer may be ahead of the command, in bytes.
+/// How far the writer whose job it is may be ahead of the command, in bytes.
 pub const WINDOW: u64 = 256 * 1024;
+
+/// The same of everybody else who writes to a durable job: together they cannot fill the memory.
+pub const WINDOW_OF_OTHERS: u64 = 32 * 1024;
 
 /// The input of one writer.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
-//! What a caller says of its job after the start: credit, stdin, signals, resume, attach, resize, cancel, result.
+//! What is said of a job after its start: credit, stdin, signals, resume, attach, resize, rename, detach, cancel, result.
 
 use serde::{Deserialize, Serialize};
 
-use super::attach::{AttachRequest, ResizeRequest};
+use super::attach::{AttachRequest, DetachRequest, NAME_MAX, RenameRequest, ResizeRequest, is_name};
 use super::decode::{self, BadMessage};
 use super::exec::JobResult;
 use super::frame::OFFSET;
@@ -143,6 +143,10 @@ pub enum Steer {
     Attach(AttachRequest),
     /// See [`ResizeRequest`].
     Resize(ResizeRequest),
+    /// See [`RenameRequest`].
+    Rename(RenameRequest),
+    /// See [`DetachRequest`].
+    Detach(DetachRequest),
     /// See [`CancelRequest`].
     Cancel(CancelRequest),
     /// How did it end?
@@ -161,6 +165,9 @@ impl Steer {
             Verb::Resume => Self::Resume(decode::json(&payload)?),
             Verb::Attach => Self::Attach(decode_attach(&payload)?),
             Verb::Resize => Self::Resize(decode_resize(&payload)?),
+            Verb::Rename => Self::Rename(decode_rename(&payload)?),
+            Verb::Detach if payload.is_empty() => Self::Detach(DetachRequest::default()),
+            Verb::Detach => Self::Detach(decode::json(&payload)?),
             Verb::Cancel if payload.is_empty() => Self::Cancel(CancelRequest::default()),
             Verb::Cancel => Self::Cancel(decode::json(&payload)?),
             Verb::Result => Self::Result,
@@ -180,6 +187,8 @@ impl Steer {
             Self::Resume(resume) => resume.instance,
             Self::Attach(attach) => attach.instance,
             Self::Resize(resize) => resize.instance,
+            Self::Rename(rename) => rename.instance,
+            Self::Detach(detach) => detach.instance,
             Self::Cancel(cancel) => cancel.instance,
             Self::Stdin { .. } | Self::Result => None,
         }
@@ -202,4 +211,15 @@ fn decode_resize(payload: &[u8]) -> Result<ResizeRequest, BadMessage> {
     let resize: ResizeRequest = decode::json(payload)?;
     TtySize { cols: resize.cols, rows: resize.rows }.check()?;
     Ok(resize)
+}
+
+fn decode_rename(payload: &[u8]) -> Result<RenameRequest, BadMessage> {
+    let rename: RenameRequest = decode::json(payload)?;
+    match is_name(&rename.name) {
+        true => Ok(rename),
+        false => Err(BadMessage(format!(
+            "field `name`: {:?} is no name; letters, digits, '-', '_' and '.' make one, {NAME_MAX} at most",
+            rename.name
+        ))),
+    }
 }

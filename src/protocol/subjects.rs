@@ -61,6 +61,10 @@ pub enum Verb {
     Attach,
     /// The size of the terminal somebody looks at.
     Resize,
+    /// Give a durable job another name.
+    Rename,
+    /// Have everybody leave who reads a durable job.
+    Detach,
     /// Stop the job, and say what is known of it.
     Cancel,
     /// Say how the job ended.
@@ -68,13 +72,15 @@ pub enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Credit,
         Self::Stdin,
         Self::Signal,
         Self::Resume,
         Self::Attach,
         Self::Resize,
+        Self::Rename,
+        Self::Detach,
         Self::Cancel,
         Self::Result,
     ];
@@ -89,6 +95,8 @@ impl Verb {
             Self::Resume => "resume",
             Self::Attach => "attach",
             Self::Resize => "resize",
+            Self::Rename => "rename",
+            Self::Detach => "detach",
             Self::Cancel => "cancel",
             Self::Result => "result",
         }

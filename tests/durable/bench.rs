@@ -211,7 +211,7 @@ fn note(noted: &(Mutex<Heard>, Condvar), steering: &exec::Steering, event: Event
         Event::Screen(_) | Event::Interrupted(_) => {}
         Event::Resumed => heard.resumed += 1,
         Event::Ended(outcome) => (heard.outcome, heard.over) = (Some(*outcome), true),
-        Event::Detached { at } => (heard.left_at, heard.over) = (Some(at), true),
+        Event::Detached { at, .. } => (heard.left_at, heard.over) = (Some(at), true),
     }
     noted.1.notify_all();
 }

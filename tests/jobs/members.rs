@@ -52,6 +52,8 @@ fn a_daemon_shows_its_jobs_to_operators_alone() {
     let mut d = fleet.spawn_d(["exec", "w1", "-C", "/", "--", "sleep", "1000"]);
     let job = eventually(SOON, "the job", || listed(&fleet, &["w1"]).into_iter().next());
     let id = job["id"].as_str().unwrap().parse().unwrap();
+    let session = ["session", "new", "-d", "--name", "theirs", "w1", "--", "sleep", "1000"];
+    let session = fleet.d(session).expect_success().out().trim().parse().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let w1: PeerId = "w1".parse().unwrap();
     for (name, standing) in [("w7", Standing::Worker), ("ines", Standing::Inspector)] {
@@ -75,6 +77,10 @@ fn a_daemon_shows_its_jobs_to_operators_alone() {
             for signalled in [
                 steer::signal(&bus, &w1, id, "TERM", SOON).await,
                 steer::stop(&bus, &w1, id, "mischief", SOON).await.map(drop),
+                steer::rename(&bus, &w1, id, None, "mine", SOON).await.map(drop),
+                steer::detach(&bus, &w1, id, name, SOON).await.map(drop),
+                steer::rename(&bus, &w1, session, Some("theirs"), "mine", SOON).await.map(drop),
+                steer::detach(&bus, &w1, session, name, SOON).await.map(drop),
             ] {
                 match signalled {
                     Err(SteerError::Declined(why)) => assert!(why.contains("another caller's job"), "{why}"),

@@ -11,5 +11,8 @@ mod start;
 mod surroundings;
 mod terminal;
 mod tree;
+#[path = "../harness/wait.rs"]
+#[expect(dead_code, unreachable_pub, reason = "a part of the harness, of which only some is needed here")]
+mod wait;
 
 use both::both;

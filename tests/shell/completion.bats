@@ -96,7 +96,8 @@ asked() { PEERBUS_COMPLETE=bash d -- d "$@"; }
   d peers >/dev/null
   d exec vps -C / --report "$place/job.json" -- sleep 1000 </dev/null 3>&- &
   local d=$! tries=100
-  until job=$(d jobs vps --json | jq -re .id); do ((tries-- > 0)) && sleep 0.1; done
+  # jq is content with nothing at all.
+  until job=$(d jobs vps --json | jq -r .id) && [[ -n $job ]]; do ((tries-- > 0)) && sleep 0.1; done
   job=${job:28}
   in_bash 'd stop ' '=<d><stop><'"$job"'>'
   in_zsh 'd stop vps/' '=<d><stop><vps/'"$job"'>'

@@ -19,3 +19,4 @@ mod person;
 mod reference;
 mod screens;
 mod sessions;
+mod steered;

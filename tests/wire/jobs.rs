@@ -1,6 +1,9 @@
 //! What is said of a job, from the request to its result.
 
-use peerbus::protocol::attach::{AttachRequest, From, ResizeRequest, STARTED_TYPE, Started};
+use peerbus::protocol::attach::{
+    AttachRequest, DETACHED_TYPE, DetachAnswer, DetachRequest, Detached, From, RENAMED_TYPE, RenameRequest,
+    Renamed, ResizeRequest, STARTED_TYPE, Started,
+};
 use peerbus::protocol::ending::{Refusal, StartFailure};
 use peerbus::protocol::exec::{
     self, Collected, ExecRequest, JobResult, Rusage, StreamOptions, StreamTotal, Truncated,
@@ -243,6 +246,10 @@ fn the_words_of_a_caller() {
     golden("resume_writer", &writer);
     golden("attach", &attach);
     golden("resize", &resize);
+    let rename = RenameRequest { instance: None, name: "build".to_owned(), was: text("work") };
+    golden("rename", &rename);
+    let detach = DetachRequest { instance: None, from: text("ann@desk") };
+    golden("detach", &detach);
     golden("signal", &signal);
     golden("cancel", &cancel);
     let why = text("cancelled while it waited in the queue");
@@ -254,6 +261,8 @@ fn the_words_of_a_caller() {
         ("resume_writer", Verb::Resume, Steer::Resume(writer)),
         ("attach", Verb::Attach, Steer::Attach(attach)),
         ("resize", Verb::Resize, Steer::Resize(resize)),
+        ("rename", Verb::Rename, Steer::Rename(rename)),
+        ("detach", Verb::Detach, Steer::Detach(detach)),
         ("signal", Verb::Signal, Steer::Signal(signal)),
         ("cancel", Verb::Cancel, Steer::Cancel(cancel)),
     ] {
@@ -264,10 +273,14 @@ fn the_words_of_a_caller() {
         (Verb::Attach, r#"{"epoch":1,"from":"now","window":0}"#, "`window`"),
         (Verb::Attach, r#"{"epoch":1,"from":"there","window":1}"#, "`from`"),
         (Verb::Resize, r#"{"n":1,"cols":0,"rows":1}"#, "`tty.cols`"),
+        (Verb::Rename, r#"{"was":"work"}"#, "`name`"),
+        (Verb::Rename, r#"{"name":"a/b"}"#, "`name`"),
+        (Verb::Detach, r#"{"from":7}"#, "`from`"),
     ] {
         assert!(about(verb)(word.as_bytes()).unwrap_err().0.contains(field), "{word}");
     }
     assert_eq!(about(Verb::Cancel)(b""), Ok(Steer::Cancel(CancelRequest::default())));
+    assert_eq!(about(Verb::Detach)(b""), Ok(Steer::Detach(DetachRequest::default())));
     assert_eq!(about(Verb::Result)(b""), Ok(Steer::Result));
     let chunk = Steer::decode(Verb::Stdin, Some(7), bytes::Bytes::from_static(b"\0\xff"));
     assert_eq!(chunk, Ok(Steer::Stdin { offset: 7, bytes: bytes::Bytes::from_static(b"\0\xff") }));
@@ -281,6 +294,12 @@ fn a_durable_job_that_runs() {
         Started { kind: STARTED_TYPE.to_owned(), id: job(), peer: peer("w1"), instance: instance() };
     golden("started", &started);
     assert_eq!(STARTED_TYPE, "peerbus.started.v1");
+    let (kind, name) = (RENAMED_TYPE.to_owned(), "build".to_owned());
+    golden("renamed", &Renamed { kind, id: job(), instance: instance(), name });
+    let kind = DETACHED_TYPE.to_owned();
+    golden("detach_answer", &DetachAnswer { kind, id: job(), instance: instance(), viewers: 2 });
+    golden("detached", &Detached { by: "ann".to_owned() });
+    assert_eq!((RENAMED_TYPE, DETACHED_TYPE), ("peerbus.renamed.v1", "peerbus.detached.v1"));
     part(&From::Byte(7), r#"{"byte":7}"#);
     for (from, word) in [(From::Start, "start"), (From::Now, "now"), (From::Screen, "screen")] {
         part(&from, &format!("{word:?}"));

@@ -62,6 +62,8 @@ fn the_names_of_subjects_and_headers() {
         (Verb::Resume, "resume"),
         (Verb::Attach, "attach"),
         (Verb::Resize, "resize"),
+        (Verb::Rename, "rename"),
+        (Verb::Detach, "detach"),
         (Verb::Cancel, "cancel"),
         (Verb::Result, "result"),
     ] {
@@ -105,6 +107,7 @@ fn the_names_of_subjects_and_headers() {
         (FrameKind::Gap, "gap"),
         (FrameKind::Result, "result"),
         (FrameKind::End, "end"),
+        (FrameKind::Detached, "detached"),
         (FrameKind::Answer, "answer"),
         (FrameKind::Challenge, "challenge"),
     ] {

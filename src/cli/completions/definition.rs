@@ -60,13 +60,22 @@ fn names_a_peer(arg: &Arg) -> bool {
     is_one(arg.get_id().as_str()) || arg.get_value_names().unwrap_or_default().iter().any(|name| is_one(name))
 }
 
+/// What a terminal that goes on is called in a verb's usage.
+const SESSION: &str = "SESSION";
+
 fn names_a_job(arg: &Arg) -> bool {
-    arg.get_value_names().unwrap_or_default().iter().any(|name| name == "JOB")
+    let is_one = |name: &&str| ["JOB", SESSION].contains(name);
+    arg.get_value_names().unwrap_or_default().iter().any(|name| is_one(&name.as_str()))
 }
 
 /// Of what is kept there is more than what runs.
 fn offered(arg: &Arg) -> Offer {
-    if arg.get_id() == "kept_job" { Offer::Kept } else { Offer::Running }
+    let names = arg.get_value_names().unwrap_or_default();
+    match arg.get_id().as_str() {
+        "kept_job" => Offer::Kept,
+        _ if names.iter().any(|name| name == SESSION) => Offer::Terminals,
+        _ => Offer::Running,
+    }
 }
 
 /// The users of this machine: those of a peer are often the same, and nobody has to take one.
@@ -137,7 +146,15 @@ mod tests {
             .filter(|(_, arg)| names_a_job(arg) && arg.get::<ArgValueCompleter>().is_some())
             .map(|(way, _)| way)
             .collect();
-        for way in ["d attach job", "d logs kept_job", "d stop job", "d wait job"] {
+        for way in [
+            "d attach job",
+            "d logs kept_job",
+            "d stop job",
+            "d wait job",
+            "d session attach session",
+            "d session rename session",
+            "d session detach session",
+        ] {
             assert!(completing.contains(&way.to_owned()), "{way} is not among {completing:?}");
         }
     }

@@ -57,6 +57,8 @@ pub(super) enum Offer {
     Running,
     /// What has a log, ended or not.
     Kept,
+    /// Terminals that go on.
+    Terminals,
 }
 
 /// What is remembered of one bus.
@@ -129,6 +131,7 @@ fn matching(rows: &[Row], offer: Offer, typed: &str) -> Vec<CompletionCandidate>
     let offered = rows.iter().filter(|row| match offer {
         Offer::Running => row.job.state != State::Ended,
         Offer::Kept => row.job.durable,
+        Offer::Terminals => row.job.tty && row.job.state == State::Running,
     });
     offered
         .flat_map(|row| words(row).map(move |word| (word, row)))
@@ -172,8 +175,8 @@ mod tests {
     fn offered(offer: Offer, typed: &str) -> Vec<String> {
         let rows = [
             row("0000cafe", "vps", serde_json::json!({ "name": "build", "durable": true })),
-            row("0000beef", "w1", serde_json::json!({ "name": "$(reboot)" })),
-            row("00005678", "w1", serde_json::json!({ "state": "ended", "durable": true })),
+            row("0000beef", "w1", serde_json::json!({ "name": "$(reboot)", "tty": true })),
+            row("00005678", "w1", serde_json::json!({ "state": "ended", "durable": true, "tty": true })),
         ];
         matching(&rows, offer, typed)
             .iter()
@@ -193,6 +196,11 @@ mod tests {
     #[test]
     fn where_output_is_wanted_what_has_a_log_is_offered() {
         assert_eq!(offered(Offer::Kept, ""), ["0000cafe", "build", "00005678"]);
+    }
+
+    #[test]
+    fn who_sits_down_is_offered_terminals_that_go_on() {
+        assert_eq!(offered(Offer::Terminals, ""), ["0000beef"]);
     }
 
     #[test]

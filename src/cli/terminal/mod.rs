@@ -20,6 +20,7 @@ use std::io::IsTerminal;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::cli::log::escaped;
 use crate::client::exec::{Event, Execution, Integrity, Outcome, Steering};
 use crate::process::{Console, console_size};
 use crate::protocol::frame::{Accepted, JobState};
@@ -49,8 +50,31 @@ pub(in crate::cli) struct Manner {
 pub(in crate::cli) enum Left {
     /// The command has ended.
     Ended(Box<Outcome>),
-    /// The command goes on; whether the person wanted that.
-    Detached { at: u64, on_purpose: bool },
+    /// The command goes on.
+    Detached { at: u64, why: Parting },
+}
+
+/// Why somebody leaves a terminal that goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Parting {
+    /// They pressed the keys for it.
+    Keys,
+    /// Somebody else wanted it.
+    By(String),
+    /// `d` was ended.
+    Ended,
+}
+
+/// What is said to somebody who has left; nothing where `d` was ended.
+pub(in crate::cli) fn farewell(why: &Parting, peer: &PeerId, word: &str) -> Option<String> {
+    let again = format!("`d attach {peer}/{word}` shows it again");
+    match why {
+        Parting::Keys => Some(format!("left {word} on {peer}, which goes on; {again}")),
+        Parting::By(who) => {
+            Some(format!("detached by {} from {word} on {peer}, which goes on; {again}", escaped(who)))
+        }
+        Parting::Ended => None,
+    }
 }
 
 /// The terminal that standard output is, in words for the peer. `None` of the numbers is 0.
@@ -177,8 +201,13 @@ impl Seat {
                 self.is_ended = true;
                 return Some(Left::Ended(outcome));
             }
-            Some(Event::Detached { at }) => {
-                return Some(Left::Detached { at, on_purpose: self.wants_to_leave });
+            Some(Event::Detached { at, by }) => {
+                let why = match by {
+                    Some(who) => Parting::By(who),
+                    None if self.wants_to_leave => Parting::Keys,
+                    None => Parting::Ended,
+                };
+                return Some(Left::Detached { at, why });
             }
             None => {
                 let ending = Ending::Unknown { why: "the conversation broke off inside d".to_owned() };

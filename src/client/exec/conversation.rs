@@ -84,6 +84,8 @@ struct Conversation {
     durable: bool,
     /// Whether it was left to itself.
     left: bool,
+    /// Who had us leave it, if it was not us.
+    left_by: Option<String>,
     cancel: Option<String>,
     /// What the peer wants the request signed over.
     challenge: Option<String>,
@@ -172,6 +174,7 @@ impl Conversation {
             sizes_said: u64::from(size.is_some()),
             durable,
             left: false,
+            left_by: None,
             cancel: None,
             challenge: None,
             signatures: Vec::new(),
@@ -294,7 +297,10 @@ impl Conversation {
         }
         match outcome {
             Some(outcome) => self.tell(Event::Ended(Box::new(outcome))),
-            None => self.tell(Event::Detached { at: self.ledger.received().sum() }),
+            None => {
+                let by = self.left_by.take();
+                self.tell(Event::Detached { at: self.ledger.received().sum(), by });
+            }
         }
     }
 }

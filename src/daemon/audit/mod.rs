@@ -148,6 +148,17 @@ impl Audit {
         read.await.map_err(std::io::Error::other)?
     }
 
+    /// Whether the end of a job was written lately.
+    pub(super) async fn has_told(&self, job: JobId) -> bool {
+        self.ended_lately().await.map_or_else(
+            |error| {
+                tracing::error!(%error, "reading the audit log");
+                false
+            },
+            |ended| ended.contains(&job),
+        )
+    }
+
     /// A page for who asks, read behind everything said so far.
     async fn page(&self, query: Query, room: usize) -> std::io::Result<(reading::Read, Option<Head>)> {
         self.flush().await;

@@ -9,7 +9,7 @@ use super::super::intake::Message;
 use super::super::job::blocking;
 use super::super::journal::{Entry, Record};
 use super::job::Job;
-use super::keeping::{Keeper, Known};
+use super::keeping::Known;
 
 /// A record that was left open, and what is known of its keeper; nothing where it was slow to answer.
 pub(in crate::daemon) struct Left {
@@ -44,7 +44,7 @@ pub(in crate::daemon) async fn resume_left(
             job.connect(*link).await;
         }
         Some(known) => job.conclude(known).await,
-        None => job.keeper = Keeper::seek(job.place.clone()),
+        None => job.seek_keeper(),
     }
     job.live(messages).await;
 }
@@ -66,7 +66,9 @@ pub(in crate::daemon) async fn attend_again(
                 tracing::error!(job = %id, %error, "reading the journal");
                 None
             });
-            job.keeper = Keeper::seek(job.place.clone());
+            // Whoever could not journal its end may have told it.
+            job.told = context.audit.has_told(id).await;
+            job.seek_keeper();
         }
     }
     job.on_message(first).await;

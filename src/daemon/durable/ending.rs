@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::context::Leaving;
 use super::super::job::blocking;
 use super::job::Job;
-use super::keeping::{self, Keeper, Known};
+use super::keeping::{self, Cleared, Keeper, Known};
 use crate::keeper::Ended;
 use crate::process::StartError;
 use crate::protocol::Ending;
@@ -27,19 +27,17 @@ impl Job {
                 self.runs = true;
                 self.counted(&ended)
             }
-            Known::Died { why, killed } => {
+            Known::Died { why, cleared } => {
                 self.runs = true;
-                let ending = Ending::Unknown { why: format!("its keeper died: {why}") };
-                JobResult { killed, ..self.bare(ending) }
+                self.cleared(cleared, format!("its keeper died: {why}"))
             }
             // Somebody took its directory away: that says nothing of the command.
             Known::NeverStarted if self.runs || self.was_started => {
-                let killed = match &self.begun.lodging {
-                    Some(lodging) => keeping::clear(&self.place, lodging).await,
-                    None => 0,
-                };
-                let why = format!("{} was taken away while it ran", self.place.directory().display());
-                JobResult { killed, ..self.bare(Ending::Unknown { why }) }
+                let cleared = keeping::clear(&self.place, self.begun.lodging.as_ref()).await;
+                self.cleared(
+                    cleared,
+                    format!("{} was taken away while it ran", self.place.directory().display()),
+                )
             }
             Known::NeverStarted => {
                 let message = "its daemon died before it was started; nothing ran".to_owned();
@@ -53,6 +51,10 @@ impl Job {
 
     pub(super) fn bare(&self, ending: Ending) -> JobResult {
         JobResult::bare(Some(self.id), self.context.peer().clone(), self.begun.instance, ending)
+    }
+
+    fn cleared(&self, Cleared { killed, left }: Cleared, why: String) -> JobResult {
+        JobResult { killed, left_running: left, ..self.bare(Ending::Unknown { why }) }
     }
 
     fn counted(&self, ended: &Ended) -> JobResult {

@@ -15,10 +15,12 @@ use super::super::journal::{Begun, Entry, Record};
 use super::super::roll::Enrolled;
 use super::keeping::{Begin, Doing, Keeper, Known};
 use super::news::News;
+use super::sessions::Departed;
 use super::viewer::Word;
 use super::viewers::{Gone, Viewers};
+use super::writers::Writers;
 use crate::keeper::link::NoStart;
-use crate::keeper::words::{LogReach, WriterState};
+use crate::keeper::words::LogReach;
 use crate::keeper::{FromKeeper, Link, Order, Place, ToKeeper};
 use crate::protocol::attach::AttachRequest;
 use crate::protocol::exec::JobResult;
@@ -60,8 +62,9 @@ pub(super) struct Job {
     pub(super) ended: Option<Arc<JobResult>>,
     pub(super) news: watch::Sender<News>,
     pub(super) viewers: Viewers,
+    pub(super) departed: Departed,
     /// What the keeper remembers of those who write.
-    pub(super) writers: HashMap<String, WriterState>,
+    pub(super) writers: Writers,
     pub(super) tty: Option<TtySize>,
     /// How far the keeper was told that the command may write.
     paced: Option<u64>,
@@ -119,7 +122,8 @@ impl Job {
             ended: None,
             news: watch::Sender::new(News::default()),
             viewers: Viewers::new(),
-            writers: HashMap::new(),
+            departed: Departed::default(),
+            writers: Writers::default(),
             tty: None,
             paced: None,
             waiting: Vec::new(),
@@ -155,7 +159,21 @@ impl Job {
                 Happening::Left((_, number)) => self.viewers.drop_number(number),
             }
             self.tell_pace();
+            for writer in self.writers.too_many(|inbox| self.is_needed(inbox)) {
+                self.forget_writer(&writer);
+            }
         }
+    }
+
+    /// Whether a writer is there, or owns the command's input.
+    fn is_needed(&self, inbox: &str) -> bool {
+        inbox == self.begun.caller || self.viewers.epoch_of(inbox).is_some()
+    }
+
+    /// Nothing more will come from this one.
+    pub(super) fn forget_writer(&mut self, inbox: &str) {
+        self.writers.forget(inbox);
+        self.keeper.say(ToKeeper::Forget { from: inbox.to_owned() });
     }
 
     fn is_over(&self) -> bool {
@@ -166,11 +184,11 @@ impl Job {
         match doing {
             Doing::Started(begun) => self.on_started(begun).await,
             Doing::Said(word) => self.on_said(word).await,
-            Doing::Lost => self.keeper = Keeper::seek(self.place.clone()),
+            Doing::Lost => self.seek_keeper(),
             Doing::Found(Ok(known)) => self.on_found(known).await,
             Doing::Found(Err(panic)) => {
                 tracing::error!(job = %self.id, %panic, "looking for the keeper of a job");
-                self.keeper = Keeper::seek(self.place.clone());
+                self.seek_keeper();
             }
         }
     }
@@ -181,7 +199,7 @@ impl Job {
             // The record stays open, so what became of it is found out as after a crash.
             Err(panic) => {
                 tracing::error!(job = %self.id, %panic, "starting a durable job");
-                self.keeper = Keeper::seek(self.place.clone());
+                self.seek_keeper();
                 return;
             }
         };
@@ -191,9 +209,13 @@ impl Job {
             Err(NoStart::Failed(error)) => self.not_started(error).await,
             Err(NoStart::Died(why)) => {
                 tracing::error!(job = %self.id, why, "the keeper of a job died while it started the command");
-                self.keeper = Keeper::seek(self.place.clone());
+                self.seek_keeper();
             }
         }
+    }
+
+    pub(super) fn seek_keeper(&mut self) {
+        self.keeper = Keeper::seek(self.place.clone(), self.begun.lodging.clone());
     }
 
     async fn on_found(&mut self, known: Known) {
@@ -211,12 +233,15 @@ impl Job {
         // Each connection begins without.
         self.paced = None;
         self.reached(hello.log);
-        for writer in hello.writers {
+        for writer in &hello.writers {
             self.tell_want(&writer.from, decode::to_json(&writer.want));
-            self.writers.insert(writer.from.clone(), writer);
         }
+        self.writers.are(hello.writers);
         if let Some(ending) = self.stopping.clone() {
             self.keeper.say(ToKeeper::Stop { ending });
+        }
+        if hello.name != self.begun.name {
+            self.tell_name();
         }
         for ask in self.screens.keys().copied() {
             self.keeper.say(ToKeeper::Screen { ask });
@@ -253,21 +278,16 @@ impl Job {
             FromKeeper::Log(reach) => self.reached(reach),
             FromKeeper::Want { from, want } => {
                 self.tell_want(&from, decode::to_json(&want));
-                match self.writers.get_mut(&from) {
-                    Some(writer) => writer.want = want,
-                    None => {
-                        let writer = WriterState { from: from.clone(), want, signals: 0, resizes: 0 };
-                        self.writers.insert(from, writer);
-                    }
-                }
+                self.writers.wants(from, want);
             }
             FromKeeper::Signalled { from, n, error } => {
-                if let Some(writer) = self.writers.get_mut(&from) {
-                    writer.signals = writer.signals.max(n);
-                }
+                self.writers.signalled(&from, n);
                 self.tell_applied(FrameKind::Signalled, &from, Signalled { n, error }).await;
             }
             FromKeeper::Resized { from, n, error } => {
+                if self.writers.want(&from).is_none() && error.is_none() {
+                    self.writers.wants(from.clone(), self.grant(&from));
+                }
                 self.tell_applied(FrameKind::Resized, &from, Signalled { n, error }).await;
             }
             FromKeeper::Screen(screen) => self.on_screen(screen).await,

@@ -40,11 +40,20 @@ pub(in crate::daemon) enum Known {
     Died {
         /// What is known of it.
         why: String,
-        /// How many processes had to be stopped.
-        killed: u32,
+        /// What became of the processes that were left.
+        cleared: Cleared,
     },
     /// The command was never started.
     NeverStarted,
+}
+
+/// What became of the processes that a keeper left.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::daemon) struct Cleared {
+    /// How many had to be stopped.
+    pub(super) killed: u32,
+    /// How many could not be; one at least where nobody could look.
+    pub(super) left: u32,
 }
 
 /// How a start went, with the record it was written to.
@@ -75,8 +84,9 @@ impl Keeper {
     }
 
     /// Looks for the keeper of a job, for as long as that takes.
-    pub(super) fn seek(place: Place) -> Self {
-        Self::Sought(tokio::spawn(async move { look(&place).await }))
+    /// Where its processes live the journal knows, too.
+    pub(super) fn seek(place: Place, lodging: Option<Lodging>) -> Self {
+        Self::Sought(tokio::spawn(async move { look(&place, lodging.as_ref()).await }))
     }
 
     /// Waits for what it does next. Cancel safe. To be replaced after [`Doing::Started`], [`Doing::Lost`] and
@@ -98,15 +108,17 @@ impl Keeper {
     }
 }
 
-/// Looks for the keeper of a job until it is known what became of it. What a dead one left of its job is stopped.
-pub(in crate::daemon) async fn look(place: &Place) -> Known {
+/// Looks for the keeper of a job until it is known what became of it. What a dead one left of its job is stopped;
+/// where that lives, the journal knows if the keeper's own word of it cannot be read.
+pub(in crate::daemon) async fn look(place: &Place, journalled: Option<&Lodging>) -> Known {
     let mut said = false;
     loop {
         match link::find(place).await {
             Ok(Found::Alive(link)) => return Known::Alive(Box::new(link)),
             Ok(Found::Ended(ended)) => return Known::Ended(ended),
             Ok(Found::Died { why, lodging }) => {
-                return Known::Died { why, killed: clear(place, &lodging).await };
+                let cleared = clear(place, lodging.as_ref().or(journalled)).await;
+                return Known::Died { why, cleared };
             }
             Ok(Found::NeverStarted) => return Known::NeverStarted,
             // One that lives and does not answer is slow, and not dead.
@@ -120,10 +132,15 @@ pub(in crate::daemon) async fn look(place: &Place) -> Known {
     }
 }
 
-pub(super) async fn clear(place: &Place, lodging: &Lodging) -> u32 {
-    process::clear(lodging, GRACE).await.unwrap_or_else(|error| {
-        let place = place.directory().display();
-        tracing::error!(%place, %error, "stopping what is left of a job whose keeper died");
-        0
-    })
+/// Stops what is left of a job; where it lived is none for one that never was to run.
+pub(super) async fn clear(place: &Place, lodging: Option<&Lodging>) -> Cleared {
+    let Some(lodging) = lodging else { return Cleared::default() };
+    match process::clear(lodging, GRACE).await {
+        Ok(killed) => Cleared { killed, left: 0 },
+        Err(error) => {
+            let place = place.directory().display();
+            tracing::error!(%place, %error, "stopping what is left of a job whose keeper died");
+            Cleared { killed: 0, left: 1 }
+        }
+    }
 }

@@ -24,11 +24,14 @@ mod again;
 mod ending;
 mod job;
 mod keeping;
+mod look;
 mod news;
 mod retention;
+mod sessions;
 mod viewer;
 mod viewers;
 mod words;
+mod writers;
 
 pub(super) use again::{Left, attend_again, resume_left};
 pub(super) use job::run;

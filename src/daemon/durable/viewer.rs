@@ -1,7 +1,8 @@
 //! One viewer of a durable job: reads the log from the disk and sends it as frames, at its own pace.
 //!
 //! Nothing is held for it but what is on its way: what it lost is read again. So it is dropped without further ado
-//! when its inbox is gone or it says nothing for [`SILENCE`], and made anew where it stands when it resumes.
+//! when its inbox is gone or it says nothing for [`SILENCE`], and made anew where it stands when it resumes. Where the log
+//! cannot be read it is told so, and is no viewer any more.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,10 +14,12 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::super::answer;
 use super::super::context::{Context, Leaving};
+use super::look::{self, Look};
 use super::news::News;
-use crate::bus::Link;
+use crate::bus::{Link, Outgoing};
 use crate::keeper::log::{Piece, Reader};
 use crate::process::joined;
+use crate::protocol::attach::UNREADABLE;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{ALIVE_EVERY_MS, Accepted, Alive, FrameKind, OUTPUT_MAX};
 use crate::protocol::steer::Credit;
@@ -28,9 +31,6 @@ const SILENCE: Duration = Duration::from_secs(20);
 
 /// How often a viewer is told that its job lives.
 const ALIVE_EVERY: Duration = Duration::from_millis(ALIVE_EVERY_MS);
-
-/// Pause before a log that cannot be read is tried again.
-const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the headers of a frame take of the server's limit, in bytes, generously.
 const HEADERS: usize = 1024;
@@ -89,6 +89,8 @@ pub(super) enum Word {
     Again(Accepted),
     /// A frame beside the output.
     Control(FrameKind, Bytes),
+    /// Leave, and say this.
+    Leave(Bytes),
 }
 
 enum Happening {
@@ -113,13 +115,14 @@ pub(super) struct Viewer {
     begin: Begin,
     number: u64,
     outbox: Outbox,
-    courier: mpsc::Sender<Frame>,
+    courier: mpsc::Sender<Outgoing>,
     reader: Option<Reader>,
     reading: Option<JoinHandle<Done>>,
     look: Look,
     /// Where the log goes on, behind what is no longer held.
     dropped_to: Option<Totals>,
-    read_again: Option<Instant>,
+    /// Why it gets no more than what was read, to be told after that.
+    farewell: Option<String>,
     /// After the link was lost nothing is sent until the viewer is heard again: only its word renews the right to
     /// answer it.
     muted: bool,
@@ -130,12 +133,11 @@ pub(super) struct Viewer {
 
 impl Viewer {
     pub(super) fn new(begin: Begin, number: u64) -> Self {
-        let (courier, mut frames) = mpsc::channel::<Frame>(HANDED_ON);
-        let (context, inbox, id) = (Arc::clone(&begin.context), begin.inbox.clone(), begin.id);
+        let (courier, mut messages) = mpsc::channel(HANDED_ON);
+        let context = Arc::clone(&begin.context);
         // A task of its own, so that a slow bus holds up the output and nothing else.
         tokio::spawn(async move {
-            while let Some(frame) = frames.recv().await {
-                let message = answer::viewer_message(context.peer(), &inbox, (id, number), frame);
+            while let Some(message) = messages.recv().await {
                 // A frame that cannot be sent is missed by the viewer, who asks for it.
                 let _ = context.bus.publish_bulk(message).await;
             }
@@ -149,7 +151,7 @@ impl Viewer {
             reading: None,
             look: Look::default(),
             dropped_to: None,
-            read_again: None,
+            farewell: None,
             muted: false,
             heard: now,
             alive_next: now + ALIVE_EVERY,
@@ -164,17 +166,23 @@ impl Viewer {
         let mut link = context.bus.link();
         let mut known = *link.borrow_and_update();
         let mut leaving = context.leaving.subscribe();
-        let at = self.find_beginning().await;
+        let at = match self.find_beginning().await {
+            Ok(at) => at,
+            Err(error) => {
+                let sentence = self.unreadable(&error.to_string());
+                return answer::cannot(&context, &self.begin.inbox, UNREADABLE, 500, &sentence).await;
+            }
+        };
         let (accepted, first) = (self.begin.accepted.clone(), std::mem::take(&mut self.begin.first));
         self.begin_at(self.begin.epoch, at, self.begin.window, accepted, first);
         while !self.done {
             self.read_on();
-            let deadline = self.deadline();
+            let (deadline, has_message) = (self.deadline(), self.has_message());
             let happening = tokio::select! {
                 word = words.recv() => Happening::Word(word),
                 done = joined(&mut self.reading) => Happening::Read(done),
                 Ok(()) = self.begin.news.changed() => Happening::News,
-                () = may_send(&self.courier, &self.outbox, self.muted) => Happening::MaySend,
+                () = may_send(&self.courier, has_message) => Happening::MaySend,
                 Ok(()) = link.changed() => Happening::Link(*link.borrow_and_update()),
                 () = closes(&mut leaving) => Happening::DaemonGoes,
                 () = tokio::time::sleep_until(deadline.into()) => Happening::Clock,
@@ -197,18 +205,14 @@ impl Viewer {
         }
     }
 
-    async fn find_beginning(&mut self) -> Totals {
-        let at = match self.begin.begins {
-            Begins::At(totals) => return totals,
-            Begins::Byte(at) => at,
-        };
-        let log = self.begin.log.clone();
-        let found = tokio::task::spawn_blocking(move || Reader::open(&log).totals_at(at)).await;
-        match found.map_err(std::io::Error::other).and_then(|found| found) {
-            Ok(totals) => totals,
-            Err(error) => {
-                tracing::error!(job = %self.begin.id, %error, "reading the log of a job");
-                Totals::default()
+    /// # Errors
+    /// When the log cannot be read.
+    async fn find_beginning(&mut self) -> std::io::Result<Totals> {
+        match self.begin.begins {
+            Begins::At(totals) => Ok(totals),
+            Begins::Byte(at) => {
+                let log = self.begin.log.clone();
+                look::tried(move || Reader::open(&log).totals_at(at)).await
             }
         }
     }
@@ -227,7 +231,7 @@ impl Viewer {
         for (kind, payload) in first {
             self.outbox.control(kind, payload);
         }
-        (self.look, self.dropped_to, self.read_again) = (Look::default(), None, None);
+        (self.look, self.dropped_to, self.farewell) = (Look::default(), None, None);
     }
 
     fn on_word(&mut self, word: Word) {
@@ -249,6 +253,7 @@ impl Viewer {
                 }
             }
             Word::Again(accepted) => self.show_again(accepted),
+            Word::Leave(payload) => self.leave(payload),
             Word::Control(kind, payload) => {
                 if !self.outbox.is_closing() {
                     self.outbox.control(kind, payload);
@@ -260,7 +265,29 @@ impl Viewer {
     fn show_again(&mut self, accepted: Accepted) {
         let accepted = Accepted { from: self.begin.accepted.from, ..accepted };
         // Were there no room, the viewer would ask once more.
-        let _ = self.courier.try_send(self.outbox.first_again(decode::to_json(&accepted).into()));
+        let frame = self.outbox.first_again(decode::to_json(&accepted).into());
+        let _ = self.courier.try_send(self.message(frame));
+    }
+
+    /// Somebody wants it to leave. The rest of the output it does not get.
+    fn leave(&mut self, payload: Bytes) {
+        self.outbox.control(FrameKind::Detached, payload);
+        let most = self.begin.context.bus.max_payload().saturating_sub(HEADERS);
+        let mut last = Vec::new();
+        while last.last().is_none_or(|frame: &Frame| frame.kind != FrameKind::Detached)
+            && let Some(frame) = self.outbox.next_frame(most)
+        {
+            last.push(frame);
+        }
+        let last: Vec<_> = last.into_iter().map(|frame| self.message(frame)).collect();
+        let courier = self.courier.clone();
+        tokio::spawn(async move {
+            for message in last {
+                // It ends with the bus.
+                let _ = courier.send(message).await;
+            }
+        });
+        self.done = true;
     }
 
     /// This daemon goes, and the job goes on: the viewer is shown that it misses something, so that it looks for the
@@ -269,7 +296,12 @@ impl Viewer {
         let payload = decode::to_json(&self.begin.accepted).into();
         let epoch = self.outbox.epoch();
         let frame = Frame { epoch, seq: u64::MAX, kind: FrameKind::Accepted, offset: None, payload };
-        let _ = self.courier.try_send(frame);
+        let _ = self.courier.try_send(self.message(frame));
+    }
+
+    fn message(&self, frame: Frame) -> Outgoing {
+        let Begin { context, inbox, id, .. } = &self.begin;
+        answer::viewer_message(context.peer(), inbox, (*id, self.number), frame)
     }
 
     /// Looks what comes next in the log, where there is room for it.
@@ -280,7 +312,7 @@ impl Viewer {
             self.dropped_to = None;
             self.outbox.skip(to);
         }
-        let waits = self.look.dry || self.dropped_to.is_some() || self.read_again.is_some();
+        let waits = self.look.waits() || self.dropped_to.is_some() || self.farewell.is_some();
         let room = self.outbox.room();
         if waits || room == 0 || self.outbox.is_closing() || self.outbox.unsent() >= HANDED_ON {
             return;
@@ -299,8 +331,7 @@ impl Viewer {
 
     fn on_read(&mut self, done: Result<Done, JoinError>) {
         let Ok(Done { reader, at, is_last, piece }) = done else {
-            tracing::error!(job = %self.begin.id, "reading the log of a job failed inside the daemon");
-            self.done = true;
+            self.farewell = Some(self.unreadable("reading it failed inside the daemon"));
             return;
         };
         self.reader = Some(reader);
@@ -310,21 +341,32 @@ impl Viewer {
         }
         match piece {
             Ok(Piece::Bytes { stream, offset, bytes }) if offset == self.outbox.read().of(stream) => {
+                self.look.found();
                 self.outbox.push(stream, bytes);
             }
-            Ok(Piece::Bytes { offset, .. }) => {
-                let (inbox, number) = (&self.begin.inbox, self.number);
-                tracing::warn!(job = %self.begin.id, inbox, number, offset, "dropped a viewer: it stands where the log never was");
-                self.done = true;
+            Ok(Piece::Bytes { .. }) => {
+                self.farewell = Some(self.unreadable("what was received is not what the log has"));
             }
             Ok(Piece::Dropped { to }) => self.dropped_to = Some(to),
             Ok(Piece::End) if is_last => self.close(),
             Ok(Piece::End) => self.look.found_nothing(),
-            Err(error) => {
-                tracing::error!(job = %self.begin.id, %error, "reading the log of a job");
-                self.read_again = Some(Instant::now() + READ_AGAIN);
+            Err(error) if self.look.fails(Instant::now()) => {
+                tracing::warn!(job = %self.begin.id, %error, "reading the log of a job");
             }
+            Err(error) => self.farewell = Some(self.unreadable(&error.to_string())),
         }
+    }
+
+    /// Says in the log, and for the viewer, why it gets no more than what was read.
+    fn unreadable(&self, why: &str) -> String {
+        let Begin { id, inbox, .. } = &self.begin;
+        let at = self.outbox.read().sum();
+        tracing::error!(job = %id, inbox, at, why, "dropped a viewer: the log of a job cannot be read");
+        let state = match &self.begin.news.borrow().ended {
+            Some(result) => format!("the job has ended: {}", result.ending),
+            None => "the job goes on".to_owned(),
+        };
+        format!("the output of {id} cannot be read from byte {at} on: {why}; {state}")
     }
 
     /// All was read. What was counted and is not there is said to be missing.
@@ -341,19 +383,26 @@ impl Viewer {
         self.outbox.close(decode::to_json(&result).into());
     }
 
+    fn has_message(&self) -> bool {
+        !self.muted && (self.outbox.has_frame() || (self.farewell.is_some() && self.outbox.unsent() == 0))
+    }
+
     fn send_one(&mut self) {
         let most = self.begin.context.bus.max_payload().saturating_sub(HEADERS);
-        if let Ok(permit) = self.courier.try_reserve()
-            && let Some(frame) = self.outbox.next_frame(most)
-        {
-            permit.send(frame);
+        let Ok(permit) = self.courier.try_reserve() else { return };
+        if let Some(frame) = self.outbox.next_frame(most) {
+            let Begin { context, inbox, id, .. } = &self.begin;
+            permit.send(answer::viewer_message(context.peer(), inbox, (*id, self.number), frame));
             self.outbox.let_go_of_sent();
+        } else if let Some(sentence) = self.farewell.take() {
+            permit.send(answer::no_message(&self.begin.inbox, UNREADABLE, 500, &sentence));
+            self.done = true;
         }
     }
 
     fn deadline(&self) -> Instant {
         let mut deadline = (self.heard + SILENCE).min(self.alive_next);
-        if let Some(at) = self.read_again {
+        if let Some(at) = self.look.again_at() {
             deadline = deadline.min(at);
         }
         deadline
@@ -361,9 +410,12 @@ impl Viewer {
 
     fn on_clock(&mut self, now: Instant) {
         self.done |= now >= self.heard + SILENCE;
-        self.read_again = self.read_again.filter(|at| now < *at);
+        self.look.on_clock(now);
         if now >= self.alive_next {
             self.alive_next = now + ALIVE_EVERY;
+            if let Some(reader) = self.reader.as_mut().filter(|_| self.look.is_idle()) {
+                reader.rest();
+            }
             if !self.outbox.is_closing() {
                 let Totals { out, err } = self.begin.news.borrow().totals;
                 let alive = Alive { out, err, stdin_received: self.begin.accepted.stdin_received };
@@ -380,54 +432,10 @@ async fn closes(leaving: &mut watch::Receiver<Leaving>) {
     }
 }
 
-/// Waits until a frame can be sent. Cancel safe.
-async fn may_send(courier: &mpsc::Sender<Frame>, outbox: &Outbox, muted: bool) {
-    if !muted && outbox.has_frame() && courier.reserve().await.is_ok() {
+/// Waits until a message can be sent, if there is one. Cancel safe.
+async fn may_send(courier: &mpsc::Sender<Outgoing>, has_message: bool) {
+    if has_message && courier.reserve().await.is_ok() {
         return;
     }
     std::future::pending().await
-}
-
-/// Whether to look into the log: not again after it had nothing, until there are news. Those that came while it was
-/// looked at count.
-#[derive(Debug, Default)]
-struct Look {
-    dry: bool,
-    news: bool,
-}
-
-impl Look {
-    fn begins(&mut self) {
-        self.news = false;
-    }
-
-    fn on_news(&mut self) {
-        (self.dry, self.news) = (false, true);
-    }
-
-    fn found_nothing(&mut self) {
-        self.dry = !self.news;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn news_that_come_during_a_look_have_it_look_again() {
-        let mut look = Look::default();
-        look.begins();
-        look.found_nothing();
-        assert!(look.dry);
-        look.on_news();
-        assert!(!look.dry);
-        look.begins();
-        look.on_news();
-        look.found_nothing();
-        assert!(!look.dry, "the end may be among them, and nothing would be said of it ever again");
-        look.begins();
-        look.found_nothing();
-        assert!(look.dry);
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::VIEWERS_MOST;
@@ -10,7 +11,8 @@ use super::viewer::{self, Viewer, Word};
 /// The viewers of one job, by their inbox.
 pub(super) struct Viewers {
     handles: HashMap<String, Handle>,
-    /// Numbers are never given twice, so that a word about a viewer is never taken for one about its successor.
+    /// Numbers are never given twice, nor by those who attended to the job before, so that a word about a viewer is never
+    /// taken for one about another.
     last_number: u64,
     leave: mpsc::UnboundedSender<Gone>,
     left: mpsc::UnboundedReceiver<Gone>,
@@ -32,7 +34,9 @@ struct Handle {
 impl Viewers {
     pub(super) fn new() -> Self {
         let (leave, left) = mpsc::unbounded_channel();
-        Self { handles: HashMap::new(), last_number: 0, leave, left }
+        // There is room above for as many as ever will be.
+        let last_number = rand::random::<u64>() >> 1;
+        Self { handles: HashMap::new(), last_number, leave, left }
     }
 
     pub(super) fn are_none(&self) -> bool {
@@ -87,6 +91,17 @@ impl Viewers {
         handle.words.send(word).is_ok()
     }
 
+    /// Has all of them leave, who are told this; returns their inboxes.
+    pub(super) fn leave(&mut self, told: &Bytes) -> Vec<String> {
+        let all = std::mem::take(&mut self.handles).into_iter();
+        all.map(|(inbox, handle)| {
+            // One that is gone has left by itself.
+            let _ = handle.words.send(Word::Leave(told.clone()));
+            inbox
+        })
+        .collect()
+    }
+
     /// Up to where those who write have room for output; none where nobody writes.
     pub(super) fn room(&self) -> Option<u64> {
         self.handles.values().filter(|handle| handle.write).map(|handle| handle.room).max()
@@ -105,5 +120,17 @@ impl Viewers {
             // We hold a sender ourselves.
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_attends_next_numbers_its_viewers_otherwise() {
+        let numbers: std::collections::BTreeSet<u64> = (0..100).map(|_| Viewers::new().last_number).collect();
+        assert_eq!(numbers.len(), 100);
+        assert!(numbers.iter().all(|number| *number <= u64::MAX / 2));
     }
 }

@@ -19,13 +19,11 @@ use crate::protocol::ending::Refusal;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{Accepted, FrameKind, JobState, OUTPUT_MAX, Want};
 use crate::protocol::identity::Asker;
+use crate::protocol::stdin::{WINDOW, WINDOW_OF_OTHERS};
 use crate::protocol::steer::{CancelRequest, Cancelled, Credit, Resume, Steer};
 use crate::protocol::tty::TtySize;
 use crate::protocol::window::Totals;
 use crate::protocol::{Ending, decode};
-
-/// What a writer may send before its keeper has said how much.
-const FIRST_INPUT: u64 = 256 * 1024;
 
 /// Messages that may wait for a job to have started.
 const WAITING_MOST: usize = 64;
@@ -34,7 +32,11 @@ impl Job {
     pub(super) async fn on_message(&mut self, message: Message) {
         let begins = matches!(
             message,
-            Message::Request(_) | Message::Word { steer: Steer::Resume(_) | Steer::Attach(_), .. }
+            Message::Request(_)
+                | Message::Word {
+                    steer: Steer::Resume(_) | Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_),
+                    ..
+                }
         );
         if begins && !self.runs && self.ended.is_none() {
             // Answered when it is known whether it runs. Whoever finds no room asks again.
@@ -77,6 +79,9 @@ impl Job {
             return answer::started(&self.context, &request.caller, self.id).await;
         };
         let inbox = &request.caller;
+        if self.has_left(inbox, 1, Totals::default()).await {
+            return;
+        }
         let accepted = self.accepted(inbox);
         if self.viewers.epoch_of(inbox).is_some() && self.viewers.say(inbox, Word::Again(accepted)) {
             return;
@@ -102,6 +107,8 @@ impl Job {
             _ if !may => answer::not_yours(&self.context, from, self.id).await,
             Steer::Resume(resume) => self.on_resume(&resume, from).await,
             Steer::Attach(attach) => self.on_attach(attach, from).await,
+            Steer::Rename(rename) => self.on_rename(rename, from).await,
+            Steer::Detach(detach) => self.on_detach(detach, from, asker).await,
             Steer::Cancel(cancel) => self.on_cancel(cancel, from).await,
             Steer::Result => self.on_result_wanted(from).await,
             Steer::Stdin { .. } | Steer::Signal(_) | Steer::Resize(_) => self.on_input(steer, from).await,
@@ -109,21 +116,26 @@ impl Job {
     }
 
     async fn on_credit(&mut self, credit: Credit, from: &str, asker: &Asker) {
-        if self.viewers.say(from, Word::Credit(credit)) || credit.done {
-            return;
-        }
-        // Of a viewer of the daemon before, or one that was given up. It is told to resume; where members sign,
-        // nobody is told anything who has not signed it, or may not read it.
+        // Where members sign, nobody is told anything, or forgotten, by a word that is not signed.
         let signed = *asker != Asker::Anyone && policy::may_steer(asker, Some(&self.owner));
-        if members_sign(&self.context) && !signed {
+        let counts = signed || !members_sign(&self.context);
+        let wrote = self.viewers.may_write(from) == Some(true) && from != self.begun.caller;
+        if credit.done && counts && wrote {
+            self.forget_writer(from);
+        }
+        if self.viewers.say(from, Word::Credit(credit)) || credit.done || !counts {
             return;
         }
+        // Of a viewer of the daemon before, or one that was given up. It is told to resume.
         answer::have_resumed(&self.context, from, self.id, credit.epoch).await;
     }
 
     async fn on_resume(&mut self, resume: &Resume, from: &str) {
         let Resume { epoch, out, err, limit, write, .. } = *resume;
         let received = Totals { out, err };
+        if self.has_left(from, epoch, received).await {
+            return;
+        }
         let window = limit.saturating_sub(received.sum());
         let write = write || from == self.begun.caller;
         let first = self.first_want(from, write);
@@ -136,6 +148,9 @@ impl Job {
     }
 
     async fn on_attach(&mut self, attach: AttachRequest, from: &str) {
+        if self.has_left(from, attach.epoch, Totals::default()).await {
+            return;
+        }
         match self.viewers.epoch_of(from) {
             Some(known) if attach.epoch < known => return,
             Some(known) if attach.epoch == known => {
@@ -217,9 +232,9 @@ impl Job {
     }
 
     /// The first frame of an epoch, as things stand. Where its output begins, the viewer knows.
-    fn accepted(&self, inbox: &str) -> Accepted {
-        let (stdin_received, signals) =
-            self.writers.get(inbox).map_or((0, 0), |writer| (writer.want.received, writer.signals));
+    pub(super) fn accepted(&self, inbox: &str) -> Accepted {
+        let stdin_received = self.writers.want(inbox).map_or(0, |want| want.received);
+        let signals = self.writers.signals(inbox);
         let state = if self.ended.is_some() { JobState::Ended } else { JobState::Running };
         let instance = self.context.instance;
         Accepted { state, stdin_received, signals, durable: true, tty: self.tty, ..Accepted::ended(instance) }
@@ -230,15 +245,24 @@ impl Job {
         if !write || self.ended.is_some() {
             return Vec::new();
         }
-        let new = Want { received: 0, limit: FIRST_INPUT, again: false, closed: false };
-        let want = self.writers.get(inbox).map_or(&new, |writer| &writer.want);
-        vec![(FrameKind::Want, decode::to_json(want).into())]
+        let want = self.writers.want(inbox).cloned().unwrap_or_else(|| self.grant(inbox));
+        vec![(FrameKind::Want, decode::to_json(&want).into())]
+    }
+
+    /// What a writer may send before its keeper has said how much: what that takes unasked.
+    pub(super) fn grant(&self, inbox: &str) -> Want {
+        let limit = if inbox == self.begun.caller { WINDOW } else { WINDOW_OF_OTHERS };
+        Want { received: 0, limit, again: false, closed: false }
     }
 
     /// Passes on what is typed.
     async fn on_input(&mut self, steer: Steer, from: &str) {
         // Who may stop a job may signal it without following it.
         let unasked = from == self.begun.caller || matches!(steer, Steer::Signal(_));
+        if self.departed.by(from).is_some() {
+            // What was on its way when it was made to leave.
+            return;
+        }
         if !self.viewers.may_write(from).unwrap_or(unasked) {
             let sentence = format!("{from} reads {} and does not write to it; attach with `write`", self.id);
             return answer::cannot(&self.context, from, "read_only", 403, &sentence).await;
@@ -261,8 +285,11 @@ impl Job {
         let takes_back = !self.runs && from == self.begun.caller && cancel.why.is_none();
         if self.ended.is_none() && !cancel.unless_begun && !takes_back {
             let why = cancel.why.unwrap_or_else(|| "asked to".to_owned()).chars().take(200).collect();
-            let ending = self.stopping.get_or_insert(Ending::Cancelled { why }).clone();
-            self.keeper.say(ToKeeper::Stop { ending });
+            // Once; whoever connects to the keeper anew says it again.
+            if self.stopping.is_none() {
+                let ending = self.stopping.insert(Ending::Cancelled { why }).clone();
+                self.keeper.say(ToKeeper::Stop { ending });
+            }
         }
         let result = self.ended.as_deref().cloned();
         answer::cancelled(&self.context, from, self.id, state, result).await;

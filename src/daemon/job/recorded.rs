@@ -87,7 +87,9 @@ async fn word(context: &Arc<Context>, id: JobId, result: &JobResult, steer: Stee
         Steer::Credit(credit) if !credit.done => {
             answer::have_resumed(context, from, id, credit.epoch).await;
         }
-        Steer::Attach(_) => answer::not_durable(context, from, id).await,
+        Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_) => {
+            answer::not_durable(context, from, id).await;
+        }
         Steer::Credit(_) | Steer::Stdin { .. } | Steer::Signal(_) | Steer::Resize(_) => {}
     }
 }

@@ -90,12 +90,16 @@ impl Live {
         // Who has the right may stop a job and ask how it ended; the rest is its caller's.
         let may_steer = from == self.request.caller || policy::may_steer(asker, Some(&self.request.asker));
         match steer {
-            Steer::Cancel(_) | Steer::Result | Steer::Attach(_) if !may_steer => {
+            Steer::Cancel(_) | Steer::Result | Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_)
+                if !may_steer =>
+            {
                 return answer::not_yours(&self.context, from, self.request.id).await;
             }
             Steer::Cancel(cancel) => return self.on_cancel(cancel, from).await,
             Steer::Result => return self.on_result_wanted(from).await,
-            Steer::Attach(_) => return answer::not_durable(&self.context, from, self.request.id).await,
+            Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_) => {
+                return answer::not_durable(&self.context, from, self.request.id).await;
+            }
             Steer::Signal(signal) if from != self.request.caller && may_steer => {
                 return self.on_anothers_signal(&signal, from).await;
             }
@@ -113,7 +117,9 @@ impl Live {
                 let want = self.stdin.take(offset, &bytes);
                 self.sink.control(FrameKind::Want, decode::to_json(&want));
             }
-            Steer::Cancel(_) | Steer::Result | Steer::Attach(_) | Steer::Resize(_) => {}
+            // Answered above, or nothing for a job without a terminal.
+            Steer::Cancel(_) | Steer::Result | Steer::Attach(_) => {}
+            Steer::Resize(_) | Steer::Rename(_) | Steer::Detach(_) => {}
         }
     }
 

@@ -86,6 +86,24 @@ fn what_a_crash_cut_off_did_not_happen() {
 }
 
 #[test]
+fn an_ending_that_was_written_is_not_written_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = Journal::open(dir.path()).expect("opens");
+    let id = JobId::new();
+    let mut entry = journal.begin(&begun(id)).expect("begins");
+    let ended = Step::Ended { at: now(), result: Box::new(result(id)) };
+    write_step(&mut entry.file, &ended).expect("written");
+    drop(entry);
+    let (entry, record) = journal.left_open().expect("readable").pop().expect("one is open");
+    assert_eq!(record.result, Some(result(id)));
+    entry.closed_for_another().expect("closes");
+    assert!(journal.left_open().expect("readable").is_empty());
+    let text = fs::read_to_string(journal.ended.join(id.to_string())).expect("there");
+    assert_eq!(text.matches("\"step\":\"ended\"").count(), 1, "{text}");
+    assert!(text.len() < RESERVE, "its room was given back");
+}
+
+#[test]
 fn a_record_that_is_no_record_stays_known() {
     let dir = tempfile::tempdir().expect("a directory");
     let journal = Journal::open(dir.path()).expect("opens");
@@ -204,4 +222,33 @@ fn an_id_from_the_queue_is_known_or_known_to_be_forgotten() {
     assert_eq!(again.remembers_since_ms().expect("known"), since);
     fs::write(dir.path().join("journal/forgotten"), "soon").expect("written");
     assert!(again.remembers_since_ms().is_err(), "what cannot be read is not guessed");
+}
+
+/// Whoever reads the record meanwhile sees the old name or the new one, and what follows is written behind it.
+#[test]
+fn a_name_is_given_once_and_the_record_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = Journal::open(dir.path()).expect("opens");
+    let named = |name: &str| Begun { name: Some(name.to_owned()), durable: true, ..begun(JobId::new()) };
+    let (one, other) = (named("one"), named("other"));
+    let mut entry = journal.begin(&one).expect("begun");
+    let theirs = journal.begin(&other).expect("begun");
+    assert!(matches!(entry.rename("other"), Err(NotRenamed::Taken(id)) if id == other.id));
+    let process = Identity::of_self().expect("a process");
+    entry.started(&process).expect("written");
+    for round in 0..100 {
+        entry.rename(&format!("name-{round}")).expect("renamed");
+    }
+    let record = journal.find(one.id).expect("readable").expect("there");
+    assert_eq!(record.begun, Begun { name: Some("name-99".to_owned()), ..one.clone() });
+    assert_eq!(record.process, Some(process));
+    let size = fs::metadata(dir.path().join("journal/open").join(one.id.to_string())).expect("there").len();
+    assert!((RESERVE as u64..2 * RESERVE as u64).contains(&size), "{size} bytes: it does not grow");
+    // What has ended has no claim to its name.
+    theirs.ended(&result(other.id)).expect("ended");
+    entry.rename("other").expect("free again");
+    entry.ended(&result(one.id)).expect("ended");
+    let record = journal.find(one.id).expect("readable").expect("there");
+    assert_eq!((record.begun.name.as_deref(), record.result.is_some()), (Some("other"), true));
+    assert_eq!(fs::read_dir(dir.path().join("journal/results")).expect("there").count(), 0);
 }

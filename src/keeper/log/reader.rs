@@ -17,6 +17,10 @@ use crate::protocol::window::Totals;
 /// Records read at a time.
 const RECORDS_AT_ONCE: usize = 512;
 
+/// How often a segment may go away between the look for it and its opening. A writer that drops one each time would
+/// have to be quicker than anybody reads.
+const ATTEMPTS: usize = 1_000;
+
 /// Reads a log from wherever it is asked to. Holds two files and a few KiB, whatever the log.
 #[derive(Debug)]
 pub struct Reader {
@@ -82,6 +86,10 @@ impl Reader {
                 }
                 continue;
             };
+            if !segment.wake(&self.directory)? {
+                self.segment = None;
+                continue;
+            }
             let end = segment.end()?;
             if at < end {
                 return segment.read(at, end, most);
@@ -92,12 +100,20 @@ impl Reader {
         }
     }
 
+    /// Nothing will be read for a while: lets go of the files, because one that is dropped takes its room on the disk
+    /// for as long as anybody has it open.
+    pub fn rest(&mut self) {
+        if let Some(segment) = &mut self.segment {
+            segment.files = None;
+        }
+    }
+
     /// How far the log reaches now. Blocks on the disk.
     ///
     /// # Errors
     /// As [`Reader::read`].
     pub fn extent(&mut self) -> io::Result<Extent> {
-        loop {
+        for _ in 0..ATTEMPTS {
             let (Some(first), Some(last)) = (self.first()?, self.last()?) else {
                 return Ok(Extent::default());
             };
@@ -108,6 +124,7 @@ impl Reader {
             let end = newest.end()?;
             return Ok(Extent { first: oldest.totals_at(first)?, end: newest.totals_at(end)? });
         }
+        Err(restless(&self.directory))
     }
 
     /// How much of each stream came before this combined offset; where that is no longer held or not
@@ -135,16 +152,26 @@ impl Reader {
             self.segment = Some(next);
             return Ok(true);
         }
-        let is_dropped = self.segment.as_ref().is_some_and(Segment::is_removed);
-        if is_dropped {
+        // Looked at before the segment: what is followed by another is not written any more.
+        let behind = starts(&self.directory)?.into_iter().find(|start| *start > end);
+        let Some(segment) = &self.segment else { return Ok(true) };
+        if segment.is_removed()? {
             self.segment = None;
+            return Ok(true);
         }
-        Ok(is_dropped)
+        match behind {
+            None => Ok(false),
+            Some(_) if segment.end()? > end => Ok(true),
+            Some(next) => {
+                let name = bytes_path(&self.directory, segment.start.sum());
+                Err(broken(&name, &format!("it ends at {end}, and what follows begins at {next}")))
+            }
+        }
     }
 
     /// The segment that has this offset, or would have it.
     fn seek(&self, at: u64) -> io::Result<Sought> {
-        loop {
+        for _ in 0..ATTEMPTS {
             let starts = starts(&self.directory)?;
             let Some(&first) = starts.first() else { return Ok(Sought::Nowhere) };
             let wanted = starts.iter().rev().find(|start| **start <= at).copied();
@@ -156,6 +183,7 @@ impl Reader {
             }
             // The writer dropped it just now.
         }
+        Err(restless(&self.directory))
     }
 
     fn first(&self) -> io::Result<Option<u64>> {
@@ -167,24 +195,49 @@ impl Reader {
     }
 
     fn open_at(&self, start: u64) -> io::Result<Option<Segment>> {
-        match Segment::open(&self.directory, start) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => opened.map(Some),
-        }
+        Segment::open(&self.directory, start)
     }
 }
 
 /// One segment, and where in its runs the reader is.
 #[derive(Debug)]
 struct Segment {
-    bytes: File,
-    runs: File,
+    /// None while it rests.
+    files: Option<Files>,
     start: Totals,
     name: PathBuf,
     place: Place,
     /// Records that were read and are not passed yet, the next one last.
     ahead: Vec<Record>,
     records_read: u64,
+}
+
+/// The bytes of a segment, and its runs.
+#[derive(Debug)]
+struct Files {
+    bytes: File,
+    runs: File,
+}
+
+impl Files {
+    /// Those of a segment; none where it is dropped. The runs are there before the bytes, and go after them.
+    fn open(directory: &Path, start: u64) -> io::Result<Option<Self>> {
+        let path = bytes_path(directory, start);
+        let Some(bytes) = open(&path)? else { return Ok(None) };
+        let name = runs_path(directory, start);
+        match open(&name)? {
+            Some(runs) => Ok(Some(Self { bytes, runs })),
+            None if path.try_exists()? => Err(broken(&name, "it is missing")),
+            None => Ok(None),
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 /// The run that the reader is in: where it begins, and whose it is. Before the first run it is nobody's.
@@ -195,25 +248,39 @@ struct Place {
 }
 
 impl Segment {
-    fn open(directory: &Path, start: u64) -> io::Result<Self> {
-        let bytes = File::open(bytes_path(directory, start))?;
+    /// The one that begins there; none where it is dropped.
+    fn open(directory: &Path, start: u64) -> io::Result<Option<Self>> {
+        let Some(files) = Files::open(directory, start)? else { return Ok(None) };
         let name = runs_path(directory, start);
-        let runs = File::open(&name)?;
-        let totals = read_header(&runs).map_err(|error| broken(&name, &error.to_string()))?;
+        let totals = read_header(&files.runs).map_err(|error| broken(&name, &error.to_string()))?;
         if totals.out.checked_add(totals.err) != Some(start) {
             return Err(broken(&name, "it begins elsewhere than its name says"));
         }
         let place = Place { run: totals, stream: None };
-        Ok(Self { bytes, runs, start: totals, name, place, ahead: Vec::new(), records_read: 0 })
+        let files = Some(files);
+        Ok(Some(Self { files, start: totals, name, place, ahead: Vec::new(), records_read: 0 }))
+    }
+
+    /// Opens it again where it has rested; says whether it is still there. Nothing that was read of it has changed.
+    fn wake(&mut self, directory: &Path) -> io::Result<bool> {
+        if self.files.is_none() {
+            self.files = Files::open(directory, self.start.sum())?;
+        }
+        Ok(self.files.is_some())
+    }
+
+    fn files(&self) -> io::Result<&Files> {
+        self.files.as_ref().ok_or_else(|| io::Error::other("a segment that rests is read"))
     }
 
     /// The combined offset after its last byte, as far as it was written by now.
     fn end(&self) -> io::Result<u64> {
-        Ok(self.start.sum() + self.bytes.metadata()?.len())
+        let length = self.files()?.bytes.metadata()?.len();
+        self.start.sum().checked_add(length).ok_or_else(|| broken(&self.name, "it begins beyond all offsets"))
     }
 
-    fn is_removed(&self) -> bool {
-        self.bytes.metadata().is_ok_and(|file| file.nlink() == 0)
+    fn is_removed(&self) -> io::Result<bool> {
+        Ok(self.files()?.bytes.metadata()?.nlink() == 0)
     }
 
     fn read(&mut self, at: u64, end: u64, most: usize) -> io::Result<Piece> {
@@ -223,7 +290,7 @@ impl Segment {
         };
         let count = usize::try_from(run_end - at).unwrap_or(usize::MAX).min(most.max(1));
         let mut bytes = BytesMut::zeroed(count);
-        self.bytes.read_exact_at(&mut bytes, at - self.start.sum())?;
+        self.files()?.bytes.read_exact_at(&mut bytes, at - self.start.sum())?;
         Ok(Piece::Bytes { stream, offset: run.of(stream) + (at - run.sum()), bytes: bytes.freeze() })
     }
 
@@ -270,7 +337,7 @@ impl Segment {
         if self.ahead.is_empty() {
             let mut buffer = [0; RECORDS_AT_ONCE * RECORD_BYTES as usize];
             let from = HEADER_BYTES + self.records_read * RECORD_BYTES;
-            let filled = read_up_to(&self.runs, &mut buffer, from)?;
+            let filled = read_up_to(&self.files()?.runs, &mut buffer, from)?;
             let (records, _part) = buffer[..filled].as_chunks();
             self.ahead.extend(records.iter().rev().map(|bytes| Record::of_bytes(*bytes)));
             self.records_read += records.len() as u64;
@@ -291,6 +358,10 @@ fn read_up_to(file: &File, buffer: &mut [u8], from: u64) -> io::Result<usize> {
         }
     }
     Ok(filled)
+}
+
+fn restless(directory: &Path) -> io::Error {
+    io::Error::other(format!("{}: its segments come and go", directory.display()))
 }
 
 fn broken(file: &Path, why: &str) -> io::Error {

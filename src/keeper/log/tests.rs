@@ -165,6 +165,9 @@ proptest! {
             let from = position.index(at + 1);
             prop_assert_eq!(model.check(&mut tailing, from, *most).0, at);
             prop_assert_eq!(model.check(&mut Reader::open(&directory), from, *most).0, at);
+            if most % 3 == 0 {
+                tailing.rest();
+            }
             let (now, dropped) = model.check(&mut tailing, tailed, *most);
             prop_assert!(now == at && (dropped == 0 || limit < 200_000));
             tailed = now;
@@ -242,6 +245,73 @@ fn a_log_that_was_taken_away_is_at_its_end() {
     assert_eq!(model.check(&mut reader, 100, 1000), (10_000, 0), "what is open can still be read");
     assert_eq!(Reader::open(&directory).read(0, 100).expect("nothing"), Piece::End);
     assert_eq!(Reader::open(&directory).extent().expect("nothing"), Extent::default());
+}
+
+/// Files below a directory that this process has open though they were removed.
+fn held_though_removed(directory: &Path) -> usize {
+    let open = fs::read_dir("/proc/self/fd").expect("open files").flatten();
+    let names = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    names.filter(|name| name.starts_with(directory) && name.to_string_lossy().ends_with(" (deleted)")).count()
+}
+
+#[test]
+fn a_reader_that_rests_takes_no_room_on_the_disk() {
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = place.path().join("log");
+    let model = Model::of(&[(Out, 200_000)]);
+    let mut writer = Writer::create(&directory, 0).expect("made");
+    append(&mut writer, &model, 0, 1_000);
+    let mut readers = [Reader::open(&directory), Reader::open(&directory)];
+    for reader in &mut readers {
+        assert_eq!(model.check(reader, 0, 500), (1_000, 0));
+    }
+    readers[0].rest();
+    assert_eq!(model.check(&mut readers[0], 500, 500), (1_000, 0), "as if it had not rested");
+    readers[0].rest();
+    append(&mut writer, &model, 1_000, 199_000);
+    assert_eq!(held_though_removed(&directory), 2, "the other one holds what it reads");
+    readers[1].rest();
+    assert_eq!(held_though_removed(&directory), 0);
+    for reader in &mut readers {
+        let (end, dropped) = model.check(reader, 1_000, 5_000);
+        assert_eq!((end, dropped), (200_000, writer.first().sum() as usize - 1_000));
+    }
+}
+
+/// It says so, and does not look for ever.
+#[test]
+fn a_segment_without_its_runs_is_damage() {
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = place.path().join("log");
+    let model = Model::of(&[(Out, 100)]);
+    append(&mut Writer::create(&directory, 1 << 20).expect("made"), &model, 0, 100);
+    fs::remove_file(runs_path(&directory, 0)).expect("removed");
+    let mut reader = Reader::open(&directory);
+    for error in [
+        reader.read(0, 10).expect_err("damaged"),
+        reader.extent().expect_err("damaged"),
+        reader.totals_at(5).expect_err("damaged"),
+    ] {
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains("00000000000000000000.runs: it is missing"), "{error}");
+    }
+}
+
+#[test]
+fn a_segment_that_lost_its_end_is_damage() {
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = place.path().join("log");
+    let model = Model::of(&[(Out, 10_000)]);
+    let mut writer = Writer::create(&directory, 0).expect("made");
+    append(&mut writer, &model, 0, 10_000);
+    for left in [1_000, 0] {
+        let bytes = File::options().write(true).open(bytes_path(&directory, 0)).expect("bytes");
+        bytes.set_len(left).expect("cut");
+        let error = Reader::open(&directory).read(left, 10).expect_err("damaged").to_string();
+        assert!(error.contains(&format!("it ends at {left}, and what follows begins at ")), "{error}");
+    }
+    let next = starts(&directory).expect("a log")[1] as usize;
+    assert_eq!(model.check(&mut Reader::open(&directory), next, 100), (10_000, 0), "the rest can be read");
 }
 
 #[test]

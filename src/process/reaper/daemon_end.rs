@@ -1,7 +1,9 @@
 //! The daemon's end of a reaper: starting it, and learning from it.
 
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,17 +33,21 @@ pub(in crate::process) fn start(
     let starting =
         |error: io::Error| StartError::system(&format!("starting a reaper, {}", reaper.display()), &error);
     let (ours, theirs) = UnixStream::pair().map_err(starting)?;
-    let program = program(reaper, theirs.as_raw_fd())?;
+    let held = held(lock)?;
+    let program = program(reaper, &theirs, &held)?;
     // The terminal is the command's to take, not the reaper's.
     let around = Surroundings {
         stdio: stdio.each_ref().map(AsFd::as_fd),
         cgroup: None,
-        keep: Some(theirs.as_fd()),
+        keep: &[theirs.as_fd(), held.as_fd()],
         terminal: false,
     };
-    let launched = launch(&program, &around).map_err(|error| starting(error.source))?;
-    // Our copies would keep the job's pipes open, and the socket.
-    drop((stdio, theirs));
+    let launched = launch(&program, &around).map_err(|error| {
+        let _ = fs::remove_file(lock);
+        starting(error.source)
+    })?;
+    // Our copies would keep the job's pipes open, the socket, and the lock.
+    drop((stdio, theirs, held));
     let outcome = match begun(ours, &launched, spec, lock) {
         Ok(Ok(process)) => return Ok(process),
         Ok(Err(failed)) => Err(failed),
@@ -49,6 +55,7 @@ pub(in crate::process) fn start(
     };
     // The socket is closed, on which it stops by itself.
     let _ = pidfd::wait_for_end(launched.pid);
+    let _ = fs::remove_file(lock);
     outcome
 }
 
@@ -72,10 +79,23 @@ pub(in crate::process) fn release(mut control: &UnixStream) {
     let _ = control.write_all(format!("{RELEASE}\n").as_bytes());
 }
 
-fn program(reaper: &Path, socket: i32) -> Result<Program, StartError> {
+/// The lock, made and held before there is a reaper to hold it: whoever looks after our death finds it
+/// held, or knows that nothing was started. What it names was given to no other job.
+fn held(path: &Path) -> Result<File, StartError> {
+    let locking = |error: io::Error| StartError::system(&format!("locking {}", path.display()), &error);
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(true).mode(0o600);
+    let lock = options.open(path).map_err(locking)?;
+    lock.try_lock().map_err(|error| locking(error.into()))?;
+    Ok(lock)
+}
+
+fn program(reaper: &Path, socket: &UnixStream, lock: &File) -> Result<Program, StartError> {
     let path = c_string("the reaper", reaper)?;
+    let socket = c_string("the socket", socket.as_raw_fd().to_string())?;
+    let lock = c_string("the lock", lock.as_raw_fd().to_string())?;
     Ok(Program {
-        argv: vec![path.clone(), c"reaper".to_owned(), c_string("the socket", socket.to_string())?],
+        argv: vec![path.clone(), c"reaper".to_owned(), socket, lock],
         environment: c_environment(&environment::of_reaper())?,
         candidates: vec![path],
         directory: c"/".to_owned(),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::client::proof;
+use crate::protocol::attach::{Detached, UNREADABLE};
 use crate::protocol::ending::Refusal;
 use crate::protocol::frame::Challenge;
 use crate::protocol::reply::ErrorBody;
@@ -21,7 +22,10 @@ impl Conversation {
         let Some(Ok(kind)) = message.headers.get(frame::KIND).map(str::parse::<FrameKind>) else { return };
         // What these say is relied on; the rest is held against the totals and digests of the result, and
         // without that there is no ending.
-        let relied_on = matches!(kind, FrameKind::Result | FrameKind::Answer | FrameKind::Challenge);
+        let relied_on = matches!(
+            kind,
+            FrameKind::Result | FrameKind::Detached | FrameKind::Answer | FrameKind::Challenge
+        );
         if relied_on && let Err(why) = proof::is_of(&self.bus, &self.peer, message) {
             tracing::warn!(peer = %self.peer, %kind, why, "ignored what is not proved to be the peer's");
             return;
@@ -54,6 +58,7 @@ impl Conversation {
             FrameKind::Signalled => self.with(message, now, Self::on_signalled),
             FrameKind::Resized => self.with(message, now, Self::on_resized),
             FrameKind::Screen => self.tell(Event::Screen(message.payload.clone())),
+            FrameKind::Detached => self.with(message, now, Self::on_detached),
             FrameKind::Gap => self.with(message, now, Self::on_gap),
             FrameKind::Result => {
                 let is_refusal = message.headers.get(REFUSES).is_some();
@@ -132,6 +137,12 @@ impl Conversation {
         self.signals.retain(|signal| signal.n > signalled.n);
     }
 
+    /// Somebody wants us to leave, and the peer has let go of us.
+    fn on_detached(&mut self, detached: Detached, _now: Instant) {
+        self.left = true;
+        self.left_by = Some(detached.by);
+    }
+
     fn on_resized(&mut self, resized: Signalled, _now: Instant) {
         self.resize = self.resize.filter(|resize| resize.n > resized.n);
     }
@@ -161,6 +172,12 @@ impl Conversation {
     /// The answer to a cancel. Its ordinary effect, the ending, arrives as frames.
     pub(super) fn on_answer(&mut self, message: &Incoming, now: Instant) {
         let Ok(answer) = decode::json::<CancelAnswer>(&message.payload) else {
+            if let Ok(refusal) = decode::json::<ErrorBody>(&message.payload)
+                && refusal.error == UNREADABLE
+            {
+                // Nothing follows what came so far, however often it is asked for.
+                return self.finish(Ending::Unknown { why: refusal.message });
+            }
             if let (Question::Attach(_), Phase::Asking(_)) = (&self.question, &self.phase)
                 && let Ok(refusal) = decode::json::<ErrorBody>(&message.payload)
             {
