@@ -90,7 +90,8 @@ async fn begun(bus: &Bus, meant: &Wanted) -> Result<Found, Failure> {
     loop {
         match find(bus, &there).await {
             Err(why) if why.code == NOT_FOUND => {
-                let what = format!("not found: {job} waits in the queue no more, and {peer} does not know it");
+                let what =
+                    format!("not found: {job} waits in the queue no more, and {peer} does not know it");
                 return Err(Failure::new(NOT_FOUND, format!("{what}: it was cancelled")));
             }
             Err(why) if matches!(why.code, OFFLINE | TIMED_OUT) => {

@@ -162,9 +162,11 @@ pub(super) async fn guard(common: &Common, args: Guard) -> Result<u8, Failure> {
     // It has proved itself, and only could not write that down, as on a full disk.
     if attempt.has_its_place() {
         return match (verdict, run_by) {
-            (Verdict::Ended, RunBy::Foreground | RunBy::Detached) => {
-                Err(Failure::other(format!("starting {}: {}", attempt.version, be_the_daemon(args, &state_dir, run_by))))
-            }
+            (Verdict::Ended, RunBy::Foreground | RunBy::Detached) => Err(Failure::other(format!(
+                "starting {}: {}",
+                attempt.version,
+                be_the_daemon(args, &state_dir, run_by)
+            ))),
             _ => Ok(0),
         };
     }

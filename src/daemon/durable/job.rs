@@ -84,7 +84,7 @@ pub(in crate::daemon) async fn run(
     admitted: Admitted,
     messages: &mut mpsc::Receiver<Message>,
 ) {
-    let Admitted { request, spec, lodging, entry, begun, place: seat, asked, enrolled } = admitted;
+    let Admitted { request, spec, lodging, entry, begun, place: seat, asked, enrolled, held } = admitted;
     let place = Place::of(&context.settings.state_dir, request.id);
     let order = Order {
         spec,
@@ -99,6 +99,9 @@ pub(in crate::daemon) async fn run(
     job.keeper = Keeper::start(&context, place, order, entry);
     (job.seat, job.enrolled) = (Some(seat), Some(enrolled));
     job.on_message(Message::Request(Box::new(request))).await;
+    for message in held {
+        job.on_message(message).await;
+    }
     job.live(messages).await;
 }
 

@@ -27,6 +27,9 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 /// Pause before it is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Words about a job that are held back until it is known whether it begins.
+const HELD_MOST: usize = 64;
+
 /// How long it is asked before all is looked at anew: the policy, who is believed, and whether there is a place.
 const ASKED_FOR: Duration = Duration::from_secs(60);
 
@@ -136,6 +139,7 @@ impl Ticket {
         context: &Context,
         digest: &str,
         messages: &mut mpsc::Receiver<Message>,
+        held: &mut Vec<Message>,
     ) -> Confirmed {
         let mut leaving = context.leaving.subscribe();
         let mut confirm = self.delivered.confirm.clone();
@@ -153,12 +157,13 @@ impl Ticket {
                 asked = context.bus.ask(word, CONFIRM_WITHIN) => asked,
                 _ = leaving.wait_for(|stage| *stage != Leaving::No) => return Confirmed::Anew,
                 Some(message) = messages.recv() => {
-                    // Whoever has a word about the job says it again.
-                    if let Message::Request(again) = message
-                        && again.digest == digest
-                        && let Some(again) = again.queued
-                    {
-                        confirm = again.delivered.confirm;
+                    match message {
+                        Message::Request(again) if again.digest == digest && again.queued.is_some() => {
+                            confirm = again.queued.map_or(confirm, |again| again.delivered.confirm);
+                        }
+                        message if held.len() < HELD_MOST => held.push(message),
+                        // Whoever finds no room says it again.
+                        _ => {}
                     }
                     continue;
                 }
@@ -175,16 +180,16 @@ impl Ticket {
 }
 
 /// Takes a job from the queue that is in the journal: once the server has let go of it, and it is on the
-/// disk that it starts, it may.
+/// disk that it starts, it may. What is said about it meanwhile is held back.
 pub(in super::super) async fn taken(
     context: &Arc<Context>,
     (ticket, request): (&Ticket, &Request),
     asked: &Asked,
     mut entry: Entry,
-    messages: &mut mpsc::Receiver<Message>,
+    (messages, held): (&mut mpsc::Receiver<Message>, &mut Vec<Message>),
 ) -> Taken {
     let id = request.id;
-    match ticket.confirmed(context, &request.digest, messages).await {
+    match ticket.confirmed(context, &request.digest, messages, held).await {
         Confirmed::Yes => {}
         Confirmed::Anew => {
             let taken = withdrawn(entry, id).await;
