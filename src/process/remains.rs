@@ -43,23 +43,30 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The lodgings that a daemon of this state directory has made and that are still there. Whose a cgroup is
-/// tells the name of the one above it, wherever on the machine that daemon was.
+/// The directories that daemons of this state directory have for the cgroups of their jobs and keepers, as far as
+/// they are still there. Whose one is tells its name, wherever on the machine that daemon was.
+///
+/// # Errors
+/// When the state directory cannot be looked at.
+pub fn cgroups_of(state_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let state_dir = state_dir.canonicalize()?;
+    let digest = blake3::hash(state_dir.as_os_str().as_bytes()).to_hex();
+    Ok(hierarchy::all_named(&format!("{BASE_PREFIX}{}", &digest[..BASE_DIGITS])))
+}
+
+/// The lodgings that a daemon of this state directory has made and that are still there.
 ///
 /// # Errors
 /// When the directory cannot be looked at.
 pub fn lodgings_of(state_dir: &Path) -> io::Result<Vec<(JobId, Lodging)>> {
-    let state_dir = state_dir.canonicalize()?;
-    let digest = blake3::hash(state_dir.as_os_str().as_bytes()).to_hex();
-    let name = format!("{BASE_PREFIX}{}", &digest[..BASE_DIGITS]);
     let mut found = Vec::new();
-    for base in hierarchy::all_named(&name) {
+    for base in cgroups_of(state_dir)? {
         for path in cgroup::children(&base)? {
             let job = path.file_name().and_then(|name| name.to_str()?.strip_prefix(JOB_PREFIX)?.parse().ok());
             found.extend(job.map(|job| (job, Lodging::Cgroup { path })));
         }
     }
-    for lock in files_in(&state_dir.join("reapers"))? {
+    for lock in files_in(&state_dir.canonicalize()?.join("reapers"))? {
         found.extend(job_of(&lock).ok().map(|job| (job, Lodging::Reaper { lock })));
     }
     found.sort_by_key(|(job, _)| *job);

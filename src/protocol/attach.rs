@@ -36,6 +36,15 @@ pub struct AttachRequest {
     /// The size of the terminal it is looked at in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<TtySize>,
+    /// Whether every frame is to be signed, where members sign: for who leaves before there is a result, which
+    /// would prove the others.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sealed: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Where a viewer begins.
@@ -91,6 +100,31 @@ pub struct ResizeRequest {
     pub cols: u16,
     /// Rows.
     pub rows: u16,
+}
+
+/// Who answers what a command asks its terminal, from whichever place of its output: the body of the frame `asked`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// In order. What comes before the first belongs to it.
+    pub turns: Vec<Turn>,
+}
+
+/// From a place on it is this viewer who is asked, or it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// The place: a combined offset.
+    pub at: u64,
+    /// Whether it is.
+    pub asked: bool,
+}
+
+impl Asked {
+    /// Whether it is asked what stands at this place.
+    #[must_use]
+    pub fn is_at(&self, at: u64) -> bool {
+        let begun = self.turns.iter().take_while(|turn| turn.at <= at).last();
+        begun.or(self.turns.first()).is_some_and(|turn| turn.asked)
+    }
 }
 
 /// A durable job is to be called otherwise.

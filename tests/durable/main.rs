@@ -11,6 +11,7 @@
 
 mod bench;
 mod daemons;
+mod damage;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod keepers;
@@ -20,3 +21,4 @@ mod output;
 mod rights;
 mod storm;
 mod viewers;
+mod writers;

@@ -1,24 +1,60 @@
-//! A directory of the test's own: removed when the test succeeds, kept and named when it fails.
+//! A directory of the test's own: removed when the test succeeds, kept and named when it fails. What a daemon in it
+//! has started ends with it in both cases.
+//!
+//! A test that is killed can end nothing. So each scratch directory is locked by its test for as long as that lives,
+//! and the next test that makes one ends what is left in those that nobody holds any more. Their files stay, as
+//! those of any test that has failed.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use super::leftovers;
+
+/// What the names of all of them begin with.
+const PREFIX: &str = "pbt-";
+
+/// Says of a directory whose test is gone that nothing of it runs any more.
+const ENDED: &str = ".ended";
 
 /// A private directory (0700) with a short path, so that Unix sockets below it have room.
-pub struct Scratch(Option<tempfile::TempDir>);
+pub struct Scratch {
+    directory: Option<tempfile::TempDir>,
+    /// Locked while this lives.
+    _held: File,
+}
 
 impl Scratch {
     /// A new empty directory.
     pub fn new() -> Scratch {
-        let directory = tempfile::Builder::new().prefix("pb-").tempdir().expect("making a scratch directory");
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| end_forgotten(&std::env::temp_dir()));
+        Scratch::below(&std::env::temp_dir())
+    }
+
+    /// A new empty directory in another one.
+    pub fn below(parent: &Path) -> Scratch {
+        let directory =
+            tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent).expect("making a scratch directory");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700))
             .expect("making the scratch directory private");
-        Scratch(Some(directory))
+        let held = File::open(directory.path()).expect("opening the scratch directory");
+        held.lock().expect("locking the scratch directory");
+        // Another test may have taken it for a forgotten one before it was locked.
+        let _ = fs::remove_file(directory.path().join(ENDED));
+        Scratch { directory: Some(directory), _held: held }
+    }
+
+    /// Leaves everything as it is, as a test does that is killed.
+    pub fn forsake(mut self) -> PathBuf {
+        self.directory.take().expect("the directory is there until drop").keep()
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        self.0.as_ref().expect("the directory is there until drop").path()
+        self.directory.as_ref().expect("the directory is there until drop").path()
     }
 
     /// A directory inside it, made (0700) if it is not there.
@@ -42,10 +78,41 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Some(directory) = self.0.take()
-            && std::thread::panicking()
-        {
-            eprintln!("the test's files are kept in {}", directory.keep().display());
+        let Some(directory) = self.directory.take() else { return };
+        leftovers::end_below(directory.path());
+        if std::thread::panicking() {
+            let path = directory.keep();
+            // Nothing is left to be ended by another test.
+            let _ = fs::write(path.join(ENDED), "");
+            eprintln!("the test's files are kept in {}", path.display());
         }
+    }
+}
+
+/// Ends what is left of tests that were killed.
+pub fn end_forgotten(parent: &Path) {
+    for entry in fs::read_dir(parent).expect("reading the directory for temporary files").flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX)
+            && let Err(error) = end_if_forgotten(&entry.path())
+        {
+            eprintln!("ending what is left in {}: {error}", entry.path().display());
+        }
+    }
+}
+
+fn end_if_forgotten(directory: &Path) -> io::Result<()> {
+    let held = match File::open(directory) {
+        // Its test has just removed it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let is_ours = held.metadata()?.uid() == nix::unistd::geteuid().as_raw();
+    if !is_ours || directory.join(ENDED).exists() || held.try_lock().is_err() {
+        return Ok(());
+    }
+    leftovers::end_below(directory);
+    match fs::write(directory.join(ENDED), "") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        written => written,
     }
 }

@@ -20,13 +20,9 @@ impl Conversation {
             return;
         }
         let Some(Ok(kind)) = message.headers.get(frame::KIND).map(str::parse::<FrameKind>) else { return };
-        // What these say is relied on; the rest is held against the totals and digests of the result, and
-        // without that there is no ending.
-        let relied_on = matches!(
-            kind,
-            FrameKind::Result | FrameKind::Detached | FrameKind::Answer | FrameKind::Challenge
-        );
-        if relied_on && let Err(why) = proof::is_of(&self.bus, &self.peer, message) {
+        if self.relies_on(kind)
+            && let Err(why) = proof::is_of(&self.bus, &self.peer, message)
+        {
             tracing::warn!(peer = %self.peer, %kind, why, "ignored what is not proved to be the peer's");
             return;
         }
@@ -58,6 +54,7 @@ impl Conversation {
             FrameKind::Signalled => self.with(message, now, Self::on_signalled),
             FrameKind::Resized => self.with(message, now, Self::on_resized),
             FrameKind::Screen => self.tell(Event::Screen(message.payload.clone())),
+            FrameKind::Asked => self.with(message, now, |this, asked, _| this.tell(Event::Asked(asked))),
             FrameKind::Detached => self.with(message, now, Self::on_detached),
             FrameKind::Gap => self.with(message, now, Self::on_gap),
             FrameKind::Result => {
@@ -88,13 +85,14 @@ impl Conversation {
         if self.looks_at_a_screen() || (begins && self.instance.is_none()) {
             self.ledger.begin_at(accepted.from.unwrap_or_default());
         }
+        if let Phase::Resuming { since, asked, .. } = self.phase {
+            let received = self.ledger.received();
+            self.resumed = Some(Resumed { since, asked, at: now, received });
+        }
         match self.phase {
-            _ if begins && self.instance.is_none() => self.tell(Event::Accepted(accepted.clone())),
-            Phase::Resuming { since, asked, .. } => {
-                let received = self.ledger.received();
-                self.resumed = Some(Resumed { since, asked, at: now, received });
-                self.tell(Event::Resumed);
-            }
+            // Also where the first word of it was lost, and it was asked for once more.
+            _ if self.instance.is_none() => self.tell(Event::Accepted(accepted.clone())),
+            Phase::Resuming { .. } => self.tell(Event::Resumed),
             _ => {}
         }
         self.instance = Some(accepted.instance);
@@ -109,8 +107,9 @@ impl Conversation {
         let Some(offset) = message.headers.number(frame::OFFSET) else {
             return self.resume(now, "a frame of output has no offset");
         };
+        let at = self.ledger.received().sum();
         match self.ledger.output(stream, offset, &message.payload) {
-            Ok(Some(bytes)) => self.tell(Event::Output { stream, bytes }),
+            Ok(Some(bytes)) => self.tell(Event::Output { stream, at, bytes }),
             Ok(None) => {}
             Err(_) => self.resume(now, "output is missing"),
         }
