@@ -11,11 +11,13 @@ use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::job::blocking;
 use super::super::journal::{Delivered, Entry};
+use super::super::policy;
 use super::super::proof;
 use crate::bus::{BusError, Outgoing};
 use crate::protocol::ending::{Refusal, sentence};
 use crate::protocol::exec::JobResult;
 use crate::protocol::queue::{Due, Span};
+use crate::protocol::steer::Steer;
 use crate::protocol::{Ending, JobId};
 
 /// The word for a delivery that must not come again.
@@ -54,6 +56,8 @@ enum Confirmed {
     Expired,
     /// Not before this daemon has to go, or much may have changed: the link was lost, or a minute is over.
     Anew,
+    /// Not before somebody has taken it back, who is still to be answered.
+    TakenBack,
 }
 
 /// What became of a job on its way from the journal to its start.
@@ -137,7 +141,7 @@ impl Ticket {
     async fn confirmed(
         &self,
         context: &Context,
-        digest: &str,
+        request: &Request,
         messages: &mut mpsc::Receiver<Message>,
         held: &mut Vec<Message>,
     ) -> Confirmed {
@@ -158,8 +162,12 @@ impl Ticket {
                 _ = leaving.wait_for(|stage| *stage != Leaving::No) => return Confirmed::Anew,
                 Some(message) = messages.recv() => {
                     match message {
-                        Message::Request(again) if again.digest == digest && again.queued.is_some() => {
+                        Message::Request(again) if again.digest == request.digest && again.queued.is_some() => {
                             confirm = again.queued.map_or(confirm, |again| again.delivered.confirm);
+                        }
+                        message if takes_back(context, request, &message) => {
+                            held.push(message);
+                            return Confirmed::TakenBack;
                         }
                         message if held.len() < HELD_MOST => held.push(message),
                         // Whoever finds no room says it again.
@@ -179,6 +187,15 @@ impl Ticket {
     }
 }
 
+/// Whether this takes a job back that has not begun, from somebody who may.
+fn takes_back(context: &Context, request: &Request, message: &Message) -> bool {
+    let Message::Word { steer: Steer::Cancel(cancel), asker, for_another: false, .. } = message else {
+        return false;
+    };
+    cancel.instance.is_none_or(|instance| instance == context.instance)
+        && policy::may_steer(asker, Some(&request.asker))
+}
+
 /// Takes a job from the queue that is in the journal: once the server has let go of it, and it is on the
 /// disk that it starts, it may. What is said about it meanwhile is held back.
 pub(in super::super) async fn taken(
@@ -189,8 +206,10 @@ pub(in super::super) async fn taken(
     (messages, held): (&mut mpsc::Receiver<Message>, &mut Vec<Message>),
 ) -> Taken {
     let id = request.id;
-    match ticket.confirmed(context, &request.digest, messages, held).await {
+    match ticket.confirmed(context, request, messages, held).await {
         Confirmed::Yes => {}
+        // Nobody knows it then, so it is buried by the word that takes it back; what is left of it finds that.
+        Confirmed::TakenBack => return withdrawn(entry, id).await,
         Confirmed::Anew => {
             let taken = withdrawn(entry, id).await;
             context.look_at_copies.notify_one();
