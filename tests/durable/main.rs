@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod burst;
 mod daemons;
 #[path = "../harness/mod.rs"]
 mod harness;

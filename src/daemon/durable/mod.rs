@@ -27,6 +27,7 @@ mod keeping;
 mod look;
 mod news;
 mod retention;
+mod starts;
 mod sessions;
 mod viewer;
 mod viewers;
@@ -37,6 +38,7 @@ pub(super) use again::{Left, attend_again, resume_left};
 pub(super) use job::run;
 pub(super) use keeping::{Known, look};
 pub(super) use retention::retain;
+pub(super) use starts::Starts;
 
 /// Most viewers one job has at once.
 const VIEWERS_MOST: usize = 64;
