@@ -490,13 +490,15 @@ fn a_daemon_with_jobs(place: &Scratch, server: &Server, containment: &str) -> (L
     DCommand::new(&home, durable).nats(&server.url()).run().expect_success();
     let jobs = procs::wait_until_running(&marker, 6, SOON);
     drop(caller);
-    let keeper = procs::descendants(daemon.pid()).into_iter().find(|process| process.arguments[1] == "keeper");
+    let keeper =
+        procs::descendants(daemon.pid()).into_iter().find(|process| process.arguments[1] == "keeper");
     (daemon, jobs.into_iter().chain(keeper).collect())
 }
 
 fn nothing_is_left(state: &Path, processes: &[procs::Process]) {
     assert_eq!(processes.len(), 7, "{processes:#?}");
-    let lives = |seen: &&procs::Process| procs::look_at(seen.pid).is_some_and(|now| now.started == seen.started);
+    let lives =
+        |seen: &&procs::Process| procs::look_at(seen.pid).is_some_and(|now| now.started == seen.started);
     assert_eq!(processes.iter().filter(lives).collect::<Vec<_>>(), Vec::<&procs::Process>::new());
     assert_eq!(cgroups_of(state).unwrap(), Vec::<PathBuf>::new());
 }

@@ -179,7 +179,7 @@ async fn session(bus: &Bus, wanted: &Wanted) -> Result<Found, Failure> {
 
 /// What people call it.
 fn called(job: &Job) -> String {
-    job.name.as_deref().map_or_else(|| job.id.short(), |name| escaped(name))
+    job.name.as_deref().map_or_else(|| job.id.short(), escaped)
 }
 
 async fn sit_down(common: &Common, args: Attach) -> Result<u8, Failure> {

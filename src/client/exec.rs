@@ -124,6 +124,8 @@ pub struct Attaching {
     pub write: bool,
     /// The size of the terminal it is looked at in.
     pub tty: Option<TtySize>,
+    /// Whether it is left before its end, so that what was seen until then has to be proved, piece by piece.
+    pub sealed: bool,
 }
 
 /// A job being followed.

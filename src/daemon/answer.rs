@@ -36,14 +36,18 @@ pub(super) fn frame_message(peer: &PeerId, caller: &str, id: JobId, frame: Frame
     if is_relied_on { message.sealed() } else { message }
 }
 
-/// The same to a viewer of a durable job: the reply subject says which viewer is gone.
+/// The same to a viewer of a durable job: the reply subject says which viewer is gone. That the job is there its
+/// caller relies on, who leaves it then; on `all` relies who leaves before there is a result.
 pub(super) fn viewer_message(
     peer: &PeerId,
     inbox: &str,
     (id, number): (JobId, u64),
     frame: Frame,
+    all: bool,
 ) -> Outgoing {
-    frame_message(peer, inbox, id, frame).reply(&subjects::viewer(peer, id, number))
+    let is_relied_on = all || frame.kind == FrameKind::Accepted;
+    let message = frame_message(peer, inbox, id, frame).reply(&subjects::viewer(peer, id, number));
+    if is_relied_on { message.sealed() } else { message }
 }
 
 /// Sends a stream that consists of its ending only, as the given epoch.

@@ -121,6 +121,8 @@ pub(super) struct Context {
     pub(super) rival: Notify,
     /// Rung when there may be something in the queue.
     pub(super) look_into_queue: Notify,
+    /// Rung when a copy of a queued job is to be looked at anew.
+    pub(super) look_at_copies: Notify,
     pub(super) leaving: watch::Sender<Leaving>,
     pub(super) intake: watch::Sender<Intake>,
     places: Arc<Semaphore>,
@@ -169,6 +171,7 @@ impl Context {
             conflict: watch::Sender::new(false),
             rival: Notify::new(),
             look_into_queue: Notify::new(),
+            look_at_copies: Notify::new(),
             leaving: watch::Sender::new(Leaving::No),
             intake: watch::Sender::new(Intake::Open),
             attended: Tally::default(),

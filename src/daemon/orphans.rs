@@ -3,12 +3,13 @@
 //! | what | why it is ours | why nobody will end it |
 //! |---|---|---|
 //! | a job of a daemon that died | its lodging is in our journal, or named after our state directory | no daemon holds that directory |
+//! | what a durable job has left whose keeper died | the same | no daemon holds that directory, and no keeper the job |
 //! | what an ended job has left, though nothing was left on purpose | the same | its record is closed |
 //! | a keeper whose job is over or was never taken in | it holds a lock in our state directory | no open record leads to it |
 //!
 //! Guarantees: a name proves nothing; no process is looked for by its name or arguments, and none is signalled
 //! but by its number, start time and boot, or as a member of such a lodging. What a job was allowed to leave
-//! running is no orphan. What is ours and cannot be proved to be forgotten is told of, and left alone.
+//! running is no orphan, nor is a durable job with a keeper: it goes on without a daemon, and the next one finds it. What is ours and cannot be proved to be forgotten is told of, and left alone.
 
 use std::fs;
 use std::io;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::journal::{Journal, Record};
+use super::journal::{Begun, Journal, Record};
 use super::recovery::recover_after;
 use super::state;
 use crate::process::{self, Identity, Lodging, OtherProcess, Signal, StateLock};
@@ -88,9 +89,12 @@ pub fn find(state_dir: &Path) -> anyhow::Result<Vec<Orphan>> {
             let job = entry?.file_name().to_str().and_then(|name| name.parse().ok());
             // One that cannot be read is for the next daemon to put aside.
             let Some(Ok(Some(record))) = job.map(|job| journal.find(job)) else { continue };
-            let orphan = left_open(record)?;
+            let orphan = match record.begun.durable {
+                true => left_by_its_keeper(state_dir, record)?,
+                false => Some(left_open(record)?),
+            };
             // Where nothing runs any more the next daemon has no more to do than to write that down.
-            orphans.extend((!orphan.processes.is_empty()).then_some(orphan));
+            orphans.extend(orphan.filter(|orphan| !orphan.processes.is_empty()));
         }
     }
     for (job, lodging) in lodgings {
@@ -102,20 +106,22 @@ pub fn find(state_dir: &Path) -> anyhow::Result<Vec<Orphan>> {
     Ok(orphans)
 }
 
-fn left_open(record: Record) -> io::Result<Orphan> {
-    let processes = match &record.begun.lodging {
-        Some(lodging) => process::inhabitants(lodging)?,
-        None => Vec::new(),
-    };
-    Ok(Orphan {
-        job: record.begun.id,
-        kind: Kind::Job,
-        why: "its daemon died, and none has come after it".to_owned(),
-        command: Some(record.begun.command),
-        processes,
-        lodging: record.begun.lodging,
-        keeper: None,
-    })
+fn left_open(Record { begun, .. }: Record) -> io::Result<Orphan> {
+    let processes = begun.lodging.as_ref().map_or(Ok(Vec::new()), process::inhabitants)?;
+    let why = "its daemon died, and none has come after it".to_owned();
+    let Begun { id: job, command, lodging, .. } = begun;
+    Ok(Orphan { job, kind: Kind::Job, why, command: Some(command), processes, lodging, keeper: None })
+}
+
+/// A durable job is looked after by its keeper, whether there is a daemon or not. One whose keeper died runs on,
+/// its output read by nobody; how it ended, the next daemon writes down.
+fn left_by_its_keeper(state_dir: &Path, record: Record) -> io::Result<Option<Orphan>> {
+    let place = state_dir.join("jobs").join(record.begun.id.to_string());
+    if process::is_locked(&place.join("lock"))? || place.join("ended.json").exists() {
+        return Ok(None);
+    }
+    let why = "its keeper died, and no daemon runs that would see to it".to_owned();
+    Ok(Some(Orphan { kind: Kind::Rest, why, ..left_open(record)? }))
 }
 
 fn of_lodging(

@@ -117,7 +117,8 @@ async fn find(journal: &Journal, state_dir: &Path, entry: Entry, record: Record)
         tokio::time::timeout(KEEPER_ANSWERS_WITHIN, durable::look(&place, record.begun.lodging.as_ref()))
             .await
             .ok();
-    if matches!(known, Some(Known::NeverStarted)) && journal.has_copy(id) {
+    let was_started = record.process.is_some();
+    if matches!(known, Some(Known::NeverStarted)) && !was_started && journal.has_copy(id) {
         forget(entry, id);
         return None;
     }

@@ -78,7 +78,7 @@ pub use pidfd::{Exit, ExitKind, Usage};
 pub use place::real_directory;
 pub use reaper::reaper_main;
 pub use remains::{cgroups_of, inhabitants, is_locked, lodgings_of};
-pub use replace::{FileId, become_program, hold_signals_back, let_signals_in, reap_inherited};
+pub use replace::{FileId, be_called, become_program, hold_signals_back, let_signals_in, reap_inherited};
 pub use signal::{BadSignal, Signal};
 pub use spec::{Command, Links, Spec, StartError, Stdin};
 pub use taps::Taps;

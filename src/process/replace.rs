@@ -7,7 +7,7 @@
 
 #![expect(unsafe_code, reason = "a descriptor that was handed over is taken up by its number")]
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, RawFd};
@@ -138,6 +138,12 @@ pub(super) fn handed_over(path: &Path) -> Option<File> {
     let file = unsafe { File::from_raw_fd(fd) };
     hand_on(&file, FdFlag::FD_CLOEXEC).ok()?;
     Some(file)
+}
+
+/// Gives this process the name that `ps` and others show: that of the program, not of the file it was executed
+/// from. It is for people, so where that fails nothing is lost.
+pub fn be_called(name: &OsStr) {
+    let _ = fs::write("/proc/self/comm", name.as_bytes());
 }
 
 /// Sees to the end of every child that the program before this one has left to us. To be called first of

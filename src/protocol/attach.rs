@@ -36,6 +36,15 @@ pub struct AttachRequest {
     /// The size of the terminal it is looked at in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<TtySize>,
+    /// Whether every frame is to be signed, where members sign: for who leaves before there is a result, which
+    /// would prove the others.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sealed: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Where a viewer begins.

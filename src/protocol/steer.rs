@@ -58,6 +58,9 @@ pub struct Resume {
     /// Whether whoever resumes writes to the job, for a daemon that does not know it: see [`AttachRequest`].
     #[serde(default, skip_serializing_if = "is_false")]
     pub write: bool,
+    /// Whether every frame is to be signed, likewise.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sealed: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]

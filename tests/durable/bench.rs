@@ -140,8 +140,8 @@ impl Watch {
             runtime.block_on(async move {
                 let bus = Bus::open(settings, Persistence::UntilClosed);
                 bus.connected(SOON).await.expect("the bus");
-                let how =
-                    Attaching { from, window: peerbus::protocol::exec::WINDOW, write: false, tty: None };
+                let window = peerbus::protocol::exec::WINDOW;
+                let how = Attaching { from, window, write: false, tty: None, sealed: false };
                 let (_stdin, chunks) = tokio::sync::mpsc::channel(1);
                 let peer = "w1".parse().expect("valid");
                 let patience = Patience { absent: SOON };

@@ -12,6 +12,7 @@
 mod bench;
 mod burst;
 mod daemons;
+mod damage;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod keepers;
@@ -21,3 +22,4 @@ mod output;
 mod rights;
 mod storm;
 mod viewers;
+mod writers;

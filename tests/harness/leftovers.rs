@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use peerbus::keeper::Place;
 use peerbus::process::{
-    Identity, Lodging, OtherProcess, Signal, StateLock, cgroups_of, clear, inhabitants, is_locked, lodgings_of,
+    Identity, Lodging, OtherProcess, Signal, StateLock, cgroups_of, clear, inhabitants, is_locked,
+    lodgings_of,
 };
 
 /// How deep below a scratch directory there are state directories.
@@ -107,7 +108,9 @@ async fn kill(identity: &Identity) -> io::Result<()> {
     let Some(process) = OtherProcess::open(identity)? else { return Ok(()) };
     process.signal(Signal::KILL)?;
     let gone = tokio::time::timeout(GONE_WITHIN, process.ended()).await;
-    gone.unwrap_or_else(|_| Err(io::Error::other(format!("process {} was killed and is still there", identity.pid))))
+    gone.unwrap_or_else(|_| {
+        Err(io::Error::other(format!("process {} was killed and is still there", identity.pid)))
+    })
 }
 
 /// From the bottom up. One in which something lives stays, which is said elsewhere.

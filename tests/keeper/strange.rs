@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use peerbus::keeper::link::find;
 use peerbus::keeper::{Found, FromKeeper, Order, Place, ToKeeper};
-use peerbus::process::Identity;
+use peerbus::process::{Identity, clear};
 use peerbus::protocol::Ending;
 use serde_json::{Value, json};
 
@@ -22,6 +22,7 @@ both! {
     a_newer_keeper_is_understood
     a_keeper_that_hangs_is_not_dead
     what_a_reboot_leaves_is_dead
+    garbage_in_its_files_is_the_end_of_it
     strangers_are_not_listened_to
 }
 
@@ -175,13 +176,53 @@ async fn what_a_reboot_leaves_is_dead(bench: Bench) {
     fs::write(place.directory().join("keeper.json"), about.to_string()).expect("written");
     match find(&place).await.expect("looked at") {
         Found::Died { why, lodging } => {
-            assert!(why.contains("machine was started anew") && lodging == order.lodging, "{why}");
+            assert!(why.contains("machine was started anew") && lodging == Some(order.lodging), "{why}");
         }
         found => panic!("{found:?}"),
     }
-    fs::write(place.directory().join("ended.json"), "{").expect("written");
-    let error = find(&place).await.expect_err("it cannot be read");
-    assert!(error.to_string().contains("ended.json: "), "{error}");
+}
+
+/// A keeper that is gone will not write them again: what cannot be read now never will.
+async fn garbage_in_its_files_is_the_end_of_it(bench: Bench) {
+    let order = bench.order("sleep 1000");
+    let place = bench.place(&order);
+    let file = |name: &str| place.directory().join(name);
+    let died = async |what: &str| match find(&place).await.expect("looked at") {
+        Found::Died { why, lodging } => {
+            assert!(why.contains(what), "{why}");
+            lodging
+        }
+        found => panic!("{found:?}"),
+    };
+    let link = bench.start(&order);
+    let about = logged_about(&place).await;
+    crate::bench::kill_keeper(&link);
+    gone(&bench, &order).await;
+    for garbage in [b"".as_slice(), b"{", b"\0\0\0\0", b"{\"v\":1}\n", b"\xff"] {
+        fs::write(file("keeper.json"), garbage).expect("written");
+        assert_eq!(died("keeper.json: ").await, None, "where it lived is not known by it");
+        fs::write(file("ended.json"), garbage).expect("written");
+        assert_eq!(died("ended.json: ").await, None);
+        fs::write(file("keeper.json"), &about).expect("written");
+        assert_eq!(died("ended.json: ").await, Some(order.lodging.clone()));
+        fs::remove_file(file("ended.json")).expect("removed");
+    }
+    // It may have run once, so it is not started again.
+    fs::write(file("keeper.json"), "").expect("written");
+    assert!(bench.try_start(&order).is_err());
+    clear(&order.lodging, PATIENCE).await.expect("cleared");
+    assert_eq!(procs::of_job(&order.spec.job.to_string()), []);
+}
+
+/// What the keeper wrote of itself, with the command it has started.
+async fn logged_about(place: &Place) -> Vec<u8> {
+    let written = async {
+        while place.about().expect("readable").is_none_or(|about| about.process.is_none()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.expect("written in time");
+    fs::read(place.directory().join("keeper.json")).expect("there")
 }
 
 /// The calling thread alone is another user from now on.

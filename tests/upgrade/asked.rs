@@ -23,6 +23,7 @@ fn the_new_version_takes_over_in_the_same_process() {
     let previous = machine.program.with_file_name("d.previous");
     assert!(fs::read(previous).unwrap() == fs::read(&old).unwrap(), "the old one is kept");
     assert_eq!(fs::read_link(format!("/proc/{pid}/exe")).unwrap(), machine.program);
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "d\n", "what `ps` calls it");
     // And back again, in the same way.
     machine.upgrade(&old, &[]).run().expect_success();
     assert_eq!(machine.serves("0.1.0")["pid"], pid);

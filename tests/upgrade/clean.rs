@@ -210,3 +210,35 @@ fn keepers_that_no_daemon_will_find() {
         live.kill();
     }
 }
+
+/// A durable job needs no daemon; it is forgotten only where its keeper died, too.
+#[test]
+fn a_durable_job_without_a_daemon_goes_on() {
+    for way in WAYS {
+        let machine = Machine::new();
+        started(&machine, way);
+        let marker = procs::marker();
+        let line = format!("sh -c 'while :; do sleep 1; done' {marker} & wait");
+        let job = machine.d(["exec", "-d", "w1", "-C", "/", "--sh", &line]).run().expect_success().out();
+        let runs = wait_for(&marker);
+        machine.d(["daemon", "stop"]).run().expect_success();
+        let cleaned = clean(&machine, &["--yes"]).expect_success();
+        assert!(cleaned.out().starts_with("nothing was left running"), "{way}: {cleaned:?}");
+        assert!(marked(&marker).contains(&runs), "{way}: it goes on");
+        let about = machine.file(&format!("jobs/{}/keeper.json", job.trim())).unwrap();
+        let keeper = i32::try_from(about["keeper"]["pid"].as_i64().unwrap()).unwrap();
+        kill(Pid::from_raw(keeper), Signal::SIGKILL).unwrap();
+        eventually(SOON, "its end", || procs::look_at(keeper).is_none().then_some(()));
+        // A reaper sees to it by itself, without one nobody does.
+        if about["lodging"]["cgroup"].is_object() {
+            let orphans = found(&machine, &["--yes"]);
+            assert_eq!((orphans.len(), &orphans[0]["kind"]), (1, &"rest".into()), "{orphans:?}");
+            assert!(orphans[0]["why"].as_str().unwrap().contains("its keeper died"), "{orphans:?}");
+            assert!(orphans[0]["stopped"].as_u64().unwrap() >= 1);
+        }
+        procs::wait_until_gone(&marker, SOON);
+        started(&machine, way);
+        let over = machine.d(["wait", &format!("w1/{}", job.trim())]).run().expect_code(251);
+        assert!(over.err().contains("its keeper died"), "{over:?}");
+    }
+}

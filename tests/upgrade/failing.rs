@@ -1,5 +1,7 @@
 //! A version that says it would start, and then does not: the old one is back by itself.
 
+use std::fs;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -97,6 +99,33 @@ fn where_systemd_starts_it_again_that_is_left_to_systemd() {
     machine.upgrade(&machine.version("0.1.2"), &[]).run().expect_success();
     assert_eq!(machine.serves("0.1.2")["run_by"], "systemd");
     systemd.kill();
+}
+
+/// Systemd before version 248 does not say which process it has started; it is that one's parent.
+#[test]
+fn an_older_systemd_is_known_as_the_parent() {
+    let machine = Machine::new();
+    let shell = machine.fleet.directory("manager").join("systemd");
+    fs::copy(fs::canonicalize("/bin/sh").unwrap(), &shell).unwrap();
+    let systemd = machine.d([""]).instead(shell.to_str().unwrap());
+    let systemd = systemd.env("PEERBUS_STATE_DIR", machine.state()).env("PEERBUS_PEER_ID", "w1");
+    let systemd = systemd.env("INVOCATION_ID", "0123456789abcdef0123456789abcdef").with(|sh| {
+        _ = sh.args(["-c", "\"$0\" daemon run; exit $?", machine.program.to_str().unwrap()]);
+    });
+    let mut systemd = systemd.spawn();
+    systemd.stderr_line(SOON, |line| line.starts_with("ready "));
+    assert_eq!(machine.status()["run_by"], "systemd");
+    machine.d(["daemon", "stop"]).run().expect_success();
+    systemd.wait(SOON).expect_success();
+    // A shell of a service has the same variable, and is another parent.
+    let line = "INVOCATION_ID=0123456789abcdef0123456789abcdef exec \"$0\" daemon run";
+    let mut shell = machine.d([""]).instead("sh");
+    shell = shell.env("PEERBUS_STATE_DIR", machine.state()).env("PEERBUS_PEER_ID", "w1");
+    let mut live = shell.with(|sh| _ = sh.args(["-c", line, machine.program.to_str().unwrap()])).spawn();
+    live.stderr_line(SOON, |line| line.starts_with("ready "));
+    assert_eq!(machine.status()["run_by"], "foreground");
+    live.signal(Signal::SIGTERM);
+    live.wait(SOON).expect_success();
 }
 
 /// A leader brings its broker along; that is another one afterwards.

@@ -12,6 +12,7 @@ mod asked;
 mod bench;
 mod clean;
 mod deploy;
+mod disk;
 mod durable;
 mod failing;
 #[path = "../harness/mod.rs"]

@@ -1,6 +1,7 @@
 //! A program that somebody else has replaced is noticed, tried, and handed over to when that cuts nothing off.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use crate::bench::{Machine, SOON, named};
@@ -92,6 +93,20 @@ fn what_would_not_start_is_said_until_it_changes() {
     assert_eq!(check["result"], "fail", "{check}");
     assert!(check["detail"].as_str().unwrap().contains("is not taken over"), "{check}");
     machine.replace_program(&machine.version("0.1.1"));
+    assert_eq!(machine.serves("0.1.1")["pid"], pid);
+}
+
+/// To be told that it cannot be executed, and to see to that, is a change, too.
+#[test]
+fn what_is_given_the_right_to_be_executed_is_taken_over() {
+    let machine = Machine::new();
+    let pid = machine.started();
+    let beside = machine.program.with_extension("new");
+    fs::copy(machine.version("0.1.1"), &beside).unwrap();
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::rename(beside, &machine.program).unwrap();
+    machine.logs("not handed over to");
+    fs::set_permissions(&machine.program, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(machine.serves("0.1.1")["pid"], pid);
 }
 

@@ -228,8 +228,10 @@ fn the_words_of_a_caller() {
         err: 48_576,
         limit: 2_097_152,
         write: false,
+        sealed: false,
     };
     let writer = Resume { write: true, ..resume };
+    let reader_resumes = Resume { sealed: true, ..resume };
     let attach = AttachRequest {
         epoch: 1,
         instance: None,
@@ -237,14 +239,18 @@ fn the_words_of_a_caller() {
         window: 1_048_576,
         write: true,
         tty: Some(TtySize { cols: 80, rows: 24 }),
+        sealed: false,
     };
+    let reader = AttachRequest { write: false, tty: None, sealed: true, ..attach.clone() };
     let resize = ResizeRequest { n: 2, instance: Some(instance()), cols: 100, rows: 30 };
     let signal = SignalRequest { n: 1, instance: None, signal: "INT".to_owned() };
     let cancel = CancelRequest { instance: Some(instance()), why: text("d was ended"), unless_begun: false };
     golden("credit", &credit);
     golden("resume", &resume);
     golden("resume_writer", &writer);
+    golden("resume_sealed", &reader_resumes);
     golden("attach", &attach);
+    golden("attach_sealed", &reader);
     golden("resize", &resize);
     let rename = RenameRequest { instance: None, name: "build".to_owned(), was: text("work") };
     golden("rename", &rename);
@@ -259,7 +265,9 @@ fn the_words_of_a_caller() {
         ("credit", Verb::Credit, Steer::Credit(credit)),
         ("resume", Verb::Resume, Steer::Resume(resume)),
         ("resume_writer", Verb::Resume, Steer::Resume(writer)),
+        ("resume_sealed", Verb::Resume, Steer::Resume(reader_resumes)),
         ("attach", Verb::Attach, Steer::Attach(attach)),
+        ("attach_sealed", Verb::Attach, Steer::Attach(reader)),
         ("resize", Verb::Resize, Steer::Resize(resize)),
         ("rename", Verb::Rename, Steer::Rename(rename)),
         ("detach", Verb::Detach, Steer::Detach(detach)),

@@ -90,14 +90,23 @@ pub(super) async fn run(common: &Common, args: DaemonRun) -> Result<u8, Failure>
     }
 }
 
-/// Systemd names the process that it has started.
 fn run_by(detached: bool) -> RunBy {
-    let by_systemd = variable("SYSTEMD_EXEC_PID").is_some_and(|pid| pid == std::process::id().to_string());
-    match (detached, by_systemd) {
+    match (detached, is_by_systemd()) {
         (true, _) => RunBy::Detached,
         (false, true) => RunBy::Systemd,
         (false, false) => RunBy::Foreground,
     }
+}
+
+/// Systemd names the process that it has started. Before version 248 it does not: there it is our parent, and has
+/// left us an id that a shell of ours would have, too.
+fn is_by_systemd() -> bool {
+    if let Some(pid) = variable("SYSTEMD_EXEC_PID") {
+        return pid == std::process::id().to_string();
+    }
+    let parent = format!("/proc/{}/comm", std::os::unix::process::parent_id());
+    variable("INVOCATION_ID").is_some()
+        && std::fs::read_to_string(parent).is_ok_and(|name| name.trim_end() == "systemd")
 }
 
 /// What a daemon is asked to do by signals.

@@ -159,6 +159,17 @@ pub(super) async fn guard(common: &Common, args: Guard) -> Result<u8, Failure> {
         Verdict::Ended => how_it_ended(&state_dir, &process)?,
         other => other,
     };
+    // It has proved itself, and only could not write that down, as on a full disk.
+    if attempt.has_its_place() {
+        return match (verdict, run_by) {
+            (Verdict::Ended, RunBy::Foreground | RunBy::Detached) => Err(Failure::other(format!(
+                "starting {}: {}",
+                attempt.version,
+                be_the_daemon(args, &state_dir, run_by)
+            ))),
+            _ => Ok(0),
+        };
+    }
     let why = match verdict {
         Verdict::Serves | Verdict::Replaced => return Ok(0),
         Verdict::Stopped => {
@@ -247,13 +258,15 @@ async fn stop(daemon: &OtherProcess) -> io::Result<()> {
     Err(io::Error::other("the new version was killed and is still there"))
 }
 
-/// Becomes the daemon that was, by itself where that had somebody's terminal. Returns only where that failed.
+/// Becomes the daemon that was, or the one that has taken its place; by itself where that had somebody's
+/// terminal. Returns only where that failed.
 fn be_the_daemon(args: Guard, state_dir: &Path, run_by: RunBy) -> io::Error {
     let Some(attempt) = Attempt::read(state_dir).ok().flatten() else {
         return io::ErrorKind::NotFound.into();
     };
     let same = FileId::of(&attempt.path).ok() == FileId::of_running().ok();
-    let program = if same { attempt.path } else { PathBuf::from("/proc/self/exe") };
+    let is_good = same || attempt.has_its_place();
+    let program = if is_good { attempt.path } else { PathBuf::from("/proc/self/exe") };
     let mut command = std::process::Command::new(program);
     command.args(args.arguments).current_dir(args.from);
     if run_by == RunBy::Foreground {

@@ -11,7 +11,7 @@ use crate::cli::{output, render};
 use crate::client::queue::{self as client, QueueError};
 use crate::client::{Finding, find};
 use crate::protocol::exec::ExecRequest;
-use crate::protocol::queue::LONGEST;
+use crate::protocol::queue::{LONGEST, Span};
 use crate::protocol::{JobId, PeerId};
 
 /// Reads how long a command may wait.
@@ -26,6 +26,17 @@ pub(super) fn expiry(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// Nobody sits at a terminal when the command begins; whoever wants to comes later.
+fn leaves_the_terminal(args: &Exec) -> Result<(), Failure> {
+    match args.tty && !args.detach {
+        true => Err(Failure::usage(
+            "--queue with -t: nobody is there to type when it begins; with -d as well it begins without you, and \
+             `d attach` is the way to it",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Leaves the command for its peer.
 pub(super) async fn run(
     common: &Common,
@@ -33,6 +44,7 @@ pub(super) async fn run(
     expiry: Duration,
     request: ExecRequest,
 ) -> Result<u8, Failure> {
+    leaves_the_terminal(args)?;
     let bus = connect(common).await?;
     must_be_an_operator(&bus)?;
     let (peer, is_there) = known(&bus, &args.peer).await?;
@@ -40,6 +52,8 @@ pub(super) async fn run(
     let expires_ms = job.made_ms() + i64::try_from(expiry.as_millis()).unwrap_or_default();
     let request =
         ExecRequest { id: Some(job), stream: None, durable: true, expires_ms: Some(expires_ms), ..request };
+    // What the peer would refuse is refused here: nobody would hear of it there.
+    Span::of(&request, job).map_err(|bad| Failure::usage(bad.to_string()))?;
     client::leave(&bus, &peer, job, &request).await.map_err(|error| failure(&error, &peer, job))?;
     output::line(&job.to_string())?;
     let until = render::local_time_of_ms(expires_ms);

@@ -223,7 +223,9 @@ impl Conversation {
             Some(Word::Resize(size)) => self.resize_to(size, now),
             Some(Word::OutputClosed) => self.turn_away("the caller's output was closed", now),
             // What may not have begun is called off: nobody would know of it.
-            Some(Word::Detach) if self.durable && self.instance.is_some() => self.left = true,
+            Some(Word::Detach) if self.durable && self.instance.is_some() && self.cancel.is_none() => {
+                self.left = true;
+            }
             Some(Word::Detach) => self.turn_away("its caller went away", now),
             Some(Word::Forget) => {
                 self.finish(Ending::Unknown { why: "nobody waited for it".to_owned() });
@@ -264,9 +266,24 @@ impl Conversation {
         }
     }
 
+    /// Whether every frame is to be proved to be the peer's.
+    fn wants_it_sealed(&self) -> bool {
+        matches!(&self.question, Question::Attach(how) if how.sealed)
+    }
+
     /// Whether a terminal is looked at, as it stands and not as it came about.
     fn looks_at_a_screen(&self) -> bool {
         matches!(&self.question, Question::Attach(how) if how.from == From::Screen)
+    }
+
+    /// Who leaves before there is a result relies on what came until then; the rest is held against the totals and
+    /// digests of the result, and without that there is no ending. Everybody relies on what says that there is none.
+    fn relies_on(&self, kind: FrameKind) -> bool {
+        match kind {
+            FrameKind::Result | FrameKind::Detached | FrameKind::Answer | FrameKind::Challenge => true,
+            FrameKind::Accepted if self.durable => true,
+            _ => self.wants_it_sealed(),
+        }
     }
 
     fn call_off(&mut self, why: String, now: Instant) {

@@ -146,7 +146,7 @@ impl Ledger {
     }
 
     /// The words that begin the current epoch at the peer.
-    pub(super) fn resume(&self, instance: Option<Instance>, write: bool) -> Resume {
+    pub(super) fn resume(&self, instance: Option<Instance>, write: bool, sealed: bool) -> Resume {
         let received = self.joining.received();
         Resume {
             epoch: self.joining.epoch(),
@@ -155,6 +155,7 @@ impl Ledger {
             err: received.err,
             limit: self.written.sum() + self.window,
             write,
+            sealed,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Pause before a log that cannot be read is tried again.
-const READ_AGAIN: Duration = Duration::from_secs(1);
+const READ_AGAIN: Duration = Duration::from_millis(500);
 
 /// How often in a row it is tried: what it says does not change by itself, but a system that has no more files to give
 /// may have some soon.

@@ -66,6 +66,8 @@ pub(super) struct Begin {
     pub(super) begins: Begins,
     /// Bytes that may be sent before the first credit.
     pub(super) window: u64,
+    /// Whether every frame is to be signed.
+    pub(super) sealed: bool,
     pub(super) accepted: Accepted,
     /// What follows `accepted`, before any output.
     pub(super) first: Vec<(FrameKind, Bytes)>,
@@ -300,8 +302,8 @@ impl Viewer {
     }
 
     fn message(&self, frame: Frame) -> Outgoing {
-        let Begin { context, inbox, id, .. } = &self.begin;
-        answer::viewer_message(context.peer(), inbox, (*id, self.number), frame)
+        let Begin { context, inbox, id, sealed, .. } = &self.begin;
+        answer::viewer_message(context.peer(), inbox, (*id, self.number), frame, *sealed)
     }
 
     /// Looks what comes next in the log, where there is room for it.
@@ -391,8 +393,7 @@ impl Viewer {
         let most = self.begin.context.bus.max_payload().saturating_sub(HEADERS);
         let Ok(permit) = self.courier.try_reserve() else { return };
         if let Some(frame) = self.outbox.next_frame(most) {
-            let Begin { context, inbox, id, .. } = &self.begin;
-            permit.send(answer::viewer_message(context.peer(), inbox, (*id, self.number), frame));
+            permit.send(self.message(frame));
             self.outbox.let_go_of_sent();
         } else if let Some(sentence) = self.farewell.take() {
             permit.send(answer::no_message(&self.begin.inbox, UNREADABLE, 500, &sentence));

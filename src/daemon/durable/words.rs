@@ -28,6 +28,14 @@ use crate::protocol::{Ending, decode};
 /// Messages that may wait for a job to have started.
 const WAITING_MOST: usize = 64;
 
+/// How somebody reads along.
+struct Manner {
+    /// Whether they write, too.
+    write: bool,
+    /// Whether they want every frame signed.
+    sealed: bool,
+}
+
 impl Job {
     pub(super) async fn on_message(&mut self, message: Message) {
         let begins = matches!(
@@ -88,7 +96,8 @@ impl Job {
         }
         let first = self.first_want(inbox, request.exec.stdin);
         let at = Begins::At(Totals::default());
-        self.begin_viewer(inbox, (1, at, stream.window), first, true).await;
+        let manner = Manner { write: true, sealed: false };
+        self.begin_viewer(inbox, (1, at, stream.window), first, manner).await;
     }
 
     async fn refuse(&self, request: &Request) {
@@ -131,7 +140,7 @@ impl Job {
     }
 
     async fn on_resume(&mut self, resume: &Resume, from: &str) {
-        let Resume { epoch, out, err, limit, write, .. } = *resume;
+        let Resume { epoch, out, err, limit, write, sealed, .. } = *resume;
         let received = Totals { out, err };
         if self.has_left(from, epoch, received).await {
             return;
@@ -144,7 +153,7 @@ impl Job {
         if self.viewers.say(from, word) {
             return;
         }
-        self.begin_viewer(from, (epoch, Begins::At(received), window), first, write).await;
+        self.begin_viewer(from, (epoch, Begins::At(received), window), first, Manner { write, sealed }).await;
     }
 
     async fn on_attach(&mut self, attach: AttachRequest, from: &str) {
@@ -170,7 +179,8 @@ impl Job {
             From::Now | From::Screen => Begins::At(totals),
         };
         let first = self.first_want(from, attach.write);
-        self.begin_viewer(from, (attach.epoch, at, attach.window), first, attach.write).await;
+        let manner = Manner { write: attach.write, sealed: attach.sealed };
+        self.begin_viewer(from, (attach.epoch, at, attach.window), first, manner).await;
     }
 
     /// The viewer begins when the keeper has answered. One question for each inbox.
@@ -202,7 +212,8 @@ impl Job {
         first.extend(self.first_want(&from, attach.write));
         // A terminal has one output.
         let at = Begins::At(Totals { out: at, err: 0 });
-        self.begin_viewer(&from, (attach.epoch, at, attach.window), first, attach.write).await;
+        let manner = Manner { write: attach.write, sealed: attach.sealed };
+        self.begin_viewer(&from, (attach.epoch, at, attach.window), first, manner).await;
     }
 
     async fn begin_viewer(
@@ -210,7 +221,7 @@ impl Job {
         inbox: &str,
         (epoch, begins, window): (u64, Begins, u64),
         first: Vec<(FrameKind, Bytes)>,
-        write: bool,
+        manner: Manner,
     ) {
         if self.viewers.epoch_of(inbox).is_none() && self.viewers.are_full() {
             let sentence = format!("too many read along with {}", self.id);
@@ -223,12 +234,13 @@ impl Job {
             epoch,
             begins,
             window,
+            sealed: manner.sealed,
             accepted: self.accepted(inbox),
             first,
             log: self.place.log(),
             news: self.news.subscribe(),
         };
-        self.viewers.begin(begin, write);
+        self.viewers.begin(begin, manner.write);
     }
 
     /// The first frame of an epoch, as things stand. Where its output begins, the viewer knows.

@@ -157,6 +157,13 @@ impl Attempt {
         matches!(self.phase, Phase::Asked | Phase::Trying)
     }
 
+    /// Whether the new program has taken the place of the old one, whatever could be written down of that.
+    #[must_use]
+    pub fn has_its_place(&self) -> bool {
+        let is_used_up = self.staged.as_ref().is_some_and(|staged| !staged.exists());
+        is_used_up && FileId::of(&self.path).is_ok_and(|there| there == self.file)
+    }
+
     /// How long the new one may take until it is done.
     #[must_use]
     pub fn ready_within(&self) -> Duration {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::attempt::{Attempt, Phase};
-use crate::process::FileId;
+use crate::process::{FileId, be_called};
 
 /// How long a new daemon has to be ready before its program takes the place of the old one: one that
 /// crashes does it soon.
@@ -40,6 +40,9 @@ pub(in crate::daemon) fn settled_before(state_dir: &Path) -> Option<OnTrial> {
     };
     if attempt.phase == Phase::Trying && FileId::of_running().is_ok_and(|running| running == attempt.file) {
         if attempt.staged.as_ref().is_none_or(|staged| staged.exists()) {
+            if let Some(name) = attempt.path.file_name() {
+                be_called(name);
+            }
             return Some(OnTrial(attempt));
         }
         // It had proved itself, and died before it could write that down.
@@ -72,6 +75,19 @@ fn note(state_dir: &Path, attempt: Attempt) {
     }
 }
 
+/// Writes down the end of an attempt that nobody goes on with, because its end could not be written when it came,
+/// as on a full disk: it would be under way for ever. To be called by a daemon that is not on trial.
+pub(super) fn conclude_stale(state_dir: &Path, attempt: Attempt) {
+    let why = match attempt.phase {
+        Phase::Asked => "its program was not there any more, or the disk was full",
+        _ => "it did not prove itself; why, could not be written down",
+    };
+    discard(&attempt);
+    if let Err(error) = attempt.now(Phase::Failed, why).write(state_dir) {
+        tracing::debug!(%error, "writing down how an upgrade ended; it is tried again");
+    }
+}
+
 /// Where it is on trial: serves for a while, and then takes the place of the program before. To be polled once
 /// this daemon is ready.
 pub(in crate::daemon) async fn stand_trial(state_dir: PathBuf, trial: Option<OnTrial>) {
@@ -92,7 +108,9 @@ pub(in crate::daemon) async fn stand_trial(state_dir: PathBuf, trial: Option<OnT
 }
 
 fn take_place(state_dir: &Path, attempt: Attempt) -> io::Result<()> {
-    if let Some(staged) = &attempt.staged {
+    // It may be there already, when only that could not be written down. Once more, and what is kept of the
+    // program before would be this one.
+    if let Some(staged) = attempt.staged.as_ref().filter(|_| !attempt.has_its_place()) {
         install(staged, &attempt.path)?;
     }
     attempt.now(Phase::Done, "it serves").write(state_dir)

@@ -1,6 +1,7 @@
 //! Noticing another version, and finding the moment to go.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::NextState;
 use super::attempt::{Attempt, Phase};
 use super::check::check;
+use super::settle::conclude_stale;
 use crate::daemon::context::{Context, Intake};
 use crate::process::FileId;
 
@@ -42,9 +44,10 @@ pub(in crate::daemon) async fn go(context: &Arc<Context>, notice: &Notice) -> At
     let mut refused = None;
     loop {
         if let Some(attempt) = candidate(context, &notice.path).await
-            && (attempt.staged.is_some() || refused != Some(attempt.file))
+            && let seen = seen(attempt.program())
+            && (attempt.staged.is_some() || refused.is_none() || refused != seen)
         {
-            refused = Some(attempt.file);
+            refused = seen;
             match check(attempt.program(), &context.settings.handover.check).await {
                 Ok(checked) => {
                     let attempt = Attempt { version: checked.version, ..attempt };
@@ -91,6 +94,12 @@ async fn candidate(context: &Arc<Context>, path: &Path) -> Option<Attempt> {
     }
 }
 
+/// A file as it is now, with the time of its last change: of its rights, for one.
+fn seen(program: &Path) -> Option<(FileId, i64, i64)> {
+    let changed = fs::metadata(program).ok()?;
+    Some((FileId::of(program).ok()?, changed.ctime(), changed.ctime_nsec()))
+}
+
 enum Looked {
     Nothing,
     /// Somebody still writes.
@@ -100,10 +109,13 @@ enum Looked {
 
 fn look(state_dir: &Path, path: &Path, notice: bool) -> Looked {
     let last = Attempt::read(state_dir).ok().flatten();
-    if let Some(asked) = last.clone().filter(|last| last.phase == Phase::Asked && last.path == path)
-        && FileId::of(asked.program()).is_ok_and(|file| file == asked.file)
-    {
-        return Looked::Attempt(Box::new(asked));
+    if let Some(open) = last.clone().filter(Attempt::is_open) {
+        let is_asked = open.phase == Phase::Asked && open.path == path;
+        if is_asked && FileId::of(open.program()).is_ok_and(|file| file == open.file) {
+            return Looked::Attempt(Box::new(open));
+        }
+        conclude_stale(state_dir, open);
+        return Looked::Nothing;
     }
     let (Ok(there), Ok(running)) = (FileId::of(path), FileId::of_running()) else { return Looked::Nothing };
     let has_failed = last.is_some_and(|last| last.phase == Phase::Failed && last.file == there);

@@ -169,6 +169,9 @@ async fn bring_back(context: &Arc<Context>, desk: &mpsc::Sender<Box<Request>>) {
             }
             Err(error) => tracing::error!(%error, "reading what was kept of queued jobs"),
         }
-        tokio::time::sleep(COPIES_EVERY).await;
+        tokio::select! {
+            () = context.look_at_copies.notified() => {}
+            () = tokio::time::sleep(COPIES_EVERY) => {}
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What the server is told of one delivery, and the steps from there to the start.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -11,8 +11,9 @@ use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::job::blocking;
 use super::super::journal::{Delivered, Entry};
+use super::super::proof;
 use crate::bus::{BusError, Outgoing};
-use crate::protocol::ending::Refusal;
+use crate::protocol::ending::{Refusal, sentence};
 use crate::protocol::exec::JobResult;
 use crate::protocol::queue::{Due, Span};
 use crate::protocol::{Ending, JobId};
@@ -25,6 +26,9 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 
 /// Pause before it is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long it is asked before all is looked at anew: the policy, who is believed, and whether there is a place.
+const ASKED_FOR: Duration = Duration::from_secs(60);
 
 /// When what cannot begin now is delivered again.
 const LATER: Duration = Duration::from_secs(5);
@@ -45,8 +49,8 @@ enum Confirmed {
     Yes,
     /// Not before its time was over.
     Expired,
-    /// Not before this daemon has to go.
-    Leaving,
+    /// Not before this daemon has to go, or much may have changed: the link was lost, or a minute is over.
+    Anew,
 }
 
 /// What became of a job on its way from the journal to its start.
@@ -124,9 +128,9 @@ impl Ticket {
         let _ = context.bus.publish(Outgoing::to(&self.delivered.confirm).payload(word)).await;
     }
 
-    /// Has the server confirm that it will not deliver this any more, however long that takes. It may know
-    /// nothing of this delivery, because it was killed and lost that; then it delivers the request again, and
-    /// confirms that.
+    /// Has the server confirm that it will not deliver this any more, for as long as what was checked before
+    /// holds. It may know nothing of this delivery, because it was killed and lost that; then it delivers the
+    /// request again, and confirms that.
     async fn confirmed(
         &self,
         context: &Context,
@@ -135,14 +139,19 @@ impl Ticket {
     ) -> Confirmed {
         let mut leaving = context.leaving.subscribe();
         let mut confirm = self.delivered.confirm.clone();
+        let generation = || context.bus.link().borrow().generation;
+        let (since, link) = (Instant::now(), generation());
         loop {
             if now_ms() >= self.span.expires_ms {
                 return Confirmed::Expired;
             }
+            if generation() != link || since.elapsed() >= ASKED_FOR {
+                return Confirmed::Anew;
+            }
             let word = Outgoing::to(&confirm).payload(DONE);
             let asked = tokio::select! {
                 asked = context.bus.ask(word, CONFIRM_WITHIN) => asked,
-                _ = leaving.wait_for(|stage| *stage != Leaving::No) => return Confirmed::Leaving,
+                _ = leaving.wait_for(|stage| *stage != Leaving::No) => return Confirmed::Anew,
                 Some(message) = messages.recv() => {
                     // Whoever has a word about the job says it again.
                     if let Message::Request(again) = message
@@ -177,8 +186,20 @@ pub(in super::super) async fn taken(
     let id = request.id;
     match ticket.confirmed(context, &request.digest, messages).await {
         Confirmed::Yes => {}
-        Confirmed::Leaving => return withdrawn(entry, id).await,
-        Confirmed::Expired => return expired(context, ticket, asked, entry, id).await,
+        Confirmed::Anew => {
+            let taken = withdrawn(entry, id).await;
+            context.look_at_copies.notify_one();
+            return taken;
+        }
+        Confirmed::Expired => {
+            let ending = Ending::Refused { why: Refusal::Expired, message: ticket.expired(context) };
+            return never(context, ticket, asked, entry, id, ending).await;
+        }
+    }
+    // Whoever left it may have been revoked since it was delivered.
+    if let Err(why) = proof::of_queued(context, &ticket.delivered.message) {
+        let ending = Ending::Refused { why: Refusal::Unproven, message: sentence(why) };
+        return never(context, ticket, asked, entry, id, ending).await;
     }
     let starting = move || {
         let starting = entry.starting();
@@ -212,12 +233,20 @@ async fn withdrawn(entry: Entry, id: JobId) -> Taken {
     Taken::Later
 }
 
-async fn expired(context: &Arc<Context>, ticket: &Ticket, asked: &Asked, entry: Entry, id: JobId) -> Taken {
-    let ending = Ending::Refused { why: Refusal::Expired, message: ticket.expired(context) };
+/// It is refused for good, on its last step.
+async fn never(
+    context: &Arc<Context>,
+    ticket: &Ticket,
+    asked: &Asked,
+    entry: Entry,
+    id: JobId,
+    ending: Ending,
+) -> Taken {
+    tracing::warn!(job = %id, why = %ending, "a queued job does not begin");
     asked.refused(&context.audit, &ending).await;
     let result = JobResult::bare(Some(id), context.peer().clone(), context.instance, ending);
     if let Err(error) = blocking(move || entry.ended(&result)).await {
-        tracing::error!(job = %id, %error, "writing to the journal that a queued job expired");
+        tracing::error!(job = %id, %error, "writing to the journal that a queued job was refused");
         return Taken::Later;
     }
     ticket.settle(context, id).await;

@@ -77,6 +77,15 @@ impl Reader {
     /// # Errors
     /// When a file is there and cannot be read, or says what no writer writes.
     pub fn read(&mut self, at: u64, most: usize) -> io::Result<Piece> {
+        let piece = self.piece(at, most);
+        if piece.is_err() {
+            // Whatever was passed on the way to what is wrong is to be passed again, or the next look would miss it.
+            self.segment = None;
+        }
+        piece
+    }
+
+    fn piece(&mut self, at: u64, most: usize) -> io::Result<Piece> {
         loop {
             let Some(segment) = self.segment.as_mut().filter(|segment| segment.start.sum() <= at) else {
                 match self.seek(at)? {

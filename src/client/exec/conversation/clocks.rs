@@ -184,6 +184,7 @@ impl Conversation {
         if self.looks_at_a_screen() {
             return self.ask_to_attach().await;
         }
-        self.say(Verb::Resume, decode::to_json(&self.ledger.resume(self.instance, self.writes()))).await;
+        let resume = self.ledger.resume(self.instance, self.writes(), self.wants_it_sealed());
+        self.say(Verb::Resume, decode::to_json(&resume)).await;
     }
 }

@@ -20,13 +20,9 @@ impl Conversation {
             return;
         }
         let Some(Ok(kind)) = message.headers.get(frame::KIND).map(str::parse::<FrameKind>) else { return };
-        // What these say is relied on; the rest is held against the totals and digests of the result, and
-        // without that there is no ending.
-        let relied_on = matches!(
-            kind,
-            FrameKind::Result | FrameKind::Detached | FrameKind::Answer | FrameKind::Challenge
-        );
-        if relied_on && let Err(why) = proof::is_of(&self.bus, &self.peer, message) {
+        if self.relies_on(kind)
+            && let Err(why) = proof::is_of(&self.bus, &self.peer, message)
+        {
             tracing::warn!(peer = %self.peer, %kind, why, "ignored what is not proved to be the peer's");
             return;
         }
@@ -88,13 +84,14 @@ impl Conversation {
         if self.looks_at_a_screen() || (begins && self.instance.is_none()) {
             self.ledger.begin_at(accepted.from.unwrap_or_default());
         }
+        if let Phase::Resuming { since, asked, .. } = self.phase {
+            let received = self.ledger.received();
+            self.resumed = Some(Resumed { since, asked, at: now, received });
+        }
         match self.phase {
-            _ if begins && self.instance.is_none() => self.tell(Event::Accepted(accepted.clone())),
-            Phase::Resuming { since, asked, .. } => {
-                let received = self.ledger.received();
-                self.resumed = Some(Resumed { since, asked, at: now, received });
-                self.tell(Event::Resumed);
-            }
+            // Also where the first word of it was lost, and it was asked for once more.
+            _ if self.instance.is_none() => self.tell(Event::Accepted(accepted.clone())),
+            Phase::Resuming { .. } => self.tell(Event::Resumed),
             _ => {}
         }
         self.instance = Some(accepted.instance);

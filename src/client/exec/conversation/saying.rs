@@ -33,6 +33,7 @@ impl Conversation {
             window: self.ledger.window(),
             write: how.write,
             tty: self.size,
+            sealed: how.sealed,
         };
         self.say(Verb::Attach, decode::to_json(&attach)).await;
     }
