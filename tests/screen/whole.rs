@@ -71,9 +71,10 @@ enum Found {
     Seen(String),
 }
 
+/// All of it in one piece.
 fn state_after(size: TtySize, fed: &[&[u8]]) -> State {
     let mut terminal = Reference::new(size);
-    fed.iter().for_each(|bytes| terminal.feed(bytes));
+    terminal.feed(&fed.concat());
     terminal.into_state()
 }
 
