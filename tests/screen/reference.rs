@@ -160,9 +160,14 @@ impl State {
     pub(crate) fn seen(&self) -> (Vec<Vec<Look>>, i32, usize) {
         let shown = self.alternate.as_ref().unwrap_or(&self.primary);
         let visible = OF_THE_END.complement();
-        let rows = shown.rows().into_iter().map(|row| {
-            let plain = |cell: Look| Look { flags: cell.flags.intersection(visible), ..cell };
-            row.into_iter().map(plain).collect()
+        let rows = shown.rows().into_iter().map(|mut row| {
+            for column in 0..row.len() {
+                // Half of a wide character that is alone is a blank.
+                let alone = column == 0 || !row[column - 1].flags.contains(Flags::WIDE_CHAR);
+                let unseen = if alone { Flags::WIDE_CHAR_SPACER } else { Flags::empty() };
+                row[column].flags = row[column].flags.intersection(visible).difference(unseen);
+            }
+            row
         });
         (rows.collect(), shown.cursor.row, shown.cursor.column)
     }
