@@ -192,7 +192,7 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
                     writer.say(format!("{} bytes of output are no longer kept", at - since));
                 }
             }
-            Some(Event::Output { stream, bytes }) => {
+            Some(Event::Output { stream, bytes, .. }) => {
                 at += bytes.len() as u64;
                 writer.write(stream, bytes);
             }
@@ -205,7 +205,7 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
                 output::say(&format!("lost contact with {peer} ({why}); trying to go on"));
             }
             Some(Event::Resumed) if talkative => output::say(&format!("{peer} is back")),
-            Some(Event::Interrupted(_) | Event::Resumed) => {}
+            Some(Event::Interrupted(_) | Event::Resumed | Event::Asked(_)) => {}
             Some(Event::Ended(outcome)) => {
                 let closed = writer.finish(outcome.result.is_some());
                 return (Seen::Ended(outcome), closed);

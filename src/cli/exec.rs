@@ -283,8 +283,8 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
             keyboard::read_stdin(stdin);
         }
         match event {
-            Some(Event::Output { stream, bytes }) if args.detach => steering.wrote(stream, bytes.len()),
-            Some(Event::Output { stream, bytes }) => writer.write(stream, bytes),
+            Some(Event::Output { stream, bytes, .. }) if args.detach => steering.wrote(stream, bytes.len()),
+            Some(Event::Output { stream, bytes, .. }) => writer.write(stream, bytes),
             Some(Event::Accepted(accepted)) if args.detach && accepted.state != JobState::Ended => {
                 steering.detach();
             }
@@ -300,6 +300,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
             Some(
                 Event::Accepted(_)
                 | Event::Screen(_)
+                | Event::Asked(_)
                 | Event::NotKept { .. }
                 | Event::Interrupted(_)
                 | Event::Resumed,

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::bus::Bus;
-use crate::protocol::attach::From;
+use crate::protocol::attach::{Asked, From};
 use crate::protocol::exec::{ExecRequest, JobResult, WINDOW};
 use crate::protocol::frame::{Accepted, StreamKind};
 use crate::protocol::tty::TtySize;
@@ -43,9 +43,14 @@ pub enum Event {
     Output {
         /// Which output.
         stream: StreamKind,
+        /// Where the first of them stands: a combined offset.
+        at: u64,
         /// The bytes.
         bytes: Bytes,
     },
+    /// Who answers what the command asks its terminal, from which place of the output on. Until it is said the first
+    /// time, everybody who writes.
+    Asked(Asked),
     /// Output that is no longer kept: what follows comes after it. Only whoever attached is told so.
     NotKept {
         /// Which output.

@@ -37,6 +37,7 @@ impl Keeper {
             name: self.about.name.clone(),
             writers: self.inputs.states(),
             trouble: self.output.trouble(),
+            asked: self.terminal.as_ref().map(super::terminal::KeptTerminal::turns),
         };
         self.conversation.say(&FromKeeper::Hello(hello));
     }
@@ -71,6 +72,12 @@ impl Keeper {
                 self.conversation.say(&FromKeeper::Screen(screen));
             }
             ToKeeper::Pace { until } => self.output.pace(until.filter(|_| self.terminal.is_some())),
+            ToKeeper::Asked { writer } => {
+                if let Some(terminal) = &mut self.terminal {
+                    let turn = terminal.asks(writer);
+                    self.conversation.say(&FromKeeper::Asked(turn));
+                }
+            }
             ToKeeper::Rename { name } => {
                 self.about.name = name;
                 self.write_about();

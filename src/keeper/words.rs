@@ -115,6 +115,12 @@ pub enum ToKeeper {
         /// A combined offset; none where nobody need be waited for.
         until: Option<u64>,
     },
+    /// From now on it is this writer's terminal that answers what the command asks. Answered by
+    /// [`FromKeeper::Asked`], before any word of output that was read later.
+    Asked {
+        /// The writer.
+        writer: String,
+    },
     /// The session has another name now.
     Rename {
         /// The new one.
@@ -170,6 +176,8 @@ pub enum FromKeeper {
     },
     /// What the terminal shows.
     Screen(Screen),
+    /// From a place on it is this writer's terminal that answers what the command asks.
+    Asked(Turn),
     /// Something holds the job up, such as a full disk, or no longer does.
     Trouble {
         /// What it is; none when it is over.
@@ -208,6 +216,19 @@ pub struct Hello {
     /// What holds the job up, if anything does.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// Whose terminal answers what the command asks, as far as is remembered, in order; none where this is not known
+    /// here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Vec<Turn>>,
+}
+
+/// From a place of the output on it is this writer who is asked what the command asks its terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// The place: a combined offset.
+    pub at: u64,
+    /// The writer.
+    pub writer: String,
 }
 
 /// How far a job is.

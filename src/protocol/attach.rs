@@ -102,6 +102,31 @@ pub struct ResizeRequest {
     pub rows: u16,
 }
 
+/// Who answers what a command asks its terminal, from whichever place of its output: the body of the frame `asked`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// In order. What comes before the first belongs to it.
+    pub turns: Vec<Turn>,
+}
+
+/// From a place on it is this viewer who is asked, or it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// The place: a combined offset.
+    pub at: u64,
+    /// Whether it is.
+    pub asked: bool,
+}
+
+impl Asked {
+    /// Whether it is asked what stands at this place.
+    #[must_use]
+    pub fn is_at(&self, at: u64) -> bool {
+        let begun = self.turns.iter().take_while(|turn| turn.at <= at).last();
+        begun.or(self.turns.first()).is_some_and(|turn| turn.asked)
+    }
+}
+
 /// A durable job is to be called otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenameRequest {

@@ -55,6 +55,8 @@ pub enum FrameKind {
     Resized,
     /// Raw bytes that draw a terminal as it stands where the output after them begins.
     Screen,
+    /// An [`Asked`](super::attach::Asked).
+    Asked,
     /// [`Alive`].
     Alive,
     /// [`Gap`].
@@ -72,7 +74,7 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Accepted,
         Self::Out,
         Self::Err,
@@ -80,6 +82,7 @@ impl FrameKind {
         Self::Signalled,
         Self::Resized,
         Self::Screen,
+        Self::Asked,
         Self::Alive,
         Self::Gap,
         Self::Result,
@@ -100,6 +103,7 @@ impl FrameKind {
             Self::Signalled => "signalled",
             Self::Resized => "resized",
             Self::Screen => "screen",
+            Self::Asked => "asked",
             Self::Alive => "alive",
             Self::Gap => "gap",
             Self::Result => "result",

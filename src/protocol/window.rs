@@ -199,8 +199,10 @@ impl Outbox {
     /// Queues a control frame, before any output that was not sent yet. One that tells how things
     /// stand takes the place of its predecessor, so that few wait however much is asked meanwhile.
     pub fn control(&mut self, kind: FrameKind, payload: Bytes) {
-        let is_a_state =
-            matches!(kind, FrameKind::Want | FrameKind::Signalled | FrameKind::Resized | FrameKind::Alive);
+        let is_a_state = matches!(
+            kind,
+            FrameKind::Want | FrameKind::Signalled | FrameKind::Resized | FrameKind::Asked | FrameKind::Alive
+        );
         match self.control.iter_mut().find(|(waiting, _)| is_a_state && *waiting == kind) {
             Some((_, waiting)) => *waiting = payload,
             None => self.control.push_back((kind, payload)),

@@ -11,6 +11,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod asked;
 mod keys;
 mod losses;
 mod person;

@@ -1,8 +1,8 @@
 //! What is said of a job, from the request to its result.
 
 use peerbus::protocol::attach::{
-    AttachRequest, DETACHED_TYPE, DetachAnswer, DetachRequest, Detached, From, RENAMED_TYPE, RenameRequest,
-    Renamed, ResizeRequest, STARTED_TYPE, Started,
+    Asked, AttachRequest, DETACHED_TYPE, DetachAnswer, DetachRequest, Detached, From, RENAMED_TYPE,
+    RenameRequest, Renamed, ResizeRequest, STARTED_TYPE, Started, Turn,
 };
 use peerbus::protocol::ending::{Refusal, StartFailure};
 use peerbus::protocol::exec::{
@@ -306,6 +306,8 @@ fn a_durable_job_that_runs() {
     golden("renamed", &Renamed { kind, id: job(), instance: instance(), name });
     let kind = DETACHED_TYPE.to_owned();
     golden("detach_answer", &DetachAnswer { kind, id: job(), instance: instance(), viewers: 2 });
+    let turns = vec![Turn { at: 0, asked: true }, Turn { at: 4096, asked: false }];
+    golden("asked", &Asked { turns });
     golden("detached", &Detached { by: "ann".to_owned() });
     assert_eq!((RENAMED_TYPE, DETACHED_TYPE), ("peerbus.renamed.v1", "peerbus.detached.v1"));
     part(&From::Byte(7), r#"{"byte":7}"#);

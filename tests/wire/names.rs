@@ -103,6 +103,7 @@ fn the_names_of_subjects_and_headers() {
         (FrameKind::Signalled, "signalled"),
         (FrameKind::Resized, "resized"),
         (FrameKind::Screen, "screen"),
+        (FrameKind::Asked, "asked"),
         (FrameKind::Alive, "alive"),
         (FrameKind::Gap, "gap"),
         (FrameKind::Result, "result"),

@@ -164,7 +164,7 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
     let mut said = Vec::new();
     loop {
         match execution.next().await {
-            Some(Event::Output { stream, bytes }) => {
+            Some(Event::Output { stream, bytes, .. }) => {
                 said.extend_from_slice(&bytes);
                 steering.wrote(stream, bytes.len());
             }
@@ -181,6 +181,7 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
             Some(
                 Event::Accepted(_)
                 | Event::Screen(_)
+                | Event::Asked(_)
                 | Event::NotKept { .. }
                 | Event::Interrupted(_)
                 | Event::Resumed,

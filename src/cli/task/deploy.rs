@@ -179,7 +179,7 @@ async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) 
     let (mut said, mut told) = (Vec::new(), Vec::new());
     loop {
         match execution.next().await {
-            Some(Event::Output { stream, bytes }) => {
+            Some(Event::Output { stream, bytes, .. }) => {
                 match stream {
                     crate::protocol::frame::StreamKind::Out => said.extend_from_slice(&bytes),
                     crate::protocol::frame::StreamKind::Err => told.extend_from_slice(&bytes),

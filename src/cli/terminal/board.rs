@@ -13,6 +13,7 @@ use crate::cli::exec::Writer;
 use crate::cli::output;
 use crate::client::exec::Steering;
 use crate::keeper::screen::{Filter, Screen};
+use crate::protocol::attach::Asked;
 use crate::protocol::frame::StreamKind;
 use crate::protocol::{PeerId, TtySize};
 
@@ -28,8 +29,10 @@ pub(super) struct Board {
     peer: PeerId,
     screen: Option<Screen>,
     filter: Filter,
-    /// Whether what the command asks its terminal is asked here.
-    asked: bool,
+    /// Whether what the command asks its terminal may be asked here: one who watches never is.
+    writes: bool,
+    /// From where on it is; from everywhere until that is told.
+    asked: Option<Asked>,
     is_terminal: bool,
     lost: Option<Lost>,
 }
@@ -42,13 +45,14 @@ struct Lost {
 }
 
 impl Board {
-    pub(super) fn new(steering: Steering, peer: &PeerId, asked: bool) -> Self {
+    pub(super) fn new(steering: Steering, peer: &PeerId, writes: bool) -> Self {
         Self {
             writer: Writer::start(steering),
             peer: peer.clone(),
             screen: None,
             filter: Filter::default(),
-            asked,
+            writes,
+            asked: None,
             is_terminal: std::io::stdout().is_terminal(),
             lost: None,
         }
@@ -71,17 +75,25 @@ impl Board {
     /// What draws the terminal as it stands.
     pub(super) fn draw(&mut self, bytes: &Bytes) {
         self.keep(bytes);
-        let shown = self.filter.feed(bytes, self.asked);
+        // It asks nothing, but may end within a question: whose that is, shows in the output that follows.
+        let shown = self.filter.feed(bytes, 0, |_| false);
         self.writer.draw(shown.into());
     }
 
-    /// What the command wrote.
-    pub(super) fn show(&mut self, stream: StreamKind, bytes: &Bytes) {
+    /// Somebody else is asked, or it is us.
+    pub(super) fn is_asked(&mut self, asked: Asked) {
+        self.asked = Some(asked);
+    }
+
+    /// What the command wrote, from this place on.
+    pub(super) fn show(&mut self, stream: StreamKind, at: u64, bytes: &Bytes) {
         self.keep(bytes);
-        if self.asked || !self.is_terminal {
+        if !self.is_terminal {
             return self.writer.write(stream, bytes.clone());
         }
-        let shown = self.filter.feed(bytes, false);
+        let (writes, asked) = (self.writes, &self.asked);
+        let is_asked = |at| writes && asked.as_ref().is_none_or(|asked| asked.is_at(at));
+        let shown = self.filter.feed(bytes, at, is_asked);
         self.writer.show(shown.into(), bytes.len());
     }
 
@@ -135,7 +147,11 @@ impl Board {
         drop(lost);
         match &mut self.screen {
             Some(screen) => {
-                let drawn = [screen.leave(), screen.snapshot()].concat();
+                let mut drawn = [screen.leave(), screen.whole()].concat();
+                if self.filter.has_begun() {
+                    // The rest of it is going to be shown.
+                    drawn.extend_from_slice(screen.begun());
+                }
                 self.writer.draw(drawn.into());
             }
             None => output::say(&format!("{} is back", self.peer)),

@@ -193,7 +193,8 @@ impl Seat {
         match event {
             Some(Event::Accepted(accepted)) => self.begin(&accepted),
             Some(Event::Screen(bytes)) => self.board.draw(&bytes),
-            Some(Event::Output { stream, bytes }) => self.board.show(stream, &bytes),
+            Some(Event::Output { stream, at, bytes }) => self.board.show(stream, at, &bytes),
+            Some(Event::Asked(asked)) => self.board.is_asked(asked),
             Some(Event::NotKept { bytes, .. }) => self.board.not_kept(bytes),
             Some(Event::Interrupted(why)) => self.board.lost(why),
             Some(Event::Resumed) => self.board.is_back(),

@@ -17,7 +17,7 @@ use super::keeping::{Begin, Doing, Keeper, Known};
 use super::news::News;
 use super::sessions::Departed;
 use super::viewer::Word;
-use super::viewers::{Gone, Viewers};
+use super::viewers::{Gone, Seat, Viewers};
 use super::writers::Writers;
 use crate::keeper::link::NoStart;
 use crate::keeper::words::LogReach;
@@ -71,8 +71,19 @@ pub(super) struct Job {
     /// Who waits to hear that it runs.
     pub(super) waiting: Vec<Message>,
     /// Who waits for what the terminal shows, by the number of the question.
-    pub(super) screens: HashMap<u64, (String, AttachRequest)>,
+    pub(super) screens: HashMap<u64, Coming>,
     pub(super) screens_asked: u64,
+    /// Whose terminal the keeper was told to have answer what the command asks.
+    pub(super) answerer: Option<String>,
+    /// Counts what those who write have done.
+    pub(super) activity: u64,
+}
+
+/// Somebody who waits for what the terminal shows.
+pub(super) struct Coming {
+    pub(super) inbox: String,
+    pub(super) attach: AttachRequest,
+    pub(super) seat: Seat,
 }
 
 /// How far a command may write ahead of whoever types at its terminal, in bytes.
@@ -129,6 +140,8 @@ impl Job {
             waiting: Vec::new(),
             screens: HashMap::new(),
             screens_asked: 0,
+            answerer: None,
+            activity: 0,
         }
     }
 
@@ -162,6 +175,7 @@ impl Job {
             for writer in self.writers.too_many(|inbox| self.is_needed(inbox)) {
                 self.forget_writer(&writer);
             }
+            self.tell_asked();
         }
     }
 
@@ -232,6 +246,7 @@ impl Job {
         self.tty = hello.tty;
         // Each connection begins without.
         self.paced = None;
+        self.take_turns(hello.asked.unwrap_or_default());
         self.reached(hello.log);
         for writer in &hello.writers {
             self.tell_want(&writer.from, decode::to_json(&writer.want));
@@ -290,6 +305,7 @@ impl Job {
                 }
                 self.tell_applied(FrameKind::Resized, &from, Signalled { n, error }).await;
             }
+            FromKeeper::Asked(turn) => self.on_turn(turn),
             FromKeeper::Screen(screen) => self.on_screen(screen).await,
             FromKeeper::Trouble { why: Some(why) } => {
                 tracing::warn!(job = %self.id, why, "a durable job is held up")

@@ -21,6 +21,7 @@
 //! [`VIEWERS_MOST`] viewers a job.
 
 mod again;
+mod asking;
 mod ending;
 mod job;
 mod keeping;

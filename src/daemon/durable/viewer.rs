@@ -4,6 +4,8 @@
 //! when its inbox is gone or it says nothing for [`SILENCE`], and made anew where it stands when it resumes. Where the log
 //! cannot be read it is told so, and is no viewer any more.
 
+mod reading;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +21,7 @@ use super::news::News;
 use crate::bus::{Link, Outgoing};
 use crate::keeper::log::{Piece, Reader};
 use crate::process::joined;
-use crate::protocol::attach::UNREADABLE;
+use crate::protocol::attach::{Asked, UNREADABLE};
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{ALIVE_EVERY_MS, Accepted, Alive, FrameKind, OUTPUT_MAX};
 use crate::protocol::steer::Credit;
@@ -121,6 +123,8 @@ pub(super) struct Viewer {
     reader: Option<Reader>,
     reading: Option<JoinHandle<Done>>,
     look: Look,
+    /// What was told in this epoch of who is asked.
+    asked: Option<Asked>,
     /// Where the log goes on, behind what is no longer held.
     dropped_to: Option<Totals>,
     /// Why it gets no more than what was read, to be told after that.
@@ -152,6 +156,7 @@ impl Viewer {
             reader: Some(Reader::open(&begin.log)),
             reading: None,
             look: Look::default(),
+            asked: None,
             dropped_to: None,
             farewell: None,
             muted: false,
@@ -234,6 +239,7 @@ impl Viewer {
             self.outbox.control(kind, payload);
         }
         (self.look, self.dropped_to, self.farewell) = (Look::default(), None, None);
+        self.asked = None;
     }
 
     fn on_word(&mut self, word: Word) {
@@ -304,85 +310,6 @@ impl Viewer {
     fn message(&self, frame: Frame) -> Outgoing {
         let Begin { context, inbox, id, sealed, .. } = &self.begin;
         answer::viewer_message(context.peer(), inbox, (*id, self.number), frame, *sealed)
-    }
-
-    /// Looks what comes next in the log, where there is room for it.
-    fn read_on(&mut self) {
-        if let Some(to) = self.dropped_to
-            && self.outbox.unsent() == 0
-        {
-            self.dropped_to = None;
-            self.outbox.skip(to);
-        }
-        let waits = self.look.waits() || self.dropped_to.is_some() || self.farewell.is_some();
-        let room = self.outbox.room();
-        if waits || room == 0 || self.outbox.is_closing() || self.outbox.unsent() >= HANDED_ON {
-            return;
-        }
-        let Some(mut reader) = self.reader.take() else { return };
-        self.look.begins();
-        // Looked at before the log: what is in it then is all there will ever be.
-        let is_last = self.begin.news.borrow_and_update().ended.is_some();
-        let at = self.outbox.read().sum();
-        let most = usize::try_from(room).unwrap_or(OUTPUT_MAX).min(OUTPUT_MAX);
-        self.reading = Some(tokio::task::spawn_blocking(move || {
-            let piece = reader.read(at, most);
-            Done { reader, at, is_last, piece }
-        }));
-    }
-
-    fn on_read(&mut self, done: Result<Done, JoinError>) {
-        let Ok(Done { reader, at, is_last, piece }) = done else {
-            self.farewell = Some(self.unreadable("reading it failed inside the daemon"));
-            return;
-        };
-        self.reader = Some(reader);
-        if at != self.outbox.read().sum() {
-            // It has resumed elsewhere meanwhile.
-            return;
-        }
-        match piece {
-            Ok(Piece::Bytes { stream, offset, bytes }) if offset == self.outbox.read().of(stream) => {
-                self.look.found();
-                self.outbox.push(stream, bytes);
-            }
-            Ok(Piece::Bytes { .. }) => {
-                self.farewell = Some(self.unreadable("what was received is not what the log has"));
-            }
-            Ok(Piece::Dropped { to }) => self.dropped_to = Some(to),
-            Ok(Piece::End) if is_last => self.close(),
-            Ok(Piece::End) => self.look.found_nothing(),
-            Err(error) if self.look.fails(Instant::now()) => {
-                tracing::warn!(job = %self.begin.id, %error, "reading the log of a job");
-            }
-            Err(error) => self.farewell = Some(self.unreadable(&error.to_string())),
-        }
-    }
-
-    /// Says in the log, and for the viewer, why it gets no more than what was read.
-    fn unreadable(&self, why: &str) -> String {
-        let Begin { id, inbox, .. } = &self.begin;
-        let at = self.outbox.read().sum();
-        tracing::error!(job = %id, inbox, at, why, "dropped a viewer: the log of a job cannot be read");
-        let state = match &self.begin.news.borrow().ended {
-            Some(result) => format!("the job has ended: {}", result.ending),
-            None => "the job goes on".to_owned(),
-        };
-        format!("the output of {id} cannot be read from byte {at} on: {why}; {state}")
-    }
-
-    /// All was read. What was counted and is not there is said to be missing.
-    fn close(&mut self) {
-        let Some(result) = self.begin.news.borrow().ended.clone() else { return };
-        if let (Some(out), Some(err)) = (&result.out, &result.err) {
-            let totals = Totals { out: out.bytes, err: err.bytes };
-            if totals.sum() > self.outbox.read().sum() {
-                self.dropped_to = Some(totals);
-                return;
-            }
-        }
-        let result = JobResult { collected: None, ..(*result).clone() };
-        self.outbox.close(decode::to_json(&result).into());
     }
 
     fn has_message(&self) -> bool {

@@ -28,7 +28,17 @@ struct Handle {
     write: bool,
     /// Up to where it has room for output: a combined offset.
     room: u64,
+    seat: Seat,
     words: mpsc::UnboundedSender<Word>,
+}
+
+/// How far a viewer is one whose terminal can be asked something, in the order of who is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Seat {
+    /// Whether it has a terminal: it has said the size of it.
+    pub(super) has_terminal: bool,
+    /// When it last typed or said a size, counted by the job.
+    pub(super) active: u64,
 }
 
 impl Viewers {
@@ -63,13 +73,13 @@ impl Viewers {
     }
 
     /// Begins a viewer, in place of one with the same inbox.
-    pub(super) fn begin(&mut self, begin: viewer::Begin, write: bool) {
+    pub(super) fn begin(&mut self, begin: viewer::Begin, write: bool, seat: Seat) {
         self.last_number += 1;
         let (words, listen) = mpsc::unbounded_channel();
         let (number, inbox, epoch) = (self.last_number, begin.inbox.clone(), begin.epoch);
         let leave = self.leave.clone();
         let room = begin.begins.offset().saturating_add(begin.window);
-        self.handles.insert(inbox.clone(), Handle { number, epoch, write, room, words });
+        self.handles.insert(inbox.clone(), Handle { number, epoch, write, room, seat, words });
         tokio::spawn(async move {
             Viewer::new(begin, number).live(listen).await;
             // The job may be gone.
@@ -89,6 +99,24 @@ impl Viewers {
             _ => {}
         }
         handle.words.send(word).is_ok()
+    }
+
+    /// The seat of a viewer that is there.
+    pub(super) fn seat_of(&self, inbox: &str) -> Option<Seat> {
+        self.handles.get(inbox).map(|handle| handle.seat)
+    }
+
+    /// Gives a viewer another seat, where it is there.
+    pub(super) fn set_seat(&mut self, inbox: &str, seat: Seat) {
+        if let Some(handle) = self.handles.get_mut(inbox) {
+            handle.seat = seat;
+        }
+    }
+
+    /// Those who write.
+    pub(super) fn writers(&self) -> impl Iterator<Item = (&str, Seat)> {
+        let writers = self.handles.iter().filter(|(_, handle)| handle.write);
+        writers.map(|(inbox, handle)| (inbox.as_str(), handle.seat))
     }
 
     /// Has all of them leave, who are told this; returns their inboxes.

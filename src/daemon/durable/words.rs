@@ -9,9 +9,9 @@ use super::super::intake::Message;
 use super::super::job::reply;
 use super::super::policy;
 use super::super::proof::members_sign;
-use super::job::Job;
-use super::news::News;
+use super::job::{Coming, Job};
 use super::viewer::{Begin, Begins, Word};
+use super::viewers::Seat;
 use crate::keeper::ToKeeper;
 use crate::keeper::words::Screen;
 use crate::protocol::attach::{AttachRequest, From};
@@ -34,6 +34,8 @@ struct Manner {
     write: bool,
     /// Whether they want every frame signed.
     sealed: bool,
+    /// How far its terminal can be asked something.
+    seat: Seat,
 }
 
 impl Job {
@@ -69,7 +71,7 @@ impl Job {
         let totals = Totals { out: totals(&result.out), err: totals(&result.err) };
         let result = std::sync::Arc::new(result);
         self.ended = Some(std::sync::Arc::clone(&result));
-        self.news.send_replace(News { totals, ended: Some(result) });
+        self.news.send_modify(|news| (news.totals, news.ended) = (totals, Some(result)));
     }
 
     /// The request, for the first time or again.
@@ -96,7 +98,8 @@ impl Job {
         }
         let first = self.first_want(inbox, request.exec.stdin);
         let at = Begins::At(Totals::default());
-        let manner = Manner { write: true, sealed: false };
+        let seat = self.seat_for(inbox, 1, false);
+        let manner = Manner { write: true, sealed: false, seat };
         self.begin_viewer(inbox, (1, at, stream.window), first, manner).await;
     }
 
@@ -153,7 +156,9 @@ impl Job {
         if self.viewers.say(from, word) {
             return;
         }
-        self.begin_viewer(from, (epoch, Begins::At(received), window), first, Manner { write, sealed }).await;
+        let seat = self.seat_for(from, epoch, false);
+        self.begin_viewer(from, (epoch, Begins::At(received), window), first, Manner { write, sealed, seat })
+            .await;
     }
 
     async fn on_attach(&mut self, attach: AttachRequest, from: &str) {
@@ -179,27 +184,32 @@ impl Job {
             From::Now | From::Screen => Begins::At(totals),
         };
         let first = self.first_want(from, attach.write);
-        let manner = Manner { write: attach.write, sealed: attach.sealed };
+        let seat = self.seat_for(from, attach.epoch, false);
+        let manner = Manner { write: attach.write, sealed: attach.sealed, seat };
         self.begin_viewer(from, (attach.epoch, at, attach.window), first, manner).await;
     }
 
     /// The viewer begins when the keeper has answered. One question for each inbox.
     fn ask_for_screen(&mut self, attach: AttachRequest, from: &str) {
-        self.screens.retain(|_, (inbox, _)| inbox != from);
+        self.screens.retain(|_, coming| coming.inbox != from);
         if self.screens.len() >= WAITING_MOST {
             return;
         }
-        if let Some(size) = attach.tty.filter(|size| attach.write && size.check().is_ok()) {
+        let size = attach.tty.filter(|size| attach.write && size.check().is_ok());
+        let seat = self.seat_for(from, attach.epoch, size.is_some());
+        self.screens_asked += 1;
+        self.screens.insert(self.screens_asked, Coming { inbox: from.to_owned(), attach, seat });
+        // What the command asks when it hears of the size is theirs to answer.
+        self.tell_asked();
+        if let Some(size) = size {
             // What it shows is drawn for the size it is looked at in. The viewer counts this as its first.
             self.keeper.say(ToKeeper::Resize { from: from.to_owned(), n: 1, size });
         }
-        self.screens_asked += 1;
-        self.screens.insert(self.screens_asked, (from.to_owned(), attach));
         self.keeper.say(ToKeeper::Screen { ask: self.screens_asked });
     }
 
     pub(super) async fn on_screen(&mut self, screen: Screen) {
-        let Some((from, attach)) = self.screens.remove(&screen.ask) else { return };
+        let Some(Coming { inbox: from, attach, seat }) = self.screens.remove(&screen.ask) else { return };
         let Screen { at, mut data, size, error, .. } = screen;
         if let Some(error) = error {
             tracing::warn!(job = %self.id, error, "what a terminal shows is not known");
@@ -212,7 +222,7 @@ impl Job {
         first.extend(self.first_want(&from, attach.write));
         // A terminal has one output.
         let at = Begins::At(Totals { out: at, err: 0 });
-        let manner = Manner { write: attach.write, sealed: attach.sealed };
+        let manner = Manner { write: attach.write, sealed: attach.sealed, seat };
         self.begin_viewer(&from, (attach.epoch, at, attach.window), first, manner).await;
     }
 
@@ -240,7 +250,7 @@ impl Job {
             log: self.place.log(),
             news: self.news.subscribe(),
         };
-        self.viewers.begin(begin, manner.write);
+        self.viewers.begin(begin, manner.write, manner.seat);
     }
 
     /// The first frame of an epoch, as things stand. Where its output begins, the viewer knows.
@@ -278,6 +288,11 @@ impl Job {
         if !self.viewers.may_write(from).unwrap_or(unasked) {
             let sentence = format!("{from} reads {} and does not write to it; attach with `write`", self.id);
             return answer::cannot(&self.context, from, "read_only", 403, &sentence).await;
+        }
+        match &steer {
+            Steer::Stdin { bytes, .. } if !bytes.is_empty() => self.is_active(from, false),
+            Steer::Resize(_) => self.is_active(from, true),
+            _ => {}
         }
         let from = from.to_owned();
         self.keeper.say(match steer {

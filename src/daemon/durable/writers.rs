@@ -48,6 +48,11 @@ impl Writers {
         self.known.get(inbox).map_or(0, |known| known.state.signals)
     }
 
+    /// Whether one had a terminal of some size already when the keeper last told of it.
+    pub(super) fn has_resized(&self, inbox: &str) -> bool {
+        self.known.get(inbox).is_some_and(|known| known.state.resizes > 0)
+    }
+
     /// One was told this. Who is new and has its input closed may be one too many, whom no keeper remembers.
     pub(super) fn wants(&mut self, from: String, want: Want) {
         self.words += 1;

@@ -118,12 +118,22 @@ impl Screen {
     /// What brings another terminal of this size into the same state.
     #[must_use]
     pub fn snapshot(&mut self) -> Vec<u8> {
-        let mut snapshot = restore::restore(&mut self.emulator.term, &self.emulator.modes);
+        [&self.whole(), self.begun()].concat()
+    }
+
+    /// The same without the sequence or character that has begun.
+    #[must_use]
+    pub fn whole(&mut self) -> Vec<u8> {
+        restore::restore(&mut self.emulator.term, &self.emulator.modes)
+    }
+
+    /// The sequence or character that has begun: it comes after everything else, and its rest is to follow.
+    #[must_use]
+    pub fn begun(&self) -> &[u8] {
         match self.lexer.overlong() {
-            Some(kind) => snapshot.extend_from_slice(beginning_of(kind)),
-            None => snapshot.extend_from_slice(self.lexer.held()),
+            Some(kind) => beginning_of(kind),
+            None => self.lexer.held(),
         }
-        snapshot
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! With several viewers only one may be asked, and one who only watches is never asked. Guarantees of
 //! the [`Filter`]: exactly the questions are taken out, wherever the pieces of what is written begin
-//! and end; everything else stays as it is, byte for byte. It may be turned on and off at any byte.
+//! and end; everything else stays as it is, byte for byte. Whether one is asked may change at any byte: of two who
+//! take turns each question reaches the one whose turn it was when it began.
 //!
 //! Limits: a picture by kitty's protocol that is to be acknowledged stays.
 
@@ -22,16 +23,21 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// What of `bytes` a terminal may see. Where `asked` it may see everything.
+    /// What of `bytes` a terminal may see, the first of which stands at `at`. Where it is `asked` it may see
+    /// everything; a question is one by where it begins.
     ///
-    /// Without it, what may become a question is held back until that is known.
-    pub fn feed(&mut self, bytes: &[u8], asked: bool) -> Vec<u8> {
+    /// Where it is not, what may become a question is held back until that is known.
+    pub fn feed(&mut self, bytes: &[u8], at: u64, asked: impl Fn(u64) -> bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         let Self { lexer, passed, dropping } = self;
+        let end = at.saturating_add(bytes.len() as u64);
+        // Where the next piece begins: perhaps before this.
+        let mut start = at.saturating_sub(lexer.held().len() as u64);
         lexer.feed(bytes, |piece| {
             // What has begun to be shown is shown to its end.
-            let whole = asked || *passed > 0;
             let skip = std::mem::take(passed);
+            let whole = skip > 0 || asked(start);
+            let (Piece::Text(bytes) | Piece::Control(bytes) | Piece::Part(bytes)) = piece;
             match piece {
                 Piece::Part(part) => {
                     if is_beginning(part) {
@@ -41,18 +47,29 @@ impl Filter {
                         out.extend_from_slice(part.get(skip..).unwrap_or_default());
                     }
                 }
-                Piece::Text(bytes) | Piece::Control(bytes) if whole => {
-                    out.extend_from_slice(bytes.get(skip..).unwrap_or_default());
+                Piece::Control(control) if whole => {
+                    out.extend_from_slice(control.get(skip..).unwrap_or_default());
                 }
-                Piece::Text(text) => without_questions(text, &mut out),
                 Piece::Control(control) => without_question(control, &mut out),
+                Piece::Text(text) => {
+                    let from = start.saturating_add(skip as u64);
+                    without_questions(text.get(skip..).unwrap_or_default(), from, &asked, &mut out);
+                }
             }
+            start = start.saturating_add(bytes.len() as u64);
         });
-        if asked {
-            out.extend_from_slice(self.lexer.held().get(self.passed..).unwrap_or_default());
-            self.passed = self.lexer.held().len();
+        let begun = self.lexer.held();
+        if asked(end.saturating_sub(begun.len() as u64)) || self.passed > 0 {
+            out.extend_from_slice(begun.get(self.passed..).unwrap_or_default());
+            self.passed = begun.len();
         }
         out
+    }
+
+    /// Whether something has begun to be shown whose end is still to come.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.passed > 0 || (self.lexer.overlong().is_some() && !self.dropping)
     }
 
     /// What is held back, once nothing more will come.
@@ -68,21 +85,16 @@ fn is_beginning(part: &[u8]) -> bool {
 }
 
 /// Text may ask with ENQ, and with an 8-bit control (DECID), which in UTF-8 is two bytes.
-fn without_questions(text: &[u8], out: &mut Vec<u8>) {
-    let mut rest = text;
-    while let Some(at) = rest.iter().position(|&byte| byte == ENQ || byte == 0x9a) {
-        let (before, from) = rest.split_at(at);
-        let asks = from.first() == Some(&ENQ) || before.last() == Some(&0xc2);
-        out.extend_from_slice(before);
-        match from.first() {
-            Some(&ENQ) => {}
-            Some(_) if asks => _ = out.pop(),
-            Some(other) => out.push(*other),
-            None => {}
+fn without_questions(text: &[u8], start: u64, asked: &impl Fn(u64) -> bool, out: &mut Vec<u8>) {
+    let mut before = None;
+    for (at, &byte) in (start..).zip(text) {
+        match (before, byte) {
+            (_, ENQ) if !asked(at) => {}
+            (Some(0xc2), 0x9a) if !asked(at.saturating_sub(1)) => _ = out.pop(),
+            _ => out.push(byte),
         }
-        rest = from.get(1..).unwrap_or_default();
+        before = Some(byte);
     }
-    out.extend_from_slice(rest);
 }
 
 fn without_question(control: &[u8], out: &mut Vec<u8>) {
@@ -308,7 +320,7 @@ mod tests {
         let mut out = Vec::new();
         let mut from = 0;
         for &to in at.iter().chain([&bytes.len()]) {
-            out.extend(filter.feed(&bytes[from..to], false));
+            out.extend(filter.feed(&bytes[from..to], from as u64, |_| false));
             from = to;
         }
         out.extend(filter.finish());
@@ -345,27 +357,51 @@ mod tests {
     #[test]
     fn who_is_asked_sees_everything_at_once() {
         let mut filter = Filter::default();
+        let mut at = 0;
         for bytes in [&b"a\x1b["[..], b"6", b"n\xe6\xbc", b"\xa2\x1b]11;", b"?\x07"] {
-            assert_eq!(filter.feed(bytes, true), bytes);
+            assert_eq!(filter.feed(bytes, at, |_| true), bytes);
+            at += bytes.len() as u64;
         }
     }
 
-    /// Whoever is asked may change within a sequence: what has begun goes on, nothing comes twice.
+    /// Two see the same, and are asked by turns: each question is seen by the one whose turn it was when it began,
+    /// and by no other, wherever the turn and the pieces end; all the rest both see.
     #[test]
     fn who_is_asked_may_change_at_any_byte() {
-        let bytes = b"ab\x1b[31mc\xe6\xbc\xa2\x1b]2;title\x07d\x1b[0m";
-        for first in [true, false] {
+        let bytes = "a\x1b[6nb\x05\u{9a}c\x1b]11;?\x07\x1b[31mx\u{6f22}\x1bP+q544e\x1b\\d\u{9b}c".as_bytes();
+        let rest = filtered(bytes, &[]).len();
+        let seen = |turn: u64, cut: usize, first: bool| {
+            let asked = |at| (at < turn) == first;
+            let mut filter = Filter::default();
+            let mut out = filter.feed(&bytes[..cut], 0, asked);
+            out.extend(filter.feed(&bytes[cut..], cut as u64, asked));
+            out.extend(filter.finish());
+            out
+        };
+        for turn in 0..=bytes.len() as u64 {
             for cut in 0..=bytes.len() {
-                let mut filter = Filter::default();
-                let mut out = filter.feed(&bytes[..cut], first);
-                out.extend(filter.feed(&bytes[cut..], !first));
-                out.extend(filter.finish());
-                assert_eq!(out, bytes, "cut at {cut}");
+                // One gets its pieces whole.
+                let (one, other) = (seen(turn, cut, true), seen(turn, 0, false));
+                assert_eq!(one.len() + other.len(), bytes.len() + rest, "turn at {turn}, cut at {cut}");
             }
         }
-        let mut filter = Filter::default();
-        assert_eq!(filter.feed(b"\x1b[", true), b"\x1b[");
-        assert_eq!(filter.feed(b"6n\x1b[6n", false), b"6n", "what had begun, and no other");
+        assert_eq!(
+            seen(3, 2, true),
+            [&b"a\x1b[6nb"[..], &filtered(&bytes[6..], &[])].concat(),
+            "what had begun"
+        );
+    }
+
+    /// What a snapshot ends with is asked of whoever it began with.
+    #[test]
+    fn a_question_that_began_before_is_asked_of_its_own() {
+        for (turn, wanted) in [(8, &b"\x1b[6n"[..]), (9, b"")] {
+            let mut filter = Filter::default();
+            assert_eq!(filter.feed(b"\x1b[", 0, |_| false), b"");
+            assert!(!filter.has_begun());
+            // It stands from 8 to 12.
+            assert_eq!(filter.feed(b"6n", 10, |at| at >= turn), wanted);
+        }
     }
 
     #[test]

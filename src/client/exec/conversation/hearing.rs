@@ -54,6 +54,7 @@ impl Conversation {
             FrameKind::Signalled => self.with(message, now, Self::on_signalled),
             FrameKind::Resized => self.with(message, now, Self::on_resized),
             FrameKind::Screen => self.tell(Event::Screen(message.payload.clone())),
+            FrameKind::Asked => self.with(message, now, |this, asked, _| this.tell(Event::Asked(asked))),
             FrameKind::Detached => self.with(message, now, Self::on_detached),
             FrameKind::Gap => self.with(message, now, Self::on_gap),
             FrameKind::Result => {
@@ -106,8 +107,9 @@ impl Conversation {
         let Some(offset) = message.headers.number(frame::OFFSET) else {
             return self.resume(now, "a frame of output has no offset");
         };
+        let at = self.ledger.received().sum();
         match self.ledger.output(stream, offset, &message.payload) {
-            Ok(Some(bytes)) => self.tell(Event::Output { stream, bytes }),
+            Ok(Some(bytes)) => self.tell(Event::Output { stream, at, bytes }),
             Ok(None) => {}
             Err(_) => self.resume(now, "output is missing"),
         }
