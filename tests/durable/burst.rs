@@ -32,7 +32,8 @@ fn running(fleet: &Fleet) -> BTreeSet<String> {
 #[test]
 fn of_a_burst_as_many_run_to_their_end_as_may_be_and_all_others_are_refused() {
     let options = DaemonOptions::worker("w1").configuration(&format!("[jobs]\nmost = {MOST}\n"));
-    let fleet = Fleet::builder().server(ServerOptions::new().max_payload(MAX_PAYLOAD)).daemon(options).start();
+    let fleet =
+        Fleet::builder().server(ServerOptions::new().max_payload(MAX_PAYLOAD)).daemon(options).start();
     let gate = fleet.path().join("gate");
     nix::unistd::mkfifo(&gate, Mode::S_IRWXU).unwrap();
     let mut gate = File::options().read(true).write(true).open(gate).unwrap();
