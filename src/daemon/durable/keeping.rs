@@ -122,7 +122,7 @@ impl Keeper {
 /// Why a job is not started that had not had its turn.
 fn stopping() -> StartError {
     let message = "the daemon is stopping; nothing ran".to_owned();
-    StartError { why: StartFailure::System, message }
+    StartError { why: StartFailure::System, message, may_have_run: false }
 }
 
 /// Looks for the keeper of a job until it is known what became of it. What a dead one left of its job is stopped;
