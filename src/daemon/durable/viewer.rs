@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::super::answer;
-use super::super::context::{Context, Leaving};
+use super::super::context::Leaving;
 use super::look::{self, Look};
 use super::news::News;
 pub(super) use super::view::{Begin, Begins, Word};
