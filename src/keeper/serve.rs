@@ -93,8 +93,14 @@ pub(super) async fn serve(place: Place, order: Order, inherited: Inherited) {
         }
         Err(error) => {
             tracing::error!(%error, "preparing to keep a job");
+            // It would say that the command may have run.
+            let _ = std::fs::remove_file(place.about_file());
             let message = sentence(format!("preparing the keeper of a job: {error}"));
-            conversation.say(&FromKeeper::Failed(StartError { why: StartFailure::System, message }));
+            conversation.say(&FromKeeper::Failed(StartError {
+                why: StartFailure::System,
+                message,
+                may_have_run: false,
+            }));
             conversation.flush(TOLD_WITHIN).await;
         }
     }
@@ -117,8 +123,8 @@ fn prepare(place: &Place, order: &Order) -> io::Result<(About, Output, UnixListe
         started_at: now(),
         process: None,
     };
-    written::write(&place.about_file(), &about)?;
     written::keep_name_of(place.directory())?;
+    written::write(&place.about_file(), &about)?;
     Ok((about, output, listener))
 }
 
@@ -262,9 +268,9 @@ impl Keeper {
                 return Some(started);
             }
             Ok(Err(error)) => {
-                let StartError { why, message } = error.clone();
-                self.failed = Some(error);
-                self.course.fail(Ending::NotStarted { why, message: sentence(message) });
+                // What may have run is no failed start: it has ended.
+                self.failed = Some(error.clone()).filter(|error| !error.may_have_run);
+                self.course.fail(error.ending());
             }
             Err(panic) => {
                 tracing::error!(%panic, "starting a job");

@@ -40,8 +40,7 @@ impl Job {
             Some(place) => place as u64 + 1,
             None => 0,
         };
-        let has_said = self.writers.has_said_a_size(inbox);
-        Seat { has_terminal: says_a_size || has_said, active }
+        Seat { has_terminal: says_a_size || self.writers.has_resized(inbox), active }
     }
 
     /// What the keeper remembers of who was asked.

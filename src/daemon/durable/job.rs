@@ -172,10 +172,10 @@ impl Job {
                 Happening::Left((_, number)) => self.viewers.drop_number(number),
             }
             self.tell_pace();
-            self.tell_asked();
             for writer in self.writers.too_many(|inbox| self.is_needed(inbox)) {
                 self.forget_writer(&writer);
             }
+            self.tell_asked();
         }
     }
 
@@ -293,7 +293,10 @@ impl Job {
             FromKeeper::Log(reach) => self.reached(reach),
             FromKeeper::Want { from, want } => {
                 self.tell_want(&from, decode::to_json(&want));
-                self.writers.wants(from, want);
+                // The answer to what was said last by one that was forgotten is about nobody.
+                if self.is_needed(&from) || self.writers.want(&from).is_some() {
+                    self.writers.wants(from, want);
+                }
             }
             FromKeeper::Signalled { from, n, error } => {
                 self.writers.signalled(&from, n);

@@ -29,7 +29,6 @@ mod look;
 mod news;
 mod retention;
 mod sessions;
-mod view;
 mod viewer;
 mod viewers;
 mod words;

@@ -34,7 +34,7 @@ struct Manner {
     write: bool,
     /// Whether they want every frame signed.
     sealed: bool,
-    /// Whether their terminal is the one to be asked.
+    /// How far its terminal can be asked something.
     seat: Seat,
 }
 
@@ -132,10 +132,14 @@ impl Job {
         let signed = *asker != Asker::Anyone && policy::may_steer(asker, Some(&self.owner));
         let counts = signed || !members_sign(&self.context);
         let wrote = self.viewers.may_write(from) == Some(true) && from != self.begun.caller;
-        if credit.done && counts && wrote {
-            self.forget_writer(from);
+        let is_there = self.viewers.say(from, Word::Credit(credit));
+        if credit.done && counts {
+            self.viewers.let_go(from);
+            if wrote {
+                self.forget_writer(from);
+            }
         }
-        if self.viewers.say(from, Word::Credit(credit)) || credit.done || !counts {
+        if is_there || credit.done || !counts {
             return;
         }
         // Of a viewer of the daemon before, or one that was given up. It is told to resume.

@@ -48,8 +48,8 @@ impl Writers {
         self.known.get(inbox).map_or(0, |known| known.state.signals)
     }
 
-    /// Whether one has said how large its terminal is, as far as the keeper said so when it was found.
-    pub(super) fn has_said_a_size(&self, inbox: &str) -> bool {
+    /// Whether one had a terminal of some size already when the keeper last told of it.
+    pub(super) fn has_resized(&self, inbox: &str) -> bool {
         self.known.get(inbox).is_some_and(|known| known.state.resizes > 0)
     }
 

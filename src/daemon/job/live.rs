@@ -19,7 +19,6 @@ use super::stdin::Stdin;
 use super::timing::Timing;
 use crate::bus::Link;
 use crate::process::{self, Course, Exit, Process, StartError, Started, Taps, joined};
-use crate::protocol::ending::sentence;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{Accepted, Alive, FrameKind, JobState, StreamKind};
 use crate::protocol::{Ending, decode};
@@ -227,8 +226,8 @@ impl Live {
                 }
                 Some(started)
             }
-            Err(StartError { why, message }) => {
-                self.fail(Ending::NotStarted { why, message: sentence(message) });
+            Err(error) => {
+                self.fail(error.ending());
                 None
             }
         }
