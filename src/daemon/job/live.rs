@@ -67,7 +67,8 @@ pub(super) struct Live {
 
 /// Starts the job and sees it through.
 pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
-    let Admitted { request, spec, lodging, entry, place, asked, enrolled, .. } = admitted;
+    let Admitted { request, commands, lodging, entry, place, asked, enrolled, .. } = admitted;
+    let spec = commands.spec;
     let mut start = Some(tokio::task::spawn_blocking({
         let context = Arc::clone(&context);
         move || begin(&context, &spec, &lodging, entry)
