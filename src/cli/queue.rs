@@ -162,6 +162,9 @@ fn utc(ms: i64) -> Option<String> {
 }
 
 fn command(request: &ExecRequest) -> Option<String> {
+    if let Some(task) = &request.task {
+        return Some(task.to_string());
+    }
     Some(match request.command().ok()? {
         Command::Shell(line) => line,
         Command::Argv(argv) => argv.join(" "),

@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::args::{Common, duration};
 use super::connect::{connect, must_see_jobs};
-use super::exec::conclude;
-use super::exit::{Failure, NOT_FOUND, OFFLINE, REFUSED, TIMED_OUT};
+use super::exec::{Next, conclude, unknown};
+use super::exit::{Failure, NOT_FOUND, OFFLINE, REFUSED, TIMED_OUT, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
 use super::{output, queue};
 use crate::bus::Bus;
@@ -57,8 +57,12 @@ pub(super) async fn run(common: &Common, args: &Wait) -> Result<u8, Failure> {
     }
     let why = "its peer does not say how it ended".to_owned();
     let ending = job.ending.unwrap_or(Ending::Unknown { why });
+    if let Ending::Unknown { why } = &ending {
+        let next = if job.durable { Next::Read } else { Next::Nothing };
+        return unknown(UNKNOWN, (&found.peer, job.id), why, next);
+    }
     let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
-    conclude(&found.peer, job.id, &outcome, false)
+    conclude(&found.peer, job.id, &outcome, false, job.durable)
 }
 
 /// Does something before a time.

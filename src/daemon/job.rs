@@ -21,7 +21,7 @@ mod stdin;
 mod timing;
 mod words;
 
-pub(super) use admission::Admitted;
+pub(super) use admission::{Admitted, Commands};
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -105,6 +105,7 @@ fn job(context: &Context, id: JobId) -> io::Result<Option<Job>> {
             let first = present.first();
             (job.first_out, job.first_err) = (first.map(|it| it.out), first.map(|it| it.err));
             job.viewers = present.viewers();
+            job.step = present.step();
         }
     }
     Ok(Some(job))
@@ -150,6 +151,7 @@ fn recorded(record: &Record) -> Job {
         err: bytes(|result| &result.err),
         first_out: None,
         first_err: None,
+        step: None,
     }
 }
 
@@ -177,6 +179,7 @@ fn unreadable(id: JobId, error: &io::Error) -> Job {
         err: None,
         first_out: None,
         first_err: None,
+        step: None,
     }
 }
 
