@@ -98,7 +98,7 @@ pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result
     let word = job.name.clone().unwrap_or_else(|| job.id.short());
     match left {
         _ if closed => Ok(OUTPUT_CLOSED),
-        Left::Ended(outcome) => conclude(peer, job.id, &outcome, false),
+        Left::Ended(outcome) => conclude(peer, job.id, &outcome, false, true),
         Left::Detached { why, .. } => match farewell(&why, peer, &word) {
             Some(text) => {
                 output::say(&text);
@@ -248,7 +248,7 @@ fn ended(found: &Found, view: &View, outcome: &Outcome) -> Result<u8, Failure> {
     }
     match shown && view.until.is_some() {
         true => Ok(0),
-        false => conclude(peer, job.id, outcome, false),
+        false => conclude(peer, job.id, outcome, false, true),
     }
 }
 

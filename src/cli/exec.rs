@@ -13,7 +13,7 @@ use clap::{ArgGroup, Args as ClapArgs};
 
 use super::args::{Common, assignment, duration, peer_name};
 use super::connect::{connect, must_be_an_operator};
-use super::exit::{self, BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, UNKNOWN};
+use super::exit::{self, BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, REFUSED, UNKNOWN};
 use super::log::escaped;
 use super::output;
 use super::terminal;
@@ -24,6 +24,7 @@ use crate::process::host;
 use crate::protocol::ending::{Refusal, StartFailure};
 use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
 use crate::protocol::frame::JobState;
+use crate::protocol::task::Task;
 use crate::protocol::{Ending, JobId, PeerId};
 pub(super) use keyboard::{Enough, Keys};
 pub(super) use queued::code_of as queue_code_of;
@@ -64,9 +65,9 @@ pub(super) struct Exec {
     /// The name of the session
     #[arg(skip)]
     pub(super) name: Option<String>,
-    /// Where the peer knows of nothing that goes on so, it is run as any other
+    /// The task, which has what is to be run
     #[arg(skip)]
-    pub(super) or_as_any_other: bool,
+    pub(super) task: Option<Task>,
     /// Send standard input
     #[arg(short = 'i', long)]
     pub(super) stdin: bool,
@@ -101,16 +102,32 @@ pub(super) struct Exec {
     pub(super) argv: Vec<String>,
 }
 
+/// What came of it.
+pub(super) enum Done {
+    Code(u8),
+    /// The peer's daemon is an older one that knows nothing of the kind. Nothing has run.
+    NotSupported(String),
+}
+
 /// `d exec`
 pub(super) async fn run(common: &Common, args: Exec) -> Result<u8, Failure> {
+    match run_if_known(common, args).await? {
+        Done::Code(code) => Ok(code),
+        Done::NotSupported(said) => Err(Failure::new(REFUSED, said)),
+    }
+}
+
+/// The same, for who can do it in another way.
+pub(super) async fn run_if_known(common: &Common, args: Exec) -> Result<Done, Failure> {
     let request = request(&args)?;
     if let Some(expiry) = args.queue {
-        return Enough::unless_said(queued::run(common, &args, expiry, request)).await;
+        return Enough::unless_said(queued::run(common, &args, expiry, request)).await.map(Done::Code);
     }
     let mut report = Report::begin(args.report.clone(), &args.peer, request.id.unwrap_or_default())?;
     let done = run_there(common, &args, request, &mut report).await;
     let code = match &done {
-        Ok(code) => *code,
+        Ok(Done::Code(code)) => *code,
+        Ok(Done::NotSupported(_)) => REFUSED,
         Err(failure) => failure.code,
     };
     report.write(code)?;
@@ -126,12 +143,13 @@ fn request(args: &Exec) -> Result<ExecRequest, Failure> {
         id: Some(JobId::new()),
         directory: args.directory.clone(),
         shell_cmd: args.sh.clone(),
-        argv: args.sh.is_none().then(|| args.argv.clone()),
+        argv: (args.sh.is_none() && args.task.is_none()).then(|| args.argv.clone()),
         env: args.env.iter().cloned().collect(),
         user: args.user.clone(),
         stdin: args.stdin || (args.tty && !args.detach),
         tty: args.tty.then(terminal::own_tty),
         name: args.name.clone(),
+        task: args.task.clone(),
         timeout_ms: args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         durable: args.durable || args.detach,
         expires_ms: None,
@@ -152,12 +170,12 @@ pub(super) fn caller() -> String {
 async fn run_there(
     common: &Common,
     args: &Exec,
-    mut request: ExecRequest,
+    request: ExecRequest,
     report: &mut Report,
-) -> Result<u8, Failure> {
+) -> Result<Done, Failure> {
     let bus = Enough::unless_said(connect(common)).await.inspect_err(|failure| report.failed(failure))?;
     must_be_an_operator(&bus).inspect_err(|failure| report.failed(failure))?;
-    let mut job = request.id.unwrap_or_default();
+    let job = request.id.unwrap_or_default();
     let mut peer =
         Enough::unless_said(target(&bus, &args.peer)).await.inspect_err(|failure| report.failed(failure))?;
     loop {
@@ -167,12 +185,12 @@ async fn run_there(
             Followed::Ended(outcome) => *outcome,
             Followed::Left { at, by } => {
                 report.detached(at);
-                return left(&peer, job, at, by, args.detach);
+                return left(&peer, job, at, by, args.detach).map(Done::Code);
             }
             Followed::LeftTerminal(why) => {
                 let word = args.name.clone().unwrap_or_else(|| job.short());
                 terminal::farewell(&why, &peer, &word).iter().for_each(|text| output::say(text));
-                return Ok(0);
+                return Ok(Done::Code(0));
             }
         };
         if outcome.ending == (Ending::Offline {}) && outcome.result.is_none() {
@@ -188,20 +206,16 @@ async fn run_there(
                 }
             }
         }
-        let is_older = matches!(outcome.ending, Ending::Refused { why: Refusal::NotSupported, .. });
-        if args.or_as_any_other && request.durable && is_older {
-            // Nothing has run, and under that id nothing will.
-            job = JobId::new();
-            request = ExecRequest { durable: false, id: Some(job), ..request };
-            continue;
-        }
         report.outcome(&outcome);
+        if let Ending::Refused { why: Refusal::NotSupported, message } = &outcome.ending {
+            return Ok(Done::NotSupported(format!("refused: {peer}: {message}")));
+        }
         if args.detach && outcome.result.is_some() && has_run(&outcome.ending) {
             // It was over before we could leave it.
             output::line(&job.to_string())?;
-            return Ok(0);
+            return Ok(Done::Code(0));
         }
-        return conclude(&peer, job, &outcome, closed);
+        return conclude(&peer, job, &outcome, closed, request.is_durable()).map(Done::Code);
     }
 }
 
@@ -315,20 +329,23 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
     }
 }
 
-/// Says what is to be said of the end, and gives the code.
+/// Says what is to be said of the end, and gives the code. `is_kept` says whether the peer keeps what the job prints.
 pub(super) fn conclude(
     peer: &PeerId,
     job: JobId,
     outcome: &Outcome,
     output_closed: bool,
+    is_kept: bool,
 ) -> Result<u8, Failure> {
     let code = exit::code_of(outcome);
+    let said_all = if is_kept { Next::Read } else { Next::Nothing };
     if output_closed {
         return Ok(OUTPUT_CLOSED);
     }
     if let Integrity::Damaged(what) = &outcome.integrity {
         let ending = &outcome.ending;
-        return unknown(code, peer, job, &format!("output was lost: {what}; the command {ending}"));
+        let why = format!("output was lost: {what}; the command {ending}");
+        return unknown(code, (peer, job), &why, said_all);
     }
     let failure = |text: String| Err(Failure::new(code, text));
     match &outcome.ending {
@@ -345,14 +362,31 @@ pub(super) fn conclude(
         }
         Ending::NotStarted { message, .. } => failure(format!("not started: {peer}: {message}")),
         Ending::Offline {} => failure(format!("offline: Peer is offline: {peer}")),
-        Ending::Unknown { why } => unknown(code, peer, job, why),
+        Ending::Unknown { why } if outcome.result.is_some() => unknown(code, (peer, job), why, said_all),
+        Ending::Unknown { why } => unknown(code, (peer, job), why, Next::Wait),
     }
 }
 
-fn unknown(code: u8, peer: &PeerId, job: JobId, why: &str) -> Result<u8, Failure> {
-    let ask = format!("`nats req exec.{peer}.{job}.result ''` shows what {peer} knows of it");
-    Err(Failure::new(code, format!("unknown: {why}; {ask}"))
+/// Nobody here knows how it ended, or what it has printed: where that may be found out.
+pub(super) fn unknown(code: u8, (peer, job): (&PeerId, JobId), why: &str, next: Next) -> Result<u8, Failure> {
+    let next = match next {
+        Next::Wait => format!("; `d wait {peer}/{job}` waits for its end, and has its code"),
+        Next::Read => format!("; `d logs {peer}/{job}` shows what is kept of what it has printed"),
+        Next::Nothing => String::new(),
+    };
+    Err(Failure::new(code, format!("unknown: {why}{next}"))
         .in_known_words_for_seeds(format!("Timeout waiting for response from {peer}")))
+}
+
+/// What there is to be done about an end that nobody here knows.
+#[derive(Clone, Copy)]
+pub(super) enum Next {
+    /// The peer may know it, or will.
+    Wait,
+    /// The peer has said all it knows; what the job has printed is kept.
+    Read,
+    /// The peer has said all it knows.
+    Nothing,
 }
 
 /// The peer a word means. A word that is an id is not looked up: the peer itself will answer.

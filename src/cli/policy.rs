@@ -112,6 +112,7 @@ async fn check(common: &Common, args: Check) -> Result<u8, Failure> {
         timeout_ms: None,
         durable: false,
         expires_ms: None,
+        task: None,
         stream: Some(StreamOptions { window: WINDOW }),
         from: None,
     };

@@ -131,7 +131,7 @@ async fn exec_on_peer(common: &Common, old: ExecOnPeer) -> Result<u8, Failure> {
         tty: false,
         detach_keys: None,
         name: None,
-        or_as_any_other: false,
+        task: None,
         peer: peer(old.peer, command)?,
         directory: Some(required(old.directory, "--directory", command)?),
         sh: Some(required(old.shell_cmd, "--shellCmd", command)?),

@@ -145,7 +145,7 @@ fn as_exec(new: New) -> Exec {
         sh: argv.is_empty().then(|| LOGIN_SHELL.to_owned()),
         detach,
         durable: true,
-        or_as_any_other: false,
+        task: None,
         queue: None,
         tty: true,
         detach_keys,

@@ -6,14 +6,18 @@
 //! A task that has built the daemon's own next version says so with the key `program`: the daemon then becomes
 //! that version by itself, see `d daemon upgrade`, and the task ends when it serves, or the old one is back.
 //!
-//! Each step is a durable job of its own: it goes on whatever becomes of the link, of `d`, or of the daemon, and a
-//! policy can name it exactly. Peers that know no durable jobs run it as any other.
+//! The whole of it is one durable job: it goes on to its end whatever becomes of the link, of `d`, or of the daemon,
+//! and whoever attaches sees the rest. The peer announces each step on stderr as it begins, and says which one the task
+//! stopped at. A policy allows it where it allows each of its steps; otherwise none of them begins.
 //!
-//! Limit: `d` runs the steps. Where it vanishes, the step that runs goes on, and the next one does not begin. A step that restarts the daemon which runs it must not wait for that
-//! (`systemctl --no-block restart …`) and has to be the last one.
+//! Limits: to become the daemon's next version is asked for by `d` once the steps have ended, so where `d` vanishes
+//! before that the old one serves on. Peers that know no durable jobs have each step run by `d` in turn: there the next
+//! one does not begin. A step that restarts the daemon must not wait for that (`systemctl --no-block restart …`) where it
+//! would wait for itself.
 
 mod book;
 mod deploy;
+mod older;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,10 +25,12 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::args::{Common, peer_name};
-use super::exec::{self, Enough, Exec};
+use super::exec::{self, Done, Enough, Exec};
 use super::exit::{CANCELLED, Failure, NOT_STARTED, OTHER};
 use super::settings::Settings;
 use super::{exit, output, render};
+use crate::protocol::attach::is_name;
+use crate::protocol::task::{self as protocol, Step as Part};
 use book::{Book, Step};
 pub(super) use book::{Task, of_policy};
 
@@ -145,53 +151,59 @@ async fn on_one(
     peer: &str,
     enough: &mut Enough,
 ) -> Result<u8, Failure> {
-    let Steps { steps, program } = steps;
-    let of = steps.len() + usize::from(program.is_some());
-    for (at, step) in (1..).zip(steps) {
-        let line = &step.line;
-        output::say(&format!("{peer}: {name} {at}/{of} in {}: {line}", step.directory));
-        let stopped = |why: &str| output::say(&format!("{peer}: {name} stopped at step {at} of {of}: {why}"));
-        match exec::run(common, as_exec(step, peer)).await {
-            // A command may take an interrupt and end well; the person wanted all to end.
-            Ok(0) if at < of && enough.was_said() => {
-                stopped("it was interrupted");
-                return Ok(CANCELLED);
-            }
-            Ok(0) => {}
-            Ok(code) => {
-                stopped(&format!("it exited {code}"));
-                return Ok(code);
-            }
-            Err(failure) => {
-                if failure.code == NOT_STARTED || at > 1 {
-                    stopped(line);
-                }
-                return Err(failure);
-            }
+    let of = steps.steps.len() + usize::from(steps.program.is_some());
+    let code = match exec::run_if_known(common, as_job(name, steps, of, peer)).await? {
+        Done::Code(code) => code,
+        Done::NotSupported(_) => {
+            let this = older::Task { name, steps: &steps.steps, of, peer };
+            this.run(common, enough).await?
         }
+    };
+    let Some(program) = steps.program.as_ref().filter(|_| code == 0) else { return Ok(code) };
+    // A command may take an interrupt and end well; the person wanted all to end.
+    if enough.was_said() {
+        output::say(&format!("{peer}: {name} stopped before step {of} of {of}: it was interrupted"));
+        return Ok(CANCELLED);
     }
-    match program {
-        Some(program) => deploy::built(common, &format!("{peer}: {name} {of}/{of}"), program, peer).await,
-        None => Ok(0),
-    }
+    deploy::built(common, &format!("{peer}: {name} {of}/{of}"), program, peer).await
 }
 
-fn as_exec(step: &Step, peer: &str) -> Exec {
+/// All steps as one job.
+fn as_job(name: &str, steps: &Steps, of: usize, peer: &str) -> Exec {
+    let part = |step: &Step| Part {
+        directory: Some(step.directory.clone()),
+        shell_cmd: step.line.clone(),
+        env: step.env.clone().into_iter().collect(),
+        user: step.user.clone(),
+        timeout_ms: step.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+    };
+    let task = protocol::Task {
+        name: name.to_owned(),
+        of: u32::try_from(of).ok(),
+        steps: steps.steps.iter().map(part).collect(),
+    };
+    // People call it by that, where it can be told from what else they type.
+    let name = Some(name.to_owned()).filter(|name| is_name(name));
+    Exec { name, task: Some(task), durable: true, ..on(peer) }
+}
+
+/// Nothing yet, on this peer.
+fn on(peer: &str) -> Exec {
     Exec {
         queue: None,
         detach: false,
         tty: false,
         detach_keys: None,
         name: None,
-        durable: true,
-        or_as_any_other: true,
+        durable: false,
+        task: None,
         peer: peer.to_owned(),
-        directory: Some(step.directory.clone()),
-        sh: Some(step.line.clone()),
+        directory: None,
+        sh: None,
         stdin: false,
-        env: step.env.clone().into_iter().collect(),
-        user: step.user.clone(),
-        timeout: step.timeout,
+        env: Vec::new(),
+        user: None,
+        timeout: None,
         wait: Duration::ZERO,
         report: None,
         argv: Vec::new(),

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use crate::protocol::JobId;
+use crate::protocol::task::Reached;
 use crate::protocol::window::Totals;
 
 /// All of them.
@@ -27,6 +28,8 @@ pub(super) struct Present {
     first_out: AtomicU64,
     first_err: AtomicU64,
     viewers: AtomicU32,
+    /// Which step of a task runs.
+    step: Mutex<Option<Reached>>,
     /// Goes when the job does.
     over: watch::Sender<()>,
 }
@@ -48,6 +51,15 @@ impl Present {
     /// How many read along.
     pub(super) fn set_viewers(&self, viewers: u32) {
         self.viewers.store(viewers, Ordering::Relaxed);
+    }
+
+    /// A step of a task begins.
+    pub(super) fn set_step(&self, step: Reached) {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
+    }
+
+    pub(super) fn step(&self) -> Option<Reached> {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn totals(&self) -> Totals {
@@ -101,6 +113,7 @@ impl Roll {
             first_out: AtomicU64::default(),
             first_err: AtomicU64::default(),
             viewers: AtomicU32::default(),
+            step: Mutex::default(),
             over: watch::Sender::new(()),
         });
         self.all().insert(id, Arc::clone(&present));

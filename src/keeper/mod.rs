@@ -12,6 +12,8 @@
 //! it to the end of its output, enforces its timeout, stops its tree, and writes down how it ended. It
 //! goes on whatever becomes of the daemon, which may come back at any time, as another version even.
 //!
+//! The job may be a task: commands that run one after the other. All of that holds for each of them.
+//!
 //! Guarantees: a command that has a keeper is started at most once. Every byte that was read from it is in
 //! the log before anybody is told of it; on a full disk the command waits. How it ended is on the disk
 //! before the keeper goes. While the keeper lives its lock is held, without a moment's gap.
@@ -32,6 +34,7 @@ mod program;
 pub mod screen;
 mod serve;
 mod starting;
+mod steps;
 mod terminal;
 mod wire;
 pub mod words;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::conversation::Newcomer;
 use super::inputs::Told;
 use super::serve::Keeper;
+use super::steps::Steps;
 use super::words::{FromKeeper, Hello, Screen, State, ToKeeper, VERSION};
 use crate::protocol::TtySize;
 
@@ -38,6 +39,7 @@ impl Keeper {
             writers: self.inputs.states(),
             trouble: self.output.trouble(),
             asked: self.terminal.as_ref().map(super::terminal::KeptTerminal::turns),
+            step: self.steps.as_ref().map(Steps::at),
         };
         self.conversation.say(&FromKeeper::Hello(hello));
     }
@@ -63,7 +65,12 @@ impl Keeper {
                 };
                 self.conversation.say(&FromKeeper::Resized { from, n, error });
             }
-            ToKeeper::Stop { ending } => self.course.stop(ending),
+            ToKeeper::Stop { ending } => {
+                if let Some(steps) = &mut self.steps {
+                    steps.call_off(&ending);
+                }
+                self.course.stop(ending);
+            }
             ToKeeper::Screen { ask } => {
                 let screen = match &mut self.terminal {
                     Some(terminal) => terminal.screen(ask),
@@ -111,7 +118,13 @@ impl Keeper {
             return;
         }
         let error = match self.inputs.is_new_signal(&from, n) {
-            Ok(true) => self.course.signal(signal).err(),
+            Ok(true) => {
+                let applied = self.course.signal(signal);
+                if let (Ok(()), Some(steps)) = (&applied, &mut self.steps) {
+                    steps.signalled(signal);
+                }
+                applied.err()
+            }
             Ok(false) => None,
             Err(error) => Some(error),
         };

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::net::UnixListener;
 
@@ -17,6 +18,9 @@ use crate::process::{ignore_signals, inherited, keep_memory_private, take_stdin}
 
 /// Threads for what may block: counting processes, writing the end.
 const BLOCKING_THREADS: usize = 4;
+
+/// Longer than anything runs.
+const FOR_GOOD: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// What a keeper has from its daemon.
 pub(super) struct Inherited {
@@ -62,7 +66,10 @@ fn set_up() -> io::Result<(tokio::runtime::Runtime, File, UnixStream)> {
     let lock = inherited(std::env::args().nth(3).as_deref())?;
     let socket = UnixStream::from(take_stdin()?);
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
+    // The thread that started the command stays: where no more can be made, as after a fork bomb, the end of it is
+    // still written down.
+    builder.max_blocking_threads(BLOCKING_THREADS).thread_keep_alive(FOR_GOOD);
+    let runtime = builder.enable_all().build()?;
     Ok((runtime, lock.into(), socket))
 }
 

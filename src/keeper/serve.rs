@@ -4,6 +4,7 @@
 //!  order ──► Starting ──► Running ──► Ended, to be written ──► written: told, and gone
 //!               └ could not be started: written, told, and gone
 //! ```
+//! Of a task each step goes from Starting to the end of Running, and the last one further.
 
 use std::fs::File;
 use std::io;
@@ -20,12 +21,13 @@ use super::inputs::Inputs;
 use super::output::Output;
 use super::place::Place;
 use super::program::{Inherited, listen, stop_listening};
+use super::steps::{After, Steps};
 use super::terminal::KeptTerminal;
-use super::words::{About, Ended, FromKeeper, Order, ToKeeper, VERSION};
+use super::words::{About, Ended, FromKeeper, NextOrder, Order, ToKeeper, VERSION};
 use super::written::{self, Newest};
 use crate::process::{
-    Course, Exit, Identity, Nursery, Outcome, Process, Spec, StartError, Started, StartedInTerminal, Stdin,
-    Taps, Terminal, joined, start, start_in_terminal,
+    Course, Exit, Identity, Lodging, Nursery, Outcome, Process, Spec, StartError, Started, StartedInTerminal,
+    Stdin, Taps, Terminal, joined, start, start_in_terminal,
 };
 use crate::protocol::Ending;
 use crate::protocol::ending::{StartFailure, sentence};
@@ -71,6 +73,11 @@ pub(super) struct Keeper {
     pub(super) terminal: Option<KeptTerminal>,
     pub(super) conversation: Conversation,
     pub(super) ended: Option<Ended>,
+    /// Where it is a task.
+    pub(super) steps: Option<Steps>,
+    /// All is over but the last words about it, which have to be in the log first; and whether a process that goes on
+    /// holds the output open.
+    over: Option<bool>,
     /// Why the command could not be started.
     failed: Option<StartError>,
     writing: Option<JoinHandle<io::Result<()>>>,
@@ -93,8 +100,14 @@ pub(super) async fn serve(place: Place, order: Order, inherited: Inherited) {
         }
         Err(error) => {
             tracing::error!(%error, "preparing to keep a job");
+            // It would say that the command may have run.
+            let _ = std::fs::remove_file(place.about_file());
             let message = sentence(format!("preparing the keeper of a job: {error}"));
-            conversation.say(&FromKeeper::Failed(StartError { why: StartFailure::System, message }));
+            conversation.say(&FromKeeper::Failed(StartError {
+                why: StartFailure::System,
+                message,
+                may_have_run: false,
+            }));
             conversation.flush(TOLD_WITHIN).await;
         }
     }
@@ -117,8 +130,8 @@ fn prepare(place: &Place, order: &Order) -> io::Result<(About, Output, UnixListe
         started_at: now(),
         process: None,
     };
-    written::write(&place.about_file(), &about)?;
     written::keep_name_of(place.directory())?;
+    written::write(&place.about_file(), &about)?;
     Ok((about, output, listener))
 }
 
@@ -130,16 +143,14 @@ struct Begun {
     terminal: Option<Terminal>,
 }
 
-/// Starts the command, with pipes or in its terminal. Blocking.
-fn begin(order: &Order) -> Result<Begun, StartError> {
+/// Starts a command, with pipes or in its terminal. Blocking.
+fn begin(spec: &Spec, lodging: &Lodging) -> Result<Begun, StartError> {
     let nursery = Nursery::of_one();
-    let Some(size) = order.tty else {
-        let Started { process, stdin, stdout, stderr } = start(&order.spec, &order.lodging, &nursery)?;
+    if spec.tty.is_none() {
+        let Started { process, stdin, stdout, stderr } = start(spec, lodging, &nursery)?;
         return Ok(Begun { process, stdin, taps: Taps::new(stdout, stderr), terminal: None });
-    };
-    let spec = Spec { tty: Some(size), ..order.spec.clone() };
-    let StartedInTerminal { process, terminal, typed, shown } =
-        start_in_terminal(&spec, &order.lodging, &nursery)?;
+    }
+    let StartedInTerminal { process, terminal, typed, shown } = start_in_terminal(spec, lodging, &nursery)?;
     Ok(Begun { process, stdin: Some(typed), taps: Taps::new(shown, None), terminal: Some(terminal) })
 }
 
@@ -159,6 +170,8 @@ impl Keeper {
             terminal: None,
             conversation,
             ended: None,
+            steps: Steps::of(order),
+            over: None,
             failed: None,
             writing: None,
             write_again: None,
@@ -175,10 +188,12 @@ impl Keeper {
         receiving: JoinHandle<()>,
         lock: File,
     ) -> impl Future<Output = ()> {
-        let mut start = Some(tokio::task::spawn_blocking(move || begin(&order)));
+        let spec = Spec { tty: order.tty, ..order.spec };
+        self.announce(&spec);
+        let mut start = Some(tokio::task::spawn_blocking(move || begin(&spec, &order.lodging)));
         let mut taps = Taps::none();
         let mut process: Option<Process> = None;
-        let mut draining = None;
+        let (mut draining, mut output_open) = (Vec::new(), false);
         while !self.is_written {
             let (room, deadline) = (self.output.room(), self.deadline());
             let happening = tokio::select! {
@@ -209,11 +224,13 @@ impl Keeper {
                 }
                 Happening::MaySay => self.conversation.write(),
                 Happening::Output(stream, bytes) => {
-                    self.course.read(stream, &bytes);
                     if let Some(terminal) = &mut self.terminal {
                         terminal.show(&bytes);
                     }
-                    self.output.take(stream, bytes);
+                    if let Some(steps) = &mut self.steps {
+                        steps.read(stream, &bytes);
+                    }
+                    self.take(stream, bytes);
                 }
                 Happening::Exited(exit) => self.on_exit(exit),
                 Happening::TreeStopped | Happening::AboutWritten => {}
@@ -223,13 +240,22 @@ impl Keeper {
             }
             self.tell_news();
             let now = Instant::now();
-            if self.ended.is_none()
+            if self.over.is_none()
                 && self.output.is_written()
                 && self.course.is_over(now, &mut taps, self.output.room())
             {
                 let taps = std::mem::replace(&mut taps, Taps::none());
-                let output_open = !taps.are_dry();
-                draining = Some(tokio::spawn(taps.drain()));
+                output_open |= !taps.are_dry();
+                draining.push(tokio::spawn(taps.drain()));
+                match self.next_step() {
+                    Some(next) => {
+                        process = None;
+                        start = Some(self.go_on(next).await);
+                    }
+                    None => self.over = Some(output_open),
+                }
+            }
+            if let (None, Some(output_open), true) = (&self.ended, self.over, self.output.is_written()) {
                 self.finish(output_open).await;
             }
         }
@@ -237,7 +263,7 @@ impl Keeper {
         receiving.abort();
         self.leave(lock).await;
         async {
-            if let Some(draining) = draining {
+            for draining in draining {
                 let _ = draining.await;
             }
         }
@@ -262,9 +288,13 @@ impl Keeper {
                 return Some(started);
             }
             Ok(Err(error)) => {
-                let StartError { why, message } = error.clone();
-                self.failed = Some(error);
-                self.course.fail(Ending::NotStarted { why, message: sentence(message) });
+                let (error, is_first) = match &self.steps {
+                    Some(steps) => (steps.failed(error), steps.at().n == 1),
+                    None => (error, true),
+                };
+                // What may have run is no failed start: it has ended.
+                self.failed = Some(error.clone()).filter(|error| is_first && !error.may_have_run);
+                self.course.fail(error.ending());
             }
             Err(panic) => {
                 tracing::error!(%panic, "starting a job");
@@ -274,6 +304,54 @@ impl Keeper {
         }
         self.inputs.close();
         None
+    }
+
+    /// What was written by the command, or is said about it.
+    fn take(&mut self, stream: StreamKind, bytes: Bytes) {
+        self.course.read(stream, &bytes);
+        self.output.take(stream, bytes);
+    }
+
+    /// Says in the log which step of a task begins.
+    fn announce(&mut self, spec: &Spec) {
+        if let Some(steps) = &mut self.steps {
+            let line = steps.announced(spec);
+            self.take(StreamKind::Err, line);
+        }
+    }
+
+    /// The step that comes now that a command is over. Where a task stops before its end, that is said.
+    fn next_step(&mut self) -> Option<NextOrder> {
+        let steps = self.steps.as_mut()?;
+        let called_off = match steps.after(&self.course.ending()) {
+            After::Next(next) => return Some(next),
+            After::Nothing => return None,
+            After::Stopped(called_off) => called_off,
+        };
+        if let Some(ending) = called_off {
+            self.course.end_as(ending);
+        }
+        let line = steps.stopped(&self.course.ending());
+        self.take(StreamKind::Err, line);
+        None
+    }
+
+    /// Begins with the next step. Where it lives is written down before.
+    async fn go_on(&mut self, next: NextOrder) -> JoinHandle<Result<Begun, StartError>> {
+        let NextOrder { spec, timeout_ms } = next;
+        self.course.go_on(timeout_ms.map(Duration::from_millis)).await;
+        if let Some(steps) = &self.steps {
+            let lodging = steps.lodging();
+            if lodging != self.about.lodging {
+                self.about.lodging = lodging;
+                self.about_file.write(self.about.clone());
+                self.about_file.finish().await;
+            }
+            self.conversation.say(&FromKeeper::Step(steps.at()));
+        }
+        self.announce(&spec);
+        let lodging = self.about.lodging.clone();
+        tokio::task::spawn_blocking(move || begin(&spec, &lodging))
     }
 
     fn on_exit(&mut self, exit: Exit) {

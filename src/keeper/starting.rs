@@ -151,7 +151,7 @@ fn stopped(keeper: Detached, place: &Place, error: &io::Error) -> String {
 }
 
 fn failed(message: String) -> NoStart {
-    NoStart::Failed(StartError { why: StartFailure::System, message: sentence(message) })
+    NoStart::Failed(StartError { why: StartFailure::System, message: sentence(message), may_have_run: false })
 }
 
 /// The last thing that a keeper said.

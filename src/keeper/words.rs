@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::process::{Identity, Lodging, Spec, StartError};
 use crate::protocol::exec::{JobResult, Rusage, StreamTotal};
 use crate::protocol::frame::Want;
+use crate::protocol::task::Reached;
 use crate::protocol::tty::TtySize;
 use crate::protocol::window::Totals;
 use crate::protocol::{Ending, Instance, JobId, PeerId};
@@ -44,8 +45,34 @@ pub struct Order {
     /// none is named.
     #[serde(default)]
     pub owner: Option<String>,
+    /// What follows the command, where that is the first step of a task.
+    #[serde(default)]
+    pub task: Option<TaskOrder>,
     /// Most bytes of output to keep.
     pub log_limit: u64,
+}
+
+/// The rest of a task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TaskOrder {
+    /// What people call it.
+    pub name: String,
+    /// The peer that runs it.
+    pub peer: PeerId,
+    /// How many steps it is said to have.
+    pub of: u32,
+    /// Each begins where the one before it has ended well.
+    pub then: Vec<NextOrder>,
+}
+
+/// A further step of a task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NextOrder {
+    /// The command.
+    pub spec: Spec,
+    /// How long it may run, in milliseconds.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
 }
 
 /// The first line that a keeper hears.
@@ -184,6 +211,8 @@ pub enum FromKeeper {
         #[serde(default)]
         why: Option<String>,
     },
+    /// A task begins with this step.
+    Step(Reached),
     /// The job is over, [`Ended`] is written, and the keeper ends.
     Ended(Box<Ended>),
 }
@@ -220,6 +249,9 @@ pub struct Hello {
     /// here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Vec<Turn>>,
+    /// How far it is, where it is a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Reached>,
 }
 
 /// From a place of the output on it is this writer who is asked what the command asks its terminal.

@@ -5,6 +5,8 @@
 //!   │         └ stop, signal, timeout: the whole tree
 //!   └──► fail: nothing ran
 //! ```
+//! A job may be several commands, one after the other: where one is over, [`Course::go_on`] begins with the next.
+//!
 //! Guarantees: a command is over when it has exited, its tree was stopped where that was asked for, and its
 //! output has ended, or is held open by a process that goes on and says nothing. What was first asked to
 //! stop it is how it ended, unless it had ended by itself. A time limit counts from the start.
@@ -52,6 +54,10 @@ pub struct Course {
     signalled: Option<i32>,
     totals: Totals,
     digests: [blake3::Hasher; 2],
+    /// What the commands before this one have used, and for how long.
+    used_before: (Usage, u64),
+    /// What is left of them, where that is not found with the one that runs.
+    left_behind: Vec<Tree>,
     closed: bool,
 }
 
@@ -93,6 +99,8 @@ impl Course {
             signalled: None,
             totals: Totals::default(),
             digests: [blake3::Hasher::new(), blake3::Hasher::new()],
+            used_before: (Usage::default(), 0),
+            left_behind: Vec::new(),
             closed: false,
         }
     }
@@ -127,6 +135,25 @@ impl Course {
         }
     }
 
+    /// It is over, and the job goes on with another command, which may run no longer than `timeout`. What was read,
+    /// used and killed so far counts on. What it has left running goes on, and is stopped with the job.
+    pub async fn go_on(&mut self, timeout: Option<Duration>) {
+        self.used_before = (self.usage(), self.ran_for_ms());
+        let left = self.left_of(self.tree.as_ref()).await;
+        match self.tree.take() {
+            Some(tree) if left > 0 && tree.has_a_reaper() => self.left_behind.push(tree),
+            Some(tree) => _ = tokio::task::spawn_blocking(move || tree.release()).await,
+            None => {}
+        }
+        (self.started, self.exited, self.exit, self.signalled) = (None, None, None, None);
+        self.timeout = timeout;
+    }
+
+    /// It has ended, and is told to have ended so: somebody wanted the job to end meanwhile.
+    pub fn end_as(&mut self, ending: Ending) {
+        self.stopping.get_or_insert(ending);
+    }
+
     /// Whether the command itself has ended, or will never run.
     #[must_use]
     pub fn has_exited(&self) -> bool {
@@ -154,6 +181,10 @@ impl Course {
         self.signalled = Some(signal.number());
         tracing::debug!(job = %self.job, %signal, "signalled");
         let Some(tree) = &self.tree else { return Err("nothing of the job runs".to_owned()) };
+        for left in &self.left_behind {
+            // What matters is the command that runs.
+            let _ = left.signal(signal);
+        }
         tree.signal(signal).map_err(|error| error.to_string())
     }
 
@@ -172,8 +203,18 @@ impl Course {
 
     fn stop_tree(&mut self) {
         let Some(tree) = self.tree.clone() else { return };
+        let left_behind = self.left_behind.clone();
         if self.stop_task.is_none() {
-            self.stop_task = Some(tokio::spawn(async move { tree.stop(KILL_GRACE).await }));
+            self.stop_task = Some(tokio::spawn(async move {
+                let mut all = tree.stop(KILL_GRACE).await;
+                for tree in left_behind {
+                    let more = tree.stop(KILL_GRACE).await;
+                    all = all.and_then(|Stopped { killed, left }| {
+                        more.map(|more| Stopped { killed: killed + more.killed, left: left + more.left })
+                    });
+                }
+                all
+            }));
         }
     }
 
@@ -233,11 +274,11 @@ impl Course {
     pub async fn close(&mut self, output_open: bool) -> Outcome {
         self.closed = true;
         let left_running = self.left_running().await;
-        if let Some(tree) = self.tree.take() {
+        for tree in self.tree.take().into_iter().chain(std::mem::take(&mut self.left_behind)) {
             // For a reaper this is a word on a socket; for a cgroup the removal of a directory.
             let _ = tokio::task::spawn_blocking(move || tree.release()).await;
         }
-        let usage = self.exit.map(|exit| exit.usage).unwrap_or_default();
+        let usage = self.usage();
         Outcome {
             ending: self.ending(),
             out: self.total(StreamKind::Out),
@@ -254,9 +295,27 @@ impl Course {
         }
     }
 
+    /// What all commands so far have used.
+    fn usage(&self) -> Usage {
+        let (before, own) = (self.used_before.0, self.exit.map(|exit| exit.usage).unwrap_or_default());
+        Usage {
+            user_ms: before.user_ms + own.user_ms,
+            system_ms: before.system_ms + own.system_ms,
+            max_rss_kib: before.max_rss_kib.max(own.max_rss_kib),
+        }
+    }
+
     /// Processes that go on after a normal end; one at least where nobody could look.
     async fn left_running(&self) -> u32 {
-        let Some(tree) = &self.tree else { return 0 };
+        let mut left = 0;
+        for tree in self.tree.iter().chain(&self.left_behind) {
+            left += self.left_of(Some(tree)).await;
+        }
+        left
+    }
+
+    async fn left_of(&self, tree: Option<&Tree>) -> u32 {
+        let Some(tree) = tree else { return 0 };
         if let Ok(0) = count(tree).await {
             return 0;
         }
@@ -268,7 +327,9 @@ impl Course {
         })
     }
 
-    fn ending(&self) -> Ending {
+    /// How it has ended, where it has.
+    #[must_use]
+    pub fn ending(&self) -> Ending {
         match (self.exit.map(|exit| exit.status), &self.stopping) {
             (Some(ExitKind::Code(code)), None) => Ending::Exited { code },
             (Some(ExitKind::Signal(number)), None) => {
@@ -289,7 +350,8 @@ impl Course {
 
     fn ran_for_ms(&self) -> u64 {
         let ran = self.started.zip(self.exited).map(|(from, to)| to.saturating_duration_since(from));
-        ran.map_or(0, |ran| u64::try_from(ran.as_millis()).unwrap_or(u64::MAX))
+        let own = ran.map_or(0, |ran| u64::try_from(ran.as_millis()).unwrap_or(u64::MAX));
+        self.used_before.1.saturating_add(own)
     }
 }
 

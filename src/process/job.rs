@@ -7,12 +7,16 @@ use std::fs::File;
 use std::io::{self, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::cgroup::Cgroup;
+use super::clear::clear;
+use super::descriptors::Reserve;
 use super::explain::explain;
 use super::identity::Identity;
 use super::launch::{LaunchError, Launched, Step, Surroundings, launch};
@@ -26,6 +30,9 @@ use super::spec::{Spec, StartError, Stdin};
 use super::terminal::{self, Terminal};
 use super::tree::{Leader, Tree};
 use crate::protocol::TtySize;
+
+/// How long a command that cannot be attended to gets to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A command that runs, and its pipes.
 #[derive(Debug)]
@@ -86,22 +93,21 @@ struct Pipes {
 /// may block, inside the context of a runtime.
 ///
 /// # Errors
-/// When it could not be started: then nothing of it ran, and nothing is left.
+/// When it could not be started: then nothing of it ran, unless the error says that it may have, and nothing is left.
 pub fn start(spec: &Spec, lodging: &Lodging, nursery: &Nursery) -> Result<Started, StartError> {
     if spec.tty.is_some() {
         let error = io::Error::other("this command was to run in a terminal");
         return Err(opening_pipes(&error));
     }
     let Pipes { theirs, ours } = Pipes::new(spec.stdin).map_err(|error| opening_pipes(&error))?;
-    let process = in_lodging(spec, lodging, nursery, theirs)?;
     let (stdin, stdout, stderr) = ours;
     let stdin = stdin.map(|writer| pipe::Sender::from_owned_fd(writer.into()));
-    Ok(Started {
-        process,
-        stdin: stdin.transpose().map_err(|error| opening_pipes(&error))?,
-        stdout: pipe::Receiver::from_owned_fd(stdout).map_err(|error| opening_pipes(&error))?,
-        stderr: pipe::Receiver::from_owned_fd(stderr).map_err(|error| opening_pipes(&error))?,
-    })
+    let stdin = stdin.transpose().map_err(|error| opening_pipes(&error))?;
+    let stdout = pipe::Receiver::from_owned_fd(stdout).map_err(|error| opening_pipes(&error))?;
+    let stderr = pipe::Receiver::from_owned_fd(stderr).map_err(|error| opening_pipes(&error))?;
+    // Last: whatever fails after it fails when the command runs.
+    let process = in_lodging(spec, lodging, nursery, theirs)?;
+    Ok(Started { process, stdin, stdout, stderr })
 }
 
 /// A command that runs in a terminal.
@@ -144,9 +150,19 @@ fn in_lodging(
     nursery: &Nursery,
     stdio: [OwnedFd; 3],
 ) -> Result<Process, StartError> {
-    match lodging {
-        Lodging::Cgroup { path } => nursery.while_starting(|| in_cgroup(spec, path, stdio)),
-        Lodging::Reaper { lock } => reaper::start(spec, lock, nursery.reaper(), stdio),
+    let reserve = Reserve::take().map_err(|error| opening_pipes(&error))?;
+    let started = match lodging {
+        Lodging::Cgroup { path } => nursery.while_starting(|| in_cgroup(spec, path, stdio, reserve)),
+        Lodging::Reaper { lock } => reaper::start(spec, lock, nursery.reaper(), stdio, reserve),
+    };
+    started.map_err(|error| if error.may_have_run { stopped(error, lodging) } else { error })
+}
+
+/// Whatever runs of a command that cannot be attended to is stopped, as that of a dead daemon is.
+fn stopped(error: StartError, lodging: &Lodging) -> StartError {
+    match Handle::current().block_on(clear(lodging, GRACE)) {
+        Ok(_) => error,
+        Err(left) => StartError { message: format!("{}; stopping it: {left}", error.message), ..error },
     }
 }
 
@@ -169,12 +185,13 @@ impl Pipes {
     }
 }
 
-fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3]) -> Result<Process, StartError> {
+fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3], reserve: Reserve) -> Result<Process, StartError> {
     let plan = Plan::of(spec)?;
     let cgroup = Cgroup::at(path);
     let stdio = stdio.each_ref().map(AsFd::as_fd);
     let process = launch_in(&cgroup, &plan, stdio, spec.tty.is_some())
-        .and_then(|launched| attend(&launched, path).map_err(|error| abandon(&launched, &error)));
+        .and_then(|launched| attend(&launched, path, reserve).map_err(|error| abandon(&launched, &error)));
+    // One in which something runs stays.
     if process.is_err() {
         cgroup.remove();
     }
@@ -208,7 +225,8 @@ fn launch_in(
     }
 }
 
-fn attend(launched: &Launched, cgroup: &Path) -> io::Result<Process> {
+fn attend(launched: &Launched, cgroup: &Path, reserve: Reserve) -> io::Result<Process> {
+    drop(reserve);
     let pid = launched.pid;
     let leader = Leader { pid, pidfd: launched.pidfd.try_clone()? };
     let identity = Identity::of(pid)?;
@@ -218,11 +236,11 @@ fn attend(launched: &Launched, cgroup: &Path) -> io::Result<Process> {
     Ok(Process::new(identity, exit, Tree::new(Members::in_cgroup(cgroup), Some(leader), None)))
 }
 
-/// Ends a command that cannot be attended to, as when there are no descriptors left.
+/// Ends a command that cannot be attended to, as when there are no descriptors left. What it has started may go on.
 fn abandon(launched: &Launched, error: &io::Error) -> StartError {
     let _ = launched.pidfd.signal(Signal::KILL);
     let _ = pidfd::wait_for_end(launched.pid);
-    StartError::system("attending to a new process", error)
+    StartError::too_late("attending to a new process", error)
 }
 
 /// Waits for a child to end, and takes its zombie away.

@@ -46,6 +46,18 @@ pub enum Lodging {
     },
 }
 
+impl Lodging {
+    /// Where the n-th command of a job lives, counted from 1. A cgroup takes all of them; the reaper of one may still
+    /// be about to go when the next one's comes, so each has a lock of its own, named after the job too.
+    #[must_use]
+    pub fn of_command(&self, n: u32) -> Self {
+        match self {
+            Self::Reaper { lock } if n > 1 => Self::Reaper { lock: lock.with_extension(format!("{n}")) },
+            first => first.clone(),
+        }
+    }
+}
+
 /// The home of all jobs of one daemon. Clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Nursery {

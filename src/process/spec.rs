@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::protocol::decode;
-use crate::protocol::ending::StartFailure;
-use crate::protocol::{JobId, TtySize};
+use crate::protocol::ending::{StartFailure, sentence};
+use crate::protocol::{Ending, JobId, TtySize};
 
 /// One command to start. The caller has resolved everything but user, home and directory.
 #[derive(Clone, Serialize, Deserialize)]
@@ -86,7 +86,7 @@ pub enum Stdin {
     Pipe,
 }
 
-/// Why a command could not be started. Nothing of it ran.
+/// Why a command could not be started. Nothing of it ran, unless it is said that it may have.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct StartError {
@@ -94,11 +94,29 @@ pub struct StartError {
     pub why: StartFailure,
     /// Names the directory, command or user, and what the system said.
     pub message: String,
+    /// Whether it may have run all the same, and was stopped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_have_run: bool,
 }
 
 impl StartError {
     pub(super) fn new(why: StartFailure, message: impl Into<String>) -> Self {
-        Self { why, message: decode::readable(&message.into()) }
+        Self { why, message: decode::readable(&message.into()), may_have_run: false }
+    }
+
+    /// For what went wrong when it was executed already, or may have been.
+    pub(super) fn too_late(doing: &str, error: &std::io::Error) -> Self {
+        Self { may_have_run: true, ..Self::system(doing, error) }
+    }
+
+    /// How a job ended that came no further.
+    #[must_use]
+    pub fn ending(self) -> Ending {
+        let Self { why, message, may_have_run } = self;
+        match may_have_run {
+            true => Ending::Unknown { why: sentence(format!("it may have run, and was stopped: {message}")) },
+            false => Ending::NotStarted { why, message: sentence(message) },
+        }
     }
 
     /// For what is neither the directory's, nor the command's, nor the user's fault.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::attach::{NAME_MAX, is_name};
 use super::decode::{self, BadMessage};
 use super::ending::Ending;
+use super::task::Task;
 use super::tty::Tty;
 use super::variables::Variables;
 use super::{Instance, JobId, PeerId};
@@ -69,6 +70,9 @@ pub struct ExecRequest {
     /// What people call a durable job by, beside its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Several commands instead of one, each with all that it needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
     /// How to stream; without it the answer is one JSON object.
     #[serde(default)]
     pub stream: Option<StreamOptions>,
@@ -121,7 +125,10 @@ impl ExecRequest {
     /// Names the field that is wrong.
     pub fn check(&self) -> Result<(), BadMessage> {
         decode::check_type(self.kind.as_deref(), TYPE)?;
-        self.command()?;
+        match &self.task {
+            Some(task) => task.check(self)?,
+            None => drop(self.command()?),
+        }
         self.check_texts()?;
         if self.stream.is_some_and(|stream| stream.window == 0) {
             return Err(BadMessage(
@@ -165,7 +172,16 @@ impl ExecRequest {
         self.durable || self.tty.is_some()
     }
 
-    /// What to run.
+    /// The commands there are, each as a request of its own: the steps of a task, or this alone.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Self> {
+        match &self.task {
+            Some(task) => task.parts(self).collect(),
+            None => vec![self.clone()],
+        }
+    }
+
+    /// What to run, where that is one command.
     ///
     /// # Errors
     /// When there is not exactly one of `shell_cmd` and `argv`, or it is empty.

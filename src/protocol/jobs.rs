@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decode::{self, BadMessage};
 use super::identity::Name;
+use super::task::Reached;
 use super::{Ending, Instance, JobId, PeerId};
 
 /// The `type` of a question.
@@ -161,6 +162,9 @@ pub struct Job {
     pub first_out: Option<u64>,
     /// The same of stderr.
     pub first_err: Option<u64>,
+    /// The step that runs, of one that is a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Reached>,
 }
 
 /// A page of jobs.

@@ -31,6 +31,7 @@ pub mod service;
 pub mod stdin;
 pub mod steer;
 pub mod subjects;
+pub mod task;
 pub mod tty;
 pub mod variables;
 pub mod window;

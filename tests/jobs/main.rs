@@ -21,4 +21,5 @@ mod many;
 mod members;
 mod silent;
 mod stopping;
+mod tasks;
 mod waiting;

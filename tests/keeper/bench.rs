@@ -55,7 +55,8 @@ impl Bench {
             tty: None,
         };
         let lodging = self.nursery.lodging(job);
-        Order { spec, lodging, timeout_ms: None, tty: None, name: None, owner: None, log_limit: 64 << 20 }
+        let (timeout_ms, tty, name, owner, task) = (None, None, None, None, None);
+        Order { spec, lodging, timeout_ms, tty, name, owner, task, log_limit: 64 << 20 }
     }
 
     pub(crate) fn start(&self, order: &Order) -> Link {

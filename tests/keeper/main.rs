@@ -21,6 +21,7 @@ mod input;
 mod many;
 mod output;
 mod start;
+mod steps;
 mod strange;
 
 use both::both;

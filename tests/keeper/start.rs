@@ -118,7 +118,10 @@ async fn a_keeper_is_swept_only_when_it_is_gone(bench: Bench) {
         let inside = fs::read_to_string(cgroup.join("cgroup.procs")).expect("a cgroup");
         assert!(inside.lines().any(|pid| pid == pid_of(&link).to_string()), "{inside}");
     }
-    let about = bench.place(&order).about().expect("readable").expect("written");
+    // With its command as soon as the disk has it.
+    let about = crate::harness::wait::eventually(crate::bench::PATIENCE, "what it is", || {
+        bench.place(&order).about().expect("readable").filter(|about| about.process.is_some())
+    });
     assert_eq!((about.name.as_deref(), about.process), (Some("session"), link.hello().process.clone()));
     link.say(peerbus::keeper::ToKeeper::Stop { ending: Ending::TimedOut {} });
     ended(&mut link).await;

@@ -57,6 +57,7 @@ fn is_shown(file: &Path, text: &str) -> Option<()> {
     for byte in shown {
         match byte {
             0x1b => within = true,
+            b'\r' | b'\n' => {}
             byte if !within => letters.push(byte),
             b'[' => {}
             0x40..=0x7e => within = false,

@@ -14,6 +14,7 @@ use peerbus::protocol::steer::{
     self, CancelAnswer, CancelRequest, Cancelled, Credit, Resume, SignalRequest, Steer,
 };
 use peerbus::protocol::subjects::Verb;
+use peerbus::protocol::task::{Step, Task};
 use peerbus::protocol::tty::{Tty, TtySize};
 use peerbus::protocol::variables::Variables;
 use peerbus::protocol::window::Totals;
@@ -62,6 +63,7 @@ fn a_request() {
         timeout_ms: None,
         durable: false,
         expires_ms: None,
+        task: None,
         stream: Some(StreamOptions { window: 1_048_576 }),
         from: None,
     };
@@ -88,6 +90,36 @@ fn a_request() {
     };
     golden_by("exec_request_durable", &durable, ExecRequest::decode);
     assert!(durable.is_durable() && !argv.is_durable());
+    let (pull, make) = (
+        Step {
+            directory: text("/opt/app"),
+            shell_cmd: "git pull".to_owned(),
+            env: Variables::default(),
+            user: None,
+            timeout_ms: None,
+        },
+        Step {
+            directory: text("~/app"),
+            shell_cmd: "make".to_owned(),
+            env: [("CC".to_owned(), "clang".to_owned())].into_iter().collect(),
+            user: text("builder"),
+            timeout_ms: Some(600_000),
+        },
+    );
+    let task = ExecRequest {
+        directory: None,
+        argv: None,
+        user: None,
+        stdin: false,
+        tty: None,
+        timeout_ms: None,
+        from: None,
+        name: text("deploy"),
+        task: Some(Task { name: "deploy".to_owned(), of: Some(3), steps: vec![pull, make] }),
+        ..durable
+    };
+    golden_by("exec_request_task", &task, ExecRequest::decode);
+    assert_eq!(task.parts().len(), 2);
     // What a person types.
     let typed = ExecRequest::decode(br#"{"directory":"/opt/app","shellCmd":"make"}"#).unwrap();
     assert_eq!((typed.shell_cmd, typed.stream, typed.id), (text("make"), None, None));

@@ -2,6 +2,7 @@
 
 use peerbus::protocol::Ending;
 use peerbus::protocol::jobs::{Job, PAGE_TYPE, Page, QUERY_TYPE, Query, State, Which};
+use peerbus::protocol::task::Reached;
 
 use crate::{golden_by, instance, job, peer, text};
 
@@ -27,6 +28,7 @@ fn running() -> Job {
         err: Some(17),
         first_out: Some(8_388_608),
         first_err: Some(0),
+        step: None,
     }
 }
 
@@ -74,6 +76,8 @@ fn a_page() {
         next: Some(job()),
     };
     golden_by("jobs_page", &page, Page::decode);
+    let task = Job { name: text("deploy"), tty: false, step: Some(Reached { n: 2, of: 3 }), ..running() };
+    golden_by("jobs_page_task", &Page { jobs: vec![task], next: None, ..page }, Page::decode);
 }
 
 /// What a later version says of a job is a state to this one.

@@ -155,6 +155,7 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
         timeout_ms: u64::try_from(ECHO_WITHIN.as_millis()).ok(),
         durable: false,
         expires_ms: None,
+        task: None,
         stream: Some(StreamOptions { window: WINDOW }),
         from: Some(caller()),
     };

@@ -5,6 +5,7 @@ use crate::cli::log::escaped;
 use crate::cli::render::{self, Judgement};
 use crate::protocol::Ending;
 use crate::protocol::jobs::{Job, State};
+use crate::protocol::task::Reached;
 
 /// Longest command in a row, in characters; `-o wide` and `--json` have more.
 const COMMAND: usize = 60;
@@ -46,7 +47,10 @@ fn cells(row: &Row, wide: bool) -> Vec<String> {
 /// How it stands, in a word or two.
 pub(in crate::cli) fn state(job: &Job) -> String {
     match (job.state, &job.ending) {
-        (State::Running, _) => render::judged("running", Judgement::Good),
+        (State::Running, _) => match job.step {
+            Some(Reached { n, of }) => render::judged(&format!("running {n}/{of}"), Judgement::Good),
+            None => render::judged("running", Judgement::Good),
+        },
         (State::Lost, _) => render::judged("lost", Judgement::Bad),
         (State::Other, _) => "other".to_owned(),
         (State::Ended, Some(ending)) => ended(ending),

@@ -159,6 +159,7 @@ async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) 
         timeout_ms: None,
         durable: false,
         expires_ms: None,
+        task: None,
         stream: Some(StreamOptions { window: WINDOW }),
         from: Some(exec::caller()),
     };
@@ -188,7 +189,7 @@ async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) 
             }
             Some(Event::Ended(outcome)) => {
                 String::from_utf8_lossy(&told).lines().for_each(output::complain);
-                let code = exec::conclude(peer, job, &outcome, false)?;
+                let code = exec::conclude(peer, job, &outcome, false, false)?;
                 return Ok(match &*outcome {
                     Outcome { ending: Ending::Exited { code: 0 }, integrity: Integrity::Whole, .. } => {
                         Ran::Said(String::from_utf8_lossy(&said).into_owned())

@@ -9,14 +9,14 @@ use super::keeping::{self, Cleared, Keeper, Known};
 use crate::keeper::Ended;
 use crate::process::StartError;
 use crate::protocol::Ending;
-use crate::protocol::ending::{StartFailure, sentence};
+use crate::protocol::ending::StartFailure;
 use crate::protocol::exec::JobResult;
 
 impl Job {
     /// Nothing of it runs, and nothing will.
-    pub(super) async fn not_started(&mut self, StartError { why, message }: StartError) {
+    pub(super) async fn not_started(&mut self, error: StartError) {
         // Who had it stopped before it began is told that.
-        let ending = self.stopping.take().unwrap_or(Ending::NotStarted { why, message: sentence(message) });
+        let ending = self.stopping.take().unwrap_or_else(|| error.ending());
         self.finish(self.bare(ending)).await;
     }
 

@@ -10,7 +10,7 @@ use super::super::answer;
 use super::super::asked::Asked;
 use super::super::context::{self, Context};
 use super::super::intake::Message;
-use super::super::job::Admitted;
+use super::super::job::{Admitted, Commands};
 use super::super::journal::{Begun, Entry, Record};
 use super::super::roll::Enrolled;
 use super::keeping::{Begin, Doing, Keeper, Known};
@@ -20,12 +20,13 @@ use super::viewer::Word;
 use super::viewers::{Gone, Seat, Viewers};
 use super::writers::Writers;
 use crate::keeper::link::NoStart;
-use crate::keeper::words::LogReach;
+use crate::keeper::words::{LogReach, TaskOrder};
 use crate::keeper::{FromKeeper, Link, Order, Place, ToKeeper};
 use crate::protocol::attach::AttachRequest;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{FrameKind, Signalled};
 use crate::protocol::identity::Asker;
+use crate::protocol::task::Reached;
 use crate::protocol::tty::TtySize;
 use crate::protocol::{Ending, JobId, decode};
 
@@ -95,21 +96,31 @@ pub(in crate::daemon) async fn run(
     admitted: Admitted,
     messages: &mut mpsc::Receiver<Message>,
 ) {
-    let Admitted { request, spec, lodging, entry, begun, place: seat, asked, enrolled } = admitted;
+    let Admitted { request, commands, lodging, entry, begun, place: seat, asked, enrolled, held } = admitted;
+    let Commands { spec, timeout_ms, then } = commands;
     let place = Place::of(&context.settings.state_dir, request.id);
     let order = Order {
         spec,
         lodging,
-        timeout_ms: request.exec.timeout_ms,
+        timeout_ms,
         tty: request.exec.tty.as_ref().map(|tty| tty.size()),
         name: request.exec.name.clone(),
         owner: Some(request.caller.clone()),
+        task: request.exec.task.as_ref().map(|task| TaskOrder {
+            name: task.name.clone(),
+            peer: context.peer().clone(),
+            of: task.count(),
+            then,
+        }),
         log_limit: context.settings.jobs.log_limit,
     };
     let mut job = Job::new(&context, begun, asked, place.clone());
     job.keeper = Keeper::start(&context, place, order, entry);
     (job.seat, job.enrolled) = (Some(seat), Some(enrolled));
     job.on_message(Message::Request(Box::new(request))).await;
+    for message in held {
+        job.on_message(message).await;
+    }
     job.live(messages).await;
 }
 
@@ -248,6 +259,7 @@ impl Job {
         self.paced = None;
         self.take_turns(hello.asked.unwrap_or_default());
         self.reached(hello.log);
+        self.began_step(hello.step);
         for writer in &hello.writers {
             self.tell_want(&writer.from, decode::to_json(&writer.want));
         }
@@ -273,6 +285,12 @@ impl Job {
         }
     }
 
+    fn began_step(&self, step: Option<Reached>) {
+        if let (Some(step), Some(enrolled)) = (step, &self.enrolled) {
+            enrolled.set_step(step);
+        }
+    }
+
     fn reached(&self, reach: LogReach) {
         let totals = reach.totals();
         if let Some(enrolled) = &self.enrolled {
@@ -293,7 +311,10 @@ impl Job {
             FromKeeper::Log(reach) => self.reached(reach),
             FromKeeper::Want { from, want } => {
                 self.tell_want(&from, decode::to_json(&want));
-                self.writers.wants(from, want);
+                // The answer to what was said last by one that was forgotten is about nobody.
+                if self.is_needed(&from) || self.writers.want(&from).is_some() {
+                    self.writers.wants(from, want);
+                }
             }
             FromKeeper::Signalled { from, n, error } => {
                 self.writers.signalled(&from, n);
@@ -307,6 +328,7 @@ impl Job {
             }
             FromKeeper::Asked(turn) => self.on_turn(turn),
             FromKeeper::Screen(screen) => self.on_screen(screen).await,
+            FromKeeper::Step(step) => self.began_step(Some(step)),
             FromKeeper::Trouble { why: Some(why) } => {
                 tracing::warn!(job = %self.id, why, "a durable job is held up")
             }

@@ -128,7 +128,12 @@ impl Job {
         let left = self.viewers.leave(&told.into());
         let viewers = u32::try_from(left.len()).unwrap_or(u32::MAX);
         tracing::info!(job = %self.id, by, viewers, "had the viewers of a durable job leave");
-        left.into_iter().for_each(|inbox| remember(&mut self.departed.left, inbox, by.clone()));
+        for inbox in left {
+            if inbox != self.begun.caller {
+                self.forget_writer(&inbox);
+            }
+            remember(&mut self.departed.left, inbox, by.clone());
+        }
         remember(&mut self.departed.obeyed, from.to_owned(), viewers);
         answer::have_left(&self.context, from, self.id, viewers).await;
     }

@@ -141,6 +141,11 @@ impl Viewers {
         self.handles.retain(|_, handle| handle.number != number);
     }
 
+    /// One has said that it leaves; its task has heard that, too.
+    pub(super) fn let_go(&mut self, inbox: &str) {
+        self.handles.remove(inbox);
+    }
+
     /// Waits for one to leave. Cancel safe.
     pub(super) async fn one_leaves(&mut self) -> Gone {
         match self.left.recv().await {

@@ -16,7 +16,7 @@ use crate::keeper::ToKeeper;
 use crate::keeper::words::Screen;
 use crate::protocol::attach::{AttachRequest, From};
 use crate::protocol::ending::Refusal;
-use crate::protocol::exec::JobResult;
+use crate::protocol::exec::{JobResult, StreamTotal};
 use crate::protocol::frame::{Accepted, FrameKind, JobState, OUTPUT_MAX, Want};
 use crate::protocol::identity::Asker;
 use crate::protocol::stdin::{WINDOW, WINDOW_OF_OTHERS};
@@ -66,8 +66,7 @@ impl Job {
     /// A job of a record that is closed.
     pub(super) fn has_ended(&mut self, result: JobResult) {
         self.runs = true;
-        let totals =
-            |total: &Option<crate::protocol::exec::StreamTotal>| total.as_ref().map_or(0, |it| it.bytes);
+        let totals = |total: &Option<StreamTotal>| total.as_ref().map_or(0, |it| it.bytes);
         let totals = Totals { out: totals(&result.out), err: totals(&result.err) };
         let result = std::sync::Arc::new(result);
         self.ended = Some(std::sync::Arc::clone(&result));
@@ -82,7 +81,7 @@ impl Job {
         if request.digest != self.begun.request {
             return self.refuse(&request).await;
         }
-        if let Some(result) = self.ended.clone().filter(|result| never_ran(&result.ending)) {
+        if let Some(result) = self.ended.clone().filter(|result| never_ran(result)) {
             return reply(&self.context, &request, &result).await;
         }
         let Some(stream) = request.exec.stream else {
@@ -132,10 +131,14 @@ impl Job {
         let signed = *asker != Asker::Anyone && policy::may_steer(asker, Some(&self.owner));
         let counts = signed || !members_sign(&self.context);
         let wrote = self.viewers.may_write(from) == Some(true) && from != self.begun.caller;
-        if credit.done && counts && wrote {
-            self.forget_writer(from);
+        let is_there = self.viewers.say(from, Word::Credit(credit));
+        if credit.done && counts {
+            self.viewers.let_go(from);
+            if wrote {
+                self.forget_writer(from);
+            }
         }
-        if self.viewers.say(from, Word::Credit(credit)) || credit.done || !counts {
+        if is_there || credit.done || !counts {
             return;
         }
         // Of a viewer of the daemon before, or one that was given up. It is told to resume.
@@ -333,6 +336,9 @@ impl Job {
     }
 }
 
-fn never_ran(ending: &Ending) -> bool {
-    matches!(ending, Ending::NotStarted { .. } | Ending::Refused { .. })
+/// A task may have come as far as a step that could not be started: then there is something to be read.
+fn never_ran(result: &JobResult) -> bool {
+    let bytes = |total: &Option<StreamTotal>| total.as_ref().map_or(0, |total| total.bytes);
+    let nothing = bytes(&result.out) == 0 && bytes(&result.err) == 0;
+    nothing && matches!(result.ending, Ending::NotStarted { .. } | Ending::Refused { .. })
 }

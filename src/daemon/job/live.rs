@@ -19,7 +19,6 @@ use super::stdin::Stdin;
 use super::timing::Timing;
 use crate::bus::Link;
 use crate::process::{self, Course, Exit, Process, StartError, Started, Taps, joined};
-use crate::protocol::ending::sentence;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{Accepted, Alive, FrameKind, JobState, StreamKind};
 use crate::protocol::{Ending, decode};
@@ -68,7 +67,8 @@ pub(super) struct Live {
 
 /// Starts the job and sees it through.
 pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
-    let Admitted { request, spec, lodging, entry, place, asked, enrolled, .. } = admitted;
+    let Admitted { request, commands, lodging, entry, place, asked, enrolled, held, .. } = admitted;
+    let spec = commands.spec;
     let mut start = Some(tokio::task::spawn_blocking({
         let context = Arc::clone(&context);
         move || begin(&context, &spec, &lodging, entry)
@@ -78,6 +78,9 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
     let mut process: Option<Process> = None;
     let (mut link, mut leaving) = (context.bus.link(), context.leaving.subscribe());
     let mut known = *link.borrow_and_update();
+    for message in held {
+        job.on_message(message).await;
+    }
     while !job.done {
         let (room, deadline) = (job.sink.room(), job.deadline());
         let happening = tokio::select! {
@@ -227,8 +230,8 @@ impl Live {
                 }
                 Some(started)
             }
-            Err(StartError { why, message }) => {
-                self.fail(Ending::NotStarted { why, message: sentence(message) });
+            Err(error) => {
+                self.fail(error.ending());
                 None
             }
         }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::watch;
 
+use super::super::descriptors::Reserve;
 use super::super::environment;
 use super::super::identity::Identity;
 use super::super::job::{Process, reap};
@@ -29,6 +30,7 @@ pub(in crate::process) fn start(
     lock: &Path,
     reaper: &Path,
     stdio: [OwnedFd; 3],
+    reserve: Reserve,
 ) -> Result<Process, StartError> {
     let starting =
         |error: io::Error| StartError::system(&format!("starting a reaper, {}", reaper.display()), &error);
@@ -48,15 +50,19 @@ pub(in crate::process) fn start(
     })?;
     // Our copies would keep the job's pipes open, the socket, and the lock.
     drop((stdio, theirs, held));
-    let outcome = match begun(ours, &launched, spec, lock) {
+    let outcome = match begun(ours, &launched, spec, lock, reserve) {
         Ok(Ok(process)) => return Ok(process),
-        Ok(Err(failed)) => Err(failed),
-        Err(error) => Err(starting(error)),
+        Ok(Err(failed)) => failed,
+        // It was told what to start, and nobody knows how far it came.
+        Err(error) => StartError::too_late(&format!("starting a reaper, {}", reaper.display()), &error),
     };
     // The socket is closed, on which it stops by itself.
     let _ = pidfd::wait_for_end(launched.pid);
-    let _ = fs::remove_file(lock);
-    outcome
+    // By its lock is found what may be left.
+    if !outcome.may_have_run {
+        let _ = fs::remove_file(lock);
+    }
+    Err(outcome)
 }
 
 /// Has the command started. What goes wrong takes the socket with it.
@@ -65,9 +71,13 @@ fn begun(
     reaper: &Launched,
     spec: &Spec,
     lock: &Path,
+    reserve: Reserve,
 ) -> io::Result<Result<Process, StartError>> {
     match ordered(&socket, spec, lock)? {
-        Report::Started(command) => attend(socket, reaper, spec, command).map(Ok),
+        Report::Started(command) => {
+            drop(reserve);
+            attend(socket, reaper, spec, command).map(Ok)
+        }
         Report::Failed(error) => Ok(Err(error)),
         Report::Exited(_) | Report::Empty => Err(io::ErrorKind::InvalidData.into()),
     }
