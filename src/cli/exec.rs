@@ -189,10 +189,10 @@ async fn run_there(
                 report.detached(at);
                 return left(&peer, job, at, by, args.detach).map(Done::Code);
             }
-            Followed::LeftTerminal(why) => {
+            Followed::LeftTerminal { at, why } => {
+                report.detached(at);
                 let word = args.name.clone().unwrap_or_else(|| job.short());
-                terminal::farewell(&why, &peer, &word).iter().for_each(|text| output::say(text));
-                return Ok(Done::Code(0));
+                return terminal::farewell(&why, &peer, &word).map(Done::Code);
             }
         };
         if outcome.ending == (Ending::Offline {}) && outcome.result.is_none() {
@@ -229,15 +229,17 @@ enum Followed {
         by: Option<String>,
     },
     /// The person left a terminal, or somebody else had them leave it.
-    LeftTerminal(terminal::Parting),
+    LeftTerminal {
+        at: u64,
+        why: terminal::Parting,
+    },
 }
 
 impl From<terminal::Left> for Followed {
     fn from(left: terminal::Left) -> Self {
         match left {
             terminal::Left::Ended(outcome) => Self::Ended(outcome),
-            terminal::Left::Detached { at, why: terminal::Parting::Ended } => Self::Left { at, by: None },
-            terminal::Left::Detached { why, .. } => Self::LeftTerminal(why),
+            terminal::Left::Detached { at, why } => Self::LeftTerminal { at, why },
         }
     }
 }

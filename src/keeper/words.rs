@@ -245,13 +245,13 @@ pub struct Hello {
     /// What holds the job up, if anything does.
     #[serde(default)]
     pub trouble: Option<String>,
-    /// How far it is, where it is a task.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<Reached>,
     /// Whose terminal answers what the command asks, as far as is remembered, in order; none where this is not known
     /// here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Vec<Turn>>,
+    /// How far it is, where it is a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Reached>,
 }
 
 /// From a place of the output on it is this writer who is asked what the command asks its terminal.
