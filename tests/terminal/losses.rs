@@ -58,7 +58,7 @@ fn a_terminal_that_stands_still_does_not_keep_d() {
     let fleet = Fleet::of_workers(["w1"]);
     let command = fleet.command(["session", "new", "--name", "work", "w1", "--", "yes", "flooded"]);
     let (mut d, window) = spawn_at(command, SIZE, false, |command, theirs| {
-        command.stdout(theirs.try_clone().unwrap()).stderr(Stdio::null());
+        command.stdout(theirs.try_clone().unwrap()).stderr(Stdio::null())
     });
     // It is full when all that may be under way has been written.
     let full = || {
