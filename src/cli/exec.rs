@@ -212,7 +212,7 @@ async fn run_there(
         }
         if args.detach && outcome.result.is_some() && has_run(&outcome.ending) {
             // It was over before we could leave it.
-            output::line(&job.to_string())?;
+            tell(&peer, job)?;
             return Ok(Done::Code(0));
         }
         return conclude(&peer, job, &outcome, closed, request.is_durable()).map(Done::Code);
@@ -258,10 +258,18 @@ fn has_run(ending: &Ending) -> bool {
     )
 }
 
+/// Says which job it is that goes on. Where nobody is told, it must not go on unknown to everybody.
+pub(super) fn tell(peer: &PeerId, job: JobId) -> Result<(), Failure> {
+    output::line(&job.to_string()).map_err(|failure| {
+        let why = if failure.code == OUTPUT_CLOSED { "nobody reads stdout" } else { &failure.message };
+        Failure::new(failure.code, format!("{why}; the job goes on, as {peer}/{job}"))
+    })
+}
+
 /// The job was left as it is, as was asked for or because `d` was ended.
 fn left(peer: &PeerId, job: JobId, at: u64, by: Option<String>, on_purpose: bool) -> Result<u8, Failure> {
     if on_purpose && by.is_none() {
-        output::line(&job.to_string())?;
+        tell(peer, job)?;
         return Ok(0);
     }
     let next = format!("`d attach {peer}/{job} --since-byte {at}` goes on where this ended");

@@ -13,7 +13,8 @@
 //!
 //! Limits: what scrolled off is not in a snapshot (it is in the log). Not restored: pictures, left and
 //! right margins, lines of double height, protected cells, and, while the cursor stands behind the last
-//! column, which character is to be repeated if it is not the one before it.
+//! column, which character is to be repeated if it is not the one before it, and that the blank before it
+//! was half of a wide character.
 
 mod leave;
 mod lexer;
