@@ -79,6 +79,8 @@ pub(super) async fn send(common: &Common, name: &str, program: &Program, peer: &
 
 /// Has the daemon of a peer become what was built there.
 pub(super) async fn built(common: &Common, step: &str, program: &str, peer: &str) -> Result<u8, Failure> {
+    // Said as every step, before anything of it: how it goes may be over when it is asked for the first time.
+    output::say(&format!("{step}: its daemon is to become {program}"));
     upgrade(common, step, peer, &["--from", program], None).await
 }
 
