@@ -189,6 +189,9 @@ async fn run_there(
             }
             Followed::LeftTerminal { at, why } => {
                 report.detached(at);
+                if closed {
+                    return Ok(Done::Code(OUTPUT_CLOSED));
+                }
                 let word = args.name.clone().unwrap_or_else(|| job.short());
                 return terminal::farewell(&why, &peer, &word).map(Done::Code);
             }

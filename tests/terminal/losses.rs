@@ -2,7 +2,6 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
@@ -43,7 +42,7 @@ fn a_closed_window_leaves_the_session() {
         shown.push_str(&String::from_utf8_lossy(&piece[..count]));
     }
     drop(window);
-    assert_eq!(d.wait(SOON).code(), Some(251));
+    assert_eq!(d.wait(SOON).code(), Some(141));
     let listed = fleet.d(["session", "list", "w1", "--json"]).expect_success().out();
     assert!(listed.contains("\"name\":\"work\"") && listed.contains("\"state\":\"running\""), "{listed}");
     let mut person = Person::sits_down(&fleet, &["session", "attach", "w1/work"]);
@@ -58,7 +57,7 @@ fn a_terminal_that_stands_still_does_not_keep_d() {
     let fleet = Fleet::of_workers(["w1"]);
     let command = fleet.command(["session", "new", "--name", "work", "w1", "--", "yes", "flooded"]);
     let (mut d, window) = spawn_at(command, SIZE, false, |command, theirs| {
-        command.stdout(theirs.try_clone().unwrap()).stderr(Stdio::null());
+        command.stdout(theirs.try_clone().unwrap()).stderr(theirs)
     });
     // It is full when all that may be under way has been written.
     let full = || {
@@ -68,7 +67,7 @@ fn a_terminal_that_stands_still_does_not_keep_d() {
     };
     eventually(SOON, "the terminal to be full", full);
     d.signal(Signal::SIGTERM);
-    assert_eq!(d.wait(SOON).code(), Some(251));
+    assert_eq!(d.wait(SOON).code(), Some(141));
     drop(window);
     fleet.d(["session", "stop", "w1/work"]).expect_success();
 }

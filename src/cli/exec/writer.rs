@@ -76,7 +76,7 @@ impl Writer {
         !ended || self.closed.load(Ordering::Acquire)
     }
 
-    /// The same where everything is to be written, but no longer than this: nobody may read it any more.
+    /// Waits until everything is written, and no longer than this: nobody may read it any more. Says whether it is.
     pub(in crate::cli) fn finish_within(self, patience: Duration) -> bool {
         let Self { pieces, thread, closed } = self;
         drop(pieces);
@@ -84,7 +84,7 @@ impl Writer {
         while !thread.is_finished() && Instant::now() < end {
             std::thread::sleep(TRY_AGAIN);
         }
-        closed.load(Ordering::Acquire)
+        thread.is_finished() && !closed.load(Ordering::Acquire)
     }
 }
 

@@ -161,8 +161,8 @@ impl Board {
         }
     }
 
-    /// Puts away what the command has made of the terminal; says whether our output was closed. Who has to be quick
-    /// does not wait for a terminal that stands still.
+    /// Puts away what the command has made of the terminal; says whether our output was closed, or
+    /// stands still, for which who has to be quick does not wait.
     pub(super) fn put_away(mut self, in_mid_line: bool, everything_was_shown: bool, quick: bool) -> bool {
         self.writer.draw(self.filter.finish().into());
         if let Some(screen) = &self.screen {
@@ -174,7 +174,7 @@ impl Board {
             self.writer.draw(last.into());
         }
         match quick {
-            true => self.writer.finish_within(STANDS_STILL),
+            true => !self.writer.finish_within(STANDS_STILL),
             false => self.writer.finish(everything_was_shown || self.screen.is_some()),
         }
     }
