@@ -255,3 +255,19 @@ fn what_is_asked_while_it_waits_for_the_server_is_answered_then() {
     scene.have_run(&[&job]);
     ended_well(&scene, &job);
 }
+
+/// Many come up at once and wait for their turn to be started: what has not had it, has it with the next daemon.
+#[test]
+fn stopped_before_all_of_many_have_had_their_turn() {
+    let scene = Scene::new();
+    let w1 = scene.fleet.daemon("w1");
+    w1.terminate().expect_success();
+    let jobs: Vec<String> = (0..60).map(|_| scene.leave()).collect();
+    w1.restart();
+    eventually(SOON, "the first to run", || scene.ran().pop());
+    w1.terminate().expect_success();
+    assert!(scene.ran().len() < jobs.len(), "it was stopped in the middle");
+    w1.restart();
+    scene.have_run(&jobs.iter().map(String::as_str).collect::<Vec<_>>());
+    jobs.iter().for_each(|job| ended_well(&scene, job));
+}

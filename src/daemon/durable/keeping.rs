@@ -78,7 +78,13 @@ impl Keeper {
                 turn = context.starts.turn() => turn,
                 _ = leaving.wait_for(|leaving| *leaving != Leaving::No) => None,
             };
-            let Some(turn) = turn else { return Ok((entry, Err(NoStart::Failed(stopping())))) };
+            let Some(turn) = turn else {
+                // The server has let go of what came from the queue: the next daemon begins it, from its copy.
+                if context.journal.has_copy(order.spec.job) {
+                    return std::future::pending().await;
+                }
+                return Ok((entry, Err(NoStart::Failed(stopping()))));
+            };
             let about = Arc::clone(&context);
             let begin = move || {
                 let started = link::start(&place, &order, &about.nursery);
@@ -122,7 +128,7 @@ impl Keeper {
 /// Why a job is not started that had not had its turn.
 fn stopping() -> StartError {
     let message = "the daemon is stopping; nothing ran".to_owned();
-    StartError { why: StartFailure::System, message }
+    StartError { why: StartFailure::System, message, may_have_run: false }
 }
 
 /// Looks for the keeper of a job until it is known what became of it. What a dead one left of its job is stopped;
