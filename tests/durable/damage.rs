@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use peerbus::protocol::Ending;
 use peerbus::protocol::attach::From;
+use peerbus::protocol::frame::StreamKind;
 use serde_json::json;
 
 use crate::bench::{
@@ -61,6 +62,32 @@ fn who_reads_a_damaged_log_is_told_so() {
     let why = why_unknown(&heard);
     assert!(why.contains(".runs: it is missing") && why.contains("the job has ended: "), "{why}");
     assert_eq!((heard.resumed, heard.out.len()), (0, 0));
+}
+
+/// What was written is not there: that is not silence, nor old age.
+#[test]
+fn a_log_that_lost_its_end_is_told_of() {
+    let fleet = Fleet::of_workers(["w1"]);
+    let id = start(&fleet, "echo on; until [ -e go ]; do sleep 0.02; done; exit 7");
+    Watch::attach(&fleet, &id, From::Start).until("its first word", |heard| heard.out == b"on\n");
+    let bytes = fs::File::options().write(true).open(segment(&fleet, &id)).unwrap();
+    bytes.set_len(1).unwrap();
+    let read = || Watch::attach(&fleet, &id, From::Start).end();
+    let heard = read();
+    let why = why_unknown(&heard);
+    let said = "cannot be read from byte 1 on: its log ends there, and more was written; ";
+    assert!(why.ends_with(&format!("{said}the job goes on")) && heard.out == b"o", "{why}");
+    fs::write(fleet.path().join("go"), "").unwrap();
+    assert_eq!(ending(&fleet, &id), json!({"exited": {"code": 7}}));
+    let why = why_unknown(&read());
+    assert!(why.contains(&format!("{said}the job has ended: ")), "{why}");
+    // One that was dropped as a whole is no longer kept.
+    fs::remove_dir_all(directory(&fleet, &id)).unwrap();
+    let heard = read();
+    assert_eq!(
+        (heard.not_kept, heard.outcome.unwrap().ending),
+        (vec![(StreamKind::Out, 3)], Ending::Exited { code: 7 })
+    );
 }
 
 /// All that can be read is shown before.

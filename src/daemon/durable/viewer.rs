@@ -112,6 +112,8 @@ struct Done {
     reader: Reader,
     at: u64,
     is_last: bool,
+    /// Whether there is nothing because there is no log.
+    is_gone: bool,
     piece: std::io::Result<Piece>,
 }
 

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Why nothing follows where something was written.
+const SHORT: &str = "its log ends there, and more was written";
+
 impl Viewer {
     /// Looks what comes next in the log, where there is room for it.
     pub(super) fn read_on(&mut self) {
@@ -31,9 +34,11 @@ impl Viewer {
         let Some(mut reader) = self.reader.take() else { return };
         self.tell_asked(&news);
         let most = usize::try_from(room.min(known)).unwrap_or(OUTPUT_MAX).min(OUTPUT_MAX);
+        let log = self.begin.log.clone();
         self.reading = Some(tokio::task::spawn_blocking(move || {
             let piece = reader.read(at, most);
-            Done { reader, at, is_last, piece }
+            let is_gone = matches!(piece, Ok(Piece::End)) && !log.exists();
+            Done { reader, at, is_last, is_gone, piece }
         }));
     }
 
@@ -49,7 +54,7 @@ impl Viewer {
     }
 
     pub(super) fn on_read(&mut self, done: Result<Done, JoinError>) {
-        let Ok(Done { reader, at, is_last, piece }) = done else {
+        let Ok(Done { reader, at, is_last, is_gone, piece }) = done else {
             self.farewell = Some(self.unreadable("reading it failed inside the daemon"));
             return;
         };
@@ -67,8 +72,10 @@ impl Viewer {
                 self.farewell = Some(self.unreadable("what was received is not what the log has"));
             }
             Ok(Piece::Dropped { to }) => self.dropped_to = Some(to),
-            Ok(Piece::End) if is_last => self.close(),
-            Ok(Piece::End) => self.look.found_nothing(),
+            Ok(Piece::End) if is_last => self.close(is_gone),
+            // It was looked for because it was said to be there.
+            Ok(Piece::End) if self.look.fails(Instant::now()) => {}
+            Ok(Piece::End) => self.farewell = Some(self.unreadable(SHORT)),
             Err(error) if self.look.fails(Instant::now()) => {
                 tracing::warn!(job = %self.begin.id, %error, "reading the log of a job");
             }
@@ -88,12 +95,16 @@ impl Viewer {
         format!("the output of {id} cannot be read from byte {at} on: {why}; {state}")
     }
 
-    /// All was read. What was counted and is not there is said to be missing.
-    fn close(&mut self) {
+    /// All was read. What was counted and is not there is no longer kept where there is no log any more.
+    fn close(&mut self, is_gone: bool) {
         let Some(result) = self.begin.news.borrow().ended.clone() else { return };
         if let (Some(out), Some(err)) = (&result.out, &result.err) {
             let totals = Totals { out: out.bytes, err: err.bytes };
             if totals.sum() > self.outbox.read().sum() {
+                if !is_gone {
+                    self.farewell = Some(self.unreadable(SHORT));
+                    return;
+                }
                 self.dropped_to = Some(totals);
                 return;
             }
