@@ -26,7 +26,7 @@ const WORD: usize = 256;
 /// A connection to a keeper. To drop it changes nothing for the job.
 #[derive(Debug)]
 pub struct Link {
-    hello: Hello,
+    hello: Box<Hello>,
     words: mpsc::Receiver<FromKeeper>,
     orders: Arc<Orders>,
 }
@@ -38,7 +38,7 @@ impl Link {
         let orders = Arc::<Orders>::default();
         tokio::spawn(hear(hearing, sender));
         tokio::spawn(speak(saying, Arc::clone(&orders)));
-        Self { hello, words, orders }
+        Self { hello: Box::new(hello), words, orders }
     }
 
     /// The same of a connection that nobody has read from since the hello.
