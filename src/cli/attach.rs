@@ -18,6 +18,7 @@ use super::output;
 use super::terminal::{Left, Manner, WINDOW, farewell, own_size, sit};
 use crate::bus::Bus;
 use crate::client::exec::{self as client, Attaching, Event, Execution, Integrity, Outcome, Patience};
+use crate::keeper::screen::Filter;
 use crate::protocol::Ending;
 use crate::protocol::attach::From;
 use crate::protocol::exec;
@@ -99,16 +100,7 @@ pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result
     match left {
         _ if closed => Ok(OUTPUT_CLOSED),
         Left::Ended(outcome) => conclude(peer, job.id, &outcome, false, true),
-        Left::Detached { why, .. } => match farewell(&why, peer, &word) {
-            Some(text) => {
-                output::say(&text);
-                Ok(0)
-            }
-            None => {
-                let next = format!("`d attach {peer}/{word}` shows it again");
-                Err(Failure::new(UNKNOWN, format!("unknown: d was ended, and {word} goes on; {next}")))
-            }
-        },
+        Left::Detached { why, .. } => farewell(&why, peer, &word),
     }
 }
 
@@ -176,6 +168,8 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
     let writer = Writer::start(execution.steering());
     let talkative = std::io::stderr().is_terminal();
     let peer = &found.peer;
+    // What was asked of the job's terminal is not asked of this one: the answer would be typed to nobody knows whom.
+    let mut filter = (found.job.tty && std::io::stdout().is_terminal()).then(Filter::default);
     // Where we stand: how much was printed before what comes next.
     let mut at = 0;
     loop {
@@ -194,7 +188,13 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
             }
             Some(Event::Output { stream, bytes, .. }) => {
                 at += bytes.len() as u64;
-                writer.write(stream, bytes);
+                match &mut filter {
+                    Some(filter) => {
+                        let shown = filter.feed(&bytes, 0, |_| false);
+                        writer.show(shown.into(), bytes.len());
+                    }
+                    None => writer.write(stream, bytes),
+                }
             }
             Some(Event::NotKept { stream, bytes }) => {
                 at += bytes;

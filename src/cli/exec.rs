@@ -187,10 +187,13 @@ async fn run_there(
                 report.detached(at);
                 return left(&peer, job, at, by, args.detach).map(Done::Code);
             }
-            Followed::LeftTerminal(why) => {
+            Followed::LeftTerminal { at, why } => {
+                report.detached(at);
+                if closed {
+                    return Ok(Done::Code(OUTPUT_CLOSED));
+                }
                 let word = args.name.clone().unwrap_or_else(|| job.short());
-                terminal::farewell(&why, &peer, &word).iter().for_each(|text| output::say(text));
-                return Ok(Done::Code(0));
+                return terminal::farewell(&why, &peer, &word).map(Done::Code);
             }
         };
         if outcome.ending == (Ending::Offline {}) && outcome.result.is_none() {
@@ -212,7 +215,7 @@ async fn run_there(
         }
         if args.detach && outcome.result.is_some() && has_run(&outcome.ending) {
             // It was over before we could leave it.
-            output::line(&job.to_string())?;
+            tell(&peer, job)?;
             return Ok(Done::Code(0));
         }
         return conclude(&peer, job, &outcome, closed, request.is_durable()).map(Done::Code);
@@ -227,15 +230,17 @@ enum Followed {
         by: Option<String>,
     },
     /// The person left a terminal, or somebody else had them leave it.
-    LeftTerminal(terminal::Parting),
+    LeftTerminal {
+        at: u64,
+        why: terminal::Parting,
+    },
 }
 
 impl From<terminal::Left> for Followed {
     fn from(left: terminal::Left) -> Self {
         match left {
             terminal::Left::Ended(outcome) => Self::Ended(outcome),
-            terminal::Left::Detached { at, why: terminal::Parting::Ended } => Self::Left { at, by: None },
-            terminal::Left::Detached { why, .. } => Self::LeftTerminal(why),
+            terminal::Left::Detached { at, why } => Self::LeftTerminal { at, why },
         }
     }
 }
@@ -256,10 +261,18 @@ fn has_run(ending: &Ending) -> bool {
     )
 }
 
+/// Says which job it is that goes on. Where nobody is told, it must not go on unknown to everybody.
+pub(super) fn tell(peer: &PeerId, job: JobId) -> Result<(), Failure> {
+    output::line(&job.to_string()).map_err(|failure| {
+        let why = if failure.code == OUTPUT_CLOSED { "nobody reads stdout" } else { &failure.message };
+        Failure::new(failure.code, format!("{why}; the job goes on, as {peer}/{job}"))
+    })
+}
+
 /// The job was left as it is, as was asked for or because `d` was ended.
 fn left(peer: &PeerId, job: JobId, at: u64, by: Option<String>, on_purpose: bool) -> Result<u8, Failure> {
     if on_purpose && by.is_none() {
-        output::line(&job.to_string())?;
+        tell(peer, job)?;
         return Ok(0);
     }
     let next = format!("`d attach {peer}/{job} --since-byte {at}` goes on where this ended");

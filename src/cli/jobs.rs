@@ -19,7 +19,7 @@ use crate::bus::{Bus, BusError};
 use crate::client::jobs;
 use crate::client::policy::AskError;
 use crate::protocol::PeerId;
-use crate::protocol::jobs::{Job, PAGE_MAX, Query, Which};
+use crate::protocol::jobs::{Job, Query, Which};
 use crate::protocol::peers::PeerRow;
 pub(super) use find::{Found, Wanted, find, wanted};
 pub(super) use newest::newest;
@@ -88,7 +88,7 @@ async fn list(common: &Common, args: &Jobs, wanted: impl Fn(&Row) -> bool) -> Re
     must_see_jobs(&bus)?;
     let query = Query {
         state: if args.all { Which::All } else { Which::Running },
-        limit: args.newest.map(|most| most.min(PAGE_MAX)),
+        limit: args.newest,
         ..Query::default()
     };
     let answers = if args.peers.is_empty() {

@@ -7,6 +7,7 @@ use super::args::{Common, peer_name};
 use super::connect::{connect, must_be_an_operator};
 use super::exec::queue_code_of;
 use super::exit::{Failure, NOT_FOUND, OTHER, UNKNOWN};
+use super::jobs::Wanted;
 use super::{exec, output, render};
 use crate::bus::Bus;
 use crate::client::queue::{self as client, Listed, QueueError, Withdrawn};
@@ -203,6 +204,41 @@ fn ended(peer: &PeerId, job: JobId, result: Option<&JobResult>) -> String {
     format!("ended: {job} is over on {peer}: {how}")
 }
 
+/// What waits and has an id that ends so.
+async fn waiting_as(
+    bus: &Bus,
+    peer: Option<&PeerId>,
+    word: &str,
+) -> Result<Vec<(PeerId, JobId)>, QueueError> {
+    let filter = peer.map_or_else(|| subjects::QUEUE_ALL.to_owned(), subjects::queue_of);
+    let mut found = client::places(bus, &filter).await?;
+    found.retain(|(_, waiting)| waiting.to_string().ends_with(&word.to_ascii_lowercase()));
+    Ok(found)
+}
+
+/// The job that waits and that somebody means who knows no peer that has it; none where that is not sure.
+pub(super) async fn the_one_that_waits(bus: &Bus, wanted: &Wanted) -> Option<(PeerId, JobId)> {
+    let peer = match wanted.peer() {
+        Some(name) => Some(exec::target(bus, name).await.ok()?),
+        None => None,
+    };
+    let word = wanted.word();
+    let mut found = match word.len() {
+        FEWEST.. => waiting_as(bus, peer.as_ref(), word).await.ok()?,
+        _ => return None,
+    };
+    found.pop().filter(|_| found.is_empty())
+}
+
+/// Whether a job waits. A server that is away says nothing to the contrary.
+pub(super) async fn waits(bus: &Bus, peer: &PeerId, job: JobId) -> Result<bool, Failure> {
+    match client::places(bus, &subjects::queue(peer, job)).await {
+        Ok(places) => Ok(!places.is_empty()),
+        Err(QueueError::Bus(_)) => Ok(true),
+        Err(error) => Err(no_queue(&error)),
+    }
+}
+
 /// The one job that is meant.
 async fn meant(bus: &Bus, text: &str) -> Result<(PeerId, JobId), Failure> {
     let (peer, word) = match text.split_once('/') {
@@ -218,9 +254,7 @@ async fn meant(bus: &Bus, text: &str) -> Result<(PeerId, JobId), Failure> {
             "{word:?} is not a job: its id is wanted, or the last {FEWEST} or more characters of it"
         )));
     }
-    let filter = peer.as_ref().map_or_else(|| subjects::QUEUE_ALL.to_owned(), subjects::queue_of);
-    let mut found = client::places(bus, &filter).await.map_err(|error| no_queue(&error))?;
-    found.retain(|(_, waiting)| waiting.to_string().ends_with(&word.to_ascii_lowercase()));
+    let mut found = waiting_as(bus, peer.as_ref(), word).await.map_err(|error| no_queue(&error))?;
     match found.len() {
         0 => Err(Failure::new(
             NOT_FOUND,

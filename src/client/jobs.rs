@@ -8,7 +8,7 @@ use super::peers::sentence;
 use super::policy::AskError;
 use super::proof;
 use crate::bus::{Bus, BusError};
-use crate::protocol::jobs::{Job, Page, QUERY_TYPE, Query, State, Which, means};
+use crate::protocol::jobs::{Job, PAGE_MAX, Page, QUERY_TYPE, Query, State, Which, means};
 use crate::protocol::reply::ERROR_HEADER;
 use crate::protocol::{BadMessage, JobId, PeerId, decode, subjects};
 
@@ -70,6 +70,9 @@ pub async fn all(bus: &Bus, peer: &PeerId, query: &Query) -> Result<Vec<Job>, As
     let mut query = query.clone();
     let mut jobs = Vec::new();
     loop {
+        // However many are wanted, a page has no more than it has.
+        let left = u32::try_from(most - jobs.len()).unwrap_or(u32::MAX);
+        query.limit = query.limit.map(|_| left.min(PAGE_MAX));
         let page = page(bus, peer, &query, PATIENCE).await?;
         jobs.extend(page.jobs);
         query.after = page.next;

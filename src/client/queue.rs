@@ -256,7 +256,12 @@ pub async fn withdraw(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Withdrawn,
         }
     }
     match was_handed_out(bus, peer, waiting.seq).await {
-        Ok(false) => Ok(Withdrawn::Surely),
+        // A server that crashed may have forgotten that it was, and its peer knows. One that is away, or says
+        // nothing, was handed nothing, as far as anybody can tell.
+        Ok(false) => match ask_the_peer(bus, peer, job).await {
+            Withdrawn::PeerCannotSay(_) => Ok(Withdrawn::Surely),
+            said => Ok(said),
+        },
         // What cannot be known is not said.
         Ok(true) | Err(_) => Ok(ask_the_peer(bus, peer, job).await),
     }

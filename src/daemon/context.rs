@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::audit::{self, Audit};
+use super::durable::Starts;
 use super::handover;
 use super::journal::Journal;
 use super::limits::Limits;
@@ -136,6 +137,8 @@ pub(super) struct Context {
     pub(super) running: Tally,
     /// Durable jobs that run now; those go on when this daemon ends.
     pub(super) durable: Tally,
+    /// Turns for starting them.
+    pub(super) starts: Starts,
     /// Durable jobs whose end is just being written down.
     pub(super) finishing: Tally,
     /// Jobs whose caller has not confirmed their ending.
@@ -176,6 +179,7 @@ impl Context {
             roll: Roll::default(),
             running: Tally::default(),
             durable: Tally::default(),
+            starts: Starts::default(),
             finishing: Tally::default(),
             untold: Tally::default(),
             counts: Mutex::default(),

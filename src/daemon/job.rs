@@ -23,6 +23,7 @@ mod words;
 
 pub(super) use admission::{Admitted, Commands};
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -47,8 +48,8 @@ pub(super) async fn attend(
     first: Message,
     messages: &mut mpsc::Receiver<Message>,
 ) {
-    let mut next = Some(first);
-    while let Some(message) = next {
+    let mut next = VecDeque::from([first]);
+    while let Some(message) = next.pop_front().or_else(|| messages.try_recv().ok()) {
         match look_up(&context, id).await {
             Ok(Some(record)) if record.begun.durable && may_run(&record) => {
                 durable::attend_again(Arc::clone(&context), record, message, messages).await;
@@ -56,12 +57,14 @@ pub(super) async fn attend(
             Ok(Some(record)) => recorded::answer(&context, &record, message).await,
             Ok(None) => match message {
                 Message::Request(request) if request.queued.is_some() => {
-                    come_up(&context, *request, messages).await;
+                    next.extend(come_up(&context, *request, messages).await);
                 }
                 Message::Request(request) => {
                     let signed = request.signed.as_ref();
                     match signed.map_or(Ok(()), |signed| signed.is_fresh(&context, id)) {
-                        Ok(()) => admission::admit(Arc::clone(&context), *request, messages).await,
+                        Ok(()) => {
+                            next.extend(admission::admit(Arc::clone(&context), *request, messages).await)
+                        }
                         Err(challenge) => answer::challenged(&context, &request.caller, id, challenge).await,
                     }
                 }
@@ -70,18 +73,23 @@ pub(super) async fn attend(
             },
             Err(error) => cannot_look_up(&context, id, &error, message).await,
         }
-        next = messages.try_recv().ok();
     }
 }
 
 /// A request that has waited: begun, refused, or left for later.
-async fn come_up(context: &Arc<Context>, request: Request, messages: &mut mpsc::Receiver<Message>) {
-    let Some(ticket) = &request.queued else { return };
+/// Returns what was said about it meanwhile and not attended to.
+async fn come_up(
+    context: &Arc<Context>,
+    request: Request,
+    messages: &mut mpsc::Receiver<Message>,
+) -> Vec<Message> {
+    let Some(ticket) = &request.queued else { return Vec::new() };
     match ticket.due(context, request.id).await {
-        Some(Ok(())) => admission::admit(Arc::clone(context), request, messages).await,
+        Some(Ok(())) => return admission::admit(Arc::clone(context), request, messages).await,
         Some(Err(ending)) => admission::refuse(context, &request, ending, messages).await,
         None => {}
     }
+    Vec::new()
 }
 
 /// Whether there may be a log: not of what was refused.

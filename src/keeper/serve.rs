@@ -21,9 +21,9 @@ use super::inputs::Inputs;
 use super::output::Output;
 use super::place::Place;
 use super::program::{Inherited, listen, stop_listening};
-use super::steps::{After, Steps};
+use super::steps::Steps;
 use super::terminal::KeptTerminal;
-use super::words::{About, Ended, FromKeeper, NextOrder, Order, ToKeeper, VERSION};
+use super::words::{About, Ended, FromKeeper, Order, ToKeeper, VERSION};
 use super::written::{self, Newest};
 use crate::process::{
     Course, Exit, Identity, Lodging, Nursery, Outcome, Process, Spec, StartError, Started, StartedInTerminal,
@@ -132,7 +132,7 @@ fn prepare(place: &Place, order: &Order) -> io::Result<(About, Output, UnixListe
 }
 
 /// A command that runs.
-struct Begun {
+pub(super) struct Begun {
     process: Process,
     stdin: Option<Sender>,
     taps: Taps,
@@ -140,7 +140,7 @@ struct Begun {
 }
 
 /// Starts a command, with pipes or in its terminal. Blocking.
-fn begin(spec: &Spec, lodging: &Lodging) -> Result<Begun, StartError> {
+pub(super) fn begin(spec: &Spec, lodging: &Lodging) -> Result<Begun, StartError> {
     let nursery = Nursery::of_one();
     if spec.tty.is_none() {
         let Started { process, stdin, stdout, stderr } = start(spec, lodging, &nursery)?;
@@ -303,51 +303,9 @@ impl Keeper {
     }
 
     /// What was written by the command, or is said about it.
-    fn take(&mut self, stream: StreamKind, bytes: Bytes) {
+    pub(super) fn take(&mut self, stream: StreamKind, bytes: Bytes) {
         self.course.read(stream, &bytes);
         self.output.take(stream, bytes);
-    }
-
-    /// Says in the log which step of a task begins.
-    fn announce(&mut self, spec: &Spec) {
-        if let Some(steps) = &mut self.steps {
-            let line = steps.announced(spec);
-            self.take(StreamKind::Err, line);
-        }
-    }
-
-    /// The step that comes now that a command is over. Where a task stops before its end, that is said.
-    fn next_step(&mut self) -> Option<NextOrder> {
-        let steps = self.steps.as_mut()?;
-        let called_off = match steps.after(&self.course.ending()) {
-            After::Next(next) => return Some(next),
-            After::Nothing => return None,
-            After::Stopped(called_off) => called_off,
-        };
-        if let Some(ending) = called_off {
-            self.course.end_as(ending);
-        }
-        let line = steps.stopped(&self.course.ending());
-        self.take(StreamKind::Err, line);
-        None
-    }
-
-    /// Begins with the next step. Where it lives is written down before.
-    async fn go_on(&mut self, next: NextOrder) -> JoinHandle<Result<Begun, StartError>> {
-        let NextOrder { spec, timeout_ms } = next;
-        self.course.go_on(timeout_ms.map(Duration::from_millis)).await;
-        if let Some(steps) = &self.steps {
-            let lodging = steps.lodging();
-            if lodging != self.about.lodging {
-                self.about.lodging = lodging;
-                self.about_file.write(self.about.clone());
-                self.about_file.finish().await;
-            }
-            self.conversation.say(&FromKeeper::Step(steps.at()));
-        }
-        self.announce(&spec);
-        let lodging = self.about.lodging.clone();
-        tokio::task::spawn_blocking(move || begin(&spec, &lodging))
     }
 
     fn on_exit(&mut self, exit: Exit) {

@@ -4,10 +4,13 @@
 //! whoever comes later. A step begins where the one before it has ended well, and nobody wanted the job to end.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 
-use super::words::{NextOrder, Order, TaskOrder};
+use super::serve::{Begun, Keeper, begin};
+use super::words::{FromKeeper, NextOrder, Order, TaskOrder};
 use crate::process::{Command, Lodging, Signal, Spec, StartError};
 use crate::protocol::Ending;
 use crate::protocol::frame::StreamKind;
@@ -35,7 +38,7 @@ pub(super) struct Steps {
 }
 
 /// What comes after a step.
-pub(super) enum After {
+enum After {
     /// This one.
     Next(NextOrder),
     /// Nothing: they have all ended well.
@@ -64,7 +67,7 @@ impl Steps {
     }
 
     /// Where it lives.
-    pub(super) fn lodging(&self) -> Lodging {
+    fn lodging(&self) -> Lodging {
         self.lodging.of_command(self.at.n)
     }
 
@@ -76,7 +79,7 @@ impl Steps {
     }
 
     /// What is said as the step begins.
-    pub(super) fn announced(&mut self, spec: &Spec) -> Bytes {
+    fn announced(&mut self, spec: &Spec) -> Bytes {
         let (Reached { n, of }, directory) = (self.at, readable(&spec.directory));
         let line = match &spec.command {
             Command::Shell { line, .. } => readable(line),
@@ -104,7 +107,7 @@ impl Steps {
     }
 
     /// What comes, now that the step has ended so.
-    pub(super) fn after(&mut self, ending: &Ending) -> After {
+    fn after(&mut self, ending: &Ending) -> After {
         if *ending != (Ending::Exited { code: 0 }) {
             return After::Stopped(None);
         }
@@ -123,7 +126,7 @@ impl Steps {
     }
 
     /// What is said where the task has stopped before its end.
-    pub(super) fn stopped(&mut self, ending: &Ending) -> Bytes {
+    fn stopped(&mut self, ending: &Ending) -> Bytes {
         let Reached { n, of } = self.at;
         let why = match ending {
             Ending::Exited { code } => format!("it exited {code}"),
@@ -141,6 +144,50 @@ impl Steps {
     fn line(&mut self, text: &str) -> Bytes {
         let before = if std::mem::take(&mut self.in_a_line) { "\n" } else { "" };
         format!("{before}d: {text}\n").into()
+    }
+}
+
+impl Keeper {
+    /// Says in the log which step of a task begins.
+    pub(super) fn announce(&mut self, spec: &Spec) {
+        if let Some(steps) = &mut self.steps {
+            let line = steps.announced(spec);
+            self.take(StreamKind::Err, line);
+        }
+    }
+
+    /// The step that comes now that a command is over. Where a task stops before its end, that is said.
+    pub(super) fn next_step(&mut self) -> Option<NextOrder> {
+        let steps = self.steps.as_mut()?;
+        let called_off = match steps.after(&self.course.ending()) {
+            After::Next(next) => return Some(next),
+            After::Nothing => return None,
+            After::Stopped(called_off) => called_off,
+        };
+        if let Some(ending) = called_off {
+            self.course.end_as(ending);
+        }
+        let line = steps.stopped(&self.course.ending());
+        self.take(StreamKind::Err, line);
+        None
+    }
+
+    /// Begins with the next step. Where it lives is written down before.
+    pub(super) async fn go_on(&mut self, next: NextOrder) -> JoinHandle<Result<Begun, StartError>> {
+        let NextOrder { spec, timeout_ms } = next;
+        self.course.go_on(timeout_ms.map(Duration::from_millis)).await;
+        if let Some(steps) = &self.steps {
+            let lodging = steps.lodging();
+            if lodging != self.about.lodging {
+                self.about.lodging = lodging;
+                self.about_file.write(self.about.clone());
+                self.about_file.finish().await;
+            }
+            self.conversation.say(&FromKeeper::Step(steps.at()));
+        }
+        self.announce(&spec);
+        let lodging = self.about.lodging.clone();
+        tokio::task::spawn_blocking(move || begin(&spec, &lodging))
     }
 }
 

@@ -42,7 +42,8 @@ impl Console {
     /// # Errors
     /// What the system says, as where the terminal is gone.
     pub fn restore(&self) -> io::Result<()> {
-        Ok(tcsetattr(&self.terminal, SetArg::TCSADRAIN, &self.before)?)
+        // At once: a terminal that nobody reads any more is never done with what it was given.
+        Ok(tcsetattr(&self.terminal, SetArg::TCSANOW, &self.before)?)
     }
 }
 

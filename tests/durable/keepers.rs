@@ -23,6 +23,8 @@ fn is_killed(containment: &str) {
     kill(Pid::from_raw(keeper_pid(&fleet, &id)), Signal::SIGKILL).unwrap();
     let finished = live.wait(SOON).expect_code(251);
     assert!(finished.err().contains("d: unknown: its keeper died"), "{finished:?}");
+    let next = format!("; `d logs w1/{id}` shows what is kept of what it has printed\n");
+    assert!(finished.err().ends_with(&next), "{finished:?}");
     procs::wait_until_job_gone(&id, SOON);
     let heard = read_all(&fleet, &id);
     let ended = heard.outcome.expect("an end").ending;

@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod burst;
 mod daemons;
 mod damage;
 #[path = "../harness/mod.rs"]

@@ -4,7 +4,9 @@ use peerbus::protocol::attach::From;
 use peerbus::protocol::window::Totals;
 use serde_json::json;
 
-use crate::bench::{Counter, SOON, Watch, audited, ending, exec, job_id, read_all, request, result, start};
+use crate::bench::{
+    Counter, SOON, Watch, audited, ending, exec, job_id, journalled, read_all, request, result, start,
+};
 use crate::harness::fleet::Fleet;
 use crate::harness::nats::Raw;
 
@@ -116,6 +118,38 @@ fn what_is_over_before_it_could_be_left_was_started_all_the_same() {
     let fleet = Fleet::of_workers(["w1"]);
     let id = start(&fleet, "exit 3");
     assert_eq!(ending(&fleet, &id), json!({"exited": {"code": 3}}));
+}
+
+/// An id that nobody has got is that of a job nobody knows of.
+#[test]
+fn an_id_that_cannot_be_written_is_said() {
+    let fleet = Fleet::of_workers(["w1"]);
+    let full = exec(&fleet, &["-d"], "exec sleep 1000").output_to("/dev/full").run().expect_code(1);
+    let id = journalled(&fleet, "open").pop().unwrap();
+    assert!(full.err().contains(&format!("; the job goes on, as w1/{id}\n")), "{full:?}");
+    fleet.d(["stop", &format!("w1/{id}")]).expect_success();
+}
+
+/// The first word of the job gets lost, and the caller hears of it once it has asked again.
+#[test]
+fn who_leaves_as_soon_as_it_runs_may_hear_of_it_late() {
+    let fleet = Fleet::builder().start();
+    let mut raw = Raw::connect(&fleet.url());
+    let (requests, resumes) = (raw.subscribe("exec.w1"), raw.subscribe("exec.w1.*.resume"));
+    let mut live = fleet.spawn_d(["exec", "-d", "w1", "-C", "/", "--", "true"]);
+    let asked = raw.expect_on(requests, SOON, "the request");
+    let (id, inbox) = (asked.json()["id"].as_str().unwrap().to_owned(), asked.reply.unwrap());
+    let credit = format!("exec.w1.{id}.credit.1");
+    let output = [("D-Epoch", "1"), ("D-Seq", "2"), ("D-Kind", "out"), ("D-Offset", "0")];
+    raw.publish_headers(&inbox, &credit, &output, "x");
+    let epoch = raw.expect_on(resumes, SOON, "a resume").json()["epoch"].to_string();
+    let runs = json!({
+        "instance": "11111111-2222-4333-8444-555555555555", "state": "running", "stdin_received": 0, "signals": 0,
+        "durable": true,
+    });
+    let headers = [("D-Epoch", epoch.as_str()), ("D-Seq", "1"), ("D-Kind", "accepted")];
+    raw.publish_headers(&inbox, &credit, &headers, runs.to_string());
+    assert_eq!(live.wait(SOON).expect_success().out().trim(), id);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! A directory of the test's own: removed when the test succeeds, kept and named when it fails. What a daemon in it
 //! has started ends with it in both cases.
 //!
-//! A test that is killed can end nothing. So each scratch directory is locked by its test for as long as that lives,
-//! and the next test that makes one ends what is left in those that nobody holds any more. Their files stay, as
-//! those of any test that has failed.
+//! A test that is killed can end nothing. So beside each scratch directory is a file that its test holds locked for as
+//! long as it lives, and the next test that makes one ends what is left where nobody holds it any more. The files in
+//! the directory stay, as those of any test that has failed.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,14 +16,14 @@ use super::leftovers;
 /// What the names of all of them begin with.
 const PREFIX: &str = "pbt-";
 
-/// Says of a directory whose test is gone that nothing of it runs any more.
-const ENDED: &str = ".ended";
+/// What the name of the file beside one ends with.
+const HELD: &str = "held";
 
 /// A private directory (0700) with a short path, so that Unix sockets below it have room.
 pub struct Scratch {
     directory: Option<tempfile::TempDir>,
     /// Locked while this lives.
-    _held: File,
+    held: File,
 }
 
 impl Scratch {
@@ -40,15 +40,13 @@ impl Scratch {
             tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent).expect("making a scratch directory");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700))
             .expect("making the scratch directory private");
-        let held = File::open(directory.path()).expect("opening the scratch directory");
-        held.lock().expect("locking the scratch directory");
-        // Another test may have taken it for a forgotten one before it was locked.
-        let _ = fs::remove_file(directory.path().join(ENDED));
-        Scratch { directory: Some(directory), _held: held }
+        let held = held(&directory.path().with_extension(HELD)).expect("locking the scratch directory");
+        Scratch { directory: Some(directory), held }
     }
 
     /// Leaves everything as it is, as a test does that is killed.
     pub fn forsake(mut self) -> PathBuf {
+        self.held.unlock().expect("letting go of the scratch directory");
         self.directory.take().expect("the directory is there until drop").keep()
     }
 
@@ -80,11 +78,23 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let Some(directory) = self.directory.take() else { return };
         leftovers::end_below(directory.path());
+        let _ = fs::remove_file(directory.path().with_extension(HELD));
         if std::thread::panicking() {
-            let path = directory.keep();
-            // Nothing is left to be ended by another test.
-            let _ = fs::write(path.join(ENDED), "");
-            eprintln!("the test's files are kept in {}", path.display());
+            eprintln!("the test's files are kept in {}", directory.keep().display());
+        }
+    }
+}
+
+/// The file, made and locked. Another test may have taken it for a forgotten one before it was locked, and have
+/// removed it.
+fn held(path: &Path) -> io::Result<File> {
+    loop {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        file.lock()?;
+        match fs::metadata(path) {
+            Ok(there) if there.ino() == file.metadata()?.ino() => return Ok(file),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
     }
 }
@@ -92,27 +102,29 @@ impl Drop for Scratch {
 /// Ends what is left of tests that were killed.
 pub fn end_forgotten(parent: &Path) {
     for entry in fs::read_dir(parent).expect("reading the directory for temporary files").flatten() {
+        let path = entry.path();
         if entry.file_name().to_string_lossy().starts_with(PREFIX)
-            && let Err(error) = end_if_forgotten(&entry.path())
+            && path.extension().is_some_and(|extension| extension == HELD)
+            && let Err(error) = end_if_forgotten(&path)
         {
-            eprintln!("ending what is left in {}: {error}", entry.path().display());
+            eprintln!("ending what is left beside {}: {error}", path.display());
         }
     }
 }
 
-fn end_if_forgotten(directory: &Path) -> io::Result<()> {
-    let held = match File::open(directory) {
+fn end_if_forgotten(held: &Path) -> io::Result<()> {
+    let file = match File::open(held) {
         // Its test has just removed it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
-    let is_ours = held.metadata()?.uid() == nix::unistd::geteuid().as_raw();
-    if !is_ours || directory.join(ENDED).exists() || held.try_lock().is_err() {
+    let is_ours = file.metadata()?.uid() == nix::unistd::geteuid().as_raw();
+    if !is_ours || file.try_lock().is_err() {
         return Ok(());
     }
-    leftovers::end_below(directory);
-    match fs::write(directory.join(ENDED), "") {
+    leftovers::end_below(&held.with_extension(""));
+    match fs::remove_file(held) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        written => written,
+        removed => removed,
     }
 }

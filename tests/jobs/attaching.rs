@@ -48,7 +48,9 @@ fn whoever_only_looks_on_leaves_it_as_it_is() {
         let left = d.wait(SOON).expect_code(code);
         let next = format!("`d attach w1/{} --since-byte 11` goes on where this ended", short(&job));
         assert!(left.err().contains(said) && left.err().contains(&next), "{arguments:?}: {left:?}");
-        assert_eq!(listed(&fleet, &["w1"])[0]["state"], "running", "{arguments:?}");
+        let left = || listed(&fleet, &["w1"])[0].clone();
+        assert_eq!(left()["state"], "running", "{arguments:?}");
+        eventually(SOON, "nobody to follow it", || (left()["viewers"] == 0).then_some(()));
     }
     // One that reads no more, as `head` does, is not the job's concern either.
     let mut d = fleet.spawn_d(["attach", &job]);

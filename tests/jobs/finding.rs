@@ -15,7 +15,7 @@ fn a_job_is_found_by_as_much_of_its_id_as_is_needed() {
     let elsewhere = fleet.d(["wait", &format!("w1/{}", short(&job))]).expect_code(254);
     assert!(elsewhere.err().starts_with("d: not found: no job has"), "{elsewhere:?}");
     for (word, code, said) in [
-        (job_id().as_str(), 254, "`d jobs -a` shows which there are"),
+        (job_id().as_str(), 254, "`d jobs -a` shows which there are, `d queue list` what waits"),
         ("no-such-name", 254, "no job has the id, the last characters of it, or the name no-such-name"),
         (&job[33..], 254, "not found"),
         ("", 2, "it is empty"),

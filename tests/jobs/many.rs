@@ -1,4 +1,4 @@
-//! A thousand jobs in the journal, listed in pages.
+//! More than a thousand jobs in the journal, listed in pages.
 
 use std::collections::BTreeSet;
 
@@ -13,13 +13,13 @@ use crate::harness::server::ServerOptions;
 const MAX_PAYLOAD: usize = 32 << 10;
 
 #[test]
-fn a_thousand_jobs_are_listed_in_pages() {
-    let many = DaemonOptions::worker("w1").configuration("max_jobs = 1000\n");
+fn more_than_a_thousand_jobs_are_listed_in_pages() {
+    let many = DaemonOptions::worker("w1").configuration("max_jobs = 2000\n");
     let fleet = Fleet::builder().server(ServerOptions::new().max_payload(MAX_PAYLOAD)).daemon(many).start();
     let mut raw = Raw::connect(&fleet.url());
     let inbox = raw.new_inbox();
     let sid = raw.subscribe(&inbox);
-    let jobs: BTreeSet<String> = (0..1_000).map(|_| job_id()).collect();
+    let jobs: BTreeSet<String> = (0..1_003).map(|_| job_id()).collect();
     for job in &jobs {
         let request = json!({ "id": job, "argv": ["true", "x".repeat(200)], "directory": "/" });
         raw.publish_reply("exec.w1", &inbox, request.to_string());
@@ -52,6 +52,8 @@ fn a_thousand_jobs_are_listed_in_pages() {
 
     assert_eq!(ids(&listed(&fleet, &["w1", "-a"])), newest_first);
     assert_eq!(ids(&listed(&fleet, &["w1", "-a", "-n", "300"])), newest_first[..300]);
+    // More than any one page may have.
+    assert_eq!(ids(&listed(&fleet, &["w1", "-a", "-n", "1002"])), newest_first[..1_002]);
     assert_eq!(listed(&fleet, &["w1"]).len(), 0);
     // What is wrong with a question is said.
     for (query, said) in [(json!({ "limit": 0 }), "`limit`"), (json!({ "state": "dead" }), "`state`")] {

@@ -1,6 +1,8 @@
 //! Taking a job back: it never runs, or the person is told that it has begun.
 
+use crate::harness::fleet::DaemonOptions;
 use crate::harness::procs;
+use crate::harness::relay::Direction;
 use crate::harness::wait::{eventually, never};
 use crate::scene::{A_WHILE, SOON, Scene};
 
@@ -89,4 +91,30 @@ fn one_that_was_handed_out_is_only_its_peers_to_judge() {
         }
         _ => panic!("{asked:?}"),
     }
+}
+
+/// A server that crashed may not know any more that it has handed a job out.
+#[test]
+fn one_that_its_peer_has_is_taken_back_there_whatever_the_server_knows() {
+    let scene = Scene::with(DaemonOptions::worker("w1").through_relay());
+    let first = scene.leave();
+    scene.have_run(&[&first]);
+    scene.wait_for_pull();
+    let w1 = scene.fleet.daemon("w1");
+    w1.relay().freeze_way(Direction::ToServer);
+    let job = scene.leave();
+    let open = w1.state_directory().join("journal/open").join(&job);
+    eventually(SOON, "it to be journalled", || open.exists().then_some(()));
+    let mut raw = crate::harness::nats::Raw::connect(&scene.fleet.server().url());
+    let gone = raw.request("$JS.API.CONSUMER.DELETE.QUEUE.w1", "", SOON).json();
+    assert_eq!(gone["success"], true, "{gone}");
+    w1.relay().heal();
+    let done = scene.fleet.d(["queue", "cancel", &job]).expect_success();
+    assert!(done.out().contains("it never runs on w1"), "{}", done.out());
+    // The next consumer confirms whatever is older than what it has delivered.
+    scene.fleet.daemon("lead").restart();
+    let next = scene.leave();
+    eventually(SOON, "the next one to run", || scene.ran().contains(&next).then_some(()));
+    never(A_WHILE, "a cancelled job ran", || scene.ran().get(2).cloned());
+    assert_eq!(scene.result(&job)["ending"]["refused"]["why"], "cancelled_before");
 }

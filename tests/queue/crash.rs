@@ -233,3 +233,25 @@ fn one_that_expires_on_its_last_step_does_not_run() {
     assert_eq!(refused, "expired");
     assert!(scene.ran().is_empty());
 }
+
+/// Who asks in the middle is not left without an answer.
+#[test]
+fn what_is_asked_while_it_waits_for_the_server_is_answered_then() {
+    let scene = far();
+    let w1 = scene.fleet.daemon("w1");
+    w1.relay().freeze_way(Direction::ToServer);
+    let job = scene.leave();
+    eventually(SOON, "it to be journalled", || record(&w1, "open", &job).exists().then_some(()));
+    let mut raw = crate::harness::nats::Raw::connect(&scene.fleet.server().url());
+    let inbox = raw.new_inbox();
+    let answers = raw.subscribe(&inbox);
+    let before = w1.relay().passed(Direction::ToClient);
+    raw.publish_reply(&format!("exec.w1.{job}.result"), &inbox, "");
+    raw.barrier();
+    w1.relay().wait_until_passed(Direction::ToClient, before + 1, SOON);
+    w1.relay().heal();
+    let answer = raw.expect_on(answers, SOON, "an answer");
+    assert_eq!(answer.header("Nats-Service-Error"), Some("running"), "{answer:?}");
+    scene.have_run(&[&job]);
+    ended_well(&scene, &job);
+}

@@ -143,3 +143,42 @@ fn more_than_a_peer_takes_at_once_waits() {
     std::fs::write(&gate, "").unwrap();
     scene.have_run(&[&first, &second]);
 }
+
+/// Who has left a job may wait for its end at once, wherever it is by then.
+#[test]
+fn who_waits_for_a_job_waits_through_the_queue() {
+    let scene = Scene::new();
+    let w1 = scene.fleet.daemon("w1");
+    w1.terminate().expect_success();
+    scene.wait_until("offline");
+    let (job, doomed) = (scene.leave_line("--queue", "w1", "exit 7"), scene.leave());
+    let late = scene.fleet.d(["wait", &job, "--timeout", "300ms"]).expect_code(252);
+    assert!(late.err().contains("has not begun within 300ms; it waits on"), "{}", late.err());
+    let [mut whole, mut there, mut never] = [job[28..].to_owned(), format!("w1/{job}"), doomed.clone()]
+        .map(|word| scene.fleet.command(["wait", &word]).spawn());
+    for waits in [&mut whole, &mut there, &mut never] {
+        waits.stderr_line(SOON, |line| line.contains("waits in the queue for w1; waiting on"));
+    }
+    scene.fleet.d(["queue", "cancel", &doomed]).expect_success();
+    never.stderr_line(SOON, |line| line.contains("was taken by w1 or cancelled"));
+    w1.restart();
+    for mut waits in [whole, there] {
+        waits.wait(SOON).expect_code(7);
+    }
+    assert!(never.wait(SOON).expect_code(254).err().contains("it was cancelled"));
+}
+
+/// What the peer would refuse where nobody hears of it, is refused before it is left.
+#[test]
+fn what_could_not_begin_without_anybody_is_not_left() {
+    let scene = Scene::new();
+    let typed = scene.fleet.d(["exec", "--queue", "w1", "-t", "-C", "/", "--", "sh"]).expect_code(2);
+    assert!(typed.err().contains("nobody is there to type") && typed.out().is_empty(), "{}", typed.err());
+    let left = scene
+        .fleet
+        .d(["exec", "--queue", "w1", "-t", "-d", "-C", "/", "--sh", "tty; exit 3"])
+        .expect_success();
+    let ended = scene.fleet.d(["wait", left.out().trim()]).expect_code(3);
+    let shown = scene.fleet.d(["logs", left.out().trim()]).expect_success();
+    assert!(shown.out().starts_with("/dev/pts/"), "{shown:?} {ended:?}");
+}

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::harness::fleet::{DaemonOptions, Fleet};
 use crate::harness::nats::{Login, Raw};
+use crate::harness::relay::Direction;
 use crate::harness::secured::Secured;
 use crate::harness::server::ServerOptions;
 use crate::harness::wait::{eventually, never};
@@ -28,11 +29,15 @@ impl Fort {
     }
 
     fn with(secured: Secured, open_broker: bool) -> Fort {
+        Fort::of(secured, open_broker, DaemonOptions::worker("w1"))
+    }
+
+    fn of(secured: Secured, open_broker: bool, w1: DaemonOptions) -> Fort {
         let keys = format!("fleet_keys = {:?}\n", secured.keys());
         let fleet = Fleet::builder().secured_by(secured).server(ServerOptions::new().jetstream());
         let fleet = if open_broker { fleet.open_broker() } else { fleet };
         let lead = DaemonOptions::leader("lead").configuration(&keys);
-        let fleet = fleet.daemon(lead).worker("w1").worker("w2").start();
+        let fleet = fleet.daemon(lead).daemon(w1).worker("w2").start();
         let fort = Fort { fleet };
         wait_until(&fort.fleet, "online");
         fort
@@ -70,6 +75,19 @@ impl Fort {
     fn have_run(&self, wanted: &[String]) {
         eventually(SOON, "the jobs to run", || (self.ran().len() >= wanted.len()).then_some(()));
         assert_eq!(self.ran(), wanted);
+    }
+
+    /// Returns when those who are there have heard it; so whoever comes is told.
+    #[track_caller]
+    fn revoke_bob(&self) {
+        self.fleet.secured().authority().revoke(&"bob".parse().unwrap()).unwrap();
+        let bob = self.identity("bob", Standing::Operator);
+        let kept = self.fleet.daemon("w2").state_directory().join("account.jwt");
+        let has_heard = || {
+            let account = Account::read(fs::read_to_string(&kept).ok()?.trim(), &bob.fleet).ok()?;
+            account.is_revoked(bob.key.public(), bob.signer().unwrap().issued).then_some(())
+        };
+        eventually(SOON, "the members to hear it", has_heard);
     }
 
     fn waiting(&self) -> Vec<Value> {
@@ -150,15 +168,7 @@ fn whoever_was_revoked_has_left_nothing() {
     w1.terminate().expect_success();
     let bobs = fort.leave_as("bob", "w1");
     let alices = fort.leave_as("alice", "w1");
-    fort.fleet.secured().authority().revoke(&"bob".parse().unwrap()).unwrap();
-    // Who is there has heard it; so whoever comes is told.
-    let bob = fort.identity("bob", Standing::Operator);
-    let kept = fort.fleet.daemon("w2").state_directory().join("account.jwt");
-    let has_heard = || {
-        let account = Account::read(fs::read_to_string(&kept).ok()?.trim(), &bob.fleet).ok()?;
-        account.is_revoked(bob.key.public(), bob.signer().unwrap().issued).then_some(())
-    };
-    eventually(SOON, "the members to hear it", has_heard);
+    fort.revoke_bob();
     w1.restart();
     fort.have_run(&[format!("w1 {alices}")]);
     fort.nothing_waits();
@@ -166,6 +176,34 @@ fn whoever_was_revoked_has_left_nothing() {
     let audited = fort.audited("w1");
     let line = audited.lines().find(|line| line.contains(&bobs)).unwrap();
     assert!(line.contains(r#""event":"refused""#) && line.contains("was revoked"), "{line}");
+}
+
+/// What was delivered before, and could not be confirmed until then, was left by somebody all the same.
+#[test]
+fn whoever_was_revoked_between_the_delivery_and_the_start_has_left_nothing() {
+    let fort = Fort::of(Secured::new(), false, DaemonOptions::worker("w1").through_relay());
+    let w1 = fort.fleet.daemon("w1");
+    let first = fort.leave_as("alice", "w1");
+    fort.have_run(&[format!("w1 {first}")]);
+    let mut alice = fort.raw("alice", Standing::Operator);
+    eventually(SOON, "w1 to wait at its queue", || {
+        let consumer = alice.request("$JS.API.CONSUMER.INFO.QUEUE.w1", "", SOON).json();
+        (consumer["num_waiting"].as_u64()? > 0).then_some(())
+    });
+    w1.relay().freeze_way(Direction::ToServer);
+    let bobs = fort.leave_as("bob", "w1");
+    let open = w1.state_directory().join("journal/open").join(&bobs);
+    eventually(SOON, "it to be journalled", || open.exists().then_some(()));
+    fort.revoke_bob();
+    w1.relay().cut();
+    w1.relay().heal();
+    fort.nothing_waits();
+    let audited = eventually(SOON, "it to be refused", || {
+        let audited = fort.audited("w1");
+        audited.lines().find(|line| line.contains(&bobs)).map(str::to_owned)
+    });
+    assert!(audited.contains(r#""event":"refused""#) && audited.contains("was revoked"), "{audited}");
+    never(A_WHILE, "it ran", || fort.ran().get(1).cloned());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use peerbus::keeper::screen::Screen;
 use peerbus::protocol::TtySize;
 
-use crate::reference::Reference;
+use crate::reference::{Reference, State};
 
 /// Shows what is in no cell: margins, tab stops, sets of characters, the saved cursor, the last
 /// character, insert mode, what the other screen holds.
@@ -41,6 +41,7 @@ impl Tally {
 pub(crate) fn compare(name: &str, raw: &[u8], size: TtySize, cuts: impl Iterator<Item = usize>) -> Tally {
     let mut tally = Tally::default();
     let mut screen = Screen::new(size);
+    let at_the_end = state_after(size, &[raw]);
     let mut fed = 0;
     for cut in cuts {
         screen.feed(&raw[fed..cut]);
@@ -48,7 +49,7 @@ pub(crate) fn compare(name: &str, raw: &[u8], size: TtySize, cuts: impl Iterator
         let snapshot = screen.snapshot();
         tally.bytes += snapshot.len();
         tally.cuts += 1;
-        match difference(raw, cut, size, &snapshot) {
+        match difference((raw, &at_the_end), cut, size, &snapshot) {
             Found::Nothing => {
                 tally.same += 1;
                 tally.seen_the_same += 1;
@@ -70,31 +71,33 @@ enum Found {
     Seen(String),
 }
 
-fn difference(raw: &[u8], cut: usize, size: TtySize, snapshot: &[u8]) -> Found {
-    let both = |rest: &[u8]| {
-        let [mut whole, mut restored] = [Reference::new(size), Reference::new(size)];
-        whole.feed(&[&raw[..cut], rest].concat());
-        restored.feed(&[snapshot, rest].concat());
-        (whole.into_state(), restored.into_state())
-    };
+/// All of it in one piece.
+fn state_after(size: TtySize, fed: &[&[u8]]) -> State {
+    let mut terminal = Reference::new(size);
+    terminal.feed(&fed.concat());
+    terminal.into_state()
+}
+
+fn difference((raw, at_the_end): (&[u8], &State), cut: usize, size: TtySize, snapshot: &[u8]) -> Found {
     let mut asked = Reference::new(size);
     asked.feed(snapshot);
     assert_eq!(asked.answers(), Vec::<String>::new(), "a snapshot asks nothing");
-    // At the end, at once, and after each probe.
-    let (whole, restored) = both(&raw[cut..]);
-    if let Some(what) = whole.difference(&restored) {
+    let found = |whole: &State, restored: &State, when: String| {
+        let what = whole.difference(restored)?;
         let seen = whole.seen() != restored.seen();
-        return if seen { Found::Seen(what) } else { Found::Hidden(what) };
+        Some(if seen { Found::Seen(when + &what) } else { Found::Hidden(when + &what) })
+    };
+    // At the end, at once, and after each probe.
+    if let Some(found) = found(at_the_end, &state_after(size, &[snapshot, &raw[cut..]]), String::new()) {
+        return found;
     }
-    let (whole, restored) = both(b"");
-    if whole.seen() != restored.seen() {
-        return Found::Seen(format!("at once: {:?}", whole.difference(&restored)));
-    }
-    if let Some(what) = whole.difference(&restored) {
-        return Found::Hidden(format!("at once: {what}"));
+    let (whole, restored) = (state_after(size, &[&raw[..cut]]), asked.into_state());
+    if let Some(found) = found(&whole, &restored, "at once: ".to_owned()) {
+        return found;
     }
     for probe in PROBES {
-        let (whole, restored) = both(&[b"\x18", probe].concat());
+        let whole = state_after(size, &[&raw[..cut], b"\x18", probe]);
+        let restored = state_after(size, &[snapshot, b"\x18", probe]);
         if let Some(what) = whole.difference(&restored) {
             let probe = String::from_utf8_lossy(probe);
             return Found::Hidden(format!("after the probe {probe:?}: {what}"));

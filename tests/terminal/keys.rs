@@ -129,6 +129,12 @@ fn every_byte_goes_both_ways() {
 #[test]
 fn input_that_is_no_terminal() {
     let fleet = Fleet::of_workers(["w1"]);
+    for input in ["", "a line\n", "half a line"] {
+        let cat =
+            fleet.command(["exec", "-t", "-C", "/", "w1", "--sh", "stty -echo; echo ready; cat; echo over"]);
+        let out = cat.input(input).run().expect_success().out();
+        assert!(out.contains(input.trim_end()) && out.ends_with("over\r\n"), "{input:?}: {out:?}");
+    }
     let script = "stty size; read -r word; echo got $word; cat; tty";
     let finished = fleet
         .command(["exec", "-t", "-C", "/", "w1", "--sh", script])

@@ -1,11 +1,14 @@
 //! What gets lost on the way, or is killed, costs no byte of a terminal.
 
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::sys::signal::Signal;
+
 use crate::harness::fleet::{DaemonOptions, Fleet};
 use crate::harness::wait::eventually;
-use crate::person::{Person, SOON};
+use crate::person::{Person, SIZE, SOON, spawn_at};
 use crate::sessions::new;
 
 const CUTS: u32 = 50;
@@ -21,6 +24,52 @@ fn a_killed_d_leaves_the_session() {
     person.until_screen("the screen", |rows| rows.iter().any(|row| row == "before"));
     person.types("exit 9\r");
     assert_eq!(person.finishes().0.code(), Some(9));
+}
+
+/// Whoever closes the window has left: also where the output notices first, which in a flood it does.
+#[test]
+fn a_closed_window_leaves_the_session() {
+    let fleet = Fleet::of_workers(["w1"]);
+    let flood = "while :; do echo flooded; done";
+    let command = fleet.command(["session", "new", "--name", "work", "w1", "--", "sh", "-c", flood]);
+    let (mut d, window) = spawn_at(command, SIZE, false, |command, theirs| {
+        command.stdout(theirs.try_clone().unwrap()).stderr(theirs)
+    });
+    let mut window = std::fs::File::from(window);
+    let (mut shown, mut piece) = (String::new(), [0; 4096]);
+    while !shown.contains("flooded") {
+        let count = window.read(&mut piece).expect("something is shown");
+        shown.push_str(&String::from_utf8_lossy(&piece[..count]));
+    }
+    drop(window);
+    assert_eq!(d.wait(SOON).code(), Some(141));
+    let listed = fleet.d(["session", "list", "w1", "--json"]).expect_success().out();
+    assert!(listed.contains("\"name\":\"work\"") && listed.contains("\"state\":\"running\""), "{listed}");
+    let mut person = Person::sits_down(&fleet, &["session", "attach", "w1/work"]);
+    person.until("flooded\r\nflooded");
+    person.types("\x03");
+    person.finishes();
+}
+
+/// Nobody reads what it writes to its terminal, and it ends all the same when it is told to.
+#[test]
+fn a_terminal_that_stands_still_does_not_keep_d() {
+    let fleet = Fleet::of_workers(["w1"]);
+    let command = fleet.command(["session", "new", "--name", "work", "w1", "--", "yes", "flooded"]);
+    let (mut d, window) = spawn_at(command, SIZE, false, |command, theirs| {
+        command.stdout(theirs.try_clone().unwrap()).stderr(theirs)
+    });
+    // It is full when all that may be under way has been written.
+    let full = || {
+        let listed = fleet.d(["session", "list", "w1", "--json"]).expect_success().out();
+        let row: serde_json::Value = serde_json::from_str(listed.lines().next()?).ok()?;
+        (row["viewers"] == 1 && row["out"].as_u64()? > 256 * 1024).then_some(())
+    };
+    eventually(SOON, "the terminal to be full", full);
+    d.signal(Signal::SIGTERM);
+    assert_eq!(d.wait(SOON).code(), Some(141));
+    drop(window);
+    fleet.d(["session", "stop", "w1/work"]).expect_success();
 }
 
 /// A line typed while nobody is there to take it arrives once.

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::pty::{Winsize, openpty};
 use peerbus::protocol::TtySize;
@@ -58,24 +59,10 @@ impl Person {
         size: TtySize,
         connect: impl FnOnce(&mut std::process::Command, File) -> &mut std::process::Command,
     ) -> Person {
-        let pair = openpty(Some(&winsize(size)), None).expect("a terminal");
-        let theirs = File::from(pair.slave);
-        let d = command.env("TERM", "xterm-256color").with(|command| {
-            command.stdin(Stdio::from(theirs.try_clone().unwrap()));
-            connect(command, theirs);
-            // SAFETY: plain system calls, as a login makes them.
-            unsafe {
-                command.pre_exec(|| {
-                    libc::setsid();
-                    libc::ioctl(0, libc::TIOCSCTTY, 0);
-                    Ok(())
-                });
-            }
-        });
-        let d = d.spawn();
+        let (d, terminal) = spawn_at(command, size, true, connect);
         let seen = Arc::new(Seen::default());
-        read_all(pair.master.try_clone().expect("a descriptor"), Arc::clone(&seen));
-        Person { d, terminal: File::from(pair.master), seen, size, mark: 0 }
+        read_all(terminal.try_clone().expect("a descriptor"), Arc::clone(&seen));
+        Person { d, terminal: File::from(terminal), seen, size, mark: 0 }
     }
 
     pub(crate) fn types(&mut self, keys: impl AsRef<[u8]>) {
@@ -164,6 +151,35 @@ impl Person {
         let state = tcgetattr(&self.terminal).expect("the state of the terminal");
         state.local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
     }
+}
+
+/// Runs `d` with a terminal as its input, and whatever else is connected to it; returns the other end of that. Where
+/// it is not the one that controls `d`, nothing tells `d` that it was closed.
+pub(crate) fn spawn_at(
+    command: DCommand,
+    size: TtySize,
+    controls: bool,
+    connect: impl FnOnce(&mut std::process::Command, File) -> &mut std::process::Command,
+) -> (Live, OwnedFd) {
+    let pair = openpty(Some(&winsize(size)), None).expect("a terminal");
+    let theirs = File::from(pair.slave);
+    // Else `d` itself would keep it open.
+    fcntl(&pair.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("a flag");
+    let d = command.env("TERM", "xterm-256color").with(|command| {
+        command.stdin(Stdio::from(theirs.try_clone().unwrap()));
+        connect(command, theirs);
+        // SAFETY: plain system calls, as a login makes them.
+        unsafe {
+            command.pre_exec(move || {
+                libc::setsid();
+                if controls {
+                    libc::ioctl(0, libc::TIOCSCTTY, 0);
+                }
+                Ok(())
+            });
+        }
+    });
+    (d.spawn(), pair.master)
 }
 
 fn read_all(from: OwnedFd, seen: Arc<Seen>) {

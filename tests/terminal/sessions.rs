@@ -71,6 +71,26 @@ fn watched_by_somebody() {
     assert_eq!(person.finishes().0.code(), Some(3));
 }
 
+/// What a program asked its terminal is not asked of whoever reads about it later: the answers would be typed into
+/// their own shell.
+#[test]
+fn a_log_asks_nothing_of_the_terminal_it_is_read_in() {
+    let fleet = Fleet::of_workers(["w1"]);
+    let script = "printf 'before\\033[6nafter\\033]11;?\\007\\033[31mred\\n'; read x";
+    let job = fleet.d(["session", "new", "-d", "w1", "--", "sh", "-c", script]).expect_success().out();
+    let job = format!("w1/{}", job.trim());
+    let mut person = Person::sits_down(&fleet, &["attach", "--since-byte", "0", "--watch", &job]);
+    person.until("beforeafter\x1b[31mred");
+    person.types("\x03");
+    person.finishes();
+    let (finished, shown) = Person::sits_down(&fleet, &["logs", &job]).finishes();
+    assert!(shown.contains("beforeafter\x1b[31mred"), "{shown:?}");
+    assert_eq!(finished.code(), Some(0));
+    // In a file it is what it was.
+    let written = fleet.d(["logs", &job]).expect_success().out();
+    assert!(written.contains("before\x1b[6nafter\x1b]11;?\x07\x1b[31mred"), "{written:?}");
+}
+
 #[test]
 fn the_login_shell_where_nothing_is_named() {
     let fleet = Fleet::of_workers(["w1"]);

@@ -133,6 +133,30 @@ fn whoever_is_out_of_reach_is_told_when_it_is_back() {
     assert!(!log.contains("not typed"), "{log}");
 }
 
+/// Nor because the daemon that knew of them is no more, and they have not noticed yet. Who comes after that stays.
+#[test]
+fn whoever_has_not_found_the_next_daemon_is_told_when_it_does() {
+    let fleet = Fleet::of_workers(["w1"]);
+    let person = new(&fleet, "work");
+    let daemon = fleet.daemon("w1");
+    daemon.kill9();
+    daemon.start();
+    daemon.wait_until_ready();
+    fleet.d(["session", "detach", "w1/work"]).expect_success();
+    let mut later = Person::sits_down(&fleet, &["session", "attach", "w1/work"]);
+    later.until("ready> ");
+    was_detached_by_a_claim(person);
+    later.types("echo still he''re\r");
+    later.until("still here\r\n");
+    // That one stays, though it has to come back, too.
+    daemon.freeze();
+    fleet.server().kill();
+    fleet.server().restart();
+    daemon.thaw();
+    later.types("exit 5\r");
+    assert_eq!(later.finishes().0.code(), Some(5));
+}
+
 #[track_caller]
 fn was_detached_by_a_claim(person: Person) {
     let (finished, shown) = person.finishes();

@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::bench::{Machine, SOON, named, says};
 use crate::harness::fleet::DCommand;
+use crate::harness::wait::eventually;
 
 fn deploy(machine: &Machine, words: &[&str]) -> DCommand {
     machine.d([&["task", "run", "deploy"], words].concat())
@@ -90,4 +91,80 @@ fn mistakes_are_said_before_anything_is_sent() {
     says(&wrong, &["--binary", "`deploy`"]);
     says(&deploy(&machine, &["--binary", "/nowhere", "w1"]).run().expect_code(2), &["/nowhere"]);
     deploy(&machine, &["--binary", &new, "w1"]).run().expect_code(253);
+}
+
+/// The old version serves, or the new one: that is the installed program, nothing half-done lies beside it, and the next
+/// deployment goes well.
+fn one_works(machine: &Machine) -> String {
+    let half_done = || machine.beside().into_iter().any(|name| name.starts_with('.'));
+    eventually(SOON, "nothing to be under way", || {
+        (machine.guards().is_empty() && !half_done()).then_some(())
+    });
+    let version = machine.file("state.json").unwrap()["version"].as_str().unwrap().to_owned();
+    let (number, program) = match version == peerbus::VERSION {
+        true => ("0.1.0", machine.original()),
+        false => ("0.1.1", machine.version("0.1.1")),
+    };
+    machine.serves(number);
+    machine.program_is(&program);
+    let next = machine.version("0.1.2");
+    deploy(machine, &["--binary", next.to_str().unwrap(), "w1"]).run().expect_success();
+    machine.serves("0.1.2");
+    version
+}
+
+#[test]
+fn who_asked_for_it_may_be_killed_while_the_program_is_sent() {
+    let machine = Machine::new();
+    machine.fleet.file("person/config.toml", "caller_grace = '1s'\n");
+    machine.started();
+    let new = machine.version("0.1.1");
+    let mut sent = deploy(&machine, &["--binary", new.to_str().unwrap(), "w1"]).spawn();
+    eventually(SOON, "a part of it to be there", || {
+        machine.beside().into_iter().find(|name| name.starts_with(".d.next-"))
+    });
+    sent.kill();
+    one_works(&machine);
+}
+
+#[test]
+fn who_asked_for_it_may_be_killed_once_it_was_asked_for() {
+    let machine = Machine::new();
+    machine.started();
+    let end = machine.fleet.path().join("end");
+    let mut job = machine.job_until(&end);
+    let new = machine.version("0.1.1");
+    let mut sent = deploy(&machine, &["--binary", new.to_str().unwrap(), "w1"]).spawn();
+    sent.stderr_line(SOON, |line| line.contains("asked for"));
+    sent.kill();
+    fs::write(end, "").unwrap();
+    job.wait(SOON).expect_success();
+    machine.phase("done");
+    assert_eq!(one_works(&machine), named("0.1.1"));
+}
+
+/// The steps are one job, which goes on; what they have built nobody has asked for then.
+#[test]
+fn who_asked_for_it_may_be_killed_while_it_is_built() {
+    let machine = Machine::new();
+    machine.started();
+    let (new, place, end) =
+        (machine.version("0.1.1"), machine.fleet.directory("project"), machine.fleet.path().join("end"));
+    let configuration = format!(
+        "[tasks.deploy]\ndirectory = \"{}\"\nsteps = [\"echo begun; until [ -e '{}' ]; do sleep 0.1; done\", \
+         \"cp '{}' d\"]\nprogram = \"d\"\n",
+        place.display(),
+        end.display(),
+        new.display()
+    );
+    let file = machine.fleet.file("tasks.toml", configuration);
+    let mut run = deploy(&machine, &["w1"]).env("PEERBUS_CONFIG", &file).spawn();
+    run.stdout_line(SOON, |line| line == "begun");
+    run.kill();
+    fs::write(end, "").unwrap();
+    eventually(SOON, "the task to come to its end", || {
+        (fs::read(place.join("d")).ok()? == fs::read(&new).unwrap()).then_some(())
+    });
+    assert!(machine.file("upgrade.json").is_none(), "nobody has asked for it");
+    assert_eq!(one_works(&machine), peerbus::VERSION);
 }

@@ -58,3 +58,33 @@ fn full_when_it_is_to_be_tried() {
     live.signal(nix::sys::signal::Signal::SIGTERM);
     live.wait(SOON).expect_success();
 }
+
+/// Somebody has replaced the program, and there is no room to keep the one that runs: it is not given up for one
+/// that may fail.
+#[test]
+fn full_when_there_would_be_no_way_back() {
+    let machine = Machine::new();
+    let folder = machine.program.parent().unwrap();
+    let length = fs::metadata(&machine.program).unwrap().len();
+    let _disk = SmallDisk::at(folder);
+    let mount = |options: String| {
+        let done = std::process::Command::new("mount").arg("-o").arg(options).arg(folder).status();
+        assert!(done.unwrap().success());
+    };
+    mount(format!("remount,size={}", 5 * length / 2));
+    fs::copy(machine.original(), &machine.program).unwrap();
+    let pid = machine.started();
+    machine.replace_program(&machine.version_that_crashes("0.1.1"));
+    machine.logs("so there would be no way back");
+    assert_eq!(machine.serves("0.1.0")["pid"], pid);
+    assert!(!machine.beside().iter().any(|name| name.ends_with(".aside")), "{:?}", machine.beside());
+    // There is room for that, and no more: none is needed on the way back.
+    mount(format!("remount,size={}", 3 * length + 100_000));
+    machine.phase("failed");
+    machine.program_is(&machine.original());
+    machine.serves("0.1.0");
+    mount(format!("remount,size={}", 6 * length));
+    machine.replace_program(&machine.version("0.1.2"));
+    machine.serves("0.1.2");
+    assert!(fs::read(folder.join("d.previous")).unwrap() == fs::read(machine.original()).unwrap());
+}

@@ -62,23 +62,3 @@ fn a_task_goes_on_through_the_upgrade_that_it_asks_for() {
     assert!(run.out().ends_with("behind it\nnext\n"), "{run:?}");
     assert_eq!(machine.serves("0.1.1")["version"], named("0.1.1").as_str());
 }
-
-/// Where `d` vanishes, what it has begun goes on.
-#[test]
-fn a_step_outlives_who_asked_for_it() {
-    let machine = Machine::new();
-    machine.started();
-    let (end, after) = (machine.fleet.path().join("end"), machine.fleet.path().join("after"));
-    let step = format!(
-        "echo begun; while ! [ -e '{}' ]; do sleep 0.1; done; touch '{}'",
-        end.display(),
-        after.display()
-    );
-    let file =
-        machine.fleet.file("tasks.toml", format!("[tasks.long]\ndirectory = \"/\"\nsteps = [\"{step}\"]\n"));
-    let mut run = machine.d(["task", "run", "long", "w1"]).env("PEERBUS_CONFIG", file).spawn();
-    run.stdout_line(SOON, |line| line == "begun");
-    run.kill();
-    fs::write(end, "").unwrap();
-    crate::harness::wait::eventually(SOON, "the step to come to its end", || after.exists().then_some(()));
-}

@@ -249,6 +249,7 @@ fn the_record_of_an_upgrade() {
         why: String::new(),
         path: "/usr/local/bin/d".into(),
         staged: Some("/usr/local/bin/.d.next-0123456789abcdef".into()),
+        kept: None,
         file,
         version: "0.2.0".to_owned(),
         before: "0.1.0".to_owned(),

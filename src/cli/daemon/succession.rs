@@ -23,7 +23,7 @@ use crate::cli::args::Common;
 use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::daemon::Next;
-use crate::daemon::handover::{Attempt, Phase, sync};
+use crate::daemon::handover::{Attempt, Phase, copy_this, sync};
 use crate::daemon::state::{self, RunBy, State};
 use crate::process::{
     Detached, DirectoryWatch, FileId, Identity, OtherProcess, Signal, StateLock, become_program,
@@ -118,10 +118,14 @@ fn put_back(attempt: &Attempt) -> io::Result<()> {
         name.push(suffix);
         PathBuf::from(name)
     };
-    let again = beside(".again");
-    fs::copy("/proc/self/exe", &again)?;
-    fs::set_permissions(&again, fs::metadata(path)?.permissions())?;
-    fs::File::open(&again)?.sync_all()?;
+    let again = match attempt.kept.clone().filter(|kept| kept.exists()) {
+        Some(kept) => kept,
+        None => {
+            let again = beside(".again");
+            copy_this(&again).inspect_err(|_| drop(fs::remove_file(&again)))?;
+            again
+        }
+    };
     let failed = beside(FAILED);
     let _ = fs::remove_file(&failed);
     fs::hard_link(path, &failed)?;

@@ -55,7 +55,7 @@ pub(super) async fn run(
     // What the peer would refuse is refused here: nobody would hear of it there.
     Span::of(&request, job).map_err(|bad| Failure::usage(bad.to_string()))?;
     client::leave(&bus, &peer, job, &request).await.map_err(|error| failure(&error, &peer, job))?;
-    output::line(&job.to_string())?;
+    super::tell(&peer, job)?;
     let until = render::local_time_of_ms(expires_ms);
     let when = match is_there {
         true => format!("{peer} is on the bus and takes it as soon as it can, until {until}"),

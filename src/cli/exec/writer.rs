@@ -2,13 +2,13 @@
 //! this thread, and through the missing credit the command, but not the conversation.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -75,11 +75,24 @@ impl Writer {
         let ended = !everything_was_written || self.thread.join().is_ok();
         !ended || self.closed.load(Ordering::Acquire)
     }
+
+    /// Waits until everything is written, and no longer than this: nobody may read it any more. Says whether it is.
+    pub(in crate::cli) fn finish_within(self, patience: Duration) -> bool {
+        let Self { pieces, thread, closed } = self;
+        drop(pieces);
+        let end = Instant::now() + patience;
+        while !thread.is_finished() && Instant::now() < end {
+            std::thread::sleep(TRY_AGAIN);
+        }
+        thread.is_finished() && !closed.load(Ordering::Acquire)
+    }
 }
 
 fn write_all(work: &Receiver<Piece>, steering: &Steering, closed: &AtomicBool) {
     // Unbuffered: a piece is on its way when it was written.
     let mut outputs = [duplicate(io::stdout()), duplicate(io::stderr())];
+    // Of one that was closed nobody can tell any more.
+    let are_terminals = [io::stdout().is_terminal(), io::stderr().is_terminal()];
     while let Ok(piece) = work.recv() {
         let (stream, bytes, counts) = match piece {
             Piece::Output(stream, bytes) => (stream, bytes.clone(), bytes.len()),
@@ -93,10 +106,16 @@ fn write_all(work: &Receiver<Piece>, steering: &Steering, closed: &AtomicBool) {
             && let Err(error) = write(&mut outputs[stream as usize], &bytes)
         {
             closed.store(true, Ordering::Release);
-            if error.kind() != ErrorKind::BrokenPipe {
-                super::output::say(&format!("writing output: {error}"));
+            match error.kind() {
+                // Somebody has closed the window, of which SIGHUP may tell later than this: what outlives its
+                // caller goes on.
+                _ if are_terminals[stream as usize] => steering.detach(),
+                ErrorKind::BrokenPipe => steering.output_closed(),
+                _ => {
+                    super::output::say(&format!("writing output: {error}"));
+                    steering.output_closed();
+                }
             }
-            steering.output_closed();
         }
         // What nobody reads any more is discarded, so that the command can be stopped.
         if counts > 0 {

@@ -58,6 +58,16 @@ pub(in crate::cli) struct Found {
 }
 
 impl Wanted {
+    /// As it was typed, without its peer.
+    pub(in crate::cli) fn word(&self) -> &str {
+        &self.word
+    }
+
+    /// The peer that alone is asked, by any of its names.
+    pub(in crate::cli) fn peer(&self) -> Option<&str> {
+        self.peer.as_deref()
+    }
+
     fn id(&self) -> Option<JobId> {
         self.word.parse().ok()
     }
@@ -166,7 +176,7 @@ fn choose(wanted: &Wanted, mut found: Vec<Found>, silent: &Silent) -> Result<Fou
 
 fn not_found(word: &str, but: &str) -> Failure {
     let what = format!("not found: no job has the id, the last characters of it, or the name {word}{but}");
-    Failure::new(NOT_FOUND, format!("{what}; `d jobs -a` shows which there are"))
+    Failure::new(NOT_FOUND, format!("{what}; `d jobs -a` shows which there are, `d queue list` what waits"))
 }
 
 fn ambiguous(word: &str, found: &[Found]) -> Failure {

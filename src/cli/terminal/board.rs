@@ -20,6 +20,9 @@ use crate::protocol::{PeerId, TtySize};
 /// A shorter silence of the peer is not worth a line on somebody's screen.
 const WORTH_SAYING: Duration = Duration::from_secs(1);
 
+/// How long a terminal may take for what was written to it, when `d` is ended.
+const STANDS_STILL: Duration = Duration::from_secs(2);
+
 /// Has a terminal put its title aside, and take it back.
 const KEEP_TITLE: &[u8] = b"\x1b[22;0t";
 const GIVE_TITLE_BACK: &[u8] = b"\x1b[23;0t";
@@ -158,8 +161,9 @@ impl Board {
         }
     }
 
-    /// Puts away what the command has made of the terminal; says whether our output was closed.
-    pub(super) fn put_away(mut self, in_mid_line: bool, everything_was_shown: bool) -> bool {
+    /// Puts away what the command has made of the terminal; says whether our output was closed, or
+    /// stands still, for which who has to be quick does not wait.
+    pub(super) fn put_away(mut self, in_mid_line: bool, everything_was_shown: bool, quick: bool) -> bool {
         self.writer.draw(self.filter.finish().into());
         if let Some(screen) = &self.screen {
             let mut last = screen.leave();
@@ -169,6 +173,9 @@ impl Board {
             }
             self.writer.draw(last.into());
         }
-        self.writer.finish(everything_was_shown || self.screen.is_some())
+        match quick {
+            true => !self.writer.finish_within(STANDS_STILL),
+            false => self.writer.finish(everything_was_shown || self.screen.is_some()),
+        }
     }
 }

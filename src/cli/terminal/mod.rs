@@ -20,7 +20,9 @@ use std::io::IsTerminal;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::cli::exit::{Failure, UNKNOWN};
 use crate::cli::log::escaped;
+use crate::cli::output;
 use crate::client::exec::{Event, Execution, Integrity, Outcome, Steering};
 use crate::process::{Console, console_size};
 use crate::protocol::frame::{Accepted, JobState};
@@ -65,16 +67,17 @@ pub(in crate::cli) enum Parting {
     Ended,
 }
 
-/// What is said to somebody who has left; nothing where `d` was ended.
-pub(in crate::cli) fn farewell(why: &Parting, peer: &PeerId, word: &str) -> Option<String> {
-    let again = format!("`d attach {peer}/{word}` shows it again");
+/// Says what is to be said to somebody who has left a terminal, and gives the code.
+pub(in crate::cli) fn farewell(why: &Parting, peer: &PeerId, word: &str) -> Result<u8, Failure> {
+    let goes_on = format!("{word} on {peer}, which goes on; `d attach {peer}/{word}` shows it again");
     match why {
-        Parting::Keys => Some(format!("left {word} on {peer}, which goes on; {again}")),
-        Parting::By(who) => {
-            Some(format!("detached by {} from {word} on {peer}, which goes on; {again}", escaped(who)))
+        Parting::Keys => output::say(&format!("left {goes_on}")),
+        Parting::By(who) => output::say(&format!("detached by {} from {goes_on}", escaped(who))),
+        Parting::Ended => {
+            return Err(Failure::new(UNKNOWN, format!("unknown: d was ended, and left {goes_on}")));
         }
-        Parting::Ended => None,
     }
+    Ok(0)
 }
 
 /// The terminal that standard output is, in words for the peer. `None` of the numbers is 0.
@@ -91,6 +94,11 @@ pub(in crate::cli) fn own_size() -> TtySize {
     let (cols, rows) = console_size().unwrap_or((0, 0));
     let or = |size: u16, usual: u16| if size == 0 { usual } else { size };
     TtySize { cols: or(cols, TtySize::USUAL.cols), rows: or(rows, TtySize::USUAL.rows) }
+}
+
+/// No larger than any terminal is, whoever says so.
+fn bounded(size: TtySize) -> TtySize {
+    TtySize { cols: size.cols.clamp(1, MOST), rows: size.rows.clamp(1, MOST) }
 }
 
 /// Sits at the terminal until the command has ended or the person leaves. `stdin` is where keys go.
@@ -149,6 +157,7 @@ struct Seat {
     typed: VecDeque<Bytes>,
     typed_bytes: usize,
     keys_ended: bool,
+    is_in_mid_line: bool,
     writes: bool,
     wants_to_leave: bool,
     is_ended: bool,
@@ -172,6 +181,7 @@ impl Seat {
             typed: VecDeque::new(),
             typed_bytes: 0,
             keys_ended: false,
+            is_in_mid_line: false,
             writes: manner.writes,
             wants_to_leave: false,
             is_ended: false,
@@ -225,7 +235,7 @@ impl Seat {
             // There is only its end to be told.
             return;
         }
-        self.board.begin(accepted.tty.unwrap_or_else(own_size));
+        self.board.begin(bounded(accepted.tty.unwrap_or_else(own_size)));
         let Some(to_keys) = self.to_keys.take() else { return };
         if let Some(console) = &self.console
             && let Err(error) = console.raw()
@@ -244,8 +254,10 @@ impl Seat {
         let Some(keys) = keys else {
             self.keys_ended = true;
             if self.writes && self.console.is_none() {
-                // What is not typed ends as if somebody had typed that it does.
-                self.hand_on(b"\x04".to_vec());
+                // What is not typed ends as if somebody had typed that it does: in the middle of a line the first
+                // only hands that on.
+                let keys: &[u8] = if self.is_in_mid_line { b"\x04\x04" } else { b"\x04" };
+                self.hand_on(keys.to_vec());
             }
             return;
         };
@@ -264,7 +276,8 @@ impl Seat {
     }
 
     fn hand_on(&mut self, bytes: Vec<u8>) {
-        if !bytes.is_empty() {
+        if let Some(last) = bytes.last() {
+            self.is_in_mid_line = !matches!(last, b'\r' | b'\n' | 0x03 | 0x04);
             self.typed_bytes += bytes.len();
             self.typed.push_back(bytes.into());
         }
@@ -291,8 +304,7 @@ impl Seat {
 
     /// Says how large the person's terminal is now.
     fn on_size(&mut self) {
-        let TtySize { cols, rows } = own_size();
-        let size = TtySize { cols: cols.min(MOST), rows: rows.min(MOST) };
+        let size = bounded(own_size());
         if self.writes && self.to_keys.is_none() && console_size().is_some() {
             self.board.resize(size);
             self.steering.resize(size);
@@ -303,7 +315,8 @@ impl Seat {
     fn leave(self, left: Left) -> (Left, bool) {
         let all = matches!(&left, Left::Ended(outcome) if outcome.result.is_some());
         let in_mid_line = matches!(left, Left::Detached { .. }) && std::io::stdout().is_terminal();
-        let closed = self.board.put_away(in_mid_line, all);
+        let quick = matches!(left, Left::Detached { why: Parting::Ended, .. });
+        let closed = self.board.put_away(in_mid_line, all, quick);
         drop(self.console);
         (left, closed)
     }

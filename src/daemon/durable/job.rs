@@ -96,7 +96,7 @@ pub(in crate::daemon) async fn run(
     admitted: Admitted,
     messages: &mut mpsc::Receiver<Message>,
 ) {
-    let Admitted { request, commands, lodging, entry, begun, place: seat, asked, enrolled } = admitted;
+    let Admitted { request, commands, lodging, entry, begun, place: seat, asked, enrolled, held } = admitted;
     let Commands { spec, timeout_ms, then } = commands;
     let place = Place::of(&context.settings.state_dir, request.id);
     let order = Order {
@@ -118,6 +118,9 @@ pub(in crate::daemon) async fn run(
     job.keeper = Keeper::start(&context, place, order, entry);
     (job.seat, job.enrolled) = (Some(seat), Some(enrolled));
     job.on_message(Message::Request(Box::new(request))).await;
+    for message in held {
+        job.on_message(message).await;
+    }
     job.live(messages).await;
 }
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
 
-use super::super::context::Context;
+use super::super::context::{Context, Leaving};
 use super::super::journal::Entry;
 use crate::keeper::link::{self, NoStart};
 use crate::keeper::{Ended, Found, FromKeeper, Link, Order, Place, ToKeeper};
-use crate::process::{self, Identity, Lodging};
+use crate::process::{self, Identity, Lodging, StartError};
+use crate::protocol::ending::StartFailure;
 
 /// Pause between two looks for a keeper that cannot be looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -20,7 +21,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A keeper, as far as it is known.
 pub(super) enum Keeper {
     /// It is being started.
-    Starting(JoinHandle<Begin>),
+    Starting(JoinHandle<Result<Begin, JoinError>>),
     /// It is there.
     Here(Box<Link>),
     /// The connection is gone, and it is looked for.
@@ -68,18 +69,28 @@ pub(super) enum Doing {
 }
 
 impl Keeper {
-    /// Starts one. When the command runs, that is journalled.
+    /// Starts one, when it is its turn. When the command runs, that is journalled.
     pub(super) fn start(context: &Arc<Context>, place: Place, order: Order, mut entry: Entry) -> Self {
         let context = Arc::clone(context);
-        Self::Starting(tokio::task::spawn_blocking(move || {
-            let started = link::start(&place, &order, &context.nursery);
-            if let Ok((_, process)) = &started
-                && let Err(error) = entry.started(process)
-            {
-                // Its place is known by the job's id, and its keeper knows the process.
-                tracing::error!(job = %order.spec.job, %error, "writing the start to the journal");
-            }
-            (entry, started)
+        Self::Starting(tokio::spawn(async move {
+            let mut leaving = context.leaving.subscribe();
+            let turn = tokio::select! {
+                turn = context.starts.turn() => turn,
+                _ = leaving.wait_for(|leaving| *leaving != Leaving::No) => None,
+            };
+            let Some(turn) = turn else { return Ok((entry, Err(NoStart::Failed(stopping())))) };
+            let about = Arc::clone(&context);
+            let begin = move || {
+                let started = link::start(&place, &order, &about.nursery);
+                if let Ok((_, process)) = &started
+                    && let Err(error) = entry.started(process)
+                {
+                    // Its place is known by the job's id, and its keeper knows the process.
+                    tracing::error!(job = %order.spec.job, %error, "writing the start to the journal");
+                }
+                (entry, started)
+            };
+            turn.start(begin).await
         }))
     }
 
@@ -93,7 +104,7 @@ impl Keeper {
     /// [`Doing::Found`].
     pub(super) async fn next(&mut self) -> Doing {
         match self {
-            Self::Starting(start) => Doing::Started(start.await),
+            Self::Starting(start) => Doing::Started(start.await.and_then(|begun| begun)),
             Self::Here(link) => link.next().await.map_or(Doing::Lost, Doing::Said),
             Self::Sought(found) => Doing::Found(found.await),
             Self::Gone => std::future::pending().await,
@@ -106,6 +117,12 @@ impl Keeper {
             link.say(word);
         }
     }
+}
+
+/// Why a job is not started that had not had its turn.
+fn stopping() -> StartError {
+    let message = "the daemon is stopping; nothing ran".to_owned();
+    StartError { why: StartFailure::System, message, may_have_run: false }
 }
 
 /// Looks for the keeper of a job until it is known what became of it. What a dead one left of its job is stopped;

@@ -29,6 +29,7 @@ mod look;
 mod news;
 mod retention;
 mod sessions;
+mod starts;
 mod viewer;
 mod viewers;
 mod words;
@@ -38,6 +39,7 @@ pub(super) use again::{Left, attend_again, resume_left};
 pub(super) use job::run;
 pub(super) use keeping::{Known, look};
 pub(super) use retention::retain;
+pub(super) use starts::Starts;
 
 /// Most viewers one job has at once.
 const VIEWERS_MOST: usize = 64;

@@ -4,10 +4,10 @@
 //! keeper is told it, and told again at each connection where it says another one.
 //!
 //! Whoever is made to leave is a viewer no more from that moment on: nothing that it types is taken, and of the output
-//! nothing more is sent to it. One whose link is away just then is told when it comes back; only a daemon that was
-//! replaced meanwhile no longer knows.
+//! nothing more is sent to it. One whose link is away just then, or that has not found the next daemon yet, is told when
+//! it comes back; only a daemon that was replaced meanwhile no longer knows.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use super::super::answer;
 use super::super::asked;
@@ -31,12 +31,35 @@ pub(super) struct Departed {
     left: VecDeque<(String, String)>,
     /// Whose word was obeyed, and how many left for it: it may come again.
     obeyed: VecDeque<(String, u32)>,
+    /// Who wanted everybody to leave, last.
+    everybody: Option<String>,
+    /// Who has come since then, so far as that is remembered.
+    came: HashSet<String>,
 }
 
 impl Departed {
     /// Who wanted this one to leave, if anybody did.
     pub(super) fn by(&self, inbox: &str) -> Option<&str> {
         find(&self.left, inbox).map(String::as_str)
+    }
+
+    /// The same of one that goes on reading, and may have been a viewer of the daemon before: nobody has begun here
+    /// since, so it was one when everybody had to leave.
+    fn by_on_return(&self, inbox: &str) -> Option<&str> {
+        let missed = self.everybody.as_deref().filter(|_| !self.came.contains(inbox));
+        self.by(inbox).or(missed)
+    }
+
+    /// Somebody begins to read.
+    pub(super) fn comes(&mut self, inbox: &str) {
+        if self.everybody.is_none() {
+            return;
+        }
+        self.came.insert(inbox.to_owned());
+        if self.came.len() > REMEMBERED {
+            // Rather let one stay than have somebody leave who came later.
+            (self.everybody, self.came) = (None, HashSet::new());
+        }
     }
 }
 
@@ -135,12 +158,15 @@ impl Job {
             remember(&mut self.departed.left, inbox, by.clone());
         }
         remember(&mut self.departed.obeyed, from.to_owned(), viewers);
+        (self.departed.everybody, self.departed.came) = (Some(by), HashSet::new());
         answer::have_left(&self.context, from, self.id, viewers).await;
     }
 
     /// Tells one that has left so, where it asks to go on reading from there. Says whether it has.
     pub(super) async fn has_left(&self, from: &str, epoch: u64, at: Totals) -> bool {
-        let Some(by) = self.departed.by(from) else { return false };
+        let returns = epoch > 1 && self.viewers.epoch_of(from).is_none();
+        let by = if returns { self.departed.by_on_return(from) } else { self.departed.by(from) };
+        let Some(by) = by else { return false };
         let accepted = Accepted { from: Some(at), ..self.accepted(from) };
         answer::detached(&self.context, from, self.id, epoch, &accepted, by).await;
         true

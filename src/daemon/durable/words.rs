@@ -253,6 +253,7 @@ impl Job {
             log: self.place.log(),
             news: self.news.subscribe(),
         };
+        self.departed.comes(inbox);
         self.viewers.begin(begin, manner.write, manner.seat);
     }
 

@@ -63,6 +63,9 @@ pub struct Attempt {
     /// Where the new one lies until it has proved itself; none where it was put in place by somebody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<PathBuf>,
+    /// Where the one before was kept, which somebody has put the new one in the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<PathBuf>,
     /// Which file the new one is.
     pub file: FileId,
     /// Its version.
@@ -97,6 +100,7 @@ impl Attempt {
             why: String::new(),
             path,
             staged,
+            kept: None,
             file,
             version,
             before: crate::VERSION.to_owned(),

@@ -28,7 +28,7 @@ mod watch;
 pub use attempt::{Attempt, FILE, Phase, Unreadable};
 pub use check::{CHECK_TYPE, Checked, ELF, check, elf};
 pub(super) use settle::{OnTrial, settled_before, stand_trial};
-pub use settle::{install, sync};
+pub use settle::{copy_this, install, sync};
 pub(super) use watch::{Notice, go};
 
 use std::ffi::OsString;

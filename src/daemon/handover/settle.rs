@@ -133,6 +133,27 @@ pub fn install(staged: &Path, path: &Path) -> io::Result<()> {
     sync(path.parent().unwrap_or(Path::new("/")))
 }
 
+/// Keeps the program that runs here beside its name, which somebody has given to another one. So the way back
+/// takes no room that may not be there then.
+pub(super) fn keep_this(path: &Path) -> io::Result<PathBuf> {
+    let (previous, aside) = (with_suffix(path, PREVIOUS), with_suffix(path, ".aside"));
+    let copied = copy_this(&aside).and_then(|()| fs::rename(&aside, &previous));
+    if copied.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    copied.map(|()| previous)
+}
+
+/// Copies the program that runs here, to the disk.
+///
+/// # Errors
+/// What the system says.
+pub fn copy_this(to: &Path) -> io::Result<()> {
+    let _ = fs::remove_file(to);
+    fs::copy("/proc/self/exe", to)?;
+    File::open(to)?.sync_all()
+}
+
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

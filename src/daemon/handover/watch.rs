@@ -1,6 +1,7 @@
 //! Noticing another version, and finding the moment to go.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::NextState;
 use super::attempt::{Attempt, Phase};
 use super::check::check;
-use super::settle::conclude_stale;
+use super::settle::{conclude_stale, keep_this};
 use crate::daemon::context::{Context, Intake};
 use crate::process::FileId;
 
@@ -21,6 +22,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// How often it is looked again while something is waited for.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long to wait before it is looked again whether there is room.
+const ROOM_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long a file has to be left alone before it is taken for whole.
 const AT_REST: Duration = Duration::from_secs(1);
@@ -51,7 +55,12 @@ pub(in crate::daemon) async fn go(context: &Arc<Context>, notice: &Notice) -> At
             match check(attempt.program(), &context.settings.handover.check).await {
                 Ok(checked) => {
                     let attempt = Attempt { version: checked.version, ..attempt };
-                    if at_rest(context, notice, &attempt).await {
+                    let (attempt, way_back) = with_way_back(attempt).await;
+                    if let Err(why) = way_back {
+                        refuse(context, notice, attempt, &why);
+                        refused = None;
+                        tokio::time::sleep(ROOM_AGAIN).await;
+                    } else if at_rest(context, notice, &attempt).await {
                         let attempt = attempt.now(Phase::Trying, "it comes up");
                         match attempt.write(&context.settings.state_dir) {
                             Ok(()) => return attempt,
@@ -75,6 +84,27 @@ pub(in crate::daemon) async fn go(context: &Arc<Context>, notice: &Notice) -> At
         tokio::select! {
             () = notice.asked.notified() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// Sees to it that the program that runs can be put back in its place. Where no room is the reason why not, the new
+/// one waits; where its place is nobody's to change, as in a folder of somebody else's, there never was a way back.
+async fn with_way_back(attempt: Attempt) -> (Attempt, Result<(), String>) {
+    if attempt.staged.is_some() {
+        return (attempt, Ok(()));
+    }
+    let path = attempt.path.clone();
+    let kept = tokio::task::spawn_blocking(move || keep_this(&path)).await;
+    match kept.map_err(io::Error::other).and_then(|kept| kept) {
+        Ok(kept) => (Attempt { kept: Some(kept), ..attempt }, Ok(())),
+        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            let why = format!("the one that runs cannot be kept, so there would be no way back: {error}");
+            (attempt, Err(why))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "keeping the program that runs, for the case that the new one fails");
+            (attempt, Ok(()))
         }
     }
 }

@@ -36,6 +36,8 @@ pub(in crate::daemon) struct Admitted {
     pub(in crate::daemon) place: Place,
     pub(in crate::daemon) asked: Asked,
     pub(in crate::daemon) enrolled: Enrolled,
+    /// What was said about it while it was taken from the queue.
+    pub(in crate::daemon) held: Vec<Message>,
 }
 
 /// What is to run.
@@ -54,17 +56,23 @@ struct Prepared {
     rules: BTreeSet<usize>,
 }
 
-/// Takes a job in and sees it through, or refuses it.
-pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mut mpsc::Receiver<Message>) {
+/// Takes a job in and sees it through, or refuses it. Returns what was said about it and not attended to.
+pub(super) async fn admit(
+    context: Arc<Context>,
+    request: Request,
+    messages: &mut mpsc::Receiver<Message>,
+) -> Vec<Message> {
+    let mut held = Vec::new();
     let prepared = match prepare(&context, &request).await {
         Ok(prepared) => prepared,
         Err(ending) => {
-            return match &request.queued {
+            match &request.queued {
                 Some(ticket) if passes(&ending) => {
                     ticket.later(&context, request.id, &ending.to_string()).await;
                 }
                 _ => refuse(&context, &request, ending, messages).await,
-            };
+            }
+            return held;
         }
     };
     let Prepared { commands, place, rules } = prepared;
@@ -81,14 +89,15 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mu
     let begin = blocking(begin).await;
     let entry = match (&request.queued, begin) {
         (Some(ticket), Ok(entry)) => {
-            match taken(&context, (ticket, &request), &asked, entry, messages).await {
+            match taken(&context, (ticket, &request), &asked, entry, (messages, &mut held)).await {
                 Taken::Start(entry) => Ok(entry),
-                Taken::Later | Taken::Never => return,
+                Taken::Later | Taken::Never => return held,
             }
         }
         (Some(ticket), Err(error)) => {
             let why = format!("the journal cannot be written: {error}");
-            return ticket.later(&context, request.id, &why).await;
+            ticket.later(&context, request.id, &why).await;
+            return held;
         }
         (None, begin) => begin,
     };
@@ -96,7 +105,9 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mu
         Ok(entry) => match asked.begun(&context.audit).await {
             Ok(()) => {
                 let durable = request.exec.is_durable();
-                let admitted = Admitted { request, commands, lodging, entry, begun, place, asked, enrolled };
+                let held = std::mem::take(&mut held);
+                let admitted =
+                    Admitted { request, commands, lodging, entry, begun, place, asked, enrolled, held };
                 match durable {
                     true => durable::run(context, admitted, messages).await,
                     false => live::run(context, admitted, messages).await,
@@ -110,6 +121,7 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mu
             refuse(&context, &request, Ending::Refused { why: Refusal::Journal, message }, messages).await;
         }
     }
+    held
 }
 
 /// Whether what stands against a request passes by itself: one that has waited goes on waiting then.

@@ -67,7 +67,7 @@ pub(super) struct Live {
 
 /// Starts the job and sees it through.
 pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
-    let Admitted { request, commands, lodging, entry, place, asked, enrolled, .. } = admitted;
+    let Admitted { request, commands, lodging, entry, place, asked, enrolled, held, .. } = admitted;
     let spec = commands.spec;
     let mut start = Some(tokio::task::spawn_blocking({
         let context = Arc::clone(&context);
@@ -78,6 +78,9 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
     let mut process: Option<Process> = None;
     let (mut link, mut leaving) = (context.bus.link(), context.leaving.subscribe());
     let mut known = *link.borrow_and_update();
+    for message in held {
+        job.on_message(message).await;
+    }
     while !job.done {
         let (room, deadline) = (job.sink.room(), job.deadline());
         let happening = tokio::select! {

@@ -21,13 +21,16 @@ use crate::protocol::{Ending, JobId, decode};
 /// When the journal cannot be read.
 pub(super) fn page(context: &Context, query: &Query, room: usize) -> io::Result<(Vec<Job>, Option<JobId>)> {
     let open = context.journal.open_ids()?;
-    let ids = match query.state {
-        Which::Running => open.clone(),
-        Which::All => context.journal.all_ids()?,
+    // A whole id is one job's only: nothing else need be looked at, however many there are.
+    let whole: Option<JobId> = query.wanted.as_ref().and_then(|word| word.parse().ok());
+    let ids = match (whole, query.state) {
+        (Some(id), _) => BTreeSet::from([id]),
+        (None, Which::Running) => open.clone(),
+        (None, Which::All) => context.journal.all_ids()?,
     };
-    let kept: BTreeSet<JobId> = match query.wanted {
-        Some(_) => Place::all(&context.settings.state_dir)?.into_iter().map(|(job, _)| job).collect(),
-        None => BTreeSet::new(),
+    let kept: BTreeSet<JobId> = match (whole, &query.wanted) {
+        (None, Some(_)) => Place::all(&context.settings.state_dir)?.into_iter().map(|(job, _)| job).collect(),
+        _ => BTreeSet::new(),
     };
     let most = query.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX) as usize;
     let (mut jobs, mut used): (Vec<Job>, usize) = (Vec::new(), 0);

@@ -91,11 +91,12 @@ fn an_ending_that_was_written_is_not_written_again() {
     let journal = Journal::open(dir.path()).expect("opens");
     let id = JobId::new();
     let mut entry = journal.begin(&begun(id)).expect("begins");
-    let ended = Step::Ended { at: now(), result: Box::new(result(id)) };
+    let result = result(id);
+    let ended = Step::Ended { at: now(), result: Box::new(result.clone()) };
     write_step(&mut entry.file, &ended).expect("written");
     drop(entry);
     let (entry, record) = journal.left_open().expect("readable").pop().expect("one is open");
-    assert_eq!(record.result, Some(result(id)));
+    assert_eq!(record.result, Some(result));
     entry.closed_for_another().expect("closes");
     assert!(journal.left_open().expect("readable").is_empty());
     let text = fs::read_to_string(journal.ended.join(id.to_string())).expect("there");

@@ -11,11 +11,13 @@ use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::job::blocking;
 use super::super::journal::{Delivered, Entry};
+use super::super::policy;
 use super::super::proof;
 use crate::bus::{BusError, Outgoing};
 use crate::protocol::ending::{Refusal, sentence};
 use crate::protocol::exec::JobResult;
 use crate::protocol::queue::{Due, Span};
+use crate::protocol::steer::Steer;
 use crate::protocol::{Ending, JobId};
 
 /// The word for a delivery that must not come again.
@@ -26,6 +28,9 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 
 /// Pause before it is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// Words about a job that are held back until it is known whether it begins.
+const HELD_MOST: usize = 64;
 
 /// How long it is asked before all is looked at anew: the policy, who is believed, and whether there is a place.
 const ASKED_FOR: Duration = Duration::from_secs(60);
@@ -51,6 +56,8 @@ enum Confirmed {
     Expired,
     /// Not before this daemon has to go, or much may have changed: the link was lost, or a minute is over.
     Anew,
+    /// Not before somebody has taken it back, who is still to be answered.
+    TakenBack,
 }
 
 /// What became of a job on its way from the journal to its start.
@@ -134,8 +141,9 @@ impl Ticket {
     async fn confirmed(
         &self,
         context: &Context,
-        digest: &str,
+        request: &Request,
         messages: &mut mpsc::Receiver<Message>,
+        held: &mut Vec<Message>,
     ) -> Confirmed {
         let mut leaving = context.leaving.subscribe();
         let mut confirm = self.delivered.confirm.clone();
@@ -153,12 +161,17 @@ impl Ticket {
                 asked = context.bus.ask(word, CONFIRM_WITHIN) => asked,
                 _ = leaving.wait_for(|stage| *stage != Leaving::No) => return Confirmed::Anew,
                 Some(message) = messages.recv() => {
-                    // Whoever has a word about the job says it again.
-                    if let Message::Request(again) = message
-                        && again.digest == digest
-                        && let Some(again) = again.queued
-                    {
-                        confirm = again.delivered.confirm;
+                    match message {
+                        Message::Request(again) if again.digest == request.digest && again.queued.is_some() => {
+                            confirm = again.queued.map_or(confirm, |again| again.delivered.confirm);
+                        }
+                        message if takes_back(context, request, &message) => {
+                            held.push(message);
+                            return Confirmed::TakenBack;
+                        }
+                        message if held.len() < HELD_MOST => held.push(message),
+                        // Whoever finds no room says it again.
+                        _ => {}
                     }
                     continue;
                 }
@@ -174,18 +187,29 @@ impl Ticket {
     }
 }
 
+/// Whether this takes a job back that has not begun, from somebody who may.
+fn takes_back(context: &Context, request: &Request, message: &Message) -> bool {
+    let Message::Word { steer: Steer::Cancel(cancel), asker, for_another: false, .. } = message else {
+        return false;
+    };
+    cancel.instance.is_none_or(|instance| instance == context.instance)
+        && policy::may_steer(asker, Some(&request.asker))
+}
+
 /// Takes a job from the queue that is in the journal: once the server has let go of it, and it is on the
-/// disk that it starts, it may.
+/// disk that it starts, it may. What is said about it meanwhile is held back.
 pub(in super::super) async fn taken(
     context: &Arc<Context>,
     (ticket, request): (&Ticket, &Request),
     asked: &Asked,
     mut entry: Entry,
-    messages: &mut mpsc::Receiver<Message>,
+    (messages, held): (&mut mpsc::Receiver<Message>, &mut Vec<Message>),
 ) -> Taken {
     let id = request.id;
-    match ticket.confirmed(context, &request.digest, messages).await {
+    match ticket.confirmed(context, request, messages, held).await {
         Confirmed::Yes => {}
+        // Nobody knows it then, so it is buried by the word that takes it back; what is left of it finds that.
+        Confirmed::TakenBack => return withdrawn(entry, id).await,
         Confirmed::Anew => {
             let taken = withdrawn(entry, id).await;
             context.look_at_copies.notify_one();

@@ -161,8 +161,10 @@ impl Reader {
             self.segment = Some(next);
             return Ok(true);
         }
-        // Looked at before the segment: what is followed by another is not written any more.
-        let behind = starts(&self.directory)?.into_iter().find(|start| *start > end);
+        // Looked at before the segment: what is followed by another is not written any more. The next one may have
+        // come since it was looked for, and others behind it.
+        let follows = |start: &u64| *start > end || (*start == end && !is_empty);
+        let behind = starts(&self.directory)?.into_iter().find(follows);
         let Some(segment) = &self.segment else { return Ok(true) };
         if segment.is_removed()? {
             self.segment = None;
@@ -170,7 +172,7 @@ impl Reader {
         }
         match behind {
             None => Ok(false),
-            Some(_) if segment.end()? > end => Ok(true),
+            Some(next) if next == end || segment.end()? > end => Ok(true),
             Some(next) => {
                 let name = bytes_path(&self.directory, segment.start.sum());
                 Err(broken(&name, &format!("it ends at {end}, and what follows begins at {next}")))

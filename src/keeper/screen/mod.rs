@@ -13,7 +13,8 @@
 //!
 //! Limits: what scrolled off is not in a snapshot (it is in the log). Not restored: pictures, left and
 //! right margins, lines of double height, protected cells, and, while the cursor stands behind the last
-//! column, which character is to be repeated if it is not the one before it.
+//! column, which character is to be repeated if it is not the one before it, and that the blank before it
+//! was half of a wide character.
 
 mod leave;
 mod lexer;
@@ -104,7 +105,7 @@ impl Screen {
 
     /// Takes another size, as the terminal did.
     pub fn resize(&mut self, size: TtySize) {
-        self.emulator.resize(size);
+        self.emulator.guarded(size, |emulator| emulator.resize(size));
     }
 
     /// What puts away whatever a program has made of a terminal that shows this screen, so that others
@@ -123,7 +124,10 @@ impl Screen {
     /// The same without the sequence or character that has begun.
     #[must_use]
     pub fn whole(&mut self) -> Vec<u8> {
-        restore::restore(&mut self.emulator.term, &self.emulator.modes)
+        let drawn = |emulator: &mut Emulator| restore::restore(&mut emulator.term, &emulator.modes);
+        let size = self.size();
+        // Of one that has begun anew there is little to draw, which does not fail.
+        self.emulator.guarded(size, drawn).unwrap_or_else(|| drawn(&mut self.emulator))
     }
 
     /// The sequence or character that has begun: it comes after everything else, and its rest is to follow.
@@ -164,12 +168,18 @@ impl Emulator {
         }
     }
 
-    /// A program must not be able to end its keeper: where the emulator fails, it begins anew.
-    fn take(&mut self, piece: Piece<'_>) {
-        if catch_unwind(AssertUnwindSafe(|| self.show(piece))).is_err() {
+    /// A program must not be able to end its keeper: where the emulator fails, it begins anew, in this size.
+    fn guarded<T>(&mut self, size: TtySize, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(|| work(self))).ok();
+        if done.is_none() {
             tracing::error!("the emulator failed; the screen begins anew");
-            *self = Self::new(self.modes.size());
+            *self = Self::new(size);
         }
+        done
+    }
+
+    fn take(&mut self, piece: Piece<'_>) {
+        self.guarded(self.modes.size(), |emulator| emulator.show(piece));
     }
 
     fn show(&mut self, piece: Piece<'_>) {
@@ -245,4 +255,21 @@ impl Emulator {
 fn is_open_string(control: &[u8]) -> bool {
     let string = matches!(control, [0x1b, b']' | b'P' | b'X' | b'^' | b'_', ..]);
     string && !control.ends_with(b"\x1b\\") && !matches!(control.last(), Some(0x07 | 0x18 | 0x1a))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_emulator_fails_the_screen_begins_anew() {
+        let (small, large) = (TtySize { cols: 10, rows: 3 }, TtySize { cols: 20, rows: 5 });
+        let mut screen = Screen::new(small);
+        screen.feed(b"before");
+        assert_eq!(screen.emulator.guarded(large, |_| -> () { panic!("as an emulator may") }), None);
+        assert_eq!(screen.size(), large);
+        screen.feed(b"after");
+        let drawn = String::from_utf8(screen.snapshot()).expect("text");
+        assert!(drawn.contains("after") && !drawn.contains("before"), "{drawn:?}");
+    }
 }
