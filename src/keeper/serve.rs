@@ -30,7 +30,7 @@ use crate::process::{
     Stdin, Taps, Terminal, joined, start, start_in_terminal,
 };
 use crate::protocol::Ending;
-use crate::protocol::ending::{StartFailure, sentence};
+use crate::protocol::ending::sentence;
 use crate::protocol::frame::StreamKind;
 use crate::protocol::window::Totals;
 
@@ -102,12 +102,8 @@ pub(super) async fn serve(place: Place, order: Order, inherited: Inherited) {
             tracing::error!(%error, "preparing to keep a job");
             // It would say that the command may have run.
             let _ = std::fs::remove_file(place.about_file());
-            let message = sentence(format!("preparing the keeper of a job: {error}"));
-            conversation.say(&FromKeeper::Failed(StartError {
-                why: StartFailure::System,
-                message,
-                may_have_run: false,
-            }));
+            let failed = StartError::of_system(sentence(format!("preparing the keeper of a job: {error}")));
+            conversation.say(&FromKeeper::Failed(failed));
             conversation.flush(TOLD_WITHIN).await;
         }
     }

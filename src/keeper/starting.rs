@@ -17,7 +17,7 @@ use super::place::Place;
 use super::wire::{LINE_MOST, line, understood};
 use super::words::{FirstWord, FromKeeper, Hello, Order, VERSION};
 use crate::process::{Detached, Identity, Nursery, StartError, open_log};
-use crate::protocol::ending::{StartFailure, sentence};
+use crate::protocol::ending::sentence;
 
 /// How long a lock may be held by somebody who only looks at it.
 const LOOKED_AT_FOR: Duration = Duration::from_secs(2);
@@ -151,7 +151,7 @@ fn stopped(keeper: Detached, place: &Place, error: &io::Error) -> String {
 }
 
 fn failed(message: String) -> NoStart {
-    NoStart::Failed(StartError { why: StartFailure::System, message: sentence(message), may_have_run: false })
+    NoStart::Failed(StartError::of_system(sentence(message)))
 }
 
 /// The last thing that a keeper said.

@@ -104,6 +104,11 @@ impl StartError {
         Self { why, message: decode::readable(&message.into()), may_have_run: false }
     }
 
+    /// The same in words of another's.
+    pub(crate) fn of_system(message: impl Into<String>) -> Self {
+        Self::new(StartFailure::System, message)
+    }
+
     /// For what went wrong when it was executed already, or may have been.
     pub(super) fn too_late(doing: &str, error: &std::io::Error) -> Self {
         Self { may_have_run: true, ..Self::system(doing, error) }

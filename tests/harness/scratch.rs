@@ -14,7 +14,7 @@ use std::sync::Once;
 use super::leftovers;
 
 /// What the names of all of them begin with.
-const PREFIX: &str = "pbt-";
+const PREFIX: &str = "pbs-";
 
 /// What the name of the file beside one ends with.
 const HELD: &str = "held";

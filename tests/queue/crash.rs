@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::fleet::{Daemon, DaemonOptions};
 use crate::harness::relay::Direction;
@@ -254,4 +254,26 @@ fn what_is_asked_while_it_waits_for_the_server_is_answered_then() {
     assert_eq!(answer.header("Nats-Service-Error"), Some("running"), "{answer:?}");
     scene.have_run(&[&job]);
     ended_well(&scene, &job);
+}
+
+/// Many come up at once and wait for their turn to be started: what has not had it, has it with the next daemon.
+#[test]
+fn stopped_before_all_of_many_have_had_their_turn() {
+    let scene = Scene::new();
+    let w1 = scene.fleet.daemon("w1");
+    w1.terminate().expect_success();
+    let jobs: Vec<String> = (0..60).map(|_| scene.leave()).collect();
+    w1.restart();
+    eventually(SOON, "the first to run", || scene.ran().pop());
+    w1.terminate().expect_success();
+    assert!(scene.ran().len() < jobs.len(), "it was stopped in the middle");
+    // What the server still has comes again by itself, later.
+    let waiting: Vec<Value> = scene.listed().iter().map(|row| row["job"].clone()).collect();
+    let taken: Vec<&String> = jobs.iter().filter(|job| !waiting.contains(&job.as_str().into())).collect();
+    w1.restart();
+    let ended = |job: &&String| scene.result(job)["ending"]["exited"]["code"] == 0;
+    eventually(SOON, "all that were taken to have ended", || taken.iter().all(ended).then_some(()));
+    let mut ran = scene.ran();
+    ran.sort_unstable();
+    assert!(ran.windows(2).all(|two| two[0] != two[1]), "{ran:?}");
 }

@@ -78,7 +78,13 @@ impl Keeper {
                 turn = context.starts.turn() => turn,
                 _ = leaving.wait_for(|leaving| *leaving != Leaving::No) => None,
             };
-            let Some(turn) = turn else { return Ok((entry, Err(NoStart::Failed(stopping())))) };
+            let Some(turn) = turn else {
+                // The server has let go of what came from the queue: the next daemon begins it, from its copy.
+                if context.journal.has_copy(order.spec.job) {
+                    return std::future::pending().await;
+                }
+                return Ok((entry, Err(NoStart::Failed(stopping()))));
+            };
             let about = Arc::clone(&context);
             let begin = move || {
                 let started = link::start(&place, &order, &about.nursery);
