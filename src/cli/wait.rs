@@ -58,7 +58,7 @@ pub(super) async fn run(common: &Common, args: &Wait) -> Result<u8, Failure> {
     let why = "its peer does not say how it ended".to_owned();
     let ending = job.ending.unwrap_or(Ending::Unknown { why });
     if let Ending::Unknown { why } = &ending {
-        let next = if job.durable { Next::Read } else { Next::Nothing };
+        let next = if job.durable { Next::Read } else { Next::Ask };
         return unknown(UNKNOWN, (&found.peer, job.id), why, next);
     }
     let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };

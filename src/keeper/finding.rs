@@ -114,12 +114,12 @@ fn readable<T>(read: io::Result<T>) -> io::Result<Result<T, io::Error>> {
 
 fn why_dead(place: &Place, about: &About) -> io::Result<String> {
     if about.keeper.boot_id != host::boot_id()? {
-        return Ok("its keeper died: the machine was started anew".to_owned());
+        return Ok("the machine was started anew".to_owned());
     }
     let pid = about.keeper.pid;
     Ok(match last_line(&place.said()) {
-        Some(said) => format!("its keeper, process {pid}, died; its last words: {said}"),
-        None => format!("its keeper, process {pid}, died without a word, as one that is killed"),
+        Some(said) => format!("process {pid} ended; its last words: {said}"),
+        None => format!("process {pid} ended without a word, as one that is killed"),
     })
 }
 

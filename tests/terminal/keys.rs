@@ -86,17 +86,21 @@ fn ctrl_c_in_a_flood_takes_effect_at_once() {
 
 #[test]
 fn the_size_follows_the_window() {
+    // Not a trap of a shell: bash forgets a signal that comes while it does what the last one said.
+    const SAYS_ITS_SIZE: &str = "import os, signal\n\
+        signal.signal(signal.SIGWINCH, lambda *_: print('now', *reversed(os.get_terminal_size())))\n\
+        print('ready')\n\
+        input()";
     let fleet = Fleet::of_workers(["w1"]);
-    let mut person = shell(&fleet, &[]);
-    person.types("trap 'echo n''ow; stty size' WINCH\r");
-    person.until("ready> ");
+    let command = ["exec", "-t", "-C", "/", "w1", "--", "python3", "-u", "-c", SAYS_ITS_SIZE];
+    let mut person = Person::sits_down(&fleet, &command);
+    person.until("ready\r\n");
     for size in [TtySize { cols: 100, rows: 30 }, TtySize { cols: 132, rows: 50 }, SIZE] {
         person.resizes(size);
-        // The shell does what the trap says when it is asked for the next line.
-        person.until(format!("now\r\n{} {}\r\n", size.rows, size.cols));
+        person.until(format!("now {} {}\r\n", size.rows, size.cols));
     }
-    person.types("exit\r");
-    person.finishes();
+    person.types("\r");
+    assert_eq!(person.finishes().0.code(), Some(0));
 }
 
 #[test]

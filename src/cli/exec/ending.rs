@@ -14,7 +14,7 @@ pub(in crate::cli) fn conclude(
     is_kept: bool,
 ) -> Result<u8, Failure> {
     let code = exit::code_of(outcome);
-    let said_all = if is_kept { Next::Read } else { Next::Nothing };
+    let said_all = if is_kept { Next::Read } else { Next::Ask };
     if output_closed {
         return Ok(OUTPUT_CLOSED);
     }
@@ -53,7 +53,7 @@ pub(in crate::cli) fn unknown(
     let next = match next {
         Next::Wait => format!("; `d wait {peer}/{job}` waits for its end, and has its code"),
         Next::Read => format!("; `d logs {peer}/{job}` shows what is kept of what it has printed"),
-        Next::Nothing => String::new(),
+        Next::Ask => format!("; `nats req exec.{peer}.{job}.result ''` shows what is known of it"),
     };
     Err(Failure::new(code, format!("unknown: {why}{next}"))
         .in_known_words_for_seeds(format!("Timeout waiting for response from {peer}")))
@@ -66,6 +66,6 @@ pub(in crate::cli) enum Next {
     Wait,
     /// The peer has said all it knows; what the job has printed is kept.
     Read,
-    /// The peer has said all it knows.
-    Nothing,
+    /// The peer has said all it knows, and keeps nothing more.
+    Ask,
 }
