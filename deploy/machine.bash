@@ -15,7 +15,9 @@ declare -A packages_of=(
   [cc]="gcc libc6-dev"
   [fish]="fish"
   [git]="git"
+  [htop]="htop"
   [jq]="jq"
+  [less]="less"
   [mandoc]="mandoc"
   [mariadb]="mariadb-client-core"
   [mariadbd]="mariadb-server-core"
@@ -27,6 +29,8 @@ declare -A packages_of=(
   [shellcheck]="shellcheck"
   [sshd]="openssh-server openssh-client"
   [systemd-analyze]="systemd"
+  [tmux]="tmux"
+  [vim]="vim"
   [zsh]="zsh"
 )
 

@@ -5,11 +5,15 @@
 //!  ┌────────┐    ┌────────┐   ┌─────┐        ┌─────┐    ┌───────────────────┐
 //!  │  cli   ├────┤ client ├───┤ bus ├─ NATS ─┤ bus ├────┤ daemon            │
 //!  └────────┘    └────────┘   └─────┘        └─────┘    │  job ── process   │
-//!                     everything said is a type         │  heartbeat        │
-//!                     in `protocol`                     ├───────────────────┤
-//!                                                       │ leader            │
-//!  a job:        cli → client → bus → daemon → process  │  roster → registry│
-//!  its output:   process → daemon → bus → client → cli  └───────────────────┘
+//!                     everything said is a type         │  durable ┐        │
+//!                     in `protocol`                     │  heartbeat        │
+//!                                                       ├──────────┼────────┤
+//!  a job:        cli → client → bus → daemon → process  │ leader   │        │
+//!  its output:   process → daemon → bus → client → cli  │  roster → registry│
+//!  a durable one:     … daemon → keeper → process       └──────────┼────────┘
+//!                                                       ┌──────────┴────────┐
+//!                                                       │ keeper ── process │ each a process
+//!                                                       └───────────────────┘ of its own
 //!  a heartbeat:  daemon → bus → leader (roster → registry)
 //! ```
 //!
@@ -19,7 +23,8 @@
 //! | [`identity`] | who somebody is and how that is proved | protocol | `nkeys` |
 //! | [`bus`] | how it travels: connect, supervise, encode, decode | protocol, identity | `async_nats` |
 //! | [`process`] | the operating system's end: pipes, stopping a tree | protocol | `unsafe`, `nix` |
-//! | [`daemon`] | the peer's end: intake, jobs, journal, heartbeat | protocol, identity, bus, process, leader | |
+//! | [`keeper`] | one durable job, in a process of its own: its pipes or terminal, its log, its end | protocol, process | `alacritty_terminal` |
+//! | [`daemon`] | the peer's end: intake, jobs, journal, heartbeat | protocol, identity, bus, process, keeper, leader | |
 //! | [`leader`] | who is in the fleet: roster (pure), registry | protocol, identity, bus | `sqlx` |
 //! | [`client`] | asking the fleet; yields typed events, prints nothing | protocol, identity, bus | |
 //! | [`cli`] | the person's end: one file per verb, rendering | all | `clap`, printing |
@@ -38,6 +43,7 @@ pub mod cli;
 pub mod client;
 pub mod daemon;
 pub mod identity;
+pub mod keeper;
 pub mod leader;
 pub mod process;
 pub mod protocol;

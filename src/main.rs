@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     peerbus::process::keep_to_what_is_built_in();
-    // The same program, as a reaper of one job: it must not read settings or start a runtime.
-    if std::env::args_os().nth(1).is_some_and(|verb| verb == "reaper") {
-        return peerbus::process::reaper_main();
+    // The same program, watching over one job: that must not read settings or start a large runtime.
+    match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("reaper") => return peerbus::process::reaper_main(),
+        Some("keeper") => return peerbus::keeper::keeper_main(),
+        _ => {}
     }
     peerbus::cli::main()
 }

@@ -368,7 +368,10 @@ fn nothing_is_left_unfinished() {
 fn the_table_still_draws_the_borders_that_matter() {
     let table = table();
     let names: Vec<&str> = table.keys().map(String::as_str).collect();
-    assert_eq!(names, ["bus", "cli", "client", "daemon", "identity", "leader", "process", "protocol"]);
+    assert_eq!(
+        names,
+        ["bus", "cli", "client", "daemon", "identity", "keeper", "leader", "process", "protocol"]
+    );
     for (folder, word) in [
         ("bus", "async_nats"),
         ("process", "unsafe"),
@@ -383,8 +386,15 @@ fn the_table_still_draws_the_borders_that_matter() {
     }
     assert!(table["protocol"].never_names.contains("tokio"));
     assert!(table["protocol"].may_use.is_empty());
-    for (folder, other) in [("bus", "daemon"), ("process", "bus"), ("client", "daemon"), ("leader", "daemon")]
-    {
+    for (folder, other) in [
+        ("bus", "daemon"),
+        ("process", "bus"),
+        ("process", "keeper"),
+        ("keeper", "bus"),
+        ("keeper", "daemon"),
+        ("client", "daemon"),
+        ("leader", "daemon"),
+    ] {
         assert!(!table[folder].may_use.contains(other), "{folder}/ may not use {other}/");
     }
 }

@@ -9,15 +9,19 @@
 
 mod harness;
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use harness::child::{Keep, Live, piped};
+use harness::fleet::{DCommand, READY_DEADLINE};
 use harness::nats::{Login, Raw};
 use harness::procs;
 use harness::relay::{Direction, Relay};
+use harness::scratch::{Scratch, end_forgotten};
 use harness::server::{Server, ServerOptions};
 use harness::wait::{eventually, never, within};
 use nix::sys::signal::Signal;
+use peerbus::process::cgroups_of;
 
 const SOON: Duration = Duration::from_secs(10);
 /// Long enough for what must not arrive to have arrived.
@@ -466,4 +470,70 @@ fn what_a_fleet_leaves_behind_ends_with_it() {
         procs::wait_until_running(&marker, 1, SOON);
     }
     procs::wait_until_gone(&marker, SOON);
+}
+
+/// A daemon with jobs that would go on for ever.
+fn a_daemon_with_jobs(place: &Scratch, server: &Server, containment: &str) -> (Live, Vec<procs::Process>) {
+    let (home, state) = (place.directory("home"), place.directory("state"));
+    let daemon = DCommand::new(&home, ["daemon", "run", "--id", "w1"])
+        .env("PEERBUS_STATE_DIR", &state)
+        .env("PEERBUS_CONTAINMENT", containment)
+        .nats(&server.url());
+    let mut daemon = daemon.spawn();
+    daemon.stderr_line(READY_DEADLINE, |line| line.starts_with("ready peer=w1"));
+    let marker = procs::marker();
+    let goes_on = format!("sh -c 'sleep 1000; :' {marker}");
+    let line = format!("trap '' TERM; setsid {goes_on} & {goes_on}; :");
+    let foreground = ["exec", "w1", "-C", "/", "--sh", &line];
+    let durable = ["exec", "-d", "w1", "-C", "/", "--sh", &line];
+    let caller = DCommand::new(&home, foreground).nats(&server.url()).spawn();
+    DCommand::new(&home, durable).nats(&server.url()).run().expect_success();
+    let jobs = procs::wait_until_running(&marker, 6, SOON);
+    drop(caller);
+    let keeper =
+        procs::descendants(daemon.pid()).into_iter().find(|process| process.arguments[1] == "keeper");
+    (daemon, jobs.into_iter().chain(keeper).collect())
+}
+
+fn nothing_is_left(state: &Path, processes: &[procs::Process]) {
+    assert_eq!(processes.len(), 7, "{processes:#?}");
+    let lives =
+        |seen: &&procs::Process| procs::look_at(seen.pid).is_some_and(|now| now.started == seen.started);
+    assert_eq!(processes.iter().filter(lives).collect::<Vec<_>>(), Vec::<&procs::Process>::new());
+    assert_eq!(cgroups_of(state).unwrap(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_test_that_ends_leaves_nothing_running() {
+    let server = Server::start();
+    for containment in ["best", "reaper"] {
+        let place = Scratch::new();
+        let (mut daemon, processes) = a_daemon_with_jobs(&place, &server, containment);
+        daemon.kill();
+        let state = place.path().join("state");
+        drop(place);
+        // Its cgroups are named after a directory that is gone.
+        std::fs::create_dir_all(&state).unwrap();
+        nothing_is_left(&state, &processes);
+        std::fs::remove_dir_all(state.parent().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn what_a_killed_test_has_left_is_ended_by_the_next_one() {
+    let server = Server::start();
+    let parent = Scratch::new();
+    for containment in ["best", "reaper"] {
+        let place = Scratch::below(parent.path());
+        let (mut daemon, processes) = a_daemon_with_jobs(&place, &server, containment);
+        daemon.kill();
+        end_forgotten(parent.path());
+        let lives = |seen: &&procs::Process| procs::look_at(seen.pid).is_some();
+        assert!(processes.iter().filter(lives).count() >= 4, "its test lives: {processes:#?}");
+
+        let left = place.forsake();
+        end_forgotten(parent.path());
+        nothing_is_left(&left.join("state"), &processes);
+        assert!(left.join("home").is_dir(), "its files stay");
+    }
 }

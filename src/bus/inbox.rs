@@ -15,6 +15,7 @@ use crate::protocol::subjects;
 
 /// Every open mailbox of one link.
 pub(super) struct Inbox {
+    base: String,
     prefix: String,
     open: Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Incoming>>>>,
 }
@@ -22,10 +23,13 @@ pub(super) struct Inbox {
 impl Inbox {
     /// An inbox, in a fleet with identities that of this name: nobody else may hear what is said to it.
     pub(super) fn new(name: Option<&Name>) -> Self {
-        Self {
-            prefix: format!("{}.{}", subjects::inbox(name), Uuid::new_v4().simple()),
-            open: Arc::default(),
-        }
+        let base = subjects::inbox(name);
+        Self { prefix: format!("{base}.{}", Uuid::new_v4().simple()), base, open: Arc::default() }
+    }
+
+    /// A new subject of our own that is no mailbox's.
+    pub(super) fn own_subject(&self) -> String {
+        format!("{}.{}.own", self.base, Uuid::new_v4().simple())
     }
 
     /// The subject that covers every mailbox.

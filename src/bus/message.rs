@@ -23,6 +23,8 @@ pub struct Incoming {
     pub payload: Bytes,
     /// Whether this is the server's word that nobody listens to what was said.
     pub no_responders: bool,
+    /// The server's own word, where this is one: 100 that it is there, others that it gives up waiting.
+    pub status: Option<u16>,
 }
 
 /// The headers of a message that arrived.
@@ -30,6 +32,17 @@ pub struct Incoming {
 pub struct Headers(Option<Box<async_nats::HeaderMap>>);
 
 impl Headers {
+    /// Headers that were kept somewhere: name and value. Characters a header cannot carry are left out.
+    #[must_use]
+    pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut headers = async_nats::HeaderMap::new();
+        for (name, value) in pairs {
+            let value: String = value.chars().filter(|c| !c.is_control()).collect();
+            headers.insert(name, value);
+        }
+        Self(Some(Box::new(headers)))
+    }
+
     /// The value of one header.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -114,6 +127,7 @@ impl Outgoing {
 pub(super) fn incoming(message: async_nats::Message) -> Incoming {
     Incoming {
         no_responders: message.status == Some(async_nats::StatusCode::NO_RESPONDERS),
+        status: message.status.map(|status| status.as_u16()),
         subject: message.subject.into_string(),
         reply: message.reply.map(async_nats::Subject::into_string),
         headers: Headers(message.headers.map(Box::new)),

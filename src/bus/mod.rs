@@ -374,13 +374,29 @@ impl Bus {
         payload: Bytes,
         patience: Duration,
     ) -> Result<Incoming, BusError> {
+        self.ask(Outgoing::to(subject).payload(payload).sealed(), patience).await
+    }
+
+    /// Says something, as it is, and waits for one answer.
+    ///
+    /// # Errors
+    /// As [`Bus::request`].
+    pub async fn ask(&self, question: Outgoing, patience: Duration) -> Result<Incoming, BusError> {
         let mut mailbox = self.mailbox();
-        self.publish(Outgoing::to(subject).reply(mailbox.subject()).payload(payload).sealed()).await?;
+        let subject = question.subject.clone();
+        self.publish(question.reply(mailbox.subject())).await?;
         match tokio::time::timeout(patience, mailbox.next()).await {
-            Ok(answer) if answer.no_responders => Err(BusError::NoResponders(subject.to_owned())),
+            Ok(answer) if answer.no_responders => Err(BusError::NoResponders(subject)),
             Ok(answer) => Ok(answer),
-            Err(_) => Err(BusError::Timeout { subject: subject.to_owned(), waited: patience }),
+            Err(_) => Err(BusError::Timeout { subject, waited: patience }),
         }
+    }
+
+    /// A new subject that we alone hear, to be subscribed to: for what keeps the subject it was said to
+    /// first, which a mailbox would not know.
+    #[must_use]
+    pub fn own_subject(&self) -> String {
+        self.shared.inbox.own_subject()
     }
 
     /// Takes the link down for good, after what was said so far was written.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::attach::{Attach, Logs};
 use super::audit::Audit;
 use super::completions::Completions;
 use super::config::Config;
@@ -16,15 +17,20 @@ use super::exit;
 use super::identities::Identities;
 use super::init::Init;
 use super::invite::Invite;
+use super::jobs::Jobs;
 use super::join::Join;
 use super::manual::ManPages;
 use super::peers::{Peer, Peers};
 use super::ping::Ping;
 use super::policy::Policy;
+use super::queue::Queue;
 use super::revoke::Revoke;
 use super::seeds::Seeds;
+use super::session::Session;
 use super::status::Status;
+use super::stop::Stop;
 use super::task::Tasks;
+use super::wait::Wait;
 use crate::daemon::broker;
 use crate::protocol::heartbeat::Role;
 use crate::protocol::peers::NAME_MAX;
@@ -78,6 +84,19 @@ pub(super) struct Common {
 pub(super) enum Verb {
     /// Run a command on a peer, with live output and its own exit code
     Exec(Exec),
+    /// What runs in the fleet, and what has run
+    Jobs(Jobs),
+    /// Follow a durable job, and interrupt it, as if it had been started here
+    Attach(Attach),
+    /// What a durable job has printed
+    Logs(Logs),
+    /// Terminals that go on when you leave them
+    #[command(subcommand)]
+    Session(Session),
+    /// Stop a job with everything it has started
+    Stop(Stop),
+    /// Wait until a job has ended; its code is the job's
+    Wait(Wait),
     /// List all peers
     #[command(
         after_help = "Examples:\n  d peers\n  d peers -o wide\n  d peers --json | jq -r 'select(.is_online) | .peer_id'"
@@ -96,6 +115,9 @@ pub(super) enum Verb {
     Audit(Audit),
     /// Find out what works, what does not, and what to do about it
     Doctor(Doctor),
+    /// What waits for peers that are away (`d exec --queue`)
+    #[command(subcommand)]
+    Queue(Queue),
     /// Ask a peer what its policy allows
     #[command(subcommand)]
     Policy(Policy),
@@ -126,6 +148,9 @@ pub(super) enum Verb {
     /// Fetch the list of peers for completion
     #[command(name = "refresh-peers", hide = true)]
     RefreshPeers,
+    /// Fetch the list of jobs for completion
+    #[command(name = "refresh-jobs", hide = true)]
+    RefreshJobs,
     /// The names older scripts know
     #[command(flatten)]
     Seeds(Seeds),
@@ -141,7 +166,11 @@ impl Verb {
     /// A daemon serves many; a command line waits for one.
     pub(super) fn runtime(&self) -> std::io::Result<tokio::runtime::Runtime> {
         let mut builder = match self {
-            Self::Daemon(Daemon::Run(_)) => tokio::runtime::Builder::new_multi_thread(),
+            Self::Daemon(Daemon::Run(_)) => {
+                // Until it can take them, and for good in all threads but this one.
+                crate::process::hold_signals_back()?;
+                tokio::runtime::Builder::new_multi_thread()
+            }
             _ => tokio::runtime::Builder::new_current_thread(),
         };
         builder.enable_all().build()
@@ -183,6 +212,16 @@ pub(super) enum AuditArg {
     BestEffort,
     /// It refuses new jobs.
     Required,
+}
+
+/// When a daemon becomes another version of itself, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum UpgradeArg {
+    /// Also when its program was replaced.
+    Noticed,
+    /// Only when it is asked to.
+    Asked,
 }
 
 /// A number of bytes such as `64MiB`.

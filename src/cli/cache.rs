@@ -152,7 +152,7 @@ fn file_name(bus: &NatsAddress) -> String {
 }
 
 /// The content of an ordinary file of a bearable size. A pipe by that name would hold us up.
-fn bounded(path: &Path) -> Option<Vec<u8>> {
+pub(super) fn bounded(path: &Path) -> Option<Vec<u8>> {
     let facts = fs::metadata(path).ok()?;
     if !facts.is_file() || facts.len() > MAX_BYTES {
         return None;

@@ -2,12 +2,13 @@
 //!
 //! The script asks `d` itself at each TAB, with [`ASKED`] in the environment and the words of the
 //! line, up to the cursor, behind `--`. The answer is made of the command definition, so a new verb
-//! or flag completes without a word here; wherever a peer is named, it is a peer that is offered.
+//! or flag completes without a word here; wherever a peer or a job is named, one is offered.
 //! An answer is lines of `value<TAB>description`, or one of [`FILES`] and [`DIRECTORIES`], where
 //! the shell's own completion of paths knows best. What follows `--` on the line is the remote
 //! command's and gets no answer. Nothing is ever said to stderr.
 
 mod definition;
+mod jobs;
 mod peers;
 mod refresh;
 
@@ -19,6 +20,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use super::args::Common;
 use super::exit::Failure;
 use super::output;
+pub(super) use jobs::refresh as refresh_jobs;
 pub(super) use refresh::run as refresh;
 
 /// Says that the words behind `--` are to be completed.

@@ -34,6 +34,17 @@ pub(super) async fn connect(common: &Common) -> Result<Bus, Failure> {
     Ok(bus)
 }
 
+/// Refuses to see and steer jobs to whom no peer would let, where that is known here.
+pub(super) fn must_see_jobs(bus: &Bus) -> Result<(), Failure> {
+    match bus.member().map(Member::own) {
+        Some(own) if own.standing != Standing::Operator => Err(Failure::new(
+            REFUSED,
+            format!("refused: only operators may see the jobs, and {} ({}) is none", own.name, own.standing),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses what only an operator may do, where that is known here: the bus would not even carry it.
 pub(super) fn must_be_an_operator(bus: &Bus) -> Result<(), Failure> {
     match bus.member().map(Member::own) {

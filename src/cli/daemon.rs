@@ -5,6 +5,9 @@
 //! | `run` | in the foreground |
 //! | `start`, `stop`, `restart`, `status`, `logs` | its life without systemd, and by systemd where that has a unit |
 //! | `reload` | its policy read again, and what became of that |
+//! | `upgrade` | another version in its place, and back where that fails |
+//! | `succession` | the step from one version to the next, and the guard that watches it |
+//! | `check` | what a program says of itself before it is relied on |
 //! | `server` | which nats-server a managed broker is |
 //! | `found` | which daemon runs on a state directory, by proof |
 //! | `child` | a daemon that was started detached, until it is ready |
@@ -16,6 +19,7 @@
 //! of its process, never by the state file alone; no signal hits anything but that process; of several
 //! that start at once one starts the daemon and the others wait for it.
 
+mod check;
 mod child;
 mod found;
 mod install;
@@ -27,8 +31,10 @@ mod server;
 mod start;
 mod status;
 mod stop;
+mod succession;
 mod tail;
 mod unit;
+mod upgrade;
 
 use clap::Subcommand;
 
@@ -44,6 +50,8 @@ pub(super) use server::nats_server;
 use start::Start;
 use status::DaemonStatus;
 use stop::Stop;
+use succession::Guard;
+use upgrade::Upgrade;
 
 /// What can be done with this machine's daemon.
 #[derive(Debug, Subcommand)]
@@ -64,6 +72,17 @@ pub(super) enum Daemon {
     /// Stop the daemon and start it again, with the settings as they are now
     #[command(after_help = "Examples:\n  d daemon restart\n  d daemon restart --if-needed")]
     Restart(Box<Restart>),
+    /// Have the daemon become another version of itself; returns when that serves, or the old one is back
+    #[command(
+        after_help = "Examples:\n  d daemon upgrade --from ./d\n  d daemon upgrade --from - < d --no-wait\n\nJobs that run get --jobs-timeout to end. The program before stays beside the new one, as NAME.previous.\nExit codes: 0 it serves, 1 it does not and the old one does, 3 none runs"
+    )]
+    Upgrade(Upgrade),
+    /// Say what this program is
+    #[command(hide = true)]
+    Check,
+    /// Watch a daemon that becomes another version
+    #[command(hide = true)]
+    Guard(Guard),
     /// Have the daemon read its policy again; returns when it has, and says what is in force
     #[command(after_help = "Example:\n  d daemon reload")]
     Reload(Reload),
@@ -82,6 +101,9 @@ pub(super) async fn run(common: &Common, verb: Daemon) -> Result<u8, Failure> {
         Daemon::Start(args) => start::run(common, *args).await,
         Daemon::Stop(args) => stop::run(common, &args).await,
         Daemon::Restart(args) => restart::run(common, *args).await,
+        Daemon::Upgrade(args) => upgrade::run(common, args).await,
+        Daemon::Check => check::say(),
+        Daemon::Guard(args) => succession::guard(common, args).await,
         Daemon::Reload(args) => reload::run(common, &args).await,
         Daemon::Status(args) => status::run(common, &args).await,
         Daemon::Logs(args) => logs::run(common, &args).await,

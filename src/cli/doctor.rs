@@ -1,11 +1,12 @@
 //! `d doctor`: what works, what does not, and what to do about it.
 //!
 //! The idea: each check is one fact with one result, and a check whose ground is missing is
-//! skipped, so the first FAIL is where to begin. Nothing is changed.
+//! skipped, so the first FAIL is where to begin. Nothing is changed, but what `--clean` shows and is told to stop.
 //!
 //! Limit: a peer that beats and answers is taken at its word about its own disk and rights.
 
 mod check;
+mod clean;
 mod fleet;
 mod here;
 mod peer;
@@ -25,7 +26,7 @@ const SIDE_BY_SIDE: usize = 16;
 /// What `d doctor` is given.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  d doctor           this machine, the bus, the registry and every peer\n  d doctor vps       the same, with one peer\n\nExit codes: 0 nothing failed, 1 something did, 254 no such peer"
+    after_help = "Examples:\n  d doctor           this machine, the bus, the registry and every peer\n  d doctor vps       the same, with one peer\n  d doctor --clean   what was left running by daemons that died\n\nExit codes: 0 nothing failed, 1 something did, 254 no such peer"
 )]
 pub(super) struct Doctor {
     /// The peer: its id, hostname or address [default: all of them]
@@ -34,10 +35,19 @@ pub(super) struct Doctor {
     /// JSON
     #[arg(long)]
     json: bool,
+    /// Show what daemons of this machine have left running that nobody will ever end, and stop it
+    #[arg(long, conflicts_with = "peer")]
+    clean: bool,
+    /// With --clean: without asking
+    #[arg(long, requires = "clean")]
+    yes: bool,
 }
 
 /// `d doctor`
 pub(super) async fn run(common: &Common, args: &Doctor) -> Result<u8, Failure> {
+    if args.clean {
+        return clean::run(common, clean::Wish { yes: args.yes, json: args.json }).await;
+    }
     let mut report = Report::default();
     here::look(common, &mut report).await;
     if let Some(bus) = fleet::bus(common, &mut report).await {

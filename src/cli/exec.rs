@@ -1,6 +1,8 @@
 //! `d exec`: a command on another machine, as if it ran here.
 
+mod ending;
 mod keyboard;
+mod queued;
 mod report;
 mod writer;
 
@@ -12,18 +14,24 @@ use clap::{ArgGroup, Args as ClapArgs};
 
 use super::args::{Common, assignment, duration, peer_name};
 use super::connect::{connect, must_be_an_operator};
-use super::exit::{self, BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED};
+use super::exit::{BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, REFUSED, UNKNOWN};
+use super::log::escaped;
 use super::output;
+use super::terminal;
 use crate::bus::Bus;
 use crate::client::exec::{self as client, Event, Integrity, Outcome, Patience};
 use crate::client::{Finding, NotFound, find};
 use crate::process::host;
-use crate::protocol::ending::StartFailure;
+use crate::protocol::ending::Refusal;
 use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
+use crate::protocol::frame::JobState;
+use crate::protocol::task::Task;
 use crate::protocol::{Ending, JobId, PeerId};
-pub(super) use keyboard::Enough;
+pub(super) use ending::{Next, conclude, unknown};
+pub(super) use keyboard::{Enough, Keys};
+pub(super) use queued::code_of as queue_code_of;
 use report::Report;
-use writer::Writer;
+pub(super) use writer::Writer;
 
 /// What `d exec` is given.
 #[derive(Debug, ClapArgs)]
@@ -32,7 +40,7 @@ use writer::Writer;
     override_usage = "d exec [OPTIONS] <PEER> -- <COMMAND>...\n       d exec [OPTIONS] <PEER> --sh <LINE>"
 )]
 #[command(
-    after_help = "Examples:\n  d exec vps -C /opt/app -- git log --oneline -5     argv: exact, no shell\n  d exec vps -C /opt/app --sh 'git pull && make'     a line for the peer's shell\n  tar c . | d exec vps -C /tmp -i -- tar x           standard input\n\nCtrl-C interrupts everything the command has started; a second one kills it.\nExit codes: d help exit-codes"
+    after_help = "Examples:\n  d exec vps -C /opt/app -- git log --oneline -5     argv: exact, no shell\n  d exec vps -C /opt/app --sh 'git pull && make'     a line for the peer's shell\n  tar c . | d exec vps -C /tmp -i -- tar x           standard input\n  d exec -d vps -C /opt/app -- make                  in the background; prints its job id\n  d exec laptop --queue=3d -C ~ -- git pull          runs when laptop is back; prints the job's id\n\nCtrl-C interrupts everything the command has started; a second one kills it.\nExit codes: d help exit-codes"
 )]
 pub(super) struct Exec {
     /// The peer: its id, hostname or address
@@ -44,6 +52,24 @@ pub(super) struct Exec {
     /// A line for the peer's shell
     #[arg(long, value_name = "LINE")]
     pub(super) sh: Option<String>,
+    /// Leave it running: print its job id, and end
+    #[arg(short = 'd', long, conflicts_with = "stdin")]
+    pub(super) detach: bool,
+    /// Have it go on whatever becomes of d, of the link, and of the peer's daemon
+    #[arg(long)]
+    pub(super) durable: bool,
+    /// Give it a terminal, and type into it
+    #[arg(short = 't', long)]
+    pub(super) tty: bool,
+    /// The keys that leave the terminal while the command goes on, or none [default: ctrl-],d]
+    #[arg(long, value_name = "KEYS", value_parser = detach_keys, requires = "tty")]
+    pub(super) detach_keys: Option<DetachKeys>,
+    /// The name of the session
+    #[arg(skip)]
+    pub(super) name: Option<String>,
+    /// The task, which has what is to be run
+    #[arg(skip)]
+    pub(super) task: Option<Task>,
     /// Send standard input
     #[arg(short = 'i', long)]
     pub(super) stdin: bool,
@@ -59,6 +85,17 @@ pub(super) struct Exec {
     /// Wait this long for a peer that is not on the bus
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
     pub(super) wait: Duration,
+    /// Leave it in the queue: it runs once, when the peer is there, and never after this time
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "24h",
+        value_parser = queued::expiry,
+        conflicts_with_all = ["stdin", "wait", "report"]
+    )]
+    pub(super) queue: Option<Duration>,
     /// Write how it ended to a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
@@ -67,13 +104,32 @@ pub(super) struct Exec {
     pub(super) argv: Vec<String>,
 }
 
+/// What came of it.
+pub(super) enum Done {
+    Code(u8),
+    /// The peer's daemon is an older one that knows nothing of the kind. Nothing has run.
+    NotSupported(String),
+}
+
 /// `d exec`
 pub(super) async fn run(common: &Common, args: Exec) -> Result<u8, Failure> {
+    match run_if_known(common, args).await? {
+        Done::Code(code) => Ok(code),
+        Done::NotSupported(said) => Err(Failure::new(REFUSED, said)),
+    }
+}
+
+/// The same, for who can do it in another way.
+pub(super) async fn run_if_known(common: &Common, args: Exec) -> Result<Done, Failure> {
     let request = request(&args)?;
+    if let Some(expiry) = args.queue {
+        return Enough::unless_said(queued::run(common, &args, expiry, request)).await.map(Done::Code);
+    }
     let mut report = Report::begin(args.report.clone(), &args.peer, request.id.unwrap_or_default())?;
     let done = run_there(common, &args, request, &mut report).await;
     let code = match &done {
-        Ok(code) => *code,
+        Ok(Done::Code(code)) => *code,
+        Ok(Done::NotSupported(_)) => REFUSED,
         Err(failure) => failure.code,
     };
     report.write(code)?;
@@ -89,14 +145,17 @@ fn request(args: &Exec) -> Result<ExecRequest, Failure> {
         id: Some(JobId::new()),
         directory: args.directory.clone(),
         shell_cmd: args.sh.clone(),
-        argv: args.sh.is_none().then(|| args.argv.clone()),
+        argv: (args.sh.is_none() && args.task.is_none()).then(|| args.argv.clone()),
         env: args.env.iter().cloned().collect(),
         user: args.user.clone(),
-        stdin: args.stdin,
-        tty: None,
+        stdin: args.stdin || (args.tty && !args.detach),
+        tty: args.tty.then(terminal::own_tty),
+        name: args.name.clone(),
+        task: args.task.clone(),
         timeout_ms: args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-        durable: false,
-        stream: Some(StreamOptions { window: WINDOW }),
+        durable: args.durable || args.detach,
+        expires_ms: None,
+        stream: Some(StreamOptions { window: if args.tty { terminal::WINDOW } else { WINDOW } }),
         from: Some(caller()),
     };
     // What the peer would refuse is refused here, before anything is sent.
@@ -115,7 +174,7 @@ async fn run_there(
     args: &Exec,
     request: ExecRequest,
     report: &mut Report,
-) -> Result<u8, Failure> {
+) -> Result<Done, Failure> {
     let bus = Enough::unless_said(connect(common)).await.inspect_err(|failure| report.failed(failure))?;
     must_be_an_operator(&bus).inspect_err(|failure| report.failed(failure))?;
     let job = request.id.unwrap_or_default();
@@ -123,8 +182,22 @@ async fn run_there(
         Enough::unless_said(target(&bus, &args.peer)).await.inspect_err(|failure| report.failed(failure))?;
     loop {
         report.peer(&peer);
-        let outcome = follow(&bus, &peer, request.clone(), args.wait).await;
-        let (outcome, closed) = outcome;
+        let (followed, closed) = follow(&bus, &peer, request.clone(), args).await;
+        let outcome = match followed {
+            Followed::Ended(outcome) => *outcome,
+            Followed::Left { at, by } => {
+                report.detached(at);
+                return left(&peer, job, at, by, args.detach).map(Done::Code);
+            }
+            Followed::LeftTerminal { at, why } => {
+                report.detached(at);
+                if closed {
+                    return Ok(Done::Code(OUTPUT_CLOSED));
+                }
+                let word = args.name.clone().unwrap_or_else(|| job.short());
+                return terminal::farewell(&why, &peer, &word).map(Done::Code);
+            }
+        };
         if outcome.ending == (Ending::Offline {}) && outcome.result.is_none() {
             // The word may be the hostname or address of a peer, and look like an id.
             match whereabouts(&bus, &args.peer, &peer).await {
@@ -139,84 +212,136 @@ async fn run_there(
             }
         }
         report.outcome(&outcome);
-        return conclude(&peer, job, &outcome, closed);
+        if let Ending::Refused { why: Refusal::NotSupported, message } = &outcome.ending {
+            return Ok(Done::NotSupported(format!("refused: {peer}: {message}")));
+        }
+        if args.detach && outcome.result.is_some() && has_run(&outcome.ending) {
+            // It was over before we could leave it.
+            tell(&peer, job)?;
+            return Ok(Done::Code(0));
+        }
+        return conclude(&peer, job, &outcome, closed, request.is_durable()).map(Done::Code);
     }
 }
 
-/// Follows one execution to its end; says whether our own output was closed meanwhile.
-async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, wait: Duration) -> (Outcome, bool) {
+/// What became of an execution as far as it was followed.
+enum Followed {
+    Ended(Box<Outcome>),
+    Left {
+        at: u64,
+        by: Option<String>,
+    },
+    /// The person left a terminal, or somebody else had them leave it.
+    LeftTerminal {
+        at: u64,
+        why: terminal::Parting,
+    },
+}
+
+impl From<terminal::Left> for Followed {
+    fn from(left: terminal::Left) -> Self {
+        match left {
+            terminal::Left::Ended(outcome) => Self::Ended(outcome),
+            terminal::Left::Detached { at, why } => Self::LeftTerminal { at, why },
+        }
+    }
+}
+
+/// The keys that leave a terminal.
+#[derive(Debug, Clone)]
+pub(super) struct DetachKeys(pub(super) Vec<u8>);
+
+pub(super) fn detach_keys(text: &str) -> Result<DetachKeys, String> {
+    terminal::detach_keys(text).map(DetachKeys)
+}
+
+/// Whether a command ran, and it is known how it ended.
+fn has_run(ending: &Ending) -> bool {
+    !matches!(
+        ending,
+        Ending::Refused { .. } | Ending::NotStarted { .. } | Ending::Offline {} | Ending::Unknown { .. }
+    )
+}
+
+/// Says which job it is that goes on. Where nobody is told, it must not go on unknown to everybody.
+pub(super) fn tell(peer: &PeerId, job: JobId) -> Result<(), Failure> {
+    output::line(&job.to_string()).map_err(|failure| {
+        let why = if failure.code == OUTPUT_CLOSED { "nobody reads stdout" } else { &failure.message };
+        Failure::new(failure.code, format!("{why}; the job goes on, as {peer}/{job}"))
+    })
+}
+
+/// The job was left as it is, as was asked for or because `d` was ended.
+fn left(peer: &PeerId, job: JobId, at: u64, by: Option<String>, on_purpose: bool) -> Result<u8, Failure> {
+    if on_purpose && by.is_none() {
+        tell(peer, job)?;
+        return Ok(0);
+    }
+    let next = format!("`d attach {peer}/{job} --since-byte {at}` goes on where this ended");
+    let why = by.map_or_else(|| "d was ended".to_owned(), |who| format!("detached by {}", escaped(&who)));
+    Err(Failure::new(UNKNOWN, format!("unknown: {why}, and the command goes on; {next}")))
+}
+
+/// Follows one execution to its end, or until it is left; says whether our own output was closed meanwhile.
+async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> (Followed, bool) {
     let (stdin, chunks) = tokio::sync::mpsc::channel(1);
     // Nothing is read before a peer has the job: what was read for one that is not there would be
     // missing for the one that is.
     let mut stdin = request.stdin.then_some(stdin);
-    let mut execution = client::start(bus, peer.clone(), request, chunks, Patience { absent: wait });
+    let durable = request.is_durable();
+    let in_terminal = request.tty.is_some() && !args.detach;
+    let mut execution = client::start(bus, peer.clone(), request, chunks, Patience { absent: args.wait });
+    if in_terminal && let Some(stdin) = stdin.take() {
+        let detach_keys = args.detach_keys.clone().map(|keys| keys.0);
+        let manner = terminal::Manner { writes: true, detach_keys };
+        let (left, closed) = terminal::sit(execution, peer, stdin, manner).await;
+        return (Followed::from(left), closed);
+    }
+    let steering = execution.steering();
     let writer = Writer::start(execution.steering());
-    let mut keys = keyboard::Keys::new(execution.steering());
+    let mut keys = keyboard::Keys::new(execution.steering(), durable);
     let talkative = std::io::stderr().is_terminal();
     loop {
         let event = tokio::select! {
             event = execution.next() => event,
             () = keys.pressed() => continue,
         };
-        if let Some(Event::Accepted | Event::Resumed) = &event
+        if let Some(Event::Accepted(_) | Event::Resumed) = &event
             && let Some(stdin) = stdin.take()
         {
             keyboard::read_stdin(stdin);
         }
         match event {
-            Some(Event::Output { stream, bytes }) => writer.write(stream, bytes),
+            Some(Event::Output { stream, bytes, .. }) if args.detach => steering.wrote(stream, bytes.len()),
+            Some(Event::Output { stream, bytes, .. }) => writer.write(stream, bytes),
+            Some(Event::Accepted(accepted)) if args.detach && accepted.state != JobState::Ended => {
+                steering.detach();
+            }
             Some(Event::Interrupted(why)) if talkative => {
                 output::say(&format!("lost contact with {peer} ({why}); trying to go on"));
             }
             Some(Event::Resumed) if talkative => output::say(&format!("{peer} is back")),
             Some(Event::Ended(outcome)) => {
                 let closed = writer.finish(outcome.result.is_some());
-                return (*outcome, closed);
+                return (Followed::Ended(outcome), closed);
             }
-            Some(Event::Accepted | Event::Interrupted(_) | Event::Resumed) => {}
+            Some(Event::Detached { at, by }) => return (Followed::Left { at, by }, writer.finish(false)),
+            Some(
+                Event::Accepted(_)
+                | Event::Screen(_)
+                | Event::Asked(_)
+                | Event::NotKept { .. }
+                | Event::Interrupted(_)
+                | Event::Resumed,
+            ) => {}
             None => {
                 let why = "the conversation broke off inside d".to_owned();
                 let ending = Ending::Unknown { why };
                 let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
-                return (outcome, writer.finish(false));
+                return (Followed::Ended(Box::new(outcome)), writer.finish(false));
             }
         }
     }
-}
-
-/// Says what is to be said of the end, and gives the code.
-fn conclude(peer: &PeerId, job: JobId, outcome: &Outcome, output_closed: bool) -> Result<u8, Failure> {
-    let code = exit::code_of(outcome);
-    if output_closed {
-        return Ok(OUTPUT_CLOSED);
-    }
-    if let Integrity::Damaged(what) = &outcome.integrity {
-        let ending = &outcome.ending;
-        return unknown(code, peer, job, &format!("output was lost: {what}; the command {ending}"));
-    }
-    let failure = |text: String| Err(Failure::new(code, text));
-    match &outcome.ending {
-        Ending::Exited { .. } | Ending::Signalled { .. } => Ok(code),
-        Ending::TimedOut {} => {
-            failure(format!("timed out: the command was stopped on {peer}, with all it had started"))
-        }
-        Ending::Cancelled { why } => failure(format!("cancelled: {why}")),
-        Ending::Refused { message, .. } => failure(format!("refused: {peer}: {message}")),
-        Ending::NotStarted { why: StartFailure::NeverArrived, message } => {
-            failure(format!("not started: {message}; try again")).map_err(|failure| {
-                failure.in_known_words_for_seeds(format!("Failed to send command to peer: {peer}"))
-            })
-        }
-        Ending::NotStarted { message, .. } => failure(format!("not started: {peer}: {message}")),
-        Ending::Offline {} => failure(format!("offline: Peer is offline: {peer}")),
-        Ending::Unknown { why } => unknown(code, peer, job, why),
-    }
-}
-
-fn unknown(code: u8, peer: &PeerId, job: JobId, why: &str) -> Result<u8, Failure> {
-    let ask = format!("`nats req exec.{peer}.{job}.result ''` shows what {peer} knows of it");
-    Err(Failure::new(code, format!("unknown: {why}; {ask}"))
-        .in_known_words_for_seeds(format!("Timeout waiting for response from {peer}")))
 }
 
 /// The peer a word means. A word that is an id is not looked up: the peer itself will answer.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{log, output};
 use crate::client::exec::{Integrity, Outcome};
 use crate::protocol::Ending;
-use crate::protocol::ending::StartFailure;
+use crate::protocol::ending::{Refusal, StartFailure};
 
 pub(super) const BUS_UNREACHABLE: u8 = 255;
 pub(super) const NOT_FOUND: u8 = 254;
@@ -30,7 +30,7 @@ const SIGNALLED: i32 = 128;
 pub(super) const TABLE: &str = "\
 What the exit codes mean
 
-  One peer: the command's own code, and
+  One peer, also of `d attach`, `d wait` and `d logs -f`: the command's own code, and
     128+n  signal n ended the command
     127    there is no such command
     126    the command is not executable
@@ -40,16 +40,18 @@ What the exit codes mean
   d's own failures; each also prints `d: <ending>: ...` on stderr, and --report
   FILE writes the ending as JSON, because a command may use these codes too:
     255    the bus, or the leader where it is needed, cannot be reached
-    254    no such peer
+    254    no such peer, or no such job
     253    the peer is offline
-    252    timed out
-    251    nobody knows how it ended, or output was lost
+    252    timed out; `d jobs`: a peer gave no answer, so its jobs are not in the list
+    251    nobody knows how it ended, or output was lost; also where d was ended
+           and a durable command goes on
     250    refused: by the peer's policy, or by the fleet
     249    could not start: no such directory, no such user
 
-  2        the command line is wrong
-  3        `d daemon status`, `reload`: the daemon does not run
-  75       `d daemon run`, `start`, `restart`: another daemon or leader is there already
+  2        the command line is wrong, or means more than one job
+  3        `d daemon status`, `reload`: the daemon does not run; `upgrade`: none does any more
+  75       `d daemon run`, `start`, `restart`: another daemon or leader is there already;
+           `upgrade`: another one is under way
   1        anything else";
 
 /// Why a command line failed, with its code.
@@ -76,6 +78,11 @@ impl Failure {
 
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Self::new(USAGE, message)
+    }
+
+    /// Says what else can be done.
+    pub(super) fn with_next(self, next: &str) -> Self {
+        Self { message: format!("{}; {next}", self.message), ..self }
     }
 
     /// Has a text said that scripts know.
@@ -135,6 +142,7 @@ pub(super) fn code_of(outcome: &Outcome) -> u8 {
         Ending::Signalled { number, .. } => u8::try_from(SIGNALLED + number).unwrap_or(u8::MAX),
         Ending::TimedOut {} => TIMED_OUT,
         Ending::Cancelled { .. } => CANCELLED,
+        Ending::Refused { why: Refusal::NoSuchJob, .. } => NOT_FOUND,
         Ending::Refused { .. } => REFUSED,
         Ending::NotStarted { why, .. } => code_of_start(*why),
         Ending::Offline {} => OFFLINE,

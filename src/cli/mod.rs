@@ -5,6 +5,7 @@
 //! stderr and begins with `d: `.
 
 mod args;
+mod attach;
 mod audit;
 mod cache;
 mod completions;
@@ -17,6 +18,7 @@ mod exit;
 mod identities;
 mod init;
 mod invite;
+mod jobs;
 mod join;
 mod keys;
 mod log;
@@ -26,13 +28,18 @@ mod output;
 mod peers;
 mod ping;
 mod policy;
+mod queue;
 mod render;
 mod revoke;
 mod seeds;
+mod session;
 mod settings;
 mod status;
+mod stop;
 mod task;
+mod terminal;
 mod version;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -82,11 +89,19 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Peers(list) => peers::list(&common, &list).await,
         Verb::Peer(one) => peers::one_peer(&common, one).await,
         Verb::Status(status) => status::run(&common, &status).await,
+        Verb::Attach(args) => attach::run(&common, &args).await,
+        Verb::Logs(args) => attach::logs(&common, &args).await,
+        Verb::Jobs(args) => jobs::run(&common, &args).await,
+        Verb::Stop(args) => stop::run(&common, &args).await,
+        Verb::Session(verb) => session::run(&common, verb).await,
+        Verb::Wait(args) => wait::run(&common, &args).await,
         Verb::Audit(args) => audit::run(&common, args).await,
         Verb::Ping(ping) => ping::run(&common, &ping).await,
         Verb::Daemon(verb) => daemon::run(&common, verb).await,
         Verb::Completions(args) => completions::run(&args),
+        Verb::RefreshJobs => completions::refresh_jobs(&common).await,
         Verb::RefreshPeers => completions::refresh(&common).await,
+        Verb::Queue(verb) => queue::run(&common, verb).await,
         Verb::Policy(verb) => policy::run(&common, verb).await,
         Verb::Init(args) => init::run(&common, args).await,
         Verb::Invite(args) => invite::run(&common, args),

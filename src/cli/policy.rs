@@ -108,8 +108,11 @@ async fn check(common: &Common, args: Check) -> Result<u8, Failure> {
         user: args.user,
         stdin: args.stdin,
         tty: None,
+        name: None,
         timeout_ms: None,
         durable: false,
+        expires_ms: None,
+        task: None,
         stream: Some(StreamOptions { window: WINDOW }),
         from: None,
     };

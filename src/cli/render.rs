@@ -61,6 +61,12 @@ pub(super) fn local_time(utc: &str) -> String {
     }
 }
 
+/// The same of milliseconds since 1970.
+pub(super) fn local_time_of_ms(ms: i64) -> String {
+    let time = Timestamp::from_millisecond(ms).map(|time| time.to_string());
+    time.map_or_else(|_| format!("{ms} ms"), |time| local_time(&time))
+}
+
 /// How long ago a time of the registry was.
 pub(super) fn ago(utc: &str) -> String {
     let Ok(time) = utc.parse::<Timestamp>() else { return utc.to_owned() };

@@ -125,6 +125,13 @@ impl<'a> From<&'a PeerRow> for Row<'a> {
 async fn exec_on_peer(common: &Common, old: ExecOnPeer) -> Result<u8, Failure> {
     let command = "execOnPeer";
     let exec = Exec {
+        queue: None,
+        detach: false,
+        durable: false,
+        tty: false,
+        detach_keys: None,
+        name: None,
+        task: None,
         peer: peer(old.peer, command)?,
         directory: Some(required(old.directory, "--directory", command)?),
         sh: Some(required(old.shell_cmd, "--shellCmd", command)?),

@@ -5,6 +5,7 @@
 //! from the machine's file, and whether its fleet has identities; the rest of that file is for its daemon.
 
 pub(super) mod file;
+mod jobs;
 mod who;
 
 use std::env;

@@ -11,6 +11,7 @@ use super::settings::{Settings, variable};
 use super::{output, render};
 use crate::bus::NatsAddress;
 use crate::client::peers as registry;
+use crate::daemon::handover::NextState;
 use crate::daemon::state::{self, DaemonState, State};
 use crate::protocol::heartbeat::Role;
 use crate::protocol::peers::{Found, PeerRow};
@@ -154,11 +155,22 @@ fn facts(own: &Own) -> Vec<Vec<String>> {
         ("state", format!("{}: {}", word(state.state), state.state_reason)),
         ("since", render::local_time(&state.since)),
         ("process", state.process.pid.to_string()),
-        ("version", state.version.clone()),
+        (
+            "version",
+            versions(&state.version, state.program.as_ref().and_then(|program| program.next.as_ref())),
+        ),
         ("bus", state.nats.clone()),
         ("leader", hears(own)),
     ];
     facts.map(|(name, value)| vec![name.to_owned(), value]).to_vec()
+}
+
+/// The version that runs, and what becomes of another one.
+pub(super) fn versions(runs: &str, next: Option<&NextState>) -> String {
+    let Some(NextState { version, is_refused, why }) = next else { return runs.to_owned() };
+    let other = version.as_deref().unwrap_or("another one");
+    let so = if *is_refused { "is not taken over" } else { "is to take over" };
+    format!("{runs}; {other} {so}: {why}")
 }
 
 fn hears(own: &Own) -> String {

@@ -3,20 +3,34 @@
 //! A task is steps, shell lines that run on a peer one after the other, or other tasks. It stops at
 //! the first step that fails, and ends with that step's code. stdout is what the steps say.
 //!
-//! Limit: `d` runs the steps. A step that restarts the daemon which runs it must not wait for that
-//! (`systemctl --no-block restart …`) and has to be the last one.
+//! A task that has built the daemon's own next version says so with the key `program`: the daemon then becomes
+//! that version by itself, see `d daemon upgrade`, and the task ends when it serves, or the old one is back.
+//!
+//! The whole of it is one durable job: it goes on to its end whatever becomes of the link, of `d`, or of the daemon,
+//! and whoever attaches sees the rest. The peer announces each step on stderr as it begins, and says which one the task
+//! stopped at. A policy allows it where it allows each of its steps; otherwise none of them begins.
+//!
+//! Limits: to become the daemon's next version is asked for by `d` once the steps have ended, so where `d` vanishes
+//! before that the old one serves on. Peers that know no durable jobs have each step run by `d` in turn: there the next
+//! one does not begin. A step that restarts the daemon must not wait for that (`systemctl --no-block restart …`) where it
+//! would wait for itself.
 
 mod book;
+mod deploy;
+mod older;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::args::{Common, peer_name};
-use super::exec::{self, Enough, Exec};
+use super::exec::{self, Done, Enough, Exec};
 use super::exit::{CANCELLED, Failure, NOT_STARTED, OTHER};
 use super::settings::Settings;
 use super::{exit, output, render};
+use crate::protocol::attach::is_name;
+use crate::protocol::task::{self as protocol, Step as Part};
 use book::{Book, Step};
 pub(super) use book::{Task, of_policy};
 
@@ -24,7 +38,9 @@ pub(super) use book::{Task, of_policy};
 #[derive(Debug, Subcommand)]
 pub(super) enum Tasks {
     /// Run a task on peers, one after the other
-    #[command(after_help = "Examples:\n  d task run pull vps\n  d task run deploy vps desktop")]
+    #[command(
+        after_help = "Examples:\n  d task run pull vps\n  d task run deploy vps desktop\n  d task run deploy --binary ./d vps"
+    )]
     Run(TaskRun),
     /// List the tasks there are
     #[command(after_help = "Example:\n  d task list")]
@@ -36,6 +52,9 @@ pub(super) enum Tasks {
 pub(super) struct TaskRun {
     /// The task's name
     name: String,
+    /// With `deploy`: send this program and have the daemon become it, instead of running steps there
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
     /// Peers: each an id, hostname or address
     #[arg(required = true, value_name = "PEER", value_parser = peer_name)]
     peers: Vec<String>,
@@ -52,21 +71,50 @@ pub(super) struct TaskList {
 /// `d task`
 pub(super) async fn run(common: &Common, verb: Tasks) -> Result<u8, Failure> {
     match verb {
-        Tasks::Run(args) => on_all(common, &args.name, &args.peers).await,
+        Tasks::Run(args) => on_all(common, args).await,
         Tasks::List(args) => list(common, &args),
     }
 }
 
+/// What is done on each peer.
+enum Work {
+    Steps(Steps),
+    /// A program of this machine, to become the daemon's.
+    Program(deploy::Program),
+}
+
+/// A task, as it is run.
+struct Steps {
+    steps: Vec<Step>,
+    /// What they have built, if that is the daemon's next version.
+    program: Option<String>,
+}
+
+impl Work {
+    async fn on(&self, common: &Common, name: &str, peer: &str, enough: &mut Enough) -> Result<u8, Failure> {
+        match self {
+            Self::Steps(steps) => on_one(common, name, steps, peer, enough).await,
+            Self::Program(program) => deploy::send(common, name, program, peer).await,
+        }
+    }
+}
+
 /// Runs a task on one peer after the other.
-async fn on_all(common: &Common, name: &str, peers: &[String]) -> Result<u8, Failure> {
-    let steps = steps(common, name)?;
+async fn on_all(common: &Common, args: TaskRun) -> Result<u8, Failure> {
+    let TaskRun { name, binary, peers } = args;
+    let (name, peers) = (name.as_str(), peers.as_slice());
+    let work = match binary {
+        None => Work::Steps(steps(common, name)?),
+        Some(path) if name == deploy::TASK => Work::Program(deploy::Program::read(path)?),
+        Some(_) => return Err(Failure::usage(format!("--binary: it goes with `{}`", deploy::TASK))),
+    };
     let mut enough = Enough::listen();
     if let [peer] = peers {
-        return on_one(common, name, &steps, peer, &mut enough).await;
+        return work.on(common, name, peer, &mut enough).await;
     }
     let mut codes = Vec::new();
     for (at, peer) in (1..).zip(peers) {
-        codes.push(match on_one(common, name, &steps, peer, &mut enough).await {
+        codes.push(match work.on(common, name, peer, &mut enough).await {
             Ok(0) => None,
             Ok(_) => Some(OTHER),
             Err(failure) => {
@@ -90,54 +138,72 @@ pub(super) async fn named(common: &Common, name: &str, peer: &str) -> Result<u8,
     on_one(common, name, &steps(common, name)?, peer, &mut Enough::listen()).await
 }
 
-fn steps(common: &Common, name: &str) -> Result<Vec<Step>, Failure> {
+fn steps(common: &Common, name: &str) -> Result<Steps, Failure> {
     let book = Book::of(Settings::read(common)?.file.tasks);
-    book.steps(name).map_err(Failure::usage)
+    let steps = book.steps(name).map_err(Failure::usage)?;
+    Ok(Steps { steps, program: book.program(name) })
 }
 
 async fn on_one(
     common: &Common,
     name: &str,
-    steps: &[Step],
+    steps: &Steps,
     peer: &str,
     enough: &mut Enough,
 ) -> Result<u8, Failure> {
-    let of = steps.len();
-    for (at, step) in (1..).zip(steps) {
-        let line = &step.line;
-        output::say(&format!("{peer}: {name} {at}/{of} in {}: {line}", step.directory));
-        let stopped = |why: &str| output::say(&format!("{peer}: {name} stopped at step {at} of {of}: {why}"));
-        match exec::run(common, as_exec(step, peer)).await {
-            // A command may take an interrupt and end well; the person wanted all to end.
-            Ok(0) if at < of && enough.was_said() => {
-                stopped("it was interrupted");
-                return Ok(CANCELLED);
-            }
-            Ok(0) => {}
-            Ok(code) => {
-                stopped(&format!("it exited {code}"));
-                return Ok(code);
-            }
-            Err(failure) => {
-                if failure.code == NOT_STARTED || at > 1 {
-                    stopped(line);
-                }
-                return Err(failure);
-            }
+    let of = steps.steps.len() + usize::from(steps.program.is_some());
+    let code = match exec::run_if_known(common, as_job(name, steps, of, peer)).await? {
+        Done::Code(code) => code,
+        Done::NotSupported(_) => {
+            let this = older::Task { name, steps: &steps.steps, of, peer };
+            this.run(common, enough).await?
         }
+    };
+    let Some(program) = steps.program.as_ref().filter(|_| code == 0) else { return Ok(code) };
+    // A command may take an interrupt and end well; the person wanted all to end.
+    if enough.was_said() {
+        output::say(&format!("{peer}: {name} stopped before step {of} of {of}: it was interrupted"));
+        return Ok(CANCELLED);
     }
-    Ok(0)
+    deploy::built(common, &format!("{peer}: {name} {of}/{of}"), program, peer).await
 }
 
-fn as_exec(step: &Step, peer: &str) -> Exec {
-    Exec {
-        peer: peer.to_owned(),
+/// All steps as one job.
+fn as_job(name: &str, steps: &Steps, of: usize, peer: &str) -> Exec {
+    let part = |step: &Step| Part {
         directory: Some(step.directory.clone()),
-        sh: Some(step.line.clone()),
-        stdin: false,
+        shell_cmd: step.line.clone(),
         env: step.env.clone().into_iter().collect(),
         user: step.user.clone(),
-        timeout: step.timeout,
+        timeout_ms: step.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+    };
+    let task = protocol::Task {
+        name: name.to_owned(),
+        of: u32::try_from(of).ok(),
+        steps: steps.steps.iter().map(part).collect(),
+    };
+    // People call it by that, where it can be told from what else they type.
+    let name = Some(name.to_owned()).filter(|name| is_name(name));
+    Exec { name, task: Some(task), durable: true, ..on(peer) }
+}
+
+/// Nothing yet, on this peer.
+fn on(peer: &str) -> Exec {
+    Exec {
+        queue: None,
+        detach: false,
+        tty: false,
+        detach_keys: None,
+        name: None,
+        durable: false,
+        task: None,
+        peer: peer.to_owned(),
+        directory: None,
+        sh: None,
+        stdin: false,
+        env: Vec::new(),
+        user: None,
+        timeout: None,
         wait: Duration::ZERO,
         report: None,
         argv: Vec::new(),

@@ -1,7 +1,8 @@
 //! One job on one peer, from the caller's end.
 //!
 //! [`start`] hands the request to a task of its own, the conversation, which asks, repeats, grants
-//! credit, resumes after losses and in the end compares the books. The owner of the [`Execution`]
+//! credit, resumes after losses and in the end compares the books. [`attach`] does the same for a durable job
+//! that somebody has started: another question, and from its answer on the same conversation. The owner of the [`Execution`]
 //! takes [`Event`]s, writes output where it belongs, and says so with [`Steering::wrote`]: only
 //! then does the peer get more credit, so a stopped pager stops the command.
 //!
@@ -11,6 +12,8 @@
 //!     ▼                      └──────────────────────────────┘
 //!   Withdrawing ── never_seen: surely not run · no word: unknown
 //! ```
+//! A durable job does not end with its caller: who leaves it, or is silent for too long, can attach later. When the
+//! peer's daemon is restarted or replaced meanwhile, the conversation resumes with its successor.
 
 mod conversation;
 mod feed;
@@ -23,21 +26,37 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::bus::Bus;
-use crate::protocol::exec::{ExecRequest, JobResult};
-use crate::protocol::frame::StreamKind;
-use crate::protocol::{Ending, JobId, PeerId};
+use crate::protocol::attach::{Asked, From};
+use crate::protocol::exec::{ExecRequest, JobResult, WINDOW};
+use crate::protocol::frame::{Accepted, StreamKind};
+use crate::protocol::tty::TtySize;
+use crate::protocol::{Ending, JobId, PeerId, decode};
 
 /// Something the owner of an execution is told.
 #[derive(Debug)]
 pub enum Event {
-    /// The peer has the job.
-    Accepted,
+    /// The peer has the job. For a durable one: it runs, or has ended.
+    Accepted(Accepted),
+    /// What draws the terminal as it stands; output follows. To be written, not to be reported.
+    Screen(Bytes),
     /// New output, in order. To be written and reported with [`Steering::wrote`].
     Output {
         /// Which output.
         stream: StreamKind,
+        /// Where the first of them stands: a combined offset.
+        at: u64,
         /// The bytes.
         bytes: Bytes,
+    },
+    /// Who answers what the command asks its terminal, from which place of the output on. Until it is said the first
+    /// time, everybody who writes.
+    Asked(Asked),
+    /// Output that is no longer kept: what follows comes after it. Only whoever attached is told so.
+    NotKept {
+        /// Which output.
+        stream: StreamKind,
+        /// How much of it.
+        bytes: u64,
     },
     /// The peer is silent; the conversation tries to go on.
     Interrupted(String),
@@ -45,6 +64,13 @@ pub enum Event {
     Resumed,
     /// The end. Nothing follows.
     Ended(Box<Outcome>),
+    /// The job was left as it is. Nothing follows.
+    Detached {
+        /// How many bytes of its output came, and where one may attach to go on: a combined offset.
+        at: u64,
+        /// Who wanted that, where it was somebody else: its proved name, or what it says of itself.
+        by: Option<String>,
+    },
 }
 
 /// How an execution ended, and whether its output is whole.
@@ -79,6 +105,9 @@ enum Word {
     Wrote { stream: StreamKind, bytes: usize },
     Signal(String),
     Cancel(String),
+    Resize(TtySize),
+    OutputClosed,
+    Detach,
     Forget,
 }
 
@@ -87,6 +116,21 @@ enum Word {
 pub struct Patience {
     /// For a peer that is not on the bus to appear.
     pub absent: Duration,
+}
+
+/// How to attach to a durable job.
+#[derive(Debug, Clone, Copy)]
+pub struct Attaching {
+    /// Where its output is wanted from.
+    pub from: From,
+    /// Most bytes of output on their way.
+    pub window: u64,
+    /// Whether to write to it too: standard input, signals, sizes.
+    pub write: bool,
+    /// The size of the terminal it is looked at in.
+    pub tty: Option<TtySize>,
+    /// Whether it is left before its end, so that what was seen until then has to be proved, piece by piece.
+    pub sealed: bool,
 }
 
 /// A job being followed.
@@ -114,15 +158,51 @@ pub fn start(
 ) -> Execution {
     let job = request.id.unwrap_or_default();
     let request = ExecRequest { id: Some(job), ..request };
+    follow(bus, peer, job, Question::of(&request), stdin, patience)
+}
+
+/// Attaches to a durable job, whoever has started it and whether it still runs. `stdin` is read only where `how`
+/// says that this writes. Refusals are [`Ending::Refused`] with the words `NotDurable`, `NoSuchJob` and `NotYours`.
+#[must_use]
+pub fn attach(
+    bus: &Bus,
+    peer: PeerId,
+    job: JobId,
+    how: Attaching,
+    stdin: mpsc::Receiver<Bytes>,
+    patience: Patience,
+) -> Execution {
+    follow(bus, peer, job, Question::Attach(how), stdin, patience)
+}
+
+/// What a conversation begins with.
+#[derive(Debug)]
+enum Question {
+    /// Run this.
+    Exec { request: Bytes, window: u64, durable: bool },
+    /// Let me read, and perhaps write.
+    Attach(Attaching),
+}
+
+impl Question {
+    fn of(request: &ExecRequest) -> Self {
+        let window = request.stream.map_or(WINDOW, |stream| stream.window);
+        Self::Exec { request: decode::to_json(request).into(), window, durable: request.is_durable() }
+    }
+}
+
+fn follow(
+    bus: &Bus,
+    peer: PeerId,
+    job: JobId,
+    question: Question,
+    stdin: mpsc::Receiver<Bytes>,
+    patience: Patience,
+) -> Execution {
     let (tell, events) = mpsc::unbounded_channel();
     let (words, listen) = mpsc::unbounded_channel();
-    tokio::spawn(conversation::hold(
-        bus.clone(),
-        peer,
-        request,
-        patience,
-        conversation::Ends { tell, listen, stdin },
-    ));
+    let ends = conversation::Ends { tell, listen, stdin };
+    tokio::spawn(conversation::hold(bus.clone(), (peer, job), question, patience, ends));
     Execution { job, events, steering: Steering { words } }
 }
 
@@ -159,6 +239,22 @@ impl Steering {
     /// Stops the job with its whole tree. The execution goes on to its ending.
     pub fn cancel(&self, why: &str) {
         self.say(Word::Cancel(why.to_owned()));
+    }
+
+    /// Says that the terminal has another size now.
+    pub fn resize(&self, size: TtySize) {
+        self.say(Word::Resize(size));
+    }
+
+    /// Says that nobody can read the output any more: a command that was started for it is stopped, one that was
+    /// attached to is left.
+    pub fn output_closed(&self) {
+        self.say(Word::OutputClosed);
+    }
+
+    /// Leaves a durable job as it is. One that ends with its caller is stopped.
+    pub fn detach(&self) {
+        self.say(Word::Detach);
     }
 
     /// Stops waiting: the ending is unknown.

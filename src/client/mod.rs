@@ -8,9 +8,12 @@
 pub mod audit;
 pub mod exec;
 pub mod find;
+pub mod jobs;
 pub mod peers;
 pub mod policy;
 mod proof;
+pub mod queue;
+pub mod steer;
 
 pub use find::{Finding, NotFound};
 pub use peers::RegistryError;

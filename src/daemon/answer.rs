@@ -4,8 +4,11 @@ use bytes::Bytes;
 
 use super::context::Context;
 use crate::bus::Outgoing;
+use crate::protocol::attach::{
+    DETACHED_TYPE, DetachAnswer, Detached, RENAMED_TYPE, Renamed, STARTED_TYPE, Started,
+};
 use crate::protocol::exec::JobResult;
-use crate::protocol::frame::{self, Accepted, Challenge, FrameKind, JobState};
+use crate::protocol::frame::{self, Accepted, Challenge, FrameKind};
 use crate::protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
 use crate::protocol::seal::REFUSES;
 use crate::protocol::steer::{CANCEL_TYPE, CancelAnswer, Cancelled};
@@ -28,8 +31,23 @@ pub(super) fn frame_message(peer: &PeerId, caller: &str, id: JobId, frame: Frame
     if let Some(offset) = frame.offset {
         message = message.header(frame::OFFSET, offset);
     }
-    // What matters of all the others is in its totals and digests.
-    if frame.kind == FrameKind::Result { message.sealed() } else { message }
+    // What matters of all the others is in the totals and digests of the result.
+    let is_relied_on = matches!(frame.kind, FrameKind::Result | FrameKind::Detached);
+    if is_relied_on { message.sealed() } else { message }
+}
+
+/// The same to a viewer of a durable job: the reply subject says which viewer is gone. That the job is there its
+/// caller relies on, who leaves it then; on `all` relies who leaves before there is a result.
+pub(super) fn viewer_message(
+    peer: &PeerId,
+    inbox: &str,
+    (id, number): (JobId, u64),
+    frame: Frame,
+    all: bool,
+) -> Outgoing {
+    let is_relied_on = all || frame.kind == FrameKind::Accepted;
+    let message = frame_message(peer, inbox, id, frame).reply(&subjects::viewer(peer, id, number));
+    if is_relied_on { message.sealed() } else { message }
 }
 
 /// Sends a stream that consists of its ending only, as the given epoch.
@@ -62,8 +80,7 @@ async fn ending(
     epoch: u64,
     refuses: Option<&str>,
 ) {
-    let accepted =
-        Accepted { instance: context.instance, state: JobState::Ended, stdin_received: 0, signals: u64::MAX };
+    let accepted = Accepted::ended(context.instance);
     let frames = [
         (FrameKind::Accepted, decode::to_json(&accepted).into()),
         (FrameKind::Result, decode::to_json(&JobResult { collected: None, ..result.clone() }).into()),
@@ -83,9 +100,7 @@ async fn ending(
 /// Has a caller resume. It speaks to a daemon that is no more and may hear nothing for long: a frame
 /// of its own epoch with the highest number there is tells it that it has missed some.
 pub(super) async fn have_resumed(context: &Context, caller: &str, id: JobId, epoch: u64) {
-    let accepted =
-        Accepted { instance: context.instance, state: JobState::Ended, stdin_received: 0, signals: u64::MAX };
-    let payload = decode::to_json(&accepted).into();
+    let payload = decode::to_json(&Accepted::ended(context.instance)).into();
     let frame = Frame { epoch, seq: u64::MAX, kind: FrameKind::Accepted, offset: None, payload };
     say(context, frame_message(context.peer(), caller, id, frame)).await;
 }
@@ -109,17 +124,35 @@ fn error(message: Outgoing, word: &'static str, code: u16, sentence: &str, resul
 
 /// Says that something asked of a job cannot be done.
 pub(super) async fn cannot(context: &Context, reply: &str, word: &'static str, code: u16, sentence: &str) {
-    let message = Outgoing::to(reply)
+    say(context, no_message(reply, word, code, sentence)).await;
+}
+
+/// The same as a message.
+pub(super) fn no_message(reply: &str, word: &'static str, code: u16, sentence: &str) -> Outgoing {
+    Outgoing::to(reply)
         .header(frame::KIND, FrameKind::Answer)
         .header(ERROR_HEADER, word)
         .header(ERROR_CODE_HEADER, code)
-        .payload(decode::to_json(&ErrorBody::new(word, sentence)));
-    say(context, message).await;
+        .payload(decode::to_json(&ErrorBody::new(word, sentence)))
+        .sealed()
 }
 
 /// Says that a job is somebody else's.
 pub(super) async fn not_yours(context: &Context, reply: &str, id: JobId) {
     cannot(context, reply, "not_yours", 403, &format!("{id} is another caller's job")).await;
+}
+
+/// Says that a durable job runs, to who asked for no stream.
+pub(super) async fn started(context: &Context, caller: &str, id: JobId) {
+    let (peer, instance) = (context.peer().clone(), context.instance);
+    let started = Started { kind: STARTED_TYPE.to_owned(), id, peer, instance };
+    say(context, Outgoing::to(caller).payload(decode::to_json(&started))).await;
+}
+
+/// Says that nobody can attach to a job, because it ends with its daemon.
+pub(super) async fn not_durable(context: &Context, reply: &str, id: JobId) {
+    let sentence = format!("{id} is not durable: it has no log, and ends with its caller");
+    cannot(context, reply, "not_durable", 409, &sentence).await;
 }
 
 /// Answers a cancel.
@@ -134,6 +167,44 @@ pub(super) async fn cancelled(
     let body = CancelAnswer { kind: CANCEL_TYPE.to_owned(), id, instance: context.instance, answer, result };
     let message = Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(decode::to_json(&body));
     say(context, message).await;
+}
+
+/// Says to somebody who does not follow a job what became of a signal.
+pub(super) async fn signalled(context: &Context, reply: &str, signalled: &frame::Signalled) {
+    let body = decode::to_json(signalled);
+    say(context, Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(body)).await;
+}
+
+/// Says that a job has another name.
+pub(super) async fn renamed(context: &Context, reply: &str, id: JobId, name: &str) {
+    let (instance, name) = (context.instance, name.to_owned());
+    let body = decode::to_json(&Renamed { kind: RENAMED_TYPE.to_owned(), id, instance, name });
+    say(context, Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(body)).await;
+}
+
+/// Says how many have left a job.
+pub(super) async fn have_left(context: &Context, reply: &str, id: JobId, viewers: u32) {
+    let instance = context.instance;
+    let body = decode::to_json(&DetachAnswer { kind: DETACHED_TYPE.to_owned(), id, instance, viewers });
+    say(context, Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(body)).await;
+}
+
+/// Tells somebody who asks to go on reading a job that it has left it. A stream that consists of that only.
+pub(super) async fn detached(
+    context: &Context,
+    reply: &str,
+    id: JobId,
+    epoch: u64,
+    accepted: &Accepted,
+    by: &str,
+) {
+    let detached = Detached { by: by.to_owned() };
+    let frames =
+        [(FrameKind::Accepted, decode::to_json(accepted)), (FrameKind::Detached, decode::to_json(&detached))];
+    for (seq, (kind, payload)) in (1..).zip(frames) {
+        let frame = Frame { epoch, seq, kind, offset: None, payload: payload.into() };
+        say(context, frame_message(context.peer(), reply, id, frame)).await;
+    }
 }
 
 /// Has a request signed once more.

@@ -5,6 +5,8 @@
 //! whatever they hold. Of variables only the names are said. `by` is who signed the request, where members
 //! sign. `from` is the caller's word for itself and proves nothing; `caller`, its inbox, is at least where the answers went.
 
+use std::collections::BTreeSet;
+
 use super::audit::Audit;
 use super::context::Context;
 use super::exec::Request;
@@ -56,18 +58,25 @@ impl Asked {
     /// What this request asks for.
     pub(super) fn by(context: &Context, request: &Request) -> Self {
         let exec = &request.exec;
-        let directory = exec.directory.as_ref().or(context.settings.directory.as_ref());
-        let names = exec.env.names().collect::<Vec<_>>().join(",");
-        let command = exec.command().ok();
+        // Of a task: all of its lines, all names, and else what its first step says.
+        let parts = exec.parts();
+        let first = parts.first().unwrap_or(exec);
+        let directory = first.directory.as_ref().or(context.settings.directory.as_ref());
+        let names: BTreeSet<&str> = parts.iter().flat_map(|part| part.env.names()).collect();
+        let shown_names = names.iter().copied().collect::<Vec<_>>().join(",");
+        let command = match &exec.task {
+            Some(task) => Some(Command::Shell(task.to_string())),
+            None => exec.command().ok(),
+        };
         let asked = Self {
             job: request.id,
             by: Some(&request.asker).filter(|asker| **asker != Asker::Anyone).map(Asker::to_string),
             from: exec.from.as_deref().map(name),
             caller: name(&request.caller),
             command: command.as_ref().map(shown).unwrap_or_default(),
-            env: Some(cut(&names, TEXT_SHOWN)).filter(|names| !names.is_empty()),
+            env: Some(cut(&shown_names, TEXT_SHOWN)).filter(|names| !names.is_empty()),
             directory: directory.map(|directory| cut(directory, TEXT_SHOWN)),
-            user: Some(name(exec.user.as_ref().unwrap_or(&context.own_user))),
+            user: Some(name(first.user.as_ref().unwrap_or(&context.own_user))),
             audited: no_more_than_the_id(request.id),
         };
         let (command, command_blake3) = command.as_ref().map(audited).unwrap_or_default();
@@ -80,8 +89,8 @@ impl Asked {
             standing,
             command,
             command_blake3,
-            env: exec.env.names().take(VARIABLES_AUDITED).map(name).collect(),
-            env_left_out: exec.env.names().skip(VARIABLES_AUDITED).count() as u64,
+            env: names.iter().take(VARIABLES_AUDITED).map(name).collect(),
+            env_left_out: names.len().saturating_sub(VARIABLES_AUDITED) as u64,
             ..asked.as_logged()
         };
         Self { audited, ..asked }
@@ -105,9 +114,10 @@ impl Asked {
         Self { audited, ..asked }
     }
 
-    /// Which rule of the policy allows it.
-    pub(super) fn allowed_by(self, rule: usize) -> Self {
-        Self { audited: audit::Request { rule: Some(format!("rule {rule}")), ..self.audited }, ..self }
+    /// Which rules of the policy allow it: one, unless it is a task.
+    pub(super) fn allowed_by(self, rules: &BTreeSet<usize>) -> Self {
+        let rules = rules.iter().map(|rule| format!("rule {rule}")).collect::<Vec<_>>().join(", ");
+        Self { audited: audit::Request { rule: Some(rules), ..self.audited }, ..self }
     }
 
     /// For the audit log, what the log says.

@@ -221,13 +221,17 @@ fn configuration(settings: &Managed, directory: &Path) -> anyhow::Result<PathBuf
     let access = access(settings, directory)?;
     let path = directory.join("nats-server.conf");
     // The first keeps readers that are slow but moving, which servers before 2.12.15 do not know; the
-    // second removes old logs, which those before 2.10 do not.
-    for newer in ["write_timeout: retry\nlogfile_max_num: 3\n", "logfile_max_num: 3\n", ""] {
+    // second removes old logs, and has what waits in the queue on the disk before it is confirmed, which
+    // those before 2.10 do not.
+    let always = ", sync_interval: always";
+    for (newer, sync) in
+        [("write_timeout: retry\nlogfile_max_num: 3\n", always), ("logfile_max_num: 3\n", always), ("", "")]
+    {
         let text = format!(
             "# Written by peerbus at each start; changes are lost.\n\
              host: \"{ip}\"\nport: {port}\nping_interval: \"10s\"\nping_max: 2\n{newer}\
              {access}\
-             jetstream {{ store_dir: {store:?} }}\n\
+             jetstream {{ store_dir: {store:?}, max_memory_store: 64MB, max_file_store: 1GB{sync} }}\n\
              log_file: {log:?}\nlogfile_size_limit: 10MB\n",
             ip = settings.listen.ip(),
             port = if settings.listen.port() == 0 { -1 } else { i32::from(settings.listen.port()) },

@@ -1,5 +1,7 @@
 //! What every part of a daemon shares: who it is, what it has, and what it was told.
 
+use std::cell::RefCell;
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,9 +9,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::audit::{self, Audit};
+use super::durable::Starts;
+use super::handover;
 use super::journal::Journal;
+use super::limits::Limits;
 use super::policy::Kept;
 use super::proof::Challenges;
+use super::roll::Roll;
 use super::state::RunBy;
 use crate::bus::{self, Bus};
 use crate::process::{self, Containment, Nursery};
@@ -60,12 +66,27 @@ pub struct Settings {
     pub containment: Containment,
     /// Peers the registry takes, for a leader.
     pub max_peers: u32,
+    /// The limits of durable jobs.
+    pub jobs: Limits,
     /// How its audit log is kept.
     pub audit: audit::Settings,
     /// Who may run what.
     pub policy: Kept,
     /// How it is run.
     pub run_by: RunBy,
+    /// What it does about other versions of itself.
+    pub handover: handover::Settings,
+}
+
+/// Whether requests are heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Intake {
+    /// They are.
+    Open,
+    /// They are about to be no more.
+    Closing,
+    /// What had come was taken in, and nothing is any more.
+    Closed,
 }
 
 /// How far a daemon is on its way out.
@@ -77,11 +98,15 @@ pub(super) enum Leaving {
     Refusing,
     /// Jobs are being stopped.
     StoppingJobs,
+    /// Nothing is written down any more.
+    Closing,
 }
 
 /// What every part of a daemon shares.
 pub(super) struct Context {
     pub(super) settings: Settings,
+    /// The file this daemon was started from.
+    pub(super) program: PathBuf,
     pub(super) instance: Instance,
     pub(super) bus: Bus,
     pub(super) journal: Journal,
@@ -94,10 +119,28 @@ pub(super) struct Context {
     pub(super) conflict: watch::Sender<bool>,
     /// Rung when another daemon of our id has shown itself.
     pub(super) rival: Notify,
+    /// Rung when there may be something in the queue.
+    pub(super) look_into_queue: Notify,
+    /// Rung when a copy of a queued job is to be looked at anew.
+    pub(super) look_at_copies: Notify,
     pub(super) leaving: watch::Sender<Leaving>,
+    pub(super) intake: watch::Sender<Intake>,
     places: Arc<Semaphore>,
+    /// Ids that somebody attends to: all of what a handover would cut off. A job that outlives its daemon is
+    /// not among them.
+    pub(super) attended: Tally,
+    /// Rung when a durable job has ended, whose output may now be too much.
+    pub(super) tidy: Notify,
+    /// Jobs that are attended to.
+    pub(super) roll: Roll,
     /// Jobs that run now.
     pub(super) running: Tally,
+    /// Durable jobs that run now; those go on when this daemon ends.
+    pub(super) durable: Tally,
+    /// Turns for starting them.
+    pub(super) starts: Starts,
+    /// Durable jobs whose end is just being written down.
+    pub(super) finishing: Tally,
     /// Jobs whose caller has not confirmed their ending.
     pub(super) untold: Tally,
     counts: Mutex<Counts>,
@@ -107,6 +150,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(
         settings: Settings,
+        program: PathBuf,
         instance: Instance,
         bus: Bus,
         journal: Journal,
@@ -116,6 +160,7 @@ impl Context {
         Self {
             places: Arc::new(Semaphore::new(settings.max_jobs)),
             settings,
+            program,
             instance,
             bus,
             journal,
@@ -125,8 +170,17 @@ impl Context {
             own_user: process::host::current_user(),
             conflict: watch::Sender::new(false),
             rival: Notify::new(),
+            look_into_queue: Notify::new(),
+            look_at_copies: Notify::new(),
             leaving: watch::Sender::new(Leaving::No),
+            intake: watch::Sender::new(Intake::Open),
+            attended: Tally::default(),
+            tidy: Notify::new(),
+            roll: Roll::default(),
             running: Tally::default(),
+            durable: Tally::default(),
+            starts: Starts::default(),
+            finishing: Tally::default(),
             untold: Tally::default(),
             counts: Mutex::default(),
             challenges: Challenges::new(),
@@ -140,7 +194,29 @@ impl Context {
     /// A place for one more job; none when all are taken.
     pub(super) fn place(&self) -> Option<Place> {
         let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(Place { _permit: permit, _counted: self.running.enter() })
+        Some(Place { _permit: Some(permit), _counted: self.running.enter() })
+    }
+
+    /// A place for one more durable job; none when there are as many as may be.
+    pub(super) fn durable_place(&self) -> Option<Place> {
+        let counted = self.durable.enter_below(self.settings.jobs.most)?;
+        Some(Place { _permit: None, _counted: counted })
+    }
+
+    /// The place of a job that runs already, whatever the limit is now.
+    pub(super) fn seat_of_an_adopted(&self) -> Place {
+        Place { _permit: None, _counted: self.durable.enter() }
+    }
+
+    /// All jobs that run now.
+    pub(super) fn jobs(&self) -> u32 {
+        self.running.count() + self.durable.count()
+    }
+
+    /// Whether there is a place now for any kind of job.
+    pub(super) fn has_a_place(&self) -> bool {
+        let durable = usize::try_from(self.durable.count()).unwrap_or(usize::MAX);
+        self.places.available_permits() > 0 && durable < self.settings.jobs.most
     }
 
     /// Changes the counts that the services API shows.
@@ -153,9 +229,25 @@ impl Context {
     }
 }
 
+tokio::task_local! {
+    /// Counts the attendant that this task is, until what it attends to outlives this daemon.
+    static ATTENDED: RefCell<Option<Counted>>;
+}
+
+/// Counts an attendant while it attends to something that a handover would cut off.
+pub(super) async fn attending<T>(tally: &Tally, work: impl Future<Output = T>) -> T {
+    ATTENDED.scope(RefCell::new(Some(tally.enter())), work).await
+}
+
+/// What this task attends to goes on without this daemon from now on.
+pub(super) fn outlives_this_daemon() {
+    // One that took over from an earlier daemon was never counted.
+    let _ = ATTENDED.try_with(|counted| counted.borrow_mut().take());
+}
+
 /// A place among the jobs that run; given back when dropped.
 pub(super) struct Place {
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
     _counted: Counted,
 }
 
@@ -170,6 +262,17 @@ impl Tally {
     pub(super) fn enter(&self) -> Counted {
         self.0.send_modify(|count| *count += 1);
         Counted(Arc::clone(&self.0))
+    }
+
+    /// Counts one more, unless there are `most` already.
+    fn enter_below(&self, most: usize) -> Option<Counted> {
+        let room = |count: u32| usize::try_from(count).is_ok_and(|count| count < most);
+        let entered = self.0.send_if_modified(|count| {
+            let enters = room(*count);
+            *count += u32::from(enters);
+            enters
+        });
+        entered.then(|| Counted(Arc::clone(&self.0)))
     }
 
     pub(super) fn count(&self) -> u32 {

@@ -7,6 +7,7 @@ use super::answer;
 use super::asked;
 use super::context::Context;
 use super::proof::{self, Signed};
+use super::queue::Ticket;
 use crate::bus::Incoming;
 use crate::protocol::ending::{Refusal, sentence};
 use crate::protocol::exec::{ExecRequest, JobResult};
@@ -27,6 +28,8 @@ pub(super) struct Request {
     pub(super) signed: Option<Signed>,
     /// Tells a repeat from another request under the same id.
     pub(super) digest: String,
+    /// Its delivery, where it has waited in the queue: then nobody waits for an answer.
+    pub(super) queued: Option<Ticket>,
 }
 
 /// What became of a message.
@@ -67,7 +70,16 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Received {
         }
     };
     // What is signed is checked before what it says is looked at any further.
-    let read = ExecRequest::decode(&message.payload).map_err(|bad| (Refusal::BadRequest, bad.0));
+    let read = match ExecRequest::decode(&message.payload) {
+        // The seal holds for the subject it was said to, and that has to be ours: a server may deliver anything.
+        _ if message.subject != subjects::exec(context.peer()) => {
+            Err((Refusal::BadRequest, format!("it was said to {}", asked::name(&message.subject))))
+        }
+        Ok(exec) if exec.expires_ms.is_some() => {
+            Err((Refusal::BadRequest, "field `expires_ms`: only a request in the queue has it".to_owned()))
+        }
+        read => read.map_err(|bad| (Refusal::BadRequest, bad.0)),
+    };
     let proved = read.and_then(|exec| match proof::of(context, &message) {
         // Without an id each copy of it would be another job.
         Ok((_, Some(_))) if exec.id.is_none() => {
@@ -85,13 +97,14 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Received {
             caller,
             asker,
             signed,
+            queued: None,
         })),
         Err((why, said)) => Received::Malformed(malformed(context, &message, caller, why, said)),
     }
 }
 
 /// Tells a repeat from another request: the same words by somebody else are another.
-fn digest(payload: &[u8], asker: &Asker) -> String {
+pub(super) fn digest(payload: &[u8], asker: &Asker) -> String {
     let mut hasher = blake3::Hasher::new();
     if let Asker::Known { name, .. } = asker {
         hasher.update(name.as_str().as_bytes()).update(b"\n");

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::context::Context;
+use super::handover::Attempt;
 use crate::bus::{Incoming, Outgoing};
 use crate::process::host;
-use crate::protocol::health::{Containment, Health, TYPE};
+use crate::protocol::health::{Containment, Health, TYPE, Upgrade};
 use crate::protocol::{decode, subjects};
 
 /// Questions that may wait.
@@ -42,5 +43,13 @@ fn look(context: &Context) -> Health {
         journal_free: space.map(|space| space.free),
         journal_size: space.map(|space| space.size),
         state_dir_mode: host::mode_of(state_dir).ok(),
+        state_dir: state_dir.to_str().map(str::to_owned),
+        program: context.program.to_str().map(str::to_owned),
+        upgrade: Attempt::read(state_dir).ok().flatten().map(|attempt| Upgrade {
+            id: attempt.id,
+            version: attempt.version,
+            phase: attempt.phase.as_str().to_owned(),
+            why: attempt.why,
+        }),
     }
 }

@@ -72,7 +72,7 @@ impl Pulse {
             arch: std::env::consts::ARCH.to_owned(),
             uptime_s: self.context.started.elapsed().as_secs(),
             load: host::load1(),
-            jobs: self.context.running.count(),
+            jobs: self.context.jobs(),
             tags: settings.tags.clone(),
             audit: self.context.audit.head(),
         }

@@ -1,24 +1,40 @@
-//! Clearing away what nobody needs any more: old records, and the cgroups of processes that were left running.
+//! Clearing away what nobody needs any more: old records, the output of jobs that ended long ago, and the
+//! cgroups of processes that were left running.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Context;
+use super::durable;
 
 /// How often that is done.
 const EVERY: Duration = Duration::from_secs(600);
 
+/// How soon again, when a durable job has ended meanwhile: its output may be too much.
+const SOON: Duration = Duration::from_secs(5);
+
 /// Does it for as long as it is polled.
 pub(super) async fn keep(context: Arc<Context>) {
     loop {
-        let (journal, nursery) = (context.journal.clone(), context.nursery.clone());
-        let cleaned = tokio::task::spawn_blocking(move || {
-            nursery.sweep();
-            journal.prune()
-        });
-        if let Ok(Err(error)) = cleaned.await {
-            tracing::warn!(%error, "clearing old records away");
+        let about = Arc::clone(&context);
+        // Whatever it was that failed was said there; the rest is tried all the same.
+        if let Err(panic) = tokio::task::spawn_blocking(move || clean(&about)).await {
+            tracing::error!(%panic, "clearing away failed inside the daemon");
         }
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(SOON).await;
+        // Rung meanwhile is rung.
+        let _ = tokio::time::timeout(EVERY, context.tidy.notified()).await;
+    }
+}
+
+fn clean(context: &Context) {
+    let limits = &context.settings.jobs;
+    context.nursery.sweep();
+    // The journal knows how a job ended for as long as its output is kept.
+    if let Err(error) = context.journal.prune(limits.keep_for) {
+        tracing::warn!(%error, "clearing old records away");
+    }
+    if let Err(error) = durable::retain(&context.settings.state_dir, &context.journal, limits) {
+        tracing::warn!(%error, "clearing the output of ended jobs away");
     }
 }

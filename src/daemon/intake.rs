@@ -10,7 +10,8 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::answer;
-use super::context::Context;
+use super::context::{self, Context, Intake};
+use super::durable::{self, Left};
 use super::exec::{self, Received, Request};
 use super::job;
 use super::proof;
@@ -18,8 +19,12 @@ use crate::bus::Incoming;
 use crate::protocol::JobId;
 use crate::protocol::frame::OFFSET;
 use crate::protocol::identity::Asker;
+use crate::protocol::seal::SIGNATURE;
 use crate::protocol::steer::{INSTANCE_HEADER, Steer};
 use crate::protocol::subjects::{self, Below, Verb};
+
+/// Messages that may wait on a subscription before they are taken to the desk.
+pub(super) const WAITING: usize = 8_192;
 
 /// Messages that may wait for one job. A caller has about 20 on their way at most.
 const WAITING_MESSAGES: usize = 256;
@@ -46,43 +51,93 @@ pub(super) enum Message {
         steer: Steer,
         /// The inbox it came from.
         from: String,
-        /// Who says it. Anyone may give credit.
+        /// Who says it. Anyone may give credit, signed or not.
         asker: Asker,
+        /// Whether it names another instance than this one.
+        for_another: bool,
     },
-    /// The caller's inbox does not exist (any more).
-    CallerGone,
+    /// The inbox of the caller, or of the viewer of this number, does not exist (any more).
+    CallerGone(Option<u64>),
 }
 
-struct Desk {
+/// Who hands messages to jobs.
+pub(super) struct Desk {
     context: Arc<Context>,
     jobs: HashMap<JobId, mpsc::Sender<Message>>,
     gone: mpsc::UnboundedSender<Gone>,
+    left: mpsc::UnboundedReceiver<Gone>,
     answers: Arc<Semaphore>,
 }
 
 /// An attendant that has gone, and what was handed to it too late.
 type Gone = (JobId, mpsc::Receiver<Message>);
 
-/// Hands messages to jobs until the subscriptions end.
-pub(super) async fn run(
-    context: Arc<Context>,
-    mut starts: mpsc::Receiver<Incoming>,
-    mut words: mpsc::Receiver<Incoming>,
-) {
-    let (gone, mut left) = mpsc::unbounded_channel();
-    let answers = Arc::new(Semaphore::new(ANSWERS_WAITING));
-    let mut desk = Desk { context, jobs: HashMap::new(), gone, answers };
-    loop {
-        tokio::select! {
-            Some(message) = starts.recv() => desk.start(message),
-            Some(message) = words.recv() => desk.word(message),
-            Some((id, rest)) = left.recv() => desk.left(id, rest),
-            else => return,
+impl Desk {
+    /// Opens, with the durable jobs of the daemon before this one.
+    pub(super) fn open(context: &Arc<Context>, adopted: Vec<Left>) -> Self {
+        let (gone, left) = mpsc::unbounded_channel();
+        let answers = Arc::new(Semaphore::new(ANSWERS_WAITING));
+        let mut desk = Self { context: Arc::clone(context), jobs: HashMap::new(), gone, left, answers };
+        for job in adopted {
+            let context = Arc::clone(context);
+            let id = job.record.begun.id;
+            desk.attend(id, |mut messages| async move {
+                durable::resume_left(context, job, &mut messages).await;
+                messages
+            });
+        }
+        desk
+    }
+
+    /// Hands messages to jobs until the subscriptions end.
+    pub(super) async fn run(
+        mut self,
+        starts: mpsc::Receiver<Incoming>,
+        mut words: mpsc::Receiver<Incoming>,
+        mut queued: mpsc::Receiver<Box<Request>>,
+    ) {
+        let mut starts = Some(starts);
+        let mut intake = self.context.intake.subscribe();
+        loop {
+            tokio::select! {
+                Some(message) = next(&mut starts) => self.start(message),
+                Ok(()) = intake.changed() => {
+                    let wanted = *intake.borrow_and_update();
+                    starts = self.turn(wanted, starts).await;
+                }
+                Some(message) = words.recv() => self.word(message),
+                // What waits here while no request is heard is left to the next program: it was not confirmed.
+                Some(request) = queued.recv(), if starts.is_some() => self.hand(request.id, Message::Request(request)),
+                Some((id, rest)) = self.left.recv() => self.left(id, rest),
+                else => return,
+            }
         }
     }
-}
 
-impl Desk {
+    /// Stops hearing requests, once those that have come are taken in, or hears them again. One that was on
+    /// its way gets no answer, and is asked again by who waits for it.
+    async fn turn(
+        &mut self,
+        wanted: Intake,
+        starts: Option<mpsc::Receiver<Incoming>>,
+    ) -> Option<mpsc::Receiver<Incoming>> {
+        match (wanted, starts) {
+            (Intake::Open, None) => {
+                let subject = subjects::exec(self.context.peer());
+                Some(self.context.bus.subscribe(&subject, Some(subjects::EXEC_QUEUE), WAITING).await)
+            }
+            (Intake::Closing, Some(mut starts)) => {
+                starts.close();
+                while let Some(message) = starts.recv().await {
+                    self.start(message);
+                }
+                self.context.intake.send_replace(Intake::Closed);
+                None
+            }
+            (_, starts) => starts,
+        }
+    }
+
     fn start(&mut self, message: Incoming) {
         match exec::receive(&self.context, message) {
             Received::Request(request) => self.hand(request.id, Message::Request(request)),
@@ -94,15 +149,24 @@ impl Desk {
     }
 
     fn word(&mut self, message: Incoming) {
-        let (id, verb) = match subjects::parse_below(&message.subject) {
-            Below::Job(id, verb) => (id, verb),
+        // The seal holds for the subject, and that has to be below ours: a server may deliver anything.
+        let ours = subjects::exec(self.context.peer());
+        if !message.subject.strip_prefix(&ours).is_some_and(|rest| rest.starts_with('.')) {
+            return tracing::warn!(
+                subject = message.subject,
+                "ignored a word that was said to somebody else"
+            );
+        }
+        let (id, verb, viewer) = match subjects::parse_below(&message.subject) {
+            Below::Job(id, verb) => (id, verb, None),
+            Below::Viewer(id, number) => (id, Verb::Credit, Some(number)),
             // These have subscriptions of their own, so that nothing here can delay them.
-            Below::Ping | Below::Health | Below::Policy | Below::Audit => return,
+            Below::Ping | Below::Health | Below::Policy | Below::Audit | Below::Jobs => return,
             Below::Strange(why) => return self.object(&message, BAD_REQUEST, why),
         };
         if message.no_responders {
             if self.jobs.contains_key(&id) {
-                self.hand(id, Message::CallerGone);
+                self.hand(id, Message::CallerGone(viewer));
             }
             return;
         }
@@ -115,41 +179,43 @@ impl Desk {
         };
         match Steer::decode(verb, message.headers.number(OFFSET), message.payload.clone()) {
             Ok(steer) => match self.speaker(verb, &message) {
-                Ok(asker) => self.steer(id, verb, Message::Word { steer, from, asker }, &message),
+                Ok(asker) => self.steer((id, verb), steer, (from, asker), &message),
                 Err(why) => self.object(&message, answer::UNPROVEN, why),
             },
             Err(bad) => self.object(&message, BAD_REQUEST, bad.0),
         }
     }
 
-    /// Who steers a job has to be known. Credit steers nothing: a wrong one shows in the totals.
+    /// Who steers a job has to be known. Credit steers nothing: a wrong one shows in the totals, and only that of a
+    /// viewer who is to be told to resume is signed.
     fn speaker(&self, verb: Verb, message: &Incoming) -> Result<Asker, String> {
-        if verb == Verb::Credit {
+        if verb == Verb::Credit && message.headers.get(SIGNATURE).is_none() {
             return Ok(Asker::Anyone);
         }
         proof::of(&self.context, message).map(|(asker, _)| asker)
     }
 
-    fn steer(&mut self, id: JobId, verb: Verb, word: Message, message: &Incoming) {
-        let Message::Word { steer, .. } = &word else { return };
+    fn steer(
+        &mut self,
+        (id, verb): (JobId, Verb),
+        steer: Steer,
+        (from, asker): (String, Asker),
+        message: &Incoming,
+    ) {
         let meant_for = match message.headers.get(INSTANCE_HEADER) {
             Some(text) => text.parse().ok(),
             None => steer.instance(),
         };
-        let known = self.jobs.contains_key(&id);
         let for_another = meant_for.is_some_and(|instance| instance != self.context.instance);
-        if known && for_another {
-            return;
-        }
         // Nothing but these can be answered for a job that does not run; credit only for one that a
         // daemon before this one has left.
         let answered = match verb {
-            Verb::Resume | Verb::Cancel | Verb::Result => true,
+            Verb::Resume | Verb::Attach | Verb::Rename | Verb::Detach | Verb::Cancel | Verb::Result => true,
             Verb::Credit => for_another,
-            Verb::Stdin | Verb::Signal => false,
+            Verb::Stdin | Verb::Signal | Verb::Resize => false,
         };
-        if known || answered {
-            self.hand(id, word);
+        if answered || self.jobs.contains_key(&id) {
+            self.hand(id, Message::Word { steer, from, asker, for_another });
         }
     }
 
@@ -166,15 +232,33 @@ impl Desk {
                 }
             },
         };
-        if self.jobs.len() >= self.context.settings.max_jobs + ATTENDED_BESIDES {
+        let settings = &self.context.settings;
+        if self.jobs.len() >= settings.max_jobs + settings.jobs.most + ATTENDED_BESIDES {
             tracing::debug!(job = %id, "a message about a new id was dropped: too many are attended to");
             return;
         }
-        let (to, mut messages) = mpsc::channel(WAITING_MESSAGES);
+        let context = Arc::clone(&self.context);
+        self.attend(id, |mut messages| async move {
+            context::attending(
+                &context.attended,
+                job::attend(Arc::clone(&context), id, message, &mut messages),
+            )
+            .await;
+            messages
+        });
+    }
+
+    /// Begins an attendant, who gives back what was not attended to.
+    fn attend<A: Future<Output = mpsc::Receiver<Message>> + Send + 'static>(
+        &mut self,
+        id: JobId,
+        attendant: impl FnOnce(mpsc::Receiver<Message>) -> A,
+    ) {
+        let (to, messages) = mpsc::channel(WAITING_MESSAGES);
         self.jobs.insert(id, to);
-        let (context, gone) = (Arc::clone(&self.context), self.gone.clone());
+        let (attended, gone) = (attendant(messages), self.gone.clone());
         tokio::spawn(async move {
-            job::attend(context, id, message, &mut messages).await;
+            let mut messages = attended.await;
             messages.close();
             // The desk may be gone when the daemon stops.
             let _ = gone.send((id, messages));
@@ -211,5 +295,13 @@ impl Desk {
             answer.await;
             drop(place);
         });
+    }
+}
+
+/// The next request, while they are heard.
+async fn next(starts: &mut Option<mpsc::Receiver<Incoming>>) -> Option<Incoming> {
+    match starts {
+        Some(starts) => starts.recv().await,
+        None => std::future::pending().await,
     }
 }

@@ -15,13 +15,15 @@
 mod admission;
 mod ending;
 mod live;
-mod output;
 mod recorded;
 mod sink;
 mod stdin;
 mod timing;
 mod words;
 
+pub(super) use admission::{Admitted, Commands};
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -29,6 +31,7 @@ use tokio::sync::mpsc;
 use super::answer;
 use super::asked::Asked;
 use super::context::Context;
+use super::durable;
 use super::exec::Request;
 use super::intake::Message;
 use super::journal::{Begun, Record, now};
@@ -45,25 +48,53 @@ pub(super) async fn attend(
     first: Message,
     messages: &mut mpsc::Receiver<Message>,
 ) {
-    let mut next = Some(first);
-    while let Some(message) = next {
+    let mut next = VecDeque::from([first]);
+    while let Some(message) = next.pop_front().or_else(|| messages.try_recv().ok()) {
         match look_up(&context, id).await {
+            Ok(Some(record)) if record.begun.durable && may_run(&record) => {
+                durable::attend_again(Arc::clone(&context), record, message, messages).await;
+            }
             Ok(Some(record)) => recorded::answer(&context, &record, message).await,
             Ok(None) => match message {
+                Message::Request(request) if request.queued.is_some() => {
+                    next.extend(come_up(&context, *request, messages).await);
+                }
                 Message::Request(request) => {
                     let signed = request.signed.as_ref();
                     match signed.map_or(Ok(()), |signed| signed.is_fresh(&context, id)) {
-                        Ok(()) => admission::admit(Arc::clone(&context), *request, messages).await,
+                        Ok(()) => {
+                            next.extend(admission::admit(Arc::clone(&context), *request, messages).await)
+                        }
                         Err(challenge) => answer::challenged(&context, &request.caller, id, challenge).await,
                     }
                 }
                 Message::Word { steer, from, .. } => unknown(&context, id, steer, &from).await,
-                Message::CallerGone => {}
+                Message::CallerGone(_) => {}
             },
             Err(error) => cannot_look_up(&context, id, &error, message).await,
         }
-        next = messages.try_recv().ok();
     }
+}
+
+/// A request that has waited: begun, refused, or left for later.
+/// Returns what was said about it meanwhile and not attended to.
+async fn come_up(
+    context: &Arc<Context>,
+    request: Request,
+    messages: &mut mpsc::Receiver<Message>,
+) -> Vec<Message> {
+    let Some(ticket) = &request.queued else { return Vec::new() };
+    match ticket.due(context, request.id).await {
+        Some(Ok(())) => return admission::admit(Arc::clone(context), request, messages).await,
+        Some(Err(ending)) => admission::refuse(context, &request, ending, messages).await,
+        None => {}
+    }
+    Vec::new()
+}
+
+/// Whether there may be a log: not of what was refused.
+fn may_run(record: &Record) -> bool {
+    record.begun.lodging.is_some()
 }
 
 async fn look_up(context: &Arc<Context>, id: JobId) -> std::io::Result<Option<Record>> {
@@ -72,7 +103,7 @@ async fn look_up(context: &Arc<Context>, id: JobId) -> std::io::Result<Option<Re
 }
 
 /// Runs something that may wait for a disk, on a thread where that holds up nobody.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
@@ -95,7 +126,7 @@ async fn unknown(context: &Arc<Context>, id: JobId, steer: Steer, from: &str) {
                 }
             }
         }
-        Steer::Result => {
+        Steer::Result | Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_) => {
             answer::cannot(context, from, "unknown_job", 404, &format!("no job {id} is known here")).await
         }
         // Meant for a daemon that is not this one and left nothing to it.
@@ -106,6 +137,20 @@ async fn unknown(context: &Arc<Context>, id: JobId, steer: Steer, from: &str) {
 /// Leaves a tombstone, so that a late request for this id is refused.
 async fn bury(context: &Arc<Context>, id: JobId, from: &str, why: &str) -> std::io::Result<()> {
     let ending = Ending::Refused { why: Refusal::CancelledBefore, message: why.to_owned() };
+    bury_as(context, id, from, ending).await
+}
+
+/// Writes down that a message from the queue, of which nothing more is known, was refused.
+pub(super) async fn bury_refused(context: &Arc<Context>, id: JobId, from: &str, ending: Ending) {
+    match bury_as(context, id, from, ending).await {
+        // It is another one that has this id.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => tracing::error!(job = %id, %error, "writing the journal"),
+        Ok(()) => {}
+    }
+}
+
+async fn bury_as(context: &Arc<Context>, id: JobId, from: &str, ending: Ending) -> std::io::Result<()> {
     let result = JobResult::bare(Some(id), context.peer().clone(), context.instance, ending);
     let begun = Begun {
         id,
@@ -120,6 +165,10 @@ async fn bury(context: &Arc<Context>, id: JobId, from: &str, why: &str) -> std::
         directory: String::new(),
         user: None,
         lodging: None,
+        queued: false,
+        durable: false,
+        tty: false,
+        name: None,
     };
     let journal = context.journal.clone();
     blocking(move || journal.bury(&begun, &result)).await
@@ -136,12 +185,16 @@ async fn cannot_look_up(context: &Arc<Context>, id: JobId, error: &std::io::Erro
             reply(context, &request, &result).await;
         }
         Message::Word { from, .. } => answer::cannot(context, &from, "journal", 500, &sentence).await,
-        Message::CallerGone => {}
+        Message::CallerGone(_) => {}
     }
 }
 
-/// Answers a request with an ending, in the form it asked for.
-async fn reply(context: &Context, request: &Request, result: &JobResult) {
+/// Answers a request with an ending, in the form it asked for. Of one from the queue the server is told that
+/// it need not be delivered any more.
+pub(super) async fn reply(context: &Arc<Context>, request: &Request, result: &JobResult) {
+    if let Some(ticket) = &request.queued {
+        return ticket.settle(context, request.id).await;
+    }
     match request.exec.stream {
         Some(_) => answer::whole_stream(context, &request.caller, Some(request.id), result, 1).await,
         None => answer::plain(context, &request.caller, result, None).await,

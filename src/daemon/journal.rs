@@ -8,26 +8,38 @@
 //!   begun ──► started ──► ended          one JSON line a step, written before the step is taken
 //!     │                     ▲
 //!     └── daemon died: ended as unknown by the next daemon
+//!   begun ──► starting ──► started …     one from the queue: until `starting` it surely has not run,
+//!     │                                  and what was delivered is in `journal/queued` to be begun again
+//!     └── daemon died: forgotten by the next daemon, which begins it
 //!   refused, or cancelled before it came: ended at once, a tombstone
 //! ```
-//! Guarantees: a step that was written survives the daemon's crash (not the machine's: nothing is
-//! forced to disk). A file reserves room for its later steps when it is made, so that a disk that
+//! Guarantees: a step that was written survives the daemon's crash; those of a job from the queue until
+//! its start the machine's, too (nothing else is forced to disk). A file reserves room for its later steps when it is made, so that a disk that
 //! fills up in between cannot lose an ending. Limits: ids older than [`KEEP_FOR`] or beyond the
 //! newest [`KEEP_MOST`] are forgotten. No environment values and no output are written here, but
 //! the kept answers of plain requests in `journal/results`.
+
+mod listing;
+mod renaming;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+mod copies;
+mod forgetting;
 
 use serde::{Deserialize, Serialize};
 
 use crate::process::{Identity, Lodging};
 use crate::protocol::exec::JobResult;
-use crate::protocol::identity::{Name, Standing};
+use crate::protocol::identity::{Asker, Name, Standing};
 use crate::protocol::{Instance, JobId, decode};
+pub(super) use copies::Delivered;
+pub(super) use renaming::NotRenamed;
 
 /// How long an ended job is remembered.
 pub(super) const KEEP_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -56,6 +68,11 @@ pub(super) struct Journal {
     open: PathBuf,
     ended: PathBuf,
     results: PathBuf,
+    queued: PathBuf,
+    /// When it was opened, in milliseconds since 1970.
+    opened_ms: i64,
+    /// Held while a job is given a name that no other may have.
+    naming: Arc<Mutex<()>>,
 }
 
 /// The first step: an id becomes known.
@@ -88,13 +105,36 @@ pub(super) struct Begun {
     pub(super) user: Option<String>,
     /// Where its processes are to be found; none for a tombstone.
     pub(super) lodging: Option<Lodging>,
+    /// Whether it goes on without its caller and its daemon.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) durable: bool,
+    /// Whether it has a terminal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) tty: bool,
+    /// A session's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    /// Whether it has waited in the queue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) queued: bool,
+}
+
+impl Begun {
+    /// Who asked, as far as it was proved.
+    pub(super) fn owner(&self) -> Asker {
+        match (self.asker.clone(), self.standing) {
+            (Some(name), Some(standing)) => Asker::Known { name, standing },
+            _ => Asker::Anyone,
+        }
+    }
 }
 
 /// One line of a record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 enum Step {
-    Begun(Begun),
+    Begun(Box<Begun>),
+    Starting { at: String },
     Started { at: String, process: Identity },
     Ended { at: String, result: Box<JobResult> },
 }
@@ -104,10 +144,14 @@ enum Step {
 pub(super) struct Record {
     /// The first step.
     pub(super) begun: Begun,
+    /// Whether it was about to be started. Only one from the queue writes that down.
+    pub(super) starting: bool,
     /// The process, where its start was written down.
     pub(super) process: Option<Identity>,
     /// The ending, where it was written down.
     pub(super) result: Option<JobResult>,
+    /// When that was.
+    pub(super) ended_at: Option<String>,
 }
 
 /// An open record, to be continued.
@@ -115,7 +159,14 @@ pub(super) struct Record {
 pub(super) struct Entry {
     id: JobId,
     file: File,
-    journal: Journal,
+    journal: Arc<Journal>,
+}
+
+impl Record {
+    /// Of a job of which no more is known than that it was taken.
+    pub(super) fn of(begun: Begun) -> Self {
+        Self { begun, starting: false, process: None, result: None, ended_at: None }
+    }
 }
 
 impl Journal {
@@ -126,9 +177,15 @@ impl Journal {
     pub(super) fn open(state_dir: &Path) -> anyhow::Result<Self> {
         use anyhow::Context;
         let root = state_dir.join("journal");
-        let journal =
-            Self { open: root.join("open"), ended: root.join("ended"), results: root.join("results") };
-        for directory in [&journal.open, &journal.ended, &journal.results] {
+        let journal = Self {
+            open: root.join("open"),
+            ended: root.join("ended"),
+            results: root.join("results"),
+            queued: root.join("queued"),
+            opened_ms: jiff::Timestamp::now().as_millisecond(),
+            naming: Arc::default(),
+        };
+        for directory in [&journal.open, &journal.ended, &journal.results, &journal.queued] {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -164,13 +221,29 @@ impl Journal {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let reserved = write_step(&mut file, &Step::Begun(begun.clone())).and_then(|()| reserve(&mut file));
+        let reserved =
+            write_step(&mut file, &Step::Begun(Box::new(begun.clone()))).and_then(|()| reserve(&mut file));
         if let Err(error) = reserved {
             // Nothing has run; an id that is not known may come again.
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        Ok(Entry { id: begun.id, file, journal: self.clone() })
+        Ok(Entry { id: begun.id, file, journal: Arc::new(self.clone()) })
+    }
+
+    /// The same for a request that waited in the queue: what was delivered is kept until it starts, and
+    /// nothing of it is lost when the machine stops.
+    ///
+    /// # Errors
+    /// As [`Journal::begin`].
+    pub(super) fn begin_queued(&self, begun: &Begun, delivered: &Delivered) -> io::Result<Entry> {
+        self.keep_copy(begun.id, delivered)?;
+        let entry = self.begin(begun)?;
+        if let Err(error) = entry.file.sync_all().and_then(|()| sync_directory(&self.open)) {
+            entry.withdraw()?;
+            return Err(error);
+        }
+        Ok(entry)
     }
 
     /// Makes an id known that is never to run.
@@ -192,10 +265,7 @@ impl Journal {
             let path = name?.path();
             let Some(id) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
             match read_record(&path) {
-                Ok(record) => {
-                    let file = OpenOptions::new().read(true).write(true).open(&path)?;
-                    left.push((Entry { id, file, journal: self.clone() }, record));
-                }
+                Ok(record) => left.push((self.reopen(id)?, record)),
                 Err(error) => {
                     tracing::error!(record = %path.display(), %error, "a record of the journal cannot be read; its job stays known");
                     fs::rename(&path, self.ended.join(id.to_string()))?;
@@ -203,6 +273,22 @@ impl Journal {
             }
         }
         Ok(left)
+    }
+
+    /// The open record of a job, to be continued; none where it is closed.
+    ///
+    /// # Errors
+    /// When it is there and cannot be used.
+    pub(super) fn take_up(&self, id: JobId) -> io::Result<Option<Entry>> {
+        match self.reopen(id) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            reopened => reopened?.continued().map(Some),
+        }
+    }
+
+    fn reopen(&self, id: JobId) -> io::Result<Entry> {
+        let file = OpenOptions::new().read(true).write(true).open(self.open.join(id.to_string()))?;
+        Ok(Entry { id, file, journal: Arc::new(self.clone()) })
     }
 
     /// Keeps the whole answer to a plain request.
@@ -221,15 +307,6 @@ impl Journal {
     pub(super) fn kept_result(&self, id: JobId) -> Option<Vec<u8>> {
         fs::read(self.results.join(id.to_string())).ok()
     }
-
-    /// Forgets what is too old, and what is too much.
-    ///
-    /// # Errors
-    /// When a directory cannot be read.
-    pub(super) fn prune(&self) -> io::Result<()> {
-        prune(&self.ended, KEEP_FOR, KEEP_MOST)?;
-        prune(&self.results, KEEP_RESULTS_FOR, KEEP_RESULTS_MOST)
-    }
 }
 
 impl Entry {
@@ -241,6 +318,23 @@ impl Entry {
         write_step(&mut self.file, &Step::Started { at: now(), process: process.clone() })
     }
 
+    /// Writes down that a job from the queue is about to start, so that it is on the disk.
+    ///
+    /// # Errors
+    /// When that is not sure: then it must not start.
+    pub(super) fn starting(&mut self) -> io::Result<()> {
+        write_step(&mut self.file, &Step::Starting { at: now() })?;
+        self.file.sync_data()
+    }
+
+    /// Forgets a job that surely has not started.
+    ///
+    /// # Errors
+    /// When the record cannot be removed.
+    pub(super) fn withdraw(self) -> io::Result<()> {
+        fs::remove_file(self.journal.open.join(self.id.to_string()))
+    }
+
     /// Writes down the ending and closes the record.
     ///
     /// # Errors
@@ -248,6 +342,11 @@ impl Entry {
     pub(super) fn ended(mut self, result: &JobResult) -> io::Result<()> {
         let result = Box::new(JobResult { collected: None, ..result.clone() });
         write_step(&mut self.file, &Step::Ended { at: now(), result })?;
+        self.close()
+    }
+
+    /// Closes the record, behind its last step.
+    fn close(mut self) -> io::Result<()> {
         let length = self.file.stream_position()?;
         self.file.set_len(length)?;
         let name = self.id.to_string();
@@ -264,13 +363,29 @@ impl Entry {
         self.file.write_all(b"\n")
     }
 
+    /// Goes on with a record another daemon left open.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn continued(mut self) -> io::Result<Self> {
+        self.seek_to_end()?;
+        Ok(self)
+    }
+
     /// Ends a record another daemon left open.
     ///
     /// # Errors
     /// As [`Entry::ended`].
-    pub(super) fn ended_for_another(mut self, result: &JobResult) -> io::Result<()> {
-        self.seek_to_end()?;
-        self.ended(result)
+    pub(super) fn ended_for_another(self, result: &JobResult) -> io::Result<()> {
+        self.continued()?.ended(result)
+    }
+
+    /// Closes a record of another daemon, which wrote down the ending and came no further.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub(super) fn closed_for_another(self) -> io::Result<()> {
+        self.continued()?.close()
     }
 }
 
@@ -296,32 +411,22 @@ fn read_record(path: &Path) -> io::Result<Record> {
         // A line that was cut off by a crash: what it wanted to say did not happen.
         let Ok(step) = decode::json::<Step>(line) else { continue };
         match (step, &mut record) {
-            (Step::Begun(begun), None) => record = Some(Record { begun, process: None, result: None }),
+            (Step::Begun(begun), None) => record = Some(Record::of(*begun)),
+            (Step::Starting { .. }, Some(record)) => record.starting = true,
             (Step::Started { process, .. }, Some(record)) => record.process = Some(process),
-            (Step::Ended { result, .. }, Some(record)) => record.result = Some(*result),
+            (Step::Ended { at, result }, Some(record)) => {
+                record.result = Some(*result);
+                record.ended_at = Some(at);
+            }
             _ => return Err(broken("its steps are out of order")),
         }
     }
     record.ok_or_else(|| broken("its first step is missing"))
 }
 
-fn prune(directory: &Path, keep_for: Duration, keep_most: usize) -> io::Result<()> {
-    let mut files: Vec<(SystemTime, PathBuf)> = fs::read_dir(directory)?
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
-        })
-        .collect();
-    files.sort_unstable();
-    let too_many = files.len().saturating_sub(keep_most);
-    let now = SystemTime::now();
-    for (index, (written, path)) in files.iter().enumerate() {
-        let too_old = now.duration_since(*written).is_ok_and(|age| age > keep_for);
-        if index < too_many || too_old {
-            fs::remove_file(path)?;
-        }
-    }
-    Ok(())
+/// Has the names in a directory survive the machine's stop.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// Now, in UTC, to the second.
@@ -331,107 +436,4 @@ pub(super) fn now() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::Ending;
-
-    fn begun(id: JobId) -> Begun {
-        Begun {
-            id,
-            instance: Instance::new(),
-            caller: "_INBOX.x".into(),
-            request: "digest".into(),
-            from: None,
-            asker: None,
-            standing: None,
-            at: now(),
-            command: "true".into(),
-            directory: "/".into(),
-            user: None,
-            lodging: None,
-        }
-    }
-
-    fn result(id: JobId) -> JobResult {
-        let peer = "w1".parse().expect("valid");
-        JobResult::bare(Some(id), peer, Instance::new(), Ending::Exited { code: 7 })
-    }
-
-    /// What earlier daemons wrote has to be read by later ones.
-    #[test]
-    fn a_record_is_written_and_read_letter_by_letter() {
-        let golden = include_str!("../../tests/golden/journal_record.jsonl");
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("record");
-        let mut again = File::create(&path).expect("made");
-        for line in golden.lines() {
-            let step: Step = decode::json(line.as_bytes()).expect(line);
-            write_step(&mut again, &step).expect("written");
-        }
-        assert_eq!(fs::read_to_string(&path).expect("readable"), golden);
-        let record = read_record(&path).expect("a record");
-        assert_eq!(record.begun.command, "git pull");
-        assert_eq!(record.process.expect("started").pid, 4711);
-        assert_eq!(record.result.expect("ended").ending, Ending::Exited { code: 7 });
-        // A later version may add fields, and steps are still told apart.
-        let later = golden.replace("{\"step\"", "{\"later\":{\"a\":[1]},\"step\"");
-        fs::write(&path, later).expect("written");
-        assert_eq!(read_record(&path).expect("a record").begun, record.begun);
-    }
-
-    #[test]
-    fn an_id_begins_once() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let journal = Journal::open(dir.path()).expect("opens");
-        let id = JobId::new();
-        let entry = journal.begin(&begun(id)).expect("first");
-        assert_eq!(journal.begin(&begun(id)).expect_err("second").kind(), io::ErrorKind::AlreadyExists);
-        entry.ended(&result(id)).expect("ends");
-        assert_eq!(journal.begin(&begun(id)).expect_err("third").kind(), io::ErrorKind::AlreadyExists);
-        let record = journal.find(id).expect("readable").expect("known");
-        assert_eq!(record.result.expect("ended").ending, Ending::Exited { code: 7 });
-        assert!(journal.left_open().expect("readable").is_empty());
-    }
-
-    #[test]
-    fn what_a_crash_cut_off_did_not_happen() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let journal = Journal::open(dir.path()).expect("opens");
-        let id = JobId::new();
-        let mut entry = journal.begin(&begun(id)).expect("begins");
-        let process = Identity::of_self().expect("our own");
-        entry.started(&process).expect("starts");
-        entry.file.write_all(br#"{"step":"ended","at":"2026-"#).expect("a torn line");
-        drop(entry);
-        let (entry, record) = journal.left_open().expect("readable").pop().expect("one is open");
-        assert_eq!((record.process, record.result), (Some(process), None));
-        entry.ended_for_another(&result(id)).expect("ends");
-        let record = journal.find(id).expect("readable").expect("known");
-        assert_eq!(record.result.expect("ended").ending, Ending::Exited { code: 7 });
-    }
-
-    #[test]
-    fn a_record_that_is_no_record_stays_known() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let journal = Journal::open(dir.path()).expect("opens");
-        let id = JobId::new();
-        fs::write(journal.open.join(id.to_string()), b"garbage").expect("written");
-        assert!(journal.left_open().expect("readable").is_empty());
-        assert_eq!(journal.begin(&begun(id)).expect_err("known").kind(), io::ErrorKind::AlreadyExists);
-        assert!(journal.find(id).is_err());
-    }
-
-    #[test]
-    fn the_oldest_are_forgotten_first() {
-        let dir = tempfile::tempdir().expect("a directory");
-        for (index, name) in ["old", "newer", "newest"].into_iter().enumerate() {
-            let file = File::create(dir.path().join(name)).expect("made");
-            let written = SystemTime::now() - Duration::from_secs(100 - index as u64);
-            file.set_modified(written).expect("set");
-        }
-        prune(dir.path(), Duration::from_secs(3600), 2).expect("pruned");
-        assert!(!dir.path().join("old").exists() && dir.path().join("newest").exists());
-        prune(dir.path(), Duration::from_secs(1), 2).expect("pruned");
-        assert!(!dir.path().join("newest").exists());
-    }
-}
+mod tests;

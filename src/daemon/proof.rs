@@ -72,6 +72,15 @@ pub(super) fn of(context: &Context, message: &Incoming) -> Result<(Asker, Option
     Ok((signer.asker(), Some(signed)))
 }
 
+/// Finds out who left a message in the queue. It has no reply subject, and does not grow old in the same way.
+///
+/// # Errors
+/// A sentence, where this fleet's members sign and this is not proved to be of one.
+pub(super) fn of_queued(context: &Context, message: &Incoming) -> Result<Asker, String> {
+    let Some(member) = context.bus.member() else { return Ok(Asker::Anyone) };
+    member.speaker(message).map(|signer| signer.asker()).map_err(|unproven| unproven.to_string())
+}
+
 impl Signed {
     /// Whether it was said just now.
     ///

@@ -1,6 +1,7 @@
-//! What a dead daemon left behind: its jobs are stopped to the last process and ended as unknown,
-//! before the next one serves.
+//! What a daemon before this one left behind: its jobs are stopped to the last process and ended as unknown,
+//! before the next one serves. Durable jobs are not: they have keepers, which are looked for, and go on.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,14 +9,21 @@ use anyhow::Context as _;
 use futures::future::join_all;
 
 use super::asked::Asked;
-use super::audit::{Audit, Place, SIZE};
+use super::audit::{self, Audit, SIZE};
+use super::context::Settings;
+use super::durable::{self, Known, Left};
 use super::journal::{Entry, Journal, Record};
+use crate::keeper::Place;
 use crate::process::{self, StateLock};
+use crate::protocol::ending::StartFailure;
 use crate::protocol::exec::JobResult;
-use crate::protocol::{Ending, PeerId};
+use crate::protocol::{Ending, JobId, PeerId};
 
 /// How long what is left of a dead daemon's job gets to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a daemon waits for the keepers of durable jobs before it serves.
+const KEEPER_ANSWERS_WITHIN: Duration = Duration::from_secs(15);
 
 /// Ends every job that the dead daemon of a state directory left open, without starting another.
 ///
@@ -23,42 +31,148 @@ const GRACE: Duration = Duration::from_secs(5);
 /// When the directory is held by a daemon, or its journal cannot be read.
 pub async fn recover_after(state_dir: &Path, peer: &PeerId) -> anyhow::Result<()> {
     let _lock = StateLock::acquire(state_dir)?;
-    let place = Place { state_dir: state_dir.to_owned(), peer: peer.clone(), size: SIZE, instance: None };
+    let place =
+        audit::Place { state_dir: state_dir.to_owned(), peer: peer.clone(), size: SIZE, instance: None };
     let audit = Audit::open(place, false);
-    let recovered = recover(&Journal::open(state_dir)?, &audit, peer).await;
+    // The next daemon goes on with what is durable.
+    let (_, left) = apart(begun(&Journal::open(state_dir)?)?);
+    end_all(&audit, peer, left).await;
     audit.close().await;
-    recovered
+    Ok(())
 }
 
-/// Ends every job that a dead daemon left open.
+/// Ends every job that a dead daemon left open, but those that are durable: they are returned, with what is known of
+/// their keepers.
 ///
 /// # Errors
 /// When the journal cannot be read: then nobody can say what may still run.
-pub(super) async fn recover(journal: &Journal, audit: &Audit, peer: &PeerId) -> anyhow::Result<()> {
+pub(super) async fn recover(
+    journal: &Journal,
+    audit: &Audit,
+    settings: &Settings,
+) -> anyhow::Result<Vec<Left>> {
+    let (durable, left) = apart(begun(journal)?);
+    let end = end_all(audit, &settings.peer, left);
+    let find = join_all(
+        durable.into_iter().map(|(entry, record)| find(journal, &settings.state_dir, entry, record)),
+    );
+    let (_, found) = tokio::join!(end, find);
+    let mut found: Vec<Left> = found.into_iter().flatten().collect();
+    if !found.is_empty() {
+        let told = told(audit).await;
+        found.iter_mut().for_each(|left| left.told = told.contains(&left.record.begun.id));
+    }
+    Ok(found)
+}
+
+/// The jobs whose end is in the audit log: a daemon may have died between the two books.
+async fn told(audit: &Audit) -> HashSet<JobId> {
+    audit.ended_lately().await.unwrap_or_else(|error| {
+        tracing::error!(%error, "reading the audit log");
+        HashSet::new()
+    })
+}
+
+type Open = (Entry, Record);
+
+/// What was left open, but for what had been taken from the queue and not started: that is forgotten here, and
+/// begun again from its copy, as if it were delivered now.
+fn begun(journal: &Journal) -> anyhow::Result<Vec<Open>> {
     let left = journal.left_open().context("reading the journal")?;
+    let (waits, left): (Vec<Open>, Vec<Open>) = left
+        .into_iter()
+        .partition(|(_, record)| has_never_started(record) && journal.has_copy(record.begun.id));
+    for (entry, record) in waits {
+        forget(entry, record.begun.id);
+    }
+    Ok(left)
+}
+
+fn forget(entry: Entry, id: JobId) {
+    match entry.withdraw() {
+        Ok(()) => tracing::info!(job = %id, "a dead daemon had taken this from the queue and not started it"),
+        Err(error) => tracing::error!(job = %id, %error, "forgetting a queued job that has not started"),
+    }
+}
+
+/// Whether it surely has not: one from the queue says so before it does.
+fn has_never_started(record: &Record) -> bool {
+    record.begun.queued && !record.starting && record.result.is_none()
+}
+
+/// Durable jobs, and all others.
+fn apart(left: Vec<Open>) -> (Vec<Open>, Vec<Open>) {
+    left.into_iter().partition(|(_, record)| record.begun.durable && record.result.is_none())
+}
+
+/// Looks for the keeper of a durable job. One that does not answer in time is looked for further by the job itself.
+async fn find(journal: &Journal, state_dir: &Path, entry: Entry, record: Record) -> Option<Left> {
+    let id = record.begun.id;
+    let entry = entry
+        .continued()
+        .inspect_err(|error| tracing::error!(job = %id, %error, "reading the journal"))
+        .ok()?;
+    let place = Place::of(state_dir, id);
+    let known =
+        tokio::time::timeout(KEEPER_ANSWERS_WITHIN, durable::look(&place, record.begun.lodging.as_ref()))
+            .await
+            .ok();
+    let was_started = record.process.is_some();
+    if matches!(known, Some(Known::NeverStarted)) && !was_started && journal.has_copy(id) {
+        forget(entry, id);
+        return None;
+    }
+    Some(Left { entry, record, known, told: false })
+}
+
+async fn end_all(audit: &Audit, peer: &PeerId, left: Vec<Open>) {
+    let (over, left): (Vec<_>, Vec<_>) = left.into_iter().partition(|(_, record)| record.result.is_some());
+    if !over.is_empty() {
+        let told = told(audit).await;
+        for (entry, record) in over {
+            close(audit, entry, record, &told).await;
+        }
+    }
     join_all(left.into_iter().map(|(entry, record)| end(audit, peer, entry, record))).await;
-    Ok(())
+}
+
+/// Its daemon wrote down how it ended, and came no further. What of it runs was left running.
+async fn close(audit: &Audit, entry: Entry, record: Record, told: &HashSet<JobId>) {
+    let id = record.begun.id;
+    if let Some(result) = record.result.filter(|_| !told.contains(&id)) {
+        Asked::recorded(&record.begun).ended(audit, &result).await;
+    }
+    if let Err(error) = entry.closed_for_another() {
+        tracing::error!(job = %id, %error, "closing the record of a job that a dead daemon has ended");
+    }
 }
 
 async fn end(audit: &Audit, peer: &PeerId, entry: Entry, record: Record) {
     let id = record.begun.id;
-    let killed = match &record.begun.lodging {
-        Some(lodging) => process::clear(lodging, GRACE).await.unwrap_or_else(|error| {
-            tracing::error!(job = %id, %error, "stopping what a dead daemon left of a job");
-            0
-        }),
-        None => 0,
+    let cleared = match &record.begun.lodging {
+        Some(lodging) => process::clear(lodging, GRACE).await,
+        None => Ok(0),
     };
-    let result = record.result.unwrap_or_else(|| {
+    let (killed, left_running) = match cleared {
+        Ok(killed) => (killed, 0),
+        Err(error) => {
+            tracing::error!(job = %id, %error, "stopping what a dead daemon left of a job");
+            (0, 1)
+        }
+    };
+    let ending = if has_never_started(&record) {
+        let message = "its daemon died before it was started; nothing ran".to_owned();
+        Ending::NotStarted { why: StartFailure::System, message }
+    } else {
         let why = match &record.process {
             Some(process) => format!("its daemon died while it ran as process {}", process.pid),
             None => "its daemon died before its start was written down; it may have run".to_owned(),
         };
-        let ending = Ending::Unknown { why };
-        JobResult { killed, ..JobResult::bare(Some(id), peer.clone(), record.begun.instance, ending) }
-    });
-    let found = JobResult { killed, ..result.clone() };
-    Asked::recorded(&record.begun).found_dead(audit, &found).await;
+        Ending::Unknown { why }
+    };
+    let bare = JobResult::bare(Some(id), peer.clone(), record.begun.instance, ending);
+    let result = JobResult { killed, left_running, ..bare };
+    Asked::recorded(&record.begun).found_dead(audit, &result).await;
     if let Err(error) = entry.ended_for_another(&result) {
         tracing::error!(job = %id, %error, "writing the end of a dead daemon's job");
     }

@@ -1,50 +1,26 @@
 //! The life of a daemon: the order in which it comes up, and in which it goes.
 
+use std::ffi::OsStr;
 use std::future::Future;
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use sd_notify::NotifyState;
 use thiserror::Error;
-use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::sync::{Notify, watch};
 
-use super::account;
-use super::audit::{self, Audit};
 use super::broker::Broker;
-use super::context::{Context, Leaving, Settings};
-use super::health;
-use super::heartbeat::{self, Pulse};
-use super::housekeeping;
-use super::journal::{Journal, now};
-use super::state::{self, DaemonState, State, StateFile, TYPE};
-use super::{intake, listening, policy, recovery, service, solitude, trust};
-use crate::bus::{Bus, NatsAddress, Persistence};
-use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
+use super::context::Settings;
+use super::handover::{self, Attempt, Notice, OnTrial, ProgramState};
+use super::journal::now;
+use super::serving::{notify, serve};
+use super::state::{self, DaemonState, RunBy, State, StateFile, TYPE};
+use super::{listening, trust};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
-use crate::protocol::heartbeat::{PeerState, Role};
-use crate::protocol::{Instance, subjects};
-
-/// Messages that may wait on a subscription before they are taken to the desk.
-const WAITING: usize = 8_192;
-
-/// How long jobs may go on after a daemon was asked to stop.
-const STOP_GRACE: Duration = Duration::from_secs(5);
-
-/// How long the stopping of jobs may take: TERM, 5 s, KILL, and a little.
-const STOP_JOBS_WITHIN: Duration = Duration::from_secs(12);
-
-/// How long callers may take to hear the endings of the jobs that were stopped.
-const TELL_WITHIN: Duration = Duration::from_secs(3);
-
-/// How long a leader's registry may take to be read before the daemon serves without it.
-const REGISTRY_WITHIN: Duration = Duration::from_secs(2);
-
-/// Pause between two looks whether our own subscriptions are there.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+use crate::protocol::Instance;
 
 /// Why a daemon ended.
 #[derive(Debug, Error)]
@@ -86,6 +62,32 @@ pub struct Asked<S> {
     pub stop: S,
     /// Rung when it is to read its policy again.
     pub reload: Arc<Notify>,
+    /// Rung when it is asked to become another version of itself.
+    pub upgrade: Arc<Notify>,
+}
+
+/// How a daemon ended that did not fail.
+#[derive(Debug)]
+pub enum Ended {
+    /// It was asked to stop.
+    Stopped,
+    /// It is to become another version.
+    HandOver(Box<Next>),
+}
+
+/// What a daemon leaves to the next version of itself.
+#[derive(Debug)]
+pub struct Next {
+    /// What is to be tried.
+    pub attempt: Attempt,
+    /// Which process this is, to be told from others.
+    pub process: Identity,
+    /// Where its files are.
+    pub state_dir: PathBuf,
+    /// How it is run.
+    pub run_by: RunBy,
+    /// The lock of the state directory.
+    pub lock: StateLock,
 }
 
 /// Runs a daemon until `stop` is ready, and stops it cleanly then. `on_ready` is called once, when
@@ -97,7 +99,7 @@ pub async fn run(
     settings: Settings,
     on_ready: impl FnOnce(&Ready),
     asked: Asked<impl Future<Output = ()>>,
-) -> Result<(), DaemonError> {
+) -> Result<Ended, DaemonError> {
     let ended = run_unheard(settings, on_ready, asked).await;
     if let Err(error) = &ended {
         notify(&[NotifyState::Status(&error.in_one_line())]);
@@ -110,7 +112,8 @@ async fn run_unheard(
     mut settings: Settings,
     on_ready: impl FnOnce(&Ready),
     asked: Asked<impl Future<Output = ()>>,
-) -> Result<(), DaemonError> {
+) -> Result<Ended, DaemonError> {
+    process::reap_inherited();
     if let Err(error) = process::raise_descriptor_limit() {
         tracing::warn!(%error, "allowing more descriptors; they may not suffice for many jobs");
     }
@@ -119,8 +122,12 @@ async fn run_unheard(
     }
     let instance = Instance::new();
     state::make_directory(&settings.state_dir)?;
-    let _lock = lock(&settings)?;
-    let mut state = StateFile::create(&settings.state_dir, first_state(&settings, instance)?)
+    let lock = lock(&settings)?;
+    let trial = handover::settled_before(&settings.state_dir);
+    let path = program(trial.as_ref())?;
+    let first = first_state(&settings, instance, &path)?;
+    let process = first.process.clone();
+    let mut state = StateFile::create(&settings.state_dir, first)
         .with_context(|| format!("writing the state file in {}", settings.state_dir.display()))?;
     trust::check(&settings, &mut state).await?;
     // Before anything else is started: a daemon that was started by a job leaves that job's cgroup
@@ -129,15 +136,68 @@ async fn run_unheard(
         state.set(State::Failed, format!("{error:#}"));
     })?;
     let broker = start_broker(&mut settings, &mut state).await?;
-    let ended = live(settings, instance, nursery, &mut state, on_ready, asked).await;
+    let (state_dir, run_by) = (settings.state_dir.clone(), settings.run_by);
+    let born = Born { instance, nursery, path, trial };
+    let Asked { stop, reload, upgrade } = asked;
+    tokio::pin!(stop);
+    let asked = Asked { stop: stop.as_mut(), reload, upgrade };
+    let mut ended = live(settings, born, &mut state, on_ready, asked).await;
     if let Some(broker) = broker {
         broker.stop().await;
     }
-    match &ended {
-        Ok(()) => state.set(State::Stopped, "asked to stop"),
-        Err(error) => state.set(State::Failed, error.to_string()),
+    if let Ok(Some(_)) = &ended
+        && was_stopped(stop).await?
+    {
+        handover::settled_before(&state_dir);
+        ended = Ok(None);
     }
-    ended
+    match ended {
+        Ok(None) => {
+            state.set(State::Stopped, "asked to stop");
+            Ok(Ended::Stopped)
+        }
+        Ok(Some(attempt)) => {
+            state.set(State::Stopping, format!("hands over to {}", attempt.version));
+            Ok(Ended::HandOver(Box::new(Next { attempt, process, state_dir, run_by, lock })))
+        }
+        Err(error) => {
+            state.set(State::Failed, error.to_string());
+            Err(error)
+        }
+    }
+}
+
+/// Whether it was asked to stop after it had decided to hand over. From now on such a wish waits for the next
+/// version.
+async fn was_stopped(stop: impl Future<Output = ()>) -> anyhow::Result<bool> {
+    /// A signal that has come takes this long at most to be told of.
+    const TOLD_WITHIN: Duration = Duration::from_millis(50);
+    process::hold_signals_back().context("holding signals back")?;
+    Ok(tokio::time::timeout(TOLD_WITHIN, stop).await.is_ok())
+}
+
+/// What a daemon has before it serves.
+struct Born {
+    instance: Instance,
+    nursery: Nursery,
+    /// The file it was started from.
+    path: PathBuf,
+    /// Whether it has yet to prove itself.
+    trial: Option<OnTrial>,
+}
+
+/// The file this program is looked for under; on trial that of the one before.
+fn program(trial: Option<&OnTrial>) -> anyhow::Result<PathBuf> {
+    if let Some(trial) = trial {
+        return Ok(trial.path().to_owned());
+    }
+    let path = std::env::current_exe().context("finding out where this program is")?;
+    // What the kernel adds where the file was replaced since.
+    let name = path.as_os_str().as_bytes();
+    Ok(match name.strip_suffix(b" (deleted)") {
+        Some(name) if !path.exists() => PathBuf::from(OsStr::from_bytes(name)),
+        _ => path,
+    })
 }
 
 fn lock(settings: &Settings) -> Result<StateLock, DaemonError> {
@@ -147,7 +207,7 @@ fn lock(settings: &Settings) -> Result<StateLock, DaemonError> {
     })
 }
 
-fn first_state(settings: &Settings, instance: Instance) -> anyhow::Result<DaemonState> {
+fn first_state(settings: &Settings, instance: Instance, program: &Path) -> anyhow::Result<DaemonState> {
     Ok(DaemonState {
         kind: TYPE.to_owned(),
         state: State::Starting,
@@ -161,6 +221,7 @@ fn first_state(settings: &Settings, instance: Instance) -> anyhow::Result<Daemon
         nats: settings.bus.address.to_string(),
         run_by: Some(settings.run_by),
         policy: Some(settings.policy.state()),
+        program: Some(ProgramState { path: program.to_owned(), next: None }),
     })
 }
 
@@ -185,21 +246,22 @@ async fn start_broker(settings: &mut Settings, state: &mut StateFile) -> anyhow:
     Ok(Some(broker))
 }
 
+/// Lives until it is asked to stop, or it is time for another version, which is returned.
 async fn live(
     settings: Settings,
-    instance: Instance,
-    nursery: Nursery,
+    born: Born,
     state: &mut StateFile,
     on_ready: impl FnOnce(&Ready),
     asked: Asked<impl Future<Output = ()>>,
-) -> Result<(), DaemonError> {
-    let Asked { stop, reload } = asked;
+) -> Result<Option<Attempt>, DaemonError> {
+    let Asked { stop, reload, upgrade } = asked;
+    let Born { instance, nursery, path, trial } = born;
     tokio::pin!(stop);
     let policy = settings.policy.clone();
     policy.tell();
     let mut serving = tokio::select! {
-        serving = serve(settings, instance, nursery, state) => serving?,
-        () = &mut stop => return Ok(()),
+        serving = serve(settings, path.clone(), instance, nursery, state) => serving?,
+        () = &mut stop => return Ok(None),
     };
     // From here on jobs may run, so whatever comes, they are stopped in order.
     let heard = tokio::select! {
@@ -217,215 +279,37 @@ async fn live(
         on_ready(&serving.ready());
         notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
     }
+    let context = Arc::clone(&serving.context);
+    let notice = Notice { path, asked: upgrade, news: watch::Sender::new(None) };
+    let mut news = notice.news.subscribe();
+    let settle = handover::stand_trial(context.settings.state_dir.clone(), trial);
+    // Who has yet to prove himself does not hand over.
+    let go = async {
+        settle.await;
+        handover::go(&context, &notice).await
+    };
+    tokio::pin!(go);
     let ended = loop {
         tokio::select! {
-            () = &mut stop, if heard => break Ok(()),
+            () = &mut stop, if heard => break Ok(None),
             error = serving.failed(), if heard => break Err(error),
             () = reload.notified(), if heard => state.set_policy(policy.read_again().await),
-            else => break Ok(()),
+            Ok(()) = news.changed(), if heard => state.set_next(news.borrow_and_update().clone()),
+            next = &mut go, if heard => break Ok(Some(next)),
+            else => break Ok(None),
         }
     };
-    state.set(State::Stopping, if ended.is_ok() { "asked to stop" } else { "failed" });
-    notify(&[NotifyState::Stopping]);
+    let why = match &ended {
+        Ok(None) => "asked to stop".to_owned(),
+        Ok(Some(next)) => format!("hands over to {}", next.version),
+        Err(_) => "failed".to_owned(),
+    };
+    state.set(State::Stopping, why.clone());
+    match &ended {
+        // For who runs this daemon it goes on.
+        Ok(Some(_)) => notify(&[NotifyState::Status(&why)]),
+        _ => notify(&[NotifyState::Stopping]),
+    }
     serving.stop().await;
     ended
-}
-
-/// Tells whoever waits for this daemon to come up: systemd, or `d daemon start`, which goes away
-/// when it has heard enough.
-fn notify(states: &[NotifyState<'_>]) {
-    match sd_notify::notify(states) {
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-            tracing::debug!(%error, "nobody waits for this daemon any more");
-        }
-        Err(error) => tracing::warn!(%error, "telling who waits for this daemon"),
-        Ok(()) => {}
-    }
-}
-
-/// Comes up: cleans up after a dead daemon, joins the bus, makes sure to be alone, and listens.
-async fn serve(
-    settings: Settings,
-    instance: Instance,
-    nursery: Nursery,
-    state: &mut StateFile,
-) -> Result<Serving, DaemonError> {
-    let journal = Journal::open(&settings.state_dir)?;
-    let audit = Audit::of(&settings, instance).await;
-    recovery::recover(&journal, &audit, &settings.peer).await?;
-    if let Some(member) = settings.bus.member() {
-        account::recall(&settings.state_dir, member);
-    }
-    let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
-    join(&bus, &settings.bus.address, state).await;
-    let context = Arc::new(Context::new(settings, instance, bus, journal, audit, nursery));
-    refuse_a_taken_id(&context).await?;
-    trust::warn_of_an_open_broker(&context);
-    let leader = start_leader(&context).await?;
-    let tasks = start_tasks(&context).await;
-    Ok(Serving { pulse: tasks.1, tasks: tasks.0, leader, context })
-}
-
-/// Waits for the bus, however long it takes, and notes what it waits for.
-async fn join(bus: &Bus, address: &NatsAddress, state: &mut StateFile) {
-    const NOTE_EVERY: Duration = Duration::from_secs(2);
-    let mut reason = format!("connecting to the bus at {address}");
-    loop {
-        notify(&[NotifyState::Status(&reason)]);
-        state.set(State::Starting, reason.clone());
-        reason = loop {
-            match bus.connected(NOTE_EVERY).await {
-                Ok(_) => return,
-                Err(error) if error.to_string() == reason => {}
-                Err(error) => break error.to_string(),
-            }
-        };
-    }
-}
-
-async fn refuse_a_taken_id(context: &Context) -> Result<(), DaemonError> {
-    loop {
-        match solitude::taken(&context.bus, context.peer()).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(other)) => {
-                return Err(DaemonError::Taken(format!(
-                    "the peer id {} is held by another daemon on {} (instance {})",
-                    context.peer(),
-                    other.hostname,
-                    other.instance
-                )));
-            }
-            // The link was lost again; it is asked when it is back.
-            Err(error) => {
-                tracing::debug!(%error, "asking who holds our id");
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        }
-    }
-}
-
-async fn start_leader(context: &Arc<Context>) -> Result<Option<Leader>, DaemonError> {
-    let settings = &context.settings;
-    if settings.role != Role::Leader {
-        return Ok(None);
-    }
-    let leader = LeaderSettings {
-        peer: settings.peer.clone(),
-        instance: context.instance,
-        database_url: settings.database_url.clone(),
-        state_dir: settings.state_dir.clone(),
-        max_peers: settings.max_peers,
-        fleet_keys: settings.fleet_keys.clone(),
-    };
-    let (stop, stopped) = oneshot::channel();
-    let (status, mut serving) = watch::channel(LeaderStatus::default());
-    let bus = context.bus.clone();
-    let mut task = tokio::spawn(leader::run(bus, leader, status, async move {
-        let _ = stopped.await;
-    }));
-    let serves = async {
-        let serves = serving.wait_for(|status| status.serving).await.is_ok();
-        let is_read = serving.wait_for(|status| status.registry == RegistryState::Loaded);
-        // Where the registry is away, everything else is served meanwhile.
-        let _ = tokio::time::timeout(REGISTRY_WITHIN, is_read).await;
-        serves
-    };
-    tokio::select! {
-        ended = &mut task => Err(leader_ended(ended)),
-        true = serves => Ok(Some(Leader { stop, task })),
-    }
-}
-
-fn leader_ended(ended: Result<Result<(), LeaderError>, JoinError>) -> DaemonError {
-    match ended {
-        Ok(Err(error @ LeaderError::AnotherLeader { .. })) => DaemonError::Taken(error.to_string()),
-        Ok(Err(error)) => DaemonError::Failed(error.into()),
-        Ok(Ok(())) => DaemonError::Failed(anyhow::anyhow!("the leader ended by itself")),
-        Err(panic) => DaemonError::Failed(anyhow::anyhow!("the leader failed: {panic}")),
-    }
-}
-
-/// Starts everything that listens or speaks by itself.
-async fn start_tasks(context: &Arc<Context>) -> (JoinSet<()>, Arc<Pulse>) {
-    let pulse = Arc::new(Pulse::new(Arc::clone(context)));
-    let (bus, peer) = (&context.bus, context.peer());
-    let pings = bus.subscribe(&subjects::ping(peer), None, WAITING).await;
-    let checkups = bus.subscribe(&subjects::health(peer), None, health::WAITING).await;
-    let audits = bus.subscribe(&subjects::audit(peer), None, audit::WAITING).await;
-    let questions_of_policy = bus.subscribe(&subjects::policy(peer), None, policy::WAITING).await;
-    let words = bus.subscribe(&subjects::below_exec(peer), None, WAITING).await;
-    let starts = bus.subscribe(&subjects::exec(peer), Some(subjects::EXEC_QUEUE), WAITING).await;
-    let questions = service::questions(context).await;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(heartbeat::answer_pings(Arc::clone(&pulse), pings));
-    tasks.spawn(health::answer(Arc::clone(context), checkups));
-    tasks.spawn(audit::answer(Arc::clone(context), audits));
-    tasks.spawn(policy::answer(Arc::clone(context), questions_of_policy));
-    tasks.spawn(intake::run(Arc::clone(context), starts, words));
-    tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
-    tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));
-    tasks.spawn(solitude::watch(Arc::clone(context)));
-    tasks.spawn(housekeeping::keep(Arc::clone(context)));
-    tasks.spawn(account::keep(Arc::clone(context)));
-    (tasks, pulse)
-}
-
-struct Leader {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), LeaderError>>,
-}
-
-/// A daemon that serves.
-struct Serving {
-    context: Arc<Context>,
-    pulse: Arc<Pulse>,
-    tasks: JoinSet<()>,
-    leader: Option<Leader>,
-}
-
-impl Serving {
-    fn ready(&self) -> Ready {
-        Ready { peer: self.context.peer().to_string(), nats: self.context.settings.bus.address.to_string() }
-    }
-
-    /// Waits for something that must not end to end.
-    async fn failed(&mut self) -> DaemonError {
-        let leader = async {
-            let Some(leader) = &mut self.leader else { return std::future::pending().await };
-            let error = leader_ended((&mut leader.task).await);
-            // It has ended: there is nothing left to stop.
-            self.leader = None;
-            error
-        };
-        tokio::select! {
-            error = leader => error,
-            Some(Err(panic)) = self.tasks.join_next() => {
-                DaemonError::Failed(anyhow::anyhow!("a part of the daemon failed: {panic}"))
-            }
-        }
-    }
-
-    /// Refuses new work, gives jobs a while, stops what is left, and says goodbye.
-    async fn stop(mut self) {
-        let context = &self.context;
-        context.leaving.send_replace(Leaving::Refusing);
-        if !context.running.none(STOP_GRACE).await {
-            context.leaving.send_replace(Leaving::StoppingJobs);
-            if !context.running.none(STOP_JOBS_WITHIN).await {
-                tracing::error!(jobs = context.running.count(), "jobs could not be stopped");
-            }
-        }
-        if !context.untold.none(TELL_WITHIN).await {
-            tracing::warn!(jobs = context.untold.count(), "callers have not confirmed how their jobs ended");
-        }
-        self.tasks.abort_all();
-        self.pulse.say(PeerState::Leaving).await;
-        if let Some(leader) = self.leader.take() {
-            let _ = leader.stop.send(());
-            // What the leader had to say of its end is in the log.
-            let _ = leader.task.await;
-        }
-        context.audit.close().await;
-        context.bus.close().await;
-    }
 }

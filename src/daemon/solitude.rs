@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::context::Context;
 use crate::bus::{Bus, BusError, Incoming, Outgoing};
-use crate::protocol::heartbeat::{Heartbeat, INTERVAL_MS, Ping};
+use crate::protocol::heartbeat::{Heartbeat, INTERVAL_MS, Look, Ping};
 use crate::protocol::{Instance, PeerId, decode, subjects};
 
 /// How long another daemon may take to answer. A daemon answers from a task of its own.
@@ -31,8 +31,12 @@ const ALONE_TIMES: usize = 3;
 /// How often a daemon looks without a reason: every third interval.
 const LOOK_EVERY: Duration = Duration::from_millis(3 * INTERVAL_MS);
 
-/// Takes note of a ping: one by another daemon of our own id is a reason to look.
+/// Takes note of a ping: one by another daemon of our own id is a reason to look. Another one says that
+/// there is something in the queue.
 pub(super) fn pinged(context: &Context, payload: &[u8]) {
+    if let Ok(Look { queue: true }) = decode::json(payload) {
+        context.look_into_queue.notify_one();
+    }
     if let Ok(Ping { instance }) = decode::json(payload)
         && instance != context.instance
     {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use super::handover::{NextState, ProgramState};
 use super::journal::now;
 use super::policy::PolicyState;
 use crate::process::Identity;
@@ -81,6 +82,9 @@ pub struct DaemonState {
     /// Its policy; older daemons had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyState>,
+    /// Its program and what it knows of another; older daemons did not hand over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<ProgramState>,
 }
 
 /// Makes a state directory, where there is none.
@@ -127,6 +131,14 @@ impl StateFile {
     /// Notes what became of a reading of the policy.
     pub(super) fn set_policy(&mut self, policy: PolicyState) {
         self.current.policy = Some(policy);
+        self.note();
+    }
+
+    /// Notes what is known of another version.
+    pub(super) fn set_next(&mut self, next: Option<NextState>) {
+        if let Some(program) = &mut self.current.program {
+            program.next = next;
+        }
         self.note();
     }
 

@@ -59,7 +59,16 @@ impl Rights {
                     "fleet.account.changed",
                     "_INBOX_{{name()}}.>",
                 ],
-                say: &["peers.alive", "exec.{{name()}}.ping", "fleet.account", "_INBOX_{{name()}}.>"],
+                say: &[
+                    "peers.alive",
+                    "exec.{{name()}}.ping",
+                    "fleet.account",
+                    "_INBOX_{{name()}}.>",
+                    "$JS.API.CONSUMER.MSG.NEXT.QUEUE.{{name()}}",
+                    "$JS.ACK.QUEUE.{{name()}}.>",
+                    // As servers to come have it: the domain and the account before the stream.
+                    "$JS.ACK.*.*.QUEUE.{{name()}}.>",
+                ],
                 answer: true,
             },
             Standing::Leader => Self {
@@ -83,12 +92,31 @@ impl Rights {
                     "fleet.account",
                     "fleet.account.changed",
                     "_INBOX_{{name()}}.>",
+                    "$JS.API.CONSUMER.MSG.NEXT.QUEUE.{{name()}}",
+                    "$JS.ACK.QUEUE.{{name()}}.>",
+                    "$JS.ACK.*.*.QUEUE.{{name()}}.>",
+                    "$JS.API.STREAM.INFO.QUEUE",
+                    "$JS.API.STREAM.CREATE.QUEUE",
+                    "$JS.API.STREAM.UPDATE.QUEUE",
+                    "$JS.API.CONSUMER.CREATE.QUEUE.*",
                 ],
                 answer: true,
             },
             Standing::Operator => Self {
                 hear: &["peers.event.>", "_INBOX_{{name()}}.>"],
-                say: &["exec.>", "peers.list", "peers.get", "peers.remove", "$SRV.>", "fleet.account"],
+                say: &[
+                    "exec.>",
+                    "queue.*.*",
+                    "peers.list",
+                    "peers.get",
+                    "peers.remove",
+                    "$SRV.>",
+                    "fleet.account",
+                    "$JS.API.STREAM.INFO.QUEUE",
+                    "$JS.API.STREAM.MSG.GET.QUEUE",
+                    "$JS.API.STREAM.MSG.DELETE.QUEUE",
+                    "$JS.API.CONSUMER.INFO.QUEUE.*",
+                ],
                 answer: false,
             },
             Standing::Inspector => Self {
@@ -155,6 +183,17 @@ impl Account {
             default_permissions: serde_json::json!({ "pub": {}, "sub": {} }),
         };
         Claims::about(&self.key, name, fleet, self.issued, claims).signed(fleet)
+    }
+
+    /// Whether this account, as it was signed, gives each standing the rights that this version knows.
+    #[must_use]
+    pub(super) fn gives_todays_rights(&self, token: &str) -> bool {
+        let is_todays = |scope: &Scope| {
+            let standing = scope.role.parse::<Standing>();
+            standing.is_ok_and(|standing| *scope == Scope::of(standing, &scope.key))
+        };
+        let claims = Claims::<AccountClaims>::read_own(token);
+        claims.is_ok_and(|claims| claims.nats.signing_keys.iter().all(is_todays))
     }
 
     /// Which standing a key vouches for.
@@ -273,6 +312,19 @@ mod tests {
         }
         let error = Account::read(&token, other.public()).expect_err("another fleet's");
         assert!(matches!(error, BadAccount::AnotherFleet { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_account_of_an_older_version_is_known() {
+        let (account, fleet) = (account(), Key::of_fleet());
+        let token = account.signed("home", &fleet);
+        assert!(account.gives_todays_rights(&token));
+        let mut claims = Claims::<AccountClaims>::read_own(&token).expect("claims");
+        let worker = claims.nats.signing_keys.iter_mut().find(|scope| scope.role == "worker");
+        worker.expect("a worker's").template["pub"]["allow"] = serde_json::json!(["peers.alive"]);
+        let older = claims.signed(&fleet);
+        assert!(!account.gives_todays_rights(&older));
+        Account::read(&older, fleet.public()).expect("it is the fleet's all the same");
     }
 
     #[test]

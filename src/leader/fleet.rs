@@ -8,6 +8,7 @@
 //!
 //! Guarantees: what `d revoke` has written into the books is with the servers and the members as soon as
 //! they can be reached, whoever could not reach them before; on every new connection both are told again.
+//! An account that an older version wrote is written anew, with the rights that this version's members need.
 //! Limits: the books are looked at once a second.
 
 mod join;
@@ -113,16 +114,27 @@ async fn keep_spread(bus: Bus, authority: Arc<Authority>, member: Member) {
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        match read(&authority).await {
+        match read(&authority, spread.read.clone()).await {
             Ok(account) => spread.look(&bus, &authority, &member, account).await,
             Err(why) => spread.complain("reading the fleet's account", &why),
         }
     }
 }
 
-async fn read(authority: &Arc<Authority>) -> Result<String, String> {
+async fn read(authority: &Arc<Authority>, known: String) -> Result<String, String> {
     let authority = Arc::clone(authority);
-    match tokio::task::spawn_blocking(move || authority.account_token()).await {
+    let read = move || match authority.account_token()? {
+        account if account == known => Ok(account),
+        _ => {
+            if authority.renew_rights()? {
+                tracing::info!(
+                    "the fleet's account gives the rights of an older version; it is written anew"
+                );
+            }
+            authority.account_token()
+        }
+    };
+    match tokio::task::spawn_blocking(read).await {
         Ok(read) => read.map_err(|error| error.to_string()),
         Err(panic) => Err(panic.to_string()),
     }

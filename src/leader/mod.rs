@@ -3,7 +3,7 @@
 //! The idea: one task owns the [`roster`] and reacts to a closed set of events — heartbeats,
 //! questions, time, the link, the database. Whatever can take time has a task of its own: the
 //! database (it writes the latest row of each peer, whenever it can), answers and events (they wait
-//! for the link), and the calls for signs of life.
+//! for the link), the calls for signs of life, and the queue that waits for peers that are away.
 //!
 //! ```text
 //!  heartbeats ──┐                      ┌──▶ rows ──▶ registry (SQL)
@@ -26,6 +26,7 @@ pub mod leftover;
 mod office;
 mod post;
 mod query;
+mod queue;
 pub mod registry;
 pub mod roster;
 mod serve;
@@ -144,6 +145,7 @@ pub async fn run(
         alone = be_the_only_one(&bus, settings.instance) => alone?,
     }
     let mut fleet = JoinSet::new();
+    fleet.spawn(queue::keep(bus.clone()));
     if let Some(keys) = keys {
         fleet.spawn(keys.serve(bus.clone()));
     }

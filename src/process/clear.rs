@@ -78,7 +78,7 @@ async fn wait_for(lock: &File, path: &Path) -> io::Result<()> {
 }
 
 /// The lock of a job is named after it.
-fn job_of(lock: &Path) -> io::Result<JobId> {
+pub(super) fn job_of(lock: &Path) -> io::Result<JobId> {
     let name = lock.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     name.parse().map_err(io::Error::other)
 }

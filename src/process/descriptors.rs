@@ -5,6 +5,7 @@
 //! a job nor stop one. So a daemon raises its limit. What it starts has the limit from before, as
 //! programs that wait with `select` cannot count further than 1,023.
 
+use std::fs::File;
 use std::io;
 use std::sync::OnceLock;
 
@@ -25,7 +26,34 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
     Ok(())
 }
 
+/// Takes that back, for the next program in this process: it does the same itself.
+pub(super) fn as_before() -> io::Result<()> {
+    let Some(&(soft, hard)) = BEFORE.get() else { return Ok(()) };
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?)
+}
+
 /// The limit for what is started from here, where it is not this process' own.
 pub(super) fn of_others() -> Option<libc::rlimit> {
     BEFORE.get().map(|&(soft, hard)| libc::rlimit { rlim_cur: soft, rlim_max: hard })
+}
+
+/// Descriptors that are kept for later: what has begun must not fail for want of one.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    _held: [File; Self::HELD],
+}
+
+impl Reserve {
+    /// As many as it takes to attend to a new process, or to stop it.
+    const HELD: usize = 6;
+
+    /// Takes them. They are there for whoever needs one from when this is dropped.
+    ///
+    /// # Errors
+    /// When there are not as many.
+    pub(super) fn take() -> io::Result<Self> {
+        let held: io::Result<Vec<File>> = (0..Self::HELD).map(|_| File::open("/dev/null")).collect();
+        let held = held?.try_into().map_err(|_| io::Error::other("descriptors were miscounted"))?;
+        Ok(Self { _held: held })
+    }
 }

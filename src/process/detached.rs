@@ -1,22 +1,26 @@
-//! Starting a program that lives on by itself: a daemon from the command line.
+//! Starting a program that lives on by itself: a daemon from the command line, a keeper from a daemon.
 //!
-//! It has a session of its own and so no terminal, `/` as its directory, nothing to read, one file to
-//! write to, and no other descriptor of ours.
+//! It has a session of its own and so no terminal, `/` as its directory, one file to write to, and no other
+//! descriptor of ours but those that are named.
 
 use std::ffi::{CString, OsString};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
 use tokio::io::unix::AsyncFd;
 
+use super::cgroup::Cgroup;
+use super::environment;
 use super::identity::Identity;
 use super::job::reap;
 use super::launch::{Program, Surroundings, launch};
-use super::pidfd::{Exit, PidFd};
+use super::nursery::Nursery;
+use super::pidfd::{self, Exit, PidFd};
 use super::signal::Signal;
 use super::spec::Links;
 
@@ -37,27 +41,59 @@ impl Detached {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         output: &File,
     ) -> io::Result<Self> {
-        let path = this_program();
-        let argv = [path.clone().into_os_string()].into_iter().chain(arguments);
-        let variables = environment.into_iter().map(|(name, value)| {
-            let mut line = name;
-            line.push("=");
-            line.push(value);
-            line
-        });
-        let program = Program {
-            argv: argv.map(c_string).collect::<io::Result<_>>()?,
-            environment: variables.map(c_string).collect::<io::Result<_>>()?,
-            candidates: vec![c_string(path.into_os_string())?],
-            directory: c"/".to_owned(),
-            links: Links::Followed,
-            credentials: None,
-        };
         let nothing = File::open("/dev/null")?;
         let stdio = [nothing.as_fd(), output.as_fd(), output.as_fd()];
-        let around = Surroundings { stdio, cgroup: None, keep: None };
-        let launched = launch(&program, &around).map_err(|error| error.source)?;
-        Ok(Self { pid: launched.pid, pidfd: launched.pidfd.watched()? })
+        let around = Surroundings { stdio, cgroup: None, keep: &[], terminal: false };
+        Self::launch(&program(&this_program(), arguments, environment)?, &around)
+    }
+
+    /// Starts a keeper, `<program> keeper <name> <number of the lock>`: its standard input is `order`, it
+    /// inherits the lock as it is, and it lives with the other keepers of this nursery. To be called
+    /// [while starting](Nursery::while_starting).
+    ///
+    /// # Errors
+    /// When it could not be started; then nothing of it is left.
+    pub fn keeper(
+        nursery: &Nursery,
+        name: &str,
+        order: &UnixStream,
+        output: &File,
+        lock: &File,
+    ) -> io::Result<Self> {
+        let cgroup = nursery.keepers();
+        if let Some(path) = &cgroup {
+            Cgroup::at(path).create()?;
+        }
+        let arguments = ["keeper".to_owned(), name.to_owned(), lock.as_raw_fd().to_string()];
+        let arguments = arguments.into_iter().map(OsString::from).collect();
+        let program = program(nursery.reaper(), arguments, environment::of_reaper())?;
+        let stdio = [order.as_fd(), output.as_fd(), output.as_fd()];
+        let keep = &[lock.as_fd()];
+        let around = Surroundings { stdio, cgroup: cgroup.as_deref(), keep, terminal: false };
+        Self::launch(&program, &around)
+    }
+
+    fn launch(program: &Program, around: &Surroundings<'_>) -> io::Result<Self> {
+        let launched = launch(program, around).map_err(|error| error.source)?;
+        let abandoned = |_: &io::Error| {
+            let _ = launched.pidfd.signal(Signal::KILL);
+            let _ = pidfd::wait_for_end(launched.pid);
+        };
+        let pidfd = launched.pidfd.watched().inspect_err(abandoned)?;
+        Ok(Self { pid: launched.pid, pidfd })
+    }
+
+    /// Kills it, and blocks until it has ended.
+    pub fn end(self) {
+        // One that has ended already cannot be killed.
+        let _ = self.signal(Signal::KILL);
+        self.wait();
+    }
+
+    /// Blocks until it has ended.
+    pub fn wait(self) {
+        // It is our child, so there is nothing else that could be wrong with it.
+        let _ = pidfd::wait_for_end(self.pid);
     }
 
     /// Which process it is.
@@ -80,6 +116,28 @@ impl Detached {
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         self.pidfd.get_ref().signal(signal)
     }
+}
+
+fn program(
+    path: &Path,
+    arguments: Vec<OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> io::Result<Program> {
+    let argv = [path.as_os_str().to_owned()].into_iter().chain(arguments);
+    let variables = environment.into_iter().map(|(name, value)| {
+        let mut line = name;
+        line.push("=");
+        line.push(value);
+        line
+    });
+    Ok(Program {
+        argv: argv.map(c_string).collect::<io::Result<_>>()?,
+        environment: variables.map(c_string).collect::<io::Result<_>>()?,
+        candidates: vec![c_string(path.as_os_str().to_owned())?],
+        directory: c"/".to_owned(),
+        links: Links::Followed,
+        credentials: None,
+    })
 }
 
 /// The file that this program was started from. Where that was replaced or removed since, the kernel

@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use nix::unistd::geteuid;
 
 use super::account::Account;
+use crate::protocol::tty::USUAL_TERM;
 
 /// Where commands are looked for when nobody says otherwise.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -17,9 +18,13 @@ const OF_THE_MACHINE: [&str; 2] = ["LANG", "TZ"];
 /// Variables by name.
 pub(super) type Environment = BTreeMap<OsString, OsString>;
 
-/// The environment for a job of `account`; `added` wins over the basics.
-pub(super) fn of_job(account: &Account, added: &[(String, String)]) -> Environment {
+/// The environment for a job of `account`; `added` wins over the basics. One with a terminal is told
+/// of which kind that is.
+pub(super) fn of_job(account: &Account, added: &[(String, String)], terminal: bool) -> Environment {
     let mut environment = basics(account, |name| std::env::var_os(name), geteuid().is_root());
+    if terminal {
+        environment.insert("TERM".into(), USUAL_TERM.into());
+    }
     environment.extend(added.iter().map(|(name, value)| (name.into(), value.into())));
     environment
 }
@@ -83,7 +88,17 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_wins() {
-        let environment = of_job(&account(), &[("HOME".to_owned(), "/elsewhere".to_owned())]);
+        let environment = of_job(&account(), &[("HOME".to_owned(), "/elsewhere".to_owned())], false);
         assert_eq!(environment[OsStr::new("HOME")], "/elsewhere");
+    }
+
+    #[test]
+    fn a_terminal_has_a_kind() {
+        let term = |added: &[(String, String)], terminal| {
+            of_job(&account(), added, terminal).get(OsStr::new("TERM")).cloned()
+        };
+        assert_eq!(term(&[], false), None);
+        assert_eq!(term(&[], true), Some("xterm-256color".into()));
+        assert_eq!(term(&[("TERM".to_owned(), "vt100".to_owned())], true), Some("vt100".into()));
     }
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use super::cgroup::children;
+
 /// The directory of one daemon's jobs is named this and [`BASE_DIGITS`] of its state directory's digest.
 pub(super) const BASE_PREFIX: &str = "peerbus-";
 
@@ -11,6 +13,9 @@ pub(super) const BASE_DIGITS: usize = 16;
 
 /// The directory of one job is named this and its id.
 pub(super) const JOB_PREFIX: &str = "job-";
+
+/// The directory of all keepers.
+pub(super) const KEEPERS: &str = "keepers";
 
 /// The directory of this process' own cgroup, where version 2 is mounted and shows it.
 pub(super) fn own_cgroup() -> Option<PathBuf> {
@@ -29,6 +34,23 @@ pub(super) fn home_cgroup() -> Option<PathBuf> {
         return Some(own);
     }
     Some(home)
+}
+
+/// Every cgroup of this name in reach, wherever it hangs.
+pub(super) fn all_named(name: &str) -> Vec<PathBuf> {
+    let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut next: Vec<PathBuf> = mounts.lines().filter_map(cgroup2_mount).map(|(_, point)| point).collect();
+    while let Some(path) = next.pop() {
+        // What cannot be looked into is not ours.
+        for child in children(&path).unwrap_or_default() {
+            match child.file_name() {
+                Some(own) if own == name => found.push(child),
+                _ => next.push(child),
+            }
+        }
+    }
+    found
 }
 
 fn own_cgroup_in(mounts: &str, membership: &str) -> Option<PathBuf> {

@@ -5,17 +5,21 @@
 
 use std::fs::File;
 use std::io::{self, PipeWriter};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::cgroup::Cgroup;
+use super::clear::clear;
+use super::descriptors::Reserve;
 use super::explain::explain;
 use super::identity::Identity;
-use super::launch::{Launched, Surroundings, launch};
+use super::launch::{LaunchError, Launched, Step, Surroundings, launch};
 use super::members::Members;
 use super::nursery::{Lodging, Nursery};
 use super::pidfd::{self, Exit, ExitKind, PidFd, Usage, Waited};
@@ -23,7 +27,12 @@ use super::plan::Plan;
 use super::reaper;
 use super::signal::Signal;
 use super::spec::{Spec, StartError, Stdin};
+use super::terminal::{self, Terminal};
 use super::tree::{Leader, Tree};
+use crate::protocol::TtySize;
+
+/// How long a command that cannot be attended to gets to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A command that runs, and its pipes.
 #[derive(Debug)]
@@ -75,8 +84,8 @@ pub(super) const UNKNOWN: Exit =
     Exit { status: ExitKind::Unknown, usage: Usage { user_ms: 0, system_ms: 0, max_rss_kib: 0 } };
 
 /// The job's ends of its pipes, and ours.
-pub(super) struct Pipes {
-    pub(super) theirs: [OwnedFd; 3],
+struct Pipes {
+    theirs: [OwnedFd; 3],
     ours: (Option<PipeWriter>, OwnedFd, OwnedFd),
 }
 
@@ -84,21 +93,77 @@ pub(super) struct Pipes {
 /// may block, inside the context of a runtime.
 ///
 /// # Errors
-/// When it could not be started: then nothing of it ran, and nothing is left.
+/// When it could not be started: then nothing of it ran, unless the error says that it may have, and nothing is left.
 pub fn start(spec: &Spec, lodging: &Lodging, nursery: &Nursery) -> Result<Started, StartError> {
+    if spec.tty.is_some() {
+        let error = io::Error::other("this command was to run in a terminal");
+        return Err(opening_pipes(&error));
+    }
     let Pipes { theirs, ours } = Pipes::new(spec.stdin).map_err(|error| opening_pipes(&error))?;
-    let process = match lodging {
-        Lodging::Cgroup { path } => nursery.while_starting(|| in_cgroup(spec, path, theirs))?,
-        Lodging::Reaper { lock } => reaper::start(spec, lock, nursery.reaper(), theirs)?,
-    };
     let (stdin, stdout, stderr) = ours;
     let stdin = stdin.map(|writer| pipe::Sender::from_owned_fd(writer.into()));
-    Ok(Started {
-        process,
-        stdin: stdin.transpose().map_err(|error| opening_pipes(&error))?,
-        stdout: pipe::Receiver::from_owned_fd(stdout).map_err(|error| opening_pipes(&error))?,
-        stderr: pipe::Receiver::from_owned_fd(stderr).map_err(|error| opening_pipes(&error))?,
-    })
+    let stdin = stdin.transpose().map_err(|error| opening_pipes(&error))?;
+    let stdout = pipe::Receiver::from_owned_fd(stdout).map_err(|error| opening_pipes(&error))?;
+    let stderr = pipe::Receiver::from_owned_fd(stderr).map_err(|error| opening_pipes(&error))?;
+    // Last: whatever fails after it fails when the command runs.
+    let process = in_lodging(spec, lodging, nursery, theirs)?;
+    Ok(Started { process, stdin, stdout, stderr })
+}
+
+/// A command that runs in a terminal.
+#[derive(Debug)]
+pub struct StartedInTerminal {
+    /// The command.
+    pub process: Process,
+    /// Our end of its terminal.
+    pub terminal: Terminal,
+    /// What is typed there.
+    pub typed: pipe::Sender,
+    /// What is shown there.
+    pub shown: pipe::Receiver,
+}
+
+/// Starts a command in a terminal of the size that its [`Spec::tty`] says. As [`start`] otherwise.
+///
+/// # Errors
+/// When it could not be started: then nothing of it ran, and nothing is left.
+pub fn start_in_terminal(
+    spec: &Spec,
+    lodging: &Lodging,
+    nursery: &Nursery,
+) -> Result<StartedInTerminal, StartError> {
+    let size = spec.tty.unwrap_or(TtySize::USUAL);
+    let spec = Spec { tty: Some(size), ..spec.clone() };
+    let opening = |error: io::Error| StartError::system("opening the terminal of a job", &error);
+    let (terminal, theirs) = Terminal::open(size).map_err(opening)?;
+    terminal::give_to(&theirs, spec.user.as_deref())?;
+    let (input, output) = (theirs.try_clone().map_err(opening)?, theirs.try_clone().map_err(opening)?);
+    let stdio = [input, output, theirs];
+    let (typed, shown) = terminal.pipes().map_err(opening)?;
+    let process = in_lodging(&spec, lodging, nursery, stdio)?;
+    Ok(StartedInTerminal { process, terminal, typed, shown })
+}
+
+fn in_lodging(
+    spec: &Spec,
+    lodging: &Lodging,
+    nursery: &Nursery,
+    stdio: [OwnedFd; 3],
+) -> Result<Process, StartError> {
+    let reserve = Reserve::take().map_err(|error| opening_pipes(&error))?;
+    let started = match lodging {
+        Lodging::Cgroup { path } => nursery.while_starting(|| in_cgroup(spec, path, stdio, reserve)),
+        Lodging::Reaper { lock } => reaper::start(spec, lock, nursery.reaper(), stdio, reserve),
+    };
+    started.map_err(|error| if error.may_have_run { stopped(error, lodging) } else { error })
+}
+
+/// Whatever runs of a command that cannot be attended to is stopped, as that of a dead daemon is.
+fn stopped(error: StartError, lodging: &Lodging) -> StartError {
+    match Handle::current().block_on(clear(lodging, GRACE)) {
+        Ok(_) => error,
+        Err(left) => StartError { message: format!("{}; stopping it: {left}", error.message), ..error },
+    }
 }
 
 fn opening_pipes(error: &io::Error) -> StartError {
@@ -120,22 +185,48 @@ impl Pipes {
     }
 }
 
-fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3]) -> Result<Process, StartError> {
+fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3], reserve: Reserve) -> Result<Process, StartError> {
     let plan = Plan::of(spec)?;
     let cgroup = Cgroup::at(path);
-    let making = format!("making cgroup {}", path.display());
-    cgroup.create().map_err(|error| StartError::system(&making, &error))?;
-    let around = Surroundings { stdio: stdio.each_ref().map(AsFd::as_fd), cgroup: Some(path), keep: None };
-    let process = launch(&plan.program, &around)
-        .map_err(|error| explain(&plan, &error))
-        .and_then(|launched| attend(&launched, path).map_err(|error| abandon(&launched, &error)));
+    let stdio = stdio.each_ref().map(AsFd::as_fd);
+    let process = launch_in(&cgroup, &plan, stdio, spec.tty.is_some())
+        .and_then(|launched| attend(&launched, path, reserve).map_err(|error| abandon(&launched, &error)));
+    // One in which something runs stays.
     if process.is_err() {
         cgroup.remove();
     }
     process
 }
 
-fn attend(launched: &Launched, cgroup: &Path) -> io::Result<Process> {
+/// Another process may sweep the cgroup away while it is still empty: the next daemon does, when its
+/// predecessor's keeper starts a command. Then it is made again.
+fn launch_in(
+    cgroup: &Cgroup,
+    plan: &Plan,
+    stdio: [BorrowedFd<'_>; 3],
+    terminal: bool,
+) -> Result<Launched, StartError> {
+    const TRIES: u32 = 200;
+    let path = cgroup.path();
+    let around = Surroundings { stdio, cgroup: Some(path), keep: &[], terminal };
+    let mut tries = 1;
+    loop {
+        cgroup
+            .create()
+            .map_err(|error| StartError::system(&format!("making cgroup {}", path.display()), &error))?;
+        match launch(&plan.program, &around) {
+            Err(LaunchError { step: Step::Fork | Step::Surroundings, .. })
+                if tries < TRIES && !path.exists() =>
+            {
+                tries += 1;
+            }
+            launched => return launched.map_err(|error| explain(plan, &error)),
+        }
+    }
+}
+
+fn attend(launched: &Launched, cgroup: &Path, reserve: Reserve) -> io::Result<Process> {
+    drop(reserve);
     let pid = launched.pid;
     let leader = Leader { pid, pidfd: launched.pidfd.try_clone()? };
     let identity = Identity::of(pid)?;
@@ -145,11 +236,11 @@ fn attend(launched: &Launched, cgroup: &Path) -> io::Result<Process> {
     Ok(Process::new(identity, exit, Tree::new(Members::in_cgroup(cgroup), Some(leader), None)))
 }
 
-/// Ends a command that cannot be attended to, as when there are no descriptors left.
+/// Ends a command that cannot be attended to, as when there are no descriptors left. What it has started may go on.
 fn abandon(launched: &Launched, error: &io::Error) -> StartError {
     let _ = launched.pidfd.signal(Signal::KILL);
     let _ = pidfd::wait_for_end(launched.pid);
-    StartError::system("attending to a new process", error)
+    StartError::too_late("attending to a new process", error)
 }
 
 /// Waits for a child to end, and takes its zombie away.

@@ -5,8 +5,8 @@
 //! one (`clone3`, Linux 5.7): moving a process into a cgroup afterwards takes the kernel 5 to 15 ms.
 //!
 //! Guarantees: the command has its own session and process group, default signal dispositions, an
-//! empty signal mask, of a daemon of root the usual umask, no file descriptor but 0, 1 and 2 (and one that the caller names), and the
-//! limit of them that the daemon was started with. Either it was executed, or the caller is told at which step that failed, and nothing is left of it.
+//! empty signal mask, of a daemon of root the usual umask, no file descriptor but 0, 1 and 2 (and those that
+//! the caller names), and the limit of them that the daemon was started with. Either it was executed, or the caller is told at which step that failed, and nothing is left of it.
 
 #![expect(unsafe_code, reason = "fork, and what a child may do before exec, is in no safe API")]
 
@@ -57,8 +57,10 @@ pub(super) struct Surroundings<'a> {
     pub(super) stdio: [BorrowedFd<'a>; 3],
     /// The directory of the cgroup it is made in.
     pub(super) cgroup: Option<&'a Path>,
-    /// One more descriptor that it inherits, under the same number.
-    pub(super) keep: Option<BorrowedFd<'a>>,
+    /// More descriptors that it inherits, under the same numbers.
+    pub(super) keep: &'a [BorrowedFd<'a>],
+    /// Whether its standard input is a terminal that its session is to have.
+    pub(super) terminal: bool,
 }
 
 /// A process that executes its program. It must be waited for by whoever has this.
@@ -125,7 +127,9 @@ pub(super) fn launch(program: &Program, around: &Surroundings<'_>) -> Result<Lau
         credentials: program.credentials.as_ref(),
         stdio: around.stdio.map(|fd| fd.as_raw_fd()),
         procs: procs.as_ref().map(AsRawFd::as_raw_fd),
-        keep: around.keep.map(|fd| fd.as_raw_fd()),
+        keep: around.keep.iter().map(AsRawFd::as_raw_fd).collect(),
+        open: open_until_exec(around.keep, &writer),
+        terminal: around.terminal,
         report: writer.as_raw_fd(),
         open_max: open_max(),
         descriptor_limit: descriptors::of_others(),
@@ -154,6 +158,12 @@ fn reported(mut reader: PipeReader) -> Option<LaunchError> {
 
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+fn open_until_exec(keep: &[BorrowedFd<'_>], report: &impl AsRawFd) -> Vec<RawFd> {
+    let mut open: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).chain([report.as_raw_fd()]).collect();
+    open.sort_unstable();
+    open
 }
 
 fn open_max() -> RawFd {
@@ -237,7 +247,10 @@ struct Child<'a> {
     credentials: Option<&'a Credentials>,
     stdio: [RawFd; 3],
     procs: Option<RawFd>,
-    keep: Option<RawFd>,
+    keep: Vec<RawFd>,
+    /// These stay open until it executes the program, in ascending order.
+    open: Vec<RawFd>,
+    terminal: bool,
     report: RawFd,
     open_max: RawFd,
     descriptor_limit: Option<libc::rlimit>,
@@ -282,10 +295,13 @@ impl Child<'_> {
             for (at, &fd) in self.stdio.iter().enumerate() {
                 checked(libc::dup2(fd, at as RawFd))?;
             }
+            if self.terminal {
+                checked(libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0))?;
+            }
             if let (Some(procs), Entered::NotYet) = (self.procs, entered) {
                 checked(libc::write(procs, c"0".as_ptr().cast(), 1) as c_int)?;
             }
-            if let Some(keep) = self.keep {
+            for &keep in &self.keep {
                 checked(libc::fcntl(keep, libc::F_SETFD, 0))?;
             }
             if let Some(limit) = &self.descriptor_limit {
@@ -303,17 +319,22 @@ impl Child<'_> {
     /// Closes rather than marking for close on exec: until then a child that hangs in a slow file
     /// system would hold pipes of other jobs open.
     fn close_others(&self) {
-        let keep = self.keep.unwrap_or(self.report);
-        let (low, high) = (keep.min(self.report), keep.max(self.report));
-        for (first, last) in [(3, low - 1), (low + 1, high - 1), (high + 1, RawFd::MAX)] {
-            if first > last {
-                continue;
-            }
-            // SAFETY: plain system calls on numbers; nothing in the child uses these any more.
-            unsafe {
-                if libc::syscall(libc::SYS_close_range, first, last, 0) != 0 {
-                    (first..=last.min(self.open_max)).for_each(|fd| _ = libc::close(fd));
-                }
+        let mut first = 3;
+        for &open in &self.open {
+            self.close_range(first, open - 1);
+            first = open + 1;
+        }
+        self.close_range(first, RawFd::MAX);
+    }
+
+    fn close_range(&self, first: RawFd, last: RawFd) {
+        if first > last {
+            return;
+        }
+        // SAFETY: plain system calls on numbers; nothing in the child uses these any more.
+        unsafe {
+            if libc::syscall(libc::SYS_close_range, first, last, 0) != 0 {
+                (first..=last.min(self.open_max)).for_each(|fd| _ = libc::close(fd));
             }
         }
     }

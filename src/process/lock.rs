@@ -6,7 +6,7 @@
 //! itself stays, because removing it would let two holders lock two files of one name.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::identity::Identity;
+use super::replace;
 
 /// How long the lock of a dead holder may still be held: a process it was just making has a copy
 /// of everything open, until it executes its program.
@@ -26,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Held for as long as this lives.
 #[derive(Debug)]
 pub struct StateLock {
-    _file: File,
+    file: File,
 }
 
 /// Why the lock was not taken.
@@ -77,8 +78,14 @@ impl StateLock {
     pub fn acquire(directory: &Path) -> Result<Self, LockError> {
         let path = directory.join("lock");
         let failed = |source| LockError::Io { path: path.clone(), source };
+        // The program that was this process before has kept it for us.
+        if let Some(file) = replace::handed_over(&path)
+            && file.try_lock().is_ok()
+        {
+            return Self::held(file).map_err(failed);
+        }
         let mut options = File::options();
-        let mut file = options
+        let file = options
             .read(true)
             .write(true)
             .create(true)
@@ -98,8 +105,20 @@ impl StateLock {
             }
             std::thread::sleep(LOOK_AGAIN);
         }
-        file.set_len(0).and_then(|()| file.write_all(&HeldBy::this_process().line())).map_err(failed)?;
-        Ok(Self { _file: file })
+        Self::held(file).map_err(failed)
+    }
+
+    /// Writes down who holds it.
+    fn held(mut file: File) -> io::Result<Self> {
+        file.rewind()?;
+        file.set_len(0)?;
+        file.write_all(&HeldBy::this_process().line())?;
+        Ok(Self { file })
+    }
+
+    /// The open file that has it.
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Who holds the lock of a directory, as the kernel and the holder say; `None` when nobody does.

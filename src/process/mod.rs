@@ -6,10 +6,13 @@
 //!                         │ else:   a reaper            Tree ───── signal, count, stop, release
 //!                         ▼
 //!                       plan (before the fork) → launch (fork, exec) → explain (why not)
+//!  Course ─── what a command came to: exit, stop, timeout, what is left running
+//!  Taps ───── its two outputs, in the order in which they come
+//!  Feed ───── its input
 //! ```
 //!
 //! Guarantees: a command gets a clean environment, its own session, and nothing of the daemon's but
-//! its three pipes. Whatever it starts can be counted, signalled and stopped, also what began a
+//! its three pipes, or a terminal that is its session's own. Whatever it starts can be counted, signalled and stopped, also what began a
 //! session of its own. A pid that was given to another process is never signalled. After a daemon's
 //! death [`clear()`] ends what it left behind.
 //!
@@ -21,13 +24,17 @@ mod account;
 mod cgroup;
 mod clear;
 mod companion;
+mod console;
+mod course;
 mod descriptors;
 mod detached;
 mod environment;
 mod explain;
+mod feed;
 mod hierarchy;
 pub mod host;
 mod identity;
+mod inherited;
 mod job;
 mod launch;
 pub mod lock;
@@ -41,18 +48,26 @@ mod pidfd;
 mod place;
 mod plan;
 mod reaper;
+mod remains;
+mod replace;
 mod signal;
 mod spec;
 mod stat;
+mod taps;
+mod terminal;
 mod tree;
 mod watch;
 
 pub use clear::clear;
 pub use companion::Companion;
+pub use console::{Console, console_size};
+pub use course::{Course, Outcome, joined};
 pub use descriptors::raise_descriptor_limit;
 pub use detached::Detached;
+pub use feed::Feed;
 pub use identity::Identity;
-pub use job::{Process, Started, start};
+pub use inherited::{ignore_signals, inherited, take_stdin};
+pub use job::{Process, Started, StartedInTerminal, start, start_in_terminal};
 pub use lock::{HeldBy, LockError, StateLock};
 pub use log_file::{LOG_LIMIT, LogFile, older, open_log};
 pub use lookup::keep_to_what_is_built_in;
@@ -62,7 +77,11 @@ pub use other::OtherProcess;
 pub use pidfd::{Exit, ExitKind, Usage};
 pub use place::real_directory;
 pub use reaper::reaper_main;
+pub use remains::{cgroups_of, inhabitants, is_locked, lodgings_of};
+pub use replace::{FileId, be_called, become_program, hold_signals_back, let_signals_in, reap_inherited};
 pub use signal::{BadSignal, Signal};
 pub use spec::{Command, Links, Spec, StartError, Stdin};
+pub use taps::Taps;
+pub use terminal::Terminal;
 pub use tree::{Stopped, Tree};
 pub use watch::DirectoryWatch;

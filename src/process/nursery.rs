@@ -17,7 +17,7 @@ use std::sync::{Arc, RwLock, TryLockError};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::{self, Cgroup};
-use super::hierarchy::{self, BASE_DIGITS, BASE_PREFIX, JOB_PREFIX};
+use super::hierarchy::{self, BASE_DIGITS, BASE_PREFIX, JOB_PREFIX, KEEPERS};
 use super::launch::{LaunchError, Program, Step, Surroundings, launch};
 use crate::protocol::JobId;
 
@@ -44,6 +44,18 @@ pub enum Lodging {
         /// The file that the reaper holds locked while anything of the job lives.
         lock: PathBuf,
     },
+}
+
+impl Lodging {
+    /// Where the n-th command of a job lives, counted from 1. A cgroup takes all of them; the reaper of one may still
+    /// be about to go when the next one's comes, so each has a lock of its own, named after the job too.
+    #[must_use]
+    pub fn of_command(&self, n: u32) -> Self {
+        match self {
+            Self::Reaper { lock } if n > 1 => Self::Reaper { lock: lock.with_extension(format!("{n}")) },
+            first => first.clone(),
+        }
+    }
 }
 
 /// The home of all jobs of one daemon. Clones are the same one.
@@ -81,6 +93,14 @@ impl Nursery {
         Ok(nursery)
     }
 
+    /// That of a keeper, which has one job and is told where it lives. Nothing is swept here.
+    #[must_use]
+    pub fn of_one() -> Self {
+        let reaper = PathBuf::from("/proc/self/exe");
+        let locks = PathBuf::new();
+        Self { inner: Arc::new(Inner { cgroups: None, locks, reaper, starting: RwLock::new(()) }) }
+    }
+
     /// Where this job lives.
     #[must_use]
     pub fn lodging(&self, job: JobId) -> Lodging {
@@ -96,9 +116,14 @@ impl Nursery {
         self.inner.cgroups.as_deref()
     }
 
-    /// Removes the cgroups of jobs whose last process has ended. Does nothing while a job starts.
+    /// Removes the cgroups whose last process has ended. Does nothing while a job starts.
     pub fn sweep(&self) {
         self.inner.sweep();
+    }
+
+    /// The directory of the keepers' cgroup; `None` where there are no cgroups.
+    pub(super) fn keepers(&self) -> Option<PathBuf> {
+        self.inner.cgroups.as_ref().map(|base| base.join(KEEPERS))
     }
 
     pub(super) fn reaper(&self) -> &Path {
@@ -106,7 +131,7 @@ impl Nursery {
     }
 
     /// Runs `start` while no sweep runs.
-    pub(super) fn while_starting<T>(&self, start: impl FnOnce() -> T) -> T {
+    pub fn while_starting<T>(&self, start: impl FnOnce() -> T) -> T {
         let _guard = self.inner.starting.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         start()
     }
@@ -159,7 +184,7 @@ fn try_out(trial: &Cgroup) -> io::Result<()> {
     trial.create()?;
     let nothing = fs::File::open("/dev/null")?;
     let stdio = [std::os::fd::AsFd::as_fd(&nothing); 3];
-    let around = Surroundings { stdio, cgroup: Some(trial.path()), keep: None };
+    let around = Surroundings { stdio, cgroup: Some(trial.path()), keep: &[], terminal: false };
     let outcome = match launch(&Program::nothing(), &around) {
         Err(LaunchError { step: Step::Program, .. }) | Ok(_) => Ok(()),
         Err(LaunchError { source, .. }) => Err(source),

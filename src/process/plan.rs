@@ -27,7 +27,7 @@ impl Plan {
     /// job's user.
     pub(super) fn of(spec: &Spec) -> Result<Self, StartError> {
         let account = Account::find(spec.user.as_deref())?;
-        let environment = environment::of_job(&account, &spec.env);
+        let environment = environment::of_job(&account, &spec.env, spec.tty.is_some());
         let directory = directory_of(&spec.directory, &account)?;
         let path = environment.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), |path| path);
         let argv = argv_of(&spec.command, path)?;

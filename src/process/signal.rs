@@ -28,6 +28,8 @@ const FIRST_REAL_TIME: i32 = 34;
 impl Signal {
     /// What Ctrl-C sends.
     pub const INT: Self = Self(libc::SIGINT);
+    /// Has a daemon look for the next version of itself.
+    pub const USR1: Self = Self(libc::SIGUSR1);
     /// What a terminal sends that goes away; daemons read their files again.
     pub const HUP: Self = Self(libc::SIGHUP);
     /// The polite request to end.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::protocol::JobId;
 use crate::protocol::decode;
-use crate::protocol::ending::StartFailure;
+use crate::protocol::ending::{StartFailure, sentence};
+use crate::protocol::{Ending, JobId, TtySize};
 
 /// One command to start. The caller has resolved everything but user, home and directory.
 #[derive(Clone, Serialize, Deserialize)]
@@ -25,14 +25,17 @@ pub struct Spec {
     pub env: Vec<(String, String)>,
     /// Whom to run it as; `None` is the daemon's own user.
     pub user: Option<String>,
-    /// What the command reads.
+    /// What the command reads; a terminal is written to in any case.
     pub stdin: Stdin,
+    /// The terminal it runs in, instead of pipes.
+    #[serde(default)]
+    pub tty: Option<TtySize>,
 }
 
 /// The values of variables are often secrets, so their names are shown alone.
 impl std::fmt::Debug for Spec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { job, directory, links, command, env, user, stdin } = self;
+        let Self { job, directory, links, command, env, user, stdin, tty } = self;
         let names: Vec<&str> = env.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Spec")
             .field("job", job)
@@ -42,6 +45,7 @@ impl std::fmt::Debug for Spec {
             .field("env", &names)
             .field("user", user)
             .field("stdin", stdin)
+            .field("tty", tty)
             .finish()
     }
 }
@@ -82,7 +86,7 @@ pub enum Stdin {
     Pipe,
 }
 
-/// Why a command could not be started. Nothing of it ran.
+/// Why a command could not be started. Nothing of it ran, unless it is said that it may have.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct StartError {
@@ -90,11 +94,34 @@ pub struct StartError {
     pub why: StartFailure,
     /// Names the directory, command or user, and what the system said.
     pub message: String,
+    /// Whether it may have run all the same, and was stopped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_have_run: bool,
 }
 
 impl StartError {
     pub(super) fn new(why: StartFailure, message: impl Into<String>) -> Self {
-        Self { why, message: decode::readable(&message.into()) }
+        Self { why, message: decode::readable(&message.into()), may_have_run: false }
+    }
+
+    /// The same in words of another's.
+    pub(crate) fn of_system(message: impl Into<String>) -> Self {
+        Self::new(StartFailure::System, message)
+    }
+
+    /// For what went wrong when it was executed already, or may have been.
+    pub(super) fn too_late(doing: &str, error: &std::io::Error) -> Self {
+        Self { may_have_run: true, ..Self::system(doing, error) }
+    }
+
+    /// How a job ended that came no further.
+    #[must_use]
+    pub fn ending(self) -> Ending {
+        let Self { why, message, may_have_run } = self;
+        match may_have_run {
+            true => Ending::Unknown { why: sentence(format!("it may have run, and was stopped: {message}")) },
+            false => Ending::NotStarted { why, message: sentence(message) },
+        }
     }
 
     /// For what is neither the directory's, nor the command's, nor the user's fault.
@@ -117,6 +144,7 @@ mod tests {
             env: vec![("NAME".to_owned(), "secret".to_owned())],
             user: None,
             stdin: Stdin::Null,
+            tty: None,
         };
         let shown = format!("{spec:?}");
         assert!(shown.contains("NAME") && !shown.contains("secret"), "{shown}");

@@ -93,6 +93,11 @@ impl Tree {
         stop(&self.inner.members, self.inner.leader.as_ref(), grace).await
     }
 
+    /// Whether it is kept together by a reaper of its own. Else whatever lives in the same cgroup belongs to it.
+    pub(super) fn has_a_reaper(&self) -> bool {
+        self.inner.reaper.is_some()
+    }
+
     /// The job is over: whatever still runs is left alone, on purpose.
     pub fn release(&self) {
         self.inner.members.release();

@@ -83,6 +83,12 @@ pub enum Refusal {
     NotYours,
     /// Nobody of the fleet is proved to have asked.
     Unproven,
+    /// It waited in the queue until its time was over, or longer than the peer remembers ids.
+    Expired,
+    /// The job ends with its daemon and has no log, so nobody can attach to it. Said by the calling end.
+    NotDurable,
+    /// The peer knows no such job. Said by the calling end.
+    NoSuchJob,
 }
 
 /// Why a command could not be started, as one fixed word.

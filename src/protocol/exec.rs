@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::attach::{NAME_MAX, is_name};
 use super::decode::{self, BadMessage};
 use super::ending::Ending;
+use super::task::Task;
+use super::tty::Tty;
 use super::variables::Variables;
 use super::{Instance, JobId, PeerId};
 
@@ -52,15 +55,24 @@ pub struct ExecRequest {
     /// Whether the caller is going to send standard input.
     #[serde(default)]
     pub stdin: bool,
-    /// A terminal; not supported by this version.
+    /// A terminal for the command; such a job is durable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tty: Option<serde_json::Value>,
+    pub tty: Option<Tty>,
     /// How long the command may run, in milliseconds.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
-    /// Whether the job is to survive its daemon; not supported by this version.
+    /// Whether the job is to outlive its caller and its daemon.
     #[serde(default, skip_serializing_if = "is_false")]
     pub durable: bool,
+    /// Until when a request in the queue may be begun, in milliseconds since 1970; no other has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<i64>,
+    /// What people call a durable job by, beside its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Several commands instead of one, each with all that it needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
     /// How to stream; without it the answer is one JSON object.
     #[serde(default)]
     pub stream: Option<StreamOptions>,
@@ -113,7 +125,10 @@ impl ExecRequest {
     /// Names the field that is wrong.
     pub fn check(&self) -> Result<(), BadMessage> {
         decode::check_type(self.kind.as_deref(), TYPE)?;
-        self.command()?;
+        match &self.task {
+            Some(task) => task.check(self)?,
+            None => drop(self.command()?),
+        }
         self.check_texts()?;
         if self.stream.is_some_and(|stream| stream.window == 0) {
             return Err(BadMessage(
@@ -125,13 +140,48 @@ impl ExecRequest {
                 "field `stdin`: only a request with `stream` can send standard input".to_owned(),
             ));
         }
+        if self.expires_ms.is_some() && self.stream.is_some() {
+            return Err(BadMessage(
+                "field `expires_ms`: only a request in the queue has it, and that has no `stream`".to_owned(),
+            ));
+        }
+        self.check_durable()?;
         if self.timeout_ms == Some(0) {
             return Err(BadMessage("field `timeout_ms`: 0 leaves no time to run".to_owned()));
         }
         Ok(())
     }
 
-    /// What to run.
+    fn check_durable(&self) -> Result<(), BadMessage> {
+        self.tty.as_ref().map_or(Ok(()), Tty::check)?;
+        let Some(name) = &self.name else { return Ok(()) };
+        if !is_name(name) {
+            return Err(BadMessage(format!(
+                "field `name`: {name:?} is no name; letters, digits, '-', '_' and '.' make one, {NAME_MAX} at most"
+            )));
+        }
+        match self.is_durable() {
+            true => Ok(()),
+            false => Err(BadMessage("field `name`: only a durable job has one".to_owned())),
+        }
+    }
+
+    /// Whether the job is to outlive its caller and its daemon.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.durable || self.tty.is_some()
+    }
+
+    /// The commands there are, each as a request of its own: the steps of a task, or this alone.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Self> {
+        match &self.task {
+            Some(task) => task.parts(self).collect(),
+            None => vec![self.clone()],
+        }
+    }
+
+    /// What to run, where that is one command.
     ///
     /// # Errors
     /// When there is not exactly one of `shell_cmd` and `argv`, or it is empty.
@@ -334,6 +384,10 @@ mod tests {
             (r#"{"shell_cmd":"a","stream":{"window":0}}"#, "`stream.window`"),
             (r#"{"shell_cmd":"a","stdin":true}"#, "`stdin`"),
             (r#"{"shell_cmd":"a","type":"peerbus.exec.v9"}"#, "`type`"),
+            (r#"{"shell_cmd":"a","tty":{"cols":80}}"#, "rows"),
+            (r#"{"shell_cmd":"a","tty":{"cols":0,"rows":9}}"#, "`tty.cols`"),
+            (r#"{"shell_cmd":"a","name":"x"}"#, "`name`"),
+            (r#"{"shell_cmd":"a","durable":true,"name":"x y"}"#, "`name`"),
             (r#"{"shell_cmd":"a"}{}"#, "more than one"),
         ] {
             assert!(refused(text).contains(named), "{text}: {}", refused(text));

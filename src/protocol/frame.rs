@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::tty::TtySize;
+use super::window::Totals;
 use super::{Instance, JobId};
 
 /// Header: the epoch, counted from 1; every resume begins a new one.
@@ -49,6 +51,12 @@ pub enum FrameKind {
     Want,
     /// [`Signalled`].
     Signalled,
+    /// [`Signalled`], for a size.
+    Resized,
+    /// Raw bytes that draw a terminal as it stands where the output after them begins.
+    Screen,
+    /// An [`Asked`](super::attach::Asked).
+    Asked,
     /// [`Alive`].
     Alive,
     /// [`Gap`].
@@ -57,6 +65,8 @@ pub enum FrameKind {
     Result,
     /// Nothing follows.
     End,
+    /// A [`Detached`](super::attach::Detached): whoever reads here has left. Nothing follows.
+    Detached,
     /// Not part of the stream: the answer to a cancel, a result query or a bad message.
     Answer,
     /// Not part of the stream: a [`Challenge`].
@@ -64,16 +74,20 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 15] = [
         Self::Accepted,
         Self::Out,
         Self::Err,
         Self::Want,
         Self::Signalled,
+        Self::Resized,
+        Self::Screen,
+        Self::Asked,
         Self::Alive,
         Self::Gap,
         Self::Result,
         Self::End,
+        Self::Detached,
         Self::Answer,
         Self::Challenge,
     ];
@@ -87,10 +101,14 @@ impl FrameKind {
             Self::Err => "err",
             Self::Want => "want",
             Self::Signalled => "signalled",
+            Self::Resized => "resized",
+            Self::Screen => "screen",
+            Self::Asked => "asked",
             Self::Alive => "alive",
             Self::Gap => "gap",
             Self::Result => "result",
             Self::End => "end",
+            Self::Detached => "detached",
             Self::Answer => "answer",
             Self::Challenge => "challenge",
         }
@@ -143,6 +161,29 @@ pub struct Accepted {
     pub stdin_received: u64,
     /// Number of the last signal that was applied.
     pub signals: u64,
+    /// Whether the job outlives its daemon, so that others may attach to it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub durable: bool,
+    /// Where the output begins that is sent here; none means at its beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Totals>,
+    /// The size of its terminal, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tty: Option<TtySize>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl Accepted {
+    /// For a job that has ended, or that this daemon runs for nobody.
+    #[must_use]
+    pub fn ended(instance: Instance) -> Self {
+        let state = JobState::Ended;
+        Self { instance, state, stdin_received: 0, signals: u64::MAX, durable: false, from: None, tty: None }
+    }
 }
 
 /// How much stdin the peer can take.

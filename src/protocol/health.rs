@@ -32,6 +32,28 @@ pub struct Health {
     pub journal_size: Option<u64>,
     /// Access rights of the state directory, as in `0o700`.
     pub state_dir_mode: Option<u32>,
+    /// The state directory; older daemons do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<String>,
+    /// The file the daemon was started from; older ones do not say, and cannot hand over to another version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// The last upgrade, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Upgrade>,
+}
+
+/// How far an upgrade has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgrade {
+    /// Which one.
+    pub id: Instance,
+    /// The version it is to.
+    pub version: String,
+    /// `asked`, `trying`, `done` or `failed`.
+    pub phase: String,
+    /// What it waits for, or why it failed.
+    pub why: String,
 }
 
 /// What keeps the processes of a job together.

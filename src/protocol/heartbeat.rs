@@ -64,11 +64,18 @@ pub struct Heartbeat {
 }
 
 /// What a daemon says when it pings its own id, to look for others that have it: who hears it knows
-/// that there are two. Other pings say nothing.
+/// that there are two. Other pings but [`Look`] say nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
     /// Which start of a daemon asks.
     pub instance: Instance,
+}
+
+/// What the leader says when it pings a peer for which something waits in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// Always true.
+    pub queue: bool,
 }
 
 /// What a peer says of its own state.

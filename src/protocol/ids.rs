@@ -130,6 +130,13 @@ impl JobId {
         Self(Uuid::now_v7())
     }
 
+    /// When it was made, by the clock of who made it, in milliseconds since 1970.
+    #[must_use]
+    pub fn made_ms(&self) -> i64 {
+        // The first 48 bits of a UUIDv7.
+        i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX)
+    }
+
     /// The last characters, which people see and type.
     #[must_use]
     pub fn short(&self) -> String {

@@ -8,6 +8,7 @@
 //! requests when they are decoded), unknown JSON fields are accepted, and a missing or wrong field
 //! is an error that names it.
 
+pub mod attach;
 pub mod audit;
 pub mod decode;
 pub mod ending;
@@ -18,17 +19,24 @@ pub mod health;
 pub mod heartbeat;
 pub mod identity;
 pub mod ids;
+pub mod jetstream;
+pub mod jobs;
 pub mod joining;
 pub mod peers;
 pub mod policy;
+pub mod queue;
 pub mod reply;
 pub mod seal;
 pub mod service;
+pub mod stdin;
 pub mod steer;
 pub mod subjects;
+pub mod task;
+pub mod tty;
 pub mod variables;
 pub mod window;
 
 pub use decode::BadMessage;
 pub use ending::Ending;
 pub use ids::{Instance, JobId, PeerId};
+pub use tty::TtySize;

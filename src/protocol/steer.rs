@@ -1,11 +1,13 @@
-//! What a caller says of its job after the start: credit, stdin, signals, resume, cancel, result.
+//! What is said of a job after its start: credit, stdin, signals, resume, attach, resize, rename, detach, cancel, result.
 
 use serde::{Deserialize, Serialize};
 
+use super::attach::{AttachRequest, DetachRequest, NAME_MAX, RenameRequest, ResizeRequest, is_name};
 use super::decode::{self, BadMessage};
 use super::exec::JobResult;
 use super::frame::OFFSET;
 use super::subjects::Verb;
+use super::tty::TtySize;
 use super::{Instance, JobId};
 
 /// Frames of output that may be unacknowledged, whatever their size.
@@ -53,6 +55,17 @@ pub struct Resume {
     pub err: u64,
     /// Bytes of both that may have been sent, as in [`Credit`].
     pub limit: u64,
+    /// Whether whoever resumes writes to the job, for a daemon that does not know it: see [`AttachRequest`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub write: bool,
+    /// Whether every frame is to be signed, likewise.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sealed: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A signal for the command.
@@ -76,6 +89,9 @@ pub struct CancelRequest {
     /// Why, for the job's ending.
     #[serde(default)]
     pub why: Option<String>,
+    /// Whether a job that has begun is left alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unless_begun: bool,
 }
 
 /// The `type` of the answer to a cancel.
@@ -126,6 +142,14 @@ pub enum Steer {
     Signal(SignalRequest),
     /// See [`Resume`].
     Resume(Resume),
+    /// See [`AttachRequest`].
+    Attach(AttachRequest),
+    /// See [`ResizeRequest`].
+    Resize(ResizeRequest),
+    /// See [`RenameRequest`].
+    Rename(RenameRequest),
+    /// See [`DetachRequest`].
+    Detach(DetachRequest),
     /// See [`CancelRequest`].
     Cancel(CancelRequest),
     /// How did it end?
@@ -142,6 +166,11 @@ impl Steer {
             Verb::Credit => Self::Credit(decode::json(&payload)?),
             Verb::Signal => Self::Signal(decode::json(&payload)?),
             Verb::Resume => Self::Resume(decode::json(&payload)?),
+            Verb::Attach => Self::Attach(decode_attach(&payload)?),
+            Verb::Resize => Self::Resize(decode_resize(&payload)?),
+            Verb::Rename => Self::Rename(decode_rename(&payload)?),
+            Verb::Detach if payload.is_empty() => Self::Detach(DetachRequest::default()),
+            Verb::Detach => Self::Detach(decode::json(&payload)?),
             Verb::Cancel if payload.is_empty() => Self::Cancel(CancelRequest::default()),
             Verb::Cancel => Self::Cancel(decode::json(&payload)?),
             Verb::Result => Self::Result,
@@ -159,8 +188,41 @@ impl Steer {
             Self::Credit(credit) => credit.instance,
             Self::Signal(signal) => signal.instance,
             Self::Resume(resume) => resume.instance,
+            Self::Attach(attach) => attach.instance,
+            Self::Resize(resize) => resize.instance,
+            Self::Rename(rename) => rename.instance,
+            Self::Detach(detach) => detach.instance,
             Self::Cancel(cancel) => cancel.instance,
             Self::Stdin { .. } | Self::Result => None,
         }
+    }
+}
+
+fn decode_attach(payload: &[u8]) -> Result<AttachRequest, BadMessage> {
+    let attach: AttachRequest = decode::json(payload)?;
+    if attach.epoch == 0 {
+        return Err(BadMessage("field `epoch`: epochs are counted from 1".to_owned()));
+    }
+    if attach.window == 0 {
+        return Err(BadMessage("field `window`: 0 bytes would never let any output through".to_owned()));
+    }
+    attach.tty.map_or(Ok(()), TtySize::check)?;
+    Ok(attach)
+}
+
+fn decode_resize(payload: &[u8]) -> Result<ResizeRequest, BadMessage> {
+    let resize: ResizeRequest = decode::json(payload)?;
+    TtySize { cols: resize.cols, rows: resize.rows }.check()?;
+    Ok(resize)
+}
+
+fn decode_rename(payload: &[u8]) -> Result<RenameRequest, BadMessage> {
+    let rename: RenameRequest = decode::json(payload)?;
+    match is_name(&rename.name) {
+        true => Ok(rename),
+        false => Err(BadMessage(format!(
+            "field `name`: {:?} is no name; letters, digits, '-', '_' and '.' make one, {NAME_MAX} at most",
+            rename.name
+        ))),
     }
 }

@@ -7,7 +7,10 @@
 //! | `exec.<peer>.health` | operators | the daemon |
 //! | `exec.<peer>.audit` | operators | the daemon |
 //! | `exec.<peer>.policy` | operators | the daemon |
+//! | `exec.<peer>.jobs` | operators | the daemon |
 //! | `exec.<peer>.<job>.<verb>` | operators | the daemon |
+//! | `queue.<peer>.<job>` | operators | the stream `QUEUE`, from which the peer takes it |
+//! | `exec.<peer>.<job>.credit.<viewer>` | the server: that this viewer is gone | the daemon |
 //! | `peers.alive` | daemons | leaders |
 //! | `peers.list`, `peers.get` | anyone allowed | leaders, queue group `registry` |
 //! | `peers.remove` | operators | leaders, queue group `registry` |
@@ -54,6 +57,14 @@ pub enum Verb {
     Signal,
     /// Start sending again from an offset.
     Resume,
+    /// Read a durable job, and perhaps write to it.
+    Attach,
+    /// The size of the terminal somebody looks at.
+    Resize,
+    /// Give a durable job another name.
+    Rename,
+    /// Have everybody leave who reads a durable job.
+    Detach,
     /// Stop the job, and say what is known of it.
     Cancel,
     /// Say how the job ended.
@@ -61,8 +72,18 @@ pub enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 6] =
-        [Self::Credit, Self::Stdin, Self::Signal, Self::Resume, Self::Cancel, Self::Result];
+    const ALL: [Self; 10] = [
+        Self::Credit,
+        Self::Stdin,
+        Self::Signal,
+        Self::Resume,
+        Self::Attach,
+        Self::Resize,
+        Self::Rename,
+        Self::Detach,
+        Self::Cancel,
+        Self::Result,
+    ];
 
     /// The last token of the subject.
     #[must_use]
@@ -72,6 +93,10 @@ impl Verb {
             Self::Stdin => "stdin",
             Self::Signal => "signal",
             Self::Resume => "resume",
+            Self::Attach => "attach",
+            Self::Resize => "resize",
+            Self::Rename => "rename",
+            Self::Detach => "detach",
             Self::Cancel => "cancel",
             Self::Result => "result",
         }
@@ -128,10 +153,51 @@ pub fn policy(peer: &PeerId) -> String {
     format!("exec.{peer}.policy")
 }
 
+/// Where a peer is asked for its jobs.
+#[must_use]
+pub fn jobs(peer: &PeerId) -> String {
+    format!("exec.{peer}.jobs")
+}
+
 /// Where something is said of a job.
 #[must_use]
 pub fn job(peer: &PeerId, job: JobId, verb: Verb) -> String {
     format!("exec.{peer}.{job}.{verb}")
+}
+
+/// All that waits for peers that are away.
+pub const QUEUE_ALL: &str = "queue.*.*";
+
+/// Where a job is left for a peer that is away.
+#[must_use]
+pub fn queue(peer: &PeerId, job: JobId) -> String {
+    format!("queue.{peer}.{job}")
+}
+
+/// All that waits for a peer.
+#[must_use]
+pub fn queue_of(peer: &PeerId) -> String {
+    format!("queue.{peer}.*")
+}
+
+/// Takes apart where a job was left.
+///
+/// # Errors
+/// A sentence, where it is no such subject.
+pub fn parse_queue(subject: &str) -> Result<(PeerId, JobId), String> {
+    match subject.split('.').collect::<Vec<_>>().as_slice() {
+        ["queue", peer, job] => {
+            let peer = peer.parse().map_err(|bad| format!("in the subject: {bad}"))?;
+            Ok((peer, job.parse().map_err(|bad| format!("in the subject: {bad}"))?))
+        }
+        _ => Err("the subject is not queue.<peer>.<job>".to_owned()),
+    }
+}
+
+/// Where it is heard that a viewer of a durable job is gone: the reply subject of all that is sent to it.
+#[must_use]
+pub fn viewer(peer: &PeerId, job: JobId, number: u64) -> String {
+    format!("exec.{peer}.{job}.{}.{number}", Verb::Credit)
 }
 
 /// Where an invitation is taken up.
@@ -160,8 +226,12 @@ pub enum Below {
     Audit,
     /// A question what its policy allows.
     Policy,
+    /// A question for its jobs.
+    Jobs,
     /// A word about a job.
     Job(JobId, Verb),
+    /// Credit of one viewer of a durable job, or that it is gone.
+    Viewer(JobId, u64),
     /// Nothing this version knows; the sentence says what is wrong.
     Strange(String),
 }
@@ -175,10 +245,18 @@ pub fn parse_below(subject: &str) -> Below {
         ["health"] => Below::Health,
         ["audit"] => Below::Audit,
         ["policy"] => Below::Policy,
+        ["jobs"] => Below::Jobs,
         [job, verb] => match (job.parse(), verb.parse()) {
             (Ok(job), Ok(verb)) => Below::Job(job, verb),
             (Err(bad), _) => Below::Strange(format!("in the subject: {bad}")),
             (_, Err(())) => Below::Strange(format!("in the subject: there is no verb {verb:?}")),
+        },
+        [job, "credit", number] => match (job.parse(), number.parse()) {
+            (Ok(job), Ok(number)) => Below::Viewer(job, number),
+            (Err(bad), _) => Below::Strange(format!("in the subject: {bad}")),
+            (_, Err(_)) => {
+                Below::Strange(format!("in the subject: {number:?} is not the number of a viewer"))
+            }
         },
         _ => {
             Below::Strange("the subject is neither exec.<peer>.ping nor exec.<peer>.<job>.<verb>".to_owned())
@@ -248,12 +326,24 @@ mod tests {
         for verb in Verb::ALL {
             assert_eq!(parse_below(&job(&peer, id, verb)), Below::Job(id, verb));
         }
+        assert_eq!(parse_queue(&queue(&peer, id)), Ok((peer.clone(), id)));
+        for strange in ["", "queue", "queue.w1", "queue.w1.x", &format!("queue.W1.{id}"), "exec.w1.x"] {
+            assert!(parse_queue(strange).is_err(), "{strange}");
+        }
+        assert_eq!(parse_below(&viewer(&peer, id, 7)), Below::Viewer(id, 7));
         assert_eq!(parse_below(&ping(&peer)), Below::Ping);
         assert_eq!(parse_below(&health(&peer)), Below::Health);
         assert_eq!(parse_below(&audit(&peer)), Below::Audit);
         assert_eq!(parse_below(&policy(&peer)), Below::Policy);
-        for strange in ["exec.w1.x", "exec.w1.nojob.credit", &format!("exec.w1.{id}.dance"), "exec.w1.a.b.c"]
-        {
+        assert_eq!(parse_below(&jobs(&peer)), Below::Jobs);
+        for strange in [
+            "exec.w1.x",
+            "exec.w1.nojob.credit",
+            &format!("exec.w1.{id}.dance"),
+            "exec.w1.a.b.c",
+            "exec.w1.a.credit.1",
+            &format!("exec.w1.{id}.credit.x"),
+        ] {
             assert!(matches!(parse_below(strange), Below::Strange(_)), "{strange}");
         }
     }

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::frame::{FrameKind, Gap, OUTPUT_MAX, StreamKind};
 use super::steer::{Credit, FRAMES_IN_FLIGHT, Resume};
@@ -20,7 +21,7 @@ use super::steer::{Credit, FRAMES_IN_FLIGHT, Resume};
 pub const HELD_MAX: u64 = 4 << 20;
 
 /// A number of bytes for each of the two streams.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Totals {
     /// stdout.
     pub out: u64,
@@ -121,6 +122,14 @@ impl Outbox {
         }
     }
 
+    /// Begins in the middle: at what was received already, in an epoch of its own. `window` more bytes may be sent
+    /// before the first credit.
+    #[must_use]
+    pub fn beginning_at(epoch: u64, received: Totals, window: u64) -> Self {
+        let limit = received.sum().saturating_add(window);
+        Self { epoch, limit, read: received, acknowledged: received, given_up: received, ..Self::new(window) }
+    }
+
     /// The current epoch.
     #[must_use]
     pub fn epoch(&self) -> u64 {
@@ -159,10 +168,41 @@ impl Outbox {
         }
     }
 
+    /// Lets go of what was sent in this epoch, acknowledged or not: for a sender that can read it again.
+    pub fn let_go_of_sent(&mut self) {
+        self.chunks.drain(..self.sent);
+        self.sent = 0;
+    }
+
+    /// How many pieces of output wait to be sent.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.chunks.len() - self.sent
+    }
+
+    /// Passes over bytes that are not to be had any more. To be called when no output waits to be sent, because it
+    /// is said before all that waits.
+    pub fn skip(&mut self, to: Totals) {
+        for stream in [StreamKind::Out, StreamKind::Err] {
+            let (from, to) = (self.read.of(stream), to.of(stream));
+            if from < to {
+                let gap = super::decode::to_json(&Gap { stream, from, to });
+                self.control(FrameKind::Gap, gap.into());
+                *self.read.of_mut(stream) = to;
+                *self.acknowledged.of_mut(stream) = to;
+                // Nobody has to write them, so they take nothing of the window.
+                self.limit = self.limit.saturating_add(to - from);
+            }
+        }
+    }
+
     /// Queues a control frame, before any output that was not sent yet. One that tells how things
     /// stand takes the place of its predecessor, so that few wait however much is asked meanwhile.
     pub fn control(&mut self, kind: FrameKind, payload: Bytes) {
-        let is_a_state = matches!(kind, FrameKind::Want | FrameKind::Signalled | FrameKind::Alive);
+        let is_a_state = matches!(
+            kind,
+            FrameKind::Want | FrameKind::Signalled | FrameKind::Resized | FrameKind::Asked | FrameKind::Alive
+        );
         match self.control.iter_mut().find(|(waiting, _)| is_a_state && *waiting == kind) {
             Some((_, waiting)) => *waiting = payload,
             None => self.control.push_back((kind, payload)),

@@ -84,6 +84,8 @@ def sshd(stack, scratch, user):
     stack.enter_context(running(shutil.which("sshd"), "-D", "-f", str(config), **quiet))
     ssh = ["ssh", "-F", "none", "-p", str(port), "-i", str(scratch / "user"), "-o", "StrictHostKeyChecking=no",
            "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", f"ControlPath={scratch}/mux",
+           # Since 9.5 it sends keys in a rhythm of its own, to hide that of who types.
+           "-o", "IgnoreUnknown=ObscureKeystrokeTiming", "-o", "ObscureKeystrokeTiming=no",
            f"{user}@127.0.0.1"]
     wait_for("ssh", lambda: subprocess.run(ssh + ["true"], stderr=subprocess.DEVNULL).returncode == 0)
     master = subprocess.Popen(ssh[:-1] + ["-M", "-N", ssh[-1]])

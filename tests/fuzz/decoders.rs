@@ -1,21 +1,26 @@
-//! Every decoder of what comes from the bus.
+//! Every decoder of what comes from the bus, or from a keeper.
 
 use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use peerbus::keeper::words::About;
+use peerbus::keeper::{FromKeeper, ToKeeper};
+use peerbus::protocol::attach::Started;
 use peerbus::protocol::audit::chain::Chain;
 use peerbus::protocol::audit::{self, Entry};
 use peerbus::protocol::exec::{ExecRequest, JobResult};
 use peerbus::protocol::frame::{Accepted, Alive, Challenge, Gap, Signalled, Want};
 use peerbus::protocol::health::Health;
-use peerbus::protocol::heartbeat::{Heartbeat, Ping};
+use peerbus::protocol::heartbeat::{Heartbeat, Look, Ping};
+use peerbus::protocol::jetstream::{self, ConsumerInfo, NoAnswer, Stored, StreamInfo};
+use peerbus::protocol::jobs;
 use peerbus::protocol::peers::{GET_TYPE, GetAnswer, GetRequest, ListRequest, Page, PeerEvent, REMOVE_TYPE};
 use peerbus::protocol::policy;
 use peerbus::protocol::reply::ErrorBody;
 use peerbus::protocol::service::Document;
 use peerbus::protocol::steer::{CancelAnswer, Steer};
-use peerbus::protocol::subjects::{Verb, is_inbox, parse_below};
+use peerbus::protocol::subjects::{Verb, is_inbox, parse_below, parse_queue};
 use peerbus::protocol::{BadMessage, decode};
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use serde::Serialize;
@@ -67,16 +72,19 @@ fn word(verb: Verb, bytes: &[u8]) {
 pub(crate) const ALL: &[Decoder] = &[
     Decoder {
         name: "a request",
-        seeds: &["exec_request_argv", "exec_request_line"],
+        seeds: &["exec_request_argv", "exec_request_line", "exec_request_durable", "exec_request_queued"],
         decode: |b| by(b, ExecRequest::decode),
     },
     Decoder { name: "credit", seeds: &["credit"], decode: |b| word(Verb::Credit, b) },
     Decoder { name: "stdin", seeds: &["credit"], decode: |b| word(Verb::Stdin, b) },
     Decoder { name: "a signal", seeds: &["signal"], decode: |b| word(Verb::Signal, b) },
-    Decoder { name: "resume", seeds: &["resume"], decode: |b| word(Verb::Resume, b) },
-    Decoder { name: "cancel", seeds: &["cancel"], decode: |b| word(Verb::Cancel, b) },
+    Decoder { name: "cancel", seeds: &["cancel", "cancel_unless_begun"], decode: |b| word(Verb::Cancel, b) },
+    Decoder { name: "resume", seeds: &["resume", "resume_writer"], decode: |b| word(Verb::Resume, b) },
+    Decoder { name: "attach", seeds: &["attach"], decode: |b| word(Verb::Attach, b) },
+    Decoder { name: "a size", seeds: &["resize"], decode: |b| word(Verb::Resize, b) },
+    Decoder { name: "a start", seeds: &["started"], decode: json::<Started> },
     Decoder { name: "result wanted", seeds: &["cancel"], decode: |b| word(Verb::Result, b) },
-    Decoder { name: "accepted", seeds: &["accepted"], decode: json::<Accepted> },
+    Decoder { name: "accepted", seeds: &["accepted", "accepted_durable"], decode: json::<Accepted> },
     Decoder { name: "want", seeds: &["want"], decode: json::<Want> },
     Decoder { name: "signalled", seeds: &["signalled", "signalled_error"], decode: json::<Signalled> },
     Decoder { name: "alive", seeds: &["alive"], decode: json::<Alive> },
@@ -99,6 +107,8 @@ pub(crate) const ALL: &[Decoder] = &[
         decode: |b| by(b, Heartbeat::decode),
     },
     Decoder { name: "a ping", seeds: &["ping"], decode: json::<Ping> },
+    Decoder { name: "the leader's word of a queue", seeds: &["look"], decode: json::<Look> },
+    Decoder { name: "an answer of JetStream", seeds: &["look"], decode: of_jetstream },
     Decoder { name: "peers.list", seeds: &["peers_list"], decode: |b| by(b, ListRequest::decode) },
     Decoder {
         name: "peers.get",
@@ -133,6 +143,8 @@ pub(crate) const ALL: &[Decoder] = &[
         seeds: &["policy_answer_allowed", "policy_answer_refused", "policy_answer_rules"],
         decode: |b| by(b, policy::Answer::decode),
     },
+    Decoder { name: "a question for jobs", seeds: &["jobs_query"], decode: |b| by(b, jobs::Query::decode) },
+    Decoder { name: "a page of jobs", seeds: &["jobs_page"], decode: |b| by(b, jobs::Page::decode) },
     Decoder {
         name: "a question for the audit log",
         seeds: &["audit_query"],
@@ -154,6 +166,9 @@ pub(crate) const ALL: &[Decoder] = &[
         ],
         decode: line,
     },
+    Decoder { name: "a word to a keeper", seeds: &["keeper_to"], decode: json::<ToKeeper> },
+    Decoder { name: "a word of a keeper", seeds: &["keeper_from"], decode: json::<FromKeeper> },
+    Decoder { name: "what a keeper is", seeds: &["keeper_about"], decode: json::<About> },
     Decoder { name: "a subject", seeds: &["ping"], decode: subject },
 ];
 
@@ -166,8 +181,30 @@ fn line(bytes: &[u8]) {
     assert!(!chain.finish().is_sound(), "no line continues itself");
 }
 
+/// What a server answers is taken, or what is said of it can be shown.
+fn of_jetstream(bytes: &[u8]) {
+    let whole = format!(r#"{{"message":{{"subject":"queue.w1.x","seq":4,"hdrs":"e30=","data":{bytes:?}}}}}"#);
+    let error = serde_json::json!({ "error": { "description": String::from_utf8_lossy(bytes) } });
+    let shown = |bytes: &[u8]| {
+        let errors: [Option<NoAnswer>; 4] = [
+            jetstream::answer::<StreamInfo>(bytes).err(),
+            jetstream::answer::<ConsumerInfo>(bytes).err(),
+            jetstream::answer::<Stored>(bytes).err(),
+            jetstream::message(bytes).err(),
+        ];
+        for error in errors.into_iter().flatten().map(|error| error.to_string()) {
+            assert!(error.chars().count() < 4_000 && !error.chars().any(char::is_control), "{error:?}");
+        }
+    };
+    shown(bytes);
+    shown(whole.as_bytes());
+    shown(error.to_string().as_bytes());
+}
+
 fn subject(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
+    let taken = parse_queue(&format!("queue.{text}"));
+    assert!(taken.is_ok() || taken.unwrap_err().chars().count() < 4_000);
     let _ = parse_below(&text);
     let _ = parse_below(&format!("exec.w1.{text}"));
     assert!(!is_inbox(&text) || text.starts_with("_INBOX"));
@@ -175,6 +212,13 @@ fn subject(bytes: &[u8]) {
 
 fn folder(below: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(below)
+}
+
+/// One message, or one a line.
+fn golden(name: &&str) -> Vec<Vec<u8>> {
+    let lines = fs::read_to_string(folder("golden").join(format!("{name}.jsonl")));
+    let one = || vec![fs::read(folder("golden").join(format!("{name}.json"))).unwrap()];
+    lines.map_or_else(|_| one(), |lines| lines.lines().map(|line| line.as_bytes().to_vec()).collect())
 }
 
 fn kept() -> Vec<(PathBuf, Vec<u8>)> {
@@ -197,8 +241,7 @@ fn what_was_kept_is_taken_or_refused() {
 #[test]
 fn anything_is_taken_or_refused() {
     for decoder in ALL {
-        let golden = |name: &&str| fs::read(folder("golden").join(format!("{name}.json"))).unwrap();
-        let seeds: Vec<Vec<u8>> = decoder.seeds.iter().map(golden).collect();
+        let seeds: Vec<Vec<u8>> = decoder.seeds.iter().flat_map(golden).collect();
         seeds.iter().for_each(|seed| (decoder.decode)(seed));
         let regressions = FileFailurePersistence::Direct("tests/fuzz/regressions.txt");
         let config =

@@ -130,6 +130,12 @@ impl FleetBuilder {
         self
     }
 
+    /// The same with keys that are there already.
+    pub fn secured_by(mut self, secured: Secured) -> FleetBuilder {
+        self.secured = Some(secured);
+        self
+    }
+
     /// What the server should be like.
     pub fn server(mut self, options: ServerOptions) -> FleetBuilder {
         self.server = options;

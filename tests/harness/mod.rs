@@ -16,6 +16,8 @@
 //! | `child` | a process whose output is collected while it runs |
 //! | `nats` | a raw client that can say anything, malformed things too |
 //! | `procs` | what `/proc` knows: who still runs, and whose it is |
+//! | `scratch` | a directory of the test's own; what runs in it ends with it |
+//! | `leftovers` | ends what would outlive its test |
 //! | `wait` | waiting for an event with a deadline |
 
 #![allow(
@@ -32,6 +34,7 @@ pub mod child;
 pub mod database;
 pub mod disk;
 pub mod fleet;
+pub mod leftovers;
 pub mod nats;
 pub mod procs;
 pub mod relay;

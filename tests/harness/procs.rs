@@ -108,7 +108,9 @@ pub fn look_at(pid: i32) -> Option<Process> {
     let after_name = &stat[stat.rfind(')')? + 2..];
     let fields: Vec<&str> = after_name.split(' ').collect();
     let state = fields[0].chars().next()?;
-    if matches!(state, 'Z' | 'X') {
+    let threads: u32 = fields.get(17)?.parse().ok()?;
+    // A first thread that ended before the others looks like a zombie.
+    if state == 'X' || (state == 'Z' && threads <= 1) {
         return None;
     }
     let arguments = words(&fs::read(format!("/proc/{pid}/cmdline")).ok()?);

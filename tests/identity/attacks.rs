@@ -287,7 +287,8 @@ fn nobody_says_for_a_peer_how_its_job_ended() {
         said.signed(&forger).say(&mut raw);
     }
     let done = live.wait(Duration::from_secs(60)).expect_code(251);
-    assert!(done.err().contains("unknown"), "{done:?}");
+    let next = format!("`d wait w1/{id}` waits for its end, and has its code");
+    assert!(done.err().contains("unknown") && done.err().contains(&next), "{done:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::bench::{Machine, SOON};
 use crate::harness::procs;
 use crate::harness::wait::eventually;
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 18] = [
     "running",
     "ready",
     "state",
@@ -22,6 +22,8 @@ const KEYS: [&str; 16] = [
     "on_the_bus",
     "connected_to_leader",
     "version",
+    "program",
+    "next",
     "run_by",
     "unit",
     "state_dir",

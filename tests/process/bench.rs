@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use peerbus::process::{
     Command, Containment, Exit, ExitKind, Identity, Links, Lodging, Nursery, Process, Spec, StartError,
-    Started, Stdin, start,
+    Started, StartedInTerminal, Stdin, start, start_in_terminal,
 };
 use peerbus::protocol::JobId;
 use tempfile::TempDir;
@@ -36,6 +36,10 @@ impl Bench {
 
     pub(crate) fn start(&self, spec: &Spec) -> Result<Started, StartError> {
         start(spec, &self.lodging(spec), &self.nursery)
+    }
+
+    pub(crate) fn start_in_terminal(&self, spec: &Spec) -> Result<StartedInTerminal, StartError> {
+        start_in_terminal(spec, &self.lodging(spec), &self.nursery)
     }
 
     pub(crate) fn lodging(&self, spec: &Spec) -> Lodging {
@@ -79,6 +83,7 @@ pub(crate) fn argv(argv: &[&str]) -> Spec {
         env: vec![("PEERBUS_JOB".to_owned(), job.to_string())],
         user: None,
         stdin: Stdin::Null,
+        tty: None,
     }
 }
 

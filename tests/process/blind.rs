@@ -1,5 +1,7 @@
 //! Whoever cannot look, because no descriptor is free, must never say that nothing is left.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::Duration;
 
@@ -67,5 +69,67 @@ async fn blindness_is_not_emptiness() {
 async fn blindness_is_not_emptiness_with_a_reaper() {
     if in_a_child("blind::blindness_is_not_emptiness_with_a_reaper") {
         says_nothing_of_what_it_cannot_see(Containment::Reaper).await;
+    }
+}
+
+/// With so few descriptors, then one more, and so on: each time it runs, or it does not and nothing has run.
+async fn starts_or_has_not_run(containment: Containment) {
+    let bench = Bench::new(containment);
+    let (mut failed, mut started) = (0, 0);
+    for more in 0.. {
+        let mark = bench.state.path().join(format!("ran-{more}"));
+        let spec = line(&format!("echo > {}; echo on; exec sleep 1000", mark.display()));
+        let used = used();
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        setrlimit(Resource::RLIMIT_NOFILE, used.len() as u64 + more, hard).expect("lowered");
+        let outcome = tokio::task::block_in_place(|| bench.start(&spec));
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("raised");
+        drop(used);
+        match outcome {
+            Ok(it) => {
+                started += 1;
+                assert_eq!(Said::of(it.stdout).next().await, "on");
+                assert_eq!(it.process.tree().stop(GRACE).await.expect("seen").left, 0);
+            }
+            Err(error) => {
+                failed += 1;
+                assert!(!error.may_have_run && !mark.exists(), "with {more} descriptors: {error}");
+            }
+        }
+        if started == 5 {
+            break;
+        }
+        assert!(more < 100, "with {more} descriptors it does not start");
+    }
+    assert!(failed > 5, "{failed}");
+}
+
+/// All numbers of descriptors from 0 on, each taken: by what it was taken before, or by one that is returned here.
+fn used() -> Vec<Option<File>> {
+    let taken = || std::fs::read_dir("/proc/self/fd").expect("open files").count();
+    let mut used: Vec<Option<File>> = Vec::new();
+    loop {
+        let next = File::open("/dev/null").expect("a descriptor");
+        let number = usize::try_from(next.as_raw_fd()).expect("a number");
+        used.resize_with(number, || None);
+        used.push(Some(next));
+        // One of them is that of the look.
+        if taken() == used.len() + 1 {
+            return used;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_descriptors_nothing_runs() {
+    if in_a_child("blind::without_descriptors_nothing_runs") {
+        starts_or_has_not_run(Containment::Best).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_descriptors_nothing_runs_with_a_reaper() {
+    if in_a_child("blind::without_descriptors_nothing_runs_with_a_reaper") {
+        starts_or_has_not_run(Containment::Reaper).await;
     }
 }

@@ -221,7 +221,8 @@ fn what_cannot_run_is_an_error_with_a_word_and_a_sentence() {
             "no-such-user",
         ),
         (json!({"shell_cmd": "true", "directory": "/", "tty": {}}), "refused", "tty"),
-        (json!({"shell_cmd": "true", "directory": "/", "durable": true}), "refused", "durable"),
+        (json!({"shell_cmd": "true", "directory": "/", "name": "x"}), "refused", "name"),
+        (json!({"shell_cmd": "true", "directory": "/no/such", "durable": true}), "not_started", "/no/such"),
     ] {
         let (said, _, sentence) = error_of(&raw.request("exec.w1", request.to_string(), SOON));
         assert_eq!(said, word, "{sentence}");

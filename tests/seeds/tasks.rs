@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::fleet::{DCommand, Fleet};
+use crate::harness::nats::Raw;
 use crate::harness::scratch::Scratch;
 
 const SOON: std::time::Duration = std::time::Duration::from_secs(20);
@@ -179,4 +180,39 @@ fn an_interrupt_before_anything_was_sent_ends_it() {
     live.signal(Signal::SIGINT);
     let done = live.wait(SOON).expect_code(130);
     assert_eq!(done.err(), "d: cancelled: before anything was sent\n");
+}
+
+/// A peer of an older version, which knows no durable jobs, runs each step as any other command.
+#[test]
+fn an_older_peer_is_given_one_step_after_the_other() {
+    let fleet = Fleet::builder().start();
+    let tasks = "[tasks.up]\ndirectory = \"/\"\nsteps = [\"one\", \"two\", \"never\"]\n";
+    let configuration = fleet.file("person.toml", tasks);
+    let mut raw = Raw::connect(&fleet.url());
+    let requests = raw.subscribe("exec.w1");
+    let mut live = fleet.command(["task", "run", "up", "w1"]).env("PEERBUS_CONFIG", configuration).spawn();
+    let no_task =
+        json!({ "refused": { "why": "not_supported", "message": "this daemon has no durable jobs" } });
+    let (fine, failed) = (json!({ "exited": { "code": 0 } }), json!({ "exited": { "code": 4 } }));
+    for (line, ending) in [(None, no_task), (Some("one"), fine), (Some("two"), failed)] {
+        let asked = raw.expect_on(requests, SOON, "a request");
+        let (request, reply) = (asked.json(), asked.reply.clone().unwrap());
+        assert_eq!(request["shell_cmd"].as_str(), line, "{request}");
+        assert_eq!(request["durable"] == true, line.is_none(), "{request}");
+        let empty = json!({ "bytes": 0, "blake3": blake3::hash(b"").to_hex().to_string() });
+        let instance = "11111111-2222-4333-8444-555555555555";
+        let result = json!({
+            "type": "peerbus.result.v1", "id": request["id"], "peer": "w1", "instance": instance, "ending": ending,
+            "out": empty, "err": empty, "duration_ms": 1, "killed": 0, "left_running": 0, "output_open": false,
+        });
+        let accepted = json!({ "instance": instance, "state": "ended", "stdin_received": 0, "signals": 0 });
+        for (seq, kind, body) in [("1", "accepted", accepted), ("2", "result", result)] {
+            let headers = [("D-Epoch", "1"), ("D-Seq", seq), ("D-Kind", kind)];
+            raw.publish_headers(&reply, "exec.w1.x.credit", &headers, body.to_string());
+        }
+    }
+    let done = live.wait(SOON).expect_code(4);
+    let said =
+        "d: w1: up 1/3 in /: one\nd: w1: up 2/3 in /: two\nd: w1: up stopped at step 2 of 3: it exited 4\n";
+    assert_eq!(done.err(), said);
 }

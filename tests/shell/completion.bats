@@ -91,6 +91,23 @@ asked() { PEERBUS_COMPLETE=bash d -- d "$@"; }
   in_zsh 'd peers --state-dir a' '=<--state-dir><a directory>'
 }
 
+@test "jobs, where one is named" {
+  local job
+  d peers >/dev/null
+  d exec vps -C / --report "$place/job.json" -- sleep 1000 </dev/null 3>&- &
+  local d=$! tries=100
+  # jq is content with nothing at all.
+  until job=$(d jobs vps --json | jq -r .id) && [[ -n $job ]]; do ((tries-- > 0)) && sleep 0.1; done
+  job=${job:28}
+  in_bash 'd stop ' '=<d><stop><'"$job"'>'
+  in_zsh 'd stop vps/' '=<d><stop><vps/'"$job"'>'
+  in_fish 'd wait ' '=<d><wait><'"$job"'>'
+  d stop "$job"
+  wait "$d" || [[ $? -eq 130 ]]
+  # The tests below look at the one file of peers.
+  rm "$HOME/.cache/peerbus/jobs-"*
+}
+
 @test "nothing for what is the peer's" {
   everywhere 'd exec vps -- ' '!report' '!desktop' '!directory'
   everywhere 'd exec vps -- cat re' '=<cat><re>' '!report'

@@ -1,5 +1,9 @@
 //! What is said of a job, from the request to its result.
 
+use peerbus::protocol::attach::{
+    Asked, AttachRequest, DETACHED_TYPE, DetachAnswer, DetachRequest, Detached, From, RENAMED_TYPE,
+    RenameRequest, Renamed, ResizeRequest, STARTED_TYPE, Started, Turn,
+};
 use peerbus::protocol::ending::{Refusal, StartFailure};
 use peerbus::protocol::exec::{
     self, Collected, ExecRequest, JobResult, Rusage, StreamOptions, StreamTotal, Truncated,
@@ -10,7 +14,10 @@ use peerbus::protocol::steer::{
     self, CancelAnswer, CancelRequest, Cancelled, Credit, Resume, SignalRequest, Steer,
 };
 use peerbus::protocol::subjects::Verb;
+use peerbus::protocol::task::{Step, Task};
+use peerbus::protocol::tty::{Tty, TtySize};
 use peerbus::protocol::variables::Variables;
+use peerbus::protocol::window::Totals;
 use peerbus::protocol::{Ending, decode};
 
 use crate::{file, golden, golden_by, instance, job, part, peer, text};
@@ -52,12 +59,17 @@ fn a_request() {
         user: None,
         stdin: false,
         tty: None,
+        name: None,
         timeout_ms: None,
         durable: false,
+        expires_ms: None,
+        task: None,
         stream: Some(StreamOptions { window: 1_048_576 }),
         from: None,
     };
     golden_by("exec_request_line", &line, ExecRequest::decode);
+    let queued = ExecRequest { stream: None, expires_ms: Some(1_751_322_000_000), ..line.clone() };
+    golden_by("exec_request_queued", &queued, ExecRequest::decode);
     let argv = ExecRequest {
         shell_cmd: None,
         argv: Some(["git", "log", "-m", "two words", "", "grüße\n"].map(str::to_owned).to_vec()),
@@ -70,6 +82,44 @@ fn a_request() {
         ..line
     };
     golden_by("exec_request_argv", &argv, ExecRequest::decode);
+    let durable = ExecRequest {
+        durable: true,
+        tty: Some(Tty { cols: 80, rows: 24, term: text("xterm-256color") }),
+        name: text("work"),
+        ..argv.clone()
+    };
+    golden_by("exec_request_durable", &durable, ExecRequest::decode);
+    assert!(durable.is_durable() && !argv.is_durable());
+    let (pull, make) = (
+        Step {
+            directory: text("/opt/app"),
+            shell_cmd: "git pull".to_owned(),
+            env: Variables::default(),
+            user: None,
+            timeout_ms: None,
+        },
+        Step {
+            directory: text("~/app"),
+            shell_cmd: "make".to_owned(),
+            env: [("CC".to_owned(), "clang".to_owned())].into_iter().collect(),
+            user: text("builder"),
+            timeout_ms: Some(600_000),
+        },
+    );
+    let task = ExecRequest {
+        directory: None,
+        argv: None,
+        user: None,
+        stdin: false,
+        tty: None,
+        timeout_ms: None,
+        from: None,
+        name: text("deploy"),
+        task: Some(Task { name: "deploy".to_owned(), of: Some(3), steps: vec![pull, make] }),
+        ..durable
+    };
+    golden_by("exec_request_task", &task, ExecRequest::decode);
+    assert_eq!(task.parts().len(), 2);
     // What a person types.
     let typed = ExecRequest::decode(br#"{"directory":"/opt/app","shellCmd":"make"}"#).unwrap();
     assert_eq!((typed.shell_cmd, typed.stream, typed.id), (text("make"), None, None));
@@ -139,6 +189,9 @@ fn every_fixed_word_of_an_ending() {
         (Refusal::CancelledBefore, "cancelled_before"),
         (Refusal::NotYours, "not_yours"),
         (Refusal::Unproven, "unproven"),
+        (Refusal::Expired, "expired"),
+        (Refusal::NotDurable, "not_durable"),
+        (Refusal::NoSuchJob, "no_such_job"),
     ] {
         part(&word, &format!("{text:?}"));
     }
@@ -160,8 +213,16 @@ fn every_fixed_word_of_an_ending() {
 
 #[test]
 fn the_frames_of_a_stream() {
-    let accepted = Accepted { instance: instance(), state: JobState::Running, stdin_received: 5, signals: 1 };
+    let accepted =
+        Accepted { state: JobState::Running, stdin_received: 5, signals: 1, ..Accepted::ended(instance()) };
     golden("accepted", &accepted);
+    let durable = Accepted {
+        durable: true,
+        from: Some(Totals { out: 100, err: 7 }),
+        tty: Some(TtySize { cols: 80, rows: 24 }),
+        ..accepted
+    };
+    golden("accepted_durable", &durable);
     golden("want", &Want { received: 65_536, limit: 327_680, again: true, closed: false });
     golden("signalled", &Signalled { n: 1, error: None });
     golden("signalled_error", &Signalled { n: 2, error: text("\"NOSUCH\" is not a signal") });
@@ -192,29 +253,99 @@ fn the_words_of_a_caller() {
     };
     let about =
         |verb: Verb| move |payload: &[u8]| Steer::decode(verb, None, bytes::Bytes::copy_from_slice(payload));
-    let resume =
-        Resume { epoch: 3, instance: Some(instance()), out: 1_000_000, err: 48_576, limit: 2_097_152 };
+    let resume = Resume {
+        epoch: 3,
+        instance: Some(instance()),
+        out: 1_000_000,
+        err: 48_576,
+        limit: 2_097_152,
+        write: false,
+        sealed: false,
+    };
+    let writer = Resume { write: true, ..resume };
+    let reader_resumes = Resume { sealed: true, ..resume };
+    let attach = AttachRequest {
+        epoch: 1,
+        instance: None,
+        from: From::Byte(1_048_576),
+        window: 1_048_576,
+        write: true,
+        tty: Some(TtySize { cols: 80, rows: 24 }),
+        sealed: false,
+    };
+    let reader = AttachRequest { write: false, tty: None, sealed: true, ..attach.clone() };
+    let resize = ResizeRequest { n: 2, instance: Some(instance()), cols: 100, rows: 30 };
     let signal = SignalRequest { n: 1, instance: None, signal: "INT".to_owned() };
-    let cancel = CancelRequest { instance: Some(instance()), why: text("d was ended") };
+    let cancel = CancelRequest { instance: Some(instance()), why: text("d was ended"), unless_begun: false };
     golden("credit", &credit);
     golden("resume", &resume);
+    golden("resume_writer", &writer);
+    golden("resume_sealed", &reader_resumes);
+    golden("attach", &attach);
+    golden("attach_sealed", &reader);
+    golden("resize", &resize);
+    let rename = RenameRequest { instance: None, name: "build".to_owned(), was: text("work") };
+    golden("rename", &rename);
+    let detach = DetachRequest { instance: None, from: text("ann@desk") };
+    golden("detach", &detach);
     golden("signal", &signal);
     golden("cancel", &cancel);
+    let why = text("cancelled while it waited in the queue");
+    golden("cancel_unless_begun", &CancelRequest { instance: None, why, unless_begun: true });
     // As a daemon takes them.
     for (name, verb, wanted) in [
         ("credit", Verb::Credit, Steer::Credit(credit)),
         ("resume", Verb::Resume, Steer::Resume(resume)),
+        ("resume_writer", Verb::Resume, Steer::Resume(writer)),
+        ("resume_sealed", Verb::Resume, Steer::Resume(reader_resumes)),
+        ("attach", Verb::Attach, Steer::Attach(attach)),
+        ("attach_sealed", Verb::Attach, Steer::Attach(reader)),
+        ("resize", Verb::Resize, Steer::Resize(resize)),
+        ("rename", Verb::Rename, Steer::Rename(rename)),
+        ("detach", Verb::Detach, Steer::Detach(detach)),
         ("signal", Verb::Signal, Steer::Signal(signal)),
         ("cancel", Verb::Cancel, Steer::Cancel(cancel)),
     ] {
         assert_eq!(about(verb)(file(name).as_bytes()), Ok(wanted), "{name}");
     }
+    for (verb, word, field) in [
+        (Verb::Attach, r#"{"epoch":0,"from":"now","window":1}"#, "`epoch`"),
+        (Verb::Attach, r#"{"epoch":1,"from":"now","window":0}"#, "`window`"),
+        (Verb::Attach, r#"{"epoch":1,"from":"there","window":1}"#, "`from`"),
+        (Verb::Resize, r#"{"n":1,"cols":0,"rows":1}"#, "`tty.cols`"),
+        (Verb::Rename, r#"{"was":"work"}"#, "`name`"),
+        (Verb::Rename, r#"{"name":"a/b"}"#, "`name`"),
+        (Verb::Detach, r#"{"from":7}"#, "`from`"),
+    ] {
+        assert!(about(verb)(word.as_bytes()).unwrap_err().0.contains(field), "{word}");
+    }
     assert_eq!(about(Verb::Cancel)(b""), Ok(Steer::Cancel(CancelRequest::default())));
+    assert_eq!(about(Verb::Detach)(b""), Ok(Steer::Detach(DetachRequest::default())));
     assert_eq!(about(Verb::Result)(b""), Ok(Steer::Result));
     let chunk = Steer::decode(Verb::Stdin, Some(7), bytes::Bytes::from_static(b"\0\xff"));
     assert_eq!(chunk, Ok(Steer::Stdin { offset: 7, bytes: bytes::Bytes::from_static(b"\0\xff") }));
     assert!(about(Verb::Stdin)(b"x").unwrap_err().0.contains("`D-Offset`"));
     assert_eq!((steer::FRAMES_IN_FLIGHT, steer::CREDIT_EVERY_MS), (1_024, 5_000));
+}
+
+#[test]
+fn a_durable_job_that_runs() {
+    let started =
+        Started { kind: STARTED_TYPE.to_owned(), id: job(), peer: peer("w1"), instance: instance() };
+    golden("started", &started);
+    assert_eq!(STARTED_TYPE, "peerbus.started.v1");
+    let (kind, name) = (RENAMED_TYPE.to_owned(), "build".to_owned());
+    golden("renamed", &Renamed { kind, id: job(), instance: instance(), name });
+    let kind = DETACHED_TYPE.to_owned();
+    golden("detach_answer", &DetachAnswer { kind, id: job(), instance: instance(), viewers: 2 });
+    let turns = vec![Turn { at: 0, asked: true }, Turn { at: 4096, asked: false }];
+    golden("asked", &Asked { turns });
+    golden("detached", &Detached { by: "ann".to_owned() });
+    assert_eq!((RENAMED_TYPE, DETACHED_TYPE), ("peerbus.renamed.v1", "peerbus.detached.v1"));
+    part(&From::Byte(7), r#"{"byte":7}"#);
+    for (from, word) in [(From::Start, "start"), (From::Now, "now"), (From::Screen, "screen")] {
+        part(&from, &format!("{word:?}"));
+    }
 }
 
 #[test]

@@ -5,9 +5,44 @@ use peerbus::identity::{IdentityFile, Key, Seal, SealedParts};
 use peerbus::protocol::frame::{self, FrameKind};
 use peerbus::protocol::peers::EventKind;
 use peerbus::protocol::subjects::{self, Below, Verb};
-use peerbus::protocol::{reply, seal, steer};
+use peerbus::protocol::{jetstream, queue, reply, seal, steer};
 
 use crate::{JOB, job, part, peer};
+
+/// What is asked of JetStream, which the rights of identities name as well.
+#[test]
+fn the_queue_as_servers_know_it() {
+    let vps = peer("vps");
+    for (subject, wanted) in [
+        (jetstream::stream_info(), "$JS.API.STREAM.INFO.QUEUE"),
+        (jetstream::create_stream(), "$JS.API.STREAM.CREATE.QUEUE"),
+        (jetstream::update_stream(), "$JS.API.STREAM.UPDATE.QUEUE"),
+        (jetstream::get_message(), "$JS.API.STREAM.MSG.GET.QUEUE"),
+        (jetstream::delete_message(), "$JS.API.STREAM.MSG.DELETE.QUEUE"),
+        (jetstream::create_consumer(&vps), "$JS.API.CONSUMER.CREATE.QUEUE.vps"),
+        (jetstream::consumer_info(&vps), "$JS.API.CONSUMER.INFO.QUEUE.vps"),
+        (jetstream::next_message(&vps), "$JS.API.CONSUMER.MSG.NEXT.QUEUE.vps"),
+    ] {
+        assert_eq!(subject, wanted);
+    }
+    assert_eq!(
+        queue::stream(),
+        serde_json::json!({
+            "name": "QUEUE", "subjects": ["queue.*.*"], "retention": "workqueue", "storage": "file",
+            "discard": "new", "discard_new_per_subject": true, "max_msgs_per_subject": 1,
+            "max_msgs": 100_000, "max_bytes": 268_435_456, "max_age": 2_592_000_000_000_000_i64,
+            "duplicate_window": 600_000_000_000_i64,
+        })
+    );
+    assert_eq!(
+        queue::consumer(&vps)["config"],
+        serde_json::json!({
+            "name": "vps", "durable_name": "vps", "filter_subject": "queue.vps.*", "deliver_policy": "all",
+            "replay_policy": "instant", "ack_policy": "explicit", "ack_wait": 30_000_000_000_i64,
+            "max_deliver": -1, "max_ack_pending": 256, "inactive_threshold": 691_200_000_000_000_i64,
+        })
+    );
+}
 
 #[test]
 fn the_names_of_subjects_and_headers() {
@@ -16,11 +51,19 @@ fn the_names_of_subjects_and_headers() {
     assert_eq!(subjects::below_exec(&vps), "exec.vps.>");
     assert_eq!(subjects::ping(&vps), "exec.vps.ping");
     assert_eq!(subjects::parse_below("exec.vps.ping"), Below::Ping);
+    assert_eq!(subjects::queue(&vps, job()), format!("queue.vps.{JOB}"));
+    assert_eq!(subjects::parse_queue(&format!("queue.vps.{JOB}")), Ok((vps.clone(), job())));
+    assert_eq!((subjects::QUEUE_ALL, subjects::queue_of(&vps).as_str()), ("queue.*.*", "queue.vps.*"));
+    assert_eq!((queue::STREAM, queue::MESSAGE_ID), ("QUEUE", "Nats-Msg-Id"));
     for (verb, word) in [
         (Verb::Credit, "credit"),
         (Verb::Stdin, "stdin"),
         (Verb::Signal, "signal"),
         (Verb::Resume, "resume"),
+        (Verb::Attach, "attach"),
+        (Verb::Resize, "resize"),
+        (Verb::Rename, "rename"),
+        (Verb::Detach, "detach"),
         (Verb::Cancel, "cancel"),
         (Verb::Result, "result"),
     ] {
@@ -28,6 +71,8 @@ fn the_names_of_subjects_and_headers() {
         assert_eq!(subjects::job(&vps, job(), verb), subject);
         assert_eq!(subjects::parse_below(&subject), Below::Job(job(), verb));
     }
+    assert_eq!(subjects::viewer(&vps, job(), 3), format!("exec.vps.{JOB}.credit.3"));
+    assert_eq!(subjects::parse_below(&format!("exec.vps.{JOB}.credit.3")), Below::Viewer(job(), 3));
     for (kind, word) in [
         (EventKind::Joined, "joined"),
         (EventKind::Online, "online"),
@@ -56,10 +101,14 @@ fn the_names_of_subjects_and_headers() {
         (FrameKind::Err, "err"),
         (FrameKind::Want, "want"),
         (FrameKind::Signalled, "signalled"),
+        (FrameKind::Resized, "resized"),
+        (FrameKind::Screen, "screen"),
+        (FrameKind::Asked, "asked"),
         (FrameKind::Alive, "alive"),
         (FrameKind::Gap, "gap"),
         (FrameKind::Result, "result"),
         (FrameKind::End, "end"),
+        (FrameKind::Detached, "detached"),
         (FrameKind::Answer, "answer"),
         (FrameKind::Challenge, "challenge"),
     ] {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use peerbus::daemon::handover::{self, Attempt, Checked, NextState, Phase, ProgramState};
 use peerbus::daemon::policy::PolicyState;
 use peerbus::daemon::state::{self, DaemonState, State};
 use peerbus::process;
@@ -72,6 +73,7 @@ fn a_heartbeat() {
     let with_a_log = Heartbeat { audit: Some(Head { seq: 42, hash: LineHash::of(b"line") }), ..leaving };
     golden_by("heartbeat_audit", &with_a_log, Heartbeat::decode);
     golden("ping", &heartbeat::Ping { instance: instance() });
+    golden("look", &heartbeat::Look { queue: true });
     assert_eq!((heartbeat::TYPE, heartbeat::INTERVAL_MS), ("peerbus.heartbeat.v1", 5_000));
 }
 
@@ -214,6 +216,14 @@ fn the_state_file() {
             digest: text("af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"),
             mistake: text("line 3: rule 1: `task`: this peer's configuration has no task \"x\""),
         }),
+        program: Some(ProgramState {
+            path: "/usr/local/bin/d".into(),
+            next: Some(NextState {
+                version: text("0.2.0"),
+                is_refused: true,
+                why: "it said nothing within 20 s".to_owned(),
+            }),
+        }),
     };
     golden("state", &state);
     assert_eq!((state::TYPE, state::FILE), ("peerbus.daemon_state.v1", "state.json"));
@@ -226,4 +236,37 @@ fn the_state_file() {
     ] {
         part(&state, &format!("{word:?}"));
     }
+}
+
+/// Two versions of the program read and write this one.
+#[test]
+fn the_record_of_an_upgrade() {
+    let file = serde_json::from_str(r#"{"device":2049,"inode":131090,"size":13107200}"#).unwrap();
+    let attempt = Attempt {
+        kind: "peerbus.upgrade.v1".to_owned(),
+        id: instance(),
+        phase: Phase::Asked,
+        why: String::new(),
+        path: "/usr/local/bin/d".into(),
+        staged: Some("/usr/local/bin/.d.next-0123456789abcdef".into()),
+        kept: None,
+        file,
+        version: "0.2.0".to_owned(),
+        before: "0.1.0".to_owned(),
+        at: "2026-11-21T10:11:12Z".to_owned(),
+        jobs_until_ms: Some(1_795_255_872_000),
+        ready_within_ms: 60_000,
+    };
+    golden("upgrade", &attempt);
+    assert_eq!(handover::FILE, "upgrade.json");
+    for (phase, word) in
+        [(Phase::Asked, "asked"), (Phase::Trying, "trying"), (Phase::Done, "done"), (Phase::Failed, "failed")]
+    {
+        part(&phase, &format!("{word:?}"));
+    }
+}
+
+#[test]
+fn what_a_program_says_of_itself() {
+    golden("check", &Checked { kind: "peerbus.check.v1".to_owned(), version: "0.2.0".to_owned() });
 }

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use clap::{Arg, Command, CommandFactory, ValueHint};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
+use super::jobs::{self, Offer};
 use super::{DIRECTORIES, FILES, peers};
 use crate::cli::args::{Args, Common};
 
@@ -34,6 +35,10 @@ fn completer(arg: &Arg, common: &Common) -> Option<ArgValueCompleter> {
         let common = common.clone();
         return Some(ArgValueCompleter::new(move |typed: &OsStr| peers::candidates(&common, typed)));
     }
+    if names_a_job(arg) {
+        let (common, offer) = (common.clone(), offered(arg));
+        return Some(ArgValueCompleter::new(move |typed: &OsStr| jobs::candidates(&common, offer, typed)));
+    }
     if arg.get_id() == "user" {
         return Some(ArgValueCompleter::new(users));
     }
@@ -53,6 +58,24 @@ fn completer(arg: &Arg, common: &Common) -> Option<ArgValueCompleter> {
 fn names_a_peer(arg: &Arg) -> bool {
     let is_one = |name: &str| PEER_NAMES.contains(&name.to_ascii_lowercase().as_str());
     is_one(arg.get_id().as_str()) || arg.get_value_names().unwrap_or_default().iter().any(|name| is_one(name))
+}
+
+/// What a terminal that goes on is called in a verb's usage.
+const SESSION: &str = "SESSION";
+
+fn names_a_job(arg: &Arg) -> bool {
+    let is_one = |name: &&str| ["JOB", SESSION].contains(name);
+    arg.get_value_names().unwrap_or_default().iter().any(|name| is_one(&name.as_str()))
+}
+
+/// Of what is kept there is more than what runs.
+fn offered(arg: &Arg) -> Offer {
+    let names = arg.get_value_names().unwrap_or_default();
+    match arg.get_id().as_str() {
+        "kept_job" => Offer::Kept,
+        _ if names.iter().any(|name| name == SESSION) => Offer::Terminals,
+        _ => Offer::Running,
+    }
 }
 
 /// The users of this machine: those of a peer are often the same, and nobody has to take one.
@@ -112,6 +135,26 @@ mod tests {
         for way in
             ["d exec peer", "d ping peer", "d peer show peer", "d execOnPeer peer", "d getPeerInfo peer"]
         {
+            assert!(completing.contains(&way.to_owned()), "{way} is not among {completing:?}");
+        }
+    }
+
+    #[test]
+    fn the_verbs_that_take_a_job_complete_one() {
+        let completing: Vec<String> = all()
+            .into_iter()
+            .filter(|(_, arg)| names_a_job(arg) && arg.get::<ArgValueCompleter>().is_some())
+            .map(|(way, _)| way)
+            .collect();
+        for way in [
+            "d attach job",
+            "d logs kept_job",
+            "d stop job",
+            "d wait job",
+            "d session attach session",
+            "d session rename session",
+            "d session detach session",
+        ] {
             assert!(completing.contains(&way.to_owned()), "{way} is not among {completing:?}");
         }
     }

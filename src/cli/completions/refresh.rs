@@ -20,6 +20,9 @@ use crate::cli::connect::connect;
 use crate::cli::exit::{Failure, OTHER};
 use crate::cli::{output, peers};
 
+/// The verb that fetches the list of peers.
+const PEERS: &str = "refresh-peers";
+
 /// How long it may take to fetch a list.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -50,12 +53,17 @@ fn alone() -> Option<Option<File>> {
 /// Starts to fetch a list, and leaves it to that.
 pub(super) fn begin(common: &Common) {
     // Whether it could be started is not a matter for whoever pressed TAB.
-    let _ = process(common).stdout(Stdio::null()).spawn();
+    let _ = process(common, PEERS).stdout(Stdio::null()).spawn();
 }
 
 /// Starts to fetch a list and waits for it a little.
 pub(super) fn begin_and_wait(common: &Common, bus: &NatsAddress, patience: Duration) -> Option<Cache> {
-    let mut child = process(common).stdout(Stdio::piped()).spawn().ok()?;
+    Cache::decode(bus, &answer_of(common, PEERS, patience)?)
+}
+
+/// Starts to fetch something by a verb that is not shown, and waits a little for what it says.
+pub(super) fn answer_of(common: &Common, verb: &str, patience: Duration) -> Option<Vec<u8>> {
+    let mut child = process(common, verb).stdout(Stdio::piped()).spawn().ok()?;
     let mut answer = child.stdout.take()?;
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || {
@@ -64,18 +72,13 @@ pub(super) fn begin_and_wait(common: &Common, bus: &NatsAddress, patience: Durat
         // Nobody listens any more after the time is up.
         let _ = send.send(whole.then_some(text));
     });
-    Cache::decode(bus, &receive.recv_timeout(patience).ok()??)
+    receive.recv_timeout(patience).ok()?
 }
 
 /// The same program with the same settings. They go by the environment: other users see arguments.
-fn process(common: &Common) -> Command {
+fn process(common: &Common, verb: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "d".into()));
-    command
-        .arg("refresh-peers")
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .env_remove(ASKED);
+    command.arg(verb).stdin(Stdio::null()).stderr(Stdio::null()).process_group(0).env_remove(ASKED);
     let settings = [
         ("NATS_URL", common.nats.as_ref().map(Into::into)),
         ("PEERBUS_CONFIG", common.config.as_ref().map(|path| path.clone().into_os_string())),

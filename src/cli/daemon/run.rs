@@ -9,16 +9,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::server::nats_server;
+use super::{check, succession};
 use crate::bus;
-use crate::cli::args::{AuditArg, BrokerArg, Common, RoleArg, listen};
+use crate::cli::args::{AuditArg, BrokerArg, Common, RoleArg, UpgradeArg, listen};
 use crate::cli::exit::{Failure, OTHER, TAKEN};
 use crate::cli::settings::{Settings, variable};
 use crate::cli::{log, output};
 use crate::daemon::broker::{self, Managed};
 use crate::daemon::state::RunBy;
-use crate::daemon::{self, Asked, CALLER_GRACE, DaemonError, MAX_JOBS, trust};
+use crate::daemon::{self, Asked, CALLER_GRACE, DaemonError, Ended, MAX_JOBS, handover, trust};
 use crate::leader::registry::Place;
-use crate::process::Containment;
+use crate::process::{self, Containment};
 use crate::protocol::exec::check_directory;
 use crate::protocol::heartbeat::Role;
 
@@ -30,6 +31,9 @@ pub(in crate::cli) struct DaemonRun {
     /// How `d daemon start` runs it: without a terminal, its log in this file
     #[arg(long, value_name = "FILE", hide = true)]
     log_to: Option<PathBuf>,
+    /// Whether it would start with these settings: reads them, and opens nothing
+    #[arg(long, hide = true)]
+    check: bool,
 }
 
 /// What a daemon is told on the command line, however it is started.
@@ -60,27 +64,49 @@ pub(in crate::cli) struct Flags {
 /// `d daemon run`
 pub(super) async fn run(common: &Common, args: DaemonRun) -> Result<u8, Failure> {
     let settings = Settings::read(common)?;
+    if args.check {
+        gather(settings, args.flags)?;
+        return check::say();
+    }
     log::of_a_daemon(common.verbose, settings.file.log.as_ref(), args.log_to.as_deref())?;
-    let mut settings = gather(settings, args.flags)?;
-    settings.run_by = run_by(args.log_to.is_some());
-    let asked = signals()?;
-    let ready =
-        |ready: &daemon::Ready| output::complain(&format!("ready peer={} nats={}", ready.peer, ready.nats));
-    match daemon::run(settings, ready, asked).await {
-        Ok(()) => Ok(0),
-        Err(error @ DaemonError::Taken(_)) => Err(Failure::new(TAKEN, log::escaped(&error.in_one_line()))),
-        Err(error @ DaemonError::Failed(_)) => Err(Failure::new(OTHER, log::escaped(&error.in_one_line()))),
+    loop {
+        let mut settings = gather(Settings::read(common)?, args.flags.clone())?;
+        settings.run_by = run_by(args.log_to.is_some());
+        let asked = signals()?;
+        let ready = |ready: &daemon::Ready| {
+            output::complain(&format!("ready peer={} nats={}", ready.peer, ready.nats));
+        };
+        match daemon::run(settings, ready, asked).await {
+            Ok(Ended::Stopped) => return Ok(0),
+            // Returns only where that failed; then this version goes on.
+            Ok(Ended::HandOver(next)) => succession::hand_over(*next),
+            Err(error @ DaemonError::Taken(_)) => {
+                return Err(Failure::new(TAKEN, log::escaped(&error.in_one_line())));
+            }
+            Err(error @ DaemonError::Failed(_)) => {
+                return Err(Failure::new(OTHER, log::escaped(&error.in_one_line())));
+            }
+        }
     }
 }
 
-/// Systemd names the process that it has started.
 fn run_by(detached: bool) -> RunBy {
-    let by_systemd = variable("SYSTEMD_EXEC_PID").is_some_and(|pid| pid == std::process::id().to_string());
-    match (detached, by_systemd) {
+    match (detached, is_by_systemd()) {
         (true, _) => RunBy::Detached,
         (false, true) => RunBy::Systemd,
         (false, false) => RunBy::Foreground,
     }
+}
+
+/// Systemd names the process that it has started. Before version 248 it does not: there it is our parent, and has
+/// left us an id that a shell of ours would have, too.
+fn is_by_systemd() -> bool {
+    if let Some(pid) = variable("SYSTEMD_EXEC_PID") {
+        return pid == std::process::id().to_string();
+    }
+    let parent = format!("/proc/{}/comm", std::os::unix::process::parent_id());
+    variable("INVOCATION_ID").is_some()
+        && std::fs::read_to_string(parent).is_ok_and(|name| name.trim_end() == "systemd")
 }
 
 /// What a daemon is asked to do by signals.
@@ -92,16 +118,22 @@ fn signals() -> Result<Asked<impl Future<Output = ()>>, Failure> {
     let mut hangup = listen(SignalKind::hangup())?;
     let reload = Arc::new(Notify::new());
     let ring = Arc::clone(&reload);
+    let mut another = listen(SignalKind::user_defined1())?;
+    let upgrade = Arc::new(Notify::new());
+    let call = Arc::clone(&upgrade);
+    // Those that came while this program took over have waited.
+    process::let_signals_in().map_err(|error| Failure::other(format!("listening to signals: {error}")))?;
     let stop = async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
                 _ = hangup.recv() => ring.notify_one(),
+                _ = another.recv() => call.notify_one(),
             }
         }
     };
-    Ok(Asked { stop, reload })
+    Ok(Asked { stop, reload, upgrade })
 }
 
 /// All settings of a daemon, with every mistake in them found.
@@ -144,6 +176,7 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
         tags: file.tags,
         max_jobs: file.max_jobs.map_or(MAX_JOBS, |most| usize::from(most.get())),
         caller_grace: file.caller_grace.unwrap_or(CALLER_GRACE),
+        jobs: file.jobs,
         audit: daemon::audit::Settings {
             size: file.audit_size.unwrap_or(daemon::audit::SIZE),
             required: file.audit == Some(AuditArg::Required),
@@ -152,6 +185,10 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
         max_peers: file.max_peers.unwrap_or(crate::leader::MAX_PEERS),
         policy,
         run_by: RunBy::Foreground,
+        handover: handover::Settings {
+            notice: file.upgrade != Some(UpgradeArg::Asked),
+            check: check::of_this(),
+        },
         peer,
     })
 }

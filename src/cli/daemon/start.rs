@@ -162,6 +162,21 @@ pub(super) async fn ready(directory: &Path, within: Duration) -> Result<Running,
     }
 }
 
+/// Waits for a daemon that may yet have to be started again; none where none is ready in time.
+pub(super) async fn comes_back(directory: &Path, within: Duration) -> Result<Option<Running>, Failure> {
+    let deadline = Instant::now() + within;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match found::until_ready(directory, left).await? {
+            Waited::Ready(running) => return Ok(Some(running)),
+            Waited::StillNot(_) => return Ok(None),
+            Waited::Ended(_) if left.is_zero() => return Ok(None),
+            // Nothing tells of a daemon that is not there.
+            Waited::Ended(_) => sleep(Turn::ASK_EVERY).await,
+        }
+    }
+}
+
 /// The turn to start the daemon of a state directory, until it is dropped. The kernel gives it back
 /// when its holder dies.
 #[derive(Debug)]
@@ -207,7 +222,7 @@ impl Turn {
     }
 }
 
-fn make(directory: &Path) -> Result<(), Failure> {
+pub(super) fn make(directory: &Path) -> Result<(), Failure> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
         Failure::other(format!("making the state directory {}: {error}", directory.display()))
     })

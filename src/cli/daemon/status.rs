@@ -12,6 +12,7 @@ use crate::cli::args::Common;
 use crate::cli::exit::{Failure, NOT_RUNNING, OTHER};
 use crate::cli::settings::Settings;
 use crate::cli::{output, render, status};
+use crate::daemon::handover::NextState;
 use crate::daemon::state::{DaemonState, RunBy, State};
 
 /// What `d daemon status` is given.
@@ -42,6 +43,10 @@ struct Report {
     /// Whether the leader hears it.
     connected_to_leader: Option<bool>,
     version: Option<String>,
+    /// The file it was started from.
+    program: Option<String>,
+    /// The other version it knows of.
+    next: Option<NextState>,
     /// `systemd`, `detached` or `foreground`.
     run_by: Option<RunBy>,
     /// What systemd says of its unit, where there is one.
@@ -91,6 +96,7 @@ fn report(running: Option<&Running>, last: Option<&DaemonState>) -> Report {
         (Some(_), None) => status::word(State::Starting),
         (None, None) => "never_started",
     };
+    let program = state.and_then(|state| state.program.as_ref());
     Report {
         running: running.is_some(),
         ready: running.is_some_and(Running::is_ready),
@@ -104,6 +110,8 @@ fn report(running: Option<&Running>, last: Option<&DaemonState>) -> Report {
         on_the_bus: None,
         connected_to_leader: None,
         version: state.map(|state| state.version.clone()),
+        program: program.map(|program| program.path.display().to_string()),
+        next: program.and_then(|program| program.next.clone()).filter(|_| running.is_some()),
         run_by: state.and_then(|state| state.run_by),
         unit: None,
         state_dir: String::new(),
@@ -129,7 +137,8 @@ fn rows(report: &Report) -> Vec<Vec<String>> {
         ("bus", report.nats.clone()),
         ("on the bus", report.on_the_bus.map(|on| yes(on, "yes", "no"))),
         ("leader", report.connected_to_leader.map(|heard| yes(heard, "hears us", "does not hear us"))),
-        ("version", report.version.clone()),
+        ("version", report.version.as_ref().map(|version| status::versions(version, report.next.as_ref()))),
+        ("program", report.program.clone()),
         ("run", run_by.map(str::to_owned)),
         ("unit", report.unit.clone()),
         ("files", Some(report.state_dir.clone())),

@@ -9,7 +9,7 @@ use crate::cli::render::without_secrets;
 use crate::cli::settings::file::File;
 use crate::cli::settings::{Settings, own_config};
 use crate::cli::status;
-use crate::daemon::state::{self, ReadError, State};
+use crate::daemon::state::{self, DaemonState, ReadError, State};
 use crate::process::host;
 
 const HERE: &str = "here";
@@ -26,6 +26,7 @@ pub(super) async fn look(common: &Common, report: &mut Report) {
             report.add(rights(&file, &settings));
             report.add(network(&settings).await);
             report.add(daemon(common, &settings.state_dir()).await);
+            report.add(program(&settings.state_dir()));
         }
         Err(failure) => {
             let next = "mend the file; `d config show` says when it is right";
@@ -112,5 +113,25 @@ async fn daemon(common: &Common, state_dir: &Path) -> Check {
                 "is the leader running, and on the same bus? `d status` shows which bus the daemon uses";
             Check::fail(HERE, "daemon", format!("{who} is ready, but no leader hears it"), next)
         }
+    }
+}
+
+/// Whether the daemon runs what lies where it was started from.
+fn program(state_dir: &Path) -> Check {
+    const NAME: &str = "program";
+    let running =
+        state::read(state_dir).ok().map(DaemonState::truth).filter(|state| state.state == State::Ready);
+    let Some(DaemonState { version, program: Some(program), .. }) = running else {
+        return Check::skip(HERE, NAME, "no daemon is ready that says what it was started from");
+    };
+    let path = program.path.display();
+    match &program.next {
+        Some(next) if next.is_refused => {
+            let next_step = format!(
+                "put a program there that starts (the one before may be {path}.previous), or `d daemon upgrade --from FILE`"
+            );
+            Check::fail(HERE, NAME, status::versions(&version, Some(next)), next_step)
+        }
+        next => Check::pass(HERE, NAME, format!("{path}, {}", status::versions(&version, next.as_ref()))),
     }
 }

@@ -151,8 +151,11 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
         user: None,
         stdin: false,
         tty: None,
+        name: None,
         timeout_ms: u64::try_from(ECHO_WITHIN.as_millis()).ok(),
         durable: false,
+        expires_ms: None,
+        task: None,
         stream: Some(StreamOptions { window: WINDOW }),
         from: Some(caller()),
     };
@@ -162,7 +165,7 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
     let mut said = Vec::new();
     loop {
         match execution.next().await {
-            Some(Event::Output { stream, bytes }) => {
+            Some(Event::Output { stream, bytes, .. }) => {
                 said.extend_from_slice(&bytes);
                 steering.wrote(stream, bytes.len());
             }
@@ -176,8 +179,17 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
                     (ending, Integrity::Whole) => Err(Echo::Failed(format!("the command {ending}"))),
                 };
             }
-            Some(Event::Accepted | Event::Interrupted(_) | Event::Resumed) => {}
-            None => return Err(Echo::Failed("the conversation broke off inside d".to_owned())),
+            Some(
+                Event::Accepted(_)
+                | Event::Screen(_)
+                | Event::Asked(_)
+                | Event::NotKept { .. }
+                | Event::Interrupted(_)
+                | Event::Resumed,
+            ) => {}
+            Some(Event::Detached { .. }) | None => {
+                return Err(Echo::Failed("the conversation broke off inside d".to_owned()));
+            }
         }
     }
 }

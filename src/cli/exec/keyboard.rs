@@ -36,8 +36,12 @@ pub(super) fn read_stdin(to: mpsc::Sender<Bytes>) {
 }
 
 /// Ctrl-C, and the signals that end a program.
-pub(super) struct Keys {
+pub(in crate::cli) struct Keys {
     steering: Steering,
+    /// Whether the command goes on when `d` ends.
+    durable: bool,
+    /// Whether Ctrl-C is for `d`, and not for the command.
+    watching: bool,
     interrupts: Option<Signal>,
     ends: [Option<Signal>; 2],
     pressed: u32,
@@ -45,14 +49,32 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(steering: Steering) -> Self {
+    pub(in crate::cli) fn new(steering: Steering, durable: bool) -> Self {
         let listen = |kind| signal(kind).ok();
         let ends = [listen(SignalKind::terminate()), listen(SignalKind::hangup())];
-        Self { steering, interrupts: listen(SignalKind::interrupt()), ends, pressed: 0, ended: 0 }
+        Self {
+            steering,
+            durable,
+            watching: false,
+            interrupts: listen(SignalKind::interrupt()),
+            ends,
+            pressed: 0,
+            ended: 0,
+        }
+    }
+
+    /// Of somebody who looks on: a command that is durable is left with each of them.
+    pub(in crate::cli) fn watching(steering: Steering) -> Self {
+        Self { watching: true, ..Self::new(steering, true) }
+    }
+
+    /// Whether it was Ctrl-C.
+    pub(in crate::cli) fn were_pressed(&self) -> bool {
+        self.pressed > 0
     }
 
     /// Waits for a key or a signal, and acts on it.
-    pub(super) async fn pressed(&mut self) {
+    pub(in crate::cli) async fn pressed(&mut self) {
         let [terminate, hangup] = &mut self.ends;
         tokio::select! {
             () = received(&mut self.interrupts) => self.interrupt(),
@@ -61,10 +83,11 @@ impl Keys {
         }
     }
 
-    /// The first has the job stopped, the second does not wait for it.
+    /// The first has the job stopped, or leaves it where it is durable; the second does not wait for it.
     fn end(&mut self, why: &str) {
         self.ended += 1;
         match self.ended {
+            1 if self.durable => self.steering.detach(),
             1 => self.steering.cancel(why),
             _ => self.steering.forget(),
         }
@@ -75,8 +98,9 @@ impl Keys {
     fn interrupt(&mut self) {
         self.pressed += 1;
         match self.pressed {
+            1 if self.watching => self.steering.detach(),
             1 => self.steering.signal("INT"),
-            2 => self.steering.signal("KILL"),
+            2 if !self.watching => self.steering.signal("KILL"),
             _ => self.steering.forget(),
         }
     }

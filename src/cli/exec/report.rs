@@ -29,6 +29,9 @@ pub(super) struct Report {
     peer: Option<PeerId>,
     /// How it ended.
     ending: Option<Ending>,
+    /// Where the output was left, for a command that goes on: a combined offset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detached_at: Option<u64>,
     /// The exit code of `d`.
     exit_code: u8,
     /// What is wrong with the output, if anything is.
@@ -56,6 +59,7 @@ impl Report {
             asked: asked.to_owned(),
             peer,
             ending,
+            detached_at: None,
             exit_code: 0,
             output_lost,
             result,
@@ -72,6 +76,10 @@ impl Report {
         if let Integrity::Damaged(what) = &outcome.integrity {
             self.output_lost = Some(what.clone());
         }
+    }
+
+    pub(super) fn detached(&mut self, at: u64) {
+        self.detached_at = Some(at);
     }
 
     fn not_started(&mut self, why: StartFailure, message: &str) {

@@ -34,7 +34,9 @@ pub(super) fn hand_over(
     let text = format!(
         "# The bus of a fleet with identities, written by `d init`. There are no secrets in here.\n\
          # Where the server listens is yours to say; it wants to be started from a directory that it may write.\n\
-         port: {port}\nping_interval: \"10s\"\nping_max: 2\nwrite_timeout: retry\n{}",
+         port: {port}\nping_interval: \"10s\"\nping_max: 2\nwrite_timeout: retry\n\
+         # What waits for peers that are away.\n\
+         jetstream {{ store_dir: \"peerbus-queue\", max_memory_store: 64MB, max_file_store: 1GB, sync_interval: always }}\n{}",
         documents.configuration(Path::new(RESOLVER))
     );
     let path = places.fleet.join("nats-server.conf");

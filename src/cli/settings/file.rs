@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::cli::args::{AuditArg, BrokerArg, RoleArg, duration, listen, size};
+use super::jobs;
+use crate::cli::args::{AuditArg, BrokerArg, RoleArg, UpgradeArg, duration, listen, size};
 use crate::cli::exit::Failure;
 use crate::cli::log::Level;
 use crate::cli::task::Task;
 use crate::daemon::audit;
+use crate::daemon::limits::Limits;
 use crate::protocol::exec::check_directory;
 use crate::protocol::variables::Variables;
 
@@ -63,6 +65,11 @@ pub(in crate::cli) struct File {
     pub(in crate::cli) audit_size: Option<u64>,
     /// What a daemon does that cannot write its audit log.
     pub(in crate::cli) audit: Option<AuditArg>,
+    /// When the daemon becomes another version of itself.
+    pub(in crate::cli) upgrade: Option<UpgradeArg>,
+    /// The limits of durable jobs.
+    #[serde(default, deserialize_with = "jobs::limits")]
+    pub(in crate::cli) jobs: Limits,
     pub(in crate::cli) max_peers: Option<u32>,
     pub(in crate::cli) broker: Option<BrokerArg>,
     #[serde(default, deserialize_with = "address")]
@@ -142,6 +149,18 @@ mod tests {
     }
 
     #[test]
+    fn the_limits_of_jobs_are_read() {
+        let jobs = |text: &str| parse(Path::new("c.toml"), text).expect(text).jobs;
+        assert_eq!(jobs(""), Limits::default());
+        assert_eq!(jobs("[jobs]\n"), Limits::default());
+        let all = "[jobs]\nlog_limit = '1MiB'\nlogs_total = '8MiB'\nkeep_days = 30\nmost = 10\n";
+        let keep_for = Limits::days(30);
+        assert_eq!(jobs(all), Limits { log_limit: 1 << 20, logs_total: 8 << 20, keep_for, most: 10 });
+        // A larger log needs no second number.
+        assert_eq!(jobs("[jobs]\nlog_limit = '2GiB'\n").logs_total, 2 << 30);
+    }
+
+    #[test]
     fn a_mistake_names_its_key_and_line() {
         for (text, key, line) in [
             ("nats = 'a'\nnast = 'b'\n", "nast", "line 2"),
@@ -155,6 +174,13 @@ mod tests {
             ("audit = 'perhaps'\n", "perhaps", "line 1"),
             ("tags = []\nlog = 'inof'\n", "inof", "line 2"),
             ("env = { PIN = 4711 }\n", "text", "line 1"),
+            ("[jobs]\nlog_limit = '1KiB'\n", "log_limit", "line 1"),
+            ("tags = []\n[jobs]\nlog_limit = 'much'\n", "much", "line 3"),
+            ("[jobs]\nlogs_total = '1MiB'\n", "logs_total", "line 1"),
+            ("[jobs]\nkeep_days = 0\n", "zero", "line 2"),
+            ("[jobs]\nmost = 70000\n", "70000", "line 2"),
+            ("[jobs]\nlogs_limit = '1GiB'\n", "logs_limit", "line 2"),
+            ("jobs = 7\n", "jobs", "line 1"),
             ("a = \n", "", "line 1"),
         ] {
             let said = mistake(text);

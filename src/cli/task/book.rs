@@ -42,6 +42,9 @@ pub(in crate::cli) struct Task {
     /// How long each step may take.
     #[serde(default, deserialize_with = "time")]
     timeout: Option<Duration>,
+    /// What its steps have built: the next version of the peer's own daemon. A file there, below the directory
+    /// of the last step where it is not absolute.
+    program: Option<String>,
 }
 
 fn directory<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
@@ -98,6 +101,7 @@ impl Book {
                 env: task.env.or(known.env),
                 user: task.user.or(known.user),
                 timeout: task.timeout.or(known.timeout),
+                program: task.program.or(known.program),
             };
             tasks.insert(name, task);
         }
@@ -112,6 +116,22 @@ impl Book {
     /// All steps of a task, those of the tasks it is made of in their place.
     pub(super) fn steps(&self, name: &str) -> Result<Vec<Step>, String> {
         self.unfold(name, 0)
+    }
+
+    /// What a task has built, as a whole path: what it says itself, else the last of its parts that says it.
+    pub(super) fn program(&self, name: &str) -> Option<String> {
+        self.program_within(name, 0)
+    }
+
+    fn program_within(&self, name: &str, depth: usize) -> Option<String> {
+        let task = self.0.get(name).filter(|_| depth <= DEPTH_MAX)?;
+        let Some(program) = &task.program else {
+            let parts = task.tasks.iter().flatten().rev();
+            return parts.into_iter().find_map(|part| self.program_within(part, depth + 1));
+        };
+        let directory = self.steps(name).ok()?.pop()?.directory;
+        // As the directory may begin with `~`, it is joined as text.
+        Some(if program.starts_with(['/', '~']) { program.clone() } else { format!("{directory}/{program}") })
     }
 
     fn unfold(&self, name: &str, depth: usize) -> Result<Vec<Step>, String> {

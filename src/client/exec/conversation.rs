@@ -8,16 +8,18 @@ use tokio::sync::mpsc;
 use super::feed::Feed;
 use super::ledger::Ledger;
 use super::phase::{Due, Phase, RESUME_FOR, Repeats, SETTLING, SILENCE, resume_pause};
-use super::{Event, Outcome, Patience, Word};
+use super::{Event, Outcome, Patience, Question, Word};
 use crate::bus::{Bus, Incoming, Link, Mailbox, Outgoing};
+use crate::protocol::attach::{AttachRequest, From, ResizeRequest};
 use crate::protocol::ending::StartFailure;
-use crate::protocol::exec::{ExecRequest, JobResult, WINDOW};
+use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{self, Accepted, FrameKind, Gap, Signalled, StreamKind, Want};
 use crate::protocol::joining::Order;
 use crate::protocol::steer::{
     CREDIT_EVERY_MS, CancelAnswer, CancelRequest, Cancelled, Credit, INSTANCE_HEADER, SignalRequest,
 };
 use crate::protocol::subjects::{self, Verb};
+use crate::protocol::tty::TtySize;
 use crate::protocol::window::Totals;
 use crate::protocol::{Ending, Instance, JobId, PeerId, decode};
 
@@ -57,7 +59,7 @@ struct Conversation {
     bus: Bus,
     peer: PeerId,
     job: JobId,
-    request: Bytes,
+    question: Question,
     reply: String,
     tell: mpsc::UnboundedSender<Event>,
     phase: Phase,
@@ -74,6 +76,16 @@ struct Conversation {
     resumed: Option<Resumed>,
     signals: Vec<SignalRequest>,
     signals_said: u64,
+    /// The size of the terminal, and the word of it until it is confirmed.
+    size: Option<TtySize>,
+    resize: Option<ResizeRequest>,
+    sizes_said: u64,
+    /// Whether the job goes on without us.
+    durable: bool,
+    /// Whether it was left to itself.
+    left: bool,
+    /// Who had us leave it, if it was not us.
+    left_by: Option<String>,
     cancel: Option<String>,
     /// What the peer wants the request signed over.
     challenge: Option<String>,
@@ -94,12 +106,18 @@ struct Resumed {
 }
 
 /// Holds a conversation to its end.
-pub(super) async fn hold(bus: Bus, peer: PeerId, request: ExecRequest, patience: Patience, ends: Ends) {
+pub(super) async fn hold(
+    bus: Bus,
+    about: (PeerId, JobId),
+    question: Question,
+    patience: Patience,
+    ends: Ends,
+) {
     let Ends { tell, mut listen, mut stdin } = ends;
     let mut mailbox = bus.mailbox();
     let mut link = bus.link();
     let now = *link.borrow_and_update();
-    let mut conversation = Conversation::new(bus, peer, &request, patience, &mailbox, tell, now);
+    let mut conversation = Conversation::new(bus, about, question, patience, &mailbox, tell, now);
     loop {
         conversation.on_clock(Instant::now()).await;
         if conversation.is_over() {
@@ -120,23 +138,27 @@ pub(super) async fn hold(bus: Bus, peer: PeerId, request: ExecRequest, patience:
 impl Conversation {
     fn new(
         bus: Bus,
-        peer: PeerId,
-        request: &ExecRequest,
+        (peer, job): (PeerId, JobId),
+        question: Question,
         patience: Patience,
         mailbox: &Mailbox,
         tell: mpsc::UnboundedSender<Event>,
         link: Link,
     ) -> Self {
         let now = Instant::now();
+        let (window, durable, size) = match &question {
+            Question::Exec { window, durable, .. } => (*window, *durable, None),
+            Question::Attach(how) => (how.window, true, how.tty),
+        };
         Self {
             bus,
             peer,
-            job: request.id.unwrap_or_default(),
-            request: decode::to_json(request).into(),
+            job,
+            question,
             reply: mailbox.subject().to_owned(),
             tell,
             phase: Phase::Asking(Repeats::starting(now)),
-            ledger: Ledger::new(request.stream.map_or(WINDOW, |stream| stream.window)),
+            ledger: Ledger::new(window),
             feed: Feed::default(),
             instance: None,
             link,
@@ -146,6 +168,13 @@ impl Conversation {
             resumed: None,
             signals: Vec::new(),
             signals_said: 0,
+            size,
+            resize: None,
+            // The first was said with the question.
+            sizes_said: u64::from(size.is_some()),
+            durable,
+            left: false,
+            left_by: None,
             cancel: None,
             challenge: None,
             signatures: Vec::new(),
@@ -155,9 +184,9 @@ impl Conversation {
         }
     }
 
-    /// Over when the ending is known and all output was written.
+    /// Over when the ending is known and all output was written, or when the job was left.
     fn is_over(&self) -> bool {
-        self.outcome.is_some() && self.ledger.all_written()
+        self.left || (self.outcome.is_some() && self.ledger.all_written())
     }
 
     async fn take(&mut self, input: Input) {
@@ -184,17 +213,25 @@ impl Conversation {
                 }
             }
             // A command that may not have begun cannot be signalled; it is called off.
-            Some(Word::Signal(_)) if self.instance.is_none() => self.call_off("interrupted".to_owned(), now),
+            Some(Word::Signal(_)) if self.instance.is_none() => self.turn_away("interrupted", now),
             Some(Word::Signal(signal)) => {
                 self.signals_said += 1;
                 self.signals.push(SignalRequest { n: self.signals_said, instance: None, signal });
                 self.say_again = now;
             }
             Some(Word::Cancel(why)) => self.call_off(why, now),
+            Some(Word::Resize(size)) => self.resize_to(size, now),
+            Some(Word::OutputClosed) => self.turn_away("the caller's output was closed", now),
+            // What may not have begun is called off: nobody would know of it.
+            Some(Word::Detach) if self.durable && self.instance.is_some() && self.cancel.is_none() => {
+                self.left = true;
+            }
+            Some(Word::Detach) => self.turn_away("its caller went away", now),
             Some(Word::Forget) => {
                 self.finish(Ending::Unknown { why: "nobody waited for it".to_owned() });
                 self.ledger = Ledger::new(1);
             }
+            None if self.durable => self.left = true,
             None => {
                 // The owner is gone: what it started is of no use to anybody.
                 self.cancel.get_or_insert_with(|| "its caller went away".to_owned());
@@ -202,6 +239,50 @@ impl Conversation {
                 self.ledger = Ledger::new(1);
                 self.finish(Ending::Unknown { why: "nobody waited for it".to_owned() });
             }
+        }
+    }
+
+    /// Nobody wants it any more: what was started for us is called off, what others have started is left.
+    fn turn_away(&mut self, why: &str, now: Instant) {
+        match self.question {
+            Question::Exec { .. } => self.call_off(why.to_owned(), now),
+            Question::Attach(_) => self.left = true,
+        }
+    }
+
+    fn resize_to(&mut self, size: TtySize, now: Instant) {
+        self.size = Some(size);
+        self.sizes_said += 1;
+        let TtySize { cols, rows } = size;
+        self.resize = Some(ResizeRequest { n: self.sizes_said, instance: None, cols, rows });
+        self.say_again = now;
+    }
+
+    /// Whether what is typed goes to the job.
+    fn writes(&self) -> bool {
+        match &self.question {
+            Question::Exec { .. } => true,
+            Question::Attach(how) => how.write,
+        }
+    }
+
+    /// Whether every frame is to be proved to be the peer's.
+    fn wants_it_sealed(&self) -> bool {
+        matches!(&self.question, Question::Attach(how) if how.sealed)
+    }
+
+    /// Whether a terminal is looked at, as it stands and not as it came about.
+    fn looks_at_a_screen(&self) -> bool {
+        matches!(&self.question, Question::Attach(how) if how.from == From::Screen)
+    }
+
+    /// Who leaves before there is a result relies on what came until then; the rest is held against the totals and
+    /// digests of the result, and without that there is no ending. Everybody relies on what says that there is none.
+    fn relies_on(&self, kind: FrameKind) -> bool {
+        match kind {
+            FrameKind::Result | FrameKind::Detached | FrameKind::Answer | FrameKind::Challenge => true,
+            FrameKind::Accepted if self.durable => true,
+            _ => self.wants_it_sealed(),
         }
     }
 
@@ -224,12 +305,19 @@ impl Conversation {
 
     /// Tells the peer that nothing more is needed, and the owner how it ended.
     async fn say_done(mut self) {
-        let Some(outcome) = self.outcome.take() else { return };
-        if outcome.result.is_some() {
+        let outcome = self.outcome.take();
+        let knows_the_end = outcome.as_ref().is_some_and(|outcome| outcome.result.is_some());
+        if knows_the_end || (self.left && self.instance.is_some()) {
             let credit = Credit { done: true, ..self.ledger.credit(self.instance) };
             self.say(Verb::Credit, decode::to_json(&credit)).await;
             self.bus.flush().await;
         }
-        self.tell(Event::Ended(Box::new(outcome)));
+        match outcome {
+            Some(outcome) => self.tell(Event::Ended(Box::new(outcome))),
+            None => {
+                let by = self.left_by.take();
+                self.tell(Event::Detached { at: self.ledger.received().sum(), by });
+            }
+        }
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Ledger {
     credited_bytes: u64,
     credited_frames: u64,
     gaps: Vec<Gap>,
+    /// Whether all output was asked for, so that its digests can be compared.
+    whole: bool,
 }
 
 /// A frame before this one is missing.
@@ -40,6 +42,7 @@ impl Ledger {
             credited_bytes: 0,
             credited_frames: 0,
             gaps: Vec::new(),
+            whole: true,
         }
     }
 
@@ -73,10 +76,32 @@ impl Ledger {
 
     /// Notes output that no longer exists anywhere.
     pub(super) fn gap(&mut self, gap: Gap) {
-        self.joining.skip(gap.stream, gap.to);
-        let written = self.written.of_mut(gap.stream);
-        *written = gap.to.max(*written);
+        self.pass_over(gap.stream, gap.to);
         self.gaps.push(gap);
+    }
+
+    /// Notes output that is no longer kept, and was not to be relied on; says how much of it was missed here.
+    pub(super) fn not_kept(&mut self, gap: &Gap) -> u64 {
+        let missed = gap.to.saturating_sub(self.received().of(gap.stream));
+        self.pass_over(gap.stream, gap.to);
+        self.whole = false;
+        missed
+    }
+
+    /// Begins in the middle, at what was asked for.
+    pub(super) fn begin_at(&mut self, from: Totals) {
+        self.whole &= from == Totals::default();
+        for stream in [StreamKind::Out, StreamKind::Err] {
+            self.pass_over(stream, from.of(stream));
+        }
+        self.credited_bytes = self.written.sum();
+    }
+
+    /// What does not come counts as written; what came and waits to be written does not yet.
+    fn pass_over(&mut self, stream: StreamKind, to: u64) {
+        let left_out = to.saturating_sub(self.joining.received().of(stream));
+        self.joining.skip(stream, to);
+        *self.written.of_mut(stream) += left_out;
     }
 
     /// Notes that one piece handed on was written to its destination.
@@ -121,7 +146,7 @@ impl Ledger {
     }
 
     /// The words that begin the current epoch at the peer.
-    pub(super) fn resume(&self, instance: Option<Instance>) -> Resume {
+    pub(super) fn resume(&self, instance: Option<Instance>, write: bool, sealed: bool) -> Resume {
         let received = self.joining.received();
         Resume {
             epoch: self.joining.epoch(),
@@ -129,7 +154,19 @@ impl Ledger {
             out: received.out,
             err: received.err,
             limit: self.written.sum() + self.window,
+            write,
+            sealed,
         }
+    }
+
+    /// The current epoch.
+    pub(super) fn epoch(&self) -> u64 {
+        self.joining.epoch()
+    }
+
+    /// The window, in bytes.
+    pub(super) fn window(&self) -> u64 {
+        self.window
     }
 
     /// Compares what was received with what the peer says it sent.
@@ -157,7 +194,7 @@ impl Ledger {
         }
         let digest = self.digests[stream as usize].finalize().to_hex();
         let gapless = !self.gaps.iter().any(|gap| gap.stream == stream);
-        (gapless && digest.as_str() != total.blake3)
+        (gapless && self.whole && digest.as_str() != total.blake3)
             .then(|| format!("{} differs from what the command wrote", name(stream)))
     }
 }
@@ -206,6 +243,39 @@ mod tests {
         assert!(
             matches!(ledger.compare(&result(b"abcde")), Integrity::Damaged(why) if why == "2 bytes of stdout are lost")
         );
+    }
+
+    #[test]
+    fn who_begins_in_the_middle_compares_totals() {
+        let mut ledger = Ledger::new(100);
+        ledger.begin_at(Totals { out: 2, err: 0 });
+        assert_eq!(ledger.credit(None).limit, 102);
+        assert_eq!(ledger.output(StreamKind::Out, 3, &Bytes::from_static(b"d")), Err(Lost));
+        assert!(ledger.output(StreamKind::Out, 2, &Bytes::from_static(b"c")).is_ok());
+        assert_eq!(ledger.compare(&result(b"abc")), Integrity::Whole);
+        assert!(
+            matches!(ledger.compare(&result(b"abcd")), Integrity::Damaged(why) if why.contains("3 of 4"))
+        );
+    }
+
+    #[test]
+    fn what_was_not_kept_is_no_fault_and_the_rest_is_compared() {
+        let mut ledger = Ledger::new(100);
+        let gap = Gap { stream: StreamKind::Out, from: 0, to: 2 };
+        assert_eq!((ledger.not_kept(&gap), ledger.not_kept(&gap)), (2, 0));
+        assert!(ledger.output(StreamKind::Out, 2, &Bytes::from_static(b"c")).is_ok());
+        assert_eq!(ledger.compare(&result(b"abc")), Integrity::Whole);
+        assert!(matches!(ledger.compare(&result(b"abcd")), Integrity::Damaged(_)));
+    }
+
+    #[test]
+    fn what_waits_to_be_written_is_not_counted_by_a_gap() {
+        let mut ledger = Ledger::new(100);
+        assert!(ledger.output(StreamKind::Out, 0, &Bytes::from_static(b"abc")).is_ok());
+        ledger.gap(Gap { stream: StreamKind::Out, from: 3, to: 10 });
+        assert_eq!(ledger.credit(None).limit, 107);
+        ledger.wrote(StreamKind::Out, 3);
+        assert_eq!(ledger.credit(None).limit, 110);
     }
 
     #[test]

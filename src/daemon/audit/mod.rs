@@ -26,13 +26,14 @@ mod pen;
 mod reading;
 mod writer;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::protocol::audit::{Event, Head, Outcome, Query, Request};
-use crate::protocol::{Ending, Instance};
+use crate::protocol::{Ending, Instance, JobId};
 
 pub(super) use answer::{WAITING, answer};
 pub use log::{SIZE, SIZE_MIN};
@@ -137,6 +138,25 @@ impl Audit {
         self.say(Order::Tell(done)).await;
         // A writer that has ended has said so itself.
         let _ = written.await;
+    }
+
+    /// The jobs whose end was written lately, by this daemon or the one before.
+    pub(super) async fn ended_lately(&self) -> std::io::Result<HashSet<JobId>> {
+        self.flush().await;
+        let state_dir = self.state_dir.clone();
+        let read = tokio::task::spawn_blocking(move || reading::ended_lately(&state_dir));
+        read.await.map_err(std::io::Error::other)?
+    }
+
+    /// Whether the end of a job was written lately.
+    pub(super) async fn has_told(&self, job: JobId) -> bool {
+        self.ended_lately().await.map_or_else(
+            |error| {
+                tracing::error!(%error, "reading the audit log");
+                false
+            },
+            |ended| ended.contains(&job),
+        )
     }
 
     /// A page for who asks, read behind everything said so far.

@@ -1,5 +1,6 @@
 //! Reading the log: a page of it for who asks over the bus, all of it to check its chain.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
@@ -10,10 +11,13 @@ use super::files::{self, Lines, LogFile};
 use super::head;
 use crate::protocol::audit::chain::{Chain, Verdict};
 use crate::protocol::audit::{Cursor, PAGE_MAX, Query};
-use crate::protocol::decode;
+use crate::protocol::{JobId, decode};
 
 /// How often a check is begun anew because files were rotated out under it.
 const ATTEMPTS: usize = 3;
+
+/// How many of the last lines are looked at for ends: more than jobs end in the moment in which a daemon dies.
+const LATELY: u32 = 1_024;
 
 /// Lines of a page.
 #[derive(Debug, Default)]
@@ -72,6 +76,32 @@ pub(super) fn page(state_dir: &Path, query: &Query, room: usize) -> io::Result<R
         read.lines.push(text);
     }
     Ok(read)
+}
+
+/// The line of an end, as far as it matters here.
+#[derive(Deserialize)]
+struct End {
+    event: String,
+    job: JobId,
+}
+
+/// The jobs whose end is among the last lines: those of which a daemon that died may have said it without having noted
+/// that it did.
+///
+/// # Errors
+/// When the log cannot be read.
+pub(super) fn ended_lately(state_dir: &Path) -> io::Result<HashSet<JobId>> {
+    let all = files::all(&state_dir.join(files::FOLDER))?;
+    let from = files::last(&all, LATELY)?;
+    let (mut lines, mut ended) = (Lines::from(all, from)?, HashSet::new());
+    while let Some(line) = lines.next()? {
+        if let Ok(End { event, job }) = decode::json(&line.bytes)
+            && event == "ended"
+        {
+            ended.insert(job);
+        }
+    }
+    Ok(ended)
 }
 
 /// Whether a line was surely written before a time.

@@ -1,51 +1,117 @@
 //! Whether a job may start here and now. The last look before its id is taken for good.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::super::asked::{Asked, name};
 use super::super::context::{Context, Leaving, Place};
+use super::super::durable;
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::{Begun, Entry, now};
 use super::super::policy::{self, Allowed};
+use super::super::queue::{Taken, taken};
+use super::super::roll::Enrolled;
 use super::{blocking, live, recorded, reply};
+use crate::keeper::words::NextOrder;
 use crate::process::{self, Lodging, Spec};
-use crate::protocol::Ending;
-use crate::protocol::ending::Refusal;
-use crate::protocol::exec::{Command, JOB_VARIABLE, JobResult, PEER_VARIABLE};
+use crate::protocol::ending::{Refusal, sentence};
+use crate::protocol::exec::{Command, ExecRequest, JOB_VARIABLE, JobResult, PEER_VARIABLE};
+use crate::protocol::{Ending, JobId};
 
 /// How long a refusal that could not be journalled is remembered: longer than any caller repeats
 /// its request.
 const REFUSAL_REMEMBERED: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A job that may start: its id is taken.
-pub(super) struct Admitted {
-    pub(super) request: Request,
-    pub(super) spec: Spec,
-    pub(super) lodging: Lodging,
-    pub(super) entry: Entry,
-    pub(super) place: Place,
-    pub(super) asked: Asked,
+pub(in crate::daemon) struct Admitted {
+    pub(in crate::daemon) request: Request,
+    pub(in crate::daemon) commands: Commands,
+    pub(in crate::daemon) lodging: Lodging,
+    pub(in crate::daemon) entry: Entry,
+    /// What was journalled of it.
+    pub(in crate::daemon) begun: Begun,
+    pub(in crate::daemon) place: Place,
+    pub(in crate::daemon) asked: Asked,
+    pub(in crate::daemon) enrolled: Enrolled,
+    /// What was said about it while it was taken from the queue.
+    pub(in crate::daemon) held: Vec<Message>,
 }
 
-/// Takes a job in and sees it through, or refuses it.
-pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mut mpsc::Receiver<Message>) {
+/// What is to run.
+pub(in crate::daemon) struct Commands {
+    pub(in crate::daemon) spec: Spec,
+    pub(in crate::daemon) timeout_ms: Option<u64>,
+    /// What follows, where it is a task.
+    pub(in crate::daemon) then: Vec<NextOrder>,
+}
+
+/// A request that may run, as far as everything goes that can be looked at before.
+struct Prepared {
+    commands: Commands,
+    place: Place,
+    /// Those that allow it.
+    rules: BTreeSet<usize>,
+}
+
+/// Takes a job in and sees it through, or refuses it. Returns what was said about it and not attended to.
+pub(super) async fn admit(
+    context: Arc<Context>,
+    request: Request,
+    messages: &mut mpsc::Receiver<Message>,
+) -> Vec<Message> {
+    let mut held = Vec::new();
     let prepared = match prepare(&context, &request).await {
         Ok(prepared) => prepared,
-        Err(ending) => return refuse(&context, &request, ending, messages).await,
+        Err(ending) => {
+            match &request.queued {
+                Some(ticket) if passes(&ending) => {
+                    ticket.later(&context, request.id, &ending.to_string()).await;
+                }
+                _ => refuse(&context, &request, ending, messages).await,
+            }
+            return held;
+        }
     };
-    let (spec, place, rule) = prepared;
+    let Prepared { commands, place, rules } = prepared;
     let lodging = context.nursery.lodging(request.id);
-    let asked = Asked::by(&context, &request).allowed_by(rule);
+    let asked = Asked::by(&context, &request).allowed_by(&rules);
     let begun = begun(&context, &request, &asked, Some(lodging.clone()));
-    let journal = context.journal.clone();
-    match blocking(move || journal.begin(&begun)).await {
+    let enrolled = context.roll.enter(request.id);
+    let (journal, known) = (context.journal.clone(), begun.clone());
+    let delivered = request.queued.as_ref().map(|ticket| ticket.delivered().clone());
+    let begin = move || match delivered {
+        Some(delivered) => journal.begin_queued(&known, &delivered),
+        None => journal.begin(&known),
+    };
+    let begin = blocking(begin).await;
+    let entry = match (&request.queued, begin) {
+        (Some(ticket), Ok(entry)) => {
+            match taken(&context, (ticket, &request), &asked, entry, (messages, &mut held)).await {
+                Taken::Start(entry) => Ok(entry),
+                Taken::Later | Taken::Never => return held,
+            }
+        }
+        (Some(ticket), Err(error)) => {
+            let why = format!("the journal cannot be written: {error}");
+            ticket.later(&context, request.id, &why).await;
+            return held;
+        }
+        (None, begin) => begin,
+    };
+    match entry {
         Ok(entry) => match asked.begun(&context.audit).await {
             Ok(()) => {
-                let admitted = Admitted { request, spec, lodging, entry, place, asked };
-                live::run(context, admitted, messages).await;
+                let durable = request.exec.is_durable();
+                let held = std::mem::take(&mut held);
+                let admitted =
+                    Admitted { request, commands, lodging, entry, begun, place, asked, enrolled, held };
+                match durable {
+                    true => durable::run(context, admitted, messages).await,
+                    false => live::run(context, admitted, messages).await,
+                }
             }
             Err(why) => take_back(&context, &request, entry, &asked, &why).await,
         },
@@ -55,9 +121,16 @@ pub(super) async fn admit(context: Arc<Context>, request: Request, messages: &mu
             refuse(&context, &request, Ending::Refused { why: Refusal::Journal, message }, messages).await;
         }
     }
+    held
 }
 
-async fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Place, usize), Ending> {
+/// Whether what stands against a request passes by itself: one that has waited goes on waiting then.
+fn passes(ending: &Ending) -> bool {
+    let Ending::Refused { why, .. } = ending else { return false };
+    matches!(why, Refusal::Stopping | Refusal::Conflict | Refusal::Limit | Refusal::Journal)
+}
+
+async fn prepare(context: &Arc<Context>, request: &Request) -> Result<Prepared, Ending> {
     let refused = |why, message: &str| Ending::Refused { why, message: message.to_owned() };
     if *context.leaving.borrow() != Leaving::No {
         return Err(refused(Refusal::Stopping, "the daemon is stopping"));
@@ -66,30 +139,51 @@ async fn prepare(context: &Arc<Context>, request: &Request) -> Result<(Spec, Pla
         let message = format!("another daemon answers for the peer {}; stop one of them", context.peer());
         return Err(refused(Refusal::Conflict, &message));
     }
-    if request.exec.tty.as_ref().is_some_and(|tty| !tty.is_null()) {
-        return Err(refused(Refusal::NotSupported, "field `tty`: this daemon has no terminals"));
+    // Nothing of a task begins where any step of it may not.
+    let (mut rules, mut steps) = (BTreeSet::new(), Vec::new());
+    for (n, part) in (1..).zip(request.exec.parts()) {
+        let step = one(context, request, &part).await.map_err(|ending| in_step(request, n, ending))?;
+        tracing::debug!(job = %request.id, asker = %request.asker, rule = step.0, "the policy allows it");
+        rules.insert(step.0);
+        steps.push(NextOrder { spec: step.1, timeout_ms: part.timeout_ms });
     }
-    if request.exec.durable {
-        return Err(refused(Refusal::NotSupported, "field `durable`: this daemon has no durable jobs"));
-    }
-    let allowed =
-        policy::check(context, &request.asker, &request.exec).await.map_err(|denied| denied.ending)?;
-    tracing::debug!(job = %request.id, asker = %request.asker, rule = allowed.rule, "the policy allows it");
-    check_user(request)?;
-    let rule = allowed.rule;
-    let spec = spec(context, request, allowed)?;
-    match context.place() {
-        Some(place) => Ok((spec, place, rule)),
-        None => Err(refused(
-            Refusal::Limit,
-            &format!("{} runs {} jobs at once and no more", context.peer(), context.settings.max_jobs),
-        )),
+    let mut steps = steps.into_iter();
+    let Some(NextOrder { spec, timeout_ms }) = steps.next() else {
+        // Checked when it was decoded; said again rather than assumed.
+        return Err(refused(Refusal::BadRequest, "it has nothing to run"));
+    };
+    let commands = Commands { spec, timeout_ms, then: steps.collect() };
+    let settings = &context.settings;
+    let (place, most, kind) = match request.exec.is_durable() {
+        true => (context.durable_place(), settings.jobs.most, "durable jobs"),
+        false => (context.place(), settings.max_jobs, "jobs"),
+    };
+    let limit =
+        || refused(Refusal::Limit, &format!("{} runs {most} {kind} at once and no more", context.peer()));
+    place.map(|place| Prepared { commands, place, rules }).ok_or_else(limit)
+}
+
+/// One command: the number of the rule that allows it, and what is to be started.
+async fn one(context: &Arc<Context>, request: &Request, exec: &ExecRequest) -> Result<(usize, Spec), Ending> {
+    let allowed = policy::check(context, &request.asker, exec).await.map_err(|denied| denied.ending)?;
+    check_user(exec)?;
+    Ok((allowed.rule, spec(context, request.id, exec, allowed)?))
+}
+
+/// Says of which step it is that a task is refused.
+fn in_step(request: &Request, n: u32, ending: Ending) -> Ending {
+    match (&request.exec.task, ending) {
+        (Some(task), Ending::Refused { why, message }) => {
+            let message = format!("{} {n}/{}: {message}", task.name, task.count());
+            Ending::Refused { why, message: sentence(message) }
+        }
+        (_, ending) => ending,
     }
 }
 
 /// Only root can become somebody else.
-fn check_user(request: &Request) -> Result<(), Ending> {
-    let Some(user) = request.exec.user.as_ref().filter(|_| !process::host::is_root()) else { return Ok(()) };
+fn check_user(exec: &ExecRequest) -> Result<(), Ending> {
+    let Some(user) = exec.user.as_ref().filter(|_| !process::host::is_root()) else { return Ok(()) };
     let own = process::host::current_user();
     if *user == own {
         return Ok(());
@@ -98,26 +192,28 @@ fn check_user(request: &Request) -> Result<(), Ending> {
     Err(Ending::Refused { why: Refusal::User, message })
 }
 
-fn spec(context: &Context, request: &Request, allowed: Allowed) -> Result<Spec, Ending> {
-    let command = match request.exec.command() {
+fn spec(context: &Context, job: JobId, exec: &ExecRequest, allowed: Allowed) -> Result<Spec, Ending> {
+    let command = match exec.command() {
         Ok(Command::Shell(line)) => process::Command::Shell { shell: context.settings.shell.clone(), line },
         Ok(Command::Argv(argv)) => process::Command::Argv(argv),
         // Checked when it was decoded; said again rather than assumed.
         Err(bad) => return Err(Ending::Refused { why: Refusal::BadRequest, message: bad.0 }),
     };
-    let own = [
-        (JOB_VARIABLE.to_owned(), request.id.to_string()),
-        (PEER_VARIABLE.to_owned(), context.peer().to_string()),
-    ];
+    let own =
+        [(JOB_VARIABLE.to_owned(), job.to_string()), (PEER_VARIABLE.to_owned(), context.peer().to_string())];
     let configured = context.settings.env.clone();
-    let env = configured.into_iter().chain(request.exec.env.clone()).chain(own).collect();
-    let stdin = if request.exec.stdin { process::Stdin::Pipe } else { process::Stdin::Null };
+    let term = exec.tty.as_ref().and_then(|tty| tty.term.clone());
+    let term = term.map(|term| ("TERM".to_owned(), term));
+    let env = configured.into_iter().chain(term).chain(exec.env.clone()).chain(own).collect();
+    let stdin = if exec.stdin { process::Stdin::Pipe } else { process::Stdin::Null };
     let Allowed { directory, links, .. } = allowed;
-    Ok(Spec { job: request.id, directory, links, command, env, user: request.exec.user.clone(), stdin })
+    let user = exec.user.clone();
+    Ok(Spec { job, directory, links, command, env, user, stdin, tty: None })
 }
 
 fn begun(context: &Context, request: &Request, asked: &Asked, lodging: Option<Lodging>) -> Begun {
     let (asker, standing) = asked.asker();
+    let first = request.exec.parts().into_iter().next().unwrap_or_else(|| request.exec.clone());
     Begun {
         id: request.id,
         instance: context.instance,
@@ -128,9 +224,13 @@ fn begun(context: &Context, request: &Request, asked: &Asked, lodging: Option<Lo
         standing,
         at: now(),
         command: asked.command().to_owned(),
-        directory: request.exec.directory.clone().unwrap_or_default().chars().take(1024).collect(),
-        user: request.exec.user.as_ref().map(|user| user.chars().take(64).collect()),
+        directory: first.directory.unwrap_or_default().chars().take(1024).collect(),
+        user: first.user.as_ref().map(|user| user.chars().take(64).collect()),
         lodging,
+        queued: request.queued.is_some(),
+        durable: request.exec.is_durable(),
+        tty: request.exec.tty.is_some(),
+        name: request.exec.name.clone(),
     }
 }
 
@@ -159,7 +259,7 @@ fn count(context: &Context, ending: &Ending) {
 
 /// Refuses a job for good: a repeat of the same request that is on its way gets the same answer,
 /// whatever has changed until then, because its caller has been told that it did not run.
-async fn refuse(
+pub(super) async fn refuse(
     context: &Arc<Context>,
     request: &Request,
     ending: Ending,
@@ -171,8 +271,13 @@ async fn refuse(
     let result = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
     let begun = begun(context, request, &asked, None);
     let (journal, buried) = (context.journal.clone(), result.clone());
-    let record = super::Record { begun: begun.clone(), process: None, result: Some(result.clone()) };
+    let record = super::Record { result: Some(result.clone()), ..super::Record::of(begun.clone()) };
     let written = blocking(move || journal.bury(&begun, &buried)).await;
+    if let (Some(ticket), Err(error)) = (&request.queued, &written) {
+        // Nobody waits for the answer, and the journal is where it is looked for.
+        let why = format!("it is refused, and the journal cannot be written: {error}");
+        return ticket.later(context, request.id, &why).await;
+    }
     reply(context, request, &result).await;
     if let Err(error) = written {
         tracing::error!(job = %request.id, %error, "writing the journal");

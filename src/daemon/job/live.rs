@@ -1,31 +1,27 @@
 //! The life of one job: one owner, one loop, one closed set of happenings.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 
 use super::super::asked::Asked;
 use super::super::context::{Context, Counted, Leaving, Place};
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::journal::Entry;
+use super::super::roll::Enrolled;
 use super::admission::Admitted;
-use super::output::Taps;
 use super::sink::Sink;
 use super::stdin::Stdin;
 use super::timing::Timing;
 use crate::bus::Link;
-use crate::process::{self, Exit, ExitKind, Process, StartError, Started, Stopped, Tree};
-use crate::protocol::ending::sentence;
+use crate::process::{self, Course, Exit, Process, StartError, Started, Taps, joined};
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{Accepted, Alive, FrameKind, JobState, StreamKind};
 use crate::protocol::{Ending, decode};
-
-/// How long a process may take to end after it was asked to, before it is killed.
-const KILL_GRACE: Duration = Duration::from_secs(5);
 
 /// Everything that can happen to a running job.
 enum Happening {
@@ -33,7 +29,7 @@ enum Happening {
     Started(Result<Begin, tokio::task::JoinError>),
     Output(StreamKind, Bytes),
     Exited(Exit),
-    TreeStopped(Result<std::io::Result<Stopped>, tokio::task::JoinError>),
+    TreeStopped,
     MaySend,
     StdinWritable,
     Link(Link),
@@ -53,45 +49,46 @@ pub(super) struct Live {
     pub(super) stdin: Stdin,
     pub(super) timing: Timing,
     pub(super) signals: u64,
-    /// The number of the last signal that was delivered, to tell an end by it.
-    pub(super) signalled: Option<i32>,
-    pub(super) tree: Option<Tree>,
-    pub(super) exit: Option<Exit>,
+    /// Signals of others: from where, the number, and why it could not be applied.
+    pub(super) strangers: VecDeque<(String, u64, Option<String>)>,
+    pub(super) course: Course,
     pub(super) over: bool,
     /// How it ended, once it is over.
     pub(super) ended: Option<JobResult>,
     /// Whether nobody needs this job here any more.
     pub(super) done: bool,
     pub(super) entry: Option<Entry>,
-    pub(super) stopping: Option<Ending>,
-    pub(super) stop_task: Option<JoinHandle<std::io::Result<Stopped>>>,
-    pub(super) killed: u32,
-    pub(super) digests: [blake3::Hasher; 2],
     pub(super) place: Option<Place>,
+    /// On the roll until its ending is in the journal.
+    pub(super) enrolled: Option<Enrolled>,
     /// Counts this job until its caller knows how it ended.
     _untold: Counted,
 }
 
 /// Starts the job and sees it through.
 pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
-    let Admitted { request, spec, lodging, entry, place, asked } = admitted;
+    let Admitted { request, commands, lodging, entry, place, asked, enrolled, held, .. } = admitted;
+    let spec = commands.spec;
     let mut start = Some(tokio::task::spawn_blocking({
         let context = Arc::clone(&context);
         move || begin(&context, &spec, &lodging, entry)
     }));
-    let mut job = Live::new(&context, request, place, asked);
+    let mut job = Live::new(&context, request, place, asked, enrolled);
     let mut taps = Taps::none();
     let mut process: Option<Process> = None;
     let (mut link, mut leaving) = (context.bus.link(), context.leaving.subscribe());
     let mut known = *link.borrow_and_update();
+    for message in held {
+        job.on_message(message).await;
+    }
     while !job.done {
         let (room, deadline) = (job.sink.room(), job.deadline());
         let happening = tokio::select! {
             message = messages.recv() => Happening::Message(message),
             begun = joined(&mut start) => Happening::Started(begun),
             (stream, bytes) = taps.next(room), if room > 0 => Happening::Output(stream, bytes),
-            exit = exited(&mut process), if job.exit.is_none() => Happening::Exited(exit),
-            stopped = joined(&mut job.stop_task) => Happening::TreeStopped(stopped),
+            exit = exited(&mut process), if !job.course.has_exited() => Happening::Exited(exit),
+            () = job.course.tree_stopped() => Happening::TreeStopped,
             () = job.sink.may_send() => Happening::MaySend,
             () = job.stdin.writable() => Happening::StdinWritable,
             Ok(()) = link.changed() => Happening::Link(*link.borrow_and_update()),
@@ -109,7 +106,7 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
             }
             Happening::Output(stream, bytes) => job.on_output(stream, bytes),
             Happening::Exited(exit) => job.on_exit(exit),
-            Happening::TreeStopped(stopped) => job.on_tree_stopped(stopped),
+            Happening::TreeStopped => {}
             Happening::MaySend => job.sink.send_one(context.bus.max_payload()),
             Happening::StdinWritable => job.on_stdin_writable(),
             Happening::Link(now) => {
@@ -123,7 +120,8 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
             Happening::Leaving(stage) => job.on_leaving(stage),
             Happening::Clock => job.on_clock(Instant::now()),
         }
-        if !job.over && job.has_ended(&mut taps) {
+        job.show();
+        if !job.over && job.course.is_over(Instant::now(), &mut taps, job.sink.room()) {
             job.finish(std::mem::replace(&mut taps, Taps::none())).await;
         }
     }
@@ -141,18 +139,6 @@ fn begin(context: &Context, spec: &process::Spec, lodging: &process::Lodging, mu
     (entry, started)
 }
 
-/// Waits for a task, where there is one; its outcome comes once.
-async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
-    match task {
-        Some(handle) => {
-            let outcome = handle.await;
-            *task = None;
-            outcome
-        }
-        None => std::future::pending().await,
-    }
-}
-
 async fn exited(process: &mut Option<Process>) -> Exit {
     match process {
         Some(process) => process.exited().await,
@@ -168,31 +154,27 @@ async fn moved(leaving: &mut watch::Receiver<Leaving>) -> Leaving {
 }
 
 impl Live {
-    fn new(context: &Arc<Context>, request: Request, place: Place, asked: Asked) -> Self {
+    fn new(context: &Arc<Context>, request: Request, place: Place, asked: Asked, enrolled: Enrolled) -> Self {
         let now = Instant::now();
         let mut job = Self {
             sink: match request.exec.stream {
                 Some(stream) => Sink::stream(context, request.caller.clone(), request.id, stream.window),
-                None => Sink::plain(context, request.caller.clone()),
+                None => Sink::plain(context, request.queued.is_none().then(|| request.caller.clone())),
             },
             stdin: if request.exec.stdin { Stdin::expected() } else { Stdin::closed() },
-            timing: Timing::new(now, request.exec.timeout_ms, context.settings.caller_grace),
+            timing: Timing::new(now, context.settings.caller_grace),
+            course: Course::new(request.id, request.exec.timeout_ms.map(Duration::from_millis)),
             context: Arc::clone(context),
             request,
             asked,
             signals: 0,
-            signalled: None,
-            tree: None,
-            exit: None,
+            strangers: VecDeque::new(),
             over: false,
             ended: None,
             done: false,
             entry: None,
-            stopping: None,
-            stop_task: None,
-            killed: 0,
-            digests: [blake3::Hasher::new(), blake3::Hasher::new()],
             place: Some(place),
+            enrolled: Some(enrolled),
             _untold: context.untold.enter(),
         };
         job.sink.control(FrameKind::Accepted, job.accepted());
@@ -203,15 +185,23 @@ impl Live {
         job
     }
 
+    /// Shows how things stand to whoever asks what runs.
+    fn show(&self) {
+        let Some(enrolled) = &self.enrolled else { return };
+        enrolled.set_totals(self.sink.totals());
+        enrolled.set_viewers(self.sink.viewers());
+    }
+
     /// The first frame of an epoch, as things stand.
     pub(super) fn accepted(&self) -> Vec<u8> {
-        let state = match (&self.tree, self.over) {
+        let state = match (self.course.has_tree(), self.over) {
             (_, true) => JobState::Ended,
-            (None, false) => JobState::Starting,
-            (Some(_), false) => JobState::Running,
+            (false, false) => JobState::Starting,
+            (true, false) => JobState::Running,
         };
         let (stdin_received, signals) = (self.stdin.received(), self.signals);
-        decode::to_json(&Accepted { instance: self.context.instance, state, stdin_received, signals })
+        let instance = self.context.instance;
+        decode::to_json(&Accepted { state, stdin_received, signals, ..Accepted::ended(instance) })
     }
 
     pub(super) fn tell_want(&mut self) {
@@ -234,18 +224,14 @@ impl Live {
         };
         match started {
             Ok(mut started) => {
-                self.timing.process_started(Instant::now());
-                self.tree = Some(started.process.tree());
+                self.course.started(Instant::now(), started.process.tree());
                 if let Some(pipe) = started.stdin.take() {
                     self.stdin.connect(pipe);
                 }
-                if self.stopping.is_some() {
-                    self.stop_tree();
-                }
                 Some(started)
             }
-            Err(StartError { why, message }) => {
-                self.fail(Ending::NotStarted { why, message: sentence(message) });
+            Err(error) => {
+                self.fail(error.ending());
                 None
             }
         }
@@ -253,13 +239,12 @@ impl Live {
 
     /// Nothing runs, and nothing will.
     fn fail(&mut self, ending: Ending) {
-        self.stopping = Some(ending);
-        self.exit = Some(Exit { status: ExitKind::Unknown, usage: process::Usage::default() });
+        self.course.fail(ending);
         self.stdin.close();
     }
 
     fn on_output(&mut self, stream: StreamKind, bytes: Bytes) {
-        self.digests[stream as usize].update(&bytes);
+        self.course.read(stream, &bytes);
         self.sink.push(stream, bytes);
     }
 
@@ -271,42 +256,16 @@ impl Live {
     }
 
     fn on_exit(&mut self, exit: Exit) {
-        self.timing.process_exited(Instant::now());
-        self.exit = Some(exit);
+        self.course.exited(Instant::now(), exit);
         if self.request.exec.stdin {
             self.stdin.close();
             self.tell_want();
-        }
-        // Who interrupts a command means everything it started.
-        let by_signal = match exit.status {
-            ExitKind::Signal(number) => Some(number),
-            ExitKind::Code(code) if code > 128 => Some(code - 128),
-            _ => None,
-        };
-        if by_signal.is_some() && by_signal == self.signalled {
-            self.stop_tree();
-        }
-    }
-
-    fn on_tree_stopped(&mut self, stopped: Result<std::io::Result<Stopped>, tokio::task::JoinError>) {
-        match stopped {
-            Ok(Ok(stopped)) => {
-                self.killed += stopped.killed;
-                if stopped.left > 0 {
-                    let left = stopped.left;
-                    tracing::error!(job = %self.request.id, left, "processes hang in the kernel and cannot be stopped");
-                }
-            }
-            Ok(Err(error)) => {
-                tracing::error!(job = %self.request.id, %error, "nobody can look whether a job was stopped");
-            }
-            Err(panic) => tracing::error!(job = %self.request.id, %panic, "stopping a job"),
         }
     }
 
     fn on_leaving(&mut self, stage: Leaving) {
         if stage == Leaving::StoppingJobs {
-            self.stop(Ending::Cancelled { why: "daemon stopping".to_owned() });
+            self.course.stop(Ending::Cancelled { why: "daemon stopping".to_owned() });
         }
     }
 
@@ -317,36 +276,14 @@ impl Live {
         }
     }
 
-    /// Has the whole tree stopped. How the job ended is settled by this, unless its command has
-    /// ended by itself already.
-    pub(super) fn stop(&mut self, ending: Ending) {
-        if self.over || self.stopping.is_some() {
-            return;
-        }
-        tracing::debug!(job = %self.request.id, %ending, "stopping");
-        if self.exit.is_none() {
-            self.stopping = Some(ending);
-        }
-        self.stop_tree();
-    }
-
-    fn stop_tree(&mut self) {
-        let Some(tree) = self.tree.clone() else { return };
-        if self.stop_task.is_none() {
-            self.stop_task = Some(tokio::spawn(async move { tree.stop(KILL_GRACE).await }));
-        }
-    }
-
     fn deadline(&self) -> Instant {
         let streaming = matches!(self.sink, Sink::Stream(_));
-        let output_may_end = self.exit.is_some() && self.stop_task.is_none() && self.sink.room() > 0;
-        self.timing.deadline(Instant::now(), streaming, self.over, output_may_end)
+        let told = self.timing.deadline(Instant::now(), streaming, self.over);
+        self.course.deadline(self.sink.room()).map_or(told, |deadline| deadline.min(told))
     }
 
     fn on_clock(&mut self, now: Instant) {
-        if self.exit.is_none() && self.timing.is_timed_out(now) {
-            self.stop(Ending::TimedOut {});
-        }
+        self.course.on_clock(now);
         if !matches!(self.sink, Sink::Stream(_)) {
             return;
         }
@@ -372,6 +309,6 @@ impl Live {
         }
         let grace = self.timing.grace();
         tracing::warn!(job = %self.request.id, command = self.asked.command(), ?grace, "its caller vanished and did not come back");
-        self.stop(Ending::Cancelled { why: "its caller vanished".to_owned() });
+        self.course.stop(Ending::Cancelled { why: "its caller vanished".to_owned() });
     }
 }

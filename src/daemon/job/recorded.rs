@@ -22,7 +22,7 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
     let result = ending_of(context, record);
     match message {
         Message::Request(request) => repeat(context, record, &request, &result).await,
-        Message::Word { steer, from, asker } => {
+        Message::Word { steer, from, asker, .. } => {
             // Other instances stay silent, but for the successor on the same state directory.
             let meant_for = steer.instance();
             if meant_for.is_some_and(|it| it != record.begun.instance && it != context.instance) {
@@ -40,7 +40,7 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
             }
             word(context, id, &result, steer, &from).await;
         }
-        Message::CallerGone => {}
+        Message::CallerGone(_) => {}
     }
 }
 
@@ -67,6 +67,7 @@ async fn repeat(context: &Arc<Context>, record: &Record, request: &Request, resu
         Asked::by(context, request).refused(&context.audit, &result.ending).await;
     }
     match request.exec.stream {
+        _ if request.queued.is_some() => reply(context, request, result).await,
         Some(_) => reply(context, request, result).await,
         None => answer::plain(context, &request.caller, result, kept(context, request.id).await).await,
     }
@@ -86,7 +87,10 @@ async fn word(context: &Arc<Context>, id: JobId, result: &JobResult, steer: Stee
         Steer::Credit(credit) if !credit.done => {
             answer::have_resumed(context, from, id, credit.epoch).await;
         }
-        Steer::Credit(_) | Steer::Stdin { .. } | Steer::Signal(_) => {}
+        Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_) => {
+            answer::not_durable(context, from, id).await;
+        }
+        Steer::Credit(_) | Steer::Stdin { .. } | Steer::Signal(_) | Steer::Resize(_) => {}
     }
 }
 

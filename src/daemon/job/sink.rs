@@ -61,10 +61,11 @@ impl Sink {
         Self::Stream(Stream { outbox: Outbox::new(window), courier, muted: false, discarding: false })
     }
 
-    /// A collection for one JSON reply, of at most what the server takes.
-    pub(super) fn plain(context: &Context, caller: String) -> Self {
+    /// A collection for one JSON reply, for the caller who waits for it, if any: of at most what the server takes.
+    pub(super) fn plain(context: &Context, caller: Option<String>) -> Self {
         let collectors = Collectors::new(context.bus.max_payload());
-        Self::Plain(Plain { collectors, waiting: vec![caller], totals: Totals::default() })
+        let waiting = caller.into_iter().collect();
+        Self::Plain(Plain { collectors, waiting, totals: Totals::default() })
     }
 
     /// Bytes that may be read from the command now.
@@ -97,6 +98,14 @@ impl Sink {
         match self {
             Self::Stream(stream) => stream.outbox.read(),
             Self::Plain(plain) => plain.totals,
+        }
+    }
+
+    /// Callers who read along, or wait for the answer.
+    pub(super) fn viewers(&self) -> u32 {
+        match self {
+            Self::Stream(stream) => u32::from(!stream.muted && !stream.discarding),
+            Self::Plain(plain) => u32::try_from(plain.waiting.len()).unwrap_or(u32::MAX),
         }
     }
 

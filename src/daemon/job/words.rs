@@ -10,7 +10,6 @@ use super::super::policy;
 use super::super::proof::{is_anothers, members_sign};
 use super::live::Live;
 use super::reply;
-use crate::process::Signal;
 use crate::protocol::Ending;
 use crate::protocol::decode;
 use crate::protocol::ending::Refusal;
@@ -19,12 +18,16 @@ use crate::protocol::frame::{FrameKind, Signalled};
 use crate::protocol::identity::Asker;
 use crate::protocol::steer::{CancelRequest, Cancelled, Credit, Resume, SignalRequest, Steer};
 
+/// Signals of others than the caller that are remembered, so that each is applied once.
+const STRANGERS_REMEMBERED: usize = 64;
+
 impl Live {
     pub(super) async fn on_message(&mut self, message: Message) {
         match message {
-            Message::CallerGone => self.on_caller_gone(),
+            Message::CallerGone(_) => self.on_caller_gone(),
             Message::Request(request) => self.on_repeat(*request).await,
-            Message::Word { steer, from, asker } => self.on_word(steer, &from, &asker).await,
+            Message::Word { for_another: true, .. } => {}
+            Message::Word { steer, from, asker, .. } => self.on_word(steer, &from, &asker).await,
         }
     }
 
@@ -47,6 +50,9 @@ impl Live {
     async fn on_repeat(&mut self, request: Request) {
         if request.digest != self.request.digest {
             return self.refuse(&request, "the id belongs to another request, which runs").await;
+        }
+        if let Some(ticket) = &request.queued {
+            return ticket.settle(&self.context, request.id).await;
         }
         let accepted = self.accepted();
         match &mut self.sink {
@@ -84,11 +90,19 @@ impl Live {
         // Who has the right may stop a job and ask how it ended; the rest is its caller's.
         let may_steer = from == self.request.caller || policy::may_steer(asker, Some(&self.request.asker));
         match steer {
-            Steer::Cancel(_) | Steer::Result if !may_steer => {
+            Steer::Cancel(_) | Steer::Result | Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_)
+                if !may_steer =>
+            {
                 return answer::not_yours(&self.context, from, self.request.id).await;
             }
             Steer::Cancel(cancel) => return self.on_cancel(cancel, from).await,
             Steer::Result => return self.on_result_wanted(from).await,
+            Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_) => {
+                return answer::not_durable(&self.context, from, self.request.id).await;
+            }
+            Steer::Signal(signal) if from != self.request.caller && may_steer => {
+                return self.on_anothers_signal(&signal, from).await;
+            }
             Steer::Credit(_) if from != self.request.caller && members_sign(&self.context) => return,
             _ if from != self.request.caller => {
                 return answer::not_yours(&self.context, from, self.request.id).await;
@@ -103,7 +117,9 @@ impl Live {
                 let want = self.stdin.take(offset, &bytes);
                 self.sink.control(FrameKind::Want, decode::to_json(&want));
             }
-            Steer::Cancel(_) | Steer::Result => {}
+            // Answered above, or nothing for a job without a terminal.
+            Steer::Cancel(_) | Steer::Result | Steer::Attach(_) => {}
+            Steer::Resize(_) | Steer::Rename(_) | Steer::Detach(_) => {}
         }
     }
 
@@ -134,22 +150,34 @@ impl Live {
     fn on_signal(&mut self, request: &SignalRequest) {
         let mut error = None;
         if request.n > self.signals {
-            let Some(tree) = self.tree.as_ref().filter(|_| !self.over) else {
-                // Not started yet: the caller asks again. Over: there is nothing to signal.
-                return;
-            };
+            let Some(tried) = self.signal(&request.signal) else { return };
             self.signals = request.n;
-            error = match request.signal.parse::<Signal>() {
-                Ok(signal) => {
-                    self.signalled = Some(signal.number());
-                    tracing::debug!(job = %self.request.id, signal = request.signal, "signalled");
-                    tree.signal(signal).err().map(|error| error.to_string())
-                }
-                Err(bad) => Some(bad.to_string()),
-            };
+            error = tried.err();
         }
         let signalled = Signalled { n: request.n, error };
         self.sink.control(FrameKind::Signalled, decode::to_json(&signalled));
+    }
+
+    /// The same for somebody who may stop the job and does not follow it: answered where it came from.
+    async fn on_anothers_signal(&mut self, request: &SignalRequest, from: &str) {
+        let known = self.strangers.iter().find(|(inbox, n, _)| inbox == from && *n >= request.n);
+        let error = match known {
+            Some((_, _, error)) => error.clone(),
+            None => {
+                let Some(tried) = self.signal(&request.signal) else { return };
+                self.strangers.push_back((from.to_owned(), request.n, tried.clone().err()));
+                self.strangers.drain(..self.strangers.len().saturating_sub(STRANGERS_REMEMBERED));
+                tried.err()
+            }
+        };
+        answer::signalled(&self.context, from, &Signalled { n: request.n, error }).await;
+    }
+
+    /// Signals everything the command has started. None where it has not started, so that it is asked
+    /// for again, or is over, so that there is nothing to signal.
+    fn signal(&mut self, name: &str) -> Option<Result<(), String>> {
+        let runs = self.course.has_tree() && !self.over;
+        runs.then(|| self.course.signal(name))
     }
 
     async fn on_cancel(&mut self, cancel: CancelRequest, from: &str) {
@@ -157,8 +185,12 @@ impl Live {
             self.heard();
         }
         let state = if self.over { Cancelled::Ended } else { Cancelled::Running };
+        if cancel.unless_begun {
+            let (context, id) = (&self.context, self.request.id);
+            return answer::cancelled(context, from, id, state, self.ended.clone()).await;
+        }
         let why = cancel.why.unwrap_or_else(|| "asked to".to_owned());
-        self.stop(Ending::Cancelled { why: why.chars().take(200).collect() });
+        self.course.stop(Ending::Cancelled { why: why.chars().take(200).collect() });
         answer::cancelled(&self.context, from, self.request.id, state, self.ended.clone()).await;
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::super::answer;
 use super::super::context::Context;
 use super::super::proof;
-use super::check::{Denied, by};
+use super::check::{Denied, by_all};
 use super::who::may_see_all;
 use super::{Allowed, Policy};
 use crate::bus::{Incoming, Outgoing};
@@ -63,7 +63,7 @@ async fn answer_one(context: &Arc<Context>, reply: &str, message: &Incoming) {
     }
     let policy = context.settings.policy.policy();
     let answer = match &question.request {
-        Some(request) => decided(context, &policy, &whom, by(context, &policy, &whom, request).await),
+        Some(request) => decided(context, &policy, &whom, by_all(context, &policy, &whom, request).await),
         None => {
             let all = (1..=policy.rules.len()).filter(|number| {
                 may_see_all(&asker) || policy.rule(*number).is_some_and(|(rule, _)| rule.is_about(&whom))

@@ -26,6 +26,12 @@ pub(in crate::daemon) struct Denied {
     pub(super) against: Vec<Against>,
 }
 
+impl Denied {
+    fn of(why: Refusal, message: String) -> Self {
+        Self { ending: Ending::Refused { why, message }, against: Vec::new() }
+    }
+}
+
 /// Decides by the rules as they are now.
 pub(in crate::daemon) async fn check(
     context: &Arc<Context>,
@@ -35,15 +41,31 @@ pub(in crate::daemon) async fn check(
     by(context, &context.settings.policy.policy(), asker, exec).await
 }
 
-/// Decides by these rules.
+/// Decides by these rules; of a task, which is allowed where all of its steps are, by what the last one comes to.
+pub(super) async fn by_all(
+    context: &Arc<Context>,
+    policy: &Policy,
+    asker: &Asker,
+    exec: &ExecRequest,
+) -> Result<Allowed, Denied> {
+    let mut decided = Err(Denied::of(Refusal::BadRequest, "it has nothing to run".to_owned()));
+    for part in exec.parts() {
+        decided = by(context, policy, asker, &part).await;
+        if decided.is_err() {
+            break;
+        }
+    }
+    decided
+}
+
+/// Decides by these rules about one command.
 pub(super) async fn by(
     context: &Arc<Context>,
     policy: &Policy,
     asker: &Asker,
     exec: &ExecRequest,
 ) -> Result<Allowed, Denied> {
-    let refused =
-        |why, message: String| Denied { ending: Ending::Refused { why, message }, against: Vec::new() };
+    let refused = Denied::of;
     let Some(directory) = exec.directory.as_ref().or(context.settings.directory.as_ref()) else {
         let message =
             "no directory is named: give one with -C DIR, or set `directory` in the peer's configuration";

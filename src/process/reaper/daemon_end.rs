@@ -1,7 +1,9 @@
 //! The daemon's end of a reaper: starting it, and learning from it.
 
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::watch;
 
+use super::super::descriptors::Reserve;
 use super::super::environment;
 use super::super::identity::Identity;
 use super::super::job::{Process, reap};
@@ -27,24 +30,39 @@ pub(in crate::process) fn start(
     lock: &Path,
     reaper: &Path,
     stdio: [OwnedFd; 3],
+    reserve: Reserve,
 ) -> Result<Process, StartError> {
     let starting =
         |error: io::Error| StartError::system(&format!("starting a reaper, {}", reaper.display()), &error);
     let (ours, theirs) = UnixStream::pair().map_err(starting)?;
-    let program = program(reaper, theirs.as_raw_fd())?;
-    let around =
-        Surroundings { stdio: stdio.each_ref().map(AsFd::as_fd), cgroup: None, keep: Some(theirs.as_fd()) };
-    let launched = launch(&program, &around).map_err(|error| starting(error.source))?;
-    // Our copies would keep the job's pipes open, and the socket.
-    drop((stdio, theirs));
-    let outcome = match begun(ours, &launched, spec, lock) {
+    let held = held(lock)?;
+    let program = program(reaper, &theirs, &held)?;
+    // The terminal is the command's to take, not the reaper's.
+    let around = Surroundings {
+        stdio: stdio.each_ref().map(AsFd::as_fd),
+        cgroup: None,
+        keep: &[theirs.as_fd(), held.as_fd()],
+        terminal: false,
+    };
+    let launched = launch(&program, &around).map_err(|error| {
+        let _ = fs::remove_file(lock);
+        starting(error.source)
+    })?;
+    // Our copies would keep the job's pipes open, the socket, and the lock.
+    drop((stdio, theirs, held));
+    let outcome = match begun(ours, &launched, spec, lock, reserve) {
         Ok(Ok(process)) => return Ok(process),
-        Ok(Err(failed)) => Err(failed),
-        Err(error) => Err(starting(error)),
+        Ok(Err(failed)) => failed,
+        // It was told what to start, and nobody knows how far it came.
+        Err(error) => StartError::too_late(&format!("starting a reaper, {}", reaper.display()), &error),
     };
     // The socket is closed, on which it stops by itself.
     let _ = pidfd::wait_for_end(launched.pid);
-    outcome
+    // By its lock is found what may be left.
+    if !outcome.may_have_run {
+        let _ = fs::remove_file(lock);
+    }
+    Err(outcome)
 }
 
 /// Has the command started. What goes wrong takes the socket with it.
@@ -53,9 +71,13 @@ fn begun(
     reaper: &Launched,
     spec: &Spec,
     lock: &Path,
+    reserve: Reserve,
 ) -> io::Result<Result<Process, StartError>> {
     match ordered(&socket, spec, lock)? {
-        Report::Started(command) => attend(socket, reaper, spec, command).map(Ok),
+        Report::Started(command) => {
+            drop(reserve);
+            attend(socket, reaper, spec, command).map(Ok)
+        }
         Report::Failed(error) => Ok(Err(error)),
         Report::Exited(_) | Report::Empty => Err(io::ErrorKind::InvalidData.into()),
     }
@@ -67,10 +89,23 @@ pub(in crate::process) fn release(mut control: &UnixStream) {
     let _ = control.write_all(format!("{RELEASE}\n").as_bytes());
 }
 
-fn program(reaper: &Path, socket: i32) -> Result<Program, StartError> {
+/// The lock, made and held before there is a reaper to hold it: whoever looks after our death finds it
+/// held, or knows that nothing was started. What it names was given to no other job.
+fn held(path: &Path) -> Result<File, StartError> {
+    let locking = |error: io::Error| StartError::system(&format!("locking {}", path.display()), &error);
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(true).mode(0o600);
+    let lock = options.open(path).map_err(locking)?;
+    lock.try_lock().map_err(|error| locking(error.into()))?;
+    Ok(lock)
+}
+
+fn program(reaper: &Path, socket: &UnixStream, lock: &File) -> Result<Program, StartError> {
     let path = c_string("the reaper", reaper)?;
+    let socket = c_string("the socket", socket.as_raw_fd().to_string())?;
+    let lock = c_string("the lock", lock.as_raw_fd().to_string())?;
     Ok(Program {
-        argv: vec![path.clone(), c"reaper".to_owned(), c_string("the socket", socket.to_string())?],
+        argv: vec![path.clone(), c"reaper".to_owned(), socket, lock],
         environment: c_environment(&environment::of_reaper())?,
         candidates: vec![path],
         directory: c"/".to_owned(),

@@ -8,7 +8,9 @@
 //! ```
 //!
 //! Every orphan of the tree becomes the reaper's child, so the tree is whatever is below it. The
-//! reaper holds a kernel lock on a file for as long as something of the job may live.
+//! reaper holds a kernel lock on a file for as long as something of the job may live. Its daemon has
+//! taken that lock before there is a reaper, which inherits it: there is no moment at which something
+//! may still be started and the lock is free.
 //!
 //! | what happens | what the reaper does |
 //! |---|---|
@@ -20,7 +22,6 @@
 //! The socket carries JSON, one message a line.
 
 mod daemon_end;
-mod inherited;
 mod tend;
 
 use std::path::PathBuf;
@@ -41,7 +42,7 @@ pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// The one line a daemon sends besides its order.
 const RELEASE: &str = "release";
 
-/// What to run, and the file to lock meanwhile.
+/// What to run, and the file that is locked meanwhile.
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
     spec: Spec,

@@ -2,14 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::errno::Errno;
 use nix::sys::prctl::set_child_subreaper;
+use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::super::explain::explain;
 use super::super::identity::Identity;
+use super::super::inherited::{ignore_signals, inherited, let_go_of_pipes};
 use super::super::launch::{Launched, Surroundings, launch};
 use super::super::members::{Descendants, Members};
 use super::super::memory::keep_memory_private;
@@ -25,26 +26,27 @@ use super::super::pidfd::{self, Waited};
 use super::super::plan::Plan;
 use super::super::spec::{Spec, StartError};
 use super::super::tree::{Leader, stop};
-use super::inherited::{control_socket, ignore_signals, let_go_of_pipes};
 use super::{GRACE, Order, RELEASE, Report, line};
 use crate::protocol::JobId;
 
 /// The program `d reaper`, which only a daemon starts: without its socket it fails at once.
 #[must_use]
 pub fn reaper_main() -> ExitCode {
-    match set_up().and_then(|(runtime, socket)| runtime.block_on(tend(socket))) {
+    match set_up().and_then(|(runtime, socket, lock)| runtime.block_on(tend(socket, lock))) {
         Ok(()) => ExitCode::SUCCESS,
         // Nobody reads what a reaper writes; the daemon sees the socket close.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn set_up() -> io::Result<(tokio::runtime::Runtime, std::os::unix::net::UnixStream)> {
-    let socket = control_socket()?;
+fn set_up() -> io::Result<(tokio::runtime::Runtime, std::os::unix::net::UnixStream, File)> {
+    // The arguments after `reaper` are the numbers of the control socket and of the lock.
+    let socket = inherited(std::env::args().nth(2).as_deref())?.into();
+    let lock = inherited(std::env::args().nth(3).as_deref())?.into();
     ignore_signals()?;
     keep_memory_private()?;
     set_child_subreaper(true)?;
-    Ok((tokio::runtime::Builder::new_current_thread().enable_all().build()?, socket))
+    Ok((tokio::runtime::Builder::new_current_thread().enable_all().build()?, socket, lock))
 }
 
 /// Why a reaper has nothing more to tend.
@@ -54,7 +56,8 @@ enum End {
     DaemonGone,
 }
 
-async fn tend(socket: std::os::unix::net::UnixStream) -> io::Result<()> {
+/// `lock` is held until the reaper ends; a job does not inherit it.
+async fn tend(socket: std::os::unix::net::UnixStream, mut lock: File) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let (reader, mut writer) = UnixStream::from_std(socket)?.into_split();
     let mut control = BufReader::new(reader).lines();
@@ -62,9 +65,11 @@ async fn tend(socket: std::os::unix::net::UnixStream) -> io::Result<()> {
     let Order { spec, lock: path } = serde_json::from_str(&order)?;
     // Before the command can end.
     let children = signal(SignalKind::child())?;
-    let started = take_lock(&path).and_then(|lock| Ok((lock, begin(&spec)?)));
-    let (mut lock, command) = match started {
-        Ok(started) => started,
+    if is_gone(writer.as_ref()) {
+        return fs::remove_file(&path);
+    }
+    let command = match begin(&spec) {
+        Ok(command) => command,
         Err(error) => {
             let _ = fs::remove_file(&path);
             return writer.write_all(&line(&Report::Failed(error))?).await;
@@ -85,14 +90,10 @@ async fn tend(socket: std::os::unix::net::UnixStream) -> io::Result<()> {
     fs::remove_file(&path)
 }
 
-/// Held until the reaper ends; a job does not inherit it.
-fn take_lock(path: &Path) -> Result<File, StartError> {
-    let locking = |error: io::Error| StartError::system(&format!("locking {}", path.display()), &error);
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(true).mode(0o600);
-    let lock = options.open(path).map_err(locking)?;
-    lock.try_lock().map_err(|error| locking(error.into()))?;
-    Ok(lock)
+/// Whether the daemon has died since it gave the order. Then nothing is begun.
+fn is_gone(socket: &UnixStream) -> bool {
+    let mut byte = [0];
+    recv(socket.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) != Err(Errno::EAGAIN)
 }
 
 /// The reaper's own standard input and outputs are the job's.
@@ -100,7 +101,7 @@ fn begin(spec: &Spec) -> Result<Launched, StartError> {
     let plan = Plan::of(spec)?;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-    let around = Surroundings { stdio, cgroup: None, keep: None };
+    let around = Surroundings { stdio, cgroup: None, keep: &[], terminal: spec.tty.is_some() };
     launch(&plan.program, &around).map_err(|error| explain(&plan, &error))
 }
 

@@ -49,7 +49,10 @@ fn what_was_given_up_is_named() {
     let mut outbox = Outbox::new(100);
     outbox.push(StreamKind::Out, Bytes::from_static(b"abc"));
     outbox.give_up();
-    assert!(outbox.resume(&Resume { epoch: 2, instance: None, out: 1, err: 0, limit: 100 }, Bytes::new()));
+    assert!(outbox.resume(
+        &Resume { epoch: 2, instance: None, out: 1, err: 0, limit: 100, write: false, sealed: false },
+        Bytes::new()
+    ));
     let [_, gap] = [outbox.next_frame(OUTPUT_MAX), outbox.next_frame(OUTPUT_MAX)];
     let gap = gap.expect("a gap");
     assert_eq!(gap.kind, FrameKind::Gap);
@@ -89,7 +92,7 @@ fn control_frames_that_nobody_takes_do_not_pile_up() {
 #[test]
 fn a_repeated_resume_begins_nothing_new() {
     let mut outbox = Outbox::new(100);
-    let resume = Resume { epoch: 2, instance: None, out: 0, err: 0, limit: 100 };
+    let resume = Resume { epoch: 2, instance: None, out: 0, err: 0, limit: 100, write: false, sealed: false };
     assert!(outbox.resume(&resume, Bytes::new()));
     assert!(!outbox.resume(&resume, Bytes::new()));
     assert!(!outbox.resume(&Resume { epoch: 1, ..resume }, Bytes::new()));
@@ -152,7 +155,10 @@ impl Caller {
         self.epoch += 1;
         let (out, err) = (self.got[0].len() as u64, self.got[1].len() as u64);
         let limit = out + err + 200;
-        assert!(outbox.resume(&Resume { epoch: self.epoch, instance: None, out, err, limit }, Bytes::new()));
+        assert!(outbox.resume(
+            &Resume { epoch: self.epoch, instance: None, out, err, limit, write: false, sealed: false },
+            Bytes::new()
+        ));
         self.joining.begin(self.epoch);
     }
 
@@ -208,4 +214,22 @@ proptest! {
         caller.credit(&mut outbox);
         prop_assert!(outbox.all_acknowledged());
     }
+}
+
+#[test]
+fn who_can_read_again_begins_anywhere_and_holds_nothing() {
+    let mut outbox = Outbox::beginning_at(3, Totals { out: 10, err: 5 }, 20);
+    assert_eq!((outbox.epoch(), outbox.room(), outbox.read()), (3, 20, Totals { out: 10, err: 5 }));
+    outbox.push(StreamKind::Out, Bytes::from_static(b"abc"));
+    let frame = outbox.next_frame(OUTPUT_MAX).expect("output");
+    assert_eq!((frame.epoch, frame.seq, frame.offset), (3, 1, Some(10)));
+    outbox.let_go_of_sent();
+    assert_eq!((outbox.unsent(), outbox.room()), (0, 17));
+    outbox.skip(Totals { out: 20, err: 5 });
+    assert_eq!(outbox.room(), 17, "what nobody has to write takes nothing of the window");
+    let gap = outbox.next_frame(OUTPUT_MAX).expect("the gap");
+    assert_eq!(gap.payload, r#"{"stream":"out","from":13,"to":20}"#.as_bytes());
+    assert!(outbox.next_frame(OUTPUT_MAX).is_none(), "nothing is missing of the other stream");
+    outbox.push(StreamKind::Out, Bytes::from_static(b"d"));
+    assert_eq!(outbox.next_frame(OUTPUT_MAX).expect("output").offset, Some(20));
 }

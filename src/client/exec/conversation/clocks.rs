@@ -26,7 +26,10 @@ impl Conversation {
     }
 
     pub(super) fn has_something_to_repeat(&self) -> bool {
-        !self.signals.is_empty() || self.cancel.is_some() || self.feed.is_unconfirmed()
+        !self.signals.is_empty()
+            || self.resize.is_some()
+            || self.cancel.is_some()
+            || self.feed.is_unconfirmed()
     }
 
     pub(super) async fn on_clock(&mut self, now: Instant) {
@@ -37,7 +40,7 @@ impl Conversation {
             Phase::Asking(repeats) if self.link.up => match repeats.due(now) {
                 Due::Nothing => {}
                 Due::Again => self.ask().await,
-                Due::GiveUp => self.phase = Phase::Withdrawing(Repeats::starting(now)),
+                Due::GiveUp => self.give_asking_up(now),
             },
             Phase::Withdrawing(repeats) if self.link.up => match repeats.due(now) {
                 Due::Nothing => {}
@@ -85,6 +88,10 @@ impl Conversation {
             let signal = SignalRequest { instance: self.instance, ..signal };
             self.say(Verb::Signal, decode::to_json(&signal)).await;
         }
+        if let Some(resize) = self.resize {
+            let resize = ResizeRequest { instance: self.instance, ..resize };
+            self.say(Verb::Resize, decode::to_json(&resize)).await;
+        }
         if self.cancel.is_some() {
             self.send_cancel().await;
         }
@@ -117,6 +124,13 @@ impl Conversation {
         if self.outcome.is_some() {
             return;
         }
+        if let (None, Question::Attach(_), Phase::Asking(repeats)) =
+            (self.instance, &self.question, &mut self.phase)
+        {
+            // Where it begins was lost, so it is asked for from there once more.
+            self.ledger.begin_epoch();
+            return repeats.again_at_once(now);
+        }
         let was_resuming = matches!(self.phase, Phase::Resuming { .. });
         let received = self.ledger.received();
         let in_vain = self.resumed.take().filter(|it| it.received == received && now < it.at + SETTLING);
@@ -134,10 +148,32 @@ impl Conversation {
         self.ledger.begin_epoch();
     }
 
+    /// The question was asked often enough. What may have begun is taken back.
+    fn give_asking_up(&mut self, now: Instant) {
+        match self.question {
+            Question::Exec { .. } => self.phase = Phase::Withdrawing(Repeats::starting(now)),
+            Question::Attach(_) => {
+                self.finish(Ending::Unknown { why: format!("{} did not answer", self.peer) });
+            }
+        }
+    }
+
+    /// What is known of a job whose peer is silent.
+    fn silent(&self) -> String {
+        let (peer, job, at) = (&self.peer, self.job, self.ledger.received().sum());
+        let why = format!("{peer} has not answered for {} s", RESUME_FOR.as_secs());
+        match self.durable {
+            true => format!(
+                "{why}; a durable job goes on without its caller: `d attach {peer}/{job} --since-byte {at}` goes on here"
+            ),
+            false => why,
+        }
+    }
+
     pub(super) async fn ask_to_resume(&mut self, now: Instant) {
         let Phase::Resuming { since, asked, next } = &mut self.phase else { return };
         if now >= *since + RESUME_FOR {
-            let why = format!("{} has not answered for {} s", self.peer, RESUME_FOR.as_secs());
+            let why = self.silent();
             return self.finish(Ending::Unknown { why });
         }
         if now < *next || !self.link.up {
@@ -145,6 +181,10 @@ impl Conversation {
         }
         *next = now + resume_pause(*asked);
         *asked += 1;
-        self.say(Verb::Resume, decode::to_json(&self.ledger.resume(self.instance))).await;
+        if self.looks_at_a_screen() {
+            return self.ask_to_attach().await;
+        }
+        let resume = self.ledger.resume(self.instance, self.writes(), self.wants_it_sealed());
+        self.say(Verb::Resume, decode::to_json(&resume)).await;
     }
 }

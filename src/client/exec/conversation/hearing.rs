@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::client::proof;
+use crate::protocol::attach::{Detached, UNREADABLE};
 use crate::protocol::ending::Refusal;
 use crate::protocol::frame::Challenge;
+use crate::protocol::reply::ErrorBody;
 use crate::protocol::seal::REFUSES;
 
 impl Conversation {
@@ -18,10 +20,9 @@ impl Conversation {
             return;
         }
         let Some(Ok(kind)) = message.headers.get(frame::KIND).map(str::parse::<FrameKind>) else { return };
-        // What these say is relied on; the rest is held against the totals and digests of the result, and
-        // without that there is no ending.
-        let relied_on = matches!(kind, FrameKind::Result | FrameKind::Answer | FrameKind::Challenge);
-        if relied_on && let Err(why) = proof::is_of(&self.bus, &self.peer, message) {
+        if self.relies_on(kind)
+            && let Err(why) = proof::is_of(&self.bus, &self.peer, message)
+        {
             tracing::warn!(peer = %self.peer, %kind, why, "ignored what is not proved to be the peer's");
             return;
         }
@@ -51,7 +52,11 @@ impl Conversation {
             FrameKind::Err => self.on_output(StreamKind::Err, message, now),
             FrameKind::Want => self.with(message, now, Self::on_want),
             FrameKind::Signalled => self.with(message, now, Self::on_signalled),
-            FrameKind::Gap => self.with(message, now, |this, gap: Gap, _| this.ledger.gap(gap)),
+            FrameKind::Resized => self.with(message, now, Self::on_resized),
+            FrameKind::Screen => self.tell(Event::Screen(message.payload.clone())),
+            FrameKind::Asked => self.with(message, now, |this, asked, _| this.tell(Event::Asked(asked))),
+            FrameKind::Detached => self.with(message, now, Self::on_detached),
+            FrameKind::Gap => self.with(message, now, Self::on_gap),
             FrameKind::Result => {
                 let is_refusal = message.headers.get(REFUSES).is_some();
                 self.with(message, now, |this, result, _| this.on_result(result, is_refusal));
@@ -75,13 +80,19 @@ impl Conversation {
     }
 
     pub(super) fn on_accepted(&mut self, accepted: Accepted, now: Instant) {
+        self.durable |= accepted.durable;
+        let begins = matches!(self.phase, Phase::Asking(_) | Phase::Withdrawing(_));
+        if self.looks_at_a_screen() || (begins && self.instance.is_none()) {
+            self.ledger.begin_at(accepted.from.unwrap_or_default());
+        }
+        if let Phase::Resuming { since, asked, .. } = self.phase {
+            let received = self.ledger.received();
+            self.resumed = Some(Resumed { since, asked, at: now, received });
+        }
         match self.phase {
-            Phase::Asking(_) | Phase::Withdrawing(_) if self.instance.is_none() => self.tell(Event::Accepted),
-            Phase::Resuming { since, asked, .. } => {
-                let received = self.ledger.received();
-                self.resumed = Some(Resumed { since, asked, at: now, received });
-                self.tell(Event::Resumed);
-            }
+            // Also where the first word of it was lost, and it was asked for once more.
+            _ if self.instance.is_none() => self.tell(Event::Accepted(accepted.clone())),
+            Phase::Resuming { .. } => self.tell(Event::Resumed),
             _ => {}
         }
         self.instance = Some(accepted.instance);
@@ -96,10 +107,22 @@ impl Conversation {
         let Some(offset) = message.headers.number(frame::OFFSET) else {
             return self.resume(now, "a frame of output has no offset");
         };
+        let at = self.ledger.received().sum();
         match self.ledger.output(stream, offset, &message.payload) {
-            Ok(Some(bytes)) => self.tell(Event::Output { stream, bytes }),
+            Ok(Some(bytes)) => self.tell(Event::Output { stream, at, bytes }),
             Ok(None) => {}
             Err(_) => self.resume(now, "output is missing"),
+        }
+    }
+
+    /// Whoever comes later is told what is no longer kept; for whoever has started a job it is lost.
+    fn on_gap(&mut self, gap: Gap, _now: Instant) {
+        match self.question {
+            Question::Exec { .. } => self.ledger.gap(gap),
+            Question::Attach(_) => match self.ledger.not_kept(&gap) {
+                0 => {}
+                bytes => self.tell(Event::NotKept { stream: gap.stream, bytes }),
+            },
         }
     }
 
@@ -111,6 +134,16 @@ impl Conversation {
 
     pub(super) fn on_signalled(&mut self, signalled: Signalled, _now: Instant) {
         self.signals.retain(|signal| signal.n > signalled.n);
+    }
+
+    /// Somebody wants us to leave, and the peer has let go of us.
+    fn on_detached(&mut self, detached: Detached, _now: Instant) {
+        self.left = true;
+        self.left_by = Some(detached.by);
+    }
+
+    fn on_resized(&mut self, resized: Signalled, _now: Instant) {
+        self.resize = self.resize.filter(|resize| resize.n > resized.n);
     }
 
     pub(super) fn on_result(&mut self, result: JobResult, is_refusal: bool) {
@@ -138,6 +171,17 @@ impl Conversation {
     /// The answer to a cancel. Its ordinary effect, the ending, arrives as frames.
     pub(super) fn on_answer(&mut self, message: &Incoming, now: Instant) {
         let Ok(answer) = decode::json::<CancelAnswer>(&message.payload) else {
+            if let Ok(refusal) = decode::json::<ErrorBody>(&message.payload)
+                && refusal.error == UNREADABLE
+            {
+                // Nothing follows what came so far, however often it is asked for.
+                return self.finish(Ending::Unknown { why: refusal.message });
+            }
+            if let (Question::Attach(_), Phase::Asking(_)) = (&self.question, &self.phase)
+                && let Ok(refusal) = decode::json::<ErrorBody>(&message.payload)
+            {
+                return self.on_attach_refused(refusal);
+            }
             tracing::debug!(answer = ?message.payload, "an answer that is none to a cancel");
             return;
         };
@@ -155,6 +199,19 @@ impl Conversation {
             },
         };
         self.finish(ending);
+    }
+
+    fn on_attach_refused(&mut self, refusal: ErrorBody) {
+        let why = match refusal.error.as_str() {
+            "unknown_job" => Refusal::NoSuchJob,
+            "not_durable" => Refusal::NotDurable,
+            "not_yours" => Refusal::NotYours,
+            "unproven" => Refusal::Unproven,
+            "limit" => Refusal::Limit,
+            "journal" => Refusal::Journal,
+            _ => Refusal::BadRequest,
+        };
+        self.finish(Ending::Refused { why, message: refusal.message });
     }
 
     /// By our clock, or because the peer has just begun, the request may be a replay: we sign it once more.

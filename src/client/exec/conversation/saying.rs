@@ -6,11 +6,10 @@ use crate::protocol::seal::CHALLENGE;
 impl Conversation {
     pub(super) async fn ask(&mut self) {
         let Phase::Asking(repeats) = &self.phase else { return };
+        let Question::Exec { request, .. } = &self.question else { return self.ask_to_attach().await };
         self.may_have_arrived |= !repeats.is_first();
-        let mut request = Outgoing::to(&subjects::exec(&self.peer))
-            .reply(&self.reply)
-            .payload(self.request.clone())
-            .sealed();
+        let mut request =
+            Outgoing::to(&subjects::exec(&self.peer)).reply(&self.reply).payload(request.clone()).sealed();
         if let Some(challenge) = &self.challenge {
             request = request.header(CHALLENGE, challenge);
         }
@@ -24,6 +23,21 @@ impl Conversation {
         }
     }
 
+    /// Asks to read a job, in the current epoch.
+    pub(super) async fn ask_to_attach(&self) {
+        let Question::Attach(how) = &self.question else { return };
+        let attach = AttachRequest {
+            epoch: self.ledger.epoch(),
+            instance: None,
+            from: how.from,
+            window: self.ledger.window(),
+            write: how.write,
+            tty: self.size,
+            sealed: how.sealed,
+        };
+        self.say(Verb::Attach, decode::to_json(&attach)).await;
+    }
+
     pub(super) async fn send_credit(&mut self, now: Instant) {
         self.credit_again = now + CREDIT_EVERY;
         let credit = self.ledger.credit(self.instance);
@@ -31,7 +45,7 @@ impl Conversation {
     }
 
     pub(super) async fn send_cancel(&mut self) {
-        let cancel = CancelRequest { instance: self.instance, why: self.cancel.clone() };
+        let cancel = CancelRequest { instance: self.instance, why: self.cancel.clone(), unless_begun: false };
         self.say(Verb::Cancel, decode::to_json(&cancel)).await;
     }
 
@@ -58,7 +72,8 @@ impl Conversation {
 
     pub(super) fn about_the_job(&self, verb: Verb) -> Outgoing {
         let word = Outgoing::to(&subjects::job(&self.peer, self.job, verb)).reply(&self.reply);
-        // Credit comes often and steers nothing.
-        if verb == Verb::Credit { word } else { word.sealed() }
+        // Credit comes often and steers nothing. That of a durable job may come to a daemon that has yet to learn who
+        // reads it.
+        if verb == Verb::Credit && !self.durable { word } else { word.sealed() }
     }
 }

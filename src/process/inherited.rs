@@ -1,33 +1,49 @@
-//! What a reaper takes over from the daemon that started it.
+//! What a process takes over from the daemon that started it, a reaper or a keeper.
 
 #![expect(unsafe_code, reason = "an inherited descriptor and ignored signals are taken on trust")]
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-/// The control socket, whose number is the argument after `reaper`.
-pub(super) fn control_socket() -> io::Result<UnixStream> {
-    let number = std::env::args().nth(2).and_then(|number| number.parse::<RawFd>().ok());
+/// A descriptor that was passed on under this number, as an argument says. To be called once for each.
+///
+/// # Errors
+/// When that is no number of an open descriptor.
+pub fn inherited(number: Option<&str>) -> io::Result<OwnedFd> {
+    let number = number.and_then(|number| number.parse::<RawFd>().ok());
     let number = number.filter(|&number| number > 2).ok_or(io::ErrorKind::InvalidInput)?;
     // SAFETY: asks only whether the number is an open descriptor.
     if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: it is open, and the daemon passed it on for nobody but us.
-    let socket = unsafe { OwnedFd::from_raw_fd(number) };
-    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    Ok(socket.into())
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(descriptor)
 }
 
-/// A reaper ends when its job is over, and not with the terminal or service it was started from.
-pub(super) fn ignore_signals() -> io::Result<()> {
+/// What this process was started with as its standard input, which is nothing afterwards.
+///
+/// # Errors
+/// What the system says.
+pub fn take_stdin() -> io::Result<OwnedFd> {
+    let taken = io::stdin().as_fd().try_clone_to_owned()?;
+    dup2_stdin(File::open("/dev/null")?)?;
+    Ok(taken)
+}
+
+/// Whoever watches over a job ends when that is over, and not with the terminal or service it was
+/// started from.
+///
+/// # Errors
+/// What the system says.
+pub fn ignore_signals() -> io::Result<()> {
     for number in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE] {
         // SAFETY: ignoring runs no handler.
         unsafe { signal(number, SigHandler::SigIgn) }?;

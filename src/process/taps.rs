@@ -19,7 +19,7 @@ const COPIED: usize = 16 * 1024;
 
 /// Both pipes, with what was gathered from one of them.
 #[derive(Debug)]
-pub(super) struct Taps {
+pub struct Taps {
     out: Option<Receiver>,
     err: Option<Receiver>,
     gathered: BytesMut,
@@ -36,21 +36,25 @@ enum Found {
 
 impl Taps {
     /// No pipes yet.
-    pub(super) fn none() -> Self {
+    #[must_use]
+    pub fn none() -> Self {
         Self { out: None, err: None, gathered: BytesMut::new(), of: StreamKind::Out, passed_on: None }
     }
 
-    pub(super) fn new(out: Receiver, err: Receiver) -> Self {
-        Self { out: Some(out), err: Some(err), ..Self::none() }
+    /// Those of a command. One without the second has all it says in the first.
+    #[must_use]
+    pub fn new(out: Receiver, err: impl Into<Option<Receiver>>) -> Self {
+        Self { out: Some(out), err: err.into(), ..Self::none() }
     }
 
     /// Whether both pipes have ended and everything was passed on.
-    pub(super) fn are_dry(&self) -> bool {
+    #[must_use]
+    pub fn are_dry(&self) -> bool {
         self.out.is_none() && self.err.is_none() && self.gathered.is_empty()
     }
 
     /// Whether there is nothing to read at this moment, though there would be room for it.
-    pub(super) fn are_silent(&mut self, room: u64) -> bool {
+    pub fn are_silent(&mut self, room: u64) -> bool {
         if room == 0 || !self.gathered.is_empty() {
             return false;
         }
@@ -68,7 +72,7 @@ impl Taps {
 
     /// The next piece, of at most `most` bytes. Waits for ever once both pipes have ended. Cancel
     /// safe: what was read stays here.
-    pub(super) async fn next(&mut self, most: u64) -> (StreamKind, Bytes) {
+    pub async fn next(&mut self, most: u64) -> (StreamKind, Bytes) {
         let most = usize::try_from(most).unwrap_or(OUTPUT_MAX).min(OUTPUT_MAX);
         loop {
             let full = self.gathered.len() >= most;
@@ -126,6 +130,8 @@ impl Taps {
             Ok(0) => Found::End,
             Ok(_) => Found::Bytes,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Found::Nothing,
+            // So the kernel says that nobody holds a terminal any more.
+            Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => Found::End,
             Err(error) => {
                 tracing::error!(%error, "reading a command's output");
                 Found::End
@@ -147,24 +153,23 @@ impl Taps {
         }
     }
 
-    /// Reads and discards until both pipes end, in a task of its own: closing them would kill a
-    /// server that the command left behind, at its next word.
-    pub(super) fn drain(self) {
-        for pipe in [self.out, self.err].into_iter().flatten() {
-            tokio::spawn(async move {
-                let mut waste = vec![0; 4096];
-                loop {
-                    if pipe.readable().await.is_err() {
-                        return;
-                    }
-                    match pipe.try_read(&mut waste) {
-                        Ok(0) => return,
-                        Ok(_) => {}
-                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                        Err(_) => return,
-                    }
-                }
-            });
+    /// Reads and discards until both pipes end: closing them would kill a server that the command left
+    /// behind, at its next word.
+    pub async fn drain(self) {
+        let Self { out, err, .. } = self;
+        tokio::join!(discard(out), discard(err));
+    }
+}
+
+async fn discard(pipe: Option<Receiver>) {
+    let Some(pipe) = pipe else { return };
+    let mut waste = vec![0; 4096];
+    while pipe.readable().await.is_ok() {
+        match pipe.try_read(&mut waste) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
         }
     }
 }

@@ -1,0 +1,268 @@
+//! `d attach` and `d logs`: what a durable job prints, and has printed.
+//!
+//! stdout and stderr are the job's, to the byte; what is no longer kept of them is said where it is
+//! missing. Whoever looks on changes nothing: `d` that is ended, or whose output is closed, leaves the
+//! job as it is.
+
+use std::io::IsTerminal;
+
+use clap::Args as ClapArgs;
+
+use super::args::Common;
+use super::connect::{connect, must_see_jobs};
+use super::exec::{DetachKeys, Keys, Writer, conclude, detach_keys};
+use super::exit::{CANCELLED, Failure, OUTPUT_CLOSED, REFUSED, UNKNOWN};
+use super::jobs::{Found, Wanted, find, wanted};
+use super::log::escaped;
+use super::output;
+use super::terminal::{Left, Manner, WINDOW, farewell, own_size, sit};
+use crate::bus::Bus;
+use crate::client::exec::{self as client, Attaching, Event, Execution, Integrity, Outcome, Patience};
+use crate::keeper::screen::Filter;
+use crate::protocol::Ending;
+use crate::protocol::attach::From;
+use crate::protocol::exec;
+use crate::protocol::frame::StreamKind;
+use crate::protocol::jobs::{Job, State};
+
+/// What `d attach` is given.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  d exec -d vps -C /opt/app -- make     prints the job's id\n  d attach 0000cafe                     all it has printed, and goes on; its code is the job's\n  d attach 0000cafe --watch             Ctrl-C leaves it, and does not interrupt it\n  d attach 0000cafe --since-byte 4096   without the first 4,096 bytes of stdout and stderr together\n\nCtrl-C interrupts everything the job has started, a second one kills it. When d is ended otherwise, the job goes on.\nExit codes: d help exit-codes"
+)]
+pub(super) struct Attach {
+    /// The job: its id, the last characters of it, or a session's name; PEER/JOB asks one peer
+    #[arg(value_name = "JOB", value_parser = wanted)]
+    job: Wanted,
+    /// Leave out so many bytes at the beginning
+    #[arg(long, value_name = "N")]
+    since_byte: Option<u64>,
+    /// Only look on: Ctrl-C leaves the job as it is
+    #[arg(long)]
+    watch: bool,
+    /// The keys that leave a terminal, or none [default: ctrl-],d]
+    #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
+    detach_keys: Option<DetachKeys>,
+}
+
+/// What `d logs` is given.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  d logs 0000cafe            what it has printed so far\n  d logs 0000cafe -f         and what it goes on to print; the code is the job's then\n  d logs vps/build | less\n\nOf a job that runs for its caller alone (`d exec` without -d or --durable) nothing is kept."
+)]
+pub(super) struct Logs {
+    /// The job: its id, the last characters of it, or a session's name; PEER/JOB asks one peer
+    #[arg(value_name = "JOB", value_parser = wanted)]
+    kept_job: Wanted,
+    /// Go on with what it prints, until it has ended
+    #[arg(short, long)]
+    follow: bool,
+    /// Leave out so many bytes at the beginning
+    #[arg(long, value_name = "N")]
+    since_byte: Option<u64>,
+}
+
+/// `d attach`
+pub(super) async fn run(common: &Common, args: &Attach) -> Result<u8, Failure> {
+    let bus = connect(common).await?;
+    must_see_jobs(&bus)?;
+    let found = durable(&bus, &args.job).await?;
+    if found.job.tty && found.job.state == State::Running && args.since_byte.is_none() {
+        let detach_keys = args.detach_keys.clone().map(|keys| keys.0);
+        return terminal(&bus, &found, Manner { writes: !args.watch, detach_keys }).await;
+    }
+    let from = args.since_byte.map_or(From::Start, From::Byte);
+    let view = View { from, writes: !args.watch, until: None };
+    follow(&bus, &found, &view).await
+}
+
+/// `d logs`
+pub(super) async fn logs(common: &Common, args: &Logs) -> Result<u8, Failure> {
+    let bus = connect(common).await?;
+    must_see_jobs(&bus)?;
+    let found = durable(&bus, &args.kept_job).await?;
+    let from = args.since_byte.map_or(From::Start, From::Byte);
+    let until = (!args.follow).then(|| printed(&found.job));
+    follow(&bus, &found, &View { from, writes: false, until }).await
+}
+
+/// Sits at a terminal that goes on already: what it shows first.
+pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result<u8, Failure> {
+    let Found { peer, job } = found;
+    let (keys, typed) = tokio::sync::mpsc::channel(1);
+    let size = std::io::stdout().is_terminal().then(own_size);
+    let tty = size.filter(|size| manner.writes && size.check().is_ok());
+    let how = Attaching { from: From::Screen, window: WINDOW, write: manner.writes, tty, sealed: false };
+    let patience = Patience { absent: std::time::Duration::ZERO };
+    let execution = client::attach(bus, peer.clone(), job.id, how, typed, patience);
+    let (left, closed) = sit(execution, peer, keys, manner).await;
+    let word = job.name.clone().unwrap_or_else(|| job.id.short());
+    match left {
+        _ if closed => Ok(OUTPUT_CLOSED),
+        Left::Ended(outcome) => conclude(peer, job.id, &outcome, false, true),
+        Left::Detached { why, .. } => farewell(&why, peer, &word),
+    }
+}
+
+/// How it is looked at.
+struct View {
+    from: From,
+    /// Whether Ctrl-C is for the job.
+    writes: bool,
+    /// Where to leave, where that is not at its end: a combined offset.
+    until: Option<u64>,
+}
+
+/// A job of which something is kept.
+pub(super) async fn durable(bus: &Bus, job: &Wanted) -> Result<Found, Failure> {
+    let found = find(bus, job).await?;
+    if found.job.durable {
+        return Ok(found);
+    }
+    let (short, peer) = (found.job.id.short(), &found.peer);
+    let what = format!("refused: {peer}: {short} is not durable: what it prints goes to its caller alone");
+    Err(Failure::new(REFUSED, format!("{what}; `d exec -d` and `d exec --durable` start one that is")))
+}
+
+/// Bytes of both outputs that were printed when it was found.
+fn printed(job: &Job) -> u64 {
+    job.out.unwrap_or_default().saturating_add(job.err.unwrap_or_default())
+}
+
+async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, Failure> {
+    if let From::Byte(since) = view.from
+        && since > printed(&found.job)
+    {
+        let printed = printed(&found.job);
+        return Err(Failure::usage(format!("--since-byte {since}: it has printed {printed} bytes so far")));
+    }
+    // Nothing is typed into it from here.
+    let (_, nothing) = tokio::sync::mpsc::channel(1);
+    // Who leaves before the end has nothing that proves what was shown but each piece of it.
+    let sealed = view.until.is_some();
+    let how = Attaching { from: view.from, window: exec::WINDOW, write: view.writes, tty: None, sealed };
+    let patience = Patience { absent: std::time::Duration::ZERO };
+    let execution = client::attach(bus, found.peer.clone(), found.job.id, how, nothing, patience);
+    let mut keys = match view.writes {
+        true => Keys::new(execution.steering(), true),
+        false => Keys::watching(execution.steering()),
+    };
+    let (seen, closed) = look(execution, found, view, &mut keys).await;
+    match seen {
+        _ if closed => Ok(OUTPUT_CLOSED),
+        Seen::Ended(outcome) => ended(found, view, &outcome),
+        Seen::Left { by: None, .. } if view.until.is_some() && !keys.were_pressed() => Ok(0),
+        Seen::Left { at, by } => Err(left(found, at, by, keys.were_pressed())),
+    }
+}
+
+/// What became of it while it was looked at.
+enum Seen {
+    Ended(Box<Outcome>),
+    Left { at: u64, by: Option<String> },
+}
+
+/// Looks on; says whether our own output was closed meanwhile.
+async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut Keys) -> (Seen, bool) {
+    let steering = execution.steering();
+    let writer = Writer::start(execution.steering());
+    let talkative = std::io::stderr().is_terminal();
+    let peer = &found.peer;
+    // What was asked of the job's terminal is not asked of this one: the answer would be typed to nobody knows whom.
+    let mut filter = (found.job.tty && std::io::stdout().is_terminal()).then(Filter::default);
+    // Where we stand: how much was printed before what comes next.
+    let mut at = 0;
+    loop {
+        let event = tokio::select! {
+            event = execution.next() => event,
+            () = keys.pressed() => continue,
+        };
+        match event {
+            Some(Event::Accepted(accepted)) => {
+                at = accepted.from.unwrap_or_default().sum();
+                if let From::Byte(since) = view.from
+                    && at > since
+                {
+                    writer.say(format!("{} bytes of output are no longer kept", at - since));
+                }
+            }
+            Some(Event::Output { stream, bytes, .. }) => {
+                at += bytes.len() as u64;
+                match &mut filter {
+                    Some(filter) => {
+                        let shown = filter.feed(&bytes, 0, |_| false);
+                        writer.show(shown.into(), bytes.len());
+                    }
+                    None => writer.write(stream, bytes),
+                }
+            }
+            Some(Event::NotKept { stream, bytes }) => {
+                at += bytes;
+                writer.say(format!("{bytes} bytes of {} are no longer kept", name(stream)));
+            }
+            Some(Event::Screen(bytes)) => writer.draw(bytes),
+            Some(Event::Interrupted(why)) if talkative => {
+                output::say(&format!("lost contact with {peer} ({why}); trying to go on"));
+            }
+            Some(Event::Resumed) if talkative => output::say(&format!("{peer} is back")),
+            Some(Event::Interrupted(_) | Event::Resumed | Event::Asked(_)) => {}
+            Some(Event::Ended(outcome)) => {
+                let closed = writer.finish(outcome.result.is_some());
+                return (Seen::Ended(outcome), closed);
+            }
+            Some(Event::Detached { at, by }) => {
+                // Who has had enough does not wait for an output that stands still.
+                let closed = writer.finish(is_enough(view, found, at));
+                return (Seen::Left { at, by }, closed);
+            }
+            None => {
+                let ending = Ending::Unknown { why: "the conversation broke off inside d".to_owned() };
+                let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
+                return (Seen::Ended(Box::new(outcome)), writer.finish(false));
+            }
+        }
+        if is_enough(view, found, at) {
+            steering.detach();
+        }
+    }
+}
+
+/// Whether all was seen that was asked for. One that has ended says so by itself, behind all it has printed.
+fn is_enough(view: &View, found: &Found, at: u64) -> bool {
+    found.job.state != State::Ended && view.until.is_some_and(|until| at >= until)
+}
+
+fn name(stream: StreamKind) -> &'static str {
+    match stream {
+        StreamKind::Out => "stdout",
+        StreamKind::Err => "stderr",
+    }
+}
+
+fn ended(found: &Found, view: &View, outcome: &Outcome) -> Result<u8, Failure> {
+    let Found { peer, job } = found;
+    let shown = outcome.result.is_some() && outcome.integrity == Integrity::Whole;
+    if shown && job.state == State::Ended {
+        let ending = escaped(&outcome.ending.to_string());
+        output::say(&format!("{} on {peer} has ended: {ending}", job.id.short()));
+    }
+    match shown && view.until.is_some() {
+        true => Ok(0),
+        false => conclude(peer, job.id, outcome, false, true),
+    }
+}
+
+/// The job goes on; who pressed a key knows why.
+fn left(found: &Found, at: u64, by: Option<String>, pressed: bool) -> Failure {
+    let Found { peer, job } = found;
+    let short = job.id.short();
+    let next = format!("`d attach {peer}/{short} --since-byte {at}` goes on where this ended");
+    if let Some(who) = by {
+        let what = format!("unknown: detached by {} from {short} on {peer}, which goes on", escaped(&who));
+        return Failure::new(UNKNOWN, format!("{what}; {next}"));
+    }
+    match pressed {
+        true => Failure::new(CANCELLED, format!("left {short} on {peer}, which goes on; {next}")),
+        false => Failure::new(UNKNOWN, format!("unknown: d was ended, and the job goes on; {next}")),
+    }
+}

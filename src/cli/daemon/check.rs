@@ -1,0 +1,20 @@
+//! `d daemon check`, and `d daemon run --check`: what this program is, for another version of it.
+
+use std::env;
+use std::ffi::OsString;
+
+use crate::cli::exit::Failure;
+use crate::cli::output;
+use crate::daemon::handover::Checked;
+
+/// Says it, as JSON.
+pub(super) fn say() -> Result<u8, Failure> {
+    let said = serde_json::to_string(&Checked::this());
+    output::line(&said.map_err(|error| Failure::other(error.to_string()))?)?;
+    Ok(0)
+}
+
+/// What has another program check whether it would start as this daemon was started.
+pub(super) fn of_this() -> Vec<OsString> {
+    env::args_os().skip(1).chain(["--check".into()]).collect()
+}

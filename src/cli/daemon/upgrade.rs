@@ -1,0 +1,268 @@
+//! `d daemon upgrade`: another version in the daemon's place, and back by itself where that fails.
+//!
+//! This command lays the new program beside the old one, tries it out, and asks the daemon; the daemon, the
+//! new one and its guard do the rest, and write down how far it has come. So this command may be killed at
+//! any point: before the daemon was asked nothing has changed, and afterwards it goes on without.
+
+mod staging;
+
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use tokio::time::{Instant, timeout_at};
+
+use super::found::{self, Found, Running};
+use super::start::directory_of;
+use crate::cli::args::{Common, duration};
+use crate::cli::exit::{CANCELLED, Failure, NOT_RUNNING, OTHER, TAKEN};
+use crate::cli::output;
+use crate::cli::settings::variable;
+use crate::daemon::handover::{Attempt, Phase, install};
+use crate::daemon::job_is_open;
+use crate::process::{DirectoryWatch, FileId, Signal, host};
+use crate::protocol::exec::JOB_VARIABLE;
+use staging::Staged;
+
+/// How much longer than everybody was given an answer is waited for: a daemon has to be started again by
+/// systemd at last.
+const LATE: Duration = Duration::from_secs(60);
+
+/// What `d daemon upgrade` is given.
+#[derive(Debug, ClapArgs)]
+pub(in crate::cli) struct Upgrade {
+    /// The new program; - for standard input
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// What it has to be: its blake3 digest, in hexadecimal
+    #[arg(long, value_name = "DIGEST")]
+    digest: Option<String>,
+    /// How long the new daemon may take to be ready and to prove itself; then the old one is brought back
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    ready_timeout: Duration,
+    /// How long jobs that run may go on; then they are stopped, as at any stop
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    jobs_timeout: Duration,
+    /// Return as soon as the daemon was asked; `d daemon status` tells what became of it
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// `d daemon upgrade`
+pub(super) async fn run(common: &Common, args: Upgrade) -> Result<u8, Failure> {
+    let directory = directory_of(common)?;
+    let running = match found::look(&directory)? {
+        Found::Runs(running) => Some(running),
+        Found::Not(_) => None,
+    };
+    let path = program_of(running.as_ref())?;
+    check_owner(&directory)?;
+    let _turn = Turn::take(&directory)?;
+    settle_the_last(&directory, running.is_some())?;
+    let staged = Staged::from(&args.from, &path, &directory, args.digest.as_deref())?;
+    let version = staged.check().await?;
+    if let Some(running) = running.as_ref().filter(|running| runs(running, &version))
+        && staged.is(&path)
+    {
+        output::line(&format!("running already {} version={version}", running.facts()))?;
+        return Ok(0);
+    }
+    let Some(running) = running else {
+        install(&staged.path, &path).map_err(|error| staged.failed("putting it in place", &error))?;
+        staged.keep();
+        output::line(&format!("installed program={} version={version}; no daemon runs", path.display()))?;
+        return Ok(0);
+    };
+    let attempt = asked(&args, &staged, path, version)?;
+    let watch = DirectoryWatch::of(&directory)
+        .map_err(|error| Failure::other(format!("watching {}: {error}", directory.display())))?;
+    attempt.write(&directory).map_err(|error| staged.failed("writing down what is asked", &error))?;
+    staged.keep();
+    running
+        .process
+        .signal(Signal::USR1)
+        .map_err(|error| Failure::other(format!("asking the daemon, process {}: {error}", running.pid())))?;
+    if args.no_wait || is_its_own_job(&directory) {
+        output::line(&format!(
+            "asked {} for version={} upgrade={}",
+            running.facts(),
+            attempt.version,
+            attempt.id
+        ))?;
+        return Ok(0);
+    }
+    let patience = args.jobs_timeout + args.ready_timeout + LATE;
+    conclude(&directory, follow(&directory, &watch, &attempt, patience).await?).await
+}
+
+/// The file that is replaced: the daemon's own, else this very program.
+fn program_of(running: Option<&Running>) -> Result<PathBuf, Failure> {
+    let Some(running) = running else {
+        return std::env::current_exe()
+            .map_err(|error| Failure::other(format!("finding out where this program is: {error}")));
+    };
+    let program = running.state.as_ref().and_then(|state| state.program.clone());
+    program.map(|program| program.path).ok_or_else(|| {
+        Failure::other(format!(
+            "the daemon, process {}, is an older one that cannot hand over, or has just been started; put the new \
+             program in its place and `d daemon restart`",
+            running.pid()
+        ))
+    })
+}
+
+/// What is written down here has to be read by the daemon.
+fn check_owner(directory: &Path) -> Result<(), Failure> {
+    match fs::metadata(directory) {
+        Ok(owner) if owner.uid() != host::user_number() => Err(Failure::other(format!(
+            "{} is another user's; whose daemon it is upgrades it",
+            directory.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn runs(running: &Running, version: &str) -> bool {
+    running.is_ready() && running.state.as_ref().is_some_and(|state| state.version == version)
+}
+
+/// A job of the daemon is waited for by it, so it cannot wait for the daemon.
+fn is_its_own_job(directory: &Path) -> bool {
+    variable(JOB_VARIABLE).and_then(|id| id.parse().ok()).is_some_and(|job| job_is_open(directory, job))
+}
+
+/// The turn to upgrade the daemon of a state directory, until it is dropped.
+struct Turn(#[expect(dead_code, reason = "held, not used")] File);
+
+impl Turn {
+    fn take(directory: &Path) -> Result<Self, Failure> {
+        super::start::make(directory)?;
+        let path = directory.join("upgrade.lock");
+        let failed = |error| Failure::other(format!("locking {}: {error}", path.display()));
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+            Err(TryLockError::WouldBlock) => Err(taken(directory, "another `d daemon upgrade`")),
+        }
+    }
+}
+
+fn taken(directory: &Path, what: &str) -> Failure {
+    Failure::new(TAKEN, format!("{what} of {} is under way; nothing was changed", directory.display()))
+}
+
+/// One at a time: an attempt that goes on has its turn, also when nobody waits for it any more.
+fn settle_the_last(directory: &Path, daemon_runs: bool) -> Result<(), Failure> {
+    let last = Attempt::read(directory).map_err(|error| Failure::other(error.to_string()))?;
+    let Some(last) = last.filter(Attempt::is_open) else { return Ok(()) };
+    if daemon_runs {
+        return Err(taken(directory, &format!("the upgrade to {}", last.version)));
+    }
+    if let Some(staged) = &last.staged {
+        // Where it has its place already there is nothing to remove.
+        let _ = fs::remove_file(staged);
+    }
+    let why = "the daemon ended before it had proved itself";
+    last.now(Phase::Failed, why)
+        .write(directory)
+        .map_err(|error| Failure::other(format!("writing down how the last upgrade ended: {error}")))
+}
+
+fn asked(args: &Upgrade, staged: &Staged, path: PathBuf, version: String) -> Result<Attempt, Failure> {
+    let file = FileId::of(&staged.path).map_err(|error| staged.failed("looking at it", &error))?;
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
+    Ok(Attempt {
+        jobs_until_ms: Some(now.saturating_add(ms(args.jobs_timeout))),
+        ready_within_ms: ms(args.ready_timeout),
+        ..Attempt::new(path, Some(staged.path.clone()), file, version)
+    })
+}
+
+/// Follows an attempt to its end, and says what is waited for.
+async fn follow(
+    directory: &Path,
+    watch: &DirectoryWatch,
+    asked: &Attempt,
+    patience: Duration,
+) -> Result<Attempt, Failure> {
+    let failed = |error| Failure::other(format!("watching {}: {error}", directory.display()));
+    let deadline = Instant::now() + patience;
+    let mut said = String::new();
+    loop {
+        let attempt = Attempt::read(directory).map_err(|error| Failure::other(error.to_string()))?;
+        let Some(attempt) = attempt.filter(|attempt| attempt.id == asked.id) else {
+            return Err(Failure::other("somebody else has begun another upgrade meanwhile"));
+        };
+        if !attempt.is_open() {
+            return Ok(attempt);
+        }
+        let doing = doing(directory, &attempt);
+        if doing != said {
+            output::say(&format!("{}: {doing}", attempt.version));
+            said = doing;
+        }
+        tokio::select! {
+            changed = timeout_at(deadline, watch.changed()) => match changed {
+                Ok(changed) => changed.map_err(failed)?,
+                Err(_) => return Err(Failure::other(format!(
+                    "the upgrade is still under way ({said}); `d daemon status` tells what became of it"
+                ))),
+            },
+            _ = tokio::signal::ctrl_c() => {
+                let why = "interrupted; the upgrade goes on, and `d daemon status` tells what became of it";
+                return Err(Failure::new(CANCELLED, why));
+            }
+        }
+    }
+}
+
+fn doing(directory: &Path, attempt: &Attempt) -> String {
+    let state = match found::look(directory) {
+        Ok(Found::Runs(running)) => running.state,
+        _ => None,
+    };
+    match (attempt.phase, state) {
+        (Phase::Asked, Some(state)) => {
+            let next = state.program.and_then(|program| program.next);
+            next.map_or_else(|| "the daemon was asked".to_owned(), |next| next.why)
+        }
+        (Phase::Asked, None) => "the daemon was asked".to_owned(),
+        (_, Some(state))
+            if state.version == attempt.version && state.state == crate::daemon::state::State::Ready =>
+        {
+            "it is ready, and has to prove itself".to_owned()
+        }
+        _ => "it comes up".to_owned(),
+    }
+}
+
+/// Says how it ended, once a daemon serves again.
+async fn conclude(directory: &Path, attempt: Attempt) -> Result<u8, Failure> {
+    let Attempt { version, before, why, .. } = attempt;
+    let running = super::start::comes_back(directory, LATE).await?;
+    let serves = running.as_ref().and_then(|running| running.state.clone());
+    match (attempt.phase, serves) {
+        (Phase::Done, Some(state)) if state.version == version => {
+            let facts = running.map_or_else(String::new, |running| running.facts());
+            output::line(&format!("upgraded {facts} version={version} before={before}"))?;
+            Ok(0)
+        }
+        (_, Some(state)) => Err(Failure::new(
+            OTHER,
+            format!(
+                "not upgraded to {version}: {why}; {} serves, process {}",
+                state.version, state.process.pid
+            ),
+        )),
+        (_, None) => Err(Failure::new(
+            NOT_RUNNING,
+            format!("not upgraded to {version}: {why}; and no daemon is ready"),
+        )),
+    }
+}

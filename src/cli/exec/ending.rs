@@ -1,0 +1,71 @@
+//! What is said of the end of a command, and where to find out what is not known here.
+
+use crate::cli::exit::{self, Failure, OUTPUT_CLOSED};
+use crate::client::exec::{Integrity, Outcome};
+use crate::protocol::ending::StartFailure;
+use crate::protocol::{Ending, JobId, PeerId};
+
+/// Says what is to be said of the end, and gives the code. `is_kept` says whether the peer keeps what the job prints.
+pub(in crate::cli) fn conclude(
+    peer: &PeerId,
+    job: JobId,
+    outcome: &Outcome,
+    output_closed: bool,
+    is_kept: bool,
+) -> Result<u8, Failure> {
+    let code = exit::code_of(outcome);
+    let said_all = if is_kept { Next::Read } else { Next::Ask };
+    if output_closed {
+        return Ok(OUTPUT_CLOSED);
+    }
+    if let Integrity::Damaged(what) = &outcome.integrity {
+        let ending = &outcome.ending;
+        let why = format!("output was lost: {what}; the command {ending}");
+        return unknown(code, (peer, job), &why, said_all);
+    }
+    let failure = |text: String| Err(Failure::new(code, text));
+    match &outcome.ending {
+        Ending::Exited { .. } | Ending::Signalled { .. } => Ok(code),
+        Ending::TimedOut {} => {
+            failure(format!("timed out: the command was stopped on {peer}, with all it had started"))
+        }
+        Ending::Cancelled { why } => failure(format!("cancelled: {why}")),
+        Ending::Refused { message, .. } => failure(format!("refused: {peer}: {message}")),
+        Ending::NotStarted { why: StartFailure::NeverArrived, message } => {
+            failure(format!("not started: {message}; try again")).map_err(|failure| {
+                failure.in_known_words_for_seeds(format!("Failed to send command to peer: {peer}"))
+            })
+        }
+        Ending::NotStarted { message, .. } => failure(format!("not started: {peer}: {message}")),
+        Ending::Offline {} => failure(format!("offline: Peer is offline: {peer}")),
+        Ending::Unknown { why } if outcome.result.is_some() => unknown(code, (peer, job), why, said_all),
+        Ending::Unknown { why } => unknown(code, (peer, job), why, Next::Wait),
+    }
+}
+
+/// Nobody here knows how it ended, or what it has printed: where that may be found out.
+pub(in crate::cli) fn unknown(
+    code: u8,
+    (peer, job): (&PeerId, JobId),
+    why: &str,
+    next: Next,
+) -> Result<u8, Failure> {
+    let next = match next {
+        Next::Wait => format!("; `d wait {peer}/{job}` waits for its end, and has its code"),
+        Next::Read => format!("; `d logs {peer}/{job}` shows what is kept of what it has printed"),
+        Next::Ask => format!("; `nats req exec.{peer}.{job}.result ''` shows what is known of it"),
+    };
+    Err(Failure::new(code, format!("unknown: {why}{next}"))
+        .in_known_words_for_seeds(format!("Timeout waiting for response from {peer}")))
+}
+
+/// What there is to be done about an end that nobody here knows.
+#[derive(Clone, Copy)]
+pub(in crate::cli) enum Next {
+    /// The peer may know it, or will.
+    Wait,
+    /// The peer has said all it knows; what the job has printed is kept.
+    Read,
+    /// The peer has said all it knows, and keeps nothing more.
+    Ask,
+}

@@ -1,0 +1,102 @@
+//! `d exec --queue`: a command that waits until its peer is there.
+
+use std::time::Duration;
+
+use super::{Exec, nowhere};
+use crate::bus::Bus;
+use crate::cli::args::{Common, duration};
+use crate::cli::connect::{connect, must_be_an_operator};
+use crate::cli::exit::{BUS_UNREACHABLE, Failure, REFUSED, UNKNOWN};
+use crate::cli::{output, render};
+use crate::client::queue::{self as client, QueueError};
+use crate::client::{Finding, find};
+use crate::protocol::exec::ExecRequest;
+use crate::protocol::queue::{LONGEST, Span};
+use crate::protocol::{JobId, PeerId};
+
+/// Reads how long a command may wait.
+pub(super) fn expiry(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time < Duration::from_secs(1) {
+        return Err(format!("{text:?} is too short; at least a second is wanted"));
+    }
+    if time > LONGEST {
+        return Err(format!("{text:?} is too long: a peer remembers for 7 days (168h) what it has run"));
+    }
+    Ok(time)
+}
+
+/// Nobody sits at a terminal when the command begins; whoever wants to comes later.
+fn leaves_the_terminal(args: &Exec) -> Result<(), Failure> {
+    match args.tty && !args.detach {
+        true => Err(Failure::usage(
+            "--queue with -t: nobody is there to type when it begins; with -d as well it begins without you, and \
+             `d attach` is the way to it",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Leaves the command for its peer.
+pub(super) async fn run(
+    common: &Common,
+    args: &Exec,
+    expiry: Duration,
+    request: ExecRequest,
+) -> Result<u8, Failure> {
+    leaves_the_terminal(args)?;
+    let bus = connect(common).await?;
+    must_be_an_operator(&bus)?;
+    let (peer, is_there) = known(&bus, &args.peer).await?;
+    let job = request.id.unwrap_or_default();
+    let expires_ms = job.made_ms() + i64::try_from(expiry.as_millis()).unwrap_or_default();
+    let request =
+        ExecRequest { id: Some(job), stream: None, durable: true, expires_ms: Some(expires_ms), ..request };
+    // What the peer would refuse is refused here: nobody would hear of it there.
+    Span::of(&request, job).map_err(|bad| Failure::usage(bad.to_string()))?;
+    client::leave(&bus, &peer, job, &request).await.map_err(|error| failure(&error, &peer, job))?;
+    super::tell(&peer, job)?;
+    let until = render::local_time_of_ms(expires_ms);
+    let when = match is_there {
+        true => format!("{peer} is on the bus and takes it as soon as it can, until {until}"),
+        false => format!("{peer} is away: it runs once {peer} is back, until {until}, and never after"),
+    };
+    output::say(&format!(
+        "queued: {when}; `d queue list` shows what waits, `d jobs -a {peer}` what became of it, \
+         `d logs {peer}/{job}` what it wrote"
+    ));
+    Ok(0)
+}
+
+/// The peer, by any of its names, and whether it is on the bus. Nothing is left for one nobody knows.
+async fn known(bus: &Bus, name: &str) -> Result<(PeerId, bool), Failure> {
+    match find::find(bus, name).await {
+        Ok(Finding::Peer(peer)) => Ok((peer, true)),
+        Ok(Finding::Offline(peer)) => Ok((peer, false)),
+        Err(not_found) => Err(nowhere(name, &not_found)),
+    }
+}
+
+fn failure(error: &QueueError, peer: &PeerId, job: JobId) -> Failure {
+    let code = code_of(error);
+    match error {
+        QueueError::Unsure(_) => Failure::new(
+            code,
+            format!(
+                "unknown: {error}: {job} may run on {peer}; `d queue list {peer}` shows whether it waits, \
+                 `d queue cancel {peer}/{job}` sees to it that it never runs"
+            ),
+        ),
+        _ if code == REFUSED => Failure::new(code, format!("refused: {error}")),
+        _ => Failure::new(code, format!("no queue: {error}")),
+    }
+}
+
+/// The exit code where the queue did not do what it was asked.
+pub(in crate::cli) fn code_of(error: &QueueError) -> u8 {
+    match error {
+        QueueError::Full(_) | QueueError::TooLarge(_) => REFUSED,
+        QueueError::Unsure(_) => UNKNOWN,
+        _ => BUS_UNREACHABLE,
+    }
+}

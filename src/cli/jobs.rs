@@ -1,0 +1,206 @@
+//! `d jobs`: what runs in the fleet, and what has run; and how one job is named.
+//!
+//! A list is whole or says whose part is missing: every peer that gave no answer is named, and makes
+//! the exit code say so.
+
+mod find;
+mod newest;
+mod table;
+
+use clap::Args as ClapArgs;
+use futures::stream::StreamExt;
+
+use super::args::{Common, peer_name};
+use super::connect::{connect, must_see_jobs};
+use super::exit::{Failure, OFFLINE, OTHER, REFUSED, TIMED_OUT};
+use super::output;
+use super::peers::Format;
+use crate::bus::{Bus, BusError};
+use crate::client::jobs;
+use crate::client::policy::AskError;
+use crate::protocol::PeerId;
+use crate::protocol::jobs::{Job, Query, Which};
+use crate::protocol::peers::PeerRow;
+pub(super) use find::{Found, Wanted, find, wanted};
+pub(super) use newest::newest;
+pub(super) use table::{state, who};
+
+/// What `d jobs` is given.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  d jobs                    what runs now, on every peer that is online\n  d jobs vps desktop -a     on two peers, what has ended as well\n  d jobs -a -n 20           the newest 20\n  d jobs --json | jq -r 'select(.durable) | .id'\n\nJOB is the end of an id: `d stop JOB`, `d wait JOB` and others take it, a whole id, or a session's name;\nPEER/JOB asks that peer alone. A peer that does not answer is named, and the code is not 0."
+)]
+pub(super) struct Jobs {
+    /// Peers: their ids, hostnames or addresses [default: all that are online]
+    #[arg(value_parser = peer_name, value_name = "PEER")]
+    peers: Vec<String>,
+    /// Jobs that have ended, too
+    #[arg(short, long)]
+    all: bool,
+    /// At most this many, the newest
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    newest: Option<u32>,
+    /// JSON lines instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Show everything
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+/// A job, and where it is.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Row {
+    pub(super) peer: PeerId,
+    #[serde(flatten)]
+    pub(super) job: Job,
+}
+
+/// What `d session list` is given.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  d session list            on every peer that is online\n  d session list vps --json  on one, as JSON lines"
+)]
+pub(super) struct Sessions {
+    /// Peers: their ids, hostnames or addresses [default: all that are online]
+    #[arg(value_parser = peer_name, value_name = "PEER")]
+    peers: Vec<String>,
+    /// JSON lines instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// `d jobs`
+pub(super) async fn run(common: &Common, args: &Jobs) -> Result<u8, Failure> {
+    list(common, args, |_| true).await
+}
+
+/// `d session list`: the jobs that have a terminal.
+pub(super) async fn sessions(common: &Common, args: &Sessions) -> Result<u8, Failure> {
+    let Sessions { peers, json } = args;
+    let output = Some(Format::Wide);
+    let all = Jobs { peers: peers.clone(), all: false, newest: None, json: *json, output };
+    list(common, &all, |row| row.job.tty).await
+}
+
+async fn list(common: &Common, args: &Jobs, wanted: impl Fn(&Row) -> bool) -> Result<u8, Failure> {
+    let bus = connect(common).await?;
+    must_see_jobs(&bus)?;
+    let query = Query {
+        state: if args.all { Which::All } else { Which::Running },
+        limit: args.newest,
+        ..Query::default()
+    };
+    let answers = if args.peers.is_empty() {
+        ask(&bus, online(&bus).await?, &query).await
+    } else {
+        ask_named(&bus, &args.peers, &query).await
+    };
+    let Answers { mut rows, silent } = answers;
+    // Where it is asked for twice it is one all the same.
+    rows.sort_unstable_by(|one, other| (other.job.id, &other.peer).cmp(&(one.job.id, &one.peer)));
+    rows.dedup_by(|one, other| one.job.id == other.job.id && one.peer == other.peer);
+    rows.retain(wanted);
+    rows.truncate(args.newest.map_or(usize::MAX, |most| most as usize));
+    show(args, &rows)?;
+    silent.iter().for_each(|one| output::say(&one.message));
+    Ok(silent.iter().map(|one| one.code).max().unwrap_or_default())
+}
+
+fn show(args: &Jobs, rows: &[Row]) -> Result<(), Failure> {
+    if args.json {
+        return rows.iter().try_for_each(|row| {
+            output::line(&String::from_utf8_lossy(&crate::protocol::decode::to_json(row)))
+        });
+    }
+    output::line(&table::rendered(rows, args.output == Some(Format::Wide)))
+}
+
+/// What peers have answered, and why others have not.
+#[derive(Default)]
+struct Answers {
+    rows: Vec<Row>,
+    silent: Vec<Failure>,
+}
+
+impl Answers {
+    fn take(&mut self, peer: PeerId, answer: Result<Vec<Job>, AskError>) {
+        match answer {
+            Ok(jobs) => self.rows.extend(jobs.into_iter().map(|job| Row { peer: peer.clone(), job })),
+            Err(error) => self.silent.push(no_answer(&peer, &error, "its jobs are not in this list")),
+        }
+    }
+}
+
+async fn ask(bus: &Bus, peers: Vec<PeerId>, query: &Query) -> Answers {
+    let mut answers = Answers::default();
+    let mut coming = std::pin::pin!(jobs::of_all(bus, peers, query));
+    while let Some((peer, answer)) = coming.next().await {
+        answers.take(peer, answer);
+    }
+    answers.silent.sort_by(|one, other| one.message.cmp(&other.message));
+    answers
+}
+
+/// The same of peers by any of their names, with those that nobody has.
+async fn ask_named(bus: &Bus, names: &[String], query: &Query) -> Answers {
+    let (mut peers, mut unknown) = (Vec::new(), Vec::new());
+    for name in names {
+        match named(bus, name).await {
+            Ok(peer) if peers.contains(&peer) => {}
+            Ok(peer) => peers.push(peer),
+            Err(failure) => unknown.push(failure),
+        }
+    }
+    let mut answers = ask(bus, peers, query).await;
+    answers.silent.extend(unknown);
+    answers
+}
+
+/// The peer a word means: the one with that id, where it is there, else the one with that other name.
+async fn named(bus: &Bus, name: &str) -> Result<PeerId, Failure> {
+    let peer = super::exec::target(bus, name).await?;
+    let question = Query { limit: Some(1), ..Query::default() };
+    match jobs::page(bus, &peer, &question, jobs::PATIENCE).await {
+        Err(AskError::Bus(BusError::NoResponders(_))) => super::exec::elsewhere(bus, name, &peer).await,
+        // Whatever it is, it is said when the peer is asked in earnest.
+        _ => Ok(peer),
+    }
+}
+
+/// Who is to be asked where nobody was named. Who is offline is said, and no mistake.
+async fn online(bus: &Bus) -> Result<Vec<PeerId>, Failure> {
+    let (there, away): (Vec<PeerRow>, Vec<PeerRow>) =
+        super::peers::all(bus).await?.into_iter().partition(|row| row.is_online);
+    if !away.is_empty() {
+        output::say(&format!("offline, and not asked: {}", listed(away.iter().map(|row| &row.peer_id))));
+    }
+    Ok(there.into_iter().map(|row| row.peer_id).collect())
+}
+
+/// Some names, and how many more there are.
+fn listed<'a>(peers: impl ExactSizeIterator<Item = &'a PeerId>) -> String {
+    const NAMED: usize = 20;
+    let all = peers.len();
+    let names: Vec<&str> = peers.take(NAMED).map(PeerId::as_str).collect();
+    match all.saturating_sub(NAMED) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
+/// Why a peer's part is missing, and what that means.
+fn no_answer(peer: &PeerId, error: &AskError, so: &str) -> Failure {
+    match error {
+        AskError::Bus(BusError::NoResponders(_)) => {
+            Failure::new(OFFLINE, format!("offline: Peer is offline: {peer}: {so}"))
+        }
+        AskError::Bus(_) => Failure::new(TIMED_OUT, format!("timed out: {peer}: {error}: {so}")),
+        AskError::Declined(_) => {
+            Failure::new(REFUSED, format!("refused: {peer}: {error}; an older daemon tells no jobs"))
+        }
+        AskError::Unproven(_) | AskError::Malformed(_) => {
+            Failure::new(OTHER, format!("{peer}: {error}: {so}"))
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! From what a person typed to a job: a whole id, the last characters of one, or a session's name;
+//! behind `PEER/` where only one peer is to be asked.
+//!
+//! Nothing is cached: a wrong job is worse than a slow answer. A job that is found while a peer is
+//! silent counts only where no other can be meant: a whole id, or as much of it as `d` itself shows.
+
+use futures::stream::StreamExt;
+
+use super::{listed, no_answer, state, who};
+use crate::bus::{Bus, BusError};
+use crate::cli::args::peer_name;
+use crate::cli::exit::{Failure, NOT_FOUND, OFFLINE, TIMED_OUT};
+use crate::cli::log::escaped;
+use crate::cli::output;
+use crate::client::jobs;
+use crate::client::policy::AskError;
+use crate::protocol::ids::SHORT_JOB_ID;
+use crate::protocol::jobs::{Job, MATCH_MAX, Query, State, Which};
+use crate::protocol::{JobId, PeerId};
+
+/// What follows where a peer gives no answer.
+const UNKNOWN_THERE: &str = "whether it has the job, nobody can say";
+
+/// What was typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) struct Wanted {
+    peer: Option<String>,
+    word: String,
+}
+
+/// Takes apart what was typed.
+pub(in crate::cli) fn wanted(text: &str) -> Result<Wanted, String> {
+    let (peer, word) = match text.split_once('/') {
+        Some((peer, word)) => (Some(peer_name(peer)?), word),
+        None => (None, text),
+    };
+    let plain = |c: char| !c.is_control() && !c.is_whitespace() && c != '/';
+    match word.len() {
+        0 => {
+            Err("it is empty; a job's id, the last characters of one, or a session's name is wanted"
+                .to_owned())
+        }
+        1..=MATCH_MAX if word.chars().all(plain) => Ok(Wanted { peer, word: word.to_owned() }),
+        _ => Err(format!(
+            "{:?} means no job: an id, the last characters of one, or a session's name does",
+            escaped(word)
+        )),
+    }
+}
+
+/// A job that was found.
+#[derive(Debug, Clone)]
+pub(in crate::cli) struct Found {
+    /// Where it is.
+    pub(in crate::cli) peer: PeerId,
+    /// As it stood.
+    pub(in crate::cli) job: Job,
+}
+
+impl Wanted {
+    /// As it was typed, without its peer.
+    pub(in crate::cli) fn word(&self) -> &str {
+        &self.word
+    }
+
+    /// The peer that alone is asked, by any of its names.
+    pub(in crate::cli) fn peer(&self) -> Option<&str> {
+        self.peer.as_deref()
+    }
+
+    fn id(&self) -> Option<JobId> {
+        self.word.parse().ok()
+    }
+
+    /// Whether it is enough of an id that no second job has it.
+    fn is_certain(&self) -> bool {
+        let digits =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        self.id().is_some() || (self.word.len() >= SHORT_JOB_ID && digits(&self.word))
+    }
+}
+
+/// Finds the one job that is meant.
+pub(in crate::cli) async fn find(bus: &Bus, wanted: &Wanted) -> Result<Found, Failure> {
+    let query = Query { wanted: Some(wanted.word.clone()), state: Which::All, ..Query::default() };
+    let (found, silent) = match &wanted.peer {
+        Some(name) => on_one(bus, name, &query).await?,
+        None => on_all(bus, wanted, &query).await?,
+    };
+    choose(wanted, found, &silent)
+}
+
+type Silent = Vec<(PeerId, Failure)>;
+
+async fn on_one(bus: &Bus, name: &str, query: &Query) -> Result<(Vec<Found>, Silent), Failure> {
+    let mut peer = crate::cli::exec::target(bus, name).await?;
+    loop {
+        match jobs::all(bus, &peer, query).await {
+            Ok(all) => {
+                return Ok((
+                    all.into_iter().map(|job| Found { peer: peer.clone(), job }).collect(),
+                    Vec::new(),
+                ));
+            }
+            Err(AskError::Bus(BusError::NoResponders(_))) => {
+                peer = crate::cli::exec::elsewhere(bus, name, &peer).await?;
+            }
+            Err(error) => return Err(no_answer(&peer, &error, UNKNOWN_THERE)),
+        }
+    }
+}
+
+async fn on_all(bus: &Bus, wanted: &Wanted, query: &Query) -> Result<(Vec<Found>, Silent), Failure> {
+    let rows = crate::cli::peers::all(bus)
+        .await
+        .map_err(|failure| failure.with_next(&format!("PEER/{} asks one peer without it", wanted.word)))?;
+    let (mut found, mut silent) = (Vec::new(), Vec::new());
+    let online = rows.iter().filter(|row| row.is_online).map(|row| row.peer_id.clone()).collect();
+    let mut coming = std::pin::pin!(jobs::of_all(bus, online, query));
+    while let Some((peer, answer)) = coming.next().await {
+        match answer {
+            Ok(all) => found.extend(all.into_iter().map(|job| Found { peer: peer.clone(), job })),
+            Err(error) => silent.push((peer.clone(), no_answer(&peer, &error, UNKNOWN_THERE))),
+        }
+        // An id is one job's only.
+        if wanted.id().is_some() && !found.is_empty() {
+            return Ok((found, Vec::new()));
+        }
+    }
+    // Whoever is known to be away was not asked, and may have it.
+    silent.extend(rows.into_iter().filter(|row| !row.is_online).map(|row| {
+        let why = format!("offline: Peer is offline: {}", row.peer_id);
+        (row.peer_id, Failure::new(OFFLINE, why))
+    }));
+    silent.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok((found, silent))
+}
+
+/// The one that is meant, where that is beyond doubt.
+fn choose(wanted: &Wanted, mut found: Vec<Found>, silent: &Silent) -> Result<Found, Failure> {
+    let Wanted { word, .. } = wanted;
+    // A session that runs has the name of those that have ended.
+    let runs = |found: &Found| found.job.state != State::Ended && found.job.name.as_deref() == Some(word);
+    if found.iter().filter(|found| runs(found)).count() == 1
+        && found.iter().all(|found| found.job.name.as_deref() == Some(word))
+    {
+        found.retain(runs);
+    }
+    let others = listed(silent.iter().map(|(peer, _)| peer).collect::<Vec<_>>().into_iter());
+    let hung = silent.iter().map(|(_, why)| why.code).filter(|code| *code != OFFLINE).max();
+    match (found.len(), hung) {
+        (0, None) if silent.is_empty() => Err(not_found(word, "")),
+        (0, None) => Err(not_found(word, &format!("; offline, and not asked: {others}"))),
+        (0, Some(_)) => {
+            let what = format!(
+                "timed out: no job {word} was found, and no answer came from {others}, which may have it"
+            );
+            Err(Failure::new(TIMED_OUT, what))
+        }
+        (1, Some(_)) if !wanted.is_certain() => {
+            let (peer, job) = (&found[0].peer, &found[0].job);
+            let what = format!(
+                "timed out: {peer} has a job {word}, and no answer came from {others}, which may have another"
+            );
+            Err(Failure::new(TIMED_OUT, format!("{what}; {peer}/{} means the one on {peer}", job.id.short())))
+        }
+        (1, hung) => {
+            if hung.is_some() {
+                output::say(&format!("no answer from {others}"));
+            }
+            Ok(found.remove(0))
+        }
+        _ => Err(ambiguous(word, &found)),
+    }
+}
+
+fn not_found(word: &str, but: &str) -> Failure {
+    let what = format!("not found: no job has the id, the last characters of it, or the name {word}{but}");
+    Failure::new(NOT_FOUND, format!("{what}; `d jobs -a` shows which there are, `d queue list` what waits"))
+}
+
+fn ambiguous(word: &str, found: &[Found]) -> Failure {
+    const SHOWN: usize = 20;
+    let mut lines = vec![format!("{word} means {} jobs; name one of them by its whole id:", found.len())];
+    lines.extend(found.iter().take(SHOWN).map(|Found { peer, job }| {
+        format!("d:   {peer}/{}  {}  {}  {}", job.id, state(job), who(job), escaped(&job.command))
+    }));
+    lines.extend((found.len() > SHOWN).then(|| format!("d:   and {} more", found.len() - SHOWN)));
+    Failure::usage(lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_typed_is_taken_apart() {
+        let is = |text: &str, peer: Option<&str>, word: &str| {
+            assert_eq!(wanted(text), Ok(Wanted { peer: peer.map(str::to_owned), word: word.to_owned() }));
+        };
+        is("0000cafe", None, "0000cafe");
+        is("vps/build", Some("vps"), "build");
+        for wrong in ["", "vps/", "/build", "a/b/c", "two words", "x\n"] {
+            assert!(wanted(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn as_much_of_an_id_as_is_shown_is_enough() {
+        let certain = |text: &str| wanted(text).expect(text).is_certain();
+        assert!(certain("0000cafe") && certain(&JobId::new().to_string()));
+        assert!(!certain("cafe") && !certain("my-build") && !certain("buildbuild"));
+    }
+}

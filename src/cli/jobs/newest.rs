@@ -1,0 +1,23 @@
+//! The newest jobs of the fleet, for whoever is content with those of peers that answer.
+
+use futures::stream::StreamExt;
+
+use super::Row;
+use crate::bus::Bus;
+use crate::cli::exit::Failure;
+use crate::client::jobs;
+use crate::protocol::jobs::{Query, Which};
+
+/// So many of each peer that is online.
+pub(in crate::cli) async fn newest(bus: &Bus, of_each: u32) -> Result<Vec<Row>, Failure> {
+    let online = crate::cli::peers::all(bus).await?.into_iter().filter(|row| row.is_online);
+    let query = Query { state: Which::All, limit: Some(of_each), ..Query::default() };
+    let peers = online.map(|row| row.peer_id).collect();
+    let mut coming = std::pin::pin!(jobs::of_all(bus, peers, &query));
+    let mut rows = Vec::new();
+    while let Some((peer, answer)) = coming.next().await {
+        rows.extend(answer.unwrap_or_default().into_iter().map(|job| Row { peer: peer.clone(), job }));
+    }
+    rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.job.id));
+    Ok(rows)
+}

@@ -1,0 +1,132 @@
+//! `d stop`: a job with everything it has started is stopped, or gets a signal.
+
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+
+use super::args::{Common, duration};
+use super::connect::{connect, must_see_jobs};
+use super::exit::{Failure, NOT_STARTED, OFFLINE, OTHER, REFUSED, TIMED_OUT, UNKNOWN};
+use super::jobs::{Found, Wanted, find, wanted};
+use super::log::escaped;
+use super::output;
+use crate::bus::{Bus, BusError};
+use crate::client::steer::{self, SteerError};
+use crate::process::Signal;
+use crate::protocol::Ending;
+use crate::protocol::exec::JobResult;
+use crate::protocol::jobs::{Job, State};
+
+/// How long a signal may take to be taken.
+pub(super) const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
+
+/// What `d stop` is given.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  d stop 0000cafe                TERM to everything it has started, after 5 s KILL; waits for its end\n  d stop vps/build               the session `build` on vps\n  d stop 0000cafe --signal HUP   only that signal\n\nA job that has ended already is said to have, with code 0."
+)]
+pub(super) struct Stop {
+    /// The job: its id, the last characters of it, or a session's name; PEER/JOB asks one peer
+    #[arg(value_name = "JOB", value_parser = wanted)]
+    job: Wanted,
+    /// Send only this signal, such as HUP or USR1
+    #[arg(long, value_name = "SIGNAL", value_parser = signal)]
+    signal: Option<Signal>,
+    /// Wait this long for its end
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, conflicts_with = "signal")]
+    timeout: Duration,
+    /// How it ended, as JSON
+    #[arg(long, conflicts_with = "signal")]
+    json: bool,
+}
+
+fn signal(text: &str) -> Result<Signal, String> {
+    text.parse().map_err(|bad: crate::process::BadSignal| bad.to_string())
+}
+
+/// `d stop`
+pub(super) async fn run(common: &Common, args: &Stop) -> Result<u8, Failure> {
+    let bus = connect(common).await?;
+    must_see_jobs(&bus)?;
+    let found = find(&bus, &args.job).await?;
+    match args.signal {
+        Some(signal) => send(&bus, &found, signal).await,
+        None => stop(&bus, &found, args).await,
+    }
+}
+
+async fn stop(bus: &Bus, found: &Found, args: &Stop) -> Result<u8, Failure> {
+    let Found { peer, job } = found;
+    let had_ended = job.state == State::Ended;
+    let why = format!("stopped by {}", super::exec::caller());
+    let result = steer::stop(bus, peer, job.id, &why, args.timeout)
+        .await
+        .map_err(|error| not_done(found, &error, "may still run"))?;
+    if args.json {
+        output::line(&String::from_utf8_lossy(&crate::protocol::decode::to_json(&result)))?;
+    } else {
+        output::line(&said(found, &result, had_ended))?;
+    }
+    match (&result.ending, had_ended) {
+        (Ending::Unknown { .. }, _) => Ok(UNKNOWN),
+        (Ending::NotStarted { .. }, false) => Ok(NOT_STARTED),
+        _ => Ok(0),
+    }
+}
+
+fn said(found: &Found, result: &JobResult, had_ended: bool) -> String {
+    let Found { peer, job } = found;
+    let (short, ending) = (job.id.short(), escaped(&result.ending.to_string()));
+    let verb = if had_ended { "had ended already" } else { "has ended" };
+    let killed = match result.killed {
+        0 => String::new(),
+        killed => format!(", {killed} of its processes had to be killed"),
+    };
+    format!("{short} on {peer} {verb}: {ending}{killed}")
+}
+
+async fn send(bus: &Bus, found: &Found, signal: Signal) -> Result<u8, Failure> {
+    let Found { peer, job } = found;
+    if job.state == State::Ended {
+        return Err(ended_before(found, job));
+    }
+    match steer::signal(bus, peer, job.id, &signal.name(), SIGNAL_WITHIN).await {
+        Ok(()) => {
+            output::line(&format!("sent {signal} to {} on {peer}", job.id.short()))?;
+            Ok(0)
+        }
+        Err(error) => {
+            // A job that has ended meanwhile does not answer.
+            let again = wanted(&format!("{peer}/{}", job.id)).map_err(Failure::other)?;
+            match find(bus, &again).await {
+                Ok(now) if now.job.state == State::Ended => Err(ended_before(found, &now.job)),
+                _ => Err(not_done(found, &error, "may or may not have the signal")),
+            }
+        }
+    }
+}
+
+fn ended_before(found: &Found, job: &Job) -> Failure {
+    let how =
+        job.ending.as_ref().map_or_else(String::new, |ending| format!(": {}", escaped(&ending.to_string())));
+    let short = job.id.short();
+    Failure::new(OTHER, format!("{short} on {} had ended already{how}; nothing was signalled", found.peer))
+}
+
+pub(super) fn not_done(found: &Found, error: &SteerError, so: &str) -> Failure {
+    let Found { peer, job } = found;
+    let short = job.id.short();
+    match error {
+        SteerError::Bus(BusError::NoResponders(_)) => {
+            Failure::new(OFFLINE, format!("offline: Peer is offline: {peer}: {short} {so}"))
+        }
+        SteerError::Bus(_) | SteerError::Stopping(_) => {
+            let next = format!("`d jobs {peer} -a` shows what became of it");
+            Failure::new(TIMED_OUT, format!("timed out: {peer}: {short} {so}: {error}; {next}"))
+        }
+        SteerError::Declined(_) => Failure::new(REFUSED, format!("refused: {peer}: {short}: {error}")),
+        SteerError::Unproven(_) | SteerError::Malformed(_) => {
+            Failure::other(format!("{peer}: {short} {so}: {error}"))
+        }
+    }
+}

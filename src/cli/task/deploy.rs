@@ -1,0 +1,250 @@
+//! `deploy`: another version in the place of a peer's daemon, by way of that daemon itself.
+//!
+//! The program is sent as standard input of a job, or was built there by one. That job lays it beside the
+//! daemon's own, tries it out, and asks the daemon. The daemon hands over once that job, and any other, has
+//! ended; from then on it is asked over the bus how that goes, through the silence while the new one comes up.
+//! So no job has to outlive the daemon that runs it, and what is said of the end is the peer's own record.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+use crate::bus::Bus;
+use crate::cli::args::Common;
+use crate::cli::connect::{connect, must_be_an_operator};
+use crate::cli::exec;
+use crate::cli::exit::{self, Failure, NOT_STARTED, OFFLINE, OTHER, UNKNOWN};
+use crate::cli::output;
+use crate::client::exec::{self as client, Event, Integrity, Outcome, Patience};
+use crate::client::peers::health;
+use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW};
+use crate::protocol::health::{Health, Upgrade};
+use crate::protocol::variables::Variables;
+use crate::protocol::{Ending, Instance, JobId, PeerId};
+
+/// The task that may send a program.
+pub(super) const TASK: &str = "deploy";
+
+/// How long a peer may take to say how it is.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often it is asked how far it has come.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long jobs on the peer may go on before they are stopped for the new version.
+const JOBS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long the new version may take to be ready and to prove itself.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// How much longer an answer is waited for: the old version may have to be started again by systemd.
+const LATE: Duration = Duration::from_secs(60);
+
+/// Bytes that are sent at once.
+const PIECE: usize = 256 * 1024;
+
+/// A program of this machine that is to be sent.
+pub(super) struct Program {
+    path: PathBuf,
+    bytes: Bytes,
+    digest: String,
+}
+
+impl Program {
+    /// Reads it once, so that each peer gets the same.
+    pub(super) fn read(path: PathBuf) -> Result<Self, Failure> {
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes));
+        read.map_err(|error| Failure::usage(format!("--binary {}: {error}", path.display())))?;
+        if bytes.is_empty() {
+            return Err(Failure::usage(format!("--binary {}: it is empty", path.display())));
+        }
+        let digest = blake3::hash(&bytes).to_hex().to_string();
+        Ok(Self { path, bytes: bytes.into(), digest })
+    }
+}
+
+/// Sends a program to a peer, and has its daemon become that.
+pub(super) async fn send(common: &Common, name: &str, program: &Program, peer: &str) -> Result<u8, Failure> {
+    let size = program.bytes.len();
+    output::say(&format!("{peer}: {name} 1/2: sends {}, {size} bytes", program.path.display()));
+    let words = ["--from", "-", "--digest", &program.digest];
+    upgrade(common, &format!("{peer}: {name} 2/2"), peer, &words, Some(program.bytes.clone())).await
+}
+
+/// Has the daemon of a peer become what was built there.
+pub(super) async fn built(common: &Common, step: &str, program: &str, peer: &str) -> Result<u8, Failure> {
+    // Said as every step, before anything of it: how it goes may be over when it is asked for the first time.
+    output::say(&format!("{step}: its daemon is to become {program}"));
+    upgrade(common, step, peer, &["--from", program], None).await
+}
+
+async fn upgrade(
+    common: &Common,
+    step: &str,
+    peer: &str,
+    words: &[&str],
+    input: Option<Bytes>,
+) -> Result<u8, Failure> {
+    let bus = connect(common).await?;
+    must_be_an_operator(&bus)?;
+    let (peer, before) = ask(&bus, peer).await?;
+    let (Some(program), Some(state_dir)) = (before.program, before.state_dir) else {
+        return Err(Failure::new(
+            NOT_STARTED,
+            format!(
+                "not started: {peer}: its daemon, {}, is an older one that cannot hand over; bring it forward with \
+                 deploy/push once",
+                before.daemon_version
+            ),
+        ));
+    };
+    let time = |time: Duration| format!("{}s", time.as_secs());
+    let (jobs, ready) = (time(JOBS_WITHIN), time(READY_WITHIN));
+    let upgrade = [program.as_str(), "--state-dir", &state_dir, "daemon", "upgrade", "--no-wait"];
+    let limits = ["--jobs-timeout", &jobs, "--ready-timeout", &ready];
+    let argv = [&upgrade[..], &limits, words].concat().into_iter().map(str::to_owned).collect();
+    let said = match run(&bus, &peer, argv, input).await? {
+        Ran::Said(said) => said,
+        Ran::Failed(code) => {
+            output::say(&format!("{step}: stopped: it exited {code}"));
+            return Ok(code);
+        }
+    };
+    match said.split_whitespace().find_map(|word| word.strip_prefix("upgrade=")?.parse().ok()) {
+        Some(id) => follow(&bus, &peer, step, id).await,
+        // It runs that already.
+        None => output::line(said.trim()).map(|()| 0),
+    }
+}
+
+/// A peer by any of its names, and how it is.
+async fn ask(bus: &Bus, name: &str) -> Result<(PeerId, Health), Failure> {
+    let peer = exec::target(bus, name).await?;
+    match health(bus, &peer, ANSWER_WITHIN).await {
+        Ok((health, _)) => Ok((peer, health)),
+        // The word may be the hostname or address of a peer, and look like an id.
+        Err(_) => {
+            let other = exec::elsewhere(bus, name, &peer).await?;
+            let (health, _) = health(bus, &other, ANSWER_WITHIN)
+                .await
+                .map_err(|error| Failure::new(OFFLINE, format!("offline: {other}: {error}")))?;
+            Ok((other, health))
+        }
+    }
+}
+
+/// What became of the job that asks the daemon.
+enum Ran {
+    Said(String),
+    Failed(u8),
+}
+
+/// Runs a command there; what it says of itself is shown, and what it prints is returned.
+async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) -> Result<Ran, Failure> {
+    let request = ExecRequest {
+        kind: Some(TYPE.to_owned()),
+        id: Some(JobId::new()),
+        directory: Some("/".to_owned()),
+        shell_cmd: None,
+        argv: Some(argv),
+        env: Variables::default(),
+        user: None,
+        stdin: input.is_some(),
+        tty: None,
+        name: None,
+        timeout_ms: None,
+        durable: false,
+        expires_ms: None,
+        task: None,
+        stream: Some(StreamOptions { window: WINDOW }),
+        from: Some(exec::caller()),
+    };
+    let (stdin, chunks) = mpsc::channel(1);
+    if let Some(mut bytes) = input {
+        tokio::spawn(async move {
+            while !bytes.is_empty() {
+                let piece = bytes.split_to(PIECE.min(bytes.len()));
+                if stdin.send(piece).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    let mut execution =
+        client::start(bus, peer.clone(), request, chunks, Patience { absent: Duration::ZERO });
+    let (job, steering) = (execution.job(), execution.steering());
+    let (mut said, mut told) = (Vec::new(), Vec::new());
+    loop {
+        match execution.next().await {
+            Some(Event::Output { stream, bytes, .. }) => {
+                match stream {
+                    crate::protocol::frame::StreamKind::Out => said.extend_from_slice(&bytes),
+                    crate::protocol::frame::StreamKind::Err => told.extend_from_slice(&bytes),
+                }
+                steering.wrote(stream, bytes.len());
+            }
+            Some(Event::Ended(outcome)) => {
+                String::from_utf8_lossy(&told).lines().for_each(output::complain);
+                let code = exec::conclude(peer, job, &outcome, false, false)?;
+                return Ok(match &*outcome {
+                    Outcome { ending: Ending::Exited { code: 0 }, integrity: Integrity::Whole, .. } => {
+                        Ran::Said(String::from_utf8_lossy(&said).into_owned())
+                    }
+                    _ => Ran::Failed(code.max(exit::OTHER)),
+                });
+            }
+            Some(_) => {}
+            None => return Err(Failure::new(UNKNOWN, "the conversation broke off inside d")),
+        }
+    }
+}
+
+/// Asks how an upgrade goes until it is over and a daemon serves.
+async fn follow(bus: &Bus, peer: &PeerId, step: &str, id: Instance) -> Result<u8, Failure> {
+    let deadline = Instant::now() + JOBS_WITHIN + READY_WITHIN + LATE;
+    let mut said = String::new();
+    loop {
+        let known = match health(bus, peer, ANSWER_WITHIN).await {
+            Ok((health, _)) => {
+                let Health { instance, daemon_version, upgrade, .. } = health;
+                upgrade.filter(|upgrade| upgrade.id == id).map(|upgrade| (upgrade, instance, daemon_version))
+            }
+            // Nobody listens while the new one comes up, or the old one comes back.
+            Err(_) => None,
+        };
+        if let Some((Upgrade { version, phase, why, .. }, instance, serves)) = known {
+            match phase.as_str() {
+                "done" => {
+                    output::line(&format!("deployed peer={peer} version={serves} instance={instance}"))?;
+                    return if serves == version {
+                        Ok(0)
+                    } else {
+                        Err(Failure::other(format!("{peer} serves {serves}, not {version}")))
+                    };
+                }
+                "failed" => {
+                    let what = format!("{step}: stopped: {why}; {serves} serves");
+                    return Err(Failure::new(OTHER, what));
+                }
+                _ => {}
+            }
+            let doing =
+                format!("{step}: {version}: {}", if phase == "asked" { "asked for" } else { "comes up" });
+            if doing != said {
+                output::say(&doing);
+                said = doing;
+            }
+        }
+        if Instant::now() >= deadline {
+            let why = "it does not say how it ended; `d ping` and `d doctor` tell whether it is there";
+            return Err(Failure::new(UNKNOWN, format!("unknown: {peer}: {why}")));
+        }
+        sleep(ASK_EVERY).await;
+    }
+}

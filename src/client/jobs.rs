@@ -1,0 +1,136 @@
+//! Asking peers for their jobs: one peer page by page, or many at once.
+
+use std::time::Duration;
+
+use futures::stream::{self, Stream, StreamExt};
+
+use super::peers::sentence;
+use super::policy::AskError;
+use super::proof;
+use crate::bus::{Bus, BusError};
+use crate::protocol::jobs::{Job, PAGE_MAX, Page, QUERY_TYPE, Query, State, Which, means};
+use crate::protocol::reply::ERROR_HEADER;
+use crate::protocol::{BadMessage, JobId, PeerId, decode, subjects};
+
+/// How long a peer may take for one page: it reads its journal.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Peers that are asked at once.
+const AT_ONCE: usize = 64;
+
+/// How long an answer is held back at a time while an end is waited for. A daemon that is killed answers nothing,
+/// so this is how late that is noticed.
+const HELD_BACK: Duration = Duration::from_secs(5);
+
+/// How long it may take beyond that.
+const HELD_BACK_MARGIN: Duration = Duration::from_secs(3);
+
+/// Pause before a peer that gave no answer is asked again, and between two questions of any kind.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// One page.
+///
+/// # Errors
+/// When the peer gives no answer, or one that is none to this question.
+pub async fn page(bus: &Bus, peer: &PeerId, query: &Query, patience: Duration) -> Result<Page, AskError> {
+    let query = Query { kind: Some(QUERY_TYPE.to_owned()), ..query.clone() };
+    let answer = bus.request(&subjects::jobs(peer), decode::to_json(&query).into(), patience).await?;
+    proof::is_of(bus, peer, &answer).map_err(AskError::Unproven)?;
+    if answer.headers.get(ERROR_HEADER).is_some() {
+        return Err(AskError::Declined(sentence(&answer)));
+    }
+    let mut page = Page::decode(&answer.payload)?;
+    check(&page, peer, &query)?;
+    if let Some(word) = &query.wanted {
+        page.jobs.retain(|job| means(word, job.id, job.name.as_deref()));
+    }
+    Ok(page)
+}
+
+/// Whether a page can be the answer: one that was changed on its way, or of another question, is none.
+fn check(page: &Page, peer: &PeerId, query: &Query) -> Result<(), BadMessage> {
+    let newest = page.jobs.iter().map(|job| job.id).chain(page.next).max();
+    if page.peer != *peer {
+        return Err(BadMessage(format!("it is about {}", page.peer)));
+    }
+    match (query.after, newest) {
+        (Some(after), Some(newest)) if newest >= after => {
+            Err(BadMessage("its pages do not advance".to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// All jobs that a question asks for, newest first; at most as many as its limit says.
+///
+/// # Errors
+/// As [`page`]: all of them, or an error.
+pub async fn all(bus: &Bus, peer: &PeerId, query: &Query) -> Result<Vec<Job>, AskError> {
+    let most = query.limit.map_or(usize::MAX, |limit| limit as usize);
+    let mut query = query.clone();
+    let mut jobs = Vec::new();
+    loop {
+        // However many are wanted, a page has no more than it has.
+        let left = u32::try_from(most - jobs.len()).unwrap_or(u32::MAX);
+        query.limit = query.limit.map(|_| left.min(PAGE_MAX));
+        let page = page(bus, peer, &query, PATIENCE).await?;
+        jobs.extend(page.jobs);
+        query.after = page.next;
+        if query.after.is_none() || jobs.len() >= most {
+            jobs.truncate(most);
+            return Ok(jobs);
+        }
+    }
+}
+
+/// The same of many peers at once, each as soon as it has answered.
+pub fn of_all<'a>(
+    bus: &'a Bus,
+    peers: Vec<PeerId>,
+    query: &'a Query,
+) -> impl Stream<Item = (PeerId, Result<Vec<Job>, AskError>)> + 'a {
+    stream::iter(peers)
+        .map(move |peer| async move {
+            let answer = all(bus, &peer, query).await;
+            (peer, answer)
+        })
+        .buffer_unordered(AT_ONCE)
+}
+
+/// Waits until a job has ended, however long that takes and whatever becomes of the peer meanwhile.
+/// `lost` is called when the peer gives no answer, once until it does again.
+///
+/// # Errors
+/// When the peer declines, or its answers cannot be understood; none where it does not know the job.
+pub async fn wait(
+    bus: &Bus,
+    peer: &PeerId,
+    job: JobId,
+    mut lost: impl FnMut(&BusError),
+) -> Result<Option<Job>, AskError> {
+    let query = Query {
+        wanted: Some(job.to_string()),
+        state: Which::All,
+        wait_ms: u64::try_from(HELD_BACK.as_millis()).ok(),
+        ..Query::default()
+    };
+    let mut silent = false;
+    loop {
+        let asked = tokio::time::Instant::now();
+        match page(bus, peer, &query, HELD_BACK + HELD_BACK_MARGIN).await {
+            Ok(page) => match page.jobs.into_iter().next() {
+                Some(job) if job.state != State::Ended => silent = false,
+                found => return Ok(found),
+            },
+            // It may be on its way back.
+            Err(AskError::Bus(error)) => {
+                if !silent {
+                    lost(&error);
+                }
+                silent = true;
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep_until(asked + PAUSE).await;
+    }
+}

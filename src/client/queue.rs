@@ -1,0 +1,317 @@
+//! Leaving a request for a peer that may be away, seeing what waits, and taking it back.
+//!
+//! Guarantees: a request is stored once, however often it is said; nothing is called cancelled that may
+//! still run. Whether something that was handed out has begun, only its peer knows: where that cannot be
+//! asked, this says so.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use thiserror::Error;
+
+use super::peers::sentence;
+use super::proof;
+use crate::bus::{Bus, BusError, Outgoing};
+use crate::identity::SealedParts;
+use crate::protocol::exec::{ExecRequest, JobResult};
+use crate::protocol::identity::Asker;
+use crate::protocol::jetstream::{
+    self, ConsumerInfo, Done, NO_CONSUMER, NO_MESSAGE, NO_MESSAGE_TO_DELETE, NO_STREAM, NOT_FOR_ACCOUNT,
+    NoAnswer, SUBJECT_TAKEN, Stored, StreamInfo, Waiting,
+};
+use crate::protocol::queue::{MESSAGE_ID, STREAM};
+use crate::protocol::reply::ERROR_HEADER;
+use crate::protocol::steer::{CancelAnswer, CancelRequest, Cancelled};
+use crate::protocol::subjects::{self, Verb};
+use crate::protocol::{JobId, PeerId, decode};
+
+/// How long JetStream may take to answer a question.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the server may take to store a request before it is said again, and how often it is said.
+const STORED_WITHIN: [Duration; 4] = [Duration::from_secs(1), Duration::from_secs(2), PATIENCE, PATIENCE];
+
+/// How long a leader may take to make the stream where there is none.
+const MADE_WITHIN: Duration = Duration::from_secs(4);
+
+/// Pause between two looks whether it has.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// How long a peer may take to say whether a job has begun, and how often it is asked.
+const PEER_WITHIN: Duration = Duration::from_secs(2);
+const PEER_ASKED: usize = 3;
+
+/// Messages that are fetched at once.
+const FETCHED_AT_ONCE: usize = 32;
+
+/// Why the queue did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum QueueError {
+    /// There can be none on this server.
+    #[error(
+        "the server at {0} has no JetStream, which keeps the queue; `jetstream {{ store_dir: … }}` in its \
+         configuration gives it one"
+    )]
+    NoJetStream(String),
+    /// Nobody has made one.
+    #[error("no leader has made the queue yet: is a leader of this version running?")]
+    NoStream,
+    /// Everything that may wait does.
+    #[error("the queue takes no more: {0}; `d queue list` shows what waits")]
+    Full(String),
+    /// It is larger than a message may be.
+    #[error("the request is too large: {0}")]
+    TooLarge(BusError),
+    /// Nobody knows whether it was stored.
+    #[error("the server did not say whether it has the request ({0})")]
+    Unsure(String),
+    /// It gave another answer.
+    #[error("asking the queue: {0}")]
+    Answer(#[from] NoAnswer),
+    /// The bus failed.
+    #[error("asking the queue: {0}")]
+    Bus(BusError),
+}
+
+/// Leaves a request, which has an id and says until when it may begin, for a peer.
+///
+/// # Errors
+/// When it is not stored, or nobody knows whether it is.
+pub async fn leave(bus: &Bus, peer: &PeerId, id: JobId, request: &ExecRequest) -> Result<(), QueueError> {
+    is_made(bus).await?;
+    // Signed without a reply subject: the answer to this is the server's, and nobody waits for the peer's.
+    let message = Outgoing::to(&subjects::queue(peer, id)).header(MESSAGE_ID, id);
+    let message = bus.sealed(message.payload(decode::to_json(request)).sealed());
+    let (mut last, mut may_be_stored) = (String::new(), false);
+    for patience in STORED_WITHIN {
+        match bus.ask(message.clone(), patience).await {
+            Ok(answer) => match jetstream::answer::<Stored>(&answer.payload) {
+                Ok(stored) if stored.stream == STREAM => return Ok(()),
+                Ok(stored) => {
+                    last = format!("it was stored in {} and not in {STREAM}", stored.stream);
+                    may_be_stored = true;
+                }
+                // An earlier copy, of which the answer was lost: nobody else has this id.
+                Err(NoAnswer::Declined(why)) if is_there_already(&why) => return Ok(()),
+                Err(NoAnswer::Declined(why)) => return Err(QueueError::Full(why.to_string())),
+                Err(malformed) => {
+                    last = malformed.to_string();
+                    may_be_stored = true;
+                }
+            },
+            Err(why @ BusError::TooLarge { .. }) => return Err(QueueError::TooLarge(why)),
+            Err(why) => {
+                last = why.to_string();
+                may_be_stored |= !matches!(why, BusError::NoResponders(_));
+                // It waits for the next connection, where there is none.
+                let _ = bus.connected(patience).await;
+            }
+        }
+    }
+    Err(if may_be_stored { QueueError::Unsure(last) } else { QueueError::NoStream })
+}
+
+fn is_there_already(why: &jetstream::ApiError) -> bool {
+    why.err_code == SUBJECT_TAKEN && why.description.contains("per subject")
+}
+
+/// Waits until there is a queue, which a leader that has just come may have to make.
+async fn is_made(bus: &Bus) -> Result<(), QueueError> {
+    let looked = async {
+        loop {
+            match info(bus, serde_json::json!({})).await {
+                Err(QueueError::NoStream) => tokio::time::sleep(LOOK_AGAIN).await,
+                info => return info.map(drop),
+            }
+        }
+    };
+    tokio::time::timeout(MADE_WITHIN, looked).await.unwrap_or(Err(QueueError::NoStream))
+}
+
+async fn info(bus: &Bus, wish: serde_json::Value) -> Result<StreamInfo, QueueError> {
+    let payload = ask(bus, &jetstream::stream_info(), &wish).await?;
+    jetstream::answer(&payload).map_err(|why| match &why {
+        NoAnswer::Declined(error) if error.err_code == NO_STREAM => QueueError::NoStream,
+        NoAnswer::Declined(error) if error.err_code == NOT_FOR_ACCOUNT => no_jetstream(bus),
+        _ => QueueError::Answer(why),
+    })
+}
+
+async fn ask(bus: &Bus, subject: &str, wish: &serde_json::Value) -> Result<bytes::Bytes, QueueError> {
+    match bus.ask(Outgoing::to(subject).payload(decode::to_json(wish)), PATIENCE).await {
+        Ok(answer) => Ok(answer.payload),
+        Err(BusError::NoResponders(_)) => Err(no_jetstream(bus)),
+        Err(error) => Err(QueueError::Bus(error)),
+    }
+}
+
+fn no_jetstream(bus: &Bus) -> QueueError {
+    QueueError::NoJetStream(bus.address().to_string())
+}
+
+/// A job that waits.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// For whom.
+    pub peer: PeerId,
+    /// Which.
+    pub job: JobId,
+    /// The number of its message.
+    pub seq: u64,
+    /// When the server took it, UTC.
+    pub queued_at: String,
+    /// Who left it, where that is proved, or why it is not.
+    pub asker: Result<Asker, String>,
+    /// What it asks for, or why that cannot be read.
+    pub request: Result<ExecRequest, String>,
+}
+
+/// What waits, for one peer or for all, the oldest first.
+///
+/// # Errors
+/// When the queue cannot be read.
+pub async fn waiting(bus: &Bus, peer: Option<&PeerId>) -> Result<Vec<Listed>, QueueError> {
+    let places =
+        places(bus, &peer.map_or_else(|| subjects::QUEUE_ALL.to_owned(), subjects::queue_of)).await?;
+    let fetched = futures::stream::iter(places).map(|(peer, job)| async move {
+        let message = message(bus, &peer, job).await?;
+        Ok(message.map(|message| listed(bus, peer, job, &message)))
+    });
+    let fetched: Vec<Result<Option<Listed>, QueueError>> = fetched.buffered(FETCHED_AT_ONCE).collect().await;
+    let mut listed: Vec<Listed> =
+        fetched.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    listed.sort_by_key(|listed| listed.seq);
+    Ok(listed)
+}
+
+/// Where something waits, among the subjects that fit.
+pub async fn places(bus: &Bus, filter: &str) -> Result<Vec<(PeerId, JobId)>, QueueError> {
+    let (mut places, mut offset) = (Vec::new(), 0);
+    loop {
+        let page = info(bus, serde_json::json!({ "subjects_filter": filter, "offset": offset })).await?;
+        let found = page.state.subjects.len();
+        // What is no job is the peer's to take out.
+        places.extend(page.state.subjects.keys().filter_map(|subject| subjects::parse_queue(subject).ok()));
+        offset += found;
+        if found == 0 || offset >= page.total {
+            return Ok(places);
+        }
+    }
+}
+
+/// The message of a job; none where none waits (any more).
+async fn message(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Option<Waiting>, QueueError> {
+    let wish = serde_json::json!({ "last_by_subj": subjects::queue(peer, job) });
+    let payload = ask(bus, &jetstream::get_message(), &wish).await?;
+    match jetstream::message(&payload) {
+        Ok(message) => Ok(Some(message)),
+        Err(NoAnswer::Declined(why)) if why.err_code == NO_MESSAGE => Ok(None),
+        Err(NoAnswer::Declined(why)) if why.err_code == NO_STREAM => Err(QueueError::NoStream),
+        Err(why) => Err(QueueError::Answer(why)),
+    }
+}
+
+fn listed(bus: &Bus, peer: PeerId, job: JobId, message: &Waiting) -> Listed {
+    let header = |name: &str| message.header(name);
+    let parts =
+        SealedParts { subject: &message.subject, reply: None, headers: &header, payload: &message.payload };
+    let asker = match bus.member() {
+        None => Ok(Asker::Anyone),
+        Some(member) => {
+            member.trust().signer(&parts).map(|signer| signer.asker()).map_err(|why| why.to_string())
+        }
+    };
+    let request = ExecRequest::decode(&message.payload).map_err(|bad| bad.0);
+    Listed { peer, job, seq: message.seq, queued_at: message.time.clone(), asker, request }
+}
+
+/// What became of a wish that a job never runs.
+#[derive(Debug)]
+pub enum Withdrawn {
+    /// It surely never runs.
+    Surely,
+    /// It runs, and was left alone.
+    Runs,
+    /// It has ended.
+    Ended(Option<Box<JobResult>>),
+    /// It is out of the queue, and was handed to its peer before, which cannot be asked: it may have begun.
+    PeerCannotSay(String),
+}
+
+/// Takes a job out of the queue.
+///
+/// # Errors
+/// When the queue cannot be asked.
+pub async fn withdraw(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Withdrawn, QueueError> {
+    let Some(waiting) = message(bus, peer, job).await? else {
+        return Ok(ask_the_peer(bus, peer, job).await);
+    };
+    let payload = ask(bus, &jetstream::delete_message(), &serde_json::json!({ "seq": waiting.seq })).await?;
+    match jetstream::answer::<Done>(&payload) {
+        Err(NoAnswer::Declined(why)) if why.err_code == NO_MESSAGE_TO_DELETE => {
+            return Ok(ask_the_peer(bus, peer, job).await);
+        }
+        deleted => {
+            let Done {} = deleted?;
+        }
+    }
+    match was_handed_out(bus, peer, waiting.seq).await {
+        // A server that crashed may have forgotten that it was, and its peer knows. One that is away, or says
+        // nothing, was handed nothing, as far as anybody can tell.
+        Ok(false) => match ask_the_peer(bus, peer, job).await {
+            Withdrawn::PeerCannotSay(_) => Ok(Withdrawn::Surely),
+            said => Ok(said),
+        },
+        // What cannot be known is not said.
+        Ok(true) | Err(_) => Ok(ask_the_peer(bus, peer, job).await),
+    }
+}
+
+/// Whether a message was ever delivered to its peer. Asked after it was taken out: then it is no more.
+async fn was_handed_out(bus: &Bus, peer: &PeerId, seq: u64) -> Result<bool, QueueError> {
+    let payload = ask(bus, &jetstream::consumer_info(peer), &serde_json::json!({})).await?;
+    match jetstream::answer::<ConsumerInfo>(&payload) {
+        Ok(info) => Ok(info.delivered.stream_seq >= seq),
+        Err(NoAnswer::Declined(why)) if why.err_code == NO_CONSUMER => Ok(false),
+        Err(why) => Err(QueueError::Answer(why)),
+    }
+}
+
+/// Asks a peer whether a job has begun. One that it has not seen it will never begin.
+async fn ask_the_peer(bus: &Bus, peer: &PeerId, job: JobId) -> Withdrawn {
+    let cancel = CancelRequest {
+        instance: None,
+        why: Some("cancelled while it waited in the queue".to_owned()),
+        unless_begun: true,
+    };
+    let mut last = String::new();
+    for _ in 0..PEER_ASKED {
+        let subject = subjects::job(peer, job, Verb::Cancel);
+        match bus.request(&subject, decode::to_json(&cancel).into(), PEER_WITHIN).await {
+            Err(BusError::NoResponders(_)) => {
+                return Withdrawn::PeerCannotSay(format!("{peer} is not on the bus"));
+            }
+            Err(error) => last = error.to_string(),
+            Ok(answer) => match proof::is_of(bus, peer, &answer) {
+                Err(why) => last = format!("an answer that is not proved to be its own: {why}"),
+                Ok(()) if answer.headers.get(ERROR_HEADER).is_some() => {
+                    return Withdrawn::PeerCannotSay(format!("{peer} answered: {}", sentence(&answer)));
+                }
+                Ok(()) => match decode::json::<CancelAnswer>(&answer.payload) {
+                    Ok(answer) if answer.id == job => return said(answer),
+                    Ok(_) => last = format!("{peer} answered about another job"),
+                    Err(bad) => last = bad.0,
+                },
+            },
+        }
+    }
+    Withdrawn::PeerCannotSay(last)
+}
+
+fn said(answer: CancelAnswer) -> Withdrawn {
+    match answer.answer {
+        Cancelled::NeverSeen => Withdrawn::Surely,
+        Cancelled::Running => Withdrawn::Runs,
+        Cancelled::Ended => Withdrawn::Ended(answer.result),
+    }
+}

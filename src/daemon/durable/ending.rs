@@ -1,0 +1,107 @@
+//! The end of a durable job: what it was, and where it is written down.
+
+use std::sync::Arc;
+
+use super::super::context::Leaving;
+use super::super::job::blocking;
+use super::job::Job;
+use super::keeping::{self, Cleared, Keeper, Known};
+use crate::keeper::Ended;
+use crate::process::StartError;
+use crate::protocol::Ending;
+use crate::protocol::ending::StartFailure;
+use crate::protocol::exec::JobResult;
+
+impl Job {
+    /// Nothing of it runs, and nothing will.
+    pub(super) async fn not_started(&mut self, error: StartError) {
+        // Who had it stopped before it began is told that.
+        let ending = self.stopping.take().unwrap_or_else(|| error.ending());
+        self.finish(self.bare(ending)).await;
+    }
+
+    /// Its keeper is gone, and this is what is known of its end.
+    pub(super) async fn conclude(&mut self, known: Known) {
+        let result = match known {
+            Known::Ended(ended) => {
+                self.runs = true;
+                self.counted(&ended)
+            }
+            Known::Died { why, cleared } => {
+                self.runs = true;
+                self.cleared(cleared, format!("its keeper died: {why}"))
+            }
+            // Somebody took its directory away: that says nothing of the command.
+            Known::NeverStarted if self.runs || self.was_started => {
+                let cleared = keeping::clear(&self.place, self.begun.lodging.as_ref()).await;
+                self.cleared(
+                    cleared,
+                    format!("{} was taken away while it ran", self.place.directory().display()),
+                )
+            }
+            Known::NeverStarted => {
+                let message = "its daemon died before it was started; nothing ran".to_owned();
+                self.bare(Ending::NotStarted { why: StartFailure::System, message })
+            }
+            // There is nothing to conclude.
+            Known::Alive(_) => return,
+        };
+        self.finish(result).await;
+    }
+
+    pub(super) fn bare(&self, ending: Ending) -> JobResult {
+        JobResult::bare(Some(self.id), self.context.peer().clone(), self.begun.instance, ending)
+    }
+
+    fn cleared(&self, Cleared { killed, left }: Cleared, why: String) -> JobResult {
+        JobResult { killed, left_running: left, ..self.bare(Ending::Unknown { why }) }
+    }
+
+    fn counted(&self, ended: &Ended) -> JobResult {
+        JobResult {
+            out: Some(ended.out.clone()),
+            err: Some(ended.err.clone()),
+            duration_ms: ended.duration_ms,
+            killed: ended.killed,
+            left_running: ended.left_running,
+            output_open: ended.output_open,
+            rusage: ended.rusage,
+            ..self.bare(ended.ending.clone())
+        }
+    }
+
+    /// Writes the ending down, then tells it.
+    async fn finish(&mut self, result: JobResult) {
+        self.keeper = Keeper::Gone;
+        // Counted before it is looked whether the books are closed, so that nobody closes them in between.
+        let context = Arc::clone(&self.context);
+        let _finishing = context.finishing.enter();
+        if *self.context.leaving.borrow() == Leaving::Closing {
+            // The books are closed. The next daemon finds it as it is.
+            return;
+        }
+        if !self.told {
+            self.asked.ended(&context.audit, &result).await;
+        }
+        let ns = result.duration_ms.saturating_mul(1_000_000);
+        context.count(|counts| counts.processing_ns = counts.processing_ns.saturating_add(ns));
+        if let Some(entry) = self.entry.take() {
+            let ended = result.clone();
+            if let Err(error) = blocking(move || entry.ended(&ended)).await {
+                tracing::error!(job = %self.id, %error, "writing the end to the journal");
+            }
+        }
+        (self.seat, self.enrolled) = (None, None);
+        context.tidy.notify_one();
+        let result = Arc::new(result);
+        self.ended = Some(Arc::clone(&result));
+        self.screens.clear();
+        self.news.send_modify(|news| {
+            if let (Some(out), Some(err)) = (&result.out, &result.err) {
+                (news.totals.out, news.totals.err) = (out.bytes, err.bytes);
+            }
+            news.ended = Some(result);
+        });
+        self.let_in().await;
+    }
+}

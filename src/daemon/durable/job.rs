@@ -1,0 +1,363 @@
+//! The life of one durable job at its daemon: one owner, one loop.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinError;
+
+use super::super::answer;
+use super::super::asked::Asked;
+use super::super::context::{self, Context};
+use super::super::intake::Message;
+use super::super::job::{Admitted, Commands};
+use super::super::journal::{Begun, Entry, Record};
+use super::super::roll::Enrolled;
+use super::keeping::{Begin, Doing, Keeper, Known};
+use super::news::News;
+use super::sessions::Departed;
+use super::viewer::Word;
+use super::viewers::{Gone, Seat, Viewers};
+use super::writers::Writers;
+use crate::keeper::link::NoStart;
+use crate::keeper::words::{LogReach, TaskOrder};
+use crate::keeper::{FromKeeper, Link, Order, Place, ToKeeper};
+use crate::protocol::attach::AttachRequest;
+use crate::protocol::exec::JobResult;
+use crate::protocol::frame::{FrameKind, Signalled};
+use crate::protocol::identity::Asker;
+use crate::protocol::task::Reached;
+use crate::protocol::tty::TtySize;
+use crate::protocol::{Ending, JobId, decode};
+
+/// Everything that can happen to it.
+enum Happening {
+    Message(Option<Message>),
+    Keeper(Box<Doing>),
+    Left(Gone),
+}
+
+/// A durable job.
+pub(super) struct Job {
+    pub(super) context: Arc<Context>,
+    pub(super) id: JobId,
+    pub(super) begun: Begun,
+    /// Who asked for it.
+    pub(super) owner: Asker,
+    pub(super) asked: Asked,
+    pub(super) place: Place,
+    pub(super) keeper: Keeper,
+    /// Whether its command surely runs, or has run.
+    pub(super) runs: bool,
+    /// Whether its start was written down by the daemon before this one.
+    pub(super) was_started: bool,
+    pub(super) entry: Option<Entry>,
+    pub(super) seat: Option<context::Place>,
+    /// Whether its end is in the audit log already.
+    pub(super) told: bool,
+    /// Its place among the jobs that are told of.
+    pub(super) enrolled: Option<Enrolled>,
+    /// How it is to end, once somebody has had it stopped.
+    pub(super) stopping: Option<Ending>,
+    /// How it ended, once it is over.
+    pub(super) ended: Option<Arc<JobResult>>,
+    pub(super) news: watch::Sender<News>,
+    pub(super) viewers: Viewers,
+    pub(super) departed: Departed,
+    /// What the keeper remembers of those who write.
+    pub(super) writers: Writers,
+    pub(super) tty: Option<TtySize>,
+    /// How far the keeper was told that the command may write.
+    paced: Option<u64>,
+    /// Who waits to hear that it runs.
+    pub(super) waiting: Vec<Message>,
+    /// Who waits for what the terminal shows, by the number of the question.
+    pub(super) screens: HashMap<u64, Coming>,
+    pub(super) screens_asked: u64,
+    /// Whose terminal the keeper was told to have answer what the command asks.
+    pub(super) answerer: Option<String>,
+    /// Counts what those who write have done.
+    pub(super) activity: u64,
+}
+
+/// Somebody who waits for what the terminal shows.
+pub(super) struct Coming {
+    pub(super) inbox: String,
+    pub(super) attach: AttachRequest,
+    pub(super) seat: Seat,
+}
+
+/// How far a command may write ahead of whoever types at its terminal, in bytes.
+const AHEAD: u64 = 256 * 1024;
+
+/// Starts a job that was admitted, and sees it through.
+pub(in crate::daemon) async fn run(
+    context: Arc<Context>,
+    admitted: Admitted,
+    messages: &mut mpsc::Receiver<Message>,
+) {
+    let Admitted { request, commands, lodging, entry, begun, place: seat, asked, enrolled, held } = admitted;
+    let Commands { spec, timeout_ms, then } = commands;
+    let place = Place::of(&context.settings.state_dir, request.id);
+    let order = Order {
+        spec,
+        lodging,
+        timeout_ms,
+        tty: request.exec.tty.as_ref().map(|tty| tty.size()),
+        name: request.exec.name.clone(),
+        owner: Some(request.caller.clone()),
+        task: request.exec.task.as_ref().map(|task| TaskOrder {
+            name: task.name.clone(),
+            peer: context.peer().clone(),
+            of: task.count(),
+            then,
+        }),
+        log_limit: context.settings.jobs.log_limit,
+    };
+    let mut job = Job::new(&context, begun, asked, place.clone());
+    job.keeper = Keeper::start(&context, place, order, entry);
+    (job.seat, job.enrolled) = (Some(seat), Some(enrolled));
+    job.on_message(Message::Request(Box::new(request))).await;
+    for message in held {
+        job.on_message(message).await;
+    }
+    job.live(messages).await;
+}
+
+impl Job {
+    pub(super) fn new(context: &Arc<Context>, begun: Begun, asked: Asked, place: Place) -> Self {
+        Self {
+            context: Arc::clone(context),
+            id: begun.id,
+            owner: begun.owner(),
+            begun,
+            asked,
+            place,
+            keeper: Keeper::Gone,
+            runs: false,
+            was_started: false,
+            entry: None,
+            seat: None,
+            told: false,
+            enrolled: None,
+            stopping: None,
+            ended: None,
+            news: watch::Sender::new(News::default()),
+            viewers: Viewers::new(),
+            departed: Departed::default(),
+            writers: Writers::default(),
+            tty: None,
+            paced: None,
+            waiting: Vec::new(),
+            screens: HashMap::new(),
+            screens_asked: 0,
+            answerer: None,
+            activity: 0,
+        }
+    }
+
+    /// One that a daemon before this one began.
+    pub(super) fn of(context: &Arc<Context>, record: &Record) -> Self {
+        let asked = Asked::recorded(&record.begun);
+        let place = Place::of(&context.settings.state_dir, record.begun.id);
+        let was_started = record.process.is_some();
+        Self { was_started, ..Self::new(context, record.begun.clone(), asked, place) }
+    }
+
+    /// Lives until it has ended and nobody reads it any more.
+    pub(super) async fn live(mut self, messages: &mut mpsc::Receiver<Message>) {
+        while !self.is_over() {
+            if let Some(enrolled) = &self.enrolled {
+                enrolled.set_viewers(self.viewers.count());
+            }
+            let happening = tokio::select! {
+                message = messages.recv() => Happening::Message(message),
+                doing = self.keeper.next() => Happening::Keeper(Box::new(doing)),
+                gone = self.viewers.one_leaves() => Happening::Left(gone),
+            };
+            match happening {
+                Happening::Message(Some(message)) => self.on_message(message).await,
+                // The daemon goes, and the job goes on.
+                Happening::Message(None) => return,
+                Happening::Keeper(doing) => self.on_keeper(*doing).await,
+                Happening::Left((_, number)) => self.viewers.drop_number(number),
+            }
+            self.tell_pace();
+            for writer in self.writers.too_many(|inbox| self.is_needed(inbox)) {
+                self.forget_writer(&writer);
+            }
+            self.tell_asked();
+        }
+    }
+
+    /// Whether a writer is there, or owns the command's input.
+    fn is_needed(&self, inbox: &str) -> bool {
+        inbox == self.begun.caller || self.viewers.epoch_of(inbox).is_some()
+    }
+
+    /// Nothing more will come from this one.
+    pub(super) fn forget_writer(&mut self, inbox: &str) {
+        self.writers.forget(inbox);
+        self.keeper.say(ToKeeper::Forget { from: inbox.to_owned() });
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended.is_some() && self.viewers.are_none() && self.waiting.is_empty()
+    }
+
+    async fn on_keeper(&mut self, doing: Doing) {
+        match doing {
+            Doing::Started(begun) => self.on_started(begun).await,
+            Doing::Said(word) => self.on_said(word).await,
+            Doing::Lost => self.seek_keeper(),
+            Doing::Found(Ok(known)) => self.on_found(known).await,
+            Doing::Found(Err(panic)) => {
+                tracing::error!(job = %self.id, %panic, "looking for the keeper of a job");
+                self.seek_keeper();
+            }
+        }
+    }
+
+    async fn on_started(&mut self, begun: Result<Begin, JoinError>) {
+        let (entry, started) = match begun {
+            Ok(begun) => begun,
+            // The record stays open, so what became of it is found out as after a crash.
+            Err(panic) => {
+                tracing::error!(job = %self.id, %panic, "starting a durable job");
+                self.seek_keeper();
+                return;
+            }
+        };
+        self.entry = Some(entry);
+        match started {
+            Ok((link, _)) => self.connect(link).await,
+            Err(NoStart::Failed(error)) => self.not_started(error).await,
+            Err(NoStart::Died(why)) => {
+                tracing::error!(job = %self.id, why, "the keeper of a job died while it started the command");
+                self.seek_keeper();
+            }
+        }
+    }
+
+    pub(super) fn seek_keeper(&mut self) {
+        self.keeper = Keeper::seek(self.place.clone(), self.begun.lodging.clone());
+    }
+
+    async fn on_found(&mut self, known: Known) {
+        match known {
+            Known::Alive(link) => self.connect(*link).await,
+            known => self.conclude(known).await,
+        }
+    }
+
+    /// A keeper is there, and says how things stand.
+    pub(super) async fn connect(&mut self, link: Link) {
+        let hello = link.hello().clone();
+        self.keeper = Keeper::Here(Box::new(link));
+        self.tty = hello.tty;
+        // Each connection begins without.
+        self.paced = None;
+        self.take_turns(hello.asked.unwrap_or_default());
+        self.reached(hello.log);
+        self.began_step(hello.step);
+        for writer in &hello.writers {
+            self.tell_want(&writer.from, decode::to_json(&writer.want));
+        }
+        self.writers.are(hello.writers);
+        if let Some(ending) = self.stopping.clone() {
+            self.keeper.say(ToKeeper::Stop { ending });
+        }
+        if hello.name != self.begun.name {
+            self.tell_name();
+        }
+        for ask in self.screens.keys().copied() {
+            self.keeper.say(ToKeeper::Screen { ask });
+        }
+        self.runs = true;
+        context::outlives_this_daemon();
+        self.let_in().await;
+    }
+
+    /// Answers those who have waited for the start, or for the end.
+    pub(super) async fn let_in(&mut self) {
+        for message in std::mem::take(&mut self.waiting) {
+            Box::pin(self.on_message(message)).await;
+        }
+    }
+
+    fn began_step(&self, step: Option<Reached>) {
+        if let (Some(step), Some(enrolled)) = (step, &self.enrolled) {
+            enrolled.set_step(step);
+        }
+    }
+
+    fn reached(&self, reach: LogReach) {
+        let totals = reach.totals();
+        if let Some(enrolled) = &self.enrolled {
+            enrolled.set_totals(totals);
+            enrolled.set_first(reach.first());
+        }
+        self.news.send_if_modified(|news| {
+            let further = totals.sum() > news.totals.sum();
+            if further {
+                news.totals = totals;
+            }
+            further
+        });
+    }
+
+    async fn on_said(&mut self, word: FromKeeper) {
+        match word {
+            FromKeeper::Log(reach) => self.reached(reach),
+            FromKeeper::Want { from, want } => {
+                self.tell_want(&from, decode::to_json(&want));
+                // The answer to what was said last by one that was forgotten is about nobody.
+                if self.is_needed(&from) || self.writers.want(&from).is_some() {
+                    self.writers.wants(from, want);
+                }
+            }
+            FromKeeper::Signalled { from, n, error } => {
+                self.writers.signalled(&from, n);
+                self.tell_applied(FrameKind::Signalled, &from, Signalled { n, error }).await;
+            }
+            FromKeeper::Resized { from, n, error } => {
+                if self.writers.want(&from).is_none() && error.is_none() {
+                    self.writers.wants(from.clone(), self.grant(&from));
+                }
+                self.tell_applied(FrameKind::Resized, &from, Signalled { n, error }).await;
+            }
+            FromKeeper::Asked(turn) => self.on_turn(turn),
+            FromKeeper::Screen(screen) => self.on_screen(screen).await,
+            FromKeeper::Step(step) => self.began_step(Some(step)),
+            FromKeeper::Trouble { why: Some(why) } => {
+                tracing::warn!(job = %self.id, why, "a durable job is held up")
+            }
+            FromKeeper::Trouble { why: None } => tracing::info!(job = %self.id, "it is no longer held up"),
+            FromKeeper::Ended(ended) => self.conclude(Known::Ended(ended)).await,
+            FromKeeper::Hello(_) | FromKeeper::Started(_) | FromKeeper::Failed(_) => {}
+        }
+    }
+
+    /// What is typed shows soon only if not much is under way before it: the command writes no further ahead of
+    /// whoever types than this. Without a terminal, or without somebody who types, nobody is waited for.
+    fn tell_pace(&mut self) {
+        let room = self.viewers.room().filter(|_| self.tty.is_some() && self.ended.is_none());
+        let until = room.map(|room| room.saturating_add(AHEAD));
+        if self.runs && until != self.paced {
+            self.paced = until;
+            self.keeper.say(ToKeeper::Pace { until });
+        }
+    }
+
+    fn tell_want(&mut self, writer: &str, want: Vec<u8>) {
+        self.viewers.say(writer, Word::Control(FrameKind::Want, want.into()));
+    }
+
+    /// Who signals a job need not follow it.
+    async fn tell_applied(&mut self, kind: FrameKind, writer: &str, applied: Signalled) {
+        let frame = Word::Control(kind, decode::to_json(&applied).into());
+        if !self.viewers.say(writer, frame) && kind == FrameKind::Signalled {
+            answer::signalled(&self.context, writer, &applied).await;
+        }
+    }
+}

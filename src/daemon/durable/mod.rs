@@ -1,0 +1,45 @@
+//! Durable jobs at their peer: they outlive their caller, the link, and the daemon.
+//!
+//! ```text
+//!   admission ──► start ─┐            ┌─ viewer: Outbox + log::Reader ── frames ──► inbox
+//!   recovery  ──► adopt ─┼──► job ────┼─ viewer …      each reads the log from the disk,
+//!   attend    ──► again ─┘     │      └─ viewer …      at its own pace, with its own credit
+//!                              │
+//!                            keeper (a process of its own) ── command
+//! ```
+//! Each job is one task that owns its link to the keeper and its viewers; each viewer is one task. The command's
+//! pipes, its log and its end are the keeper's, so a daemon that is killed or replaced costs a durable job nothing:
+//! the next one finds the keeper by the lock it holds, and viewers resume where they stood, because all they have
+//! not got is in the log.
+//!
+//! Guarantees: a durable request passes the same checks as any other, is journalled before its keeper starts, and
+//! never runs twice. A viewer that reads slowly, or not at all, holds up neither the job nor another viewer. How a job
+//! ended is written to journal and audit log by the daemon that learns of it, also when that was while there was
+//! none. A keeper that died is noticed at once; its job's processes are stopped, and its end is `unknown`.
+//!
+//! Limits: as many jobs at once, and as much output of each, as [`Limits`](super::limits::Limits) say; and
+//! [`VIEWERS_MOST`] viewers a job.
+
+mod again;
+mod asking;
+mod ending;
+mod job;
+mod keeping;
+mod look;
+mod news;
+mod retention;
+mod sessions;
+mod starts;
+mod viewer;
+mod viewers;
+mod words;
+mod writers;
+
+pub(super) use again::{Left, attend_again, resume_left};
+pub(super) use job::run;
+pub(super) use keeping::{Known, look};
+pub(super) use retention::retain;
+pub(super) use starts::Starts;
+
+/// Most viewers one job has at once.
+const VIEWERS_MOST: usize = 64;

@@ -1,0 +1,35 @@
+//! What a job tells all its viewers: how far its log goes, and how it ended.
+
+use std::sync::Arc;
+
+use crate::keeper::words::Turn;
+use crate::protocol::attach::{self, Asked};
+use crate::protocol::exec::JobResult;
+use crate::protocol::window::Totals;
+
+/// How a job stands.
+#[derive(Debug, Clone)]
+pub(super) struct News {
+    /// How much the command has written so far.
+    pub(super) totals: Totals,
+    /// Whose terminal answers what the command asks. None where nobody knows: then they all do.
+    pub(super) turns: Arc<[Turn]>,
+    /// How it ended, once it is over: then nothing more comes into the log.
+    pub(super) ended: Option<Arc<JobResult>>,
+}
+
+impl Default for News {
+    fn default() -> Self {
+        Self { totals: Totals::default(), turns: Arc::new([]), ended: None }
+    }
+}
+
+impl News {
+    /// What one viewer is told of who is asked; none where nobody knows.
+    pub(super) fn asked(&self, inbox: &str) -> Option<Asked> {
+        let all = self.turns.iter().map(|turn| attach::Turn { at: turn.at, asked: turn.writer == inbox });
+        let mut turns: Vec<attach::Turn> = all.collect();
+        turns.dedup_by_key(|turn| turn.asked);
+        (!turns.is_empty()).then_some(Asked { turns })
+    }
+}

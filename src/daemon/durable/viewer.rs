@@ -1,0 +1,371 @@
+//! One viewer of a durable job: reads the log from the disk and sends it as frames, at its own pace.
+//!
+//! Nothing is held for it but what is on its way: what it lost is read again. So it is dropped without further ado
+//! when its inbox is gone or it says nothing for [`SILENCE`], and made anew where it stands when it resumes. Where the log
+//! cannot be read it is told so, and is no viewer any more.
+
+mod reading;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinHandle};
+
+use super::super::answer;
+use super::super::context::{Context, Leaving};
+use super::look::{self, Look};
+use super::news::News;
+use crate::bus::{Link, Outgoing};
+use crate::keeper::log::{Piece, Reader};
+use crate::process::joined;
+use crate::protocol::attach::{Asked, UNREADABLE};
+use crate::protocol::exec::JobResult;
+use crate::protocol::frame::{ALIVE_EVERY_MS, Accepted, Alive, FrameKind, OUTPUT_MAX};
+use crate::protocol::steer::Credit;
+use crate::protocol::window::{Frame, Outbox, Totals};
+use crate::protocol::{JobId, decode};
+
+/// Silence after which a viewer is dropped. It says something every 5 s.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// How often a viewer is told that its job lives.
+const ALIVE_EVERY: Duration = Duration::from_millis(ALIVE_EVERY_MS);
+
+/// What the headers of a frame take of the server's limit, in bytes, generously.
+const HEADERS: usize = 1024;
+
+/// Frames handed to the bus at a time, and pieces read ahead of them.
+const HANDED_ON: usize = 4;
+
+/// Where a viewer begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Begins {
+    /// At a place both parts of which are known.
+    At(Totals),
+    /// At a combined offset, or the nearest that is held.
+    Byte(u64),
+}
+
+impl Begins {
+    /// The combined offset, as far as it is known.
+    pub(super) fn offset(self) -> u64 {
+        match self {
+            Self::At(totals) => totals.sum(),
+            Self::Byte(at) => at,
+        }
+    }
+}
+
+/// What a viewer begins with.
+pub(super) struct Begin {
+    pub(super) context: Arc<Context>,
+    pub(super) id: JobId,
+    pub(super) inbox: String,
+    pub(super) epoch: u64,
+    pub(super) begins: Begins,
+    /// Bytes that may be sent before the first credit.
+    pub(super) window: u64,
+    /// Whether every frame is to be signed.
+    pub(super) sealed: bool,
+    pub(super) accepted: Accepted,
+    /// What follows `accepted`, before any output.
+    pub(super) first: Vec<(FrameKind, Bytes)>,
+    pub(super) log: PathBuf,
+    pub(super) news: watch::Receiver<News>,
+}
+
+/// A word to a viewer's task.
+#[derive(Debug)]
+pub(super) enum Word {
+    Credit(Credit),
+    /// Begin again, in this epoch, at what was received.
+    Resume {
+        epoch: u64,
+        received: Totals,
+        window: u64,
+        accepted: Accepted,
+        first: Vec<(FrameKind, Bytes)>,
+    },
+    /// Show the first frame of the epoch again.
+    Again(Accepted),
+    /// A frame beside the output.
+    Control(FrameKind, Bytes),
+    /// Leave, and say this.
+    Leave(Bytes),
+}
+
+enum Happening {
+    Word(Option<Word>),
+    Read(Result<Done, JoinError>),
+    News,
+    MaySend,
+    Link(Link),
+    DaemonGoes,
+    Clock,
+}
+
+/// A read that is done: the reader, where it looked, whether the end was known before, and what was there.
+struct Done {
+    reader: Reader,
+    at: u64,
+    is_last: bool,
+    /// Whether there is nothing because there is no log.
+    is_gone: bool,
+    piece: std::io::Result<Piece>,
+}
+
+pub(super) struct Viewer {
+    begin: Begin,
+    number: u64,
+    outbox: Outbox,
+    courier: mpsc::Sender<Outgoing>,
+    reader: Option<Reader>,
+    reading: Option<JoinHandle<Done>>,
+    look: Look,
+    /// What was told in this epoch of who is asked.
+    asked: Option<Asked>,
+    /// Where the log goes on, behind what is no longer held.
+    dropped_to: Option<Totals>,
+    /// Why it gets no more than what was read, to be told after that.
+    farewell: Option<String>,
+    /// After the link was lost nothing is sent until the viewer is heard again: only its word renews the right to
+    /// answer it.
+    muted: bool,
+    heard: Instant,
+    alive_next: Instant,
+    done: bool,
+}
+
+impl Viewer {
+    pub(super) fn new(begin: Begin, number: u64) -> Self {
+        let (courier, mut messages) = mpsc::channel(HANDED_ON);
+        let context = Arc::clone(&begin.context);
+        // A task of its own, so that a slow bus holds up the output and nothing else.
+        tokio::spawn(async move {
+            while let Some(message) = messages.recv().await {
+                // A frame that cannot be sent is missed by the viewer, who asks for it.
+                let _ = context.bus.publish_bulk(message).await;
+            }
+        });
+        let now = Instant::now();
+        Self {
+            outbox: Outbox::new(begin.window),
+            number,
+            courier,
+            reader: Some(Reader::open(&begin.log)),
+            reading: None,
+            look: Look::default(),
+            asked: None,
+            dropped_to: None,
+            farewell: None,
+            muted: false,
+            heard: now,
+            alive_next: now + ALIVE_EVERY,
+            done: false,
+            begin,
+        }
+    }
+
+    /// Sees it through, until it has all it wants or is gone.
+    pub(super) async fn live(mut self, mut words: mpsc::UnboundedReceiver<Word>) {
+        let context = Arc::clone(&self.begin.context);
+        let mut link = context.bus.link();
+        let mut known = *link.borrow_and_update();
+        let mut leaving = context.leaving.subscribe();
+        let at = match self.find_beginning().await {
+            Ok(at) => at,
+            Err(error) => {
+                let sentence = self.unreadable(&error.to_string());
+                return answer::cannot(&context, &self.begin.inbox, UNREADABLE, 500, &sentence).await;
+            }
+        };
+        let (accepted, first) = (self.begin.accepted.clone(), std::mem::take(&mut self.begin.first));
+        self.begin_at(self.begin.epoch, at, self.begin.window, accepted, first);
+        while !self.done {
+            self.read_on();
+            let (deadline, has_message) = (self.deadline(), self.has_message());
+            let happening = tokio::select! {
+                word = words.recv() => Happening::Word(word),
+                done = joined(&mut self.reading) => Happening::Read(done),
+                Ok(()) = self.begin.news.changed() => Happening::News,
+                () = may_send(&self.courier, has_message) => Happening::MaySend,
+                Ok(()) = link.changed() => Happening::Link(*link.borrow_and_update()),
+                () = closes(&mut leaving) => Happening::DaemonGoes,
+                () = tokio::time::sleep_until(deadline.into()) => Happening::Clock,
+            };
+            match happening {
+                Happening::Word(Some(word)) => self.on_word(word),
+                Happening::Word(None) => return,
+                Happening::Read(done) => self.on_read(done),
+                Happening::News => self.look.on_news(),
+                Happening::MaySend => self.send_one(),
+                Happening::Link(now) => {
+                    if !now.up || (known.up && now.generation != known.generation) {
+                        self.muted = true;
+                    }
+                    known = now;
+                }
+                Happening::DaemonGoes => return self.have_resumed(),
+                Happening::Clock => self.on_clock(Instant::now()),
+            }
+        }
+    }
+
+    /// # Errors
+    /// When the log cannot be read.
+    async fn find_beginning(&mut self) -> std::io::Result<Totals> {
+        match self.begin.begins {
+            Begins::At(totals) => Ok(totals),
+            Begins::Byte(at) => {
+                let log = self.begin.log.clone();
+                look::tried(move || Reader::open(&log).totals_at(at)).await
+            }
+        }
+    }
+
+    fn begin_at(
+        &mut self,
+        epoch: u64,
+        at: Totals,
+        window: u64,
+        accepted: Accepted,
+        first: Vec<(FrameKind, Bytes)>,
+    ) {
+        self.outbox = Outbox::beginning_at(epoch, at, window);
+        self.begin.accepted = Accepted { from: Some(at).filter(|at| *at != Totals::default()), ..accepted };
+        self.outbox.control(FrameKind::Accepted, decode::to_json(&self.begin.accepted).into());
+        for (kind, payload) in first {
+            self.outbox.control(kind, payload);
+        }
+        (self.look, self.dropped_to, self.farewell) = (Look::default(), None, None);
+        self.asked = None;
+    }
+
+    fn on_word(&mut self, word: Word) {
+        if !matches!(word, Word::Control(..)) {
+            self.heard = Instant::now();
+            self.muted = false;
+        }
+        match word {
+            Word::Credit(credit) => {
+                self.outbox.credit(&credit);
+                // Who has all, or wants no more.
+                self.done |= credit.done;
+            }
+            Word::Resume { epoch, received, window, accepted, first } => {
+                if epoch > self.outbox.epoch() {
+                    self.begin_at(epoch, received, window, accepted, first);
+                } else if epoch == self.outbox.epoch() {
+                    self.show_again(accepted);
+                }
+            }
+            Word::Again(accepted) => self.show_again(accepted),
+            Word::Leave(payload) => self.leave(payload),
+            Word::Control(kind, payload) => {
+                if !self.outbox.is_closing() {
+                    self.outbox.control(kind, payload);
+                }
+            }
+        }
+    }
+
+    fn show_again(&mut self, accepted: Accepted) {
+        let accepted = Accepted { from: self.begin.accepted.from, ..accepted };
+        // Were there no room, the viewer would ask once more.
+        let frame = self.outbox.first_again(decode::to_json(&accepted).into());
+        let _ = self.courier.try_send(self.message(frame));
+    }
+
+    /// Somebody wants it to leave. The rest of the output it does not get.
+    fn leave(&mut self, payload: Bytes) {
+        self.outbox.control(FrameKind::Detached, payload);
+        let most = self.begin.context.bus.max_payload().saturating_sub(HEADERS);
+        let mut last = Vec::new();
+        while last.last().is_none_or(|frame: &Frame| frame.kind != FrameKind::Detached)
+            && let Some(frame) = self.outbox.next_frame(most)
+        {
+            last.push(frame);
+        }
+        let last: Vec<_> = last.into_iter().map(|frame| self.message(frame)).collect();
+        let courier = self.courier.clone();
+        tokio::spawn(async move {
+            for message in last {
+                // It ends with the bus.
+                let _ = courier.send(message).await;
+            }
+        });
+        self.done = true;
+    }
+
+    /// This daemon goes, and the job goes on: the viewer is shown that it misses something, so that it looks for the
+    /// next one at once. When this gets lost, it learns by its clock.
+    fn have_resumed(&self) {
+        let payload = decode::to_json(&self.begin.accepted).into();
+        let epoch = self.outbox.epoch();
+        let frame = Frame { epoch, seq: u64::MAX, kind: FrameKind::Accepted, offset: None, payload };
+        let _ = self.courier.try_send(self.message(frame));
+    }
+
+    fn message(&self, frame: Frame) -> Outgoing {
+        let Begin { context, inbox, id, sealed, .. } = &self.begin;
+        answer::viewer_message(context.peer(), inbox, (*id, self.number), frame, *sealed)
+    }
+
+    fn has_message(&self) -> bool {
+        !self.muted && (self.outbox.has_frame() || (self.farewell.is_some() && self.outbox.unsent() == 0))
+    }
+
+    fn send_one(&mut self) {
+        let most = self.begin.context.bus.max_payload().saturating_sub(HEADERS);
+        let Ok(permit) = self.courier.try_reserve() else { return };
+        if let Some(frame) = self.outbox.next_frame(most) {
+            permit.send(self.message(frame));
+            self.outbox.let_go_of_sent();
+        } else if let Some(sentence) = self.farewell.take() {
+            permit.send(answer::no_message(&self.begin.inbox, UNREADABLE, 500, &sentence));
+            self.done = true;
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let mut deadline = (self.heard + SILENCE).min(self.alive_next);
+        if let Some(at) = self.look.again_at() {
+            deadline = deadline.min(at);
+        }
+        deadline
+    }
+
+    fn on_clock(&mut self, now: Instant) {
+        self.done |= now >= self.heard + SILENCE;
+        self.look.on_clock(now);
+        if now >= self.alive_next {
+            self.alive_next = now + ALIVE_EVERY;
+            if let Some(reader) = self.reader.as_mut().filter(|_| self.look.is_idle()) {
+                reader.rest();
+            }
+            if !self.outbox.is_closing() {
+                let Totals { out, err } = self.begin.news.borrow().totals;
+                let alive = Alive { out, err, stdin_received: self.begin.accepted.stdin_received };
+                self.outbox.control(FrameKind::Alive, decode::to_json(&alive).into());
+            }
+        }
+    }
+}
+
+/// Waits until the daemon has nothing more to write down. Cancel safe.
+async fn closes(leaving: &mut watch::Receiver<Leaving>) {
+    if leaving.wait_for(|stage| *stage == Leaving::Closing).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until a message can be sent, if there is one. Cancel safe.
+async fn may_send(courier: &mpsc::Sender<Outgoing>, has_message: bool) {
+    if has_message && courier.reserve().await.is_ok() {
+        return;
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,169 @@
+//! Who reads along.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::VIEWERS_MOST;
+use super::viewer::{self, Viewer, Word};
+
+/// The viewers of one job, by their inbox.
+pub(super) struct Viewers {
+    handles: HashMap<String, Handle>,
+    /// Numbers are never given twice, nor by those who attended to the job before, so that a word about a viewer is never
+    /// taken for one about another.
+    last_number: u64,
+    leave: mpsc::UnboundedSender<Gone>,
+    left: mpsc::UnboundedReceiver<Gone>,
+}
+
+/// A viewer that has ended: its inbox and number.
+pub(super) type Gone = (String, u64);
+
+struct Handle {
+    number: u64,
+    epoch: u64,
+    /// Whether it may write to the job.
+    write: bool,
+    /// Up to where it has room for output: a combined offset.
+    room: u64,
+    seat: Seat,
+    words: mpsc::UnboundedSender<Word>,
+}
+
+/// How far a viewer is one whose terminal can be asked something, in the order of who is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Seat {
+    /// Whether it has a terminal: it has said the size of it.
+    pub(super) has_terminal: bool,
+    /// When it last typed or said a size, counted by the job.
+    pub(super) active: u64,
+}
+
+impl Viewers {
+    pub(super) fn new() -> Self {
+        let (leave, left) = mpsc::unbounded_channel();
+        // There is room above for as many as ever will be.
+        let last_number = rand::random::<u64>() >> 1;
+        Self { handles: HashMap::new(), last_number, leave, left }
+    }
+
+    pub(super) fn are_none(&self) -> bool {
+        self.handles.is_empty()
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.handles.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether there is no room for another one.
+    pub(super) fn are_full(&self) -> bool {
+        self.handles.len() >= VIEWERS_MOST
+    }
+
+    /// The epoch of a viewer that is there.
+    pub(super) fn epoch_of(&self, inbox: &str) -> Option<u64> {
+        self.handles.get(inbox).map(|handle| handle.epoch)
+    }
+
+    /// Whether this viewer may write; none where there is no such viewer.
+    pub(super) fn may_write(&self, inbox: &str) -> Option<bool> {
+        self.handles.get(inbox).map(|handle| handle.write)
+    }
+
+    /// Begins a viewer, in place of one with the same inbox.
+    pub(super) fn begin(&mut self, begin: viewer::Begin, write: bool, seat: Seat) {
+        self.last_number += 1;
+        let (words, listen) = mpsc::unbounded_channel();
+        let (number, inbox, epoch) = (self.last_number, begin.inbox.clone(), begin.epoch);
+        let leave = self.leave.clone();
+        let room = begin.begins.offset().saturating_add(begin.window);
+        self.handles.insert(inbox.clone(), Handle { number, epoch, write, room, seat, words });
+        tokio::spawn(async move {
+            Viewer::new(begin, number).live(listen).await;
+            // The job may be gone.
+            let _ = leave.send((inbox, number));
+        });
+    }
+
+    /// Says something to one; says whether it is there to hear it.
+    pub(super) fn say(&mut self, inbox: &str, word: Word) -> bool {
+        let Some(handle) = self.handles.get_mut(inbox) else { return false };
+        match &word {
+            Word::Resume { epoch, received, window, .. } => {
+                handle.epoch = handle.epoch.max(*epoch);
+                handle.room = received.sum().saturating_add(*window);
+            }
+            Word::Credit(credit) => handle.room = handle.room.max(credit.limit),
+            _ => {}
+        }
+        handle.words.send(word).is_ok()
+    }
+
+    /// The seat of a viewer that is there.
+    pub(super) fn seat_of(&self, inbox: &str) -> Option<Seat> {
+        self.handles.get(inbox).map(|handle| handle.seat)
+    }
+
+    /// Gives a viewer another seat, where it is there.
+    pub(super) fn set_seat(&mut self, inbox: &str, seat: Seat) {
+        if let Some(handle) = self.handles.get_mut(inbox) {
+            handle.seat = seat;
+        }
+    }
+
+    /// Those who write.
+    pub(super) fn writers(&self) -> impl Iterator<Item = (&str, Seat)> {
+        let writers = self.handles.iter().filter(|(_, handle)| handle.write);
+        writers.map(|(inbox, handle)| (inbox.as_str(), handle.seat))
+    }
+
+    /// Has all of them leave, who are told this; returns their inboxes.
+    pub(super) fn leave(&mut self, told: &Bytes) -> Vec<String> {
+        let all = std::mem::take(&mut self.handles).into_iter();
+        all.map(|(inbox, handle)| {
+            // One that is gone has left by itself.
+            let _ = handle.words.send(Word::Leave(told.clone()));
+            inbox
+        })
+        .collect()
+    }
+
+    /// Up to where those who write have room for output; none where nobody writes.
+    pub(super) fn room(&self) -> Option<u64> {
+        self.handles.values().filter(|handle| handle.write).map(|handle| handle.room).max()
+    }
+
+    /// The inbox of this viewer does not exist any more. All that it has not got is in the log, and its resume makes
+    /// it anew.
+    pub(super) fn drop_number(&mut self, number: u64) {
+        self.handles.retain(|_, handle| handle.number != number);
+    }
+
+    /// One has said that it leaves; its task has heard that, too.
+    pub(super) fn let_go(&mut self, inbox: &str) {
+        self.handles.remove(inbox);
+    }
+
+    /// Waits for one to leave. Cancel safe.
+    pub(super) async fn one_leaves(&mut self) -> Gone {
+        match self.left.recv().await {
+            Some(gone) => gone,
+            // We hold a sender ourselves.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_attends_next_numbers_its_viewers_otherwise() {
+        let numbers: std::collections::BTreeSet<u64> = (0..100).map(|_| Viewers::new().last_number).collect();
+        assert_eq!(numbers.len(), 100);
+        assert!(numbers.iter().all(|number| *number <= u64::MAX / 2));
+    }
+}

@@ -1,0 +1,345 @@
+//! What a durable job does with what is said to it.
+
+use bytes::Bytes;
+
+use super::super::answer;
+use super::super::asked::Asked;
+use super::super::exec::Request;
+use super::super::intake::Message;
+use super::super::job::reply;
+use super::super::policy;
+use super::super::proof::members_sign;
+use super::job::{Coming, Job};
+use super::viewer::{Begin, Begins, Word};
+use super::viewers::Seat;
+use crate::keeper::ToKeeper;
+use crate::keeper::words::Screen;
+use crate::protocol::attach::{AttachRequest, From};
+use crate::protocol::ending::Refusal;
+use crate::protocol::exec::{JobResult, StreamTotal};
+use crate::protocol::frame::{Accepted, FrameKind, JobState, OUTPUT_MAX, Want};
+use crate::protocol::identity::Asker;
+use crate::protocol::stdin::{WINDOW, WINDOW_OF_OTHERS};
+use crate::protocol::steer::{CancelRequest, Cancelled, Credit, Resume, Steer};
+use crate::protocol::tty::TtySize;
+use crate::protocol::window::Totals;
+use crate::protocol::{Ending, decode};
+
+/// Messages that may wait for a job to have started.
+const WAITING_MOST: usize = 64;
+
+/// How somebody reads along.
+struct Manner {
+    /// Whether they write, too.
+    write: bool,
+    /// Whether they want every frame signed.
+    sealed: bool,
+    /// How far its terminal can be asked something.
+    seat: Seat,
+}
+
+impl Job {
+    pub(super) async fn on_message(&mut self, message: Message) {
+        let begins = matches!(
+            message,
+            Message::Request(_)
+                | Message::Word {
+                    steer: Steer::Resume(_) | Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_),
+                    ..
+                }
+        );
+        if begins && !self.runs && self.ended.is_none() {
+            // Answered when it is known whether it runs. Whoever finds no room asks again.
+            if self.waiting.len() < WAITING_MOST {
+                self.waiting.push(message);
+            }
+            return;
+        }
+        match message {
+            Message::CallerGone(Some(number)) => self.viewers.drop_number(number),
+            Message::CallerGone(None) => {}
+            Message::Request(request) => self.on_request(*request).await,
+            Message::Word { steer, from, asker, .. } => self.on_word(steer, &from, &asker).await,
+        }
+    }
+
+    /// A job of a record that is closed.
+    pub(super) fn has_ended(&mut self, result: JobResult) {
+        self.runs = true;
+        let totals = |total: &Option<StreamTotal>| total.as_ref().map_or(0, |it| it.bytes);
+        let totals = Totals { out: totals(&result.out), err: totals(&result.err) };
+        let result = std::sync::Arc::new(result);
+        self.ended = Some(std::sync::Arc::clone(&result));
+        self.news.send_modify(|news| (news.totals, news.ended) = (totals, Some(result)));
+    }
+
+    /// The request, for the first time or again.
+    async fn on_request(&mut self, request: Request) {
+        if let Some(ticket) = &request.queued {
+            return ticket.settle(&self.context, self.id).await;
+        }
+        if request.digest != self.begun.request {
+            return self.refuse(&request).await;
+        }
+        if let Some(result) = self.ended.clone().filter(|result| never_ran(result)) {
+            return reply(&self.context, &request, &result).await;
+        }
+        let Some(stream) = request.exec.stream else {
+            return answer::started(&self.context, &request.caller, self.id).await;
+        };
+        let inbox = &request.caller;
+        if self.has_left(inbox, 1, Totals::default()).await {
+            return;
+        }
+        let accepted = self.accepted(inbox);
+        if self.viewers.epoch_of(inbox).is_some() && self.viewers.say(inbox, Word::Again(accepted)) {
+            return;
+        }
+        let first = self.first_want(inbox, request.exec.stdin);
+        let at = Begins::At(Totals::default());
+        let seat = self.seat_for(inbox, 1, false);
+        let manner = Manner { write: true, sealed: false, seat };
+        self.begin_viewer(inbox, (1, at, stream.window), first, manner).await;
+    }
+
+    async fn refuse(&self, request: &Request) {
+        let message = format!("{}: the id belongs to another request", request.id);
+        let ending = Ending::Refused { why: Refusal::NotYours, message };
+        let context = &self.context;
+        Asked::by(context, request).refused(&context.audit, &ending).await;
+        reply(context, request, &self.bare(ending)).await;
+    }
+
+    async fn on_word(&mut self, steer: Steer, from: &str, asker: &Asker) {
+        // Where members sign, an inbox is proved to be its speaker's; but nobody signs credit.
+        let may = from == self.begun.caller || policy::may_steer(asker, Some(&self.owner));
+        match steer {
+            Steer::Credit(credit) => self.on_credit(credit, from, asker).await,
+            _ if !may => answer::not_yours(&self.context, from, self.id).await,
+            Steer::Resume(resume) => self.on_resume(&resume, from).await,
+            Steer::Attach(attach) => self.on_attach(attach, from).await,
+            Steer::Rename(rename) => self.on_rename(rename, from).await,
+            Steer::Detach(detach) => self.on_detach(detach, from, asker).await,
+            Steer::Cancel(cancel) => self.on_cancel(cancel, from).await,
+            Steer::Result => self.on_result_wanted(from).await,
+            Steer::Stdin { .. } | Steer::Signal(_) | Steer::Resize(_) => self.on_input(steer, from).await,
+        }
+    }
+
+    async fn on_credit(&mut self, credit: Credit, from: &str, asker: &Asker) {
+        // Where members sign, nobody is told anything, or forgotten, by a word that is not signed.
+        let signed = *asker != Asker::Anyone && policy::may_steer(asker, Some(&self.owner));
+        let counts = signed || !members_sign(&self.context);
+        let wrote = self.viewers.may_write(from) == Some(true) && from != self.begun.caller;
+        let is_there = self.viewers.say(from, Word::Credit(credit));
+        if credit.done && counts {
+            self.viewers.let_go(from);
+            if wrote {
+                self.forget_writer(from);
+            }
+        }
+        if is_there || credit.done || !counts {
+            return;
+        }
+        // Of a viewer of the daemon before, or one that was given up. It is told to resume.
+        answer::have_resumed(&self.context, from, self.id, credit.epoch).await;
+    }
+
+    async fn on_resume(&mut self, resume: &Resume, from: &str) {
+        let Resume { epoch, out, err, limit, write, sealed, .. } = *resume;
+        let received = Totals { out, err };
+        if self.has_left(from, epoch, received).await {
+            return;
+        }
+        let window = limit.saturating_sub(received.sum());
+        let write = write || from == self.begun.caller;
+        let first = self.first_want(from, write);
+        let word =
+            Word::Resume { epoch, received, window, accepted: self.accepted(from), first: first.clone() };
+        if self.viewers.say(from, word) {
+            return;
+        }
+        let seat = self.seat_for(from, epoch, false);
+        self.begin_viewer(from, (epoch, Begins::At(received), window), first, Manner { write, sealed, seat })
+            .await;
+    }
+
+    async fn on_attach(&mut self, attach: AttachRequest, from: &str) {
+        if self.has_left(from, attach.epoch, Totals::default()).await {
+            return;
+        }
+        match self.viewers.epoch_of(from) {
+            Some(known) if attach.epoch < known => return,
+            Some(known) if attach.epoch == known => {
+                // Where it has just left, it asks once more.
+                self.viewers.say(from, Word::Again(self.accepted(from)));
+                return;
+            }
+            _ => {}
+        }
+        let totals = self.news.borrow().totals;
+        let at = match attach.from {
+            From::Byte(at) => Begins::Byte(at),
+            From::Start => Begins::At(Totals::default()),
+            From::Screen if self.tty.is_some() && self.ended.is_none() => {
+                return self.ask_for_screen(attach, from);
+            }
+            From::Now | From::Screen => Begins::At(totals),
+        };
+        let first = self.first_want(from, attach.write);
+        let seat = self.seat_for(from, attach.epoch, false);
+        let manner = Manner { write: attach.write, sealed: attach.sealed, seat };
+        self.begin_viewer(from, (attach.epoch, at, attach.window), first, manner).await;
+    }
+
+    /// The viewer begins when the keeper has answered. One question for each inbox.
+    fn ask_for_screen(&mut self, attach: AttachRequest, from: &str) {
+        self.screens.retain(|_, coming| coming.inbox != from);
+        if self.screens.len() >= WAITING_MOST {
+            return;
+        }
+        let size = attach.tty.filter(|size| attach.write && size.check().is_ok());
+        let seat = self.seat_for(from, attach.epoch, size.is_some());
+        self.screens_asked += 1;
+        self.screens.insert(self.screens_asked, Coming { inbox: from.to_owned(), attach, seat });
+        // What the command asks when it hears of the size is theirs to answer.
+        self.tell_asked();
+        if let Some(size) = size {
+            // What it shows is drawn for the size it is looked at in. The viewer counts this as its first.
+            self.keeper.say(ToKeeper::Resize { from: from.to_owned(), n: 1, size });
+        }
+        self.keeper.say(ToKeeper::Screen { ask: self.screens_asked });
+    }
+
+    pub(super) async fn on_screen(&mut self, screen: Screen) {
+        let Some(Coming { inbox: from, attach, seat }) = self.screens.remove(&screen.ask) else { return };
+        let Screen { at, mut data, size, error, .. } = screen;
+        if let Some(error) = error {
+            tracing::warn!(job = %self.id, error, "what a terminal shows is not known");
+        }
+        self.tty = size.or(self.tty);
+        let mut first = Vec::new();
+        while !data.is_empty() {
+            first.push((FrameKind::Screen, data.split_to(data.len().min(OUTPUT_MAX / 2))));
+        }
+        first.extend(self.first_want(&from, attach.write));
+        // A terminal has one output.
+        let at = Begins::At(Totals { out: at, err: 0 });
+        let manner = Manner { write: attach.write, sealed: attach.sealed, seat };
+        self.begin_viewer(&from, (attach.epoch, at, attach.window), first, manner).await;
+    }
+
+    async fn begin_viewer(
+        &mut self,
+        inbox: &str,
+        (epoch, begins, window): (u64, Begins, u64),
+        first: Vec<(FrameKind, Bytes)>,
+        manner: Manner,
+    ) {
+        if self.viewers.epoch_of(inbox).is_none() && self.viewers.are_full() {
+            let sentence = format!("too many read along with {}", self.id);
+            return answer::cannot(&self.context, inbox, "limit", 429, &sentence).await;
+        }
+        let begin = Begin {
+            context: std::sync::Arc::clone(&self.context),
+            id: self.id,
+            inbox: inbox.to_owned(),
+            epoch,
+            begins,
+            window,
+            sealed: manner.sealed,
+            accepted: self.accepted(inbox),
+            first,
+            log: self.place.log(),
+            news: self.news.subscribe(),
+        };
+        self.departed.comes(inbox);
+        self.viewers.begin(begin, manner.write, manner.seat);
+    }
+
+    /// The first frame of an epoch, as things stand. Where its output begins, the viewer knows.
+    pub(super) fn accepted(&self, inbox: &str) -> Accepted {
+        let stdin_received = self.writers.want(inbox).map_or(0, |want| want.received);
+        let signals = self.writers.signals(inbox);
+        let state = if self.ended.is_some() { JobState::Ended } else { JobState::Running };
+        let instance = self.context.instance;
+        Accepted { state, stdin_received, signals, durable: true, tty: self.tty, ..Accepted::ended(instance) }
+    }
+
+    /// What a writer may send.
+    fn first_want(&self, inbox: &str, write: bool) -> Vec<(FrameKind, Bytes)> {
+        if !write || self.ended.is_some() {
+            return Vec::new();
+        }
+        let want = self.writers.want(inbox).cloned().unwrap_or_else(|| self.grant(inbox));
+        vec![(FrameKind::Want, decode::to_json(&want).into())]
+    }
+
+    /// What a writer may send before its keeper has said how much: what that takes unasked.
+    pub(super) fn grant(&self, inbox: &str) -> Want {
+        let limit = if inbox == self.begun.caller { WINDOW } else { WINDOW_OF_OTHERS };
+        Want { received: 0, limit, again: false, closed: false }
+    }
+
+    /// Passes on what is typed.
+    async fn on_input(&mut self, steer: Steer, from: &str) {
+        // Who may stop a job may signal it without following it.
+        let unasked = from == self.begun.caller || matches!(steer, Steer::Signal(_));
+        if self.departed.by(from).is_some() {
+            // What was on its way when it was made to leave.
+            return;
+        }
+        if !self.viewers.may_write(from).unwrap_or(unasked) {
+            let sentence = format!("{from} reads {} and does not write to it; attach with `write`", self.id);
+            return answer::cannot(&self.context, from, "read_only", 403, &sentence).await;
+        }
+        match &steer {
+            Steer::Stdin { bytes, .. } if !bytes.is_empty() => self.is_active(from, false),
+            Steer::Resize(_) => self.is_active(from, true),
+            _ => {}
+        }
+        let from = from.to_owned();
+        self.keeper.say(match steer {
+            Steer::Stdin { offset, bytes } => ToKeeper::Stdin { from, offset, data: bytes },
+            Steer::Signal(signal) => ToKeeper::Signal { from, n: signal.n, signal: signal.signal },
+            Steer::Resize(resize) => {
+                let size = TtySize { cols: resize.cols, rows: resize.rows };
+                ToKeeper::Resize { from, n: resize.n, size }
+            }
+            _ => return,
+        });
+    }
+
+    async fn on_cancel(&mut self, cancel: CancelRequest, from: &str) {
+        let state = if self.ended.is_some() { Cancelled::Ended } else { Cancelled::Running };
+        // A caller that only asks whether its request has arrived says no reason: one that starts slowly has.
+        let takes_back = !self.runs && from == self.begun.caller && cancel.why.is_none();
+        if self.ended.is_none() && !cancel.unless_begun && !takes_back {
+            let why = cancel.why.unwrap_or_else(|| "asked to".to_owned()).chars().take(200).collect();
+            // Once; whoever connects to the keeper anew says it again.
+            if self.stopping.is_none() {
+                let ending = self.stopping.insert(Ending::Cancelled { why }).clone();
+                self.keeper.say(ToKeeper::Stop { ending });
+            }
+        }
+        let result = self.ended.as_deref().cloned();
+        answer::cancelled(&self.context, from, self.id, state, result).await;
+    }
+
+    async fn on_result_wanted(&mut self, from: &str) {
+        match self.ended.clone() {
+            Some(result) => answer::plain(&self.context, from, &result, None).await,
+            None => {
+                let sentence = format!("{} has not ended", self.id);
+                answer::cannot(&self.context, from, "running", 409, &sentence).await;
+            }
+        }
+    }
+}
+
+/// A task may have come as far as a step that could not be started: then there is something to be read.
+fn never_ran(result: &JobResult) -> bool {
+    let bytes = |total: &Option<StreamTotal>| total.as_ref().map_or(0, |total| total.bytes);
+    let nothing = bytes(&result.out) == 0 && bytes(&result.err) == 0;
+    nothing && matches!(result.ending, Ending::NotStarted { .. } | Ending::Refused { .. })
+}

@@ -1,0 +1,99 @@
+//! Answering which jobs there are, on `exec.<peer>.jobs`: what runs from the roll, all else from the
+//! journal.
+//!
+//! A question reads the names of all records and the records of its page, on a thread where that
+//! holds up nobody. Whoever waits for an end is answered when the job has left the roll, so when its
+//! ending is in the journal; a daemon that ends answers nobody, and who waits asks the next one.
+
+mod listing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+
+use super::answer::{UNPROVEN, cannot};
+use super::context::Context;
+use super::policy::may_see_all;
+use super::proof;
+use crate::bus::{BusError, Incoming, Outgoing};
+use crate::protocol::jobs::{PAGE_TYPE, Page, Query, WAIT_MAX_MS};
+use crate::protocol::{JobId, decode, subjects};
+
+/// Questions that may wait.
+pub(super) const WAITING: usize = 256;
+
+/// Questions that are looked into at once.
+const AT_ONCE: usize = 8;
+
+/// Questions whose answer may be held back at once. Further ones are answered as things stand.
+const HELD_BACK: usize = 1_024;
+
+/// Bytes of a page that are not jobs, and a little more.
+const FRAME: usize = 1_024;
+
+/// Answers for as long as it is polled.
+pub(super) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<Incoming>) {
+    let (looking, waiting) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(HELD_BACK)));
+    while let Some(question) = questions.recv().await {
+        let Some(reply) = question.reply.clone().filter(|reply| subjects::is_inbox(reply)) else { continue };
+        let query = match asked(&context, &question) {
+            Ok(query) => query,
+            Err((word, code, why)) => {
+                cannot(&context, &reply, word, code, &why).await;
+                continue;
+            }
+        };
+        let held =
+            held_back(&query).and_then(|held| Some((held, Arc::clone(&waiting).try_acquire_owned().ok()?)));
+        // Who can be answered at once has its turn here, so that a flood of questions waits outside.
+        let turn = if held.is_some() { None } else { Arc::clone(&looking).acquire_owned().await.ok() };
+        let (context, looking) = (Arc::clone(&context), Arc::clone(&looking));
+        tokio::spawn(async move {
+            let mut turn = turn;
+            if let Some(((job, patience), _place)) = held {
+                // The end of the time is an answer, too.
+                let _ = tokio::time::timeout(patience, context.roll.left(job)).await;
+                turn = looking.acquire_owned().await.ok();
+            }
+            one(&context, &reply, query).await;
+            drop(turn);
+        });
+    }
+}
+
+/// The question, where whoever asks may have it answered.
+fn asked(context: &Context, question: &Incoming) -> Result<Query, (&'static str, u16, String)> {
+    let (asker, _) = proof::of(context, question).map_err(|why| (UNPROVEN.0, UNPROVEN.1, why))?;
+    if !may_see_all(&asker) {
+        return Err(("not_yours", 403, format!("only operators may see the jobs, and {asker} is none")));
+    }
+    Query::decode(&question.payload).map_err(|bad| ("bad_request", 400, decode::readable(&bad.0)))
+}
+
+/// The job whose end is waited for, and how long.
+fn held_back(query: &Query) -> Option<(JobId, Duration)> {
+    let job = query.wanted.as_deref()?.parse().ok()?;
+    Some((job, Duration::from_millis(query.wait_ms?.min(WAIT_MAX_MS))))
+}
+
+async fn one(context: &Arc<Context>, reply: &str, query: Query) {
+    let room = context.bus.max_payload().saturating_sub(FRAME);
+    let looking = Arc::clone(context);
+    let found = tokio::task::spawn_blocking(move || listing::page(&looking, &query, room)).await;
+    let (jobs, next) = match found.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::error!(%error, "reading the journal for a list of jobs");
+            return cannot(context, reply, "journal", 500, &format!("the journal cannot be read: {error}"))
+                .await;
+        }
+    };
+    let (peer, instance) = (context.peer().clone(), context.instance);
+    let page = Page { kind: PAGE_TYPE.to_owned(), peer, instance, jobs, next };
+    // Who asked asks again when this gets lost.
+    let sent = context.bus.publish(Outgoing::to(reply).payload(decode::to_json(&page)).sealed()).await;
+    if let Err(error @ BusError::TooLarge { .. }) = sent {
+        cannot(context, reply, "journal", 500, &format!("a job does not fit into a message: {error}")).await;
+    }
+}

@@ -1,0 +1,243 @@
+//! What a daemon has left running that nobody will ever end, as far as that can be proved.
+//!
+//! | what | why it is ours | why nobody will end it |
+//! |---|---|---|
+//! | a job of a daemon that died | its lodging is in our journal, or named after our state directory | no daemon holds that directory |
+//! | what a durable job has left whose keeper died | the same | no daemon holds that directory, and no keeper the job |
+//! | what an ended job has left, though nothing was left on purpose | the same | its record is closed |
+//! | a keeper whose job is over or was never taken in | it holds a lock in our state directory | no open record leads to it |
+//!
+//! Guarantees: a name proves nothing; no process is looked for by its name or arguments, and none is signalled
+//! but by its number, start time and boot, or as a member of such a lodging. What a job was allowed to leave
+//! running is no orphan, nor is a durable job with a keeper: it goes on without a daemon, and the next one finds it. What is ours and cannot be proved to be forgotten is told of, and left alone.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::journal::{Begun, Journal, Record};
+use super::recovery::recover_after;
+use super::state;
+use crate::process::{self, Identity, Lodging, OtherProcess, Signal, StateLock};
+use crate::protocol::JobId;
+use crate::protocol::decode;
+
+/// How long processes may take to end by themselves.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a keeper that was killed may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+/// What it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A job of a daemon that died.
+    Job,
+    /// What an ended job has left.
+    Rest,
+    /// A keeper.
+    Keeper,
+    /// Ours, and perhaps left on purpose.
+    Unproved,
+}
+
+/// Something that was left running.
+#[derive(Debug, Clone)]
+pub struct Orphan {
+    /// Whose it is.
+    pub job: JobId,
+    /// What it is.
+    pub kind: Kind,
+    /// Why it is one.
+    pub why: String,
+    /// What the job was to run, shortened, where that is known.
+    pub command: Option<String>,
+    /// The processes that were seen.
+    pub processes: Vec<Identity>,
+    lodging: Option<Lodging>,
+    keeper: Option<Identity>,
+}
+
+/// What a keeper writes of itself, as far as it concerns us.
+#[derive(Debug, Deserialize)]
+struct About {
+    keeper: Identity,
+    lodging: Lodging,
+}
+
+/// Looks for them. Changes nothing.
+///
+/// # Errors
+/// When something cannot be looked at, so that nobody could say what is whose.
+pub fn find(state_dir: &Path) -> anyhow::Result<Vec<Orphan>> {
+    if !state_dir.join("journal").is_dir() {
+        return Ok(Vec::new());
+    }
+    // Before the records: one is made before its lodging is, and closed after that is empty.
+    let lodgings = process::lodgings_of(state_dir)?;
+    let has_daemon = StateLock::holder(state_dir)?.is_some();
+    let journal = Journal::open(state_dir)?;
+    let mut orphans = Vec::new();
+    for keeper in keepers(state_dir)? {
+        orphans.extend(of_keeper(&journal, keeper)?);
+    }
+    if !has_daemon {
+        for entry in fs::read_dir(state_dir.join("journal/open"))? {
+            let job = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+            // One that cannot be read is for the next daemon to put aside.
+            let Some(Ok(Some(record))) = job.map(|job| journal.find(job)) else { continue };
+            let orphan = match record.begun.durable {
+                true => left_by_its_keeper(state_dir, record)?,
+                false => Some(left_open(record)?),
+            };
+            // Where nothing runs any more the next daemon has no more to do than to write that down.
+            orphans.extend(orphan.filter(|orphan| !orphan.processes.is_empty()));
+        }
+    }
+    for (job, lodging) in lodgings {
+        if !orphans.iter().any(|orphan| orphan.job == job) {
+            orphans.extend(of_lodging(&journal, job, lodging, has_daemon)?);
+        }
+    }
+    orphans.sort_by_key(|orphan| orphan.job);
+    Ok(orphans)
+}
+
+fn left_open(Record { begun, .. }: Record) -> io::Result<Orphan> {
+    let processes = begun.lodging.as_ref().map_or(Ok(Vec::new()), process::inhabitants)?;
+    let why = "its daemon died, and none has come after it".to_owned();
+    let Begun { id: job, command, lodging, .. } = begun;
+    Ok(Orphan { job, kind: Kind::Job, why, command: Some(command), processes, lodging, keeper: None })
+}
+
+/// A durable job is looked after by its keeper, whether there is a daemon or not. One whose keeper died runs on,
+/// its output read by nobody; how it ended, the next daemon writes down.
+fn left_by_its_keeper(state_dir: &Path, record: Record) -> io::Result<Option<Orphan>> {
+    let place = state_dir.join("jobs").join(record.begun.id.to_string());
+    if process::is_locked(&place.join("lock"))? || place.join("ended.json").exists() {
+        return Ok(None);
+    }
+    let why = "its keeper died, and no daemon runs that would see to it".to_owned();
+    Ok(Some(Orphan { kind: Kind::Rest, why, ..left_open(record)? }))
+}
+
+fn of_lodging(
+    journal: &Journal,
+    job: JobId,
+    lodging: Lodging,
+    has_daemon: bool,
+) -> io::Result<Option<Orphan>> {
+    let processes = process::inhabitants(&lodging)?;
+    if processes.is_empty() {
+        return Ok(None);
+    }
+    let (kind, why, command) = match journal.find(job)? {
+        Some(Record { begun, result: Some(result), .. }) if result.left_running == 0 => {
+            (Kind::Rest, "its job has ended, and was to leave nothing", Some(begun.command))
+        }
+        Some(Record { result: Some(_), .. }) => return Ok(None),
+        // The daemon that runs sees to it, or the first case above has it already.
+        Some(_) => return Ok(None),
+        None if has_daemon => (Kind::Unproved, "its job is not in the journal (any more)", None),
+        None => (Kind::Unproved, "its job is not in the journal (any more), and no daemon runs", None),
+    };
+    let lodging = Some(lodging);
+    Ok(Some(Orphan { job, kind, why: why.to_owned(), command, processes, lodging, keeper: None }))
+}
+
+/// The keepers that live, by the locks they hold.
+fn keepers(state_dir: &Path) -> io::Result<Vec<(JobId, PathBuf)>> {
+    let entries = match fs::read_dir(state_dir.join("jobs")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut held = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let job = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some(job) = job
+            && process::is_locked(&entry.path().join("lock"))?
+        {
+            held.push((job, entry.path()));
+        }
+    }
+    Ok(held)
+}
+
+fn of_keeper(journal: &Journal, (job, place): (JobId, PathBuf)) -> anyhow::Result<Option<Orphan>> {
+    let (why, command) = match journal.find(job)? {
+        Some(Record { result: None, .. }) => return Ok(None),
+        // It goes by itself once it has written that.
+        Some(Record { begun, .. }) if !place.join("ended.json").exists() => {
+            ("its job is over in the journal, and it goes on", Some(begun.command))
+        }
+        Some(_) => return Ok(None),
+        None => ("it keeps a job that is not in the journal, so no daemon will find it", None),
+    };
+    let unproved = |why: &str| Orphan {
+        job,
+        kind: Kind::Unproved,
+        why: why.to_owned(),
+        command: command.clone(),
+        processes: Vec::new(),
+        lodging: None,
+        keeper: None,
+    };
+    let about = match fs::read(place.join("keeper.json")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Some(unproved("a lock of a job is held, and nobody has said who holds it")));
+        }
+        text => decode::json::<About>(&text?),
+    };
+    let Ok(About { keeper, lodging }) = about else {
+        return Ok(Some(unproved("a lock of a job is held, and who holds it cannot be read")));
+    };
+    if !keeper.is_alive()? {
+        return Ok(Some(unproved("a lock of a job is held by another process than its keeper")));
+    }
+    let mut processes = vec![keeper.clone()];
+    processes.extend(process::inhabitants(&lodging)?.into_iter().filter(|member| *member != keeper));
+    let (lodging, keeper) = (Some(lodging), Some(keeper));
+    Ok(Some(Orphan { job, kind: Kind::Keeper, why: why.to_owned(), command, processes, lodging, keeper }))
+}
+
+/// Stops those that are proved to be forgotten; says of each how many processes were stopped, or why not.
+///
+/// # Errors
+/// When the jobs of a dead daemon cannot be ended as its successor would.
+pub async fn stop(state_dir: &Path, orphans: &[Orphan]) -> anyhow::Result<Vec<Result<u32, String>>> {
+    if orphans.iter().any(|orphan| orphan.kind == Kind::Job) {
+        // All of them at once, with their endings written down; refused when a daemon has come meanwhile.
+        let peer = state::read(state_dir)?.peer_id;
+        recover_after(state_dir, &peer).await?;
+    }
+    let mut stopped = Vec::new();
+    for orphan in orphans {
+        stopped.push(match orphan.kind {
+            Kind::Job => Ok(u32::try_from(orphan.processes.len()).unwrap_or(u32::MAX)),
+            Kind::Unproved => Err("left alone: that it is forgotten cannot be proved".to_owned()),
+            Kind::Rest | Kind::Keeper => stop_one(orphan).await.map_err(|error| error.to_string()),
+        });
+    }
+    Ok(stopped)
+}
+
+async fn stop_one(orphan: &Orphan) -> io::Result<u32> {
+    let mut stopped = 0;
+    if let Some(keeper) = &orphan.keeper
+        && let Some(process) = OtherProcess::open(keeper)?
+    {
+        process.signal(Signal::KILL)?;
+        if tokio::time::timeout(GONE_WITHIN, process.ended()).await.is_err() {
+            return Err(io::Error::other(format!("process {} was killed and is still there", keeper.pid)));
+        }
+        stopped += 1;
+    }
+    if let Some(lodging) = &orphan.lodging {
+        stopped += process::clear(lodging, GRACE).await?;
+    }
+    Ok(stopped)
+}

@@ -1,0 +1,177 @@
+//! The jobs that are attended to now, with what changes about them while they run: for whoever asks
+//! what runs, and for whoever waits for an end.
+//!
+//! A job is on the roll from its first step in the journal until its ending is written there. What
+//! does not change is in the journal; this holds numbers only, which a job sets as it goes.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::protocol::JobId;
+use crate::protocol::task::Reached;
+use crate::protocol::window::Totals;
+
+/// All of them.
+#[derive(Clone, Default)]
+pub(super) struct Roll(Arc<Mutex<HashMap<JobId, Arc<Present>>>>);
+
+/// What changes about one job.
+#[derive(Debug)]
+pub(super) struct Present {
+    out: AtomicU64,
+    err: AtomicU64,
+    /// Whether there is a log at all, and where it begins.
+    logged: AtomicBool,
+    first_out: AtomicU64,
+    first_err: AtomicU64,
+    viewers: AtomicU32,
+    /// Which step of a task runs.
+    step: Mutex<Option<Reached>>,
+    /// Goes when the job does.
+    over: watch::Sender<()>,
+}
+
+impl Present {
+    /// Bytes read from the command so far.
+    pub(super) fn set_totals(&self, totals: Totals) {
+        self.out.store(totals.out, Ordering::Relaxed);
+        self.err.store(totals.err, Ordering::Relaxed);
+    }
+
+    /// Where the log begins, for a job that has one.
+    pub(super) fn set_first(&self, first: Totals) {
+        self.first_out.store(first.out, Ordering::Relaxed);
+        self.first_err.store(first.err, Ordering::Relaxed);
+        self.logged.store(true, Ordering::Release);
+    }
+
+    /// How many read along.
+    pub(super) fn set_viewers(&self, viewers: u32) {
+        self.viewers.store(viewers, Ordering::Relaxed);
+    }
+
+    /// A step of a task begins.
+    pub(super) fn set_step(&self, step: Reached) {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
+    }
+
+    pub(super) fn step(&self) -> Option<Reached> {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        Totals { out: self.out.load(Ordering::Relaxed), err: self.err.load(Ordering::Relaxed) }
+    }
+
+    pub(super) fn first(&self) -> Option<Totals> {
+        self.logged.load(Ordering::Acquire).then(|| Totals {
+            out: self.first_out.load(Ordering::Relaxed),
+            err: self.first_err.load(Ordering::Relaxed),
+        })
+    }
+
+    pub(super) fn viewers(&self) -> u32 {
+        self.viewers.load(Ordering::Relaxed)
+    }
+}
+
+/// A place on the roll; given back when dropped, which is to be after the ending was written down.
+pub(super) struct Enrolled {
+    roll: Roll,
+    id: JobId,
+    present: Arc<Present>,
+}
+
+impl std::ops::Deref for Enrolled {
+    type Target = Present;
+
+    fn deref(&self) -> &Present {
+        &self.present
+    }
+}
+
+impl Drop for Enrolled {
+    fn drop(&mut self) {
+        let mut all = self.roll.all();
+        // Another may attend to the same id by now.
+        if all.get(&self.id).is_some_and(|present| Arc::ptr_eq(present, &self.present)) {
+            all.remove(&self.id);
+        }
+    }
+}
+
+impl Roll {
+    /// Puts a job on it.
+    pub(super) fn enter(&self, id: JobId) -> Enrolled {
+        let present = Arc::new(Present {
+            out: AtomicU64::default(),
+            err: AtomicU64::default(),
+            logged: AtomicBool::default(),
+            first_out: AtomicU64::default(),
+            first_err: AtomicU64::default(),
+            viewers: AtomicU32::default(),
+            step: Mutex::default(),
+            over: watch::Sender::new(()),
+        });
+        self.all().insert(id, Arc::clone(&present));
+        Enrolled { roll: self.clone(), id, present }
+    }
+
+    /// What there is to know of a job that is on it.
+    pub(super) fn find(&self, id: JobId) -> Option<Arc<Present>> {
+        self.all().get(&id).cloned()
+    }
+
+    /// Waits until a job is off it. One that was not on it is not waited for.
+    pub(super) async fn left(&self, id: JobId) {
+        let Some(mut over) = self.find(id).map(|present| present.over.subscribe()) else { return };
+        // An error means that the sender is gone, and the job with it.
+        while over.changed().await.is_ok() {}
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Present>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_is_on_it_until_it_leaves() {
+        let roll = Roll::default();
+        let id = JobId::new();
+        roll.left(id).await;
+        let enrolled = roll.enter(id);
+        enrolled.set_totals(Totals { out: 3, err: 4 });
+        let present = roll.find(id).expect("on the roll");
+        assert_eq!((present.totals(), present.first()), (Totals { out: 3, err: 4 }, None));
+        enrolled.set_first(Totals { out: 1, err: 2 });
+        assert_eq!(present.first(), Some(Totals { out: 1, err: 2 }));
+        drop(present);
+        let waiting = tokio::spawn({
+            let roll = roll.clone();
+            async move { roll.left(id).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(enrolled);
+        waiting.await.expect("told");
+        assert!(roll.find(id).is_none());
+    }
+
+    #[test]
+    fn a_second_attendant_stays_when_the_first_leaves() {
+        let (roll, id) = (Roll::default(), JobId::new());
+        let first = roll.enter(id);
+        let second = roll.enter(id);
+        drop(first);
+        assert!(roll.find(id).is_some());
+        drop(second);
+        assert!(roll.find(id).is_none());
+    }
+}

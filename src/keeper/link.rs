@@ -1,0 +1,246 @@
+//! The daemon's end of a keeper: talking to one. Where it comes from, [`start`] and [`find`] say.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, mpsc};
+
+use super::wire::{self, Hearing, LINE_MOST, Saying};
+use super::words::{FromKeeper, Hello, ToKeeper};
+
+pub use super::finding::{Found, find};
+pub use super::starting::{NoStart, start};
+
+/// Words that were heard and not asked for yet. A keeper with more to say waits, and says only the newest of
+/// what tells how things are.
+const WORDS_AHEAD: usize = 16;
+
+/// What may wait for a keeper that does not read, in bytes: it is as much as its writers may have under way, and most
+/// of what they say beyond that they have said before.
+const WAITING_MOST: usize = 4 << 20;
+
+/// What a word takes besides its data, in bytes, generously.
+const WORD: usize = 256;
+
+/// A connection to a keeper. To drop it changes nothing for the job.
+#[derive(Debug)]
+pub struct Link {
+    hello: Box<Hello>,
+    words: mpsc::Receiver<FromKeeper>,
+    orders: Arc<Orders>,
+}
+
+impl Link {
+    /// Takes over a connection on which the keeper has said hello.
+    pub(super) fn new(hello: Hello, hearing: Hearing, saying: Saying) -> Self {
+        let (sender, words) = mpsc::channel(WORDS_AHEAD);
+        let orders = Arc::<Orders>::default();
+        tokio::spawn(hear(hearing, sender));
+        tokio::spawn(speak(saying, Arc::clone(&orders)));
+        Self { hello: Box::new(hello), words, orders }
+    }
+
+    /// The same of a connection that nobody has read from since the hello.
+    pub(super) fn over(hello: Hello, stream: UnixStream) -> Self {
+        let (hearing, saying) = wire::split(stream);
+        Self::new(hello, hearing, saying)
+    }
+
+    /// How the job stood when this was made.
+    #[must_use]
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// What the keeper says next; `None` when the connection is gone, and [`find`] says what became of the
+    /// keeper. Cancel safe.
+    pub async fn next(&mut self) -> Option<FromKeeper> {
+        self.words.recv().await
+    }
+
+    /// Says something. Does not wait; a word that the keeper never gets is one whose answer never comes. What is said
+    /// again until it is answered is passed over while too much waits for a keeper that does not read.
+    pub fn say(&self, word: ToKeeper) {
+        self.orders.push(word);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.orders.close();
+    }
+}
+
+/// What is to be said, in order.
+#[derive(Debug, Default)]
+struct Orders {
+    waiting: Mutex<Waiting>,
+    rung: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    words: VecDeque<ToKeeper>,
+    bytes: usize,
+    /// Whether nothing more comes, or nobody hears it.
+    closed: bool,
+}
+
+impl Orders {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, word: ToKeeper) {
+        self.lock().push(word);
+        self.rung.notify_one();
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.rung.notify_one();
+    }
+
+    /// The next word; none when nothing more comes. For one who listens.
+    async fn next(&self) -> Option<ToKeeper> {
+        loop {
+            {
+                let mut waiting = self.lock();
+                if let Some(word) = waiting.pop() {
+                    return Some(word);
+                }
+                if waiting.closed {
+                    return None;
+                }
+            }
+            self.rung.notified().await;
+        }
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, word: ToKeeper) {
+        let size = size_of(&word);
+        let is_repeated = matches!(
+            word,
+            ToKeeper::Stdin { .. }
+                | ToKeeper::Signal { .. }
+                | ToKeeper::Resize { .. }
+                | ToKeeper::Screen { .. }
+        );
+        if self.closed || (is_repeated && self.bytes + size > WAITING_MOST) {
+            return;
+        }
+        // The newest counts.
+        if let ToKeeper::Pace { .. } = word
+            && let Some(older) = self.words.iter_mut().find(|older| matches!(older, ToKeeper::Pace { .. }))
+        {
+            *older = word;
+            return;
+        }
+        self.bytes += size;
+        self.words.push_back(word);
+    }
+
+    fn pop(&mut self) -> Option<ToKeeper> {
+        let word = self.words.pop_front()?;
+        self.bytes -= size_of(&word);
+        Some(word)
+    }
+}
+
+fn size_of(word: &ToKeeper) -> usize {
+    WORD + match word {
+        ToKeeper::Stdin { data, .. } => data.len(),
+        _ => 0,
+    }
+}
+
+async fn hear(mut hearing: Hearing, words: mpsc::Sender<FromKeeper>) {
+    loop {
+        let word = tokio::select! {
+            word = hearing.word(LINE_MOST) => word,
+            () = words.closed() => return,
+        };
+        match word {
+            Ok(Some(word)) => {
+                if words.send(word).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(error) => return tracing::debug!(%error, "the connection to a keeper is gone"),
+        }
+    }
+}
+
+async fn speak(mut saying: Saying, orders: Arc<Orders>) {
+    while let Some(word) = orders.next().await {
+        // All of it waits in the queue already; a connection that is gone shows where it is read.
+        if saying.say(&word).is_err() || saying.flush().await.is_err() {
+            return orders.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Ending;
+    use bytes::Bytes;
+
+    fn stdin(offset: u64) -> ToKeeper {
+        ToKeeper::Stdin { from: "ann".to_owned(), offset, data: Bytes::from(vec![7; 64 * 1024]) }
+    }
+
+    fn stop() -> ToKeeper {
+        ToKeeper::Stop { ending: Ending::TimedOut {} }
+    }
+
+    fn pace(until: u64) -> ToKeeper {
+        ToKeeper::Pace { until: Some(until) }
+    }
+
+    #[test]
+    fn what_waits_for_a_keeper_that_does_not_read_is_bounded() {
+        let mut waiting = Waiting::default();
+        for n in 0..1_000 {
+            waiting.push(stdin(n));
+            waiting.push(pace(n));
+        }
+        assert!(waiting.bytes <= WAITING_MOST && waiting.bytes > WAITING_MOST / 2, "{}", waiting.bytes);
+        for n in 0..100_000 {
+            waiting.push(ToKeeper::Signal { from: "ann".to_owned(), n, signal: "INT".to_owned() });
+        }
+        assert!(waiting.words.len() < 20_000, "{}", waiting.words.len());
+        waiting.push(stop());
+        let mut said: Vec<ToKeeper> = std::iter::from_fn(|| waiting.pop()).collect();
+        assert_eq!((said.pop(), waiting.bytes), (Some(stop()), 0), "what is said once is not passed over");
+        assert_eq!(said.remove(0), stdin(0), "in order");
+        assert_eq!(said.remove(0), pace(999), "the newest, and once");
+        assert!(said.iter().all(|word| !matches!(word, ToKeeper::Pace { .. })));
+        waiting.push(stdin(1_000));
+        assert_eq!(waiting.pop(), Some(stdin(1_000)), "there is room again");
+    }
+
+    #[tokio::test]
+    async fn all_that_was_said_is_heard_and_then_nothing() {
+        let orders = Arc::<Orders>::default();
+        let listener = tokio::spawn({
+            let orders = Arc::clone(&orders);
+            async move {
+                let mut heard = Vec::new();
+                while let Some(word) = orders.next().await {
+                    heard.push(word);
+                }
+                heard
+            }
+        });
+        orders.push(stop());
+        orders.push(pace(1));
+        orders.close();
+        orders.push(stop());
+        assert_eq!(listener.await.expect("no panic"), [stop(), pace(1)]);
+    }
+}

@@ -1,0 +1,150 @@
+//! What was read from the command, on its way to the log.
+//!
+//! Guarantee: a piece that the disk does not take is held and tried again, and nothing more is read
+//! meanwhile, so the command waits as it would for any slow reader. Nothing is lost and nothing grows.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::log::Writer;
+use super::words::LogReach;
+use crate::protocol::frame::{OUTPUT_MAX, StreamKind};
+
+/// How often a disk that takes nothing is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(200);
+
+/// Shortest time between two words about how far the log is.
+const TELL_EVERY: Duration = Duration::from_millis(2);
+
+#[derive(Debug)]
+pub(super) struct Output {
+    log: Writer,
+    held: Option<(StreamKind, Bytes)>,
+    /// Up to which combined offset somebody has room for it.
+    until: Option<u64>,
+    try_again: Option<Instant>,
+    /// Why the disk does not take it, and whether that was told.
+    trouble: (Option<String>, bool),
+    /// How far the log was when that was last told, and when.
+    told: (LogReach, Option<Instant>),
+}
+
+impl Output {
+    pub(super) fn create(directory: &Path, limit: u64) -> io::Result<Self> {
+        let log = Writer::create(directory, limit)?;
+        Ok(Self {
+            log,
+            held: None,
+            until: None,
+            try_again: None,
+            trouble: (None, true),
+            told: (LogReach::default(), None),
+        })
+    }
+
+    /// Bytes that may be read from the command now.
+    pub(super) fn room(&self) -> u64 {
+        if self.held.is_some() {
+            return 0;
+        }
+        let until = self.until.map_or(u64::MAX, |until| until.saturating_sub(self.log.totals().sum()));
+        until.min(OUTPUT_MAX as u64)
+    }
+
+    /// Somebody has room for so much of it, or nobody need be waited for.
+    pub(super) fn pace(&mut self, until: Option<u64>) {
+        self.until = until;
+    }
+
+    /// Whether everything that was read is in the log.
+    pub(super) fn is_written(&self) -> bool {
+        self.held.is_none()
+    }
+
+    /// Takes what was read.
+    pub(super) fn take(&mut self, stream: StreamKind, bytes: Bytes) {
+        self.held = Some((stream, bytes));
+        self.write(Instant::now());
+    }
+
+    fn write(&mut self, now: Instant) {
+        let Some((stream, bytes)) = &mut self.held else { return };
+        match self.log.append(*stream, bytes) {
+            Ok(()) => {
+                self.held = None;
+                if self.try_again.take().is_some() {
+                    tracing::info!("the log can be written again");
+                    self.trouble = (None, false);
+                }
+            }
+            Err(error) => {
+                // Said once, not five times a second.
+                if self.try_again.is_none() {
+                    tracing::error!(%error, "the log cannot be written, so the job waits");
+                    let why = format!("the log cannot be written, so the job waits: {error}");
+                    self.trouble = (Some(why), false);
+                }
+                self.try_again = Some(now + TRY_AGAIN);
+            }
+        }
+    }
+
+    /// How far the log is.
+    pub(super) fn reach(&self) -> LogReach {
+        let (totals, first) = (self.log.totals(), self.log.first());
+        LogReach { out: totals.out, err: totals.err, first_out: first.out, first_err: first.err }
+    }
+
+    /// How far the log is, where that is news and it is time to tell it.
+    pub(super) fn news(&mut self, now: Instant) -> Option<LogReach> {
+        let reach = self.reach();
+        let (told, at) = self.told;
+        let is_due = at.is_none_or(|at| now >= at + TELL_EVERY);
+        let news = (told != reach && is_due).then_some(reach);
+        if news.is_some() {
+            self.told = (reach, Some(now));
+        }
+        news
+    }
+
+    /// Everything is in the log, and the end of the job cannot be written down beside it.
+    pub(super) fn end_is_held_up(&mut self, error: &io::Error) {
+        // Said once, not every second.
+        if self.trouble.0.is_none() {
+            tracing::error!(%error, "the end of the job cannot be written");
+            self.trouble = (Some(format!("the end of the job cannot be written: {error}")), false);
+        }
+    }
+
+    /// What holds the job up, if anything does.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.0.clone()
+    }
+
+    /// The same, where it was not told yet.
+    pub(super) fn new_trouble(&mut self) -> Option<Option<String>> {
+        let (why, told) = &mut self.trouble;
+        (!std::mem::replace(told, true)).then(|| why.clone())
+    }
+
+    /// When news may be told, if there is any.
+    pub(super) fn news_at(&self) -> Option<Instant> {
+        let (told, at) = self.told;
+        if told == self.reach() { None } else { at.map(|at| at + TELL_EVERY) }
+    }
+
+    /// When to try the disk again, if it has not taken something.
+    pub(super) fn try_again(&self) -> Option<Instant> {
+        self.try_again
+    }
+
+    /// The clock was looked at.
+    pub(super) fn on_clock(&mut self, now: Instant) {
+        if self.try_again.is_some_and(|at| now >= at) {
+            self.write(now);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The queue's stream and consumers: made by the leader, and kept as they have to be.
+//!
+//! The stream is looked at once a second, which costs the server next to nothing. When something new waits
+//! in it, the peers it waits for get their consumers, and are told to look. So a fleet that leaves nothing
+//! in the queue has none, and peers that nothing was ever left for cost the server nothing.
+//!
+//! Guarantees: what an administrator has set besides, such as replicas, stays. A server without JetStream is
+//! said once and looked at again now and then. Nothing here delays the leader.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use crate::bus::{Bus, BusError, Outgoing};
+use crate::protocol::heartbeat::Look;
+use crate::protocol::jetstream::{self, NO_STREAM, NOT_FOR_ACCOUNT, NoAnswer, StreamInfo};
+use crate::protocol::{PeerId, decode, queue, subjects};
+
+/// How often the stream is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// After how many looks everything is looked at anew: somebody may have taken a consumer away.
+const ANEW_AFTER: u32 = 3_600;
+
+/// How many looks pass before it is tried again, where there is no JetStream or it declined.
+const TRY_AGAIN_AFTER: u32 = 30;
+
+/// How long JetStream may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why there is no queue now.
+#[derive(Debug, thiserror::Error)]
+enum NoQueue {
+    #[error(
+        "the server has no JetStream, so nothing can be left in the queue for peers that are away; \
+         `jetstream {{ store_dir: … }}` in its configuration gives it one"
+    )]
+    NoJetStream,
+    #[error("there is a stream {} of somebody else's, on {subjects}", queue::STREAM)]
+    AnotherStream { subjects: String },
+    #[error("{doing}: {why}")]
+    Declined { doing: String, why: NoAnswer },
+    #[error("looking at the queue: {0}")]
+    Bus(BusError),
+}
+
+/// Keeps the queue for as long as it is polled.
+pub(super) async fn keep(bus: Bus) {
+    let mut keeper = Keeper { bus, seen: None, made: BTreeSet::new(), generation: 0 };
+    let (mut complaint, mut looks_to_wait, mut looked) = (String::new(), 0_u32, 0_u32);
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let link = *keeper.bus.link().borrow();
+        looked = (looked + 1) % ANEW_AFTER;
+        if link.generation != keeper.generation || looked == 0 {
+            // Another server may know nothing of what was made on the one before.
+            keeper = Keeper { seen: None, made: BTreeSet::new(), generation: link.generation, ..keeper };
+            looks_to_wait = 0;
+        }
+        if !link.up || looks_to_wait > 0 {
+            looks_to_wait = looks_to_wait.saturating_sub(1);
+            continue;
+        }
+        match keeper.look().await {
+            Ok(()) => complaint.clear(),
+            Err(NoQueue::Bus(BusError::Disconnected)) => {}
+            Err(why) => {
+                looks_to_wait = TRY_AGAIN_AFTER;
+                complain(&mut complaint, &why);
+            }
+        }
+    }
+}
+
+/// Says what is wrong once, until it changes. Who leaves nothing in a queue needs none.
+fn complain(before: &mut String, why: &NoQueue) {
+    let text = why.to_string();
+    if *before == text {
+        return;
+    }
+    match why {
+        NoQueue::NoJetStream => tracing::info!(why = text, "there is no queue"),
+        _ => tracing::warn!(why = text, "there is no queue for peers that are away"),
+    }
+    *before = text;
+}
+
+struct Keeper {
+    bus: Bus,
+    /// The newest message when it was last looked what waits.
+    seen: Option<u64>,
+    /// Peers whose consumers were made on this connection.
+    made: BTreeSet<PeerId>,
+    generation: u64,
+}
+
+impl Keeper {
+    async fn look(&mut self) -> Result<(), NoQueue> {
+        let info = match self.info(serde_json::json!({})).await {
+            Err(NoQueue::Declined { why: NoAnswer::Declined(error), .. }) if error.err_code == NO_STREAM => {
+                self.seen = None;
+                self.made.clear();
+                self.make(jetstream::create_stream(), queue::stream()).await?
+            }
+            info => info?,
+        };
+        let subjects = &info.config["subjects"];
+        if *subjects != queue::stream()["subjects"] {
+            return Err(NoQueue::AnotherStream { subjects: subjects.to_string() });
+        }
+        if let Some(right) = put_right(&info.config) {
+            tracing::warn!("the queue's stream is not as it has to be; changing it");
+            self.make(jetstream::update_stream(), right).await?;
+        }
+        if self.seen == Some(info.state.last_seq) {
+            return Ok(());
+        }
+        for peer in self.awaited().await? {
+            self.open_for(&peer).await?;
+        }
+        self.seen = Some(info.state.last_seq);
+        Ok(())
+    }
+
+    /// The peers that something waits for.
+    async fn awaited(&self) -> Result<BTreeSet<PeerId>, NoQueue> {
+        let mut peers = BTreeSet::new();
+        let mut offset = 0;
+        loop {
+            let page = serde_json::json!({ "subjects_filter": subjects::QUEUE_ALL, "offset": offset });
+            let info = self.info(page).await?;
+            let found = info.state.subjects.len();
+            let waiting = info.state.subjects.keys();
+            peers.extend(waiting.filter_map(|subject| subject.split('.').nth(1)?.parse().ok()));
+            offset += found;
+            if found == 0 || offset >= info.total {
+                return Ok(peers);
+            }
+        }
+    }
+
+    /// Has a peer's consumer be there, and tells the peer when it may not know that.
+    async fn open_for(&mut self, peer: &PeerId) -> Result<(), NoQueue> {
+        if self.made.contains(peer) {
+            return Ok(());
+        }
+        let doing = || format!("making the queue's consumer of {peer}");
+        let subject = jetstream::create_consumer(peer);
+        self.ask::<jetstream::ConsumerInfo>(&subject, &queue::consumer(peer), doing).await?;
+        self.made.insert(peer.clone());
+        let look = decode::to_json(&Look { queue: true });
+        // A peer that is away looks when it comes back.
+        let _ = self.bus.publish(Outgoing::to(&subjects::ping(peer)).payload(look)).await;
+        Ok(())
+    }
+
+    async fn info(&self, wish: serde_json::Value) -> Result<StreamInfo, NoQueue> {
+        self.ask(&jetstream::stream_info(), &wish, || "looking at the queue".to_owned()).await
+    }
+
+    async fn make(&self, subject: String, config: serde_json::Value) -> Result<StreamInfo, NoQueue> {
+        self.ask(&subject, &config, || "making the queue".to_owned()).await
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        subject: &str,
+        wish: &serde_json::Value,
+        doing: impl Fn() -> String,
+    ) -> Result<T, NoQueue> {
+        let question = Outgoing::to(subject).payload(decode::to_json(wish));
+        let answer = match self.bus.ask(question, PATIENCE).await {
+            Err(BusError::NoResponders(_)) => return Err(NoQueue::NoJetStream),
+            answer => answer.map_err(NoQueue::Bus)?,
+        };
+        jetstream::answer(&answer.payload).map_err(|why| match &why {
+            NoAnswer::Declined(error) if error.err_code == NOT_FOR_ACCOUNT => NoQueue::NoJetStream,
+            _ => NoQueue::Declined { doing: doing(), why },
+        })
+    }
+}
+
+/// The stream as it has to be, with whatever else was set; none where it is so.
+fn put_right(config: &serde_json::Value) -> Option<serde_json::Value> {
+    let mut right = config.clone();
+    let fields = right.as_object_mut()?;
+    for (key, value) in queue::stream().as_object()? {
+        fields.insert(key.clone(), value.clone());
+    }
+    (right != *config).then_some(right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_has_set_stays() {
+        let mut config = queue::stream();
+        assert_eq!(put_right(&config), None);
+        config["num_replicas"] = 3.into();
+        assert_eq!(put_right(&config), None);
+        config["discard"] = "old".into();
+        let right = put_right(&config).expect("it is not right");
+        assert_eq!((&right["discard"], &right["num_replicas"]), (&"new".into(), &3.into()));
+    }
+}

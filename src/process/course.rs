@@ -1,0 +1,446 @@
+//! The course of one command: from its start to the end of all it has started and written.
+//!
+//! ```text
+//!  new ──► started ──► exited ──► over ──► close: the Outcome
+//!   │         └ stop, signal, timeout: the whole tree
+//!   └──► fail: nothing ran
+//! ```
+//! A job may be several commands, one after the other: where one is over, [`Course::go_on`] begins with the next.
+//!
+//! Guarantees: a command is over when it has exited, its tree was stopped where that was asked for, and its
+//! output has ended, or is held open by a process that goes on and says nothing. What was first asked to
+//! stop it is how it ended, unless it had ended by itself. A time limit counts from the start.
+//!
+//! Limit: whoever has this runs the loop. It holds no output and waits for nobody.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use super::pidfd::{Exit, ExitKind, Usage};
+use super::signal::Signal;
+use super::taps::Taps;
+use super::tree::{Stopped, Tree};
+use crate::protocol::exec::{Rusage, StreamTotal};
+use crate::protocol::frame::StreamKind;
+use crate::protocol::window::Totals;
+use crate::protocol::{Ending, JobId};
+
+/// How long a process may take to end after it was asked to, before it is killed.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+
+/// How long output may still come after the command's own end, from processes it left behind.
+const OUTPUT_GRACE: Duration = Duration::from_secs(2);
+
+/// How long processes that are just ending get before they count as left running.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// One command that is to be started, runs, or has ended.
+#[derive(Debug)]
+pub struct Course {
+    job: JobId,
+    timeout: Option<Duration>,
+    started: Option<Instant>,
+    exited: Option<Instant>,
+    /// From the start to the close.
+    tree: Option<Tree>,
+    exit: Option<Exit>,
+    /// How it ends, once somebody has asked for that.
+    stopping: Option<Ending>,
+    stop_task: Option<JoinHandle<io::Result<Stopped>>>,
+    killed: u32,
+    /// The number of the last signal that was delivered, to tell an end by it.
+    signalled: Option<i32>,
+    totals: Totals,
+    digests: [blake3::Hasher; 2],
+    /// What the commands before this one have used, and for how long.
+    used_before: (Usage, u64),
+    /// What is left of them, where that is not found with the one that runs.
+    left_behind: Vec<Tree>,
+    closed: bool,
+}
+
+/// How a command ended, with all that is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended.
+    pub ending: Ending,
+    /// All it wrote to stdout.
+    pub out: StreamTotal,
+    /// All it wrote to stderr.
+    pub err: StreamTotal,
+    /// Processes that had to be stopped.
+    pub killed: u32,
+    /// Processes that go on; one at least where nobody could look.
+    pub left_running: u32,
+    /// Whether one that goes on still holds the output open.
+    pub output_open: bool,
+    /// What it used.
+    pub rusage: Rusage,
+    /// From the start of the process to its end, in milliseconds.
+    pub duration_ms: u64,
+}
+
+impl Course {
+    /// A command that is to be started, and then to run no longer than `timeout`.
+    #[must_use]
+    pub fn new(job: JobId, timeout: Option<Duration>) -> Self {
+        Self {
+            job,
+            timeout,
+            started: None,
+            exited: None,
+            tree: None,
+            exit: None,
+            stopping: None,
+            stop_task: None,
+            killed: 0,
+            signalled: None,
+            totals: Totals::default(),
+            digests: [blake3::Hasher::new(), blake3::Hasher::new()],
+            used_before: (Usage::default(), 0),
+            left_behind: Vec::new(),
+            closed: false,
+        }
+    }
+
+    /// It runs. Who has asked to stop it meanwhile is obeyed now.
+    pub fn started(&mut self, now: Instant, tree: Tree) {
+        self.started = Some(now);
+        self.tree = Some(tree);
+        if self.stopping.is_some() {
+            self.stop_tree();
+        }
+    }
+
+    /// Nothing runs, and nothing will.
+    pub fn fail(&mut self, ending: Ending) {
+        self.stopping = Some(ending);
+        self.exit = Some(Exit { status: ExitKind::Unknown, usage: Usage::default() });
+    }
+
+    /// The command itself has ended.
+    pub fn exited(&mut self, now: Instant, exit: Exit) {
+        self.exited = Some(now);
+        self.exit = Some(exit);
+        // Who interrupts a command means everything it started.
+        let by_signal = match exit.status {
+            ExitKind::Signal(number) => Some(number),
+            ExitKind::Code(code) if code > 128 => Some(code - 128),
+            _ => None,
+        };
+        if by_signal.is_some() && by_signal == self.signalled {
+            self.stop_tree();
+        }
+    }
+
+    /// It is over, and the job goes on with another command, which may run no longer than `timeout`. What was read,
+    /// used and killed so far counts on. What it has left running goes on, and is stopped with the job.
+    pub async fn go_on(&mut self, timeout: Option<Duration>) {
+        self.used_before = (self.usage(), self.ran_for_ms());
+        let left = self.left_of(self.tree.as_ref()).await;
+        match self.tree.take() {
+            Some(tree) if left > 0 && tree.has_a_reaper() => self.left_behind.push(tree),
+            Some(tree) => _ = tokio::task::spawn_blocking(move || tree.release()).await,
+            None => {}
+        }
+        (self.started, self.exited, self.exit, self.signalled) = (None, None, None, None);
+        self.timeout = timeout;
+    }
+
+    /// It has ended, and is told to have ended so: somebody wanted the job to end meanwhile.
+    pub fn end_as(&mut self, ending: Ending) {
+        self.stopping.get_or_insert(ending);
+    }
+
+    /// Whether the command itself has ended, or will never run.
+    #[must_use]
+    pub fn has_exited(&self) -> bool {
+        self.exit.is_some()
+    }
+
+    /// Whether it runs, or something of it may: there is something to signal.
+    #[must_use]
+    pub fn has_tree(&self) -> bool {
+        self.tree.is_some()
+    }
+
+    /// Counts what was read from it.
+    pub fn read(&mut self, stream: StreamKind, bytes: &[u8]) {
+        *self.totals.of_mut(stream) += bytes.len() as u64;
+        self.digests[stream as usize].update(bytes);
+    }
+
+    /// Signals all of its tree.
+    ///
+    /// # Errors
+    /// A sentence: the signal is none, or could not be delivered.
+    pub fn signal(&mut self, signal: &str) -> Result<(), String> {
+        let signal = signal.parse::<Signal>().map_err(|bad| bad.to_string())?;
+        self.signalled = Some(signal.number());
+        tracing::debug!(job = %self.job, %signal, "signalled");
+        let Some(tree) = &self.tree else { return Err("nothing of the job runs".to_owned()) };
+        for left in &self.left_behind {
+            // What matters is the command that runs.
+            let _ = left.signal(signal);
+        }
+        tree.signal(signal).map_err(|error| error.to_string())
+    }
+
+    /// Has the whole tree stopped. How it ended is settled by this, unless the command has ended by
+    /// itself already.
+    pub fn stop(&mut self, ending: Ending) {
+        if self.closed || self.stopping.is_some() {
+            return;
+        }
+        tracing::debug!(job = %self.job, %ending, "stopping");
+        if self.exit.is_none() {
+            self.stopping = Some(ending);
+        }
+        self.stop_tree();
+    }
+
+    fn stop_tree(&mut self) {
+        let Some(tree) = self.tree.clone() else { return };
+        let left_behind = self.left_behind.clone();
+        if self.stop_task.is_none() {
+            self.stop_task = Some(tokio::spawn(async move {
+                let mut all = tree.stop(KILL_GRACE).await;
+                for tree in left_behind {
+                    let more = tree.stop(KILL_GRACE).await;
+                    all = all.and_then(|Stopped { killed, left }| {
+                        more.map(|more| Stopped { killed: killed + more.killed, left: left + more.left })
+                    });
+                }
+                all
+            }));
+        }
+    }
+
+    /// Waits until the tree was stopped, where that was asked for. Cancel safe.
+    pub async fn tree_stopped(&mut self) {
+        match joined(&mut self.stop_task).await {
+            Ok(Ok(stopped)) => {
+                self.killed += stopped.killed;
+                if stopped.left > 0 {
+                    let left = stopped.left;
+                    tracing::error!(job = %self.job, left, "processes hang in the kernel and cannot be stopped");
+                }
+            }
+            Ok(Err(error)) => {
+                tracing::error!(job = %self.job, %error, "nobody can look whether a job was stopped");
+            }
+            Err(panic) => tracing::error!(job = %self.job, %panic, "stopping a job"),
+        }
+    }
+
+    /// When to look at the clock next; `room` is how much may be read from it now.
+    #[must_use]
+    pub fn deadline(&self, room: u64) -> Option<Instant> {
+        if self.closed {
+            return None;
+        }
+        match self.exit {
+            None => self.timeout_at(),
+            Some(_) if self.stop_task.is_none() && room > 0 => Some(self.exited? + OUTPUT_GRACE),
+            Some(_) => None,
+        }
+    }
+
+    /// The clock was looked at: what ran for too long is stopped.
+    pub fn on_clock(&mut self, now: Instant) {
+        if self.exit.is_none() && self.timeout_at().is_some_and(|at| now >= at) {
+            self.timeout = None;
+            self.stop(Ending::TimedOut {});
+        }
+    }
+
+    fn timeout_at(&self) -> Option<Instant> {
+        self.started?.checked_add(self.timeout?)
+    }
+
+    /// Whether all of it is over, as far as anybody waits for it; `room` is how much may be read from it
+    /// now.
+    pub fn is_over(&self, now: Instant, taps: &mut Taps, room: u64) -> bool {
+        if self.exit.is_none() || self.stop_task.is_some() {
+            return false;
+        }
+        let had_its_time = self.exited.is_some_and(|exited| now >= exited + OUTPUT_GRACE);
+        taps.are_dry() || (had_its_time && taps.are_silent(room))
+    }
+
+    /// Leaves alone whatever still runs, and says how it ended.
+    pub async fn close(&mut self, output_open: bool) -> Outcome {
+        self.closed = true;
+        let left_running = self.left_running().await;
+        for tree in self.tree.take().into_iter().chain(std::mem::take(&mut self.left_behind)) {
+            // For a reaper this is a word on a socket; for a cgroup the removal of a directory.
+            let _ = tokio::task::spawn_blocking(move || tree.release()).await;
+        }
+        let usage = self.usage();
+        Outcome {
+            ending: self.ending(),
+            out: self.total(StreamKind::Out),
+            err: self.total(StreamKind::Err),
+            killed: self.killed,
+            left_running,
+            output_open,
+            rusage: Rusage {
+                user_ms: usage.user_ms,
+                system_ms: usage.system_ms,
+                max_rss_kib: usage.max_rss_kib,
+            },
+            duration_ms: self.ran_for_ms(),
+        }
+    }
+
+    /// What all commands so far have used.
+    fn usage(&self) -> Usage {
+        let (before, own) = (self.used_before.0, self.exit.map(|exit| exit.usage).unwrap_or_default());
+        Usage {
+            user_ms: before.user_ms + own.user_ms,
+            system_ms: before.system_ms + own.system_ms,
+            max_rss_kib: before.max_rss_kib.max(own.max_rss_kib),
+        }
+    }
+
+    /// Processes that go on after a normal end; one at least where nobody could look.
+    async fn left_running(&self) -> u32 {
+        let mut left = 0;
+        for tree in self.tree.iter().chain(&self.left_behind) {
+            left += self.left_of(Some(tree)).await;
+        }
+        left
+    }
+
+    async fn left_of(&self, tree: Option<&Tree>) -> u32 {
+        let Some(tree) = tree else { return 0 };
+        if let Ok(0) = count(tree).await {
+            return 0;
+        }
+        // The last of a pipeline may be on their way out.
+        tokio::time::sleep(SETTLE).await;
+        count(tree).await.unwrap_or_else(|error| {
+            tracing::error!(job = %self.job, %error, "nobody can look whether a job left something running");
+            1
+        })
+    }
+
+    /// How it has ended, where it has.
+    #[must_use]
+    pub fn ending(&self) -> Ending {
+        match (self.exit.map(|exit| exit.status), &self.stopping) {
+            (Some(ExitKind::Code(code)), None) => Ending::Exited { code },
+            (Some(ExitKind::Signal(number)), None) => {
+                let name = Signal::try_from(number).map_or_else(|_| number.to_string(), Signal::name);
+                Ending::Signalled { signal: name, number }
+            }
+            (_, Some(ending)) => ending.clone(),
+            (Some(ExitKind::Unknown) | None, None) => {
+                Ending::Unknown { why: "what watched over it was killed".to_owned() }
+            }
+        }
+    }
+
+    fn total(&self, stream: StreamKind) -> StreamTotal {
+        let digest = self.digests[stream as usize].finalize();
+        StreamTotal { bytes: self.totals.of(stream), blake3: digest.to_hex().to_string() }
+    }
+
+    fn ran_for_ms(&self) -> u64 {
+        let ran = self.started.zip(self.exited).map(|(from, to)| to.saturating_duration_since(from));
+        let own = ran.map_or(0, |ran| u64::try_from(ran.as_millis()).unwrap_or(u64::MAX));
+        self.used_before.1.saturating_add(own)
+    }
+}
+
+async fn count(tree: &Tree) -> io::Result<u32> {
+    let tree = tree.clone();
+    tokio::task::spawn_blocking(move || tree.count()).await.map_err(io::Error::other)?
+}
+
+/// Waits for a task, where there is one; its outcome comes once. Cancel safe.
+///
+/// # Errors
+/// When the task panicked.
+pub async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
+    match task {
+        Some(handle) => {
+            let outcome = handle.await;
+            *task = None;
+            outcome
+        }
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn course(timeout: Option<Duration>, started: Instant) -> Course {
+        Course { started: Some(started), ..Course::new(JobId::new(), timeout) }
+    }
+
+    fn exit(status: ExitKind) -> Exit {
+        Exit { status, usage: Usage::default() }
+    }
+
+    #[tokio::test]
+    async fn the_timeout_counts_from_the_start_of_the_process() {
+        let start = Instant::now();
+        let mut course = Course::new(JobId::new(), Some(SECOND));
+        course.on_clock(start + 100 * SECOND);
+        assert!(course.stopping.is_none() && course.deadline(1).is_none());
+        course.started = Some(start + 5 * SECOND);
+        course.on_clock(start + 5 * SECOND);
+        assert!(course.stopping.is_none());
+        assert_eq!(course.deadline(1), Some(start + 6 * SECOND));
+        course.on_clock(start + 6 * SECOND);
+        assert_eq!(course.deadline(1), None, "it takes a while to stop a command");
+        assert_eq!(course.close(false).await.ending, Ending::TimedOut {});
+    }
+
+    #[test]
+    fn a_timeout_beyond_all_clocks_is_none() {
+        let start = Instant::now();
+        let mut course = course(Some(Duration::from_millis(u64::MAX)), start);
+        course.on_clock(start + 1_000_000 * SECOND);
+        assert!(course.stopping.is_none());
+    }
+
+    #[tokio::test]
+    async fn output_gets_its_grace_after_the_end_unless_nobody_reads_it() {
+        let start = Instant::now();
+        let mut course = course(Some(SECOND), start);
+        course.exited(start, exit(ExitKind::Code(3)));
+        assert_eq!(course.deadline(1), Some(start + OUTPUT_GRACE));
+        assert_eq!(course.deadline(0), None);
+        course.on_clock(start + 100 * SECOND);
+        assert_eq!(course.close(true).await.ending, Ending::Exited { code: 3 }, "it had ended before");
+        assert_eq!(course.deadline(1), None);
+    }
+
+    #[tokio::test]
+    async fn what_has_ended_by_itself_was_not_stopped() {
+        let start = Instant::now();
+        let mut course = course(None, start);
+        course.exited(start + SECOND, exit(ExitKind::Signal(15)));
+        course.stop(Ending::Cancelled { why: "late".to_owned() });
+        let outcome = course.close(false).await;
+        assert_eq!(outcome.ending, Ending::Signalled { signal: "TERM".to_owned(), number: 15 });
+        assert_eq!(outcome.duration_ms, 1000);
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_first_is_how_it_ended() {
+        let mut course = course(None, Instant::now());
+        course.stop(Ending::TimedOut {});
+        course.stop(Ending::Cancelled { why: "late".to_owned() });
+        course.exited(Instant::now(), exit(ExitKind::Code(0)));
+        assert_eq!(course.close(false).await.ending, Ending::TimedOut {});
+    }
+}

@@ -1,0 +1,307 @@
+//! What is asked of JetStream, and what it answers: the few requests the queue needs, as plain JSON.
+//!
+//! The client library's own ways are not used: they ask for more rights than these, on inboxes of their own.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Deserialize;
+
+use super::PeerId;
+use super::decode::{self, BadMessage};
+use super::queue::STREAM;
+
+/// What begins every request to JetStream.
+const API: &str = "$JS.API";
+
+/// There is no such stream.
+pub const NO_STREAM: u32 = 10_059;
+/// There is no such consumer.
+pub const NO_CONSUMER: u32 = 10_014;
+/// There is no such message.
+pub const NO_MESSAGE: u32 = 10_037;
+/// The same, where it was to be deleted.
+pub const NO_MESSAGE_TO_DELETE: u32 = 10_057;
+/// The server has JetStream, the account has not.
+pub const NOT_FOR_ACCOUNT: u32 = 10_039;
+/// A message under this subject waits already.
+pub const SUBJECT_TAKEN: u32 = 10_077;
+
+/// Asks what the stream is and holds.
+#[must_use]
+pub fn stream_info() -> String {
+    format!("{API}.STREAM.INFO.{STREAM}")
+}
+
+/// Makes the stream.
+#[must_use]
+pub fn create_stream() -> String {
+    format!("{API}.STREAM.CREATE.{STREAM}")
+}
+
+/// Changes the stream.
+#[must_use]
+pub fn update_stream() -> String {
+    format!("{API}.STREAM.UPDATE.{STREAM}")
+}
+
+/// Asks for one message of the stream.
+#[must_use]
+pub fn get_message() -> String {
+    format!("{API}.STREAM.MSG.GET.{STREAM}")
+}
+
+/// Takes one message out of the stream.
+#[must_use]
+pub fn delete_message() -> String {
+    format!("{API}.STREAM.MSG.DELETE.{STREAM}")
+}
+
+/// Makes a peer's consumer, or finds it made.
+#[must_use]
+pub fn create_consumer(peer: &PeerId) -> String {
+    format!("{API}.CONSUMER.CREATE.{STREAM}.{peer}")
+}
+
+/// Asks how far a peer's consumer is.
+#[must_use]
+pub fn consumer_info(peer: &PeerId) -> String {
+    format!("{API}.CONSUMER.INFO.{STREAM}.{peer}")
+}
+
+/// Asks for the next message for a peer.
+#[must_use]
+pub fn next_message(peer: &PeerId) -> String {
+    format!("{API}.CONSUMER.MSG.NEXT.{STREAM}.{peer}")
+}
+
+/// Whether a reply subject is where deliveries to this peer are confirmed. Nothing else is said there.
+#[must_use]
+pub fn is_confirmation(subject: &str, peer: &PeerId) -> bool {
+    let Some(rest) = subject.strip_prefix("$JS.ACK.") else { return false };
+    let tokens: Vec<&str> = rest.split('.').collect();
+    let plain = tokens.iter().all(|token| {
+        !token.is_empty() && token.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    });
+    // Servers to come name their domain and the account before the stream.
+    let named = |at: usize| tokens.get(at) == Some(&STREAM) && tokens.get(at + 1) == Some(&peer.as_str());
+    plain && (named(0) || named(2)) && subject.len() <= 255
+}
+
+/// An answer that is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
+#[error("{description} ({err_code})")]
+pub struct ApiError {
+    /// Which one.
+    #[serde(default)]
+    pub err_code: u32,
+    /// In the server's words.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// What the stream is and holds.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct StreamInfo {
+    /// What it is.
+    pub config: serde_json::Value,
+    /// What it holds.
+    pub state: StreamState,
+    /// Subjects that fit what was asked for, in all.
+    #[serde(default)]
+    pub total: usize,
+}
+
+/// What the stream holds.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct StreamState {
+    /// How many messages.
+    #[serde(default)]
+    pub messages: u64,
+    /// The number of the newest one it ever had.
+    #[serde(default)]
+    pub last_seq: u64,
+    /// Subjects that fit what was asked for.
+    #[serde(default)]
+    pub subjects: std::collections::BTreeMap<String, u64>,
+}
+
+/// That a message was stored.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Stored {
+    /// In which stream.
+    pub stream: String,
+    /// Its number.
+    pub seq: u64,
+}
+
+/// How far a consumer is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ConsumerInfo {
+    /// What was delivered.
+    pub delivered: Delivered,
+}
+
+/// What a consumer has delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Delivered {
+    /// The highest number that was.
+    pub stream_seq: u64,
+}
+
+/// That something was done.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Done {}
+
+/// A message of the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its subject.
+    pub subject: String,
+    /// Its number.
+    pub seq: u64,
+    /// When the server took it.
+    pub time: String,
+    /// Its headers.
+    pub headers: Vec<(String, String)>,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+impl Waiting {
+    /// The value of one header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+#[derive(Deserialize)]
+struct Got {
+    message: Encoded,
+}
+
+#[derive(Deserialize)]
+struct Encoded {
+    subject: String,
+    seq: u64,
+    #[serde(default)]
+    hdrs: String,
+    #[serde(default)]
+    data: String,
+    #[serde(default)]
+    time: String,
+}
+
+#[derive(Deserialize)]
+struct Failed {
+    error: Option<ApiError>,
+}
+
+/// Why there is no answer to go on with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// JetStream declined.
+    #[error(transparent)]
+    Declined(#[from] ApiError),
+    /// It cannot be understood.
+    #[error("JetStream's answer cannot be understood: {0}")]
+    Malformed(#[from] BadMessage),
+}
+
+/// Decodes an answer.
+///
+/// # Errors
+/// The error it is, or names what is wrong with it.
+pub fn answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, NoAnswer> {
+    if let Failed { error: Some(error) } = decoded(payload)? {
+        let description = readable(&error.description);
+        return Err(NoAnswer::Declined(ApiError { description, ..error }));
+    }
+    decoded(payload)
+}
+
+fn decoded<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, NoAnswer> {
+    decode::json(payload).map_err(|bad| NoAnswer::Malformed(BadMessage(readable(&bad.0))))
+}
+
+/// A foreign sentence, so that it can be shown to a person.
+fn readable(sentence: &str) -> String {
+    decode::readable(&sentence.chars().filter(|c| !c.is_control()).collect::<String>())
+}
+
+/// Decodes an answer that is a message of the stream.
+///
+/// # Errors
+/// As [`answer`].
+pub fn message(payload: &[u8]) -> Result<Waiting, NoAnswer> {
+    let Got { message } = answer(payload)?;
+    let bytes = |field: &str, text: &str| {
+        BASE64.decode(text).map_err(|_| BadMessage(format!("field `message.{field}`: it is not base64")))
+    };
+    Ok(Waiting {
+        headers: headers(&String::from_utf8_lossy(&bytes("hdrs", &message.hdrs)?)),
+        payload: bytes("data", &message.data)?,
+        subject: message.subject,
+        seq: message.seq,
+        time: message.time,
+    })
+}
+
+/// The headers of a message, as they stand in a stream.
+fn headers(block: &str) -> Vec<(String, String)> {
+    let lines = block.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
+    lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_from_an_answer() {
+        let error = br#"{"error":{"code":404,"err_code":10059,"description":"stream not found"},"total":0}"#;
+        let error = answer::<StreamInfo>(error).expect_err("an error");
+        assert!(matches!(&error, NoAnswer::Declined(error) if error.err_code == NO_STREAM), "{error}");
+        let stored: Stored = answer(br#"{"stream":"QUEUE","seq":7,"duplicate":true}"#).expect("an answer");
+        assert_eq!(stored.seq, 7);
+        for bad in [&b"[]"[..], b"{}", b"hello", b""] {
+            assert!(matches!(answer::<Stored>(bad), Err(NoAnswer::Malformed(_))));
+        }
+    }
+
+    #[test]
+    fn a_message_is_decoded_with_its_headers() {
+        let block = BASE64.encode("NATS/1.0\r\nD-Time: 17\r\nD-Identity:x:y\r\n\r\n");
+        let text = format!(
+            r#"{{"message":{{"subject":"queue.w1.x","seq":4,"hdrs":"{block}","data":"e30=","time":"t"}}}}"#
+        );
+        let message = message(text.as_bytes()).expect("a message");
+        assert_eq!((message.subject.as_str(), message.seq), ("queue.w1.x", 4));
+        assert_eq!((message.header("D-Time"), message.header("D-Identity")), (Some("17"), Some("x:y")));
+        assert_eq!((message.header("D-Signature"), message.payload.as_slice()), (None, &b"{}"[..]));
+        let bad = br#"{"message":{"subject":"queue.w1.x","seq":4,"data":"?"}}"#;
+        assert!(super::message(bad).is_err());
+    }
+
+    #[test]
+    fn a_delivery_is_confirmed_where_it_came_from_and_nowhere_else() {
+        let w1: PeerId = "w1".parse().expect("valid");
+        for good in ["$JS.ACK.QUEUE.w1.1.4.1.1795283110418972084.0", "$JS.ACK._.AB3x.QUEUE.w1.1.4.1.17.0.rnd"]
+        {
+            assert!(is_confirmation(good, &w1), "{good}");
+        }
+        for bad in [
+            "",
+            "_INBOX.x",
+            "exec.w2",
+            "$JS.ACK.QUEUE.w2.1.4.1.17.0",
+            "$JS.ACK.OTHER.w1.1.4.1.17.0",
+            "$JS.ACK.QUEUE.w1.*",
+            "$JS.ACK.QUEUE.w1.>",
+            "$JS.ACK.QUEUE.w1..1",
+            "$JS.API.STREAM.DELETE.QUEUE",
+        ] {
+            assert!(!is_confirmation(bad, &w1), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The receiving end of standard input, as pure rules: what one writer sends is joined by offset, and it is
+//! told how much more the command can take.
+
+use bytes::Bytes;
+
+use super::frame::Want;
+
+/// How far the writer whose job it is may be ahead of the command, in bytes.
+pub const WINDOW: u64 = 256 * 1024;
+
+/// The same of everybody else who writes to a durable job: together they cannot fill the memory.
+pub const WINDOW_OF_OTHERS: u64 = 32 * 1024;
+
+/// The input of one writer.
+#[derive(Debug)]
+pub struct Joined {
+    window: u64,
+    received: u64,
+    written: u64,
+    granted: u64,
+    ended: bool,
+    /// From where the writer was asked to send again: once a hole, as everything that was on its way
+    /// behind it shows the same one. When that word is lost the writer sends again by its clock.
+    asked_from: Option<u64>,
+    /// Whether more may be wanted.
+    open: bool,
+}
+
+impl Joined {
+    /// Of a writer that may be so far ahead.
+    #[must_use]
+    pub fn expected(window: u64) -> Self {
+        Self { window, received: 0, written: 0, granted: 0, ended: false, asked_from: None, open: true }
+    }
+
+    /// Bytes received without a hole.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether the writer has said that this is all.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// What the writer should know now.
+    pub fn want(&mut self) -> Want {
+        self.granted = self.written + self.window;
+        let closed = !self.open || self.ended;
+        Want { received: self.received, limit: self.granted, again: false, closed }
+    }
+
+    /// Whether so much was written since the last word that the writer should know.
+    #[must_use]
+    pub fn want_is_due(&self) -> bool {
+        self.open && !self.ended && self.written + self.window >= self.granted + self.window / 4
+    }
+
+    /// Takes a chunk; an empty one is the end. Returns what of it is new, and what to tell the writer.
+    pub fn take(&mut self, offset: u64, bytes: &Bytes) -> (Bytes, Want) {
+        let hole = offset > self.received;
+        let takes = self.open && !self.ended;
+        let fresh = if takes && !hole { self.join(offset, bytes) } else { Bytes::new() };
+        let again = hole && takes && self.asked_from != Some(self.received);
+        if again {
+            self.asked_from = Some(self.received);
+        }
+        (fresh, Want { again, ..self.want() })
+    }
+
+    fn join(&mut self, offset: u64, bytes: &Bytes) -> Bytes {
+        if bytes.is_empty() {
+            self.ended |= offset == self.received;
+        }
+        let known = usize::try_from(self.received - offset).unwrap_or(usize::MAX).min(bytes.len());
+        let room = usize::try_from(self.written + self.window - self.received).unwrap_or_default();
+        let fresh = &bytes[known..];
+        // What goes beyond the grant is not taken; the writer sends it when it may.
+        let fresh = &fresh[..fresh.len().min(room)];
+        self.received += fresh.len() as u64;
+        // A copy, so that a few fresh bytes do not keep a whole message in memory.
+        Bytes::copy_from_slice(fresh)
+    }
+
+    /// So much of what was new is with the command.
+    pub fn wrote(&mut self, count: u64) {
+        self.written += count;
+    }
+
+    /// Nothing more is wanted.
+    pub fn close(&mut self) {
+        self.open = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlaps_are_dropped_and_holes_are_asked_for() {
+        let mut stdin = Joined::expected(WINDOW);
+        let mut joined = Vec::new();
+        let mut take = |offset, bytes: &'static [u8]| {
+            let (fresh, want) = stdin.take(offset, &Bytes::from_static(bytes));
+            joined.extend_from_slice(&fresh);
+            want
+        };
+        assert_eq!(take(0, b"abc").received, 3);
+        let want = take(5, b"fg");
+        assert!(want.again && want.received == 3);
+        let want = take(1, b"bcde");
+        assert!(!want.again && want.received == 5);
+        assert!(!take(4, b"").closed, "an end before the end is none");
+        assert!(take(5, b"").closed);
+        assert_eq!(take(5, b"late").received, 5);
+        assert_eq!(joined, b"abcde");
+    }
+
+    #[test]
+    fn a_hole_is_asked_for_once() {
+        let mut stdin = Joined::expected(WINDOW);
+        let chunk = Bytes::from_static(b"x");
+        let asked = (1..100).filter(|offset| stdin.take(*offset, &chunk).1.again).count();
+        assert_eq!(asked, 1, "each would have everything sent again");
+        stdin.take(0, &chunk);
+        assert!(stdin.take(5, &chunk).1.again, "another hole");
+    }
+
+    #[test]
+    fn a_fresh_byte_does_not_keep_its_message() {
+        let mut stdin = Joined::expected(WINDOW);
+        let message = Bytes::from(vec![7; 1000]);
+        let _held = (stdin.take(0, &message.slice(..999)), stdin.take(0, &message));
+        assert!(message.is_unique(), "nothing else holds on to the message");
+    }
+
+    #[test]
+    fn nothing_beyond_the_grant_is_taken() {
+        let mut stdin = Joined::expected(WINDOW);
+        let much = Bytes::from(vec![7; 300 * 1024]);
+        assert_eq!(stdin.take(0, &much).1.received, WINDOW);
+        stdin.wrote(WINDOW);
+        assert!(stdin.want_is_due());
+        assert_eq!(stdin.take(WINDOW, &much).1.received, 2 * WINDOW);
+    }
+}

@@ -1,0 +1,25 @@
+//! Durable jobs, with real servers and real daemons: they outlive callers, links, daemons and brokers. Each time the
+//! command ran once, its output is whole to the byte or said to be lost, and how it ended is known to everybody who
+//! may ask.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so and stops"
+)]
+
+mod bench;
+mod burst;
+mod daemons;
+mod damage;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod keepers;
+mod limits;
+mod once;
+mod output;
+mod rights;
+mod storm;
+mod viewers;
+mod writers;

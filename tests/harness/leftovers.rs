@@ -1,0 +1,124 @@
+//! What a test started and that would outlive it: keepers, what they keep, daemons on their own, and the cgroups
+//! of all of them.
+//!
+//! A state directory is known by the folder `reapers` that each daemon makes in it. Whose a process is, the locks
+//! in there and the identities beside them prove, and the lodgings of its jobs; a name proves nothing.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use peerbus::keeper::Place;
+use peerbus::process::{
+    Identity, Lodging, OtherProcess, Signal, StateLock, cgroups_of, clear, inhabitants, is_locked,
+    lodgings_of,
+};
+
+/// How deep below a scratch directory there are state directories.
+const DEEPEST: usize = 6;
+
+/// How long a killed process may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Ends all of it, and removes its cgroups. What cannot be ended is named on standard error.
+pub fn end_below(directory: &Path) {
+    let states = state_directories(directory, DEEPEST);
+    if states.is_empty() {
+        return;
+    }
+    // Who drops a scratch directory may be in a runtime already.
+    let all_of_them = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        for state in states {
+            for error in runtime.block_on(end(&state)) {
+                eprintln!("ending what a test has left in {}: {error}", state.display());
+            }
+        }
+    };
+    std::thread::spawn(all_of_them).join().expect("ending what a test has left");
+}
+
+fn state_directories(directory: &Path, depth: usize) -> Vec<PathBuf> {
+    if directory.join("reapers").is_dir() {
+        return vec![directory.to_owned()];
+    }
+    if depth == 0 {
+        return Vec::new();
+    }
+    // What cannot be read is no daemon's of ours.
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.flat_map(|entry| state_directories(&entry.path(), depth - 1)).collect()
+}
+
+/// Daemon and keepers first, as they start others. Goes on with the rest where something fails, and says what did.
+async fn end(state: &Path) -> Vec<io::Error> {
+    let mut failed = vec![end_daemon(state).await];
+    for (_, place) in Place::all(state).unwrap_or_default() {
+        failed.push(end_keeper(&place).await);
+    }
+    match lodgings_of(state) {
+        Ok(lodgings) => {
+            for (_, lodging) in lodgings {
+                failed.push(end_job(&lodging).await);
+            }
+        }
+        Err(error) => failed.push(Err(error)),
+    }
+    cgroups_of(state).unwrap_or_default().iter().for_each(|base| remove_cgroups(base));
+    failed.into_iter().filter_map(Result::err).collect()
+}
+
+async fn end_daemon(state: &Path) -> io::Result<()> {
+    match daemon_of(state)? {
+        Some(daemon) => kill(&daemon).await,
+        None => Ok(()),
+    }
+}
+
+async fn end_keeper(place: &Place) -> io::Result<()> {
+    if !is_locked(&place.directory().join("lock"))? {
+        return Ok(());
+    }
+    match place.about()? {
+        Some(about) => kill(&about.keeper).await,
+        // Without its daemon it gets no order, and goes.
+        None => Ok(()),
+    }
+}
+
+async fn end_job(lodging: &Lodging) -> io::Result<()> {
+    for process in inhabitants(lodging)? {
+        kill(&process).await?;
+    }
+    clear(lodging, Duration::ZERO).await.map(drop)
+}
+
+/// Who holds the lock of the directory. A test that does so itself is no leftover.
+fn daemon_of(state: &Path) -> io::Result<Option<Identity>> {
+    let Some(holder) = StateLock::holder(state).map_err(io::Error::other)? else { return Ok(None) };
+    let (Some(pid), Some(start_time), Some(boot_id)) = (holder.pid, holder.start_time, holder.boot_id) else {
+        return Err(io::Error::other("its lock is held, and nobody says by whom"));
+    };
+    Ok((pid != std::process::id()).then_some(Identity { pid, start_time, boot_id }))
+}
+
+async fn kill(identity: &Identity) -> io::Result<()> {
+    let Some(process) = OtherProcess::open(identity)? else { return Ok(()) };
+    process.signal(Signal::KILL)?;
+    let gone = tokio::time::timeout(GONE_WITHIN, process.ended()).await;
+    gone.unwrap_or_else(|_| {
+        Err(io::Error::other(format!("process {} was killed and is still there", identity.pid)))
+    })
+}
+
+/// From the bottom up. One in which something lives stays, which is said elsewhere.
+fn remove_cgroups(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroups(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(path);
+}
