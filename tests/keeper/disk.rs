@@ -114,7 +114,10 @@ async fn a_directory_that_is_taken_away_holds_up_nobody(bench: Bench) {
     order.log_limit = 100_000;
     let mut link = bench.start(&order);
     logged(&bench, &order, |end| end.out == 6).await;
-    std::fs::remove_dir_all(bench.place(&order).directory()).expect("removed");
+    // In one step: the keeper may write something there at this moment.
+    let gone_directory = bench.state.path().join("gone");
+    std::fs::rename(bench.place(&order).directory(), &gone_directory).expect("renamed");
+    std::fs::remove_dir_all(gone_directory).expect("removed");
     link.say(ToKeeper::Stdin { from: "ann".to_owned(), offset: 0, data: "go\n".into() });
     let end = ended(&mut link).await;
     assert_eq!(end.ending, Ending::Exited { code: 3 });
