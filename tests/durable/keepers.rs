@@ -84,7 +84,10 @@ fn a_directory_that_was_taken_away_does_not_mean_that_nothing_ran() {
     let id = start(&fleet, &counter.line());
     Watch::attach(&fleet, &id, From::Start).expect_more();
     daemon.kill9();
-    std::fs::remove_dir_all(daemon.state_directory().join("jobs").join(&id)).unwrap();
+    // In one step: the keeper may write something there at this moment.
+    let gone = fleet.path().join("gone");
+    std::fs::rename(daemon.state_directory().join("jobs").join(&id), &gone).unwrap();
+    std::fs::remove_dir_all(gone).unwrap();
     daemon.start();
     daemon.wait_until_ready();
     let why = ending(&fleet, &id)["unknown"]["why"].as_str().map(str::to_owned);
