@@ -38,7 +38,8 @@ const FIXED: [&str; 40] = [
     "\x1b[s",
     "\x1b[u",
     "\x1b#8",
-    "\x1bc",
+    // With a title, as the reference forgets its own then and tells nobody.
+    "\x1bc\x1b]2;r\x07",
     "\x1b[r",
     "\x1b[3g",
     "\x1b]2;t\x07",
