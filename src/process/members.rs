@@ -43,7 +43,8 @@ impl Members {
         Self::Marked(Mark::of(job))
     }
 
-    /// One look at them. Processes that start or end during it may be missing.
+    /// One look at them, the oldest first: a shell that waits for a command is to hear of a signal before that command
+    /// has ended by it. Processes that start or end during the look may be missing.
     ///
     /// # Errors
     /// When they cannot be looked at, as without a free descriptor: nobody knows who lives.
@@ -54,7 +55,10 @@ impl Members {
             Self::Marked(mark) => mark.list(),
         };
         let own = std::process::id();
-        Ok(found?.into_iter().filter(|stat| stat.is_running && stat.pid != own).collect())
+        let mut alive: Vec<Stat> =
+            found?.into_iter().filter(|stat| stat.is_running && stat.pid != own).collect();
+        alive.sort_unstable_by_key(|stat| (stat.start_time, stat.pid));
+        Ok(alive)
     }
 
     /// Whether none is alive and none can appear any more.
