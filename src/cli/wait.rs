@@ -96,7 +96,7 @@ async fn begun(bus: &Bus, meant: &Wanted) -> Result<Found, Failure> {
             Err(why) if why.code == NOT_FOUND => {
                 let what =
                     format!("not found: {job} waits in the queue no more, and {peer} does not know it");
-                return Err(Failure::new(NOT_FOUND, format!("{what}: it was cancelled")));
+                return Err(Failure::new(NOT_FOUND, format!("{what}: it was cancelled, or it is lost")));
             }
             Err(why) if matches!(why.code, OFFLINE | TIMED_OUT) => {
                 if !said {

@@ -32,6 +32,13 @@ pub(super) struct Request {
     pub(super) queued: Option<Ticket>,
 }
 
+impl Request {
+    /// Whether its caller is there from the start: whoever reads a durable job comes when that runs.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.queued.is_none() && !self.exec.is_durable()
+    }
+}
+
 /// What became of a message.
 pub(super) enum Received {
     /// It may become a job.

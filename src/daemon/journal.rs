@@ -1,7 +1,7 @@
 //! The journal: what this peer was asked to run, and what became of it.
 //!
 //! The idea: one small file a job, `journal/open/<id>` while it is open and `journal/ended/<id>`
-//! afterwards. Making the file is what makes an id known, and it can be made only once; so the file
+//! afterwards. Naming the file is what makes an id known, and it can be named only once; so the file
 //! system itself keeps the promise that no id runs twice, across crashes of the daemon too.
 //!
 //! ```text
@@ -14,8 +14,9 @@
 //!   refused, or cancelled before it came: ended at once, a tombstone
 //! ```
 //! Guarantees: a step that was written survives the daemon's crash; those of a job from the queue until
-//! its start the machine's, too (nothing else is forced to disk). A file reserves room for its later steps when it is made, so that a disk that
-//! fills up in between cannot lose an ending. Limits: ids older than [`KEEP_FOR`] or beyond the
+//! its start the machine's, too (nothing else is forced to disk). A file has its first step before it has
+//! its name, so that whoever looks can always read it. It reserves room for its later steps when it is made,
+//! so that a disk that fills up in between cannot lose an ending. Limits: ids older than [`KEEP_FOR`] or beyond the
 //! newest [`KEEP_MOST`] are forgotten. No environment values and no output are written here, but
 //! the kept answers of plain requests in `journal/results`.
 
@@ -24,7 +25,7 @@ mod renaming;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -52,6 +53,9 @@ pub(super) const KEEP_RESULTS_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// How many whole answers are kept; each has at most the server's `max_payload` bytes.
 pub(super) const KEEP_RESULTS_MOST: usize = 256;
+
+/// How a record is called that is just being made, with something at random behind it.
+const UNNAMED: &str = "new.";
 
 /// Room reserved for the steps after the first, in bytes.
 const RESERVE: usize = 6 * 1024;
@@ -215,19 +219,15 @@ impl Journal {
     /// [`io::ErrorKind::AlreadyExists`] when it is known already; anything else means that the
     /// promise to run once cannot be kept, so the job must not run.
     pub(super) fn begin(&self, begun: &Begun) -> io::Result<Entry> {
-        let path = self.open.join(begun.id.to_string());
-        let ended = self.ended.join(begun.id.to_string());
-        if ended.exists() {
+        let name = begun.id.to_string();
+        if self.ended.join(&name).exists() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let reserved =
-            write_step(&mut file, &Step::Begun(Box::new(begun.clone()))).and_then(|()| reserve(&mut file));
-        if let Err(error) = reserved {
-            // Nothing has run; an id that is not known may come again.
-            let _ = fs::remove_file(&path);
-            return Err(error);
-        }
+        // It gets its name when it can be read: nobody ever finds one without its first step.
+        let mut new = tempfile::Builder::new().prefix(UNNAMED).tempfile_in(&self.open)?;
+        write_step(new.as_file_mut(), &Step::Begun(Box::new(begun.clone())))?;
+        reserve(new.as_file_mut())?;
+        let file = new.persist_noclobber(self.open.join(name)).map_err(|kept| kept.error)?;
         Ok(Entry { id: begun.id, file, journal: Arc::new(self.clone()) })
     }
 
@@ -263,7 +263,11 @@ impl Journal {
         let mut left = Vec::new();
         for name in fs::read_dir(&self.open)? {
             let path = name?.path();
-            let Some(id) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with(UNNAMED) {
+                fs::remove_file(&path)?;
+            }
+            let Ok(id) = name.parse() else { continue };
             match read_record(&path) {
                 Ok(record) => left.push((self.reopen(id)?, record)),
                 Err(error) => {

@@ -104,15 +104,15 @@ impl Drop for Enrolled {
 }
 
 impl Roll {
-    /// Puts a job on it.
-    pub(super) fn enter(&self, id: JobId) -> Enrolled {
+    /// Puts a job on it that so many read along with.
+    pub(super) fn enter(&self, id: JobId, viewers: u32) -> Enrolled {
         let present = Arc::new(Present {
             out: AtomicU64::default(),
             err: AtomicU64::default(),
             logged: AtomicBool::default(),
             first_out: AtomicU64::default(),
             first_err: AtomicU64::default(),
-            viewers: AtomicU32::default(),
+            viewers: AtomicU32::new(viewers),
             step: Mutex::default(),
             over: watch::Sender::new(()),
         });
@@ -146,7 +146,8 @@ mod tests {
         let roll = Roll::default();
         let id = JobId::new();
         roll.left(id).await;
-        let enrolled = roll.enter(id);
+        let enrolled = roll.enter(id, 1);
+        assert_eq!(roll.find(id).expect("on the roll").viewers(), 1, "its caller is there from the start");
         enrolled.set_totals(Totals { out: 3, err: 4 });
         let present = roll.find(id).expect("on the roll");
         assert_eq!((present.totals(), present.first()), (Totals { out: 3, err: 4 }, None));
@@ -167,8 +168,8 @@ mod tests {
     #[test]
     fn a_second_attendant_stays_when_the_first_leaves() {
         let (roll, id) = (Roll::default(), JobId::new());
-        let first = roll.enter(id);
-        let second = roll.enter(id);
+        let first = roll.enter(id, 0);
+        let second = roll.enter(id, 0);
         drop(first);
         assert!(roll.find(id).is_some());
         drop(second);

@@ -271,7 +271,7 @@ impl Keeper {
     ) -> Option<Begun> {
         match begun {
             Ok(Ok(mut started)) => {
-                self.course.started(Instant::now(), started.process.tree());
+                self.course.started(Instant::now(), &started.process);
                 if let Some(pipe) = started.stdin.take() {
                     self.inputs.connect(pipe);
                 }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
+use super::job::Process;
 use super::pidfd::{Exit, ExitKind, Usage};
 use super::signal::Signal;
 use super::taps::Taps;
@@ -41,6 +42,9 @@ const SETTLE: Duration = Duration::from_millis(50);
 pub struct Course {
     job: JobId,
     timeout: Option<Duration>,
+    /// The last moment at which it surely did not run: it is never said to have run for less than it did.
+    since: Option<Instant>,
+    /// When it was known to run: it never gets less than its timeout.
     started: Option<Instant>,
     exited: Option<Instant>,
     /// From the start to the close.
@@ -78,7 +82,7 @@ pub struct Outcome {
     pub output_open: bool,
     /// What it used.
     pub rusage: Rusage,
-    /// From the start of the process to its end, in milliseconds.
+    /// From the start of the process to its end, in milliseconds; never less.
     pub duration_ms: u64,
 }
 
@@ -89,6 +93,7 @@ impl Course {
         Self {
             job,
             timeout,
+            since: None,
             started: None,
             exited: None,
             tree: None,
@@ -106,9 +111,9 @@ impl Course {
     }
 
     /// It runs. Who has asked to stop it meanwhile is obeyed now.
-    pub fn started(&mut self, now: Instant, tree: Tree) {
-        self.started = Some(now);
-        self.tree = Some(tree);
+    pub fn started(&mut self, now: Instant, process: &Process) {
+        (self.since, self.started) = (Some(process.since()), Some(now));
+        self.tree = Some(process.tree());
         if self.stopping.is_some() {
             self.stop_tree();
         }
@@ -145,7 +150,8 @@ impl Course {
             Some(tree) => _ = tokio::task::spawn_blocking(move || tree.release()).await,
             None => {}
         }
-        (self.started, self.exited, self.exit, self.signalled) = (None, None, None, None);
+        (self.since, self.started, self.exited) = (None, None, None);
+        (self.exit, self.signalled) = (None, None);
         self.timeout = timeout;
     }
 
@@ -349,7 +355,7 @@ impl Course {
     }
 
     fn ran_for_ms(&self) -> u64 {
-        let ran = self.started.zip(self.exited).map(|(from, to)| to.saturating_duration_since(from));
+        let ran = self.since.zip(self.exited).map(|(from, to)| to.saturating_duration_since(from));
         let own = ran.map_or(0, |ran| u64::try_from(ran.as_millis()).unwrap_or(u64::MAX));
         self.used_before.1.saturating_add(own)
     }
@@ -376,71 +382,4 @@ pub async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::tas
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn course(timeout: Option<Duration>, started: Instant) -> Course {
-        Course { started: Some(started), ..Course::new(JobId::new(), timeout) }
-    }
-
-    fn exit(status: ExitKind) -> Exit {
-        Exit { status, usage: Usage::default() }
-    }
-
-    #[tokio::test]
-    async fn the_timeout_counts_from_the_start_of_the_process() {
-        let start = Instant::now();
-        let mut course = Course::new(JobId::new(), Some(SECOND));
-        course.on_clock(start + 100 * SECOND);
-        assert!(course.stopping.is_none() && course.deadline(1).is_none());
-        course.started = Some(start + 5 * SECOND);
-        course.on_clock(start + 5 * SECOND);
-        assert!(course.stopping.is_none());
-        assert_eq!(course.deadline(1), Some(start + 6 * SECOND));
-        course.on_clock(start + 6 * SECOND);
-        assert_eq!(course.deadline(1), None, "it takes a while to stop a command");
-        assert_eq!(course.close(false).await.ending, Ending::TimedOut {});
-    }
-
-    #[test]
-    fn a_timeout_beyond_all_clocks_is_none() {
-        let start = Instant::now();
-        let mut course = course(Some(Duration::from_millis(u64::MAX)), start);
-        course.on_clock(start + 1_000_000 * SECOND);
-        assert!(course.stopping.is_none());
-    }
-
-    #[tokio::test]
-    async fn output_gets_its_grace_after_the_end_unless_nobody_reads_it() {
-        let start = Instant::now();
-        let mut course = course(Some(SECOND), start);
-        course.exited(start, exit(ExitKind::Code(3)));
-        assert_eq!(course.deadline(1), Some(start + OUTPUT_GRACE));
-        assert_eq!(course.deadline(0), None);
-        course.on_clock(start + 100 * SECOND);
-        assert_eq!(course.close(true).await.ending, Ending::Exited { code: 3 }, "it had ended before");
-        assert_eq!(course.deadline(1), None);
-    }
-
-    #[tokio::test]
-    async fn what_has_ended_by_itself_was_not_stopped() {
-        let start = Instant::now();
-        let mut course = course(None, start);
-        course.exited(start + SECOND, exit(ExitKind::Signal(15)));
-        course.stop(Ending::Cancelled { why: "late".to_owned() });
-        let outcome = course.close(false).await;
-        assert_eq!(outcome.ending, Ending::Signalled { signal: "TERM".to_owned(), number: 15 });
-        assert_eq!(outcome.duration_ms, 1000);
-    }
-
-    #[tokio::test]
-    async fn what_was_asked_first_is_how_it_ended() {
-        let mut course = course(None, Instant::now());
-        course.stop(Ending::TimedOut {});
-        course.stop(Ending::Cancelled { why: "late".to_owned() });
-        course.exited(Instant::now(), exit(ExitKind::Code(0)));
-        assert_eq!(course.close(false).await.ending, Ending::TimedOut {});
-    }
-}
+mod tests;

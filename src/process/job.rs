@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
@@ -51,13 +51,26 @@ pub struct Started {
 #[derive(Debug)]
 pub struct Process {
     identity: Identity,
+    since: Instant,
     exit: watch::Receiver<Option<Exit>>,
     tree: Tree,
 }
 
 impl Process {
-    pub(super) fn new(identity: Identity, exit: watch::Receiver<Option<Exit>>, tree: Tree) -> Self {
-        Self { identity, exit, tree }
+    /// One that was started no earlier than `since`.
+    pub(super) fn new(
+        identity: Identity,
+        since: Instant,
+        exit: watch::Receiver<Option<Exit>>,
+        tree: Tree,
+    ) -> Self {
+        Self { identity, since, exit, tree }
+    }
+
+    /// The last moment at which it surely did not run.
+    #[must_use]
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// Which process it is.
@@ -126,7 +139,7 @@ pub struct StartedInTerminal {
 /// Starts a command in a terminal of the size that its [`Spec::tty`] says. As [`start`] otherwise.
 ///
 /// # Errors
-/// When it could not be started: then nothing of it ran, and nothing is left.
+/// When it could not be started: then nothing of it ran, unless the error says that it may have, and nothing is left.
 pub fn start_in_terminal(
     spec: &Spec,
     lodging: &Lodging,
@@ -160,10 +173,11 @@ fn in_lodging(
 
 /// Whatever runs of a command that cannot be attended to is stopped, as that of a dead daemon is.
 fn stopped(error: StartError, lodging: &Lodging) -> StartError {
-    match Handle::current().block_on(clear(lodging, GRACE)) {
-        Ok(_) => error,
-        Err(left) => StartError { message: format!("{}; stopping it: {left}", error.message), ..error },
-    }
+    let became = match Handle::current().block_on(clear(lodging, GRACE)) {
+        Ok(_) => "nothing of it is left".to_owned(),
+        Err(left) => format!("it could not be stopped: {left}"),
+    };
+    StartError { message: format!("{}; {became}", error.message), ..error }
 }
 
 fn opening_pipes(error: &io::Error) -> StartError {
@@ -189,8 +203,10 @@ fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3], reserve: Reserve) ->
     let plan = Plan::of(spec)?;
     let cgroup = Cgroup::at(path);
     let stdio = stdio.each_ref().map(AsFd::as_fd);
-    let process = launch_in(&cgroup, &plan, stdio, spec.tty.is_some())
-        .and_then(|launched| attend(&launched, path, reserve).map_err(|error| abandon(&launched, &error)));
+    let since = Instant::now();
+    let process = launch_in(&cgroup, &plan, stdio, spec.tty.is_some()).and_then(|launched| {
+        attend(&launched, since, path, reserve).map_err(|error| abandon(&launched, &error))
+    });
     // One in which something runs stays.
     if process.is_err() {
         cgroup.remove();
@@ -225,7 +241,7 @@ fn launch_in(
     }
 }
 
-fn attend(launched: &Launched, cgroup: &Path, reserve: Reserve) -> io::Result<Process> {
+fn attend(launched: &Launched, since: Instant, cgroup: &Path, reserve: Reserve) -> io::Result<Process> {
     drop(reserve);
     let pid = launched.pid;
     let leader = Leader { pid, pidfd: launched.pidfd.try_clone()? };
@@ -233,7 +249,7 @@ fn attend(launched: &Launched, cgroup: &Path, reserve: Reserve) -> io::Result<Pr
     let (sender, exit) = watch::channel(None);
     let ended = launched.pidfd.watched()?;
     tokio::spawn(async move { _ = sender.send(Some(reap(pid, &ended).await)) });
-    Ok(Process::new(identity, exit, Tree::new(Members::in_cgroup(cgroup), Some(leader), None)))
+    Ok(Process::new(identity, since, exit, Tree::new(Members::in_cgroup(cgroup), Some(leader), None)))
 }
 
 /// Ends a command that cannot be attended to, as when there are no descriptors left. What it has started may go on.

@@ -94,7 +94,7 @@ pub struct StartError {
     pub why: StartFailure,
     /// Names the directory, command or user, and what the system said.
     pub message: String,
-    /// Whether it may have run all the same, and was stopped.
+    /// Whether it may have run all the same; the message says then whether it was stopped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_have_run: bool,
 }
@@ -119,7 +119,7 @@ impl StartError {
     pub fn ending(self) -> Ending {
         let Self { why, message, may_have_run } = self;
         match may_have_run {
-            true => Ending::Unknown { why: sentence(format!("it may have run, and was stopped: {message}")) },
+            true => Ending::Unknown { why: sentence(format!("it may have run: {message}")) },
             false => Ending::NotStarted { why, message: sentence(message) },
         }
     }

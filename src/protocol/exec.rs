@@ -260,7 +260,7 @@ pub struct JobResult {
     pub out: Option<StreamTotal>,
     /// How much the command wrote to stderr; unknown when its daemon died.
     pub err: Option<StreamTotal>,
-    /// From the start of the process to its end, in milliseconds.
+    /// From the start of the process to its end, in milliseconds; never less, and little more.
     pub duration_ms: u64,
     /// Processes of the job that had to be stopped.
     pub killed: u32,

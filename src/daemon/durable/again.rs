@@ -29,7 +29,7 @@ pub(in crate::daemon) async fn resume_left(
     let Left { entry, record, known, told } = left;
     let mut job = Job::of(&context, &record);
     job.seat = Some(context.seat_of_an_adopted());
-    job.enrolled = Some(context.roll.enter(job.id));
+    job.enrolled = Some(context.roll.enter(job.id, 0));
     job.entry = Some(entry);
     job.told = told;
     match known {

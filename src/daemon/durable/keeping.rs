@@ -10,7 +10,6 @@ use super::super::journal::Entry;
 use crate::keeper::link::{self, NoStart};
 use crate::keeper::{Ended, Found, FromKeeper, Link, Order, Place, ToKeeper};
 use crate::process::{self, Identity, Lodging, StartError};
-use crate::protocol::ending::StartFailure;
 
 /// Pause between two looks for a keeper that cannot be looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -127,8 +126,7 @@ impl Keeper {
 
 /// Why a job is not started that had not had its turn.
 fn stopping() -> StartError {
-    let message = "the daemon is stopping; nothing ran".to_owned();
-    StartError { why: StartFailure::System, message, may_have_run: false }
+    StartError::of_system("the daemon is stopping; nothing ran")
 }
 
 /// Looks for the keeper of a job until it is known what became of it. What a dead one left of its job is stopped;

@@ -79,7 +79,7 @@ pub(super) async fn admit(
     let lodging = context.nursery.lodging(request.id);
     let asked = Asked::by(&context, &request).allowed_by(&rules);
     let begun = begun(&context, &request, &asked, Some(lodging.clone()));
-    let enrolled = context.roll.enter(request.id);
+    let enrolled = context.roll.enter(request.id, u32::from(request.is_waited_for()));
     let (journal, known) = (context.journal.clone(), begun.clone());
     let delivered = request.queued.as_ref().map(|ticket| ticket.delivered().clone());
     let begin = move || match delivered {

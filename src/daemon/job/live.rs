@@ -224,7 +224,7 @@ impl Live {
         };
         match started {
             Ok(mut started) => {
-                self.course.started(Instant::now(), started.process.tree());
+                self.course.started(Instant::now(), &started.process);
                 if let Some(pipe) = started.stdin.take() {
                     self.stdin.connect(pipe);
                 }

@@ -1,5 +1,6 @@
 //! Records as they are written, torn, forgotten and read again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use super::forgetting::prune;
@@ -83,6 +84,41 @@ fn what_a_crash_cut_off_did_not_happen() {
     entry.ended_for_another(&result(id)).expect("ends");
     let record = journal.find(id).expect("readable").expect("known");
     assert_eq!(record.result.expect("ended").ending, Ending::Exited { code: 7 });
+}
+
+#[test]
+fn whoever_looks_finds_a_record_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = Journal::open(dir.path()).expect("opens");
+    let id = JobId::new();
+    let over = AtomicBool::new(false);
+    let found = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let mut found = 0;
+            while !over.load(Ordering::Relaxed) {
+                found += u32::from(journal.find(id).expect("readable whenever it is there").is_some());
+            }
+            found
+        });
+        for _ in 0..2000 {
+            journal.begin(&begun(id)).expect("begins").withdraw().expect("withdrawn");
+        }
+        over.store(true, Ordering::Relaxed);
+        looking.join().expect("it looked")
+    });
+    assert!(found > 0, "it was found now and then");
+}
+
+#[test]
+fn a_record_that_came_to_no_name_is_not_known_and_goes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = Journal::open(dir.path()).expect("opens");
+    let (left, other) = (journal.open.join(format!("{UNNAMED}x")), journal.open.join("somebody's"));
+    fs::write(&left, "{").expect("written");
+    fs::write(&other, "{").expect("written");
+    assert!(journal.all_ids().expect("readable").is_empty());
+    assert!(journal.left_open().expect("readable").is_empty());
+    assert!(!left.exists() && other.exists());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::watch;
@@ -36,7 +37,7 @@ pub(in crate::process) fn start(
         |error: io::Error| StartError::system(&format!("starting a reaper, {}", reaper.display()), &error);
     let (ours, theirs) = UnixStream::pair().map_err(starting)?;
     let held = held(lock)?;
-    let program = program(reaper, &theirs, &held)?;
+    let program = program(reaper, &theirs, &held).inspect_err(|_| _ = fs::remove_file(lock))?;
     // The terminal is the command's to take, not the reaper's.
     let around = Surroundings {
         stdio: stdio.each_ref().map(AsFd::as_fd),
@@ -73,10 +74,11 @@ fn begun(
     lock: &Path,
     reserve: Reserve,
 ) -> io::Result<Result<Process, StartError>> {
+    let since = Instant::now();
     match ordered(&socket, spec, lock)? {
         Report::Started(command) => {
             drop(reserve);
-            attend(socket, reaper, spec, command).map(Ok)
+            attend(socket, reaper, spec, (command, since)).map(Ok)
         }
         Report::Failed(error) => Ok(Err(error)),
         Report::Exited(_) | Report::Empty => Err(io::ErrorKind::InvalidData.into()),
@@ -128,7 +130,12 @@ fn ordered(mut socket: &UnixStream, spec: &Spec, lock: &Path) -> io::Result<Repo
     }
 }
 
-fn attend(socket: UnixStream, reaper: &Launched, spec: &Spec, command: Identity) -> io::Result<Process> {
+fn attend(
+    socket: UnixStream,
+    reaper: &Launched,
+    spec: &Spec,
+    (command, since): (Identity, Instant),
+) -> io::Result<Process> {
     let control = socket.try_clone()?;
     socket.set_nonblocking(true)?;
     let nobody_left = Arc::new(AtomicBool::new(false));
@@ -143,7 +150,7 @@ fn attend(socket: UnixStream, reaper: &Launched, spec: &Spec, command: Identity)
         follow(socket, sender, &nobody_left).await;
         reap(pid, &ended).await;
     });
-    Ok(Process::new(command, exit, tree))
+    Ok(Process::new(command, since, exit, tree))
 }
 
 /// The command as the leader of its group, unless it has ended in the meantime and its pid was

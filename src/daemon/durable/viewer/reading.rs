@@ -14,12 +14,10 @@ impl Viewer {
             self.dropped_to = None;
             self.outbox.skip(to);
         }
-        let waits = self.look.waits() || self.dropped_to.is_some() || self.farewell.is_some();
+        let is_at_it = self.reader.is_none() || self.look.waits();
+        let stops = self.dropped_to.is_some() || self.farewell.is_some() || self.outbox.is_closing();
         let room = self.outbox.room();
-        if waits || room == 0 || self.outbox.is_closing() || self.outbox.unsent() >= HANDED_ON {
-            return;
-        }
-        if self.reader.is_none() {
+        if is_at_it || stops || room == 0 || self.outbox.unsent() >= HANDED_ON {
             return;
         }
         self.look.begins();
@@ -98,16 +96,15 @@ impl Viewer {
     /// All was read. What was counted and is not there is no longer kept where there is no log any more.
     fn close(&mut self, is_gone: bool) {
         let Some(result) = self.begin.news.borrow().ended.clone() else { return };
-        if let (Some(out), Some(err)) = (&result.out, &result.err) {
-            let totals = Totals { out: out.bytes, err: err.bytes };
-            if totals.sum() > self.outbox.read().sum() {
-                if !is_gone {
-                    self.farewell = Some(self.unreadable(SHORT));
-                    return;
-                }
-                self.dropped_to = Some(totals);
-                return;
+        let read = self.outbox.read().sum();
+        let counted = result.out.as_ref().zip(result.err.as_ref());
+        let counted = counted.map(|(out, err)| Totals { out: out.bytes, err: err.bytes });
+        if let Some(totals) = counted.filter(|totals| totals.sum() > read) {
+            match is_gone {
+                true => self.dropped_to = Some(totals),
+                false => self.farewell = Some(self.unreadable(SHORT)),
             }
+            return;
         }
         let result = JobResult { collected: None, ..(*result).clone() };
         self.outbox.close(decode::to_json(&result).into());

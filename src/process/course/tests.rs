@@ -1,0 +1,77 @@
+//! Deadlines, endings and times of one command.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn course(timeout: Option<Duration>, started: Instant) -> Course {
+    Course { since: Some(started), started: Some(started), ..Course::new(JobId::new(), timeout) }
+}
+
+fn exit(status: ExitKind) -> Exit {
+    Exit { status, usage: Usage::default() }
+}
+
+#[tokio::test]
+async fn the_timeout_counts_from_the_start_of_the_process() {
+    let start = Instant::now();
+    let mut course = Course::new(JobId::new(), Some(SECOND));
+    course.on_clock(start + 100 * SECOND);
+    assert!(course.stopping.is_none() && course.deadline(1).is_none());
+    course.started = Some(start + 5 * SECOND);
+    course.on_clock(start + 5 * SECOND);
+    assert!(course.stopping.is_none());
+    assert_eq!(course.deadline(1), Some(start + 6 * SECOND));
+    course.on_clock(start + 6 * SECOND);
+    assert_eq!(course.deadline(1), None, "it takes a while to stop a command");
+    assert_eq!(course.close(false).await.ending, Ending::TimedOut {});
+}
+
+#[test]
+fn what_ran_is_never_said_to_have_run_for_less() {
+    let start = Instant::now();
+    let mut course = course(None, start + SECOND);
+    course.since = Some(start);
+    course.exited(start + 2 * SECOND, exit(ExitKind::Code(0)));
+    assert_eq!(course.ran_for_ms(), 2000);
+}
+
+#[test]
+fn a_timeout_beyond_all_clocks_is_none() {
+    let start = Instant::now();
+    let mut course = course(Some(Duration::from_millis(u64::MAX)), start);
+    course.on_clock(start + 1_000_000 * SECOND);
+    assert!(course.stopping.is_none());
+}
+
+#[tokio::test]
+async fn output_gets_its_grace_after_the_end_unless_nobody_reads_it() {
+    let start = Instant::now();
+    let mut course = course(Some(SECOND), start);
+    course.exited(start, exit(ExitKind::Code(3)));
+    assert_eq!(course.deadline(1), Some(start + OUTPUT_GRACE));
+    assert_eq!(course.deadline(0), None);
+    course.on_clock(start + 100 * SECOND);
+    assert_eq!(course.close(true).await.ending, Ending::Exited { code: 3 }, "it had ended before");
+    assert_eq!(course.deadline(1), None);
+}
+
+#[tokio::test]
+async fn what_has_ended_by_itself_was_not_stopped() {
+    let start = Instant::now();
+    let mut course = course(None, start);
+    course.exited(start + SECOND, exit(ExitKind::Signal(15)));
+    course.stop(Ending::Cancelled { why: "late".to_owned() });
+    let outcome = course.close(false).await;
+    assert_eq!(outcome.ending, Ending::Signalled { signal: "TERM".to_owned(), number: 15 });
+    assert_eq!(outcome.duration_ms, 1000);
+}
+
+#[tokio::test]
+async fn what_was_asked_first_is_how_it_ended() {
+    let mut course = course(None, Instant::now());
+    course.stop(Ending::TimedOut {});
+    course.stop(Ending::Cancelled { why: "late".to_owned() });
+    course.exited(Instant::now(), exit(ExitKind::Code(0)));
+    assert_eq!(course.close(false).await.ending, Ending::TimedOut {});
+}
