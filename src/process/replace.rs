@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
@@ -31,12 +32,23 @@ use super::stat::Stat;
 const LISTENED_TO: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1];
 
 /// Which file is meant, whatever its name is now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct FileId {
     device: u64,
     inode: u64,
-    /// Numbers are used again for later files; seldom for one of the same length.
     size: u64,
+    /// When it was made, in nanoseconds since 1970: numbers are used again, for a later version of the same length, too.
+    /// Not every file system knows it, nor does every daemon that wrote such an id down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_ns: Option<u64>,
+}
+
+impl PartialEq for FileId {
+    fn eq(&self, other: &Self) -> bool {
+        let numbers = |id: &Self| (id.device, id.inode, id.size);
+        let made_apart = self.made_ns.zip(other.made_ns).is_some_and(|(one, two)| one != two);
+        numbers(self) == numbers(other) && !made_apart
+    }
 }
 
 impl FileId {
@@ -46,7 +58,9 @@ impl FileId {
     /// When there is none.
     pub fn of(path: &Path) -> io::Result<Self> {
         let file = fs::metadata(path)?;
-        Ok(Self { device: file.dev(), inode: file.ino(), size: file.len() })
+        let made = file.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let made_ns = made.and_then(|at| u64::try_from(at.as_nanos()).ok());
+        Ok(Self { device: file.dev(), inode: file.ino(), size: file.len(), made_ns })
     }
 
     /// That of the program that runs here, also where its file was removed.
@@ -170,6 +184,25 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
         assert!(handed_over(&directory.path().join("lock")).is_none(), "the lock is ours alone again");
         StateLock::acquire(directory.path()).expect_err("still held");
+    }
+
+    #[test]
+    fn a_later_file_is_another_one_whatever_its_numbers() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, kept) = (directory.path().join("d"), directory.path().join("kept"));
+        fs::write(&path, "one").expect("written");
+        let first = FileId::of(&path).expect("there");
+        fs::rename(&path, &kept).expect("renamed");
+        assert_eq!(FileId::of(&kept).expect("there"), first);
+        fs::remove_file(&kept).expect("removed");
+        // The clock of a file system moves in steps.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        fs::write(&path, "two").expect("written");
+        let second = FileId::of(&path).expect("there");
+        assert_ne!(second, first);
+        let unknown = FileId { made_ns: None, ..second };
+        assert_eq!(unknown, second, "by one who did not know when it was made");
+        assert_ne!(FileId { size: 4, ..unknown }, second);
     }
 
     #[test]

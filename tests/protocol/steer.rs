@@ -112,8 +112,10 @@ fn a_signal_is_applied_once_however_often_it_is_sent() {
     let (mut caller, id) = (Caller::new(&fleet.url()), job_id());
     let got = fleet.path().join("got");
     let line = format!("trap 'echo hup >> got' HUP; {UNTIL_GO}; echo over");
-    caller.request(&streamed(&id, fleet.path(), &line, 1000));
+    let request = streamed(&id, fleet.path(), &line, 1000);
+    caller.request(&request);
     wait_for_file(&fleet.path().join("began"));
+    caller.see_it_run(&request);
     let signal = |caller: &mut Caller, n: u64, name: &str| {
         caller.say(&id, "signal", json!({"n": n, "signal": name}).to_string());
         let signalled = caller.frame_of("signalled").json();
@@ -152,8 +154,10 @@ fn an_interrupt_reaches_everything_the_command_has_started() {
     let (mut caller, id, marker) = (Caller::new(&fleet.url()), job_id(), procs::marker());
     let idle = format!("sh -c 'while :; do sleep 1; done' {marker}");
     let line = format!("setsid {idle} & {idle}; sleep 1000");
-    caller.request(&streamed(&id, fleet.path(), &line, 1000));
+    let request = streamed(&id, fleet.path(), &line, 1000);
+    caller.request(&request);
     procs::wait_until_running(&marker, 3, SOON);
+    caller.see_it_run(&request);
     caller.say(&id, "signal", json!({"n": 1, "signal": "INT"}).to_string());
     let ending = caller.frame_of("result").json()["ending"].clone();
     assert_eq!(ending["signalled"]["signal"], "INT", "{ending}");

@@ -146,6 +146,15 @@ impl Caller {
         self.raw.publish_reply("exec.w1", &self.inbox, request.to_string());
     }
 
+    /// Waits until the daemon knows that a job runs, which the command may know before it: until then a signal is not
+    /// applied, and is to be sent again.
+    #[track_caller]
+    pub(crate) fn see_it_run(&mut self, request: &Value) {
+        while self.frame_of("accepted").json()["state"] != "running" {
+            self.request(request);
+        }
+    }
+
     /// Says something of a job.
     #[track_caller]
     pub(crate) fn say(&mut self, job: &str, verb: &str, body: impl AsRef<[u8]>) {

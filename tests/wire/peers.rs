@@ -241,7 +241,10 @@ fn the_state_file() {
 /// Two versions of the program read and write this one.
 #[test]
 fn the_record_of_an_upgrade() {
-    let file = serde_json::from_str(r#"{"device":2049,"inode":131090,"size":13107200}"#).unwrap();
+    let file = serde_json::from_str(
+        r#"{"device":2049,"inode":131090,"size":13107200,"made_ns":1795255872000000000}"#,
+    )
+    .unwrap();
     let attempt = Attempt {
         kind: "peerbus.upgrade.v1".to_owned(),
         id: instance(),

@@ -47,7 +47,7 @@ impl Phase {
 }
 
 /// The attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
     /// Always `peerbus.upgrade.v1`.
     #[serde(rename = "type")]
