@@ -54,9 +54,6 @@ pub(super) const KEEP_RESULTS_FOR: Duration = Duration::from_secs(24 * 3600);
 /// How many whole answers are kept; each has at most the server's `max_payload` bytes.
 pub(super) const KEEP_RESULTS_MOST: usize = 256;
 
-/// How a record is called that is just being made, with something at random behind it.
-const UNNAMED: &str = "new.";
-
 /// Room reserved for the steps after the first, in bytes.
 const RESERVE: usize = 6 * 1024;
 
@@ -69,6 +66,8 @@ pub fn is_open(state_dir: &Path, job: JobId) -> bool {
 /// The journal of one state directory.
 #[derive(Debug, Clone)]
 pub(super) struct Journal {
+    /// Where records are made.
+    new: PathBuf,
     open: PathBuf,
     ended: PathBuf,
     results: PathBuf,
@@ -182,6 +181,7 @@ impl Journal {
         use anyhow::Context;
         let root = state_dir.join("journal");
         let journal = Self {
+            new: root.join("new"),
             open: root.join("open"),
             ended: root.join("ended"),
             results: root.join("results"),
@@ -189,7 +189,7 @@ impl Journal {
             opened_ms: jiff::Timestamp::now().as_millisecond(),
             naming: Arc::default(),
         };
-        for directory in [&journal.open, &journal.ended, &journal.results, &journal.queued] {
+        for directory in [&journal.new, &journal.open, &journal.ended, &journal.results, &journal.queued] {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -224,7 +224,7 @@ impl Journal {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         // It gets its name when it can be read: nobody ever finds one without its first step.
-        let mut new = tempfile::Builder::new().prefix(UNNAMED).tempfile_in(&self.open)?;
+        let mut new = tempfile::NamedTempFile::new_in(&self.new)?;
         write_step(new.as_file_mut(), &Step::Begun(Box::new(begun.clone())))?;
         reserve(new.as_file_mut())?;
         let file = new.persist_noclobber(self.open.join(name)).map_err(|kept| kept.error)?;
@@ -260,14 +260,14 @@ impl Journal {
     /// When the directory cannot be read. A record that cannot be read is named in the log, moved
     /// aside, and stays known.
     pub(super) fn left_open(&self) -> io::Result<Vec<(Entry, Record)>> {
+        // What came to no name is no record.
+        for unnamed in fs::read_dir(&self.new)? {
+            fs::remove_file(unnamed?.path())?;
+        }
         let mut left = Vec::new();
         for name in fs::read_dir(&self.open)? {
             let path = name?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.starts_with(UNNAMED) {
-                fs::remove_file(&path)?;
-            }
-            let Ok(id) = name.parse() else { continue };
+            let Some(id) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
             match read_record(&path) {
                 Ok(record) => left.push((self.reopen(id)?, record)),
                 Err(error) => {

@@ -113,10 +113,9 @@ fn whoever_looks_finds_a_record_whole_or_not_at_all() {
 fn a_record_that_came_to_no_name_is_not_known_and_goes() {
     let dir = tempfile::tempdir().expect("a directory");
     let journal = Journal::open(dir.path()).expect("opens");
-    let (left, other) = (journal.open.join(format!("{UNNAMED}x")), journal.open.join("somebody's"));
+    let (left, other) = (journal.new.join("x"), journal.open.join("somebody's"));
     fs::write(&left, "{").expect("written");
     fs::write(&other, "{").expect("written");
-    assert!(journal.all_ids().expect("readable").is_empty());
     assert!(journal.left_open().expect("readable").is_empty());
     assert!(!left.exists() && other.exists());
 }
