@@ -211,8 +211,11 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
                 return (Seen::Ended(outcome), closed);
             }
             Some(Event::Detached { at, by }) => {
-                // Who has had enough does not wait for an output that stands still.
-                let closed = writer.finish(is_enough(view, found, at));
+                // Who has not had enough does not wait long for an output that stands still.
+                let (closed, at) = match is_enough(view, found, at) {
+                    true => (writer.finish(true), at),
+                    false => writer.leave(at),
+                };
                 return (Seen::Left { at, by }, closed);
             }
             None => {

@@ -325,7 +325,10 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
                 let closed = writer.finish(outcome.result.is_some());
                 return (Followed::Ended(outcome), closed);
             }
-            Some(Event::Detached { at, by }) => return (Followed::Left { at, by }, writer.finish(false)),
+            Some(Event::Detached { at, by }) => {
+                let (closed, at) = writer.leave(at);
+                return (Followed::Left { at, by }, closed);
+            }
             Some(
                 Event::Accepted(_)
                 | Event::Screen(_)

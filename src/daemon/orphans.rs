@@ -9,7 +9,8 @@
 //!
 //! Guarantees: a name proves nothing; no process is looked for by its name or arguments, and none is signalled
 //! but by its number, start time and boot, or as a member of such a lodging. What a job was allowed to leave
-//! running is no orphan, nor is a durable job with a keeper: it goes on without a daemon, and the next one finds it. What is ours and cannot be proved to be forgotten is told of, and left alone.
+//! running is no orphan, nor is a durable job with a keeper: it goes on without a daemon, and the next one finds
+//! it. What is ours and cannot be proved to be forgotten is told of, and left alone.
 
 use std::fs;
 use std::io;

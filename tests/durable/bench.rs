@@ -255,6 +255,16 @@ pub(crate) fn journalled(fleet: &Fleet, which: &str) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
+/// What a job's keeper writes.
+pub(crate) fn directory(fleet: &Fleet, id: &str) -> PathBuf {
+    fleet.daemon("w1").state_directory().join("jobs").join(id)
+}
+
+/// The first segment of a job's log, without an ending.
+pub(crate) fn segment(fleet: &Fleet, id: &str) -> PathBuf {
+    directory(fleet, id).join("log").join(format!("{:020}", 0))
+}
+
 /// Events of the audit log about a job, oldest first.
 pub(crate) fn audited(fleet: &Fleet, id: &str) -> Vec<String> {
     let finished = fleet.command(["audit", "w1", "--json"]).run().expect_success();

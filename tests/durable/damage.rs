@@ -1,7 +1,6 @@
 //! Files that somebody has damaged: whoever reads is told, and nobody waits for ever.
 
 use std::fs;
-use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -11,20 +10,12 @@ use peerbus::protocol::frame::StreamKind;
 use serde_json::json;
 
 use crate::bench::{
-    Counter, Heard, SOON, Watch, audited, ending, exec, journalled, keeper_pid, read_all, start,
+    Counter, Heard, SOON, Watch, audited, directory, ending, exec, journalled, keeper_pid, read_all, segment,
+    start,
 };
 use crate::harness::fleet::Fleet;
 use crate::harness::procs;
 use crate::harness::wait::eventually;
-
-fn directory(fleet: &Fleet, id: &str) -> PathBuf {
-    fleet.daemon("w1").state_directory().join("jobs").join(id)
-}
-
-/// The first segment of a job's log, without an ending.
-fn segment(fleet: &Fleet, id: &str) -> PathBuf {
-    directory(fleet, id).join("log").join(format!("{:020}", 0))
-}
 
 #[track_caller]
 fn why_unknown(heard: &Heard) -> String {

@@ -5,10 +5,12 @@ use peerbus::protocol::window::Totals;
 use serde_json::json;
 
 use crate::bench::{
-    Counter, SOON, Watch, audited, ending, exec, job_id, journalled, read_all, request, result, start,
+    Counter, SOON, Watch, audited, ending, exec, job_id, journalled, read_all, request, result, segment,
+    start,
 };
 use crate::harness::fleet::Fleet;
 use crate::harness::nats::Raw;
+use crate::harness::wait::eventually;
 
 /// Both outputs by turns, in pieces of many sizes, with bytes that are no text.
 const MIXED: &str = "for i in $(seq 1 400); do head -c $((i * 7)) /dev/urandom | tee -a out.copy; \
@@ -161,6 +163,30 @@ fn interrupting_the_caller_interrupts_the_command_as_ever() {
     live.stdout_line(SOON, |line| line == "on");
     live.signal(nix::sys::signal::Signal::SIGINT);
     assert_eq!(live.wait(SOON).expect_code(5).out(), "on\nheard\n");
+}
+
+/// What has come and is not written yet is not said to have been shown.
+#[test]
+fn ending_a_caller_that_is_behind_loses_nothing() {
+    let fleet = Fleet::of_workers(["w1"]);
+    let line = "seq 1 300000; until [ -e go ]; do sleep 0.02; done; exit 7";
+    let mut live = exec(&fleet, &["--durable"], line).paused_output().spawn();
+    let id = eventually(SOON, "its record", || journalled(&fleet, "open").pop());
+    let whole = std::process::Command::new("seq").args(["1", "300000"]).output().unwrap().stdout;
+    let bytes = segment(&fleet, &id);
+    let logged = || std::fs::metadata(&bytes).is_ok_and(|log| log.len() as usize == whole.len());
+    eventually(SOON, "its output in the log", || logged().then_some(()));
+    live.signal(nix::sys::signal::Signal::SIGTERM);
+    live.stdout.resume();
+    let finished = live.wait(SOON).expect_code(251);
+    let said = finished.err();
+    let at = said.split(" --since-byte ").nth(1).and_then(|rest| rest.split('`').next()).expect(&said);
+    let shown = live.stdout.bytes();
+    assert_eq!(at.parse::<usize>().unwrap(), shown.len());
+    std::fs::write(fleet.path().join("go"), "").unwrap();
+    let rest = Watch::attach(&fleet, &id, From::Byte(shown.len() as u64)).end();
+    assert_eq!(rest.code(), Some(7));
+    assert!([shown, rest.out].concat() == whole, "byte for byte");
 }
 
 #[test]

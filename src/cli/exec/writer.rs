@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,6 +17,9 @@ use crate::protocol::frame::StreamKind;
 
 /// Pause before a write to an output that somebody made non-blocking is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(2);
+
+/// How long an output may take for what is on its way to it when a job is left as it is.
+const LAST_BYTES: Duration = Duration::from_secs(2);
 
 /// Something to be written, in its turn.
 enum Piece {
@@ -31,16 +34,31 @@ enum Piece {
 pub(in crate::cli) struct Writer {
     pieces: Sender<Piece>,
     thread: JoinHandle<()>,
-    closed: Arc<AtomicBool>,
+    progress: Arc<Progress>,
+}
+
+/// How far the thread is.
+#[derive(Default)]
+struct Progress {
+    /// Whether an output was closed; nothing is written any more then.
+    closed: AtomicBool,
+    /// Bytes of output that were handed on and not written.
+    unwritten: AtomicU64,
+}
+
+impl Progress {
+    fn wrote(&self, count: usize) {
+        self.unwritten.fetch_sub(count as u64, Ordering::AcqRel);
+    }
 }
 
 impl Writer {
     pub(in crate::cli) fn start(steering: Steering) -> Self {
         let (pieces, work) = channel();
-        let closed = Arc::new(AtomicBool::new(false));
-        let noted = Arc::clone(&closed);
+        let progress = Arc::<Progress>::default();
+        let noted = Arc::clone(&progress);
         let thread = std::thread::spawn(move || write_all(&work, &steering, &noted));
-        Self { pieces, thread, closed }
+        Self { pieces, thread, progress }
     }
 
     /// Hands a piece on. Never waits: the window limits how much can be under way.
@@ -64,6 +82,7 @@ impl Writer {
     }
 
     fn hand_on(&self, piece: Piece) {
+        self.progress.unwritten.fetch_add(piece.counts() as u64, Ordering::AcqRel);
         // The thread ends only after this.
         let _ = self.pieces.send(piece);
     }
@@ -73,47 +92,71 @@ impl Writer {
     pub(in crate::cli) fn finish(self, everything_was_written: bool) -> bool {
         drop(self.pieces);
         let ended = !everything_was_written || self.thread.join().is_ok();
-        !ended || self.closed.load(Ordering::Acquire)
+        !ended || self.progress.closed.load(Ordering::Acquire)
+    }
+
+    /// The same for a job that is left as it is, of which so much was received: what is on its way is written, unless
+    /// that takes too long. Says, too, up to where it was written: there one may go on. LIMIT: an output that stands
+    /// still may have taken more of a piece than the system has told us, which is shown again then; none is missing.
+    pub(in crate::cli) fn leave(self, received: u64) -> (bool, u64) {
+        let progress = Arc::clone(&self.progress);
+        self.finish_within(LAST_BYTES);
+        // Whatever takes longer is not written any more, or it would be shown twice.
+        let closed = progress.closed.swap(true, Ordering::AcqRel);
+        (closed, received.saturating_sub(progress.unwritten.load(Ordering::Acquire)))
     }
 
     /// Waits until everything is written, and no longer than this: nobody may read it any more. Says whether it is.
     pub(in crate::cli) fn finish_within(self, patience: Duration) -> bool {
-        let Self { pieces, thread, closed } = self;
+        let Self { pieces, thread, progress } = self;
         drop(pieces);
         let end = Instant::now() + patience;
         while !thread.is_finished() && Instant::now() < end {
             std::thread::sleep(TRY_AGAIN);
         }
-        thread.is_finished() && !closed.load(Ordering::Acquire)
+        thread.is_finished() && !progress.closed.load(Ordering::Acquire)
     }
 }
 
-fn write_all(work: &Receiver<Piece>, steering: &Steering, closed: &AtomicBool) {
+impl Piece {
+    /// How many bytes of output it stands for.
+    fn counts(&self) -> usize {
+        match self {
+            Self::Output(_, bytes) => bytes.len(),
+            Self::Shown(_, stands_for) => *stands_for,
+            Self::Said(_) => 0,
+        }
+    }
+}
+
+fn write_all(work: &Receiver<Piece>, steering: &Steering, progress: &Progress) {
     // Unbuffered: a piece is on its way when it was written.
     let mut outputs = [duplicate(io::stdout()), duplicate(io::stderr())];
     // Of one that was closed nobody can tell any more.
     let are_terminals = [io::stdout().is_terminal(), io::stderr().is_terminal()];
     while let Ok(piece) = work.recv() {
-        let (stream, bytes, counts) = match piece {
-            Piece::Output(stream, bytes) => (stream, bytes.clone(), bytes.len()),
-            Piece::Shown(bytes, stands_for) => (StreamKind::Out, bytes, stands_for),
+        let counts = piece.counts();
+        let (stream, bytes, is_output) = match piece {
+            Piece::Output(stream, bytes) => (stream, bytes, true),
+            Piece::Shown(bytes, _) => (StreamKind::Out, bytes, false),
             Piece::Said(text) => {
                 super::output::say(&text);
                 continue;
             }
         };
-        if !closed.load(Ordering::Acquire)
-            && let Err(error) = write(&mut outputs[stream as usize], &bytes)
-        {
-            closed.store(true, Ordering::Release);
-            match error.kind() {
-                // Somebody has closed the window, of which SIGHUP may tell later than this: what outlives its
-                // caller goes on.
-                _ if are_terminals[stream as usize] => steering.detach(),
-                ErrorKind::BrokenPipe => steering.output_closed(),
-                _ => {
-                    super::output::say(&format!("writing output: {error}"));
-                    steering.output_closed();
+        if !progress.closed.load(Ordering::Acquire) {
+            // Of what is shown in place of output no part stands for a part of that.
+            let wrote = |count| {
+                if is_output {
+                    progress.wrote(count)
+                }
+            };
+            match write(&mut outputs[stream as usize], &bytes, wrote) {
+                Ok(()) if is_output => {}
+                Ok(()) => progress.wrote(counts),
+                Err(error) => {
+                    progress.closed.store(true, Ordering::Release);
+                    give_up(&error, are_terminals[stream as usize], steering);
                 }
             }
         }
@@ -124,16 +167,34 @@ fn write_all(work: &Receiver<Piece>, steering: &Steering, closed: &AtomicBool) {
     }
 }
 
+/// An output cannot be written to any more.
+fn give_up(error: &io::Error, is_terminal: bool, steering: &Steering) {
+    match error.kind() {
+        // Somebody has closed the window, of which SIGHUP may tell later than this: what outlives its
+        // caller goes on.
+        _ if is_terminal => steering.detach(),
+        ErrorKind::BrokenPipe => steering.output_closed(),
+        _ => {
+            super::output::say(&format!("writing output: {error}"));
+            steering.output_closed();
+        }
+    }
+}
+
 fn duplicate(output: impl AsFd) -> io::Result<File> {
     Ok(File::from(output.as_fd().try_clone_to_owned()?))
 }
 
-fn write(output: &mut io::Result<File>, mut bytes: &[u8]) -> io::Result<()> {
+/// Tells of each part that was written.
+fn write(output: &mut io::Result<File>, mut bytes: &[u8], wrote: impl Fn(usize)) -> io::Result<()> {
     let output = output.as_mut().map_err(|error| io::Error::from(error.kind()))?;
     while !bytes.is_empty() {
         match output.write(bytes) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = &bytes[count..],
+            Ok(count) => {
+                wrote(count);
+                bytes = &bytes[count..];
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(TRY_AGAIN),
             Err(error) => return Err(error),
