@@ -5,7 +5,8 @@ use peerbus::protocol::TtySize;
 use crate::harness::fleet::Fleet;
 use crate::person::{Person, SIZE};
 
-/// A shell that says when it is ready for the next line.
+/// A shell that says when it is ready for the next line. Keys that mean something else while a command runs (Ctrl-D,
+/// Ctrl-R) are typed only after its prompt.
 pub(crate) fn shell(fleet: &Fleet, more: &[&str]) -> Person {
     let command = ["exec", "-t", "-C", "/tmp", "w1", "--", "bash", "--norc", "--noprofile", "-i"];
     let (options, rest) = command.split_at(2);
@@ -30,6 +31,7 @@ fn an_interactive_shell() {
     person.types("ecXho one");
     person.types("\x01\x1b[C\x1b[C\x1b[3~\r");
     person.until("\r\none\r\n");
+    person.until("ready> ");
     person.types("\x12one\r");
     person.until("\r\none\r\n");
     person.types("echo 漢字 ümläut 🎉\r");
@@ -61,6 +63,7 @@ fn ctrl_c_ctrl_z_and_job_control() {
     assert!(jobs.contains("Running"), "{jobs}");
     person.types("kill %1; wait %1; echo en''ded $?.\r");
     person.until("ended 143.\r\n");
+    person.until("ready> ");
     person.types("(exit 43)\r");
     person.until("ready> ");
     person.types("\x04");

@@ -1,14 +1,15 @@
 //! Writing the command's output to our own, on a thread of its own: a pager that stands still stops
 //! this thread, and through the missing credit the command, but not the conversation.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -18,7 +19,7 @@ use crate::protocol::frame::StreamKind;
 /// Pause before a write to an output that somebody made non-blocking is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(2);
 
-/// How long an output may take for what is on its way to it when a job is left as it is.
+/// How long an output may take for what is on its way to it when nobody knows whether it is read.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 
 /// Something to be written, in its turn.
@@ -34,6 +35,8 @@ enum Piece {
 pub(in crate::cli) struct Writer {
     pieces: Sender<Piece>,
     thread: JoinHandle<()>,
+    /// Closed by the thread when it ends.
+    ended: Receiver<Infallible>,
     progress: Arc<Progress>,
 }
 
@@ -57,8 +60,12 @@ impl Writer {
         let (pieces, work) = channel();
         let progress = Arc::<Progress>::default();
         let noted = Arc::clone(&progress);
-        let thread = std::thread::spawn(move || write_all(&work, &steering, &noted));
-        Self { pieces, thread, progress }
+        let (ends, ended) = channel();
+        let thread = std::thread::spawn(move || {
+            let _ends = ends;
+            write_all(&work, &steering, &noted);
+        });
+        Self { pieces, thread, ended, progress }
     }
 
     /// Hands a piece on. Never waits: the window limits how much can be under way.
@@ -87,12 +94,18 @@ impl Writer {
         let _ = self.pieces.send(piece);
     }
 
-    /// Ends the thread, and says whether an output was closed. One that stands still is left
-    /// behind, where not everything was written.
+    /// Ends the thread, and says whether an output was closed. Where the ending is unknown, an output that stands still
+    /// is not waited for long.
     pub(in crate::cli) fn finish(self, everything_was_written: bool) -> bool {
-        drop(self.pieces);
-        let ended = !everything_was_written || self.thread.join().is_ok();
-        !ended || self.progress.closed.load(Ordering::Acquire)
+        let progress = Arc::clone(&self.progress);
+        let broke = match everything_was_written {
+            true => self.finish_all(),
+            false => {
+                self.finish_within(LAST_BYTES);
+                false
+            }
+        };
+        broke || progress.closed.load(Ordering::Acquire)
     }
 
     /// The same for a job that is left as it is, of which so much was received: what is on its way is written, unless
@@ -108,13 +121,15 @@ impl Writer {
 
     /// Waits until everything is written, and no longer than this: nobody may read it any more. Says whether it is.
     pub(in crate::cli) fn finish_within(self, patience: Duration) -> bool {
-        let Self { pieces, thread, progress } = self;
-        drop(pieces);
-        let end = Instant::now() + patience;
-        while !thread.is_finished() && Instant::now() < end {
-            std::thread::sleep(TRY_AGAIN);
-        }
-        thread.is_finished() && !progress.closed.load(Ordering::Acquire)
+        drop(self.pieces);
+        let has_ended = self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
+        has_ended && !self.progress.closed.load(Ordering::Acquire)
+    }
+
+    /// Waits until everything is written; says whether that broke off.
+    fn finish_all(self) -> bool {
+        drop(self.pieces);
+        self.thread.join().is_err()
     }
 }
 
