@@ -10,8 +10,9 @@ use super::bench::{
 };
 use crate::harness::child::{Finished, Live};
 use crate::harness::fleet::Fleet;
+use crate::harness::nats::Raw;
 use crate::harness::procs;
-use crate::harness::wait::eventually;
+use crate::harness::wait::{eventually, within};
 
 /// A tree that takes some finding: a child, a session of its own, an orphan whose parents have
 /// ended, and one that left with a second fork into another session. All end at TERM.
@@ -213,6 +214,48 @@ fn whoever_presses_on_gets_away_from_a_peer_that_is_stuck() {
     fleet.daemon("w1").thaw();
     assert!(pressed.expect_code(251).err().contains("d: unknown: "));
     assert!(report.read()["ending"]["unknown"].is_object());
+}
+
+/// Somebody leaves a stuck peer while output that has come is not read: what they see of it in the end, all of it, and
+/// how many bytes `d` says are missing.
+fn leaves_with_output_on_its_way(reads_again: bool) -> (Vec<u8>, Vec<u8>, usize) {
+    let fleet = super::bench::fleet();
+    let mut raw = Raw::connect(&fleet.url());
+    let frames = raw.subscribe("_INBOX.>");
+    raw.barrier();
+    let mut live = sh(&fleet, "seq 1 60000; sleep 1000").paused_output().spawn();
+    let whole: Vec<u8> = (1..=60000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
+    let mut came = 0;
+    while came < whole.len() {
+        let frame = raw.expect_on(frames, PATIENCE, "a frame");
+        came += if frame.header("D-Kind") == Some("out") { frame.payload.len() } else { 0 };
+    }
+    fleet.daemon("w1").freeze();
+    let mut presses = 0;
+    eventually(PATIENCE, "d to end", || {
+        live.signal(Signal::SIGINT);
+        presses += 1;
+        if reads_again && presses == 3 {
+            live.stdout.resume();
+        }
+        within(Duration::from_millis(300), || live.ended())
+    });
+    fleet.daemon("w1").thaw();
+    live.stdout.resume();
+    let said = live.wait(PATIENCE).expect_code(251).err();
+    let number = said.split_once("stands still: up to ").and_then(|(_, rest)| rest.split_once(" bytes"));
+    let missing = number.map_or(0, |(number, _)| number.parse().expect("a number of bytes"));
+    (live.stdout.bytes(), whole, missing)
+}
+
+#[test]
+fn whoever_gets_away_sees_what_has_come() {
+    for reads_again in [true, false] {
+        let (shown, whole, missing) = leaves_with_output_on_its_way(reads_again);
+        assert!(whole.starts_with(&shown), "byte for byte");
+        assert!(shown.len() + missing >= whole.len(), "{} shown, {missing} said to be missing", shown.len());
+        assert!(reads_again || missing > 0, "nobody has read it");
+    }
 }
 
 #[test]

@@ -95,28 +95,37 @@ impl Writer {
     }
 
     /// Ends the thread, and says whether an output was closed. Where the ending is unknown, an output that stands still
-    /// is not waited for long.
-    pub(in crate::cli) fn finish(self, everything_was_written: bool) -> bool {
-        let progress = Arc::clone(&self.progress);
-        let broke = match everything_was_written {
-            true => self.finish_all(),
-            false => {
-                self.finish_within(LAST_BYTES);
-                false
-            }
-        };
-        broke || progress.closed.load(Ordering::Acquire)
+    /// is not waited for long, and what is not in it is said.
+    pub(in crate::cli) fn finish(self, ending_is_known: bool) -> bool {
+        if ending_is_known {
+            drop(self.pieces);
+            let broke = self.thread.join().is_err();
+            return broke || self.progress.closed.load(Ordering::Acquire);
+        }
+        let (closed, unwritten) = self.stop();
+        if !closed && unwritten > 0 {
+            super::output::say(&format!(
+                "the output stands still: up to {unwritten} bytes that came are not in it"
+            ));
+        }
+        closed
     }
 
-    /// The same for a job that is left as it is, of which so much was received: what is on its way is written, unless
-    /// that takes too long. Says, too, up to where it was written: there one may go on. LIMIT: an output that stands
-    /// still may have taken more of a piece than the system has told us, which is shown again then; none is missing.
+    /// The same for a job that is left as it is, of which so much was received. Says, too, up to where it was written:
+    /// there one may go on. LIMIT: an output that stands still may have taken more of a piece than the system has told
+    /// us, which is shown again then; none is missing.
     pub(in crate::cli) fn leave(self, received: u64) -> (bool, u64) {
+        let (closed, unwritten) = self.stop();
+        (closed, received.saturating_sub(unwritten))
+    }
+
+    /// Waits for what is on its way, unless that takes too long: whatever would take longer is not written any more.
+    /// Says whether an output was closed, and how many bytes were not written.
+    fn stop(self) -> (bool, u64) {
         let progress = Arc::clone(&self.progress);
         self.finish_within(LAST_BYTES);
-        // Whatever takes longer is not written any more, or it would be shown twice.
         let closed = progress.closed.swap(true, Ordering::AcqRel);
-        (closed, received.saturating_sub(progress.unwritten.load(Ordering::Acquire)))
+        (closed, progress.unwritten.load(Ordering::Acquire))
     }
 
     /// Waits until everything is written, and no longer than this: nobody may read it any more. Says whether it is.
@@ -124,12 +133,6 @@ impl Writer {
         drop(self.pieces);
         let has_ended = self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
         has_ended && !self.progress.closed.load(Ordering::Acquire)
-    }
-
-    /// Waits until everything is written; says whether that broke off.
-    fn finish_all(self) -> bool {
-        drop(self.pieces);
-        self.thread.join().is_err()
     }
 }
 
