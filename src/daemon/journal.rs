@@ -21,7 +21,7 @@
 //! the kept answers of plain requests in `journal/results`.
 
 mod listing;
-mod renaming;
+mod naming;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -40,7 +40,7 @@ use crate::protocol::exec::JobResult;
 use crate::protocol::identity::{Asker, Name, Standing};
 use crate::protocol::{Instance, JobId, decode};
 pub(super) use copies::Delivered;
-pub(super) use renaming::NotRenamed;
+pub(super) use naming::NotNamed;
 
 /// How long an ended job is remembered.
 pub(super) const KEEP_FOR: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -81,6 +81,8 @@ pub enum Refusal {
     CancelledBefore,
     /// Another caller's job has this id.
     NotYours,
+    /// Another session, which has not ended, has this name.
+    Taken,
     /// Nobody of the fleet is proved to have asked.
     Unproven,
     /// It waited in the queue until its time was over, or longer than the peer remembers ids.

@@ -59,6 +59,9 @@ fn another_name_is_there_at_once_everywhere_and_stays() {
 fn a_name_that_is_taken_or_none_is_refused() {
     let fleet = Fleet::of_workers(["w1", "w2"]);
     let (one, other) = (start(&fleet, &["--name", "one"]), start(&fleet, &["--name", "other"]));
+    let twice = ["session", "new", "-d", "--name", "other", "w1", "--", "touch", "/nowhere"];
+    let said = fleet.d(twice).expect_code(250).err();
+    assert!(said.contains("the name other is taken") && said.contains(&other), "{said}");
     let refused = fleet.d(["session", "rename", "w1/one", "other"]).expect_code(250);
     let said = refused.err();
     assert!(said.contains("the name other is taken") && said.contains(&other), "{said}");
@@ -70,6 +73,7 @@ fn a_name_that_is_taken_or_none_is_refused() {
     fleet.d(["session", "stop", "w1/other"]).expect_success();
     fleet.d(["session", "rename", "w1/one", "other"]).expect_success();
     assert_eq!(listed(&fleet, &["session", "list", "w1", "--json"])["id"], Value::from(one));
+    start(&fleet, &["--name", "one"]);
     let piped = fleet.d(["exec", "-d", "-C", "/", "w2", "--", "sleep", "1000"]).expect_success().out();
     for verb in [&["rename", "x"][..], &["detach"]] {
         let job = format!("w2/{}", piped.trim());

@@ -188,6 +188,7 @@ fn every_fixed_word_of_an_ending() {
         (Refusal::Journal, "journal"),
         (Refusal::CancelledBefore, "cancelled_before"),
         (Refusal::NotYours, "not_yours"),
+        (Refusal::Taken, "taken"),
         (Refusal::Unproven, "unproven"),
         (Refusal::Expired, "expired"),
         (Refusal::NotDurable, "not_durable"),

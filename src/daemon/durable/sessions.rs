@@ -12,7 +12,7 @@ use std::collections::{HashSet, VecDeque};
 use super::super::answer;
 use super::super::asked;
 use super::super::job::blocking;
-use super::super::journal::NotRenamed;
+use super::super::journal::NotNamed;
 use super::job::Job;
 use crate::keeper::ToKeeper;
 use crate::protocol::attach::{DetachRequest, Detached, RenameRequest};
@@ -96,12 +96,10 @@ impl Job {
                 self.tell_name();
                 answer::renamed(&context, from, id, &name).await;
             }
-            Err(NotRenamed::Taken(other)) => {
-                let sentence =
-                    format!("the name {name} is taken: it is that of {other}, which has not ended");
-                answer::cannot(&context, from, "taken", 409, &sentence).await;
+            Err(taken @ NotNamed::Taken { .. }) => {
+                answer::cannot(&context, from, "taken", 409, &taken.to_string()).await;
             }
-            Err(NotRenamed::Io(error)) => {
+            Err(NotNamed::Io(error)) => {
                 tracing::error!(job = %id, %error, "writing a name to the journal");
                 let sentence = format!("the journal cannot be written, so {id} keeps its name: {error}");
                 answer::cannot(&context, from, "journal", 500, &sentence).await;
@@ -109,7 +107,7 @@ impl Job {
         }
     }
 
-    async fn write_name(&mut self, name: &str) -> Result<(), NotRenamed> {
+    async fn write_name(&mut self, name: &str) -> Result<(), NotNamed> {
         let Some(mut entry) = self.entry.take() else {
             return Err(std::io::Error::other("its record is not open").into());
         };

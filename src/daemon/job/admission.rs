@@ -10,7 +10,7 @@ use super::super::context::{Context, Leaving, Place};
 use super::super::durable;
 use super::super::exec::Request;
 use super::super::intake::Message;
-use super::super::journal::{Begun, Entry, now};
+use super::super::journal::{Begun, Entry, NotNamed, now};
 use super::super::policy::{self, Allowed};
 use super::super::queue::{Taken, taken};
 use super::super::roll::Enrolled;
@@ -82,11 +82,13 @@ pub(super) async fn admit(
     let enrolled = context.roll.enter(request.id, u32::from(request.is_waited_for()));
     let (journal, known) = (context.journal.clone(), begun.clone());
     let delivered = request.queued.as_ref().map(|ticket| ticket.delivered().clone());
-    let begin = move || match delivered {
-        Some(delivered) => journal.begin_queued(&known, &delivered),
-        None => journal.begin(&known),
+    let begin = move || {
+        Ok(journal.begin_as(&known, || match delivered {
+            Some(delivered) => journal.begin_queued(&known, &delivered),
+            None => journal.begin(&known),
+        }))
     };
-    let begin = blocking(begin).await;
+    let begin = blocking(begin).await.map_err(NotNamed::from).flatten();
     let entry = match (&request.queued, begin) {
         (Some(ticket), Ok(entry)) => {
             match taken(&context, (ticket, &request), &asked, entry, (messages, &mut held)).await {
@@ -95,8 +97,7 @@ pub(super) async fn admit(
             }
         }
         (Some(ticket), Err(error)) => {
-            let why = format!("the journal cannot be written: {error}");
-            ticket.later(&context, request.id, &why).await;
+            ticket.later(&context, request.id, &not_begun(&error).to_string()).await;
             return held;
         }
         (None, begin) => begin,
@@ -115,13 +116,20 @@ pub(super) async fn admit(
             }
             Err(why) => take_back(&context, &request, entry, &asked, &why).await,
         },
-        Err(error) => {
-            let message =
-                format!("the journal cannot be written, so running once cannot be promised: {error}");
-            refuse(&context, &request, Ending::Refused { why: Refusal::Journal, message }, messages).await;
-        }
+        Err(error) => refuse(&context, &request, not_begun(&error), messages).await,
     }
     held
+}
+
+fn not_begun(error: &NotNamed) -> Ending {
+    let (why, message) = match error {
+        NotNamed::Taken { .. } => (Refusal::Taken, error.to_string()),
+        NotNamed::Io(error) => (
+            Refusal::Journal,
+            format!("the journal cannot be written, so running once cannot be promised: {error}"),
+        ),
+    };
+    Ending::Refused { why, message }
 }
 
 /// Whether what stands against a request passes by itself: one that has waited goes on waiting then.

@@ -255,6 +255,25 @@ fn an_id_from_the_queue_is_known_or_known_to_be_forgotten() {
     assert!(again.remembers_since_ms().is_err(), "what cannot be read is not guessed");
 }
 
+#[test]
+fn of_many_who_want_a_name_at_once_one_gets_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = Journal::open(dir.path()).expect("opens");
+    let begin = || {
+        let wanted = Begun { name: Some("work".to_owned()), durable: true, ..begun(JobId::new()) };
+        journal.begin_as(&wanted, || journal.begin(&wanted)).map(|_| wanted.id)
+    };
+    let tried: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(begin)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    let (got, refused): (Vec<_>, Vec<_>) = tried.into_iter().partition(Result::is_ok);
+    let got: Vec<JobId> = got.into_iter().flatten().collect();
+    assert_eq!((got.len(), refused.len()), (1, 7));
+    let is_named = |why: &NotNamed| matches!(why, NotNamed::Taken { by, .. } if *by == got[0]);
+    assert!(refused.into_iter().filter_map(Result::err).all(|why| is_named(&why)));
+}
+
 /// Whoever reads the record meanwhile sees the old name or the new one, and what follows is written behind it.
 #[test]
 fn a_name_is_given_once_and_the_record_goes_on() {
@@ -264,7 +283,7 @@ fn a_name_is_given_once_and_the_record_goes_on() {
     let (one, other) = (named("one"), named("other"));
     let mut entry = journal.begin(&one).expect("begun");
     let theirs = journal.begin(&other).expect("begun");
-    assert!(matches!(entry.rename("other"), Err(NotRenamed::Taken(id)) if id == other.id));
+    assert!(matches!(entry.rename("other"), Err(NotNamed::Taken { by, .. }) if by == other.id));
     let process = Identity::of_self().expect("a process");
     entry.started(&process).expect("written");
     for round in 0..100 {

@@ -1,26 +1,26 @@
-//! Another name for a job that runs: its record is written anew, with all its steps and the room for those to come,
-//! and takes the place of the old one at once.
+//! Names: of the jobs that have not ended no two have the same one.
+//!
+//! Another name for a job that runs: its record is written anew, with all its steps and the room for those to come, and
+//! takes the place of the old one at once.
 
 use std::fs;
 use std::io::{self, Write};
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 
-use super::{Entry, Journal, Step, decode, reserve, sync_directory, write_step};
+use thiserror::Error;
+
+use super::{Begun, Entry, Journal, Step, decode, reserve, sync_directory, write_step};
 use crate::protocol::JobId;
 
-/// Why a job keeps its name.
-#[derive(Debug)]
-pub(in crate::daemon) enum NotRenamed {
-    /// That one has not ended, and has the name.
-    Taken(JobId),
+/// Why a job does not get a name.
+#[derive(Debug, Error)]
+pub(in crate::daemon) enum NotNamed {
+    /// Somebody else has the name.
+    #[error("the name {name} is taken: it is that of {by}, which has not ended")]
+    Taken { name: String, by: JobId },
     /// The journal cannot be read or written.
-    Io(io::Error),
-}
-
-impl From<io::Error> for NotRenamed {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 impl Entry {
@@ -28,12 +28,9 @@ impl Entry {
     ///
     /// # Errors
     /// Then it is called as before.
-    pub(in crate::daemon) fn rename(&mut self, name: &str) -> Result<(), NotRenamed> {
+    pub(in crate::daemon) fn rename(&mut self, name: &str) -> Result<(), NotNamed> {
         let journal = self.journal.clone();
-        let _alone = journal.naming.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(other) = journal.named(name, self.id)? {
-            return Err(NotRenamed::Taken(other));
-        }
+        let _claimed = journal.claim(name, self.id)?;
         let path = journal.open.join(self.id.to_string());
         let text = fs::read(&path)?;
         let mut draft = tempfile::NamedTempFile::new_in(&journal.results)?;
@@ -58,6 +55,28 @@ impl Entry {
 }
 
 impl Journal {
+    /// Begins a job, if no other has its name which has not ended. Blocking.
+    ///
+    /// # Errors
+    /// Then it must not run.
+    pub(in crate::daemon) fn begin_as(
+        &self,
+        begun: &Begun,
+        begin: impl FnOnce() -> io::Result<Entry>,
+    ) -> Result<Entry, NotNamed> {
+        let _claimed = begun.name.as_ref().map(|name| self.claim(name, begun.id)).transpose()?;
+        Ok(begin()?)
+    }
+
+    /// Keeps a name free for a job, until it has it or the claim is dropped.
+    fn claim(&self, name: &str, of: JobId) -> Result<MutexGuard<'_, ()>, NotNamed> {
+        let claimed = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.named(name, of)? {
+            Some(by) => Err(NotNamed::Taken { name: name.to_owned(), by }),
+            None => Ok(claimed),
+        }
+    }
+
     /// The job of this name that has not ended, if there is one besides `except`.
     fn named(&self, name: &str, except: JobId) -> io::Result<Option<JobId>> {
         for id in self.open_ids()?.into_iter().filter(|id| *id != except) {
