@@ -192,6 +192,7 @@ fn what_outlives_its_daemon_is_not_found_twice() {
     let daemon = fleet.daemon("w1");
     let counter = Counter::new(&fleet, "c");
     let id = start(&fleet, &counter.line());
+    eventually(SOON, "the command to begin", || (!counter.pids().is_empty()).then_some(()));
     for _ in 0..3 {
         daemon.kill9();
         daemon.start();

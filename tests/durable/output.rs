@@ -181,12 +181,13 @@ fn ending_a_caller_that_is_behind_loses_nothing() {
     let finished = live.wait(SOON).expect_code(251);
     let said = finished.err();
     let at = said.split(" --since-byte ").nth(1).and_then(|rest| rest.split('`').next()).expect(&said);
-    let shown = live.stdout.bytes();
-    assert_eq!(at.parse::<usize>().unwrap(), shown.len());
+    // Where nobody has read for long, the end of what is shown may be shown again.
+    let (shown, at) = (live.stdout.bytes(), at.parse::<usize>().unwrap());
+    assert!(at <= shown.len(), "{at} of {}", shown.len());
     std::fs::write(fleet.path().join("go"), "").unwrap();
-    let rest = Watch::attach(&fleet, &id, From::Byte(shown.len() as u64)).end();
+    let rest = Watch::attach(&fleet, &id, From::Byte(at as u64)).end();
     assert_eq!(rest.code(), Some(7));
-    assert!([shown, rest.out].concat() == whole, "byte for byte");
+    assert!([&shown[..at], &rest.out].concat() == whole, "byte for byte");
 }
 
 #[test]

@@ -24,7 +24,9 @@ fn storm(kills: u32) {
     live.stdout_line(SOON, |line| line == "line 3");
     let watch = Watch::attach(&fleet, &ids[0], From::Start);
     watch.expect_more();
-    let pids: Vec<Vec<i32>> = counters.iter().map(Counter::pids).collect();
+    let begun = |counter: &Counter| Some(counter.pids()).filter(|pids| !pids.is_empty());
+    let pids: Vec<Vec<i32>> =
+        counters.iter().map(|counter| eventually(SOON, "its pid", || begun(counter))).collect();
     for kill in 0..kills {
         daemon.kill9();
         daemon.start();

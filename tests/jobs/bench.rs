@@ -106,6 +106,9 @@ pub(crate) fn held_back(fleet: &Fleet, job: &str) -> Live {
     let sid = raw.subscribe("exec.*.jobs");
     raw.barrier();
     let waiting = fleet.spawn_d(["wait", job]);
-    while !raw.expect_on(sid, SOON, "the question").text().contains(r#""wait_ms":5000"#) {}
+    // Others may ask the same about jobs of theirs.
+    let id = job.rsplit('/').next().unwrap();
+    let is_held_back = |question: &str| question.contains(r#""wait_ms":5000"#) && question.contains(id);
+    while !is_held_back(&raw.expect_on(sid, SOON, "the question").text()) {}
     waiting
 }

@@ -91,7 +91,7 @@ fn it_outlives_who_asked_for_it_and_the_daemon() {
 fn a_step_has_its_own_time_and_its_own_failure() {
     let scene = Scene::new(|_| {
         "[tasks.good]\ndirectory = \"/\"\nsteps = [\"echo fine\"]\n\
-         [tasks.slow]\ndirectory = \"/\"\nsteps = [\"sleep 0.3\", \"echo late; sleep 1000\"]\ntimeout = \"600ms\"\n\
+         [tasks.slow]\ndirectory = \"/\"\nsteps = [\"sleep 1\", \"echo late; sleep 1000\"]\ntimeout = \"3s\"\n\
          [tasks.lost]\ndirectory = \"/nowhere\"\nsteps = [\"true\"]\n\
          [tasks.too_late]\ntasks = [\"good\", \"slow\"]\n\
          [tasks.astray]\ntasks = [\"good\", \"lost\"]\n"

@@ -36,7 +36,8 @@ async fn time_is_up_though_nobody_listens(bench: Bench) {
     drop(bench.start(&order));
     let Found::Ended(end) = gone(&bench, &order).await else { panic!("it ended") };
     assert_eq!(end.ending, Ending::TimedOut {});
-    assert!(end.killed >= 2, "{end:?}");
+    // It may be up before anything was started.
+    assert!(end.killed >= if end.out.bytes > 0 { 2 } else { 1 }, "{end:?}");
     assert_eq!(procs::of_job(&order.spec.job.to_string()), []);
 }
 

@@ -57,7 +57,7 @@ async fn a_hundred_mebibytes_while_connections_come_and_go(bench: Bench) {
         };
         connections += 1;
     };
-    assert!(connections > 3, "{connections}");
+    assert!(connections > 0, "somebody came again while it wrote");
     assert_eq!(end.ending, Ending::Exited { code: 0 });
     assert_eq!((end.out.bytes, end.err.bytes, end.first.sum()), (60 * MIB, 40 * MIB, 0));
     let expected = |byte: u8, length: u64| {

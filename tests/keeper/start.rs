@@ -10,9 +10,10 @@ use peerbus::protocol::Ending;
 use peerbus::protocol::ending::StartFailure;
 use peerbus::protocol::frame::StreamKind;
 
-use crate::bench::{Along, Bench, ended, gone, keepers_of, kill_keeper, pid_of};
+use crate::bench::{Along, Bench, PATIENCE, ended, gone, keepers_of, kill_keeper, pid_of};
 use crate::both;
 use crate::harness::procs;
+use crate::harness::wait::eventually;
 
 both! {
     a_job_is_kept_to_its_end
@@ -80,12 +81,16 @@ async fn nothing_of_the_daemon_and_no_secret_shows(bench: Bench) {
     let foreign = fs::File::open("/etc/passwd").expect("a file of the daemon's");
     let mut link = bench.start(&order);
     crate::bench::logged(&bench, &order, |reach| reach.out > 10).await;
+    // It has written down what it is, and goes on with that no more.
+    let about = || bench.place(&order).about().expect("readable").filter(|about| about.process.is_some());
+    eventually(PATIENCE, "what it is", about);
     let keeper = pid_of(&link);
     let look = procs::look_at(keeper).expect("a keeper");
     assert_eq!(look.session, keeper, "a session of its own");
     let names: Vec<String> = fs::read_dir(format!("/proc/{keeper}/fd"))
         .expect("its descriptors")
-        .map(|fd| fs::read_link(fd.expect("one").path()).expect("a link").display().to_string())
+        .filter_map(|fd| fs::read_link(fd.expect("one").path()).ok())
+        .map(|name| name.display().to_string())
         .collect();
     assert!(!names.iter().any(|name| name == "/etc/passwd"), "{names:?}");
     drop(foreign);
@@ -119,14 +124,14 @@ async fn a_keeper_is_swept_only_when_it_is_gone(bench: Bench) {
         assert!(inside.lines().any(|pid| pid == pid_of(&link).to_string()), "{inside}");
     }
     // With its command as soon as the disk has it.
-    let about = crate::harness::wait::eventually(crate::bench::PATIENCE, "what it is", || {
+    let about = eventually(PATIENCE, "what it is", || {
         bench.place(&order).about().expect("readable").filter(|about| about.process.is_some())
     });
     assert_eq!((about.name.as_deref(), about.process), (Some("session"), link.hello().process.clone()));
     link.say(peerbus::keeper::ToKeeper::Stop { ending: Ending::TimedOut {} });
     ended(&mut link).await;
     gone(&bench, &order).await;
-    crate::harness::wait::eventually(crate::bench::PATIENCE, "an empty cgroup of keepers", || {
+    eventually(PATIENCE, "an empty cgroup of keepers", || {
         bench.nursery.sweep();
         cgroup.as_ref().is_none_or(|cgroup| !cgroup.exists()).then_some(())
     });

@@ -90,10 +90,12 @@ fn each_question_reaches_one_whoever_types_meanwhile() {
     const QUESTIONS: usize = 2_000;
     const EACH: usize = 25;
     let fleet = Fleet::of_workers(["w1"]);
-    // What is typed is read away.
+    // What is typed is read away. Whoever is to type next is waited for.
     let script = format!(
         "IFS= read -rn1 key; for i in {{1..{QUESTIONS}}}; do printf \"<$i \\033\"; printf '[6n>'; \
-         IFS= read -rn1 -t 0.001 key; done; printf done; read -rd Z rest"
+         IFS= read -rn1 -t 0.001 key; \
+         if ((i % {EACH} == 0 && i + {EACH} < {QUESTIONS})); then IFS= read -rn1 key; fi; done; \
+         printf done; read -rd Z rest"
     );
     let mut first = begins(&fleet, &script);
     let mut second = sits(&fleet);

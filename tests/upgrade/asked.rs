@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::bench::{Machine, SOON, named, says};
 use crate::harness::procs;
+use crate::harness::wait::eventually;
 
 #[test]
 fn the_new_version_takes_over_in_the_same_process() {
@@ -47,20 +48,22 @@ fn what_it_leaves_to_the_next_one_is_its_lock_and_nothing_else() {
         open
     };
     let soft = machine.d(["exec", "w1", "-C", "/", "--sh", "ulimit -n"]).run().expect_success().out();
-    let before = (open(pid), limits(pid));
+    // That of the job is closed when its caller has said that it heard everything.
+    let still = || {
+        let one = open(pid);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        (open(pid) == one).then_some(one)
+    };
+    let before = (eventually(SOON, "descriptors that stay", still), limits(pid));
     machine.upgrade(&machine.version("0.1.1"), &[]).run().expect_success();
     machine.serves("0.1.1");
-    crate::harness::wait::eventually(SOON, "as many descriptors as before", || {
-        (open(pid) == before.0).then_some(())
-    });
+    eventually(SOON, "as many descriptors as before", || (open(pid) == before.0).then_some(()));
     assert_eq!(limits(pid), before.1);
     let now = machine.d(["exec", "w1", "-C", "/", "--sh", "ulimit -n"]).run().expect_success().out();
     assert_eq!(now, soft, "a job gets what it got before");
-    crate::harness::wait::eventually(SOON, "the guard to be gone without a trace", || {
-        machine.guards().is_empty().then_some(())
-    });
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    assert_eq!(children.trim(), "", "no zombie either");
+    eventually(SOON, "the guard to be gone without a trace", || machine.guards().is_empty().then_some(()));
+    let children = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    eventually(SOON, "no zombie either", || children().trim().is_empty().then_some(()));
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn full_when_it_is_to_be_tried() {
     let mut live = machine.in_the_foreground();
     let end = machine.fleet.path().join("end");
     let mut job = machine.job_until(&end);
-    let mut upgrade = machine.upgrade(&machine.version("0.1.1"), &["--jobs-timeout", "3s"]).spawn();
+    let mut upgrade = machine.upgrade(&machine.version("0.1.1"), &["--jobs-timeout", "10s"]).spawn();
     upgrade.stderr_line(SOON, |line| line.contains("waits until 1 job has ended"));
     disk.fill();
     live.stderr_line(SOON, |line| line.contains("writing down that a program was refused"));
