@@ -169,10 +169,15 @@ fn interrupting_the_caller_interrupts_the_command_as_ever() {
 #[test]
 fn ending_a_caller_that_is_behind_loses_nothing() {
     let fleet = Fleet::of_workers(["w1"]);
-    let line = "seq 1 300000; until [ -e go ]; do sleep 0.02; done; exit 7";
-    let mut live = exec(&fleet, &["--durable"], line).paused_output().spawn();
-    let id = eventually(SOON, "its record", || journalled(&fleet, "open").pop());
-    let whole = std::process::Command::new("seq").args(["1", "300000"]).output().unwrap().stdout;
+    let line = "echo on; until [ -e more ]; do sleep 0.02; done; seq 1 300000; \
+                until [ -e go ]; do sleep 0.02; done; exit 7";
+    let mut live = exec(&fleet, &["--durable"], line).spawn();
+    live.stdout_line(SOON, |line| line == "on");
+    live.stdout.pause();
+    std::fs::write(fleet.path().join("more"), "").unwrap();
+    let id = journalled(&fleet, "open").pop().expect("its record");
+    let seq = std::process::Command::new("seq").args(["1", "300000"]).output().unwrap();
+    let whole = [b"on\n", seq.stdout.as_slice()].concat();
     let bytes = segment(&fleet, &id);
     let logged = || std::fs::metadata(&bytes).is_ok_and(|log| log.len() as usize == whole.len());
     eventually(SOON, "its output in the log", || logged().then_some(()));
