@@ -44,7 +44,7 @@ pub(super) struct New {
     /// The peer: its id, hostname or address
     #[arg(value_parser = peer_name)]
     peer: String,
-    /// A name, to find it by; one that another session on the peer has which runs is refused
+    /// A name to find it by, which no other that runs on the peer has
     #[arg(long, value_name = "NAME", value_parser = name)]
     name: Option<String>,
     /// Leave it running: print its job id, and end

@@ -251,6 +251,8 @@ impl Journal {
     /// # Errors
     /// As [`Journal::begin`].
     pub(super) fn bury(&self, begun: &Begun, result: &JobResult) -> io::Result<()> {
+        // Nobody is to take it for one that runs under its name.
+        let _alone = begun.name.as_ref().map(|_| self.alone());
         self.begin(begun)?.ended(result)
     }
 

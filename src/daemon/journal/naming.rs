@@ -70,11 +70,16 @@ impl Journal {
 
     /// Keeps a name free for a job, until it has it or the claim is dropped.
     fn claim(&self, name: &str, of: JobId) -> Result<MutexGuard<'_, ()>, NotNamed> {
-        let claimed = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
+        let claimed = self.alone();
         match self.named(name, of)? {
             Some(by) => Err(NotNamed::Taken { name: name.to_owned(), by }),
             None => Ok(claimed),
         }
+    }
+
+    /// Nobody else is given a name meanwhile.
+    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.naming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The job of this name that has not ended, if there is one besides `except`.

@@ -274,6 +274,25 @@ fn of_many_who_want_a_name_at_once_one_gets_it() {
     assert!(refused.into_iter().filter_map(Result::err).all(|why| is_named(&why)));
 }
 
+#[test]
+fn what_is_refused_takes_no_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = Journal::open(dir.path()).expect("opens");
+    let named = || Begun { name: Some("work".to_owned()), durable: true, ..begun(JobId::new()) };
+    std::thread::scope(|scope| {
+        let refusing = scope.spawn(|| {
+            for refused in std::iter::repeat_with(named).take(2000) {
+                journal.bury(&refused, &result(refused.id)).expect("buried");
+            }
+        });
+        while !refusing.is_finished() {
+            let wanted = named();
+            let entry = journal.begin_as(&wanted, || journal.begin(&wanted)).expect("nobody has the name");
+            entry.ended(&result(wanted.id)).expect("ended");
+        }
+    });
+}
+
 /// Whoever reads the record meanwhile sees the old name or the new one, and what follows is written behind it.
 #[test]
 fn a_name_is_given_once_and_the_record_goes_on() {
