@@ -33,7 +33,7 @@ fn a_vanished_caller_is_given_up_once() {
     let marker = procs::marker();
     let line = format!("{STUBBORN} # {marker}");
     let mut d = fleet.spawn_d(["exec", "w1", "-C", "/", "--sh", line.as_str()]);
-    procs::wait_until_running(&marker, 1, Duration::from_secs(10));
+    procs::wait_until_running(&marker, 1, Duration::from_secs(30));
     d.kill();
     daemon.wait_for_line(Duration::from_secs(60), |line| line.contains("ended job="));
     assert_eq!(daemon.stderr().matches("its caller vanished and did not come back").count(), 1);

@@ -145,7 +145,7 @@ fn a_leader_brings_its_own_broker_which_wants_a_token() {
     machine.d(&["exec", "w1", "-C", "/", "--", "true"]).nats(&url).run().expect_success();
     machine.d(&["exec", "lead", "-C", "/", "--", "true"]).nats(&url).run().expect_success();
     let local = url.replace("127.0.0.1", "localhost");
-    machine.d(&["ping", "w1"]).nats(&local).run().expect_success();
+    machine.d(&["ping", "w1", "--timeout", "20s"]).nats(&local).run().expect_success();
     let elsewhere = Machine::new();
     let refused = elsewhere.d(&["ping", "w1"]).nats(&url).run().expect_code(255);
     assert!(refused.err().contains("uthorization"), "{refused:?}");
@@ -245,7 +245,7 @@ fn a_broker_listens_where_the_bus_is_said_to_be() {
     for named in [url.clone(), url.replace("127.0.0.1", "localhost")] {
         let (mut leader, again) = machine.ready(&["--broker", "managed", "--nats", &named]);
         assert_eq!(again, url);
-        machine.d(&["ping", "lead"]).nats(&named).run().expect_success();
+        machine.d(&["ping", "lead", "--timeout", "20s"]).nats(&named).run().expect_success();
         stop(&mut leader);
     }
 }

@@ -20,7 +20,7 @@ use harness::nats::Raw;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 fn report(finished: &Finished) -> Value {
     serde_json::from_str(&finished.out()).unwrap_or_else(|error| panic!("{error}: {finished:?}"))

@@ -23,7 +23,7 @@ use harness::wait::{eventually, never, within};
 use nix::sys::signal::Signal;
 use peerbus::process::cgroups_of;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 /// Long enough for what must not arrive to have arrived.
 const A_WHILE: Duration = Duration::from_millis(300);
 
@@ -221,7 +221,7 @@ fn a_frozen_link_loses_nothing() {
     publisher.publish("data", "held");
     publisher.barrier();
     never(A_WHILE, "a message through a frozen link", || hearer.next_on(sid, Duration::ZERO));
-    let late = Raw::try_connect(&relay.url(), &Login::default());
+    let late = Raw::try_connect_within(&relay.url(), &Login::default(), A_WHILE);
     assert_eq!(late.err().unwrap().kind(), std::io::ErrorKind::TimedOut, "no greeting, no refusal");
     assert_eq!(relay.open(), 1);
     relay.heal();
@@ -250,19 +250,26 @@ fn a_throttled_link_is_as_slow_as_it_should_be_in_that_direction_only() {
     }
     let took = begin.elapsed();
     assert!(took >= Duration::from_millis(480), "200 kB at 400 kB/s took {took:?}");
-    assert!(took < Duration::from_secs(5), "200 kB at 400 kB/s took {took:?}");
+    assert!(took < Duration::from_secs(20), "200 kB at 400 kB/s took {took:?}");
 
     let begin = Instant::now();
     let mut up = Raw::connect(&relay.url());
-    up.publish("elsewhere", vec![b'x'; 900_000]);
+    // At 400 kB/s this would take more than twenty seconds, and so would what follows.
+    for _ in 0..10 {
+        up.publish("elsewhere", vec![b'x'; 900_000]);
+    }
     up.barrier();
-    assert!(begin.elapsed() < Duration::from_secs(1), "the other direction took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(10), "the other direction took {:?}", begin.elapsed());
 
     relay.throttle(0);
     let begin = Instant::now();
-    publisher.publish("data", vec![b'x'; 900_000]);
-    hearer.expect_on(sid, SOON, "a message");
-    assert!(begin.elapsed() < Duration::from_secs(1), "without a limit it took {:?}", begin.elapsed());
+    for _ in 0..10 {
+        publisher.publish("data", vec![b'x'; 900_000]);
+    }
+    for _ in 0..10 {
+        hearer.expect_on(sid, SOON, "a message");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(10), "without a limit it took {:?}", begin.elapsed());
 }
 
 #[test]
@@ -277,12 +284,13 @@ fn a_delayed_link_is_late_and_not_slow() {
     assert!(round_trip >= Duration::from_millis(200), "{round_trip:?}");
 
     let begin = Instant::now();
-    for _ in 0..50 {
+    // One by one they would take twenty seconds.
+    for _ in 0..200 {
         client.publish("data", vec![b'x'; 20_000]);
     }
     client.barrier();
     let took = begin.elapsed();
-    assert!(took < Duration::from_secs(2), "fifty messages are under way together: {took:?}");
+    assert!(took < Duration::from_secs(10), "two hundred messages are under way together: {took:?}");
 }
 
 #[test]
@@ -490,8 +498,9 @@ fn a_daemon_with_jobs(place: &Scratch, server: &Server, containment: &str) -> (L
     DCommand::new(&home, durable).nats(&server.url()).run().expect_success();
     let jobs = procs::wait_until_running(&marker, 6, SOON);
     drop(caller);
-    let keeper =
-        procs::descendants(daemon.pid()).into_iter().find(|process| process.arguments[1] == "keeper");
+    // While a process becomes another one, it has no arguments.
+    let is_keeper = |process: &procs::Process| process.arguments.get(1).is_some_and(|word| word == "keeper");
+    let keeper = procs::descendants(daemon.pid()).into_iter().find(is_keeper);
     (daemon, jobs.into_iter().chain(keeper).collect())
 }
 

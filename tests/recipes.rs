@@ -18,7 +18,7 @@ use serde_json::Value;
 
 const README: &str = include_str!("../nats/README.md");
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Longer than two intervals of heartbeats.
 const NEXT_BEAT: Duration = Duration::from_secs(15);

@@ -21,7 +21,7 @@ use harness::roster::SILENCE_DEADLINE;
 use harness::wait::eventually;
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// The columns scripts know, in their order.
 const SEVEN: [&str; 7] =

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use harness::child::Live;
 use harness::fleet::{DCommand, DaemonOptions, Fleet, READY_DEADLINE};
-use harness::scratch::Scratch;
+use harness::scratch::{Scratch, unless_gone};
 use harness::wait::eventually;
 use harness::{procs, server};
 use nix::sys::stat::{Mode, umask};
@@ -75,7 +75,7 @@ fn spawn_careless(command: DCommand) -> Live {
 
 /// Everything below a directory, and itself, that others than its owner may use.
 fn open_to_others(path: &Path, found: &mut Vec<String>, seen: &mut BTreeSet<String>) {
-    let there = fs::symlink_metadata(path).unwrap();
+    let Some(there) = unless_gone(fs::symlink_metadata(path)) else { return };
     let (kind, mode) = (there.file_type(), there.permissions().mode() & 0o777);
     let name = if kind.is_dir() {
         "folder"
@@ -89,7 +89,7 @@ fn open_to_others(path: &Path, found: &mut Vec<String>, seen: &mut BTreeSet<Stri
         found.push(format!("{name} {}: {mode:o}", path.display()));
     }
     if kind.is_dir() {
-        for entry in fs::read_dir(path).unwrap() {
+        for entry in unless_gone(fs::read_dir(path)).into_iter().flatten() {
             open_to_others(&entry.unwrap().path(), found, seen);
         }
     }
@@ -212,14 +212,15 @@ fn command_lines(directory: &Path) -> Vec<String> {
 }
 
 fn files_with_it(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).unwrap() {
+    for entry in unless_gone(fs::read_dir(directory)).into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files_with_it(&path, found);
-        } else if path.is_file()
-            && fs::read(&path).unwrap().windows(SECRET.len()).any(|window| window == SECRET.as_bytes())
-        {
-            found.push(path);
+        } else if path.is_file() {
+            let bytes = unless_gone(fs::read(&path)).unwrap_or_default();
+            if bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()) {
+                found.push(path);
+            }
         }
     }
 }

@@ -17,10 +17,10 @@ use harness::child::Finished;
 use harness::fleet::{DCommand, Fleet};
 use harness::scratch::Scratch;
 use harness::server::ServerOptions;
-use harness::wait::eventually;
+use harness::wait::{eventually, within};
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 const WORKERS_KEYS: [&str; 5] = ["role", "peer_id", "leader_address", "is_leader", "connected_to_leader"];
 
@@ -40,6 +40,17 @@ fn peer_status(fleet: &Fleet, id: &str) -> Value {
     json_of(&fleet.command_on(id, ["getPeerStatus"]).run().expect_success())
 }
 
+/// Waits until `d getPeerStatus` shows this: an answer that comes too late on a busy machine counts as none.
+#[track_caller]
+fn wait_for_status(fleet: &Fleet, id: &str, wanted: &Value) {
+    let mut shown = Value::Null;
+    within(SOON, || {
+        shown = peer_status(fleet, id);
+        (shown == *wanted).then_some(())
+    });
+    assert_eq!(shown, *wanted);
+}
+
 fn wait_until_heard(fleet: &Fleet, id: &str) {
     eventually(SOON, "the leader to hear it", || {
         (peer_status(fleet, id)["connected_to_leader"] == true).then_some(())
@@ -50,22 +61,22 @@ fn wait_until_heard(fleet: &Fleet, id: &str) {
 fn the_status_of_leader_and_worker_is_as_scripts_expect() {
     let fleet = Fleet::builder().leader("lead").worker("w1").worker("w2").start();
     fleet.wait_for_states(&["lead", "w1", "w2"].map(|id| (id, "online")), SOON);
-    let worker = peer_status(&fleet, "w1");
     let wanted = json!({
         "role": "worker", "peer_id": "w1", "leader_address": "127.0.0.1", "is_leader": false,
         "connected_to_leader": true,
     });
-    assert_eq!(worker, wanted);
-    let leader = peer_status(&fleet, "lead");
+    wait_for_status(&fleet, "w1", &wanted);
     let wanted = json!({
         "role": "leader", "peer_id": "lead", "leader_address": "127.0.0.1", "is_leader": true,
         "connected_to_leader": true, "connected_workers": ["w1", "w2"],
     });
-    assert_eq!(leader, wanted);
+    wait_for_status(&fleet, "lead", &wanted);
 
     fleet.daemon("w2").terminate();
     fleet.wait_for_states(&[("lead", "online"), ("w1", "online"), ("w2", "offline")], SOON);
-    assert_eq!(peer_status(&fleet, "lead")["connected_workers"], json!(["w1"]));
+    eventually(SOON, "the leader to count one worker", || {
+        (peer_status(&fleet, "lead")["connected_workers"] == json!(["w1"])).then_some(())
+    });
     fleet.daemon("lead").kill9();
     assert_eq!(peer_status(&fleet, "w1")["connected_to_leader"], false);
     assert_eq!(keys(&peer_status(&fleet, "w1")), BTreeSet::from(WORKERS_KEYS));
@@ -75,8 +86,10 @@ fn the_status_of_leader_and_worker_is_as_scripts_expect() {
 fn people_see_what_the_daemon_does() {
     let fleet = Fleet::builder().leader("lead").worker("w1").start();
     wait_until_heard(&fleet, "w1");
-    let status = fleet.command_on("w1", ["status"]).run().expect_success();
-    let text = status.out();
+    let text = eventually(SOON, "the leader to hear it", || {
+        let text = fleet.command_on("w1", ["status"]).run().expect_success().out();
+        text.contains("hears us").then_some(text)
+    });
     let fact = |name: &str| {
         let line = text.lines().find(|line| line.split_whitespace().next() == Some(name));
         line.and_then(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {text}")).trim()
@@ -84,9 +97,11 @@ fn people_see_what_the_daemon_does() {
     assert_eq!((fact("peer"), fact("role"), fact("state")), ("w1", "worker", "ready: serving"));
     assert_eq!((fact("process"), fact("bus")), (&*fleet.daemon("w1").pid().to_string(), &*fleet.url()));
     assert_eq!((fact("leader"), fact("version")), ("hears us", peerbus::VERSION));
-    let status = json_of(&fleet.command_on("w1", ["status", "--json"]).run().expect_success());
+    let status = eventually(SOON, "the leader to hear it", || {
+        let status = json_of(&fleet.command_on("w1", ["status", "--json"]).run().expect_success());
+        (status["connected_to_leader"] == true).then_some(status)
+    });
     assert_eq!((&status["peer_id"], &status["state"]), (&json!("w1"), &json!("ready")));
-    assert_eq!(status["connected_to_leader"], true);
     assert_eq!(status["process"]["pid"], fleet.daemon("w1").pid());
     fleet.daemon("lead").kill9();
     let status = fleet.command_on("w1", ["status"]).run().expect_success().out();
@@ -123,7 +138,7 @@ fn without_a_bus_the_status_is_told_all_the_same() {
     let status = fleet.command_on("w1", ["status", "--json"]).run().expect_success();
     let shown = json_of(&status);
     assert_eq!((&shown["state"], &shown["connected_to_leader"]), (&json!("ready"), &json!(false)));
-    assert!(status.took < SOON, "{:?}", status.took);
+    assert!(status.took < Duration::from_secs(15), "{:?}", status.took);
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn an_empty_input_ends_at_once() {
     let fleet = Fleet::of_workers(["w1"]);
     for _ in 0..5 {
         let run = fleet.command(["exec", "w1", "-C", "/", "-i", "--", "cat"]);
-        let finished = run.input("").deadline(Duration::from_secs(10)).run().expect_success();
+        let finished = run.input("").deadline(Duration::from_secs(30)).run().expect_success();
         assert_eq!(finished.out(), "");
     }
 }

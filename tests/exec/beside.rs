@@ -1,6 +1,6 @@
 //! Jobs beside each other: none waits for another, and a peer that has enough says so.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -130,11 +130,13 @@ fn a_job_that_takes_long_to_stop_delays_nobody() {
     let line = format!(": {marker}; trap 'echo no' TERM; echo up; while :; do sleep 0.1; done");
     let mut stubborn = sh(&fleet, &line).spawn();
     says(&mut stubborn, "up");
+    let asked = Instant::now();
     stubborn.signal(Signal::SIGTERM);
     says(&mut stubborn, "no");
     // It gets 5 s to think it over.
     assert_eq!(argv(&fleet, &["echo", "quick"]).run().expect_success().out(), "quick\n");
-    assert!(stubborn.ended().is_none());
+    // On a busy machine that may be over.
+    assert!(stubborn.ended().is_none() || asked.elapsed() > Duration::from_secs(4));
     stubborn.wait(PATIENCE).expect_code(130);
     eventually(PATIENCE, "nothing to be left", || procs::with_argument(&marker).is_empty().then_some(()));
 }

@@ -28,6 +28,7 @@ fn paused_flood(fleet: &Fleet) -> (Live, String, i32) {
     let marker = procs::marker();
     let live = sh(fleet, &format!("exec -a {marker} seq 1000000000")).paused_output().spawn();
     let pid = pid_of(&marker);
+    eventually(PATIENCE, "its first byte", || (bytes_written(pid) > 0).then_some(()));
     let written = settled(STANDSTILL, "what the command wrote", || bytes_written(pid));
     assert!(
         written > 0 && written <= MOST_ON_ITS_WAY,

@@ -56,9 +56,20 @@ pub(crate) fn count(fleet: &Fleet) -> Live {
 /// A command that says something, is silent until a file `go` appears, and says more: the output of
 /// `seq 1 10000`. Returns when the first half has come.
 pub(crate) fn half_and_half(command: impl FnOnce(&str) -> DCommand) -> Live {
-    let mut live = command(&format!("seq 1 5000; {WAITING}; seq 5001 10000")).spawn();
-    live.stdout_line(SOON, |line| line == "5000");
+    let mut live = begin_halves(command);
+    wait_for_half(&mut live);
     live
+}
+
+/// The same, returning at once.
+pub(crate) fn begin_halves(command: impl FnOnce(&str) -> DCommand) -> Live {
+    command(&format!("seq 1 5000; {WAITING}; seq 5001 10000")).spawn()
+}
+
+/// Waits for the first half.
+#[track_caller]
+pub(crate) fn wait_for_half(live: &mut Live) {
+    live.stdout_line(SOON, |line| line == "5000");
 }
 
 /// Waits until output goes on beyond what has come so far.

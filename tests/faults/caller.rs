@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::bench::{SOON, exec, expect_exact, half_and_half, journalled, kept, sequence};
+use crate::bench::{
+    SOON, begin_halves, exec, expect_exact, half_and_half, journalled, kept, sequence, wait_for_half,
+};
 use crate::harness::fleet::{DaemonOptions, Fleet};
 use crate::harness::nats::Raw;
 use crate::harness::procs;
@@ -63,10 +65,12 @@ fn a_caller_that_was_stopped_for_a_while_keeps_its_job() {
     let fleet = with_an_impatient_server("60s");
     let mut raw = Raw::connect(&fleet.url());
     let requests = raw.subscribe("exec.w1");
-    let mut live = half_and_half(|line| exec(&fleet, line));
+    let mut live = begin_halves(|line| exec(&fleet, line));
     let inbox = raw.expect_on(requests, SOON, "the request").reply.unwrap();
+    wait_for_half(&mut live);
     live.signal(Signal::SIGSTOP);
-    wait_until_dropped(&mut raw, &inbox);
+    // A connection of its own: this server soon drops one that nobody reads from.
+    wait_until_dropped(&mut Raw::connect(&fleet.url()), &inbox);
     // What it says now reaches nobody.
     std::fs::write(fleet.path().join("go"), "").unwrap();
     let id = eventually(SOON, "the command to end", || journalled(&fleet, "ended").pop());
@@ -77,7 +81,7 @@ fn a_caller_that_was_stopped_for_a_while_keeps_its_job() {
 
 #[test]
 fn a_caller_that_comes_back_too_late_is_told_what_happened() {
-    let fleet = with_an_impatient_server("500ms");
+    let fleet = with_an_impatient_server("3s");
     let mut live = half_and_half(|line| exec(&fleet, line));
     live.signal(Signal::SIGSTOP);
     let id = eventually(SOON, "the job to be given up", || journalled(&fleet, "ended").pop());

@@ -140,5 +140,5 @@ fn the_caller_of_a_silent_command_learns_at_its_next_credit() {
     let ready = Instant::now();
     let finished = live.wait(SOON).expect_code(251);
     assert!(finished.err().contains("d: unknown: its daemon died while it ran"), "{finished:?}");
-    assert!(ready.elapsed() < Duration::from_secs(7), "{:?}", ready.elapsed());
+    assert!(ready.elapsed() < Duration::from_secs(13), "{:?}", ready.elapsed());
 }

@@ -32,8 +32,8 @@ fn a_daemon_that_stops_lets_short_jobs_end_and_stops_long_ones() {
     );
     eventually(SOON, "the plain request to run", || fleet.path().join("plain").exists().then_some(()));
 
-    daemon.signal(Signal::SIGTERM);
     let begin = Instant::now();
+    daemon.signal(Signal::SIGTERM);
     let asked = || refusal(&plain(&fleet, "true"));
     eventually(SOON, "new work to be refused", || (asked().as_deref() == Some("stopping")).then_some(()));
     let refused = exec(&fleet, "echo ran >> other").run().expect_code(250);

@@ -1,5 +1,7 @@
 //! Links that are cut or go dead, and servers that are killed, while output flows.
 
+use std::time::Duration;
+
 use crate::bench::{
     SOON, count, exec, expect_every_line, expect_exact, expect_more, half_and_half, job_id, journalled, kept,
     request, sequence, wait_until_ran, with_links,
@@ -13,12 +15,17 @@ use crate::harness::wait::eventually;
 /// About 10 MB.
 const LAST: u32 = 1_500_000;
 
-/// Cuts a link on a byte in mid output, lets the other end try in vain, and heals it.
-fn cut_once(relay: &Relay, direction: Direction, after: u64) {
-    let before = relay.connections();
-    relay.cut_after(direction, after);
+/// In mid output.
+const MIDST: u64 = 3_000_001;
+
+/// How long it may take to notice that a link is dead: nobody is to be suspected early.
+const NOTICED: Duration = Duration::from_secs(60);
+
+/// Waits until a link that is to be cut on a byte has been, lets the other end try in vain, and heals it. Whoever calls
+/// this has armed the cut before any output began, which may else be through before.
+fn heal_once_cut(relay: &Relay) {
     relay.wait_until_cut(SOON);
-    relay.wait_for_connections(before + 2, SOON);
+    relay.wait_for_connections(relay.connections() + 2, SOON);
     relay.heal();
 }
 
@@ -41,16 +48,19 @@ fn a_server_killed_in_mid_output_costs_no_byte() {
 #[test]
 fn a_cut_of_the_daemons_link_costs_no_byte() {
     let fleet = with_links();
+    let daemon = fleet.daemon("w1");
+    daemon.relay().cut_after(Direction::ToServer, MIDST);
     let mut live = exec(&fleet, &format!("seq 1 {LAST}")).count_output().spawn();
-    cut_once(fleet.daemon("w1").relay(), Direction::ToServer, 3_000_001);
+    heal_once_cut(daemon.relay());
     expect_exact(&mut live, &sequence(LAST), SOON);
 }
 
 #[test]
 fn a_cut_of_the_callers_link_costs_no_byte() {
     let fleet = with_links();
+    fleet.client_relay().cut_after(Direction::ToClient, MIDST);
     let mut live = exec(&fleet, &format!("seq 1 {LAST}")).count_output().spawn();
-    cut_once(fleet.client_relay(), Direction::ToClient, 3_000_001);
+    heal_once_cut(fleet.client_relay());
     expect_exact(&mut live, &sequence(LAST), SOON);
 }
 
@@ -58,12 +68,12 @@ fn a_cut_of_the_callers_link_costs_no_byte() {
 fn a_cut_of_both_links_costs_no_byte() {
     let fleet = with_links();
     let daemon = fleet.daemon("w1");
-    let mut live = exec(&fleet, &format!("seq 1 {LAST}; exit 0")).count_output().spawn();
     let (near, far) = (fleet.client_relay(), daemon.relay());
-    let before = (near.connections(), far.connections());
-    near.cut_after(Direction::ToClient, 3_000_001);
+    near.cut_after(Direction::ToClient, MIDST);
+    let mut live = exec(&fleet, &format!("seq 1 {LAST}; exit 0")).count_output().spawn();
     near.wait_until_cut(SOON);
     far.cut();
+    let before = (near.connections(), far.connections());
     near.wait_for_connections(before.0 + 2, SOON);
     far.wait_for_connections(before.1 + 2, SOON);
     near.heal();
@@ -79,7 +89,7 @@ fn a_short_silence_of_either_link_costs_nothing() {
     let mut live = count(&fleet);
     for relay in [fleet.client_relay(), daemon.relay()] {
         relay.freeze();
-        std::thread::sleep(std::time::Duration::from_secs(2));
+        std::thread::sleep(Duration::from_secs(2));
         relay.heal();
         expect_more(&mut live);
     }
@@ -95,10 +105,10 @@ fn a_dead_link_of_the_caller_is_replaced() {
     let mut live = half_and_half(|line| exec(&fleet, line).env("PEERBUS_LOG", "warn"));
     fleet.client_relay().freeze();
     // It probes the path, gives the connection up, and tries another.
-    live.stderr_line(SOON, |line| line.contains(LOST));
+    live.stderr_line(NOTICED, |line| line.contains(LOST));
+    let id = journalled(&fleet, "open").pop().unwrap();
     // What the command says now has no way to it.
     std::fs::write(fleet.path().join("go"), "").unwrap();
-    let id = journalled(&fleet, "open").pop().unwrap();
     procs::wait_until_job_gone(&id, SOON);
     fleet.client_relay().heal();
     expect_exact(&mut live, &sequence(10_000), SOON);
@@ -110,7 +120,7 @@ fn a_dead_link_of_the_daemon_is_replaced() {
     let daemon = fleet.daemon("w1");
     let mut live = count(&fleet);
     daemon.relay().freeze();
-    daemon.wait_for_line(SOON, |line| line.contains(LOST));
+    daemon.wait_for_line(NOTICED, |line| line.contains(LOST));
     daemon.relay().heal();
     expect_more(&mut live);
     expect_every_line(&fleet, &mut live);

@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use super::wait::within;
 
 /// How long a pipe may stay open after the child has gone: someone else may hold it.
-const PIPE_GRACE: Duration = Duration::from_secs(2);
+const PIPE_GRACE: Duration = Duration::from_secs(10);
 
 /// Starts `command`, to be killed by the kernel when this test process dies.
 pub fn start(mut command: Command) -> io::Result<Child> {
@@ -326,13 +326,15 @@ impl Live {
 
     /// Like [`Live::start`], deciding how the standard output is kept and whether it is read at first.
     pub fn start_keeping(name: &str, command: Command, keep: Keep, paused: bool) -> io::Result<Live> {
+        // Before it is made: it may be long at work when we are told.
+        let started = Instant::now();
         let mut child = start(command)?;
         let stdin = child.stdin.take();
         let stdout =
             child.stdout.take().map_or_else(Capture::nothing, |pipe| Capture::of(pipe, keep, paused));
         let stderr =
             child.stderr.take().map_or_else(Capture::nothing, |pipe| Capture::of(pipe, Keep::All, false));
-        Ok(Live { name: name.to_owned(), child, started: Instant::now(), ended: None, stdin, stdout, stderr })
+        Ok(Live { name: name.to_owned(), child, started, ended: None, stdin, stdout, stderr })
     }
 
     /// Its process id.

@@ -132,13 +132,18 @@ impl Raw {
 
     /// Connects, and returns once the server has taken the login.
     pub fn try_connect(url: &str, login: &Login) -> io::Result<Raw> {
+        Raw::try_connect_within(url, login, SERVER_DEADLINE)
+    }
+
+    /// The same for who does not want to wait as long for a server that says nothing.
+    pub fn try_connect_within(url: &str, login: &Login, deadline: Duration) -> io::Result<Raw> {
         static CONNECTIONS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let place = url.strip_prefix("nats://").unwrap_or(url);
         let address = place
             .to_socket_addrs()?
             .next()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no address"))?;
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+        let stream = TcpStream::connect_timeout(&address, deadline)?;
         stream.set_nodelay(true)?;
         let number = CONNECTIONS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let prefix = login.inbox_prefix.clone().unwrap_or_else(|| "_INBOX".to_owned());
@@ -155,7 +160,7 @@ impl Raw {
             answers_pings: true,
             errors: Vec::new(),
         };
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + deadline;
         while raw.info.is_null() {
             raw.step(end)?;
         }
@@ -177,7 +182,7 @@ impl Raw {
             connect["sig"] = URL_SAFE_NO_PAD.encode(identity.key.sign(nonce.as_bytes())).into();
         }
         raw.try_send(format!("CONNECT {connect}\r\n").as_bytes())?;
-        raw.try_barrier(Duration::from_secs(5))?;
+        raw.try_barrier(deadline)?;
         match raw.errors.first() {
             Some(error) => Err(io::Error::new(io::ErrorKind::PermissionDenied, error.clone())),
             None => Ok(raw),

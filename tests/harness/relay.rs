@@ -48,6 +48,16 @@ struct Settings {
     ways: [Way; 2],
 }
 
+impl Settings {
+    fn heal(&mut self) {
+        self.is_cut = false;
+        for way in &mut self.ways {
+            way.frozen = false;
+            way.cut_after = None;
+        }
+    }
+}
+
 #[derive(Clone, Default)]
 struct Way {
     frozen: bool,
@@ -131,12 +141,14 @@ impl Relay {
 
     /// Ends `cut`, `freeze` and `cut_after`; speed and delay stay as they are.
     pub fn heal(&self) {
+        self.shared.settings.send_modify(Settings::heal);
+    }
+
+    /// [`Relay::heal`] and [`Relay::cut_after`] in one: nothing can pass in between.
+    pub fn heal_and_cut_after(&self, direction: Direction, bytes: u64) {
         self.shared.settings.send_modify(|settings| {
-            settings.is_cut = false;
-            for way in &mut settings.ways {
-                way.frozen = false;
-                way.cut_after = None;
-            }
+            settings.heal();
+            settings.ways[direction as usize].cut_after = Some(bytes);
         });
     }
 

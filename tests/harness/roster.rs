@@ -8,7 +8,7 @@ use super::fleet::Fleet;
 use super::wait::within;
 
 /// How long the leader may take to judge a silent peer: three intervals of 5 s, and a busy machine.
-pub const SILENCE_DEADLINE: Duration = Duration::from_secs(20);
+pub const SILENCE_DEADLINE: Duration = Duration::from_secs(40);
 
 impl Fleet {
     /// All peers as `d peers --json` shows them, sorted by id.

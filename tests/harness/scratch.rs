@@ -19,6 +19,16 @@ const PREFIX: &str = "pbs-";
 /// What the name of the file beside one ends with.
 const HELD: &str = "held";
 
+/// What was found at a path, unless nothing is there (any more): a daemon that lives removes what has been listed.
+#[track_caller]
+pub fn unless_gone<T>(found: io::Result<T>) -> Option<T> {
+    match found {
+        Ok(found) => Some(found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => panic!("looking at what a test has made: {error}"),
+    }
+}
+
 /// A private directory (0700) with a short path, so that Unix sockets below it have room.
 pub struct Scratch {
     directory: Option<tempfile::TempDir>,

@@ -16,7 +16,7 @@ use crate::speaker::{Said, job_id, now_ms, request};
 
 const SOON: Duration = Duration::from_secs(20);
 /// Less than it takes to notice that frames are missing.
-const A_MOMENT: Duration = Duration::from_secs(10);
+const A_MOMENT: Duration = Duration::from_secs(14);
 /// Long enough for what must not happen to have happened.
 const A_WHILE: Duration = Duration::from_millis(700);
 

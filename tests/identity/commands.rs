@@ -20,7 +20,7 @@ fn commands_run_are_steered_and_end_as_ever() {
     let done =
         fleet.d(["exec", "lead", "-C", "/", "--", "head", "-c", "3000000", "/dev/zero"]).expect_success();
     assert_eq!(done.stdout.len(), 3_000_000);
-    fleet.d(["ping", "w1"]).expect_success();
+    fleet.d(["ping", "w1", "--timeout", "20s"]).expect_success();
     fleet.d(["peer", "show", "w1"]).expect_success();
     fleet.d(["exec", "nobody", "-C", "/", "--", "true"]).expect_code(254);
     fleet.daemon("w1").terminate();

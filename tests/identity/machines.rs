@@ -14,7 +14,7 @@ use crate::harness::child::Finished;
 use crate::harness::fleet::DCommand;
 use crate::harness::nats::{Login, Raw};
 use crate::harness::procs;
-use crate::harness::scratch::Scratch;
+use crate::harness::scratch::{Scratch, unless_gone};
 use crate::harness::server;
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -115,7 +115,8 @@ impl Machines {
 
     /// Whether the account that a daemon keeps in its state directory has somebody revoked.
     pub(crate) fn has_heard_in(state: &Path, whom: &IdentityFile) -> bool {
-        let text = fs::read_to_string(state.join("account.jwt")).unwrap();
+        // It keeps none until it has heard one.
+        let Some(text) = unless_gone(fs::read_to_string(state.join("account.jwt"))) else { return false };
         let account = Account::read(text.trim(), &whom.fleet).unwrap();
         account.is_revoked(whom.key.public(), whom.signer().unwrap().issued)
     }

@@ -48,19 +48,21 @@ async fn two_daemons_of_one_id_are_a_conflict_until_one_is_alone() {
     let mut fleet = Fleet::join(&scene).await;
     let leader = Leader::start(&scene, "lead", &scene.database()).loaded().await;
     let (one, two) = (Instance::new(), Instance::new());
-    fleet.beat(&quick("twin", one, 1)).await;
-    fleet.beat(&quick("twin", two, 1)).await;
+    // Slowly enough that neither seems silent because a busy machine has let this test wait.
+    let interval = Duration::from_secs(2);
+    let twin = move |instance, seq| Heartbeat { interval_ms: 2000, ..beat("twin", instance, seq) };
+    fleet.beat(&twin(one, 1)).await;
+    fleet.beat(&twin(two, 1)).await;
     assert_eq!(fleet.event().await, (EventKind::Joined, "twin".into()));
-    fleet.beat(&quick("twin", one, 2)).await;
+    fleet.beat(&twin(one, 2)).await;
     assert_eq!(fleet.event().await, (EventKind::Conflict, "twin".into()));
     fleet.until_states(&[("twin", Presence::Conflict)]).await;
     let bus = fleet.bus.clone();
     let goes_on = tokio::spawn(async move {
         for seq in 3.. {
-            tokio::time::sleep(Duration::from_millis(QUICK_MS / 2)).await;
-            let _ = bus
-                .publish(Outgoing::to(subjects::ALIVE).payload(decode::to_json(&quick("twin", one, seq))))
-                .await;
+            tokio::time::sleep(interval / 2).await;
+            let _ =
+                bus.publish(Outgoing::to(subjects::ALIVE).payload(decode::to_json(&twin(one, seq)))).await;
         }
     });
     assert_eq!(fleet.event().await, (EventKind::Online, "twin".into()));
@@ -136,10 +138,9 @@ async fn a_restart_of_the_broker_is_no_news() {
     let ids = ["a", "b", "c"];
     let instances = ids.map(|_| Instance::new());
     for (id, instance) in ids.iter().zip(instances) {
-        fleet.beat(&quick(id, instance, 1)).await;
+        // They beat slowly enough to be missed by nobody.
+        fleet.beat(&beat(id, instance, 1)).await;
         assert_eq!(fleet.event().await, (EventKind::Joined, (*id).into()));
-        // From here on they beat slowly enough to be missed by nobody.
-        fleet.beat(&beat(id, instance, 2)).await;
     }
     fleet.until_states(&ids.map(|id| (id, Presence::Online))).await;
     let mut link = fleet.bus.link();
@@ -155,7 +156,7 @@ async fn a_restart_of_the_broker_is_no_news() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     for (id, instance) in ids.iter().zip(instances) {
-        fleet.beat(&beat(id, instance, 3)).await;
+        fleet.beat(&beat(id, instance, 2)).await;
     }
     fleet.until_states(&ids.map(|id| (id, Presence::Online))).await;
     fleet.no_more_events();

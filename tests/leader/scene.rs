@@ -18,7 +18,7 @@ use crate::harness::scratch::Scratch;
 use crate::harness::server::{Server, ServerOptions};
 
 /// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 /// How often quick peers in here beat, in milliseconds.
 pub(crate) const QUICK_MS: u64 = 200;
 

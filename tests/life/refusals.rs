@@ -17,12 +17,12 @@ fn without_a_bus_it_says_what_it_waits_for_and_stops_again() {
     let machine = Machine::new();
     let url = machine.fleet.url();
     machine.fleet.server().kill();
-    let finished = machine.command(["daemon", "start", "--ready-timeout", "1s"]).run().expect_code(1);
+    let finished = machine.command(["daemon", "start", "--ready-timeout", "5s"]).run().expect_code(1);
     assert_eq!(finished.out(), "");
     says(
         &finished,
         &[
-            "not ready within 1s (--ready-timeout)",
+            "not ready within 5s (--ready-timeout)",
             "stopped again",
             &format!("connecting to the bus at {url}"),
         ],

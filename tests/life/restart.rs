@@ -43,7 +43,7 @@ fn a_new_one_that_does_not_come_up_is_said_with_its_words() {
     let machine = Machine::new();
     let old = machine.started();
     let nowhere = "nats://127.0.0.1:1";
-    let arguments = ["daemon", "restart", "--nats", nowhere, "--ready-timeout", "1s"];
+    let arguments = ["daemon", "restart", "--nats", nowhere, "--ready-timeout", "5s"];
     let finished = machine.command(arguments).run().expect_code(1);
     says(&finished, &["the old daemon was stopped", &format!("pid={old}"), "no new one runs", nowhere]);
     machine.nothing_is_left();

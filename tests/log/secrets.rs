@@ -8,19 +8,19 @@ use serde_json::json;
 use crate::bench::{SOON, line_of};
 use crate::harness::fleet::{DCommand, DaemonOptions, Fleet};
 use crate::harness::nats::Raw;
-use crate::harness::scratch::Scratch;
+use crate::harness::scratch::{Scratch, unless_gone};
 
 const SECRET: &str = "s3cr3t-value";
 
 /// Every file below a directory that holds the secret.
 fn files_with_it(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
+    for entry in unless_gone(fs::read_dir(directory)).into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files_with_it(&path));
         } else if path.is_file() {
-            let bytes = fs::read(&path).unwrap();
+            let bytes = unless_gone(fs::read(&path)).unwrap_or_default();
             if bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()) {
                 found.push(path);
             }

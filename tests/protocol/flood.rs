@@ -42,7 +42,7 @@ fn a_flood_of_garbage_leaves_a_daemon_that_works() {
     let directory = fleet.path().to_str().unwrap();
     let finished = fleet.d(["exec", "w1", "-C", directory, "--sh", "echo works"]).expect_success();
     assert_eq!(finished.out(), "works\n", "after {said} messages");
-    assert!(finished.took < Duration::from_secs(10), "after {said} messages it took {:?}", finished.took);
+    assert!(finished.took < Duration::from_secs(40), "after {said} messages it took {:?}", finished.took);
     let answer =
         Raw::connect(&fleet.url()).request("exec.w1", plain(fleet.path(), "echo too").to_string(), SOON);
     assert_eq!(answer.json()["stdout"], "too\n");

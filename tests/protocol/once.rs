@@ -90,7 +90,7 @@ fn whoever_asks_around_the_very_end_of_a_job_is_answered() {
             std::thread::sleep(Duration::from_millis(5));
         }
         while !unanswered.is_empty() {
-            let Some(answer) = raw.next_on(sid, Duration::from_secs(5)) else {
+            let Some(answer) = raw.next_on(sid, SOON) else {
                 panic!("round {round}: {} never answered: {unanswered:?}", unanswered.len());
             };
             assert!(unanswered.remove(&answer.subject), "answered twice: {answer:?}");

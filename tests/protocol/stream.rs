@@ -10,7 +10,9 @@ use crate::talk::{A_WHILE, Caller, SOON, job_id, one_worker, streamed};
 fn a_stream_has_its_frames_in_order_with_the_documented_headers() {
     let fleet = one_worker();
     let (mut caller, id) = (Caller::new(&fleet.url()), job_id());
-    let line = "echo one; sleep 0.1; echo two >&2; sleep 0.1; echo three; exit 9";
+    // Each word waits until the one before has come: else two of them could share a frame.
+    let line = "echo one; until [ -e a ]; do sleep 0.02; done; echo two >&2; \
+        until [ -e b ]; do sleep 0.02; done; echo three; exit 9";
     caller.request(&streamed(&id, fleet.path(), line, 1 << 20));
     let accepted = caller.frame();
     assert_eq!((accepted.kind.as_str(), accepted.epoch, accepted.seq), ("accepted", 1, 1));
@@ -18,8 +20,8 @@ fn a_stream_has_its_frames_in_order_with_the_documented_headers() {
     let body = accepted.json();
     assert!(body["instance"].as_str().unwrap().parse::<uuid::Uuid>().is_ok(), "{body}");
     assert_eq!((&body["state"], &body["stdin_received"]), (&json!("starting"), &json!(0)), "{body}");
-    for (seq, kind, offset, text) in
-        [(2, "out", 0, "one\n"), (3, "err", 0, "two\n"), (4, "out", 4, "three\n")]
+    for (seq, kind, offset, text, go) in
+        [(2, "out", 0, "one\n", "a"), (3, "err", 0, "two\n", "b"), (4, "out", 4, "three\n", "c")]
     {
         let frame = caller.frame();
         assert_eq!((frame.kind.as_str(), frame.epoch, frame.seq, frame.offset), (kind, 1, seq, Some(offset)));
@@ -28,6 +30,7 @@ fn a_stream_has_its_frames_in_order_with_the_documented_headers() {
         let mut names: Vec<_> = frame.message.headers.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         assert_eq!(names, ["D-Epoch", "D-Kind", "D-Offset", "D-Seq"]);
+        std::fs::write(fleet.path().join(go), "").unwrap();
     }
     let result = caller.frame();
     assert_eq!((result.kind.as_str(), result.seq, result.offset), ("result", 5, None));
@@ -164,7 +167,8 @@ fn a_job_says_that_it_lives_without_being_asked() {
     let (mut caller, id) = (Caller::new(&fleet.url()), job_id());
     caller.request(&streamed(&id, fleet.path(), "printf abc; until [ -e go ]; do sleep 0.02; done", 3));
     assert_eq!(caller.read_out(3), b"abc");
-    let alive = caller.next(Duration::from_secs(7)).expect("word within seven seconds");
+    // It says so every five seconds, and its caller begins to worry after fifteen.
+    let alive = caller.next(Duration::from_secs(12)).expect("word within twelve seconds");
     assert_eq!((alive.kind.as_str(), alive.seq), ("alive", 3));
     let body = alive.json();
     assert_eq!((&body["out"], &body["err"], &body["stdin_received"]), (&json!(3), &json!(0), &json!(0)));

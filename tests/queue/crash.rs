@@ -5,9 +5,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::fleet::{Daemon, DaemonOptions};
+use crate::harness::fleet::{Daemon, DaemonOptions, TERMINATE_DEADLINE};
 use crate::harness::relay::Direction;
 use crate::harness::wait::{eventually, never};
 use crate::scene::{A_WHILE, SOON, Scene};
@@ -223,7 +224,7 @@ fn one_that_expires_on_its_last_step_does_not_run() {
     let w1 = scene.fleet.daemon("w1");
     w1.relay().freeze_way(Direction::ToServer);
     let job = scene.leave_line("--queue=5s", "w1", "true");
-    eventually(SOON, "it to be journalled", || record(&w1, "open", &job).exists().then_some(()));
+    // Before that it is journalled as open, on a busy machine for a moment only.
     eventually(SOON, "it to be refused", || record(&w1, "ended", &job).exists().then_some(()));
     w1.relay().heal();
     scene.nothing_waits();
@@ -259,14 +260,21 @@ fn what_is_asked_while_it_waits_for_the_server_is_answered_then() {
 /// Many come up at once and wait for their turn to be started: what has not had it, has it with the next daemon.
 #[test]
 fn stopped_before_all_of_many_have_had_their_turn() {
+    // On a busy machine all of them may have had it before the daemon hears that it is to stop.
+    assert!((0..3).any(|_| stopped_in_the_middle_of_many()), "it was never stopped in the middle");
+}
+
+/// Whether it was stopped in the middle.
+fn stopped_in_the_middle_of_many() -> bool {
     let scene = Scene::new();
     let w1 = scene.fleet.daemon("w1");
     w1.terminate().expect_success();
     let jobs: Vec<String> = (0..60).map(|_| scene.leave()).collect();
     w1.restart();
     eventually(SOON, "the first to run", || scene.ran().pop());
-    w1.terminate().expect_success();
-    assert!(scene.ran().len() < jobs.len(), "it was stopped in the middle");
+    w1.signal(Signal::SIGTERM);
+    w1.wait_for_end(TERMINATE_DEADLINE).expect_success();
+    let in_the_middle = scene.ran().len() < jobs.len();
     // What the server still has comes again by itself, later.
     let waiting: Vec<Value> = scene.listed().iter().map(|row| row["job"].clone()).collect();
     let taken: Vec<&String> = jobs.iter().filter(|job| !waiting.contains(&job.as_str().into())).collect();
@@ -276,4 +284,5 @@ fn stopped_before_all_of_many_have_had_their_turn() {
     let mut ran = scene.ran();
     ran.sort_unstable();
     assert!(ran.windows(2).all(|two| two[0] != two[1]), "{ran:?}");
+    in_the_middle
 }

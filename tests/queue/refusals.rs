@@ -1,7 +1,5 @@
 //! What does not run: expired, forgotten, garbage, forbidden. It is said, and holds up nobody.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::harness::fleet::DaemonOptions;
@@ -153,7 +151,7 @@ fn what_the_policy_does_not_allow_is_refused_when_it_comes_up() {
         scene.fleet.d(["exec", "--queue", "w1", "-C", "/no/such/place", "--", "true"]).expect_success();
     let job = done.out().trim().to_owned();
     scene.nothing_waits();
-    let result = eventually(Duration::from_secs(10), "the end", || {
+    let result = eventually(SOON, "the end", || {
         let result = scene.result(&job);
         result["ending"].is_object().then_some(result)
     });

@@ -48,6 +48,7 @@ impl Scene {
         let fleet = fleet.server(ServerOptions::new().jetstream()).leader("lead").start();
         let scene = Scene { fleet };
         scene.wait_until("online");
+        scene.wait_for_queue();
         scene
     }
 
@@ -55,6 +56,18 @@ impl Scene {
     #[track_caller]
     pub(crate) fn wait_until(&self, state: &str) {
         wait_until(&self.fleet, state);
+    }
+
+    /// Waits until the leader has made the stream, which is a task of its own.
+    #[track_caller]
+    pub(crate) fn wait_for_queue(&self) {
+        let mut raw = Raw::connect(&self.fleet.server().url());
+        eventually(SOON, "the queue to be made", || {
+            let answer = raw.request("$JS.API.STREAM.INFO.QUEUE", "", SOON);
+            // The server may not answer such questions yet.
+            let info: Value = serde_json::from_slice(&answer.payload).ok()?;
+            info["config"].is_object().then_some(())
+        });
     }
 
     fn mark(&self) -> PathBuf {

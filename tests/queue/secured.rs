@@ -40,6 +40,10 @@ impl Fort {
         let fleet = fleet.daemon(lead).daemon(w1).worker("w2").start();
         let fort = Fort { fleet };
         wait_until(&fort.fleet, "online");
+        // The leader makes it in a task of its own.
+        eventually(SOON, "the queue to be made", || {
+            (fort.fleet.d(["queue", "list"]).code() == Some(0)).then_some(())
+        });
         fort
     }
 

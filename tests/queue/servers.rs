@@ -82,6 +82,7 @@ fn the_leader_keeps_the_queue_as_it_has_to_be() {
     assert_eq!(now["description"], "ours", "what else was set stays");
     // Taken away, it is made again, with the consumers of those that something waits for.
     raw.request("$JS.API.STREAM.DELETE.QUEUE", "", SOON);
+    scene.wait_for_queue();
     let job = scene.leave();
     scene.have_run(&[&job]);
 }

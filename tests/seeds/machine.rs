@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::fleet::{DCommand, DaemonOptions, Fleet};
 use crate::harness::scratch::Scratch;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// A machine without a daemon, a bus or a configuration.
 struct Machine {

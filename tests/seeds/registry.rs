@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::fleet::Fleet;
 use crate::harness::nats::Raw;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// A leader, and a worker that has left.
 fn one_gone() -> Fleet {

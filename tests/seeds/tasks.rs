@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::fleet::{DCommand, Fleet};
-use crate::harness::nats::Raw;
+use crate::harness::nats::{Message, Raw};
 use crate::harness::scratch::Scratch;
 
 const SOON: std::time::Duration = std::time::Duration::from_secs(20);
@@ -182,6 +182,19 @@ fn an_interrupt_before_anything_was_sent_ends_it() {
     assert_eq!(done.err(), "d: cancelled: before anything was sent\n");
 }
 
+/// The next request that is none of those seen: one that has not been answered soon enough comes again.
+#[track_caller]
+fn next_new(raw: &mut Raw, requests: u64, seen: &mut Vec<Value>) -> Message {
+    loop {
+        let asked = raw.expect_on(requests, SOON, "a request");
+        let id = asked.json()["id"].clone();
+        if !seen.contains(&id) {
+            seen.push(id);
+            return asked;
+        }
+    }
+}
+
 /// A peer of an older version, which knows no durable jobs, runs each step as any other command.
 #[test]
 fn an_older_peer_is_given_one_step_after_the_other() {
@@ -191,11 +204,12 @@ fn an_older_peer_is_given_one_step_after_the_other() {
     let mut raw = Raw::connect(&fleet.url());
     let requests = raw.subscribe("exec.w1");
     let mut live = fleet.command(["task", "run", "up", "w1"]).env("PEERBUS_CONFIG", configuration).spawn();
+    let mut seen = Vec::new();
     let no_task =
         json!({ "refused": { "why": "not_supported", "message": "this daemon has no durable jobs" } });
     let (fine, failed) = (json!({ "exited": { "code": 0 } }), json!({ "exited": { "code": 4 } }));
     for (line, ending) in [(None, no_task), (Some("one"), fine), (Some("two"), failed)] {
-        let asked = raw.expect_on(requests, SOON, "a request");
+        let asked = next_new(&mut raw, requests, &mut seen);
         let (request, reply) = (asked.json(), asked.reply.clone().unwrap());
         assert_eq!(request["shell_cmd"].as_str(), line, "{request}");
         assert_eq!(request["durable"] == true, line.is_none(), "{request}");

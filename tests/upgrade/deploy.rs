@@ -14,15 +14,24 @@ fn deploy(machine: &Machine, words: &[&str]) -> DCommand {
 fn a_program_is_sent_and_served_by() {
     let machine = Machine::new();
     let pid = machine.started();
-    let new = machine.version("0.1.1");
-    let sent = deploy(&machine, &["--binary", new.to_str().unwrap(), "w1"]).run().expect_success();
-    assert!(sent.out().starts_with(&format!("deployed peer=w1 version={} ", named("0.1.1"))), "{sent:?}");
+    // On a busy machine it may be over when `d` asks for the first time how it goes: hardly three times.
+    let told = ["0.1.1", "0.1.2", "0.1.3"].into_iter().any(|number| is_sent_and_told(&machine, pid, number));
+    assert!(told, "how it goes was never told");
+}
+
+/// Sends a version, which is served then; whether it was told meanwhile how that went.
+#[track_caller]
+fn is_sent_and_told(machine: &Machine, pid: i32, number: &str) -> bool {
+    let new = machine.version(number);
+    let sent = deploy(machine, &["--binary", new.to_str().unwrap(), "w1"]).run().expect_success();
+    assert!(sent.out().starts_with(&format!("deployed peer=w1 version={} ", named(number))), "{sent:?}");
     says(&sent, &["w1: deploy 1/2: sends", "bytes"]);
-    says(&sent, &["w1: deploy 2/2:", &named("0.1.1")]);
-    assert_eq!(machine.serves("0.1.1")["pid"], pid);
+    assert_eq!(machine.serves(number)["pid"], pid);
     machine.program_is(&new);
-    let again = deploy(&machine, &["--binary", new.to_str().unwrap(), "w1"]).run().expect_success();
+    let again = deploy(machine, &["--binary", new.to_str().unwrap(), "w1"]).run().expect_success();
     assert!(again.out().starts_with("running already peer=w1"), "{again:?}");
+    let goes = format!("d: w1: deploy 2/2: {}", named(number));
+    sent.err().lines().any(|line| line.starts_with(&goes))
 }
 
 #[test]
