@@ -35,25 +35,27 @@ pub enum NoStart {
     /// [`find`](super::link::find) says where.
     #[error("{0}")]
     Died(String),
+    /// The command runs, and its keeper goes on, which this process cannot listen to now, as when it is just ending:
+    /// [`find`](super::link::find) makes another connection.
+    #[error("{0}")]
+    Unheard(String),
 }
 
 /// Starts a keeper that starts the command. Blocks on fork, exec and slow file systems, so it belongs on
 /// a thread that may block, inside the context of a runtime. Once it has returned `Ok` the command runs.
 ///
 /// # Errors
-/// When the command was not started, or nobody can say.
+/// When the command was not started, when nobody can say, or when it runs and nobody hears its keeper.
 pub fn start(place: &Place, order: &Order, nursery: &Nursery) -> Result<(Link, Identity), NoStart> {
     nursery.while_starting(|| {
         let (keeper, socket) = launch(place, order, nursery)
             .map_err(|error| failed(format!("starting the keeper of a job: {error}")))?;
         match ordered(&socket, place, order) {
-            Ok(Answer::Runs(identity, hello)) => match connected(socket, *hello) {
-                Ok(link) => {
-                    tokio::spawn(async move { keeper.exited().await });
-                    Ok((link, identity))
-                }
-                Err(error) => Err(NoStart::Died(stopped(keeper, place, &error))),
-            },
+            Ok(Answer::Runs(identity, hello)) => {
+                tokio::spawn(async move { keeper.exited().await });
+                let link = connected(socket, *hello).map_err(|error| unheard(&error))?;
+                Ok((link, identity))
+            }
             Ok(Answer::Failed(error)) => {
                 keeper.wait();
                 Err(NoStart::Failed(error))
@@ -134,20 +136,20 @@ fn connected(socket: UnixStream, hello: Hello) -> io::Result<Link> {
     Ok(Link::over(hello, tokio::net::UnixStream::from_std(socket)?))
 }
 
+fn unheard(error: &io::Error) -> NoStart {
+    NoStart::Unheard(sentence(format!("its keeper cannot be listened to: {error}")))
+}
+
 /// A keeper that did not answer as keepers do is none: it is ended. Whether it has come as far as starting
 /// the command, it has written down.
 fn given_up(keeper: Detached, place: &Place, error: &io::Error) -> NoStart {
-    let why = stopped(keeper, place, error);
+    keeper.end();
+    let said = last_line(&place.said()).map_or_else(String::new, |said| format!("; its last words: {said}"));
+    let why = sentence(format!("its keeper did not come to start it: {error}{said}"));
     match place.about() {
         Ok(None) => failed(why),
         _ => NoStart::Died(why),
     }
-}
-
-fn stopped(keeper: Detached, place: &Place, error: &io::Error) -> String {
-    keeper.end();
-    let said = last_line(&place.said()).map_or_else(String::new, |said| format!("; its last words: {said}"));
-    sentence(format!("its keeper did not come to start it: {error}{said}"))
 }
 
 fn failed(message: String) -> NoStart {

@@ -5,15 +5,17 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use peerbus::keeper::words::State;
-use peerbus::keeper::{Found, FromKeeper, ToKeeper};
+use peerbus::keeper::link::start;
+use peerbus::keeper::words::{Order, State};
+use peerbus::keeper::{Found, FromKeeper, NoStart, ToKeeper};
 use peerbus::process::{Containment, Detached, ExitKind, clear, open_log};
 use peerbus::protocol::Ending;
 use peerbus::protocol::frame::StreamKind;
 
-use crate::bench::{Along, Bench, PATIENCE, ended, gone, kill_keeper, logged, next};
+use crate::bench::{Along, Bench, PATIENCE, ended, gone, keepers_of, kill_keeper, logged, next};
 use crate::both;
 use crate::harness::procs;
+use crate::harness::wait::eventually;
 
 both! {
     a_killed_keeper_leaves_its_log_and_no_process
@@ -57,7 +59,7 @@ async fn a_keeper_killed_while_it_starts_is_told_apart(bench: Bench) {
         let killer = std::thread::spawn(move || {
             // The keeper itself is looked for by its arguments, as soon as it is there.
             let own = nix::unistd::getpid().as_raw();
-            let keeper = crate::harness::wait::eventually(PATIENCE, "a keeper", || {
+            let keeper = eventually(PATIENCE, "a keeper", || {
                 procs::descendants(own).into_iter().find(|process| process.arguments.get(2) == Some(&job))
             });
             std::thread::sleep(pause);
@@ -67,11 +69,11 @@ async fn a_keeper_killed_while_it_starts_is_told_apart(bench: Bench) {
         killer.join().expect("killed");
         let found = gone(&bench, &order).await;
         match (&started, &found) {
-            (Err(peerbus::keeper::NoStart::Failed(_)), Found::NeverStarted) => {
+            (Err(NoStart::Failed(_)), Found::NeverStarted) => {
                 none += 1;
                 assert!(!mark.exists(), "nothing ran");
             }
-            (Err(peerbus::keeper::NoStart::Died(_)) | Ok(_), Found::Died { lodging: Some(lodging), .. }) => {
+            (Err(NoStart::Died(_)) | Ok(_), Found::Died { lodging: Some(lodging), .. }) => {
                 died += 1;
                 clear(lodging, Duration::from_secs(5)).await.expect("cleared");
             }
@@ -81,6 +83,48 @@ async fn a_keeper_killed_while_it_starts_is_told_apart(bench: Bench) {
         let _ = std::fs::remove_file(&mark);
     }
     assert!(died > 0, "{died} died, {none} never started");
+}
+
+/// A daemon that ends in the moment in which its keeper has just started the command leaves it alone, as all others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_ends_while_it_starts_a_job_leaves_its_keeper_alone() {
+    let bench = Bench::new(Containment::Best);
+    for _ in 0..50 {
+        let order = bench.order("sleep 1000");
+        let started = started_by_one_that_ends(&bench, &order);
+        match bench.find(&order).await {
+            Found::Alive(mut link) => {
+                link.say(ToKeeper::Stop { ending: Ending::TimedOut {} });
+                assert_eq!(ended(&mut link).await.ending, Ending::TimedOut {});
+            }
+            Found::NeverStarted => assert!(matches!(started, Err(NoStart::Failed(_))), "{started:?}"),
+            found => panic!("{started:?}, and then {found:?}"),
+        }
+        // It could have been too early, or too late.
+        if matches!(started, Err(NoStart::Unheard(_))) {
+            return;
+        }
+    }
+    panic!("it never ended in that moment");
+}
+
+/// The runtime that all connections of a daemon belong to ends once the keeper is there.
+fn started_by_one_that_ends(bench: &Bench, order: &Order) -> Result<(), NoStart> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (handle, place) = (runtime.handle().clone(), bench.place(order));
+    let nursery = &bench.nursery;
+    std::thread::scope(|scope| {
+        let starting = scope.spawn(move || {
+            let _inside = handle.enter();
+            start(&place, order, nursery).map(|_| ())
+        });
+        let keeper = eventually(PATIENCE, "a keeper", || keepers_of(order).pop());
+        let keeper = nix::unistd::Pid::from_raw(keeper.pid);
+        let _ = nix::sys::signal::kill(keeper, nix::sys::signal::Signal::SIGSTOP);
+        runtime.shutdown_background();
+        let _ = nix::sys::signal::kill(keeper, nix::sys::signal::Signal::SIGCONT);
+        starting.join().expect("no panic")
+    })
 }
 
 async fn the_newest_connection_counts(bench: Bench) {

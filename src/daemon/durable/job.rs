@@ -236,6 +236,10 @@ impl Job {
                 tracing::error!(job = %self.id, why, "the keeper of a job died while it started the command");
                 self.seek_keeper();
             }
+            Err(NoStart::Unheard(why)) => {
+                tracing::warn!(job = %self.id, why, "a durable job runs, and its keeper is looked for");
+                self.seek_keeper();
+            }
         }
     }
 
