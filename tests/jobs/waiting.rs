@@ -1,5 +1,7 @@
 //! Waiting for an end, whatever becomes of the daemon meanwhile.
 
+use std::time::{Duration, Instant};
+
 use crate::bench::{SOON, held_back, rows, run, short, start, three};
 
 #[test]
@@ -9,8 +11,8 @@ fn the_code_is_the_jobs() {
     let line = format!("until [ -e {} ]; do sleep 0.05; done; exit 42", go.display());
     let job = start(&fleet, "w3", &line);
     let mut waiting = fleet.spawn_d(["wait", short(&job), "--json"]);
-    let timed_out = fleet.d(["wait", short(&job), "--timeout", "300ms"]).expect_code(252);
-    assert!(timed_out.err().contains("within 300ms; it "), "{timed_out:?}");
+    let timed_out = fleet.d(["wait", short(&job), "--timeout", "3s"]).expect_code(252);
+    assert!(timed_out.err().contains("has not ended within 3s; it goes on"), "{timed_out:?}");
     std::fs::write(&go, "").unwrap();
     let waited = waiting.wait(SOON).expect_code(42);
     let row = &rows(&waited.out())[0];
@@ -21,6 +23,24 @@ fn the_code_is_the_jobs() {
         let waited = fleet.d(["wait", &job]).expect_code(code);
         assert!(waited.out().is_empty() && waited.err() == said, "{waited:?}");
     }
+}
+
+/// Whoever waits is told, and does not have to ask again, as it does every five seconds.
+#[test]
+fn the_end_is_told_at_once() {
+    let fleet = three();
+    let takes = |number: u32| {
+        let go = fleet.path().join(format!("go{number}"));
+        let job = start(&fleet, "w1", &format!("until [ -e {} ]; do sleep 0.05; done", go.display()));
+        let mut waiting = held_back(&fleet, &format!("w1/{}", short(&job)));
+        std::fs::write(&go, "").unwrap();
+        let ended = Instant::now();
+        waiting.wait(SOON).expect_success();
+        ended.elapsed()
+    };
+    // On a busy machine one may be slow.
+    let taken: Vec<Duration> = (0..3).map(takes).collect();
+    assert!(taken.iter().any(|took| *took < Duration::from_secs(2)), "{taken:?}");
 }
 
 #[test]

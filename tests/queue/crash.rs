@@ -74,18 +74,25 @@ fn killed_after_the_server_has_let_go_and_before_the_start() {
 
 #[test]
 fn stopped_while_it_waits_for_the_server() {
+    // On a busy machine it may be stopped before it has come to waiting.
+    assert!((0..3).any(|_| stopped_while_waiting()), "what waited was never put back");
+}
+
+/// Whether it had begun to wait: then its record is open no more.
+fn stopped_while_waiting() -> bool {
     let scene = far();
     let w1 = scene.fleet.daemon("w1");
     w1.relay().freeze_way(Direction::ToServer);
     let job = scene.leave();
     eventually(SOON, "it to be journalled", || record(&w1, "open", &job).exists().then_some(()));
     w1.terminate().expect_success();
-    // Where it was stopped before it waited, the next one finds the record open.
+    let is_put_back = !record(&w1, "open", &job).exists();
     assert!(record(&w1, "queued", &job).exists() && !record(&w1, "ended", &job).exists());
     w1.relay().heal();
     w1.restart();
     scene.have_run(&[&job]);
     ended_well(&scene, &job);
+    is_put_back
 }
 
 #[test]

@@ -59,9 +59,11 @@ fn another_name_is_there_at_once_everywhere_and_stays() {
 fn a_name_that_is_taken_or_none_is_refused() {
     let fleet = Fleet::of_workers(["w1", "w2"]);
     let (one, other) = (start(&fleet, &["--name", "one"]), start(&fleet, &["--name", "other"]));
-    let twice = ["session", "new", "-d", "--name", "other", "w1", "--", "touch", "/nowhere"];
+    let ran = fleet.path().join("ran");
+    let twice = ["session", "new", "-d", "--name", "other", "w1", "--", "touch", ran.to_str().unwrap()];
     let said = fleet.d(twice).expect_code(250).err();
     assert!(said.contains("the name other is taken") && said.contains(&other), "{said}");
+    assert!(!ran.exists(), "it ran all the same");
     let refused = fleet.d(["session", "rename", "w1/one", "other"]).expect_code(250);
     let said = refused.err();
     assert!(said.contains("the name other is taken") && said.contains(&other), "{said}");

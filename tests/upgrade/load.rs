@@ -16,7 +16,7 @@ fn nothing_is_lost_and_nothing_runs_twice() {
     let place = machine.fleet.directory("ran");
     let (over, end) = (AtomicBool::new(false), machine.fleet.path().join("end"));
     let ran = place.join("all").display().to_string();
-    let (mut asked, mut another) = (0, (Duration::MAX, Duration::MAX));
+    let (mut asked, mut beside) = (0, (Duration::MAX, Duration::MAX));
     thread::scope(|scope| {
         let (machine, over, end, ran) = (&machine, &over, &end, &ran);
         let mut job = machine.job_until(end);
@@ -37,16 +37,16 @@ fn nothing_is_lost_and_nothing_runs_twice() {
         let watcher = scope.spawn(move || {
             // A child that is about to become a job still looks like the daemon, for an instant.
             let mut others: BTreeMap<(i32, u64), Instant> = BTreeMap::new();
-            let (mut longest, mut child) = (Duration::ZERO, Duration::ZERO);
+            let (mut another, mut child) = (Duration::ZERO, Duration::ZERO);
             while !over.load(Ordering::Relaxed) {
                 for other in daemons_of(machine).into_iter().filter(|process| process.pid != pid) {
                     let since = others.entry((other.pid, other.started)).or_insert_with(Instant::now);
-                    let longest = if other.parent == pid { &mut child } else { &mut longest };
+                    let longest = if other.parent == pid { &mut child } else { &mut another };
                     *longest = since.elapsed().max(*longest);
                 }
                 thread::sleep(Duration::from_millis(5));
             }
-            (longest, child)
+            (another, child)
         });
         let mut upgrade = machine.upgrade(&machine.version("0.1.1"), &["--jobs-timeout", "60s"]).spawn();
         upgrade.stderr_line(SOON, |line| line.contains("waits until"));
@@ -56,10 +56,10 @@ fn nothing_is_lost_and_nothing_runs_twice() {
         machine.upgrade(&machine.version("0.1.2"), &[]).run().expect_success();
         over.store(true, Ordering::Relaxed);
         asked = caller.join().unwrap();
-        another = watcher.join().unwrap();
+        beside = watcher.join().unwrap();
     });
     assert_eq!(machine.serves("0.1.2")["pid"], pid);
-    let (another, child) = another;
+    let (another, child) = beside;
     assert!(another < Duration::from_millis(500), "two daemons never, but for {another:?}");
     assert!(child < Duration::from_secs(10), "nor one that is the other's child, but for {child:?}");
     let mut times: BTreeMap<usize, usize> = BTreeMap::new();
