@@ -94,10 +94,10 @@ impl Writer {
         let _ = self.pieces.send(piece);
     }
 
-    /// Ends the thread, and says whether an output was closed. Where the ending is unknown, an output that stands still
-    /// is not waited for long, and what is not in it is said.
-    pub(in crate::cli) fn finish(self, ending_is_known: bool) -> bool {
-        if ending_is_known {
+    /// Ends the thread, and says whether an output was closed. Where not all of it is waited for, as when nobody knows
+    /// the ending, one that stands still does not hold us up for long, and what is not in it is said.
+    pub(in crate::cli) fn finish(self, wait_for_all: bool) -> bool {
+        if wait_for_all {
             drop(self.pieces);
             let broke = self.thread.join().is_err();
             return broke || self.progress.closed.load(Ordering::Acquire);
