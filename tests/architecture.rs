@@ -15,8 +15,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// A file longer than this is hard to read at one sitting.
-const MAX_LINES: usize = 450;
 /// Words that say something is not done; written in two parts, as this is no such place.
 const UNFINISHED: [&str; 2] = [concat!("TO", "DO"), concat!("unimpl", "emented!")];
 /// What `printing` in the table means.
@@ -193,14 +191,10 @@ fn squeeze(code: &str) -> String {
     dense
 }
 
-fn badly_begun_or_too_long(source: &Source) -> Vec<String> {
+fn badly_begun(source: &Source) -> Vec<String> {
     let mut problems = Vec::new();
     if !source.text.starts_with("//! ") {
         problems.push(source.found("does not begin with //! and what it is"));
-    }
-    let lines = source.text.lines().count();
-    if lines > MAX_LINES {
-        problems.push(source.found(&format!("has {lines} lines, more than {MAX_LINES}")));
     }
     problems
 }
@@ -355,8 +349,8 @@ fn every_folder_uses_what_the_table_says() {
 }
 
 #[test]
-fn every_file_says_what_it_is_and_is_short() {
-    all_keep(badly_begun_or_too_long);
+fn every_file_says_what_it_is() {
+    all_keep(badly_begun);
 }
 
 #[test]
@@ -468,13 +462,11 @@ fn a_crossed_border_is_found() {
 }
 
 #[test]
-fn a_bad_beginning_and_a_long_file_are_found() {
-    let check = |text: &str| badly_begun_or_too_long(&Source::new("bus/x.rs", text)).len();
+fn a_bad_beginning_is_found() {
+    let check = |text: &str| badly_begun(&Source::new("bus/x.rs", text)).len();
     assert_eq!(check("//! What it is.\nfn f() {}\n"), 0);
     assert_eq!(check("fn f() {}\n"), 1);
     assert_eq!(check("// What it is.\n"), 1);
-    assert_eq!(check(&format!("//! What it is.\n{}", "\n".repeat(MAX_LINES - 1))), 0);
-    assert_eq!(check(&format!("//! What it is.\n{}", "\n".repeat(MAX_LINES))), 1);
 }
 
 #[test]
