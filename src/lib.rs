@@ -23,7 +23,8 @@
 //! | [`identity`] | who somebody is and how that is proved | protocol | `nkeys` |
 //! | [`bus`] | how it travels: connect, supervise, encode, decode | protocol, identity | `async_nats` |
 //! | [`process`] | the operating system's end: pipes, stopping a tree | protocol | `unsafe`, `nix` |
-//! | [`keeper`] | one durable job, in a process of its own: its pipes or terminal, its log, its end | protocol, process | `alacritty_terminal` |
+//! | [`screen`] | what a terminal shows, as a model: snapshots, views, text; keeper and cli both draw from it | protocol | `alacritty_terminal` |
+//! | [`keeper`] | one durable job, in a process of its own: its pipes or terminal, its log, its end | protocol, process, screen | |
 //! | [`daemon`] | the peer's end: intake, jobs, journal, heartbeat | protocol, identity, bus, process, keeper, leader | |
 //! | [`leader`] | who is in the fleet: roster (pure), registry | protocol, identity, bus | `sqlx` |
 //! | [`client`] | asking the fleet; yields typed events, prints nothing | protocol, identity, bus | |
@@ -47,3 +48,4 @@ pub mod keeper;
 pub mod leader;
 pub mod process;
 pub mod protocol;
+pub mod screen;

@@ -18,12 +18,12 @@ use super::output;
 use super::terminal::{Left, Manner, WINDOW, farewell, own_size, sit};
 use crate::bus::Bus;
 use crate::client::exec::{self as client, Attaching, Event, Execution, Integrity, Outcome, Patience};
-use crate::keeper::screen::Filter;
 use crate::protocol::Ending;
 use crate::protocol::attach::From;
 use crate::protocol::exec;
 use crate::protocol::frame::StreamKind;
 use crate::protocol::jobs::{Job, State};
+use crate::screen::Filter;
 
 /// What `d attach` is given.
 #[derive(Debug, ClapArgs)]

@@ -31,7 +31,6 @@ mod obeying;
 mod output;
 mod place;
 mod program;
-pub mod screen;
 mod serve;
 mod starting;
 mod steps;

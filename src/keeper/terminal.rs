@@ -11,10 +11,10 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::screen::Screen;
 use super::words::{self, Turn};
 use crate::process::Terminal;
 use crate::protocol::TtySize;
+use crate::screen::Screen;
 
 /// Writers whose sizes are remembered; the others' count when they say them.
 const SIZES_MOST: usize = 256;

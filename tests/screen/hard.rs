@@ -1,7 +1,7 @@
 //! Sequences that are hard to restore, cut at every byte.
 
-use peerbus::keeper::screen::Screen;
 use peerbus::protocol::TtySize;
+use peerbus::screen::Screen;
 
 use crate::reference::Reference;
 use crate::whole::compare;

@@ -3,8 +3,8 @@
 
 use std::process::Command;
 
-use peerbus::keeper::screen::Screen;
 use peerbus::protocol::TtySize;
+use peerbus::screen::Screen;
 
 use crate::corpus::recorded;
 use crate::reference::{Look, Reference};

@@ -1,7 +1,7 @@
 //! Whether a restored terminal is the same as one that was there from the start.
 
-use peerbus::keeper::screen::Screen;
 use peerbus::protocol::TtySize;
+use peerbus::screen::Screen;
 
 use crate::reference::{Reference, State};
 

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use crate::cli::exec::Writer;
 use crate::cli::output;
 use crate::client::exec::Steering;
-use crate::keeper::screen::{Filter, Screen};
 use crate::protocol::attach::Asked;
 use crate::protocol::frame::StreamKind;
 use crate::protocol::{PeerId, TtySize};
+use crate::screen::{Filter, Screen};
 
 /// A shorter silence of the peer is not worth a line on somebody's screen.
 const WORTH_SAYING: Duration = Duration::from_secs(1);
