@@ -364,7 +364,7 @@ fn the_table_still_draws_the_borders_that_matter() {
     let names: Vec<&str> = table.keys().map(String::as_str).collect();
     assert_eq!(
         names,
-        ["bus", "cli", "client", "daemon", "identity", "keeper", "leader", "process", "protocol"]
+        ["bus", "cli", "client", "daemon", "identity", "keeper", "leader", "process", "protocol", "screen"]
     );
     for (folder, word) in [
         ("bus", "async_nats"),

@@ -1,7 +1,7 @@
 //! One connection: made, subscribed, and followed to its end.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -27,7 +27,7 @@ const SUBSCRIPTION_CAPACITY: usize = 65_536;
 pub(super) async fn live_once(shared: &Arc<Shared>, settings: &Settings) -> Result<(), String> {
     // A bell of this connection only: one that rings late must not end the next.
     let broken = Arc::new(Notify::new());
-    locked(&shared.refusals).clear();
+    shared.refusals.send_modify(Vec::clear);
     let ears = Ears { broken: Arc::clone(&broken), refusals: Arc::clone(&shared.refusals) };
     let client = connect(&ears, settings).await?;
     let connection = Connection { client, broken, over: Arc::new(watch::Sender::new(false)) };
@@ -131,7 +131,7 @@ fn sentence(error: &async_nats::ConnectError) -> String {
 #[derive(Clone)]
 struct Ears {
     broken: Arc<Notify>,
-    refusals: Arc<Mutex<Vec<String>>>,
+    refusals: Arc<watch::Sender<Vec<String>>>,
 }
 
 impl Ears {
@@ -143,10 +143,12 @@ impl Ears {
             Event::SlowConsumer(_) => tracing::warn!("messages were dropped: this process is too far behind"),
             Event::ServerError(error) => {
                 tracing::warn!(%error, "the server refused something");
-                let mut refusals = locked(&self.refusals);
-                if refusals.len() < REFUSALS_KEPT {
-                    refusals.push(error.to_string());
-                }
+                // What is asked again and refused again would push out the others.
+                let said = error.to_string();
+                self.refusals.send_if_modified(|refusals| {
+                    let is_new = refusals.len() < REFUSALS_KEPT && !refusals.contains(&said);
+                    is_new.then(|| refusals.push(said)).is_some()
+                });
             }
             other => tracing::debug!(event = %other, "bus"),
         }

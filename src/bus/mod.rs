@@ -116,6 +116,9 @@ pub enum BusError {
     /// Nobody listens to the subject.
     #[error("nobody listens to {0}")]
     NoResponders(String),
+    /// The server does not let us publish there. Nothing was sent.
+    #[error("the bus does not let this identity publish to {0}")]
+    Forbidden(String),
     /// The bus cannot be reached, with the sentence that says why.
     #[error("{0}")]
     Unreachable(String),
@@ -143,7 +146,7 @@ struct Shared {
     link: watch::Sender<Link>,
     last_error: watch::Sender<Option<String>>,
     /// What the server refused on this connection, in its words.
-    refusals: Arc<Mutex<Vec<String>>>,
+    refusals: Arc<watch::Sender<Vec<String>>>,
     routes: Mutex<Vec<Route>>,
     inbox: Inbox,
     member: Option<Member>,
@@ -184,7 +187,7 @@ impl Bus {
             connection: Mutex::new(None),
             link: watch::Sender::new(Link { up: false, generation: 0 }),
             last_error: watch::Sender::new(None),
-            refusals: Arc::default(),
+            refusals: Arc::new(watch::Sender::new(Vec::new())),
             routes: Mutex::new(Vec::new()),
             inbox: Inbox::new(name),
             guest: guest.map(Seal::of_guest),
@@ -248,12 +251,28 @@ impl Bus {
         self.shared.last_error.borrow().clone()
     }
 
+    /// Why attempts to connect fail, to wait on; none once one has succeeded.
+    #[must_use]
+    pub fn errors(&self) -> watch::Receiver<Option<String>> {
+        self.shared.last_error.subscribe()
+    }
+
     /// The server's words where it does not let us hear a subject. It says so some time after the
     /// subscription, but before anything that was asked of it later.
     #[must_use]
     pub fn refused_to_hear(&self, subject: &str) -> Option<String> {
         let wanted = format!("Subscription to \"{subject}\"");
-        locked(&self.shared.refusals).iter().find(|refusal| refusal.contains(&wanted)).cloned()
+        self.shared.refusals.borrow().iter().find(|refusal| refusal.contains(&wanted)).cloned()
+    }
+
+    /// Waits until the server refuses a subject to be published to. For ever, where it does not. Cancel safe.
+    async fn refused_to_publish(&self, subject: &str) {
+        let wanted = format!("Publish to \"{subject}\"");
+        let mut refusals = self.shared.refusals.subscribe();
+        let refused = refusals.wait_for(|said| said.iter().any(|refusal| refusal.contains(&wanted)));
+        if refused.await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// The same of our own inbox, without which no answer arrives.
@@ -366,8 +385,8 @@ impl Bus {
     /// Asks and waits for one answer.
     ///
     /// # Errors
-    /// [`BusError::NoResponders`] at once when nobody listens, [`BusError::Timeout`] after
-    /// `patience`, [`BusError::Disconnected`] when there is no link to ask on.
+    /// [`BusError::NoResponders`] at once when nobody listens, [`BusError::Forbidden`] when the server does not let us
+    /// ask, [`BusError::Timeout`] after `patience`, [`BusError::Disconnected`] when there is no link to ask on.
     pub async fn request(
         &self,
         subject: &str,
@@ -385,10 +404,14 @@ impl Bus {
         let mut mailbox = self.mailbox();
         let subject = question.subject.clone();
         self.publish(question.reply(mailbox.subject())).await?;
-        match tokio::time::timeout(patience, mailbox.next()).await {
-            Ok(answer) if answer.no_responders => Err(BusError::NoResponders(subject)),
-            Ok(answer) => Ok(answer),
-            Err(_) => Err(BusError::Timeout { subject, waited: patience }),
+        tokio::select! {
+            biased;
+            answer = mailbox.next() => match answer.no_responders {
+                true => Err(BusError::NoResponders(subject)),
+                false => Ok(answer),
+            },
+            () = self.refused_to_publish(&subject) => Err(BusError::Forbidden(subject)),
+            () = tokio::time::sleep(patience) => Err(BusError::Timeout { subject, waited: patience }),
         }
     }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::args::{Common, duration, peer_name};
 use super::connect::connect;
-use super::exit::{Failure, OFFLINE, TIMED_OUT};
+use super::exit::{Failure, OFFLINE, REFUSED, TIMED_OUT};
 use super::output;
 use crate::bus::{Bus, BusError};
 use crate::client::audit;
@@ -159,6 +159,9 @@ async fn first_page(bus: &Bus, name: &str, query: &Query) -> Result<(PeerId, Pag
 
 fn no_answer(peer: &PeerId, error: &PingError) -> Failure {
     match error {
+        PingError::Bus(error @ BusError::Forbidden(_)) => {
+            Failure::new(REFUSED, format!("refused: only operators may read what {peer} wrote down: {error}"))
+        }
         PingError::Bus(BusError::Timeout { .. }) => {
             Failure::new(TIMED_OUT, format!("timed out: {peer}: {error}"))
         }

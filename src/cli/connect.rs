@@ -2,7 +2,7 @@
 
 use super::args::Common;
 use super::exit::{BUS_UNREACHABLE, Failure, REFUSED};
-use super::settings::Settings;
+use super::settings::{MACHINES_CONFIG, Settings, machines_config_is_hidden};
 use crate::bus::{Bus, Member, Persistence};
 use crate::protocol::identity::Standing;
 
@@ -18,9 +18,14 @@ pub(super) async fn connect(common: &Common) -> Result<Bus, Failure> {
     bus.connected(common.connect_timeout).await.map_err(|error| {
         let said = error.to_string();
         let next = match own {
-            Some(own) if said.contains("authorization") => {
+            Some(own) if is_refused(&said) => {
                 format!("the identity of {own} was revoked, has expired, or is of another fleet")
             }
+            None if is_refused(&said) => NO_CREDENTIALS.to_owned(),
+            _ if machines_config_is_hidden() => format!(
+                "{MACHINES_CONFIG} is not for you to read, so nothing says where the bus of this machine is: --nats or \
+                 NATS_URL names it"
+            ),
             _ => "is a nats-server running there, and is --nats or NATS_URL right?".to_owned(),
         };
         let what = if said.contains(&address) {
@@ -32,6 +37,16 @@ pub(super) async fn connect(common: &Common) -> Result<Bus, Failure> {
             .in_known_words_for_seeds(NO_LEADER)
     })?;
     Ok(bus)
+}
+
+/// What helps where a server is there and does not let in who comes with nothing, or with the wrong thing.
+const NO_CREDENTIALS: &str = "a nats-server runs there and wants to know who connects. A managed broker has a token, \
+     which `d` reads by itself for the user its daemon runs as (and root); others put it into the URL, \
+     nats://TOKEN@HOST:PORT. A fleet with identities wants an invitation: `d join TOKEN`";
+
+/// Whether a server answered, and did not let us in.
+pub(super) fn is_refused(said: &str) -> bool {
+    said.to_lowercase().contains("authori")
 }
 
 /// Refuses to see and steer jobs to whom no peer would let, where that is known here.

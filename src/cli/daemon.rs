@@ -40,17 +40,18 @@ use clap::Subcommand;
 
 use super::args::Common;
 use super::exit::Failure;
-pub(super) use install::settle;
+pub(super) use install::{install_unit, settle};
 use logs::Logs;
 use reload::Reload;
 use restart::Restart;
-pub(super) use restart::ensure_running;
+pub(super) use restart::{ensure_running, may_run_anew};
 use run::DaemonRun;
 pub(super) use server::nats_server;
 use start::Start;
 use status::DaemonStatus;
 use stop::Stop;
 use succession::Guard;
+pub(super) use unit::{disable_unit, is_unit_active};
 use upgrade::Upgrade;
 
 /// What can be done with this machine's daemon.

@@ -5,6 +5,7 @@
 
 mod external;
 mod listen;
+mod old_bus;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use crate::identity::authority::Authority;
 use crate::process::host;
 use crate::protocol::PeerId;
 use crate::protocol::identity::{Name, Standing};
+use old_bus::OldBus;
 
 /// How long the leader may take to answer once its daemon is ready.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -54,6 +56,10 @@ pub(super) struct Init {
     /// The bus is there already: a nats-server that takes the configuration this writes
     #[arg(long, value_name = "URL")]
     external: Option<String>,
+    /// Where a fleet without identities has its bus there: stop that bus, and put one that knows its members in its
+    /// place. The other machines are away until they have joined
+    #[arg(long, conflicts_with = "external")]
+    convert: bool,
 }
 
 /// What is to be made.
@@ -62,6 +68,8 @@ struct Plan {
     peer: PeerId,
     operator: Name,
     bus: BusPlan,
+    /// The bus of a fleet without identities that makes room.
+    old: Option<OldBus>,
 }
 
 enum BusPlan {
@@ -80,13 +88,13 @@ impl BusPlan {
 
 /// `d init`
 pub(super) async fn run(common: &Common, args: Init) -> Result<u8, Failure> {
-    let plan = plan(common, args)?;
+    let plan = plan(common, args).await?;
     let authority = make(&plan)?;
     output::say(&format!(
         "the fleet's keys are in {}: who has them is the fleet, so keep a copy where nobody else finds it",
         plan.places.fleet.display()
     ));
-    let Plan { places, peer, operator, bus } = &plan;
+    let Plan { places, peer, operator, bus, old } = &plan;
     // What was just said beats the environment, too.
     let common = Common {
         nats: Some(bus.url()),
@@ -96,7 +104,7 @@ pub(super) async fn run(common: &Common, args: Init) -> Result<u8, Failure> {
     };
     match bus {
         BusPlan::External(address) => external::hand_over(&authority, places, address)?,
-        BusPlan::Managed(..) => start(&common).await.map_err(|failure| {
+        BusPlan::Managed(..) => make_room_and_start(&common, old.as_ref()).await.map_err(|failure| {
             let message = format!(
                 "the fleet is made, and its leader does not answer yet: {}; when that is mended: `d daemon start`",
                 failure.message
@@ -105,13 +113,16 @@ pub(super) async fn run(common: &Common, args: Init) -> Result<u8, Failure> {
         })?,
     }
     output::line(&format!("made a fleet: leader {peer}, operator {operator}, bus {}", bus.url()))?;
-    output::say("next: `d invite NAME` here, then `d join TOKEN` on that machine");
+    match old {
+        Some(old) if !old.others.is_empty() => old.say_who_joins(),
+        _ => output::say("next: `d invite NAME` here, then `d join TOKEN` on that machine"),
+    }
     Ok(0)
 }
 
 /// Looks at everything that could be wrong. Makes nothing.
-fn plan(common: &Common, args: Init) -> Result<Plan, Failure> {
-    let Init { id, operator, listen, external } = args;
+async fn plan(common: &Common, args: Init) -> Result<Plan, Failure> {
+    let Init { id, operator, listen, external, convert } = args;
     let places = Places::of(common)?;
     let settings = Settings::read_or_default(common)?;
     let file = &settings.file;
@@ -138,11 +149,19 @@ fn plan(common: &Common, args: Init) -> Result<Plan, Failure> {
             "{peer} is the name of this machine, so the first operator needs another one: --operator NAME"
         )));
     }
+    daemon::may_run_anew(common)?;
+    let mut old = None;
     let bus = match external {
         Some(url) => BusPlan::External(external::address(&url)?),
         None => {
-            let address = listen.map_or_else(listen::chosen, Ok)?;
-            listen::check(address)?;
+            // Where the bus is now, the others find it.
+            let address = listen.or(file.broker_listen).map_or_else(listen::chosen, Ok)?;
+            old = OldBus::at(common, &settings, address).await?;
+            match &old {
+                Some(old) if !convert => return Err(old.wants_to_be_asked()),
+                Some(_) => {}
+                None => listen::check(address)?,
+            }
             let program = daemon::nats_server(&settings);
             broker::version(&program).map_err(|error| Failure::other(format!(
                 "{error:#}; `deploy/get-nats-server` gets one, nats_server in the configuration or PEERBUS_NATS_SERVER \
@@ -151,7 +170,7 @@ fn plan(common: &Common, args: Init) -> Result<Plan, Failure> {
             BusPlan::Managed(address, std::path::absolute(&program).unwrap_or(program))
         }
     };
-    Ok(Plan { places, peer, operator, bus })
+    Ok(Plan { places, peer, operator, bus, old })
 }
 
 /// The name of whoever runs this, also as root by sudo.
@@ -220,6 +239,14 @@ impl Drop for Made<'_> {
             let _ = std::fs::remove_file(file);
         }
     }
+}
+
+/// Stops the bus that was there before, where there was one, and starts the leader in its place.
+async fn make_room_and_start(common: &Common, old: Option<&OldBus>) -> Result<(), Failure> {
+    if let Some(old) = old {
+        old.stop()?;
+    }
+    start(common).await
 }
 
 /// Starts the leader, and waits until it answers.

@@ -18,6 +18,7 @@ use super::settings::{Settings, own_config, variable};
 use super::{daemon, output, peers as registry, status};
 use crate::bus::{BadAddress, NatsAddress};
 use crate::client::peers;
+use crate::daemon::state::RunBy;
 use crate::identity::Ticket;
 use crate::process::host;
 use crate::protocol::PeerId;
@@ -44,13 +45,19 @@ pub(super) struct Join {
     /// This machine's peer id [default: as configured, else from the hostname]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
+    /// Also where this machine's daemon leads a fleet: that leader stops, and the bus where it manages one
+    #[arg(long)]
+    stop_leading: bool,
 }
 
 /// `d join`
 pub(super) async fn run(common: &Common, args: Join) -> Result<u8, Failure> {
     let said = if args.leader == "-" { from_stdin()? } else { args.leader };
     if Ticket::is_one(&said) {
-        return ticket::run(common, &said, args.id.as_deref()).await;
+        return ticket::run(common, &said, args.id.as_deref(), args.stop_leading).await;
+    }
+    if !args.stop_leading {
+        leads_nobody(common)?;
     }
     let wish = Wish { role: Some(RoleArg::Worker), id: args.id, leader: Some(said) };
     let saved = save(common, &wish)?;
@@ -62,6 +69,19 @@ pub(super) async fn run(common: &Common, args: Join) -> Result<u8, Failure> {
     })?;
     output::line(&format!("joined as {peer}; the leader at {leader} hears it"))?;
     Ok(0)
+}
+
+/// Refuses to turn a leader into a worker behind the back of whoever relies on it.
+fn leads_nobody(common: &Common) -> Result<(), Failure> {
+    let state_dir = Settings::read_or_default(common)?.state_dir();
+    let Some(leader) = status::running(&state_dir).filter(|daemon| daemon.role == Role::Leader) else {
+        return Ok(());
+    };
+    Err(Failure::other(format!(
+        "this machine's daemon, {}, leads the fleet on {}; to join another it would stop, and its bus with it where it \
+         manages one: --stop-leading does that",
+        leader.peer_id, leader.nats
+    )))
 }
 
 /// The line that somebody hands over without anybody else seeing it.
@@ -171,6 +191,11 @@ pub(super) fn id_of_this_host() -> Result<PeerId, Failure> {
 pub(super) async fn register(saved: &Saved) -> Result<(), Failure> {
     // Without a bus a daemon would not get ready; without a leader it does, and is heard later.
     connect(&saved.common).await?.close().await;
+    let state_dir = Settings::read_or_default(&saved.common)?.state_dir();
+    // One that somebody runs in a terminal is theirs to start again.
+    if status::running(&state_dir).is_none_or(|daemon| daemon.run_by != Some(RunBy::Foreground)) {
+        daemon::install_unit(&saved.common)?;
+    }
     daemon::ensure_running(&saved.common).await?;
     leader_answers(&saved.common).await?;
     let heard = async {

@@ -36,8 +36,12 @@ impl Places {
         self.identity.join(format!("{name}.creds"))
     }
 
-    /// Makes the folder of the identities, for its owner alone.
+    /// Makes the folder of the identities, for its owner alone; the one above it is the configuration's, which
+    /// everyone on the machine may read.
     pub(super) fn make_identity_folder(&self) -> Result<(), Failure> {
+        let above = self.identity.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(above)
+            .map_err(|error| Failure::other(format!("making {}: {error}", above.display())))?;
         DirBuilder::new().recursive(true).mode(0o700).create(&self.identity).map_err(|error| {
             Failure::other(format!("making the folder of identities {}: {error}", self.identity.display()))
         })

@@ -63,6 +63,9 @@ pub(super) struct PeerRm {
     /// What the registry knew of it, as JSON
     #[arg(long)]
     json: bool,
+    /// Also one that is online: it is back with its next heartbeat, as a new peer
+    #[arg(long)]
+    force: bool,
 }
 
 /// `d peers`
@@ -86,7 +89,7 @@ pub(super) async fn one_peer(common: &Common, verb: Peer) -> Result<u8, Failure>
     match verb {
         Peer::Show(args) => show(common, &args).await,
         Peer::Rm(args) => {
-            let row = remove(common, &args.peer).await?;
+            let row = remove(common, &args.peer, WhenOnline::of(args.force)).await?;
             output::line(&if args.json { json(&row) } else { format!("removed {}", row.peer_id) })?;
             Ok(0)
         }
@@ -145,16 +148,41 @@ pub(super) async fn one(bus: &Bus, name: &str) -> Result<PeerRow, Failure> {
     Ok(row)
 }
 
+/// What becomes of a peer that is online and is to be taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WhenOnline {
+    /// It stays: with its next heartbeat it would be back.
+    Refuse,
+    /// It is taken out, and that it comes back is said.
+    Remove,
+}
+
+impl WhenOnline {
+    fn of(force: bool) -> Self {
+        if force { Self::Remove } else { Self::Refuse }
+    }
+}
+
 /// Takes a peer out of the registry; returns what was known of it.
-pub(super) async fn remove(common: &Common, name: &str) -> Result<PeerRow, Failure> {
+pub(super) async fn remove(common: &Common, name: &str, online: WhenOnline) -> Result<PeerRow, Failure> {
     let bus = connect(common).await?;
     must_be_an_operator(&bus)?;
+    if online == WhenOnline::Refuse {
+        let row = meant(name, peers::get(&bus, name).await)?;
+        if row.is_online {
+            let peer = &row.peer_id;
+            return Err(Failure::other(format!(
+                "{peer} is online and would be back with its next heartbeat: stop its daemon first (`d daemon stop` \
+                 there), or --force"
+            )));
+        }
+    }
     let row = meant(name, peers::remove(&bus, name).await)?;
     cache::forget(bus.address(), &row.peer_id);
     if row.is_online {
         let peer = &row.peer_id;
         output::say(&format!(
-            "{peer} is on the bus and joins again with its next heartbeat; stop its daemon first"
+            "{peer} is online, so it is back with its next heartbeat; `d daemon stop` there stops its daemon"
         ));
     }
     Ok(row)

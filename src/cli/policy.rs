@@ -231,6 +231,10 @@ async fn one_answer(bus: &Bus, peer: &PeerId, question: &Question) -> Result<Opt
         Err(error @ AskError::Bus(BusError::Timeout { .. })) => {
             Err(Failure::new(TIMED_OUT, format!("timed out: {peer}: {error}")))
         }
+        Err(AskError::Bus(error @ BusError::Forbidden(_))) => Err(Failure::new(
+            REFUSED,
+            format!("refused: only operators may ask {peer} for its policy: {error}"),
+        )),
         Err(AskError::Declined(why)) => {
             Err(Failure::new(REFUSED, format!("refused: {peer}: {}", log::escaped(&why))))
         }

@@ -166,7 +166,7 @@ async fn get_peer_info(common: &Common, old: OnePeer) -> Result<u8, Failure> {
 
 /// `d deletePeer --peer P`
 async fn delete_peer(common: &Common, old: OnePeer) -> Result<u8, Failure> {
-    let row = peers::remove(common, &peer(old.peer, "deletePeer")?).await?;
+    let row = peers::remove(common, &peer(old.peer, "deletePeer")?, peers::WhenOnline::Remove).await?;
     output::line(&format!("Deleted peer: {}", row.peer_id))?;
     Ok(0)
 }

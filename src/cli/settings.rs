@@ -1,8 +1,8 @@
 //! Where values come from: a flag, else the environment, else the file, else the selected context
 //! of the `nats` command line, else the default.
 //!
-//! A person who is not root and has no file of their own reads the bus, the peer's id and the tasks
-//! from the machine's file, and whether its fleet has identities; the rest of that file is for its daemon.
+//! A person who is not root reads the bus, the peer's id and the tasks from the machine's file too, and whether its
+//! fleet has identities; their own file goes before it, key by key. The rest of the machine's file is for its daemon.
 
 pub(super) mod file;
 mod jobs;
@@ -32,12 +32,14 @@ const DEFAULT_NATS: &str = "nats://127.0.0.1:4222";
 const DEFAULT_POLICY: &str = "policy.toml";
 
 /// The machine's configuration.
-const MACHINES_CONFIG: &str = "/etc/peerbus/config.toml";
+pub(super) const MACHINES_CONFIG: &str = "/etc/peerbus/config.toml";
 
 /// All settings of one command line, before they are looked up.
 pub(super) struct Settings<'a> {
     common: &'a Common,
     pub(super) file: File,
+    /// What of `file` the machine's configuration gave, as it stands there.
+    pub(super) machines: toml::Table,
 }
 
 impl<'a> Settings<'a> {
@@ -52,12 +54,12 @@ impl<'a> Settings<'a> {
 
     /// Reads the file for somebody who is about to write it: one that was named need not be there.
     pub(super) fn read_or_default(common: &'a Common) -> Result<Self, Failure> {
-        let file = match File::read(&own_config(common))? {
-            Some(file) => file,
-            None if named(common).is_some() || host::is_root() => File::default(),
-            None => machines_file(),
-        };
-        Ok(Self { common, file })
+        let mut file = File::read(&own_config(common))?.unwrap_or_default();
+        let mut machines = toml::Table::new();
+        if named(common).is_none() && !host::is_root() {
+            machines = file.add(machines_file());
+        }
+        Ok(Self { common, file, machines })
     }
 
     /// A person's link to the bus, for a connection of this name.
@@ -235,10 +237,12 @@ pub(super) fn is_machines_config(common: &Common) -> bool {
     own_config(common).as_os_str() == MACHINES_CONFIG
 }
 
-/// What a person may know of the machine's own configuration. One that cannot be read is not theirs.
+/// The machine's own configuration, for a person. One that cannot be read is not theirs.
 fn machines_file() -> File {
-    let path = PathBuf::from(MACHINES_CONFIG);
-    let File { nats, peer_id, tasks, daemon_creds, .. } =
-        File::read(&path).ok().flatten().unwrap_or_default();
-    File { nats, peer_id, tasks, daemon_creds, ..File::default() }
+    File::read(Path::new(MACHINES_CONFIG)).ok().flatten().unwrap_or_default()
+}
+
+/// Whether there is a configuration of the machine that whoever runs this may not read.
+pub(super) fn machines_config_is_hidden() -> bool {
+    fs::File::open(MACHINES_CONFIG).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }

@@ -99,7 +99,8 @@ pub(super) fn runs(state_dir: &std::path::Path) -> bool {
     running(state_dir).is_some()
 }
 
-fn running(state_dir: &std::path::Path) -> Option<DaemonState> {
+/// The daemon that runs on a state directory, by its own word.
+pub(super) fn running(state_dir: &std::path::Path) -> Option<DaemonState> {
     let runs = |state: State| matches!(state, State::Starting | State::Ready | State::Stopping);
     state::read(state_dir).ok().map(DaemonState::truth).filter(|daemon| runs(daemon.state))
 }
@@ -144,7 +145,7 @@ pub(super) async fn run(common: &Common, args: &Status) -> Result<u8, Failure> {
     } else {
         output::line(&render::table(&facts(&own)))?;
     }
-    Ok(u8::from(own.state.state != State::Ready))
+    Ok(u8::from(own.state.state != State::Ready || own.state.off_the_bus.is_some()))
 }
 
 fn facts(own: &Own) -> Vec<Vec<String>> {
@@ -152,7 +153,7 @@ fn facts(own: &Own) -> Vec<Vec<String>> {
     let facts = [
         ("peer", state.peer_id.to_string()),
         ("role", state.role.as_str().to_owned()),
-        ("state", format!("{}: {}", word(state.state), state.state_reason)),
+        ("state", doing(state)),
         ("since", render::local_time(&state.since)),
         ("process", state.process.pid.to_string()),
         (
@@ -163,6 +164,14 @@ fn facts(own: &Own) -> Vec<Vec<String>> {
         ("leader", hears(own)),
     ];
     facts.map(|(name, value)| vec![name.to_owned(), value]).to_vec()
+}
+
+/// What a daemon does, and why.
+pub(super) fn doing(state: &DaemonState) -> String {
+    match &state.off_the_bus {
+        Some(off) => format!("off the bus since {}: {}", render::local_time(&off.since), off.why),
+        None => format!("{}: {}", word(state.state), state.state_reason),
+    }
 }
 
 /// The version that runs, and what becomes of another one.

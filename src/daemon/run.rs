@@ -19,6 +19,7 @@ use super::journal::now;
 use super::serving::{notify, serve};
 use super::state::{self, DaemonState, RunBy, State, StateFile, TYPE};
 use super::{listening, trust};
+use crate::bus::{Bus, Link};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
 use crate::protocol::Instance;
 
@@ -222,6 +223,7 @@ fn first_state(settings: &Settings, instance: Instance, program: &Path) -> anyho
         run_by: Some(settings.run_by),
         policy: Some(settings.policy.state()),
         program: Some(ProgramState { path: program.to_owned(), next: None }),
+        off_the_bus: None,
     })
 }
 
@@ -289,12 +291,17 @@ async fn live(
         handover::go(&context, &notice).await
     };
     tokio::pin!(go);
+    let mut bus = BusWatch::new(&context.bus);
     let ended = loop {
         tokio::select! {
             () = &mut stop, if heard => break Ok(None),
             error = serving.failed(), if heard => break Err(error),
             () = reload.notified(), if heard => state.set_policy(policy.read_again().await),
             Ok(()) = news.changed(), if heard => state.set_next(news.borrow_and_update().clone()),
+            away = bus.changed(), if heard => {
+                notify(&[NotifyState::Status(away.as_deref().unwrap_or("serving"))]);
+                state.set_off_the_bus(away);
+            }
             next = &mut go, if heard => break Ok(Some(next)),
             else => break Ok(None),
         }
@@ -312,4 +319,32 @@ async fn live(
     }
     serving.stop().await;
     ended
+}
+
+/// Watches whether a daemon that serves has the bus.
+struct BusWatch {
+    bus: Bus,
+    link: watch::Receiver<Link>,
+    errors: watch::Receiver<Option<String>>,
+}
+
+impl BusWatch {
+    fn new(bus: &Bus) -> Self {
+        Self { bus: bus.clone(), link: bus.link(), errors: bus.errors() }
+    }
+
+    /// Waits for a change; why the bus is away, where it is. Cancel safe.
+    async fn changed(&mut self) -> Option<String> {
+        // The senders live as long as the bus, of which there is one here.
+        tokio::select! {
+            Ok(()) = self.link.changed() => {}
+            Ok(()) = self.errors.changed() => {}
+            else => std::future::pending().await,
+        }
+        if self.link.borrow_and_update().up {
+            return None;
+        }
+        self.errors.borrow_and_update();
+        Some(self.bus.last_error().unwrap_or_else(|| "the connection was lost".to_owned()))
+    }
 }

@@ -85,6 +85,18 @@ pub struct DaemonState {
     /// Its program and what it knows of another; older daemons did not hand over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<ProgramState>,
+    /// Since when a daemon that serves has lost the bus, and why it does not get it back; none while it has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_the_bus: Option<OffTheBus>,
+}
+
+/// A daemon without its bus: it goes on trying.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffTheBus {
+    /// Since when, UTC.
+    pub since: String,
+    /// Why the last attempt to connect failed, for people.
+    pub why: String,
 }
 
 /// Makes a state directory, where there is none.
@@ -119,6 +131,9 @@ impl StateFile {
         self.current.state = state;
         self.current.state_reason = reason.into();
         self.current.since = now();
+        if state != State::Ready {
+            self.current.off_the_bus = None;
+        }
         self.note();
     }
 
@@ -139,6 +154,16 @@ impl StateFile {
         if let Some(program) = &mut self.current.program {
             program.next = next;
         }
+        self.note();
+    }
+
+    /// Notes that the bus is away, and why; or that it is back. Writes only what changes.
+    pub(super) fn set_off_the_bus(&mut self, why: Option<String>) {
+        if self.current.off_the_bus.as_ref().map(|off| &off.why) == why.as_ref() {
+            return;
+        }
+        let since = self.current.off_the_bus.take().map_or_else(now, |off| off.since);
+        self.current.off_the_bus = why.map(|why| OffTheBus { since, why });
         self.note();
     }
 
@@ -223,6 +248,7 @@ impl DaemonState {
         if claims_to_live && !self.process.is_alive().unwrap_or(true) {
             self.state = State::Failed;
             self.state_reason = format!("process {} ended without saying why", self.process.pid);
+            self.off_the_bus = None;
         }
         self
     }

@@ -37,7 +37,7 @@ fn a_log_that_is_begun_anew_is_shorter_than_the_leader_knows() {
     assert!(broken.out().contains("which the leader knows of"), "{broken:?}");
     assert!(heard(&fleet) >= Some(8), "what was heard stays");
     // It is forgotten with the peer.
-    fleet.d(["peer", "rm", "w1"]).expect_success();
+    fleet.d(["peer", "rm", "w1", "--force"]).expect_success();
     eventually(SOON, "the leader to hear of it anew", || heard(&fleet).filter(|seq| *seq < 8));
     fleet.d(["audit", "verify", "w1"]).expect_success();
 }

@@ -70,6 +70,6 @@ fn a_row_that_must_stay_holds_nothing_else_up(kind: Kind) {
     wait_until_stored(&database, &[("lead", true), ("w1", false), ("w2", true)]);
     assert!(!leader.stderr().contains("trying again"), "{}", leader.stderr());
     database.sql("DELETE FROM notes");
-    fleet.d(["peer", "rm", "w2"]).expect_success();
+    fleet.d(["peer", "rm", "w2", "--force"]).expect_success();
     leader.terminate().expect_success();
 }

@@ -124,6 +124,11 @@ fn people_join_and_act_as_what_they_are() {
     let began = Instant::now();
     refused(&machines.echo("look", "vps"), 250, &["carol is an inspector", "may look"]);
     refused(&machines.run("look", &["peer", "rm", "vps"]), 250, &["carol is an inspector"]);
+    for words in
+        [&["audit", "vps"][..], &["audit", "verify", "vps"], &["policy", "show", "vps"], &["jobs", "vps"]]
+    {
+        refused(&machines.run("look", words), 250, &["refused: only operators may"]);
+    }
     assert!(began.elapsed() < SOON / 2, "it is known here already: {:?}", began.elapsed());
     // A machine is no person, and a person no machine.
     refused(&machines.run("vps", &["peers"]), 2, &["nothing says who you are", "d invite --operator"]);
@@ -227,4 +232,36 @@ fn a_server_of_ones_own_is_told_what_it_needs() {
         let ran = machines.echo("lead", "vps");
         (ran.code() == Some(0)).then_some(())
     });
+}
+
+#[test]
+fn a_fleet_without_identities_is_led_to_one_with_them() {
+    let machines = Machines::new();
+    let url = machines.url();
+    let config = format!(
+        "nats = {url:?}\npeer_id = \"lead\"\nrole = \"leader\"\nbroker = \"managed\"\nbroker_listen = \"{}\"\n",
+        machines.address()
+    );
+    fs::write(machines.home("lead").join("config.toml"), config).unwrap();
+    machines.run("lead", &["daemon", "start"]).expect_success();
+    let token = fs::read_to_string(machines.home("lead").join("state/broker/token")).unwrap();
+    let with_token = url.replace("nats://", &format!("nats://{}@", token.trim()));
+    machines.run("vps", &["join", &with_token, "--id", "vps"]).expect_success();
+
+    // Who has no token is told of it.
+    let nobody = machines.run("desk", &["peers", "--nats", &url]);
+    refused(&nobody, 255, &["wants to know who connects", "nats://TOKEN@HOST:PORT"]);
+    // A leader is not made a worker behind anybody's back.
+    refused(&machines.run("lead", &["join", "127.0.0.1"]), 1, &["lead, leads the fleet", "--stop-leading"]);
+
+    let init = ["init", "--id", "lead", "--operator", "alice"];
+    let asked = machines.run("lead", &init);
+    refused(&asked, 1, &["a fleet without identities", "manages it; in it are also vps", "d init --convert"]);
+    assert!(!machines.home("lead").join("fleet").exists(), "nothing is made before that is said");
+    assert_eq!(machines.echo("lead", "vps").expect_success().out(), "ran\n");
+    let made = machines.run("lead", &[&init[..], &["--convert"]].concat()).expect_success();
+    assert_eq!(made.out(), format!("made a fleet: leader lead, operator alice, bus {url}\n"));
+    assert!(made.err().contains("`d invite vps` here, then `d join TOKEN` on vps"), "{made:?}");
+    machines.join("vps", &["vps"]);
+    assert_eq!(machines.echo("lead", "vps").expect_success().out(), "ran\n");
 }

@@ -29,6 +29,11 @@ fn whoever_is_revoked_is_cut_off_at_once_and_stays_out() {
     assert!(connected.try_barrier(SOON).is_err() || !connected.errors.is_empty());
     let refusal = machines.echo("desk", "vps");
     refused(&refusal, 255, &["the identity of bob was revoked"]);
+    let doctor = machines.run("desk", &["doctor"]).expect_code(1).out();
+    assert!(
+        doctor.contains("does not let this identity in") && !doctor.contains("is the network up"),
+        "{doctor}"
+    );
     eventually(SOON, "the peer to have heard", || has_heard(&machines, "vps", &bob).then_some(()));
     let listed = machines.listed("bob").pop().unwrap();
     assert_eq!(listed["state"], "revoked");
@@ -54,6 +59,12 @@ fn a_machine_that_is_revoked_is_out_and_the_one_with_the_keys_cannot_be() {
     machines.run("lead", &["revoke", "vps"]).expect_success();
     let ran = machines.echo("lead", "vps");
     assert_eq!(ran.code(), Some(253), "{}", ran.err());
+    let status = eventually(SOON, "the daemon to be let in no more", || {
+        let status = machines.run("vps", &["daemon", "status"]);
+        status.out().contains("off the bus: ").then_some(status)
+    });
+    assert!(status.out().to_lowercase().contains("authori"), "{status:?}");
+    assert_eq!(status.code(), Some(1));
     machines.run("vps", &["join", &machines.invite(&["vps"])]).expect_success();
     assert_eq!(machines.echo("lead", "vps").expect_success().out(), "ran\n");
 }

@@ -67,5 +67,10 @@ fn the_unit_is_written_where_there_is_none() {
     assert!(config.contains("daemon_creds = \"/etc/peerbus/identity/vps.creds\""), "{config}");
     let mode = |path: &str| fs::metadata(etc.join(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("peerbus/identity"), mode("peerbus/identity/vps.creds")), (0o700, 0o600));
+    assert_eq!(
+        (mode("peerbus"), mode("peerbus/config.toml")),
+        (0o755, 0o644),
+        "where the bus is, everyone may read"
+    );
     assert_eq!(machines.echo("lead", "vps").expect_success().out(), "ran\n");
 }

@@ -69,12 +69,23 @@ fn one_in_the_foreground_is_told_from_a_detached_one() {
 }
 
 #[test]
-fn without_the_bus_it_runs_and_that_is_said() {
+fn a_daemon_off_the_bus_is_not_ready_until_it_is_back() {
     let machine = Machine::new();
     machine.started();
     machine.fleet.server().kill();
-    let status = machine.status(0);
-    assert_eq!((&status["ready"], &status["on_the_bus"]), (&true.into(), &false.into()));
+    let why = "off the bus: connecting to the bus at nats://127.0.0.1";
+    let status = eventually(SOON, "the daemon to notice", || {
+        let status = machine.status(1);
+        status["reason"].as_str().is_some_and(|reason| reason.starts_with(why)).then_some(status)
+    });
+    assert_eq!((&status["running"], &status["state"]), (&true.into(), &"ready".into()));
+    assert_eq!((&status["ready"], &status["on_the_bus"]), (&false.into(), &false.into()));
+    machine.fleet.server().restart();
+    eventually(SOON, "the daemon to be back", || {
+        let back = machine.command(["daemon", "status", "--json"]).run();
+        (back.code() == Some(0)).then_some(())
+    });
+    assert_eq!(machine.status(0)["reason"], "serving");
 }
 
 #[test]

@@ -39,12 +39,18 @@ fn a_deleted_peer_is_gone_and_stays_so() {
 fn a_peer_that_still_beats_joins_again() {
     let fleet = Fleet::builder().leader("lead").worker("vps").start();
     fleet.wait_for_states(&[("lead", "online"), ("vps", "online")], SOON);
-    let said = fleet.d(["peer", "rm", "vps"]).expect_success();
+    let kept = fleet.d(["peer", "rm", "vps"]).expect_code(1);
+    assert!(
+        kept.out().is_empty() && kept.err().starts_with("d: vps is online and would be back"),
+        "{kept:?}"
+    );
+    let said = fleet.d(["peer", "rm", "vps", "--force"]).expect_success();
     assert_eq!(said.out(), "removed vps\n");
-    assert!(said.err().starts_with("d: vps is on the bus and joins again"), "{said:?}");
+    assert!(said.err().starts_with("d: vps is online, so it is back with its next heartbeat"), "{said:?}");
     fleet.wait_for_states(&[("lead", "online"), ("vps", "online")], SOON);
     let row: Value =
-        serde_json::from_str(&fleet.d(["peer", "rm", "vps", "--json"]).expect_success().out()).unwrap();
+        serde_json::from_str(&fleet.d(["peer", "rm", "vps", "--json", "--force"]).expect_success().out())
+            .unwrap();
     assert_eq!((&row["peer_id"], &row["is_online"]), (&json!("vps"), &json!(true)));
 }
 

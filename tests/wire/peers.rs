@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use peerbus::daemon::handover::{self, Attempt, Checked, NextState, Phase, ProgramState};
 use peerbus::daemon::policy::PolicyState;
-use peerbus::daemon::state::{self, DaemonState, State};
+use peerbus::daemon::state::{self, DaemonState, OffTheBus, State};
 use peerbus::process;
 use peerbus::protocol::audit::{Head, LineHash};
 use peerbus::protocol::heartbeat::{self, Heartbeat, PeerState, Role};
@@ -223,6 +223,10 @@ fn the_state_file() {
                 is_refused: true,
                 why: "it said nothing within 20 s".to_owned(),
             }),
+        }),
+        off_the_bus: Some(OffTheBus {
+            since: "2026-11-21T10:11:13Z".to_owned(),
+            why: "connecting to the bus at nats://10.0.0.1:4222: authorization violation".to_owned(),
         }),
     };
     golden("state", &state);

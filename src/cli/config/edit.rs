@@ -13,7 +13,7 @@ use toml_edit::{DocumentMut, Item, Table, Value};
 
 use crate::cli::exit::Failure;
 use crate::cli::render::without_secrets;
-use crate::cli::settings::file::{File, parse};
+use crate::cli::settings::file::{File, mistake, parse};
 
 /// A new file: everyone on the machine may read where the bus is.
 const MODE: u32 = 0o644;
@@ -170,7 +170,7 @@ fn walk(key: &str) -> Result<(Vec<&str>, &str), Failure> {
 fn mistake_in(text: &str) -> String {
     match toml::from_str::<File>(text) {
         Ok(_) => "it cannot be set".to_owned(),
-        Err(error) => error.message().trim().to_owned(),
+        Err(error) => mistake(&error, text),
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::cli::exit::Failure;
 use crate::cli::render::without_secrets;
-use crate::cli::settings::{Settings, variable};
+use crate::cli::settings::{MACHINES_CONFIG, Settings, variable};
 
 /// One setting.
 #[derive(Debug, Serialize)]
@@ -46,6 +46,9 @@ pub(super) fn all(settings: &Settings<'_>, file: &Path) -> Result<Vec<InForce>, 
     put("state_dir", settings.state_dir().display().to_string(), "default".to_owned());
     if let Ok(peer) = settings.peer_id(None) {
         put("peer_id", peer.to_string(), "default".to_owned());
+    }
+    for (key, value) in settings.machines.iter().flat_map(|(key, value)| flattened(key, value)) {
+        put(&key, value, format!("file {MACHINES_CONFIG}"));
     }
     for (key, value) in settings.file.text.iter().flat_map(|(key, value)| flattened(key, value)) {
         put(&key, value, format!("file {}", file.display()));

@@ -61,7 +61,7 @@ impl Running {
     /// What it does or waits for.
     pub(super) fn doing(&self) -> String {
         match &self.state {
-            Some(state) => format!("{}: {}", crate::cli::status::word(state.state), state.state_reason),
+            Some(state) => crate::cli::status::doing(state),
             None => "starting".to_owned(),
         }
     }

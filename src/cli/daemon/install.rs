@@ -26,6 +26,13 @@ const UNITS: &str = "/etc/systemd/system";
 /// Sees to it that a daemon runs with the settings in force, now and, where systemd starts it, after each
 /// boot. One that runs is restarted. Returns when it is ready.
 pub(in crate::cli) async fn settle(common: &Common) -> Result<(), Failure> {
+    install_unit(common)?;
+    run_anew(common).await
+}
+
+/// Has the daemon start with the machine, by a unit that is written where there is none. Where that cannot be had it is
+/// said.
+pub(in crate::cli) fn install_unit(common: &Common) -> Result<(), Failure> {
     let unit = match Unit::installed()? {
         None if may_install(common) => {
             install(Path::new(UNITS))?;
@@ -33,10 +40,15 @@ pub(in crate::cli) async fn settle(common: &Common) -> Result<(), Failure> {
         }
         found => found,
     };
-    if let Some(unit) = &unit {
-        unit.enable()?;
+    match &unit {
+        Some(unit) => unit.enable(),
+        None => {
+            output::say(
+                "no unit of systemd starts the daemon, so it does not come back by itself after a reboot",
+            );
+            Ok(())
+        }
     }
-    run_anew(common).await
 }
 
 /// The unit reads the machine's configuration, so it is for that alone.

@@ -64,17 +64,23 @@ pub(in crate::cli) async fn ensure_running(common: &Common) -> Result<(), Failur
 /// Has a daemon run with the settings in force, who it is on the bus among them: one that runs is restarted.
 /// Returns when it is ready.
 pub(super) async fn run_anew(common: &Common) -> Result<(), Failure> {
-    let wanted = gather(Settings::read(common)?, Flags::default())?;
-    if let Ok(Found::Runs(running)) = found::look(&wanted.state_dir)
+    may_run_anew(common)?;
+    renewed(common, Flags::default(), READY_WITHIN, STOP_PATIENCE, false).await.map(drop)
+}
+
+/// Refuses to start a daemon anew that somebody runs in a terminal.
+pub(in crate::cli) fn may_run_anew(common: &Common) -> Result<(), Failure> {
+    let directory = found::state_dir(&Settings::read_or_default(common)?);
+    if let Ok(Found::Runs(running)) = found::look(&directory)
         && running.is_in_foreground()
         && !Unit::installed()?.is_some_and(|unit| unit.runs(Some(&running)))
     {
         return Err(Failure::other(format!(
-            "a daemon runs in the foreground, process {}: stop it where it runs, then `d daemon start`",
+            "a daemon runs in the foreground, process {}: stop it where it runs, then do this again",
             running.pid()
         )));
     }
-    renewed(common, Flags::default(), READY_WITHIN, STOP_PATIENCE, false).await.map(drop)
+    Ok(())
 }
 
 fn leave_to_its_terminal(common: &Common) -> Result<(), Failure> {

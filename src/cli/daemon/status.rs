@@ -1,6 +1,6 @@
 //! `d daemon status`: whether the daemon runs, and how.
 //!
-//! Exits 0 when it is ready, 3 when it does not run, and 1 when it is on its way or nobody can say.
+//! Exits 0 when it serves, 3 when it does not run, and 1 when it is on its way, off the bus, or nobody can say.
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::cli::exit::{Failure, NOT_RUNNING, OTHER};
 use crate::cli::settings::Settings;
 use crate::cli::{output, render, status};
 use crate::daemon::handover::NextState;
-use crate::daemon::state::{DaemonState, RunBy, State};
+use crate::daemon::state::{DaemonState, OffTheBus, RunBy, State};
 
 /// What `d daemon status` is given.
 #[derive(Debug, ClapArgs)]
@@ -27,6 +27,7 @@ pub(in crate::cli) struct DaemonStatus {
 #[derive(Debug, Serialize)]
 struct Report {
     running: bool,
+    /// Whether it serves now: ready, and not known to be off the bus.
     ready: bool,
     /// `starting`, `ready`, `stopping`, `stopped`, `failed`, or `never_started`.
     state: String,
@@ -71,11 +72,13 @@ pub(super) async fn run(common: &Common, args: &DaemonStatus) -> Result<u8, Fail
     report.log =
         Some(log_path(&directory)).filter(|path| path.exists()).map(|path| path.display().to_string());
     if let Some(state) = running.and_then(|running| running.state) {
+        let off_the_bus = state.off_the_bus.clone();
         let own = status::ask(common, &settings, state).await?;
         if own.unasked.is_none() {
             report.on_the_bus = Some(own.on_the_bus);
             report.connected_to_leader = Some(own.connected);
         }
+        report.note_bus(off_the_bus.as_ref());
     }
     if args.json {
         output::line(&serde_json::to_string(&report).map_err(|error| Failure::other(error.to_string()))?)?;
@@ -87,6 +90,21 @@ pub(super) async fn run(common: &Common, args: &DaemonStatus) -> Result<u8, Fail
         (true, false) => OTHER,
         (false, _) => NOT_RUNNING,
     })
+}
+
+impl Report {
+    /// Whether it has the bus: its own word where it has lost it, else what an echo has shown.
+    fn note_bus(&mut self, off: Option<&OffTheBus>) {
+        if let Some(OffTheBus { since, why }) = off {
+            self.on_the_bus = Some(false);
+            self.connected_to_leader = Some(false);
+            self.since = Some(since.clone());
+            self.reason = Some(format!("off the bus: {why}"));
+        } else if self.ready && self.on_the_bus == Some(false) {
+            self.reason = Some("it gave no answer over the bus".to_owned());
+        }
+        self.ready &= self.on_the_bus != Some(false);
+    }
 }
 
 fn report(running: Option<&Running>, last: Option<&DaemonState>) -> Report {

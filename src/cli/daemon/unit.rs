@@ -156,6 +156,19 @@ impl Unit {
     }
 }
 
+/// Whether the machine's systemd runs a unit; no, where there is no systemd.
+pub(in crate::cli) fn is_unit_active(unit: &str) -> Result<bool, Failure> {
+    if !sd_notify::booted().unwrap_or(false) {
+        return Ok(false);
+    }
+    Ok(output_of(Command::new("systemctl").args(["is-active", "--quiet", unit]))?.status.success())
+}
+
+/// Stops a unit of the machine, for good.
+pub(in crate::cli) fn disable_unit(unit: &str) -> Result<(), Failure> {
+    systemctl(&["disable", "--now", unit])
+}
+
 /// Asks the machine's systemd for something.
 pub(super) fn systemctl(words: &[&str]) -> Result<(), Failure> {
     done(Command::new("systemctl").args(words), words)

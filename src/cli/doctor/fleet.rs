@@ -6,7 +6,7 @@ use super::check::{Check, Report};
 use super::peer::Known;
 use crate::bus::Bus;
 use crate::cli::args::Common;
-use crate::cli::connect::connect;
+use crate::cli::connect::{connect, is_refused};
 use crate::cli::exit::{BUS_UNREACHABLE, Failure};
 use crate::cli::{exec, peers};
 use crate::client::peers as registry;
@@ -31,7 +31,15 @@ pub(super) async fn bus(common: &Common, report: &mut Report) -> Option<Bus> {
             Some(bus)
         }
         Err(failure) => {
-            let next = "is the network up (`wg show`), is a nats-server running there, and is `d config show` right?";
+            let next = match is_refused(&failure.message) {
+                true => {
+                    "the server is there and does not let this identity in: `d identities` where the fleet's keys are \
+                     says whether it was revoked; a new invitation (`d invite`, `d join TOKEN`) makes a new one"
+                }
+                false => {
+                    "is the network up (`wg show`), is a nats-server running there, and is `d config show` right?"
+                }
+            };
             report.add(Check::fail(FLEET, "bus", failure.message, next));
             report.add(Check::skip(FLEET, "registry", "there is no bus to ask on"));
             None

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use super::check::{Check, Report};
 use crate::bus;
 use crate::cli::args::Common;
-use crate::cli::render::without_secrets;
+use crate::cli::connect::is_refused;
+use crate::cli::render::{self, without_secrets};
 use crate::cli::settings::file::File;
 use crate::cli::settings::{Settings, own_config};
 use crate::cli::status;
-use crate::daemon::state::{self, DaemonState, ReadError, State};
+use crate::daemon::state::{self, DaemonState, OffTheBus, ReadError, State};
 use crate::process::host;
 
 const HERE: &str = "here";
@@ -100,6 +101,16 @@ async fn daemon(common: &Common, state_dir: &Path) -> Check {
     if found.state != State::Ready {
         let next = "`d daemon start` (`systemctl start peerbus` where it is installed as a unit)";
         return Check::fail(HERE, "daemon", format!("{who} is not ready: {}", found.state_reason), next);
+    }
+    if let Some(OffTheBus { since, why }) = &found.off_the_bus {
+        let next = match is_refused(why) {
+            true => {
+                "the bus does not let this machine in: `d identities` where the fleet's keys are says whether it was revoked"
+            }
+            false => "is the network up (`wg show`), and is a nats-server running there?",
+        };
+        let since = render::local_time(since);
+        return Check::fail(HERE, "daemon", format!("{who} is off the bus since {since}: {why}"), next);
     }
     match status::look(common).await {
         Ok(own) if own.connected => {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use toml_edit::Value;
 
-use super::not_overruled;
+use super::{leads_nobody, not_overruled};
 use crate::bus::{Bus, Credentials, NatsAddress, Persistence, Reach, Settings as BusSettings};
 use crate::cli::args::Common;
 use crate::cli::config::Edit;
@@ -34,9 +34,17 @@ const HEARD_WITHIN: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// `d join TOKEN`
-pub(super) async fn run(common: &Common, text: &str, id: Option<&str>) -> Result<u8, Failure> {
+pub(super) async fn run(
+    common: &Common,
+    text: &str,
+    id: Option<&str>,
+    stop_leading: bool,
+) -> Result<u8, Failure> {
     let ticket = Ticket::read(text).map_err(|bad| Failure::usage(format!("TOKEN: {bad}")))?;
     let (name, standing) = (&ticket.name, ticket.standing);
+    if standing.is_machine() && !stop_leading {
+        leads_nobody(common)?;
+    }
     if id.is_some_and(|id| id != name.as_str()) {
         return Err(Failure::usage(format!("--id: the invitation is for {name}, and for nobody else")));
     }

@@ -105,6 +105,40 @@ fn address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAdd
 }
 
 impl File {
+    /// Adds what a person may know of the machine's configuration, where their own file says nothing; returns what it
+    /// added. Whether the fleet has identities is known of the machine's bus alone, not of another that the person named.
+    pub(in crate::cli) fn add(&mut self, machine: Self) -> toml::Table {
+        let Self { text, nats, peer_id, tasks, daemon_creds, .. } = machine;
+        let mut added = Vec::new();
+        if self.nats.is_none() && nats.is_some() {
+            self.nats = nats;
+            added.push("nats");
+            if self.daemon_creds.is_none() && daemon_creds.is_some() {
+                self.daemon_creds = daemon_creds;
+                added.push("daemon_creds");
+            }
+        }
+        if self.peer_id.is_none() && peer_id.is_some() {
+            self.peer_id = peer_id;
+            added.push("peer_id");
+        }
+        let mut added: toml::Table =
+            added.into_iter().filter_map(|key| Some((key.to_owned(), text.get(key)?.clone()))).collect();
+        let mut added_tasks = toml::Table::new();
+        for (name, task) in tasks {
+            if let std::collections::btree_map::Entry::Vacant(free) = self.tasks.entry(name.clone()) {
+                free.insert(task);
+                added_tasks.extend(
+                    text.get("tasks").and_then(|tasks| Some((name.clone(), tasks.get(&name)?.clone()))),
+                );
+            }
+        }
+        if !added_tasks.is_empty() {
+            added.insert("tasks".to_owned(), toml::Value::Table(added_tasks));
+        }
+        added
+    }
+
     /// Reads a file; none where there is none.
     pub(in crate::cli) fn read(path: &Path) -> Result<Option<Self>, Failure> {
         match fs::read_to_string(path) {
@@ -135,9 +169,33 @@ pub(in crate::cli) fn parse(path: &Path, text: &str) -> Result<File, Failure> {
     let parsed = toml::from_str(text).and_then(|file: File| Ok(File { text: toml::from_str(text)?, ..file }));
     parsed.map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        let what = error.message().trim();
+        let what = mistake(&error, text);
         Failure::usage(format!("configuration {}: line {line}: {what}", path.display()))
     })
+}
+
+/// What is wrong with a text, without its line. The parser takes a word without quotes for a number that is none.
+pub(in crate::cli) fn mistake(error: &toml::de::Error, text: &str) -> String {
+    let what = error.message().trim();
+    let line = error.span().and_then(|span| {
+        let begin = text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);
+        text.get(begin..)?.lines().next()
+    });
+    let unquoted = line.and_then(|line| {
+        let (key, value) = line.split_once('=')?;
+        let value = value.split(" #").next().unwrap_or_default().trim();
+        let is_word = value.starts_with(|c: char| c.is_alphabetic() || "/~.".contains(c))
+            && !value.contains(['"', '\'']);
+        // Of what stands on that line nothing else may be wrong: quoted it is a value.
+        let quoted = format!("{} = {}", key.trim(), toml::Value::from(value));
+        let is_cure =
+            toml::from_str::<toml::Table>(line).is_err() && toml::from_str::<toml::Table>(&quoted).is_ok();
+        (is_word && is_cure).then_some(quoted)
+    });
+    match unquoted {
+        Some(quoted) => format!("a text wants quotes: {quoted}"),
+        None => what.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +216,27 @@ mod tests {
         assert_eq!(jobs(all), Limits { log_limit: 1 << 20, logs_total: 8 << 20, keep_for, most: 10 });
         // A larger log needs no second number.
         assert_eq!(jobs("[jobs]\nlog_limit = '2GiB'\n").logs_total, 2 << 30);
+    }
+
+    #[test]
+    fn a_person_adds_to_the_machines_settings() {
+        let read = |text: &str| parse(Path::new("c.toml"), text).expect(text);
+        let machine = || {
+            read(
+                "nats = 'nats://m:1'\ndaemon_creds = '/m'\npeer_id = 'vps'\nlog = 'warn'\n[tasks.pull]\nsteps = ['m']\n[tasks.make]\nsteps = ['m']\n",
+            )
+        };
+        let mut person = read("log = 'debug'\n[tasks.pull]\nsteps = ['p']\n");
+        let added = person.add(machine());
+        assert_eq!(person.nats.as_deref(), Some("nats://m:1"));
+        assert_eq!((person.peer_id.as_deref(), person.log), (Some("vps"), read("log = 'debug'").log));
+        assert_eq!(person.tasks.len(), 2);
+        assert_eq!(added.keys().collect::<Vec<_>>(), ["daemon_creds", "nats", "peer_id", "tasks"]);
+        assert_eq!(added["tasks"].as_table().expect("a table").keys().collect::<Vec<_>>(), ["make"]);
+        // Of a bus that the person named, the machine's identity says nothing.
+        let mut elsewhere = read("nats = 'nats://p:1'\n");
+        elsewhere.add(machine());
+        assert_eq!((elsewhere.nats.as_deref(), elsewhere.daemon_creds), (Some("nats://p:1"), None));
     }
 
     #[test]
@@ -182,6 +261,13 @@ mod tests {
             ("[jobs]\nlogs_limit = '1GiB'\n", "logs_limit", "line 2"),
             ("jobs = 7\n", "jobs", "line 1"),
             ("a = \n", "", "line 1"),
+            (
+                "tags = []\nnats = nats://10.0.0.1:4222 # the bus\n",
+                "a text wants quotes: nats = \"nats://10.0.0.1:4222\"",
+                "line 2",
+            ),
+            ("role = worker\n", "a text wants quotes: role = \"worker\"", "line 1"),
+            ("[jobs]\nlog_limit = 1KiB\n", "", "line 2"),
         ] {
             let said = mistake(text);
             assert!(said.contains(key) && said.contains(line), "{text:?}: {said}");
