@@ -372,6 +372,7 @@ fn the_table_still_draws_the_borders_that_matter() {
         ("process", "nix"),
         ("identity", "nkeys"),
         ("leader", "sqlx"),
+        ("screen", "alacritty_terminal"),
         ("cli", "clap"),
         ("cli", "println!"),
         ("cli", "eprintln!"),
@@ -386,6 +387,7 @@ fn the_table_still_draws_the_borders_that_matter() {
         ("process", "keeper"),
         ("keeper", "bus"),
         ("keeper", "daemon"),
+        ("screen", "keeper"),
         ("client", "daemon"),
         ("leader", "daemon"),
     ] {
