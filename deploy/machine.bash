@@ -34,6 +34,26 @@ declare -A packages_of=(
   [zsh]="zsh"
 )
 
+# keep_saying WHAT COMMAND…: runs it, and says every half minute that it still does. So nothing is silent for long, not
+# even a build that works at one crate for minutes, or whose output goes to a file.
+keep_saying() {
+  local what=$1 alive
+  shift
+  # Whoever speaks reads from this shell alone, so it ends with it, however that ends.
+  exec {alive}> >(exec >&2 && still_at "$what")
+  "$@" {alive}>&-
+  exec {alive}>&-
+}
+
+still_at() {
+  local begin=$SECONDS code
+  while code=0 && { read -r -t 30 || code=$?; } && ((code > 128)); do
+    say "$1: $(duration $((SECONDS - begin))) so far"
+  done
+}
+
+duration() { if (($1 < 60)); then printf '%d s' "$1"; else printf '%d min %d s' $(($1 / 60)) $(($1 % 60)); fi; }
+
 # need_commands COMMAND…: makes sure that they can be run; whatever is missing is installed, or asked for, at once.
 need_commands() {
   local command missing=() packages=()
@@ -51,16 +71,42 @@ install_packages() {
   shift
   command -v apt-get >/dev/null || fail "missing: $what; install it (on Debian: $*), then run this again"
   ((EUID == 0)) || fail "missing: $what; run 'apt-get install $*' as root, then run this again"
-  say "missing: $what; installing $*"
-  # A machine with fresh package lists needs no update; one without them fails at once, and then gets it.
-  apt_get install "$@" >/dev/null || { apt_get update >/dev/null && apt_get install "$@" >/dev/null; } ||
-    { apt_get install "$@" >&2 || fail "apt-get could not install $*, needed for $what"; }
+  say "missing: $what; installing the Debian packages $*, which stay; no service that comes with them is started or enabled"
+  keep_saying "installing packages" without_services apt_get_install "$@" || fail "apt-get could not install $*, needed for $what"
   hash -r
 }
 
-# Prints what apt-get says, all of it, whether it succeeds or not. RUNLEVEL=1: a service that comes with a package is
-# not started where there is no systemd, as in a container or a chroot.
+# A machine with fresh package lists needs no update; one without them fails at once, and then gets it.
+apt_get_install() {
+  apt_get install "$@" >/dev/null || { apt_get update >/dev/null && apt_get install "$@" >/dev/null; } || apt_get install "$@" >&2
+}
+
+# Prints what apt-get says, all of it, whether it succeeds or not.
 apt_get() { DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -y -qq --no-install-recommends "$@" 2>&1; }
+
+# without_services COMMAND…: packages that it installs start no service, now or with the machine: the tests start the
+# servers they need themselves, and nobody asked for an sshd or a PostgreSQL that stays.
+without_services() (
+  policy=/usr/sbin/policy-rc.d before=$(enabled_units) code=0
+  # Debian asks this program whether a service may be started. One that is there has its reasons.
+  if [[ ! -e $policy ]]; then
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
+  "$@" || code=$?
+  while read -r new; do
+    [[ -z $new ]] || systemctl --quiet disable "$new" || code=1
+  done < <(LC_ALL=C comm -13 <(printf '%s\n' "$before") <(enabled_units))
+  exit "$code"
+)
+
+# Without systemd nothing starts by itself.
+enabled_units() {
+  [[ ! -d /run/systemd/system ]] || systemctl list-unit-files --state=enabled --no-legend | awk '{ print $1 }' | LC_ALL=C sort
+}
 
 # at_least HAVE NEED: compares dotted version numbers.
 at_least() { [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]; }
@@ -83,6 +129,21 @@ need_rust() {
   have=$(cargo --version | awk '{ print $2 }') || fail "'cargo --version' failed: repair the Rust installation first"
   at_least "$have" "$need" ||
     fail "cargo is version $have, and $need or newer is needed: run 'rustup update stable', then run this again"
+}
+
+# build_debug: builds `d` as the tests use it, which takes half the time of the program to ship, and sets `debug_d`.
+# shellcheck disable=SC2034 # For whoever sources this.
+build_debug() {
+  debug_d=$(realpath -m "${CARGO_TARGET_DIR:-target}")/debug/d
+  keep_saying "building" cargo build --locked
+}
+
+# say_what_it_takes TIME DISK: for the first time; what is built already makes it less.
+say_what_it_takes() {
+  local target=${CARGO_TARGET_DIR:-target} free
+  mkdir -p "$target"
+  free=$(df --output=avail --human-readable "$target" | tail -n 1)
+  say "the first time this takes some $1 on two processors, and $2 in $target, where ${free// /} are free; then much less"
 }
 
 # use_nats_server: exports PEERBUS_NATS_SERVER, the server that the managed broker and the tests start.

@@ -32,6 +32,7 @@ set_places() {
     units=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user
     state_dir=${XDG_STATE_HOME:-$HOME/.local/state}/peerbus
     bus_state_dir=
+    cache_dir=${XDG_CACHE_HOME:-$HOME/.cache}/peerbus
     control=(systemctl --user)
     journal=(journalctl --user)
   else
@@ -40,6 +41,7 @@ set_places() {
     units=/etc/systemd/system
     state_dir=/var/lib/peerbus
     bus_state_dir=/var/lib/peerbus-nats
+    cache_dir=
     control=(systemctl)
     journal=(journalctl)
   fi
@@ -60,17 +62,71 @@ can_use_systemd() {
   [[ -z $root && -d /run/systemd/system ]] && "${control[@]}" show-environment >/dev/null 2>&1
 }
 
+# ── what runs ────────────────────────────────────────────────────────────────
+
+# daemons: the processes of the daemons of this installation, on one line. A daemon's lock on its state directory is the
+# proof; daemons with another state directory are known by the program they run.
+daemons() {
+  local directory pids=()
+  [[ -z $root ]] || return 0
+  while IFS= read -r directory; do
+    ! is_held "$directory/lock" || pids+=("$(pid_in "$directory/lock")")
+  done < <(state_directories)
+  read -ra pids <<<"${pids[*]} $(running "$program" daemon)"
+  unique "${pids[@]}"
+}
+
+# keepers: the processes that keep jobs going which are meant to outlive the daemon.
+keepers() {
+  local directory job pids=()
+  [[ -z $root ]] || return 0
+  while IFS= read -r directory; do
+    for job in "$directory"/jobs/*; do
+      ! is_held "$job/lock" || pids+=("$(pid_in "$job/keeper.json")")
+    done
+  done < <(state_directories)
+  read -ra pids <<<"${pids[*]} $(running "$program" keeper)"
+  unique "${pids[@]}"
+}
+
+# Those that a daemon which was started with this installation's settings may have.
+state_directories() {
+  local named
+  named=$(sed -n 's/^[[:space:]]*state_dir[[:space:]]*=[[:space:]]*["'\'']\(.*\)["'\''].*/\1/p' "$config_dir/config.toml" 2>/dev/null) || true
+  printf '%s\n' "$state_dir" ${named:+"$named"} ${PEERBUS_STATE_DIR:+"$PEERBUS_STATE_DIR"} | sort -u
+}
+
+# is_held FILE: whether a process has it locked. To anybody but root /proc does not say what a daemon runs.
+is_held() {
+  [[ -e $1 ]] || return 1
+  command -v flock >/dev/null || fail "missing: flock, which tells whether a daemon runs (on Debian: util-linux)"
+  ! flock --shared --nonblock "$1" true 2>/dev/null
+}
+
+# pid_in FILE: whoever holds it has written down who it is.
+pid_in() { [[ ! $(cat "$1" 2>/dev/null) =~ \"pid\":([0-9]+) ]] || printf '%s' "${BASH_REMATCH[1]}"; }
+
+unique() { (($# == 0)) || printf '%s\n' "$@" | sort -nu | paste -sd ' '; }
+
 # running PROGRAM VERB: the processes that run it, on one line; also those that run a version it has replaced.
 running() {
-  local link pid verb pids=()
-  for link in /proc/[0-9]*/exe; do
-    [[ $(readlink "$link") == "$1"?( (deleted)) ]] || continue
-    pid=${link#/proc/} pid=${pid%/exe}
-    verb=$(tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | sed -n 2p) || continue
-    [[ -z $2 || $verb == "$2" ]] && pids+=("$pid")
+  local process program words pids=()
+  for process in /proc/[0-9]*; do
+    mapfile -d '' -t words 2>/dev/null <"$process/cmdline" || continue
+    [[ -n ${words[0]:-} ]] || continue
+    # What a daemon runs only root can see; whose it is, and how it was called, everybody. Called `d`, it may be any.
+    if ! program=$(readlink "$process/exe"); then
+      [[ $(owner_of "$process") == "$EUID" ]] || continue
+      program=${words[0]#./}
+      [[ $program == /* || $1 != *"/$program" ]] || program=$1
+    fi
+    [[ $program == "$1"?( (deleted)) ]] || continue
+    [[ -n $2 && ${words[1]:-} != "$2" ]] || pids+=("${process#/proc/}")
   done
   printf '%s' "${pids[*]}"
 }
+
+owner_of() { awk '/^Uid:/ { print $2 }' "$1/status" 2>/dev/null; }
 
 # ── the list ─────────────────────────────────────────────────────────────────
 

@@ -20,6 +20,22 @@ setup() {
   home=$BATS_TEST_TMPDIR/home
 }
 
+teardown() {
+  local process
+  for process in ${daemon:-} ${server:-}; do
+    kill "$process" 2>/dev/null || continue
+    wait "$process" || true
+  done
+}
+
+# start_server: a bus at 127.0.0.1:$port.
+start_server() {
+  "$PEERBUS_NATS_SERVER" -a 127.0.0.1 -p -1 --ports_file_dir "$BATS_TEST_TMPDIR" 3>&- 2>"$BATS_TEST_TMPDIR/server" &
+  server=$!
+  port=$(timeout 20 tail -n +1 -f "$BATS_TEST_TMPDIR/server" 3>&- | sed -n 's/.*Listening for client connections on 127.0.0.1:\([0-9]*\).*/\1/p;/Server is ready/q')
+  [ -n "$port" ]
+}
+
 # install_there FLAG…: into the empty root.
 install_there() { "$package/deploy/install" --root "$root" "$@"; }
 
@@ -40,12 +56,12 @@ files_below() { (cd "$1" && find . -type f | sort); }
 
 # as_nobody COMMAND…: as somebody who is not root, with a home of their own.
 as_nobody() {
-
+  local alone=(env -u TMPDIR -u XDG_RUNTIME_DIR -u DBUS_SESSION_BUS_ADDRESS HOME="$home")
   if ((EUID != 0)); then
-    mkdir -p "$home" && HOME=$home "$@"
+    mkdir -p "$home" && "${alone[@]}" "$@"
     return
   fi
   install -d -o nobody "$home"
   chmod a+x "$BATS_RUN_TMPDIR" "${BATS_TEST_TMPDIR%/*}" "$BATS_TEST_TMPDIR"
-  env -u TMPDIR HOME="$home" setpriv --reuid nobody --regid nogroup --clear-groups "$@"
+  "${alone[@]}" setpriv --reuid nobody --regid nogroup --clear-groups "$@"
 }

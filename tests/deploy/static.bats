@@ -1,21 +1,13 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2154 # setup.bash sets package, root, installed, home, empty.
+# shellcheck disable=SC2154,SC2034 # setup.bash sets package, root, installed, home, empty, port, and stops daemon.
 # The program to ship works where nothing else is: in a root directory with nothing but itself.
 
 load setup
 
-teardown() {
-  local process
-  for process in ${daemon:-} ${server:-}; do
-    kill "$process" 2>/dev/null || continue
-    wait "$process" || true
-  done
-}
-
 # An empty root with the little that a program is promised: some of /dev, and /proc for whoever is in it. Nothing of this
 # machine is mounted into a folder that is removed afterwards.
 make_empty_root() {
-  ((EUID == 0)) || { echo "chroot wants root" >&2 && return 1; }
+  ((EUID == 0)) || skip "chroot wants root"
   empty=$BATS_TEST_TMPDIR/empty
   mkdir -p "$empty"/{proc,dev,etc,tmp}
   cp "$PEERBUS_D" "$empty/d"
@@ -28,13 +20,6 @@ make_empty_root() {
 in_empty() {
   # shellcheck disable=SC2016 # The shell there has the arguments.
   exec unshare --mount sh -ec 'mount -t proc proc "$0/proc"; exec chroot "$0" "$@"' "$empty" "$@"
-}
-
-start_server() {
-  "$PEERBUS_NATS_SERVER" -a 127.0.0.1 -p -1 --ports_file_dir "$BATS_TEST_TMPDIR" 3>&- 2>"$BATS_TEST_TMPDIR/server" &
-  server=$!
-  port=$(timeout 20 tail -n +1 -f "$BATS_TEST_TMPDIR/server" 3>&- | sed -n 's/.*Listening for client connections on 127.0.0.1:\([0-9]*\).*/\1/p;/Server is ready/q')
-  [ -n "$port" ]
 }
 
 @test "a daemon in an empty root finds its bus by name, and users in /etc/passwd" {
