@@ -176,3 +176,39 @@ fn without_a_unit_systemd_is_left_alone() {
     booted.run(&["stop"]).expect_success();
     assert_eq!(booted.calls(), Vec::<String>::new());
 }
+
+/// A person's own installation, beside the machine's.
+#[test]
+fn the_machines_unit_is_nothing_to_another_installation() {
+    const NOBODY: &str = "65534";
+    let booted = Booted::new("loaded");
+    let home = tempfile::tempdir().unwrap();
+    let program = home.path().join("d");
+    fs::copy(env!("CARGO_BIN_EXE_d"), &program).unwrap();
+    fs::write(home.path().join("c.toml"), "").unwrap();
+    for name in fs::read_dir(&booted.tools).unwrap() {
+        let name = name.unwrap();
+        fs::copy(name.path(), home.path().join(name.file_name())).unwrap();
+    }
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let line = "mount -t tmpfs none /run && mkdir -p /run/systemd/system && exec setpriv --reuid \"$0\" --clear-groups \"$@\"";
+    let stop = |starts: &str| {
+        fs::write(
+            home.path().join("ExecStart"),
+            format!("{{ path={starts} ; argv[]={starts} daemon run ; }}\n"),
+        )
+        .unwrap();
+        fs::write(home.path().join("ActiveState"), "active\n").unwrap();
+        fs::set_permissions(home.path().join("ActiveState"), fs::Permissions::from_mode(0o666)).unwrap();
+        let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
+        let command = booted.machine.command([""]).instead("unshare").env("PATH", path);
+        let command = command.env("PEERBUS_CONFIG", home.path().join("c.toml")).in_directory("/");
+        let command = command.env("PEERBUS_STATE_DIR", home.path().join("state"));
+        let command = command.with(|d| {
+            _ = d.args(["--mount", "sh", "-c", line, NOBODY]).arg(&program).args(["daemon", "stop"])
+        });
+        command.run().expect_success()
+    };
+    says(&stop("/usr/local/bin/d"), &["no daemon runs on"]);
+    assert_eq!(stop(&program.display().to_string()).out(), "stopped unit=peerbus.service\n");
+}

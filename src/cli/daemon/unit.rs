@@ -1,8 +1,11 @@
 //! Systemd's unit of a daemon, `peerbus.service`: where there is one, systemd alone starts the daemon.
 //!
 //! Root asks for the machine's unit. Anybody else asks for their own, and where they have none for the
-//! machine's, which systemd may refuse them.
+//! machine's, which systemd may refuse them; but not where that is of another installation than this program is,
+//! which has nothing to do with it.
 
+use std::env;
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -43,7 +46,10 @@ impl Unit {
         for &scope in scopes {
             let unit = Self { scope };
             match unit.property("LoadState") {
-                Ok(state) if !state.is_empty() && state != "not-found" => return Ok(Some(unit)),
+                Ok(state) if state.is_empty() || state == "not-found" => {}
+                Ok(_) if host::is_root() || scope == Scope::User || unit.is_of_this_installation() => {
+                    return Ok(Some(unit));
+                }
                 Ok(_) => {}
                 // Not everybody has a manager of their own.
                 Err(_) if scope == Scope::User => {}
@@ -51,6 +57,15 @@ impl Unit {
             }
         }
         Ok(None)
+    }
+
+    /// Whether it starts this program, as far as systemd says which one it starts.
+    fn is_of_this_installation(&self) -> bool {
+        let starts = self.property("ExecStart").unwrap_or_default();
+        let program = starts.split_once("path=").and_then(|(_, rest)| rest.split_once(" ;"));
+        let Some((program, _)) = program else { return true };
+        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        env::current_exe().is_ok_and(|own| real(&own) == real(Path::new(program)))
     }
 
     /// Whether systemd runs it, or is about to.
