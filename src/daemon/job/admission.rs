@@ -197,7 +197,7 @@ fn check_user(exec: &ExecRequest) -> Result<(), Ending> {
         return Ok(());
     }
     let message = format!("the daemon runs as {own} and cannot run commands as {user}");
-    Err(Ending::Refused { why: Refusal::User, message })
+    Err(Ending::Refused { why: Refusal::User, message: sentence(message) })
 }
 
 fn spec(context: &Context, job: JobId, exec: &ExecRequest, allowed: Allowed) -> Result<Spec, Ending> {
