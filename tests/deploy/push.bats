@@ -4,6 +4,8 @@
 
 load setup
 
+# What is not for a person is installed with sudo there, and that asks.
+want_root() { ((EUID == 0)) || skip "an installation for the whole machine wants root"; }
 
 start_sshd() {
   local sshd
@@ -35,6 +37,7 @@ pack() {
 }
 
 @test "a package is installed on another machine, over one connection" {
+  want_root
   start_sshd
   pack "$(uname -m)"
   run -0 "$package/deploy/push" --package "$file" "$target" --root "$root" --role worker --id far --leader 10.0.0.1
@@ -47,6 +50,7 @@ pack() {
 }
 
 @test "from an unpacked package that package is pushed, and nothing is built" {
+  want_root
   start_sshd
   run -0 "$package/deploy/push" "$target" --root "$root" --role worker --id far --leader 10.0.0.1
   never_said building
@@ -62,6 +66,7 @@ pack() {
 }
 
 @test "an installation that fails there is a failure here" {
+  want_root
   start_sshd
   pack "$(uname -m)"
   run -1 "$package/deploy/push" --package "$file" "$target" --root "$root" --role boss

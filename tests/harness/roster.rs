@@ -27,9 +27,11 @@ impl Fleet {
         }
     }
 
-    /// Waits until `d peers` shows exactly these peers in these states, and returns their rows.
+    /// Waits until `d peers` shows exactly these peers in these states, and returns their rows, sorted by id.
     #[track_caller]
     pub fn wait_for_states(&self, wanted: &[(&str, &str)], deadline: Duration) -> Vec<Value> {
+        let mut wanted = wanted.to_vec();
+        wanted.sort_unstable();
         let mut shown = String::new();
         let found = within(deadline, || {
             let finished = self.d(["peers", "--json"]);

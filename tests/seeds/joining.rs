@@ -78,27 +78,28 @@ fn what_the_environment_overrules_is_not_saved() {
     let machine = Machine::beside(&fleet);
     let address = machine.address();
     for (name, value, words) in [
-        ("PEERBUS_PEER_ID", "other", &["join", &address, "--id", "new"][..]),
-        ("PEERBUS_PEER_ID", "other", &["setPeerConfig", "--id", "new"]),
-        ("PEERBUS_ROLE", "leader", &["setPeerConfig", "--id", "new", "--role", "worker"]),
+        ("PEERBUS_PEER_ID", "other", &["join", &address, "--id", "wished-for"][..]),
+        ("PEERBUS_PEER_ID", "other", &["setPeerConfig", "--id", "wished-for"]),
+        ("PEERBUS_ROLE", "leader", &["setPeerConfig", "--id", "wished-for", "--role", "worker"]),
     ] {
         let said = machine.d(words).env(name, value).run().expect_code(2);
         assert!(said.err().contains(&format!("{name}={value} in the environment goes before")), "{said:?}");
         let shown = machine.d(&["config", "show"]).run();
-        assert!(!shown.out().contains("new"), "{shown:?}");
+        assert!(!shown.out().contains("wished-for"), "{shown:?}");
     }
 }
 
 #[test]
 fn registering_does_the_same_under_the_hostname() {
-    let fleet = Fleet::builder().leader("lead").start();
+    // No machine that runs this is called as its leader is.
+    let fleet = Fleet::builder().leader("leader-of-this-test").start();
     let machine = Machine::beside(&fleet);
     let hostname = nix::unistd::gethostname().unwrap().into_string().unwrap();
     let id = peerbus::protocol::PeerId::from_hostname(&hostname).unwrap().to_string();
     machine.d(&["config", "set", "nats", &fleet.server().url()]).run().expect_success();
     let said = machine.d(&["registerWorker"]).run().expect_success();
     assert_eq!(said.out(), format!("Registered as worker '{id}', connected to leader at 127.0.0.1\n"));
-    fleet.wait_for_states(&[("lead", "online"), (&id, "online")], SOON);
+    fleet.wait_for_states(&[("leader-of-this-test", "online"), (&id, "online")], SOON);
     machine.d(&["daemon", "stop"]).run().expect_success();
 }
 
@@ -109,7 +110,7 @@ fn a_leader_that_is_away_is_joined_when_it_is_back() {
     let machine = Machine::beside(&fleet);
     let joined = machine.d(&["join", &machine.address(), "--id", "new"]).run().expect_code(255);
     assert!(
-        joined.err().starts_with("d: saved as new, but the leader at 127.0.0.1 does not hear it: "),
+        joined.err().contains("d: saved as new, but the leader at 127.0.0.1 does not hear it: "),
         "{joined:?}"
     );
     fleet.daemon("lead").restart();
@@ -122,13 +123,13 @@ fn a_bus_that_is_away_leaves_no_daemon_behind() {
     let fleet = Fleet::builder().start();
     let machine = Machine::beside(&fleet);
     fleet.server().kill();
-    let joined = machine.d(&["join", &machine.address(), "--id", "new"]).run().expect_code(255);
+    let joined = machine.d(&["join", &machine.address(), "--id", "wished-for"]).run().expect_code(255);
     assert!(
-        joined.err().starts_with("d: saved as new, but the leader at 127.0.0.1 does not hear it: "),
+        joined.err().starts_with("d: saved as wished-for, but the leader at 127.0.0.1 does not hear it: "),
         "{joined:?}"
     );
     let saved = machine.d(&["config", "show"]).run().expect_success().out();
-    assert!(saved.contains("new") && saved.contains(&machine.address()), "{saved}");
+    assert!(saved.contains("wished-for") && saved.contains(&machine.address()), "{saved}");
     machine.d(&["daemon", "status"]).run().expect_code(3);
     machine.d(&["join"]).run().expect_code(2);
     machine.d(&["join", "not a host"]).run().expect_code(2);

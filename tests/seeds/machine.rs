@@ -116,8 +116,9 @@ fn a_host_alone_is_where_the_bus_is() {
 fn a_worker_is_registered_under_its_hostname() {
     let hostname = nix::unistd::gethostname().unwrap().into_string().unwrap();
     let id = peerbus::protocol::PeerId::from_hostname(&hostname).unwrap().to_string();
-    let fleet = Fleet::builder().leader("lead").daemon(DaemonOptions::worker(&id)).start();
-    fleet.wait_for_states(&[("lead", "online"), (&id, "online")], SOON);
+    // No machine that runs this is called as its leader is.
+    let fleet = Fleet::builder().leader("leader-of-this-test").daemon(DaemonOptions::worker(&id)).start();
+    fleet.wait_for_states(&[("leader-of-this-test", "online"), (&id, "online")], SOON);
     let configuration = fleet.path().join("worker.toml");
     let register = || {
         let command = fleet.command_on(&id, ["registerWorker"]);
@@ -127,7 +128,7 @@ fn a_worker_is_registered_under_its_hostname() {
     assert_eq!(done.out(), format!("Registered as worker '{id}', connected to leader at 127.0.0.1\n"));
     let saved = fs::read_to_string(&configuration).unwrap();
     assert_eq!(saved, format!("role = \"worker\"\npeer_id = \"{id}\"\n"));
-    fleet.daemon("lead").terminate();
+    fleet.daemon("leader-of-this-test").terminate();
     let done = register().expect_code(255);
     let wanted = format!(
         "Registered as worker '{id}', failed to connect to leader at 127.0.0.1 (will retry on next command)"

@@ -11,10 +11,10 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// A leader, and a worker that has left.
 fn one_gone() -> Fleet {
-    let fleet = Fleet::builder().leader("lead").worker("vps").start();
-    fleet.wait_for_states(&[("lead", "online"), ("vps", "online")], SOON);
-    fleet.daemon("vps").terminate();
-    fleet.wait_for_states(&[("lead", "online"), ("vps", "offline")], SOON);
+    let fleet = Fleet::builder().leader("lead").worker("far-vps").start();
+    fleet.wait_for_states(&[("lead", "online"), ("far-vps", "online")], SOON);
+    fleet.daemon("far-vps").terminate();
+    fleet.wait_for_states(&[("lead", "online"), ("far-vps", "offline")], SOON);
     fleet
 }
 
@@ -24,11 +24,11 @@ fn a_deleted_peer_is_gone_and_stays_so() {
     let mut raw = Raw::connect(&fleet.server().url());
     let events = raw.subscribe("peers.event.removed.*");
     raw.barrier();
-    let said = fleet.d(["deletePeer", "--peer", "vps"]).expect_success();
-    assert_eq!((said.out(), said.err()), ("Deleted peer: vps\n".to_owned(), String::new()));
-    assert_eq!(raw.expect_on(events, SOON, "the event").json()["peer_id"], "vps");
+    let said = fleet.d(["deletePeer", "--peer", "far-vps"]).expect_success();
+    assert_eq!((said.out(), said.err()), ("Deleted peer: far-vps\n".to_owned(), String::new()));
+    assert_eq!(raw.expect_on(events, SOON, "the event").json()["peer_id"], "far-vps");
     fleet.wait_for_states(&[("lead", "online")], SOON);
-    fleet.d(["deletePeer", "--peer", "vps"]).expect_code(254);
+    fleet.d(["deletePeer", "--peer", "far-vps"]).expect_code(254);
     // It was answered once the database had it.
     fleet.daemon("lead").kill9();
     fleet.daemon("lead").restart();
@@ -37,21 +37,24 @@ fn a_deleted_peer_is_gone_and_stays_so() {
 
 #[test]
 fn a_peer_that_still_beats_joins_again() {
-    let fleet = Fleet::builder().leader("lead").worker("vps").start();
-    fleet.wait_for_states(&[("lead", "online"), ("vps", "online")], SOON);
-    let kept = fleet.d(["peer", "rm", "vps"]).expect_code(1);
+    let fleet = Fleet::builder().leader("lead").worker("far-vps").start();
+    fleet.wait_for_states(&[("lead", "online"), ("far-vps", "online")], SOON);
+    let kept = fleet.d(["peer", "rm", "far-vps"]).expect_code(1);
     assert!(
-        kept.out().is_empty() && kept.err().starts_with("d: vps is online and would be back"),
+        kept.out().is_empty() && kept.err().starts_with("d: far-vps is online and would be back"),
         "{kept:?}"
     );
-    let said = fleet.d(["peer", "rm", "vps", "--force"]).expect_success();
-    assert_eq!(said.out(), "removed vps\n");
-    assert!(said.err().starts_with("d: vps is online, so it is back with its next heartbeat"), "{said:?}");
-    fleet.wait_for_states(&[("lead", "online"), ("vps", "online")], SOON);
+    let said = fleet.d(["peer", "rm", "far-vps", "--force"]).expect_success();
+    assert_eq!(said.out(), "removed far-vps\n");
+    assert!(
+        said.err().starts_with("d: far-vps is online, so it is back with its next heartbeat"),
+        "{said:?}"
+    );
+    fleet.wait_for_states(&[("lead", "online"), ("far-vps", "online")], SOON);
     let row: Value =
-        serde_json::from_str(&fleet.d(["peer", "rm", "vps", "--json", "--force"]).expect_success().out())
+        serde_json::from_str(&fleet.d(["peer", "rm", "far-vps", "--json", "--force"]).expect_success().out())
             .unwrap();
-    assert_eq!((&row["peer_id"], &row["is_online"]), (&json!("vps"), &json!(true)));
+    assert_eq!((&row["peer_id"], &row["is_online"]), (&json!("far-vps"), &json!(true)));
 }
 
 #[test]
@@ -61,20 +64,20 @@ fn a_peer_is_removed_by_any_of_its_names_but_never_by_half_of_one() {
     let mut ask = |body: Value| raw.request("peers.remove", body.to_string(), SOON);
     // Both are on 127.0.0.1 and have the same hostname.
     let many = ask(json!({ "peer": "127.0.0.1" })).json();
-    assert_eq!((&many["found"], &many["ids"]), (&json!("many"), &json!(["lead", "vps"])));
-    assert_eq!(ask(json!({ "peer": "vp" })).json()["found"], "none");
+    assert_eq!((&many["found"], &many["ids"]), (&json!("many"), &json!(["far-vps", "lead"])));
+    assert_eq!(ask(json!({ "peer": "far-vp" })).json()["found"], "none");
     for bad in [
         json!({}),
         json!({ "peer": "" }),
         json!({ "peer": 7 }),
-        json!({ "type": "peerbus.peers_get.v1", "peer": "vps" }),
+        json!({ "type": "peerbus.peers_get.v1", "peer": "far-vps" }),
     ] {
         let answer = ask(bad.clone());
         assert_eq!(answer.header("Nats-Service-Error"), Some("bad_request"), "{bad}");
     }
-    let answer = ask(json!({ "type": "peerbus.peers_remove.v1", "peer": "vps" })).json();
+    let answer = ask(json!({ "type": "peerbus.peers_remove.v1", "peer": "far-vps" })).json();
     assert_eq!((&answer["type"], &answer["found"]), (&json!("peerbus.peer_removed.v1"), &json!("one")));
-    assert_eq!(answer["peer"]["peer_id"], "vps");
+    assert_eq!(answer["peer"]["peer_id"], "far-vps");
 }
 
 #[test]
@@ -88,7 +91,7 @@ fn nobody_is_removed_while_that_cannot_be_written() {
     });
     let mut holder = holder.spawn();
     holder.stdout_line(SOON, |line| line == "held");
-    let said = fleet.command(["deletePeer", "--peer", "vps"]).deadline(Duration::from_secs(30)).run();
+    let said = fleet.command(["deletePeer", "--peer", "far-vps"]).deadline(Duration::from_secs(30)).run();
     let said = said.expect_code(255);
     assert_eq!(said.out(), "", "not said before it is so");
     holder.close_stdin();

@@ -25,8 +25,13 @@ pub(super) fn rendered(rows: &[Row], wide: bool) -> String {
 fn cells(row: &Row, wide: bool) -> Vec<String> {
     let job = &row.job;
     let or_dash = |text: Option<&String>| text.map_or_else(|| "-".to_owned(), |text| escaped(text));
-    let mut cells =
-        vec![job.id.short(), row.peer.to_string(), state(job), render::span(job.age_ms / 1_000), who(job)];
+    let mut cells = vec![
+        job.id.short(),
+        row.peer.to_string(),
+        coloured_state(job),
+        render::span(job.age_ms / 1_000),
+        who(job),
+    ];
     if wide {
         cells.extend([
             or_dash(job.name.as_ref()),
@@ -44,14 +49,27 @@ fn cells(row: &Row, wide: bool) -> Vec<String> {
     cells
 }
 
-/// How it stands, in a word or two.
+/// How it stands, in a word or two; in colour where stdout is a terminal.
+fn coloured_state(job: &Job) -> String {
+    let word = state(job);
+    match (job.state, &job.ending) {
+        (State::Running, _) => render::judged(&word, Judgement::Good),
+        (State::Lost, _) => render::judged(&word, Judgement::Bad),
+        (State::Ended, Some(Ending::Exited { code: 1.. } | Ending::Unknown { .. })) => {
+            render::judged(&word, Judgement::Bad)
+        }
+        _ => word,
+    }
+}
+
+/// How it stands, as plain text: for descriptions and messages, which are not a terminal's stdout.
 pub(in crate::cli) fn state(job: &Job) -> String {
     match (job.state, &job.ending) {
         (State::Running, _) => match job.step {
-            Some(Reached { n, of }) => render::judged(&format!("running {n}/{of}"), Judgement::Good),
-            None => render::judged("running", Judgement::Good),
+            Some(Reached { n, of }) => format!("running {n}/{of}"),
+            None => "running".to_owned(),
         },
-        (State::Lost, _) => render::judged("lost", Judgement::Bad),
+        (State::Lost, _) => "lost".to_owned(),
         (State::Other, _) => "other".to_owned(),
         (State::Ended, Some(ending)) => ended(ending),
         (State::Ended, None) => "ended".to_owned(),
@@ -60,15 +78,14 @@ pub(in crate::cli) fn state(job: &Job) -> String {
 
 fn ended(ending: &Ending) -> String {
     match ending {
-        Ending::Exited { code: 0 } => "exited 0".to_owned(),
-        Ending::Exited { code } => render::judged(&format!("exited {code}"), Judgement::Bad),
+        Ending::Exited { code } => format!("exited {code}"),
         Ending::Signalled { signal, .. } => format!("signal {}", escaped(signal)),
         Ending::TimedOut {} => "timed out".to_owned(),
         Ending::Cancelled { .. } => "cancelled".to_owned(),
         Ending::Refused { .. } => "refused".to_owned(),
         Ending::NotStarted { .. } => "not started".to_owned(),
         Ending::Offline {} => "offline".to_owned(),
-        Ending::Unknown { .. } => render::judged("unknown", Judgement::Bad),
+        Ending::Unknown { .. } => "unknown".to_owned(),
     }
 }
 
