@@ -4,6 +4,8 @@
 //!  what the program writes ─▶ lexer ─▶ emulator (cells, cursors) ─┐
 //!                                  └─▶ modes (all the rest)      ─┴▶ restore ─▶ snapshot
 //!                                                                    queries: what only one may hear
+//!                                                                    view: a part of it, or more than it
+//!  the whole log ─▶ emulator ─▶ history: what it comes to, as text
 //! ```
 //!
 //! Guarantees: [`Screen::snapshot`], written to a terminal, followed by whatever the program writes
@@ -12,16 +14,18 @@
 //! kept is bounded by the size of the screen.
 //!
 //! Limits: what scrolled off is not in a snapshot (it is in the log). Not restored: pictures, left and
-//! right margins, lines of double height, protected cells, and, while the cursor stands behind the last
+//! right margins, lines above characters (the emulator has no room for that in a cell), lines of double height, protected cells, and, while the cursor stands behind the last
 //! column, which character is to be repeated if it is not the one before it, and that the blank before it
 //! was half of a wide character.
 
+mod history;
 mod leave;
 mod lexer;
 mod modes;
 mod paint;
 mod queries;
 mod restore;
+mod view;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -38,7 +42,9 @@ use crate::protocol::TtySize;
 use lexer::{Kind, Lexer, Piece};
 use modes::Modes;
 
+pub use history::History;
 pub use queries::Filter;
+pub use view::View;
 
 /// What a terminal shows.
 pub struct Screen {
@@ -48,6 +54,7 @@ pub struct Screen {
 
 /// The state after whole pieces.
 struct Emulator {
+    lines: usize,
     term: Term<VoidListener>,
     processor: Processor<Immediate>,
     modes: Modes,
@@ -88,7 +95,7 @@ impl Screen {
     /// A blank screen.
     #[must_use]
     pub fn new(size: TtySize) -> Self {
-        Self { lexer: Lexer::default(), emulator: Emulator::new(size) }
+        Self { lexer: Lexer::default(), emulator: Emulator::new(size, 0) }
     }
 
     /// The size it has.
@@ -113,6 +120,13 @@ impl Screen {
     #[must_use]
     pub fn leave(&self) -> Vec<u8> {
         leave::leave(&self.emulator.modes, !self.lexer.held().is_empty() || self.lexer.overlong().is_some())
+    }
+
+    /// Whether it has the terminal say things by itself: what the mouse does, and who looks at it.
+    #[must_use]
+    pub fn has_reports(&self) -> bool {
+        let modes = &self.emulator.modes;
+        modes.mouse.is_some() || [1004, 2031, 2048].into_iter().any(|mode| modes.is_set(mode))
     }
 
     /// What brings another terminal of this size into the same state.
@@ -158,9 +172,11 @@ fn beginning_of(kind: Kind) -> &'static [u8] {
 }
 
 impl Emulator {
-    fn new(size: TtySize) -> Self {
-        let config = Config { scrolling_history: 0, ..Config::default() };
+    /// With so many lines that scrolled off.
+    fn new(size: TtySize, lines: usize) -> Self {
+        let config = Config { scrolling_history: lines, ..Config::default() };
         Self {
+            lines,
             term: Term::new(config, &Size(size), VoidListener),
             processor: Processor::new(),
             modes: Modes::new(size),
@@ -173,7 +189,7 @@ impl Emulator {
         let done = catch_unwind(AssertUnwindSafe(|| work(self))).ok();
         if done.is_none() {
             tracing::error!("the emulator failed; the screen begins anew");
-            *self = Self::new(size);
+            *self = Self::new(size, self.lines);
         }
         done
     }
@@ -226,6 +242,9 @@ impl Emulator {
 
     /// Does what the program asked for in words that only the modes understand.
     fn obey(&mut self) {
+        if let Some(blinks) = self.modes.blink.take() {
+            self.term.grid_mut().cursor.template.flags.set(paint::BLINK, blinks);
+        }
         let words = self.modes.take_for_emulator();
         if !words.is_empty() {
             self.processor.advance(&mut self.term, &words);
@@ -260,6 +279,18 @@ fn is_open_string(control: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_blinks_is_restored_so() {
+        let mut screen = Screen::new(TtySize { cols: 20, rows: 3 });
+        screen.feed(b"\x1b[5mblinks\x1b[25m \x1b[38;5;5mnot\x1b[1;5m bold");
+        let drawn = String::from_utf8(screen.snapshot()).expect("text");
+        assert!(drawn.contains("\x1b[0;5mblinks\x1b[0m "), "{drawn:?}");
+        assert!(drawn.contains("\x1b[0;38;5;5mnot\x1b[0;1;5;38;5;5m bold"), "{drawn:?}");
+        // The pen, too.
+        let pens = drawn.matches("\x1b[0;1;5;38;5;5m").count();
+        assert!(pens >= 1 && !drawn.ends_with("\x1b[0m"), "{drawn:?}");
+    }
 
     #[test]
     fn where_the_emulator_fails_the_screen_begins_anew() {

@@ -84,6 +84,8 @@ pub(super) struct Modes {
     for_emulator: Vec<u8>,
     /// Whether it asked for a soft reset.
     pub(super) soft_reset: bool,
+    /// What it asked for of blinking, which the emulator does not know.
+    pub(super) blink: Option<bool>,
 }
 
 impl Modes {
@@ -111,6 +113,7 @@ impl Modes {
             column: 0,
             for_emulator: Vec::new(),
             soft_reset: false,
+            blink: None,
         }
     }
 

@@ -20,6 +20,9 @@ const OF_PLACE: Flags = Flags::WRAPLINE
     .union(Flags::WIDE_CHAR_SPACER)
     .union(Flags::LEADING_WIDE_CHAR_SPACER);
 
+/// Of characters that blink. The emulator does not know them, but keeps in a cell what stands in its pen.
+pub(super) const BLINK: Flags = Flags::from_bits_retain(1 << 15);
+
 /// A character that is two columns wide, for where only its halves matter.
 const WIDE: char = '\u{3000}';
 
@@ -199,6 +202,12 @@ impl Painter {
         self.pen = Some(wanted);
     }
 
+    /// The same where nothing was said so far, and the pen is the usual one.
+    pub(super) fn pen_from_plain(&mut self, cell: &Cell) {
+        self.pen.get_or_insert_with(Cell::default);
+        self.pen(cell);
+    }
+
     fn link(&mut self, cell: &Cell) {
         match cell.hyperlink() {
             Some(link) => self.say_with(format_args!("\x1b]8;id={};{}\x1b\\", link.id(), link.uri())),
@@ -207,7 +216,7 @@ impl Painter {
     }
 
     fn attributes(&mut self, cell: &Cell) {
-        const CODES: [(Flags, &str); 11] = [
+        const CODES: [(Flags, &str); 12] = [
             (Flags::BOLD, ";1"),
             (Flags::DIM, ";2"),
             (Flags::ITALIC, ";3"),
@@ -216,6 +225,7 @@ impl Painter {
             (Flags::UNDERCURL, ";4:3"),
             (Flags::DOTTED_UNDERLINE, ";4:4"),
             (Flags::DASHED_UNDERLINE, ";4:5"),
+            (BLINK, ";5"),
             (Flags::INVERSE, ";7"),
             (Flags::HIDDEN, ";8"),
             (Flags::STRIKEOUT, ";9"),

@@ -1,6 +1,7 @@
 //! Questions to a terminal: which sequences it answers, as if somebody had typed.
 //!
-//! With several viewers only one may be asked, and one who only watches is never asked. Guarantees of
+//! With several viewers only one may be asked, and one who only watches is never asked. What sets the clipboard is
+//! taken for a question, too: it is that of whoever is asked. Guarantees of
 //! the [`Filter`]: exactly the questions are taken out, wherever the pieces of what is written begin
 //! and end; everything else stays as it is, byte for byte. Whether one is asked may change at any byte: of two who
 //! take turns each question reaches the one whose turn it was when it began.
@@ -20,6 +21,8 @@ pub struct Filter {
     passed: usize,
     /// Whether the rest of an overlong sequence is taken out.
     dropping: bool,
+    /// Whether a question was let through.
+    asked: bool,
 }
 
 impl Filter {
@@ -29,7 +32,7 @@ impl Filter {
     /// Where it is not, what may become a question is held back until that is known.
     pub fn feed(&mut self, bytes: &[u8], at: u64, asked: impl Fn(u64) -> bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
-        let Self { lexer, passed, dropping } = self;
+        let Self { lexer, passed, dropping, asked: has_asked } = self;
         let end = at.saturating_add(bytes.len() as u64);
         // Where the next piece begins: perhaps before this.
         let mut start = at.saturating_sub(lexer.held().len() as u64);
@@ -48,11 +51,13 @@ impl Filter {
                     }
                 }
                 Piece::Control(control) if whole => {
+                    *has_asked |= is_question(control);
                     out.extend_from_slice(control.get(skip..).unwrap_or_default());
                 }
                 Piece::Control(control) => without_question(control, &mut out),
                 Piece::Text(text) => {
                     let from = start.saturating_add(skip as u64);
+                    *has_asked |= text.contains(&ENQ);
                     without_questions(text.get(skip..).unwrap_or_default(), from, &asked, &mut out);
                 }
             }
@@ -70,6 +75,11 @@ impl Filter {
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.passed > 0 || (self.lexer.overlong().is_some() && !self.dropping)
+    }
+
+    /// Whether a question was let through since this was last looked for.
+    pub fn has_asked(&mut self) -> bool {
+        std::mem::take(&mut self.asked)
     }
 
     /// What is held back, once nothing more will come.
@@ -192,15 +202,22 @@ fn is_asking_osc(body: &[u8]) -> bool {
         // Kitty's colors, and its pointers.
         b"21" => fields.any(|pair| pair.ends_with(b"=?")),
         b"22" => fields.peek().is_some_and(|value| value.starts_with(b"?")),
-        // The clipboard.
-        b"52" => fields.nth(1) == Some(b"?"),
+        // The clipboard is asked for, or set: not that of everybody who looks on.
+        b"52" => true,
         b"5522" => true,
         b"99" => fields.next().is_some_and(|meta| meta.split(|&b| b == b':').any(|item| item == b"p=?")),
-        // iTerm's: sizes, variables, uploads.
+        // iTerm's: sizes, variables, uploads, the clipboard.
         b"1337" => fields.next().is_some_and(|word| {
-            [&b"ReportCellSize"[..], b"ReportVariable=", b"RequestUpload=", b"Capabilities"]
-                .iter()
-                .any(|asking| word.starts_with(asking))
+            [
+                &b"ReportCellSize"[..],
+                b"ReportVariable=",
+                b"RequestUpload=",
+                b"Capabilities",
+                b"Copy",
+                b"EndCopy",
+            ]
+            .iter()
+            .any(|asking| word.starts_with(asking))
         }),
         b"50" | b"60" | b"61" => fields.next() == Some(b"?") || command != b"50",
         _ => false,
@@ -243,7 +260,8 @@ fn is_asking_dcs(rest: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const QUESTIONS: [&str; 40] = [
+    const QUESTIONS: [&str; 41] = [
+        "\x1b]52;c;aGk=\x07",
         "\x05",
         "\x1bZ",
         "\x1b[c",
@@ -286,7 +304,7 @@ mod tests {
         "\x1b[#R",
     ];
 
-    const OTHERS: [&str; 26] = [
+    const OTHERS: [&str; 25] = [
         "text, ümläut, 漢字 and\ttabs\r\n",
         "\x1b[31m",
         "\x1b[1;2H",
@@ -299,7 +317,6 @@ mod tests {
         "\x1b[2 q",
         "\x1b[!p",
         "\x1b]2;is this a title?\x07",
-        "\x1b]52;c;aGk=\x07",
         "\x1b]4;1;#ff0000\x1b\\",
         "\x1b]8;;http://a/?q\x1b\\",
         "\x1bPq#0;2;0;0;0~\x1b\\",

@@ -50,6 +50,7 @@ impl Perform for Modes {
             ([], 'h') => each().for_each(|mode| self.set_ansi(mode, true)),
             ([], 'l') => each().for_each(|mode| self.set_ansi(mode, false)),
             ([], 'r') => self.set_region(number(0, 1), number(1, self.size.rows)),
+            ([], 'm') => self.set_blink(params),
             ([], 'g') => self.clear_tabs(number(0, 0)),
             ([], 't') => match number(0, 1) {
                 22 => self.titles.put_aside(number(1, 0).min(2)),
@@ -87,6 +88,26 @@ impl Perform for Modes {
 }
 
 impl Modes {
+    /// What a change of the pen says of blinking last, if anything. Colors have numbers of their own.
+    fn set_blink(&mut self, params: &Params) {
+        let mut params = params.iter();
+        while let Some(param) = params.next() {
+            match param {
+                [0 | 25, ..] => self.blink = Some(false),
+                [5 | 6, ..] => self.blink = Some(true),
+                [38 | 48 | 58] => {
+                    let skipped = match params.next() {
+                        Some([5, ..]) => 1,
+                        Some([2, ..]) => 3,
+                        _ => 0,
+                    };
+                    params.by_ref().take(skipped).for_each(drop);
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn set_ansi(&mut self, mode: u16, on: bool) {
         // Only these are of any terminal.
         if matches!(mode, 2 | 4 | 12 | 20) {
