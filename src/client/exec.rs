@@ -26,7 +26,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::bus::Bus;
-use crate::protocol::attach::{Asked, From};
+use crate::protocol::attach::{Asked, From, Sizes};
 use crate::protocol::exec::{ExecRequest, JobResult, WINDOW};
 use crate::protocol::frame::{Accepted, StreamKind};
 use crate::protocol::tty::TtySize;
@@ -51,6 +51,8 @@ pub enum Event {
     /// Who answers what the command asks its terminal, from which place of the output on. Until it is said the first
     /// time, everybody who writes.
     Asked(Asked),
+    /// How large the terminal is, from which place of the output on.
+    Sized(Sizes),
     /// Output that is no longer kept: what follows comes after it. Only whoever attached is told so.
     NotKept {
         /// Which output.

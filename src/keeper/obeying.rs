@@ -6,6 +6,7 @@ use super::conversation::Newcomer;
 use super::inputs::Told;
 use super::serve::Keeper;
 use super::steps::Steps;
+use super::terminal::KeptTerminal;
 use super::words::{FromKeeper, Hello, Screen, State, ToKeeper, VERSION};
 use crate::protocol::TtySize;
 
@@ -38,13 +39,24 @@ impl Keeper {
             name: self.about.name.clone(),
             writers: self.inputs.states(),
             trouble: self.output.trouble(),
-            asked: self.terminal.as_ref().map(super::terminal::KeptTerminal::turns),
+            asked: self.terminal.as_ref().map(KeptTerminal::turns),
             step: self.steps.as_ref().map(Steps::at),
+            sizes: self.terminal.as_ref().map(KeptTerminal::changes).unwrap_or_default(),
         };
         self.conversation.say(&FromKeeper::Hello(hello));
     }
 
+    /// Does what is said, and says of what size the terminal is then, if that is another.
     pub(super) fn on_word(&mut self, word: ToKeeper) {
+        let before = self.terminal.as_ref().and_then(KeptTerminal::last_change);
+        self.obey(word);
+        let now = self.terminal.as_ref().and_then(KeptTerminal::last_change);
+        if let Some(change) = now.filter(|_| before.is_some() && now != before) {
+            self.conversation.say(&FromKeeper::Sized(change));
+        }
+    }
+
+    fn obey(&mut self, word: ToKeeper) {
         match word {
             ToKeeper::Hello { .. } => self.say_hello(),
             ToKeeper::Stdin { from, offset, data } => {

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::words::{self, Turn};
 use crate::process::Terminal;
 use crate::protocol::TtySize;
+use crate::protocol::attach::SizeFrom;
 use crate::screen::Screen;
 
 /// Writers whose sizes are remembered; the others' count when they say them.
@@ -21,6 +22,9 @@ const SIZES_MOST: usize = 256;
 
 /// Turns that are remembered: more than come about while output is on its way.
 const TURNS_MOST: usize = 64;
+
+/// Sizes that are remembered together with where they began.
+const CHANGES_MOST: usize = 64;
 
 /// A terminal, and what it shows.
 #[derive(Debug)]
@@ -30,13 +34,22 @@ pub(super) struct KeptTerminal {
     /// How much of the job's output the screen shows.
     shown: u64,
     sizes: BTreeMap<String, TtySize>,
+    /// How large it is, from which byte on.
+    changes: VecDeque<SizeFrom>,
     /// Who answers, from which byte on.
     turns: VecDeque<Turn>,
 }
 
 impl KeptTerminal {
     pub(super) fn new((terminal, size): (Terminal, TtySize)) -> Self {
-        Self { terminal, screen: Screen::new(size), shown: 0, sizes: BTreeMap::new(), turns: VecDeque::new() }
+        Self {
+            terminal,
+            screen: Screen::new(size),
+            shown: 0,
+            sizes: BTreeMap::new(),
+            changes: VecDeque::from([SizeFrom { at: 0, size }]),
+            turns: VecDeque::new(),
+        }
     }
 
     /// Shows what the job wrote.
@@ -66,6 +79,12 @@ impl KeptTerminal {
 
     fn apply(&mut self, size: TtySize) -> io::Result<()> {
         self.terminal.resize(size)?;
+        if size != self.screen.size() {
+            if self.changes.len() >= CHANGES_MOST {
+                self.changes.pop_front();
+            }
+            self.changes.push_back(SizeFrom { at: self.shown, size });
+        }
         self.screen.resize(size);
         Ok(())
     }
@@ -88,6 +107,16 @@ impl KeptTerminal {
         let turn = Turn { at, writer };
         self.turns.push_back(turn.clone());
         turn
+    }
+
+    /// How large it is, from which byte on, as far as that is remembered.
+    pub(super) fn changes(&self) -> Vec<SizeFrom> {
+        self.changes.iter().copied().collect()
+    }
+
+    /// The last of those.
+    pub(super) fn last_change(&self) -> Option<SizeFrom> {
+        self.changes.back().copied()
     }
 
     /// Who answers, from which byte on, as far as that is remembered.

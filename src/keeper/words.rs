@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::process::{Identity, Lodging, Spec, StartError};
+use crate::protocol::attach::SizeFrom;
 use crate::protocol::exec::{JobResult, Rusage, StreamTotal};
 use crate::protocol::frame::Want;
 use crate::protocol::task::Reached;
@@ -205,6 +206,8 @@ pub enum FromKeeper {
     Screen(Screen),
     /// From a place on it is this writer's terminal that answers what the command asks.
     Asked(Turn),
+    /// From a place on the terminal has this size. Before any word of output that was read later.
+    Sized(SizeFrom),
     /// Something holds the job up, such as a full disk, or no longer does.
     Trouble {
         /// What it is; none when it is over.
@@ -252,6 +255,9 @@ pub struct Hello {
     /// How far it is, where it is a task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<Reached>,
+    /// The sizes of its terminal, as far as they are remembered, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<SizeFrom>,
 }
 
 /// From a place of the output on it is this writer who is asked what the command asks its terminal.

@@ -127,6 +127,37 @@ impl Asked {
     }
 }
 
+/// How large a terminal is, from whichever place of its output: the body of the frame `sized`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// In order, as far as they are remembered.
+    pub sizes: Vec<SizeFrom>,
+}
+
+/// From a place on it has this size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizeFrom {
+    /// The place: a combined offset.
+    pub at: u64,
+    /// The size.
+    #[serde(flatten)]
+    pub size: TtySize,
+}
+
+impl Sizes {
+    /// The size at this place, where it is known.
+    #[must_use]
+    pub fn at(&self, at: u64) -> Option<TtySize> {
+        self.sizes.iter().take_while(|size| size.at <= at).last().map(|size| size.size)
+    }
+
+    /// The next place where it changes.
+    #[must_use]
+    pub fn next_after(&self, at: u64) -> Option<u64> {
+        self.sizes.iter().map(|size| size.at).find(|next| *next > at)
+    }
+}
+
 /// A durable job is to be called otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenameRequest {

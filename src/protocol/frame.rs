@@ -57,6 +57,8 @@ pub enum FrameKind {
     Screen,
     /// An [`Asked`](super::attach::Asked).
     Asked,
+    /// [`Sizes`](super::attach::Sizes) of the terminal.
+    Sized,
     /// [`Alive`].
     Alive,
     /// [`Gap`].
@@ -74,7 +76,7 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Accepted,
         Self::Out,
         Self::Err,
@@ -83,6 +85,7 @@ impl FrameKind {
         Self::Resized,
         Self::Screen,
         Self::Asked,
+        Self::Sized,
         Self::Alive,
         Self::Gap,
         Self::Result,
@@ -104,6 +107,7 @@ impl FrameKind {
             Self::Resized => "resized",
             Self::Screen => "screen",
             Self::Asked => "asked",
+            Self::Sized => "sized",
             Self::Alive => "alive",
             Self::Gap => "gap",
             Self::Result => "result",

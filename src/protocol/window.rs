@@ -201,7 +201,12 @@ impl Outbox {
     pub fn control(&mut self, kind: FrameKind, payload: Bytes) {
         let is_a_state = matches!(
             kind,
-            FrameKind::Want | FrameKind::Signalled | FrameKind::Resized | FrameKind::Asked | FrameKind::Alive
+            FrameKind::Want
+                | FrameKind::Signalled
+                | FrameKind::Resized
+                | FrameKind::Asked
+                | FrameKind::Sized
+                | FrameKind::Alive
         );
         match self.control.iter_mut().find(|(waiting, _)| is_a_state && *waiting == kind) {
             Some((_, waiting)) => *waiting = payload,

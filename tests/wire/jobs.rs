@@ -2,7 +2,7 @@
 
 use peerbus::protocol::attach::{
     Asked, AttachRequest, DETACHED_TYPE, DetachAnswer, DetachRequest, Detached, From, RENAMED_TYPE,
-    RenameRequest, Renamed, ResizeRequest, STARTED_TYPE, Started, Turn,
+    RenameRequest, Renamed, ResizeRequest, STARTED_TYPE, SizeFrom, Sizes, Started, Turn,
 };
 use peerbus::protocol::ending::{Refusal, StartFailure};
 use peerbus::protocol::exec::{
@@ -341,6 +341,9 @@ fn a_durable_job_that_runs() {
     golden("detach_answer", &DetachAnswer { kind, id: job(), instance: instance(), viewers: 2 });
     let turns = vec![Turn { at: 0, asked: true }, Turn { at: 4096, asked: false }];
     golden("asked", &Asked { turns });
+    let size = |cols, rows| TtySize { cols, rows };
+    let sizes = vec![SizeFrom { at: 0, size: size(80, 24) }, SizeFrom { at: 4096, size: size(120, 40) }];
+    golden("sized", &Sizes { sizes });
     golden("detached", &Detached { by: "ann".to_owned() });
     assert_eq!((RENAMED_TYPE, DETACHED_TYPE), ("peerbus.renamed.v1", "peerbus.detached.v1"));
     part(&From::Byte(7), r#"{"byte":7}"#);

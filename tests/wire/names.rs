@@ -104,6 +104,7 @@ fn the_names_of_subjects_and_headers() {
         (FrameKind::Resized, "resized"),
         (FrameKind::Screen, "screen"),
         (FrameKind::Asked, "asked"),
+        (FrameKind::Sized, "sized"),
         (FrameKind::Alive, "alive"),
         (FrameKind::Gap, "gap"),
         (FrameKind::Result, "result"),

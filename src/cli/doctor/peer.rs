@@ -183,6 +183,7 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
                 Event::Accepted(_)
                 | Event::Screen(_)
                 | Event::Asked(_)
+                | Event::Sized(_)
                 | Event::NotKept { .. }
                 | Event::Interrupted(_)
                 | Event::Resumed,

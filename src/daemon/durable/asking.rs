@@ -11,6 +11,7 @@ use super::job::Job;
 use super::viewers::Seat;
 use crate::keeper::ToKeeper;
 use crate::keeper::words::Turn;
+use crate::protocol::attach::SizeFrom;
 
 /// Turns that are told: as many as a keeper remembers.
 const TURNS_MOST: usize = 64;
@@ -57,6 +58,15 @@ impl Job {
                 let forgotten = (news.turns.len() + 1).saturating_sub(TURNS_MOST);
                 news.turns = news.turns.iter().skip(forgotten).cloned().chain([turn]).collect();
             }
+        });
+    }
+
+    /// From a place on its terminal has another size.
+    pub(super) fn on_size(&mut self, change: SizeFrom) {
+        self.tty = Some(change.size);
+        self.news.send_modify(|news| {
+            let forgotten = (news.sizes.len() + 1).saturating_sub(TURNS_MOST);
+            news.sizes = news.sizes.iter().skip(forgotten).copied().chain([change]).collect();
         });
     }
 

@@ -262,6 +262,7 @@ impl Job {
         // Each connection begins without.
         self.paced = None;
         self.take_turns(hello.asked.unwrap_or_default());
+        self.news.send_modify(|news| news.sizes = hello.sizes.into());
         self.reached(hello.log);
         self.began_step(hello.step);
         for writer in &hello.writers {
@@ -331,6 +332,7 @@ impl Job {
                 self.tell_applied(FrameKind::Resized, &from, Signalled { n, error }).await;
             }
             FromKeeper::Asked(turn) => self.on_turn(turn),
+            FromKeeper::Sized(change) => self.on_size(change),
             FromKeeper::Screen(screen) => self.on_screen(screen).await,
             FromKeeper::Step(step) => self.began_step(Some(step)),
             FromKeeper::Trouble { why: Some(why) } => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::keeper::words::Turn;
-use crate::protocol::attach::{self, Asked};
+use crate::protocol::attach::{self, Asked, SizeFrom};
 use crate::protocol::exec::JobResult;
 use crate::protocol::window::Totals;
 
@@ -14,13 +14,15 @@ pub(super) struct News {
     pub(super) totals: Totals,
     /// Whose terminal answers what the command asks. None where nobody knows: then they all do.
     pub(super) turns: Arc<[Turn]>,
+    /// How large its terminal is, from which byte on.
+    pub(super) sizes: Arc<[SizeFrom]>,
     /// How it ended, once it is over: then nothing more comes into the log.
     pub(super) ended: Option<Arc<JobResult>>,
 }
 
 impl Default for News {
     fn default() -> Self {
-        Self { totals: Totals::default(), turns: Arc::new([]), ended: None }
+        Self { totals: Totals::default(), turns: Arc::new([]), sizes: Arc::new([]), ended: None }
     }
 }
 

@@ -21,7 +21,7 @@ use super::news::News;
 use crate::bus::{Link, Outgoing};
 use crate::keeper::log::{Piece, Reader};
 use crate::process::joined;
-use crate::protocol::attach::{Asked, UNREADABLE};
+use crate::protocol::attach::{Asked, SizeFrom, Sizes, UNREADABLE};
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{ALIVE_EVERY_MS, Accepted, Alive, FrameKind, OUTPUT_MAX};
 use crate::protocol::steer::Credit;
@@ -127,6 +127,8 @@ pub(super) struct Viewer {
     look: Look,
     /// What was told in this epoch of who is asked.
     asked: Option<Asked>,
+    /// The same of how large the terminal is: the last change.
+    sized: Option<SizeFrom>,
     /// Where the log goes on, behind what is no longer held.
     dropped_to: Option<Totals>,
     /// Why it gets no more than what was read, to be told after that.
@@ -159,6 +161,7 @@ impl Viewer {
             reading: None,
             look: Look::default(),
             asked: None,
+            sized: None,
             dropped_to: None,
             farewell: None,
             muted: false,
@@ -241,7 +244,7 @@ impl Viewer {
             self.outbox.control(kind, payload);
         }
         (self.look, self.dropped_to, self.farewell) = (Look::default(), None, None);
-        self.asked = None;
+        (self.asked, self.sized) = (None, None);
     }
 
     fn on_word(&mut self, word: Word) {

@@ -55,6 +55,7 @@ impl Conversation {
             FrameKind::Resized => self.with(message, now, Self::on_resized),
             FrameKind::Screen => self.tell(Event::Screen(message.payload.clone())),
             FrameKind::Asked => self.with(message, now, |this, asked, _| this.tell(Event::Asked(asked))),
+            FrameKind::Sized => self.with(message, now, |this, sizes, _| this.tell(Event::Sized(sizes))),
             FrameKind::Detached => self.with(message, now, Self::on_detached),
             FrameKind::Gap => self.with(message, now, Self::on_gap),
             FrameKind::Result => {

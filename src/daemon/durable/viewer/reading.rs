@@ -26,6 +26,7 @@ impl Viewer {
         let (is_last, at) = (news.ended.is_some(), self.outbox.read().sum());
         // Of whatever is known to be there it is known who is asked, too.
         let known = if is_last { u64::MAX } else { news.totals.sum().saturating_sub(at) };
+        self.tell_sizes(&news);
         if known == 0 {
             return self.look.found_nothing();
         }
@@ -48,6 +49,16 @@ impl Viewer {
         {
             self.outbox.control(FrameKind::Asked, decode::to_json(told).into());
             self.asked = asked;
+        }
+    }
+
+    /// Tells how large the terminal is, before the first byte for which that holds.
+    fn tell_sizes(&mut self, news: &News) {
+        let last = news.sizes.last().copied();
+        if last.is_some() && last != self.sized {
+            let sizes = Sizes { sizes: news.sizes.to_vec() };
+            self.outbox.control(FrameKind::Sized, decode::to_json(&sizes).into());
+            self.sized = last;
         }
     }
 
