@@ -31,6 +31,9 @@ declare -A packages_of=(
   [systemd-analyze]="systemd"
   [tmux]="tmux"
   [vim]="vim"
+  [xdotool]="xdotool"
+  [xterm]="xterm"
+  [Xvfb]="xvfb"
   [zsh]="zsh"
 )
 

@@ -1,11 +1,12 @@
 //! `d attach` and `d logs`: what a durable job prints, and has printed.
 //!
 //! stdout and stderr are the job's, to the byte; what is no longer kept of them is said where it is
-//! missing. Whoever looks on changes nothing: `d` that is ended, or whose output is closed, leaves the
+//! missing. Of a terminal the log is shown as the text that it comes to, unless bytes are asked for. Whoever looks on changes nothing: `d` that is ended, or whose output is closed, leaves the
 //! job as it is.
 
 use std::io::IsTerminal;
 
+use bytes::Bytes;
 use clap::Args as ClapArgs;
 
 use super::args::Common;
@@ -15,20 +16,21 @@ use super::exit::{CANCELLED, Failure, OUTPUT_CLOSED, REFUSED, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
 use super::log::escaped;
 use super::output;
+use super::render;
 use super::terminal::{Left, Manner, WINDOW, farewell, own_size, sit};
 use crate::bus::Bus;
 use crate::client::exec::{self as client, Attaching, Event, Execution, Integrity, Outcome, Patience};
-use crate::protocol::Ending;
-use crate::protocol::attach::From;
+use crate::protocol::attach::{From, Sizes};
 use crate::protocol::exec;
 use crate::protocol::frame::StreamKind;
 use crate::protocol::jobs::{Job, State};
-use crate::screen::Filter;
+use crate::protocol::{Ending, TtySize};
+use crate::screen::{Filter, History, Screen};
 
 /// What `d attach` is given.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  d exec -d vps -C /opt/app -- make     prints the job's id\n  d attach 0000cafe                     all it has printed, and goes on; its code is the job's\n  d attach 0000cafe --watch             Ctrl-C leaves it, and does not interrupt it\n  d attach 0000cafe --since-byte 4096   without the first 4,096 bytes of stdout and stderr together\n\nCtrl-C interrupts everything the job has started, a second one kills it. When d is ended otherwise, the job goes on.\nExit codes: d help exit-codes"
+    after_help = "Examples:\n  d exec -d vps -C /opt/app -- make     prints the job's id\n  d attach 0000cafe                     all it has printed, and goes on; its code is the job's\n  d attach 0000cafe --watch             Ctrl-C leaves it, and does not interrupt it\n  d attach 0000cafe --since-byte 4096   without the first 4,096 bytes of stdout and stderr together\n\nCtrl-C interrupts everything the job has started, a second one kills it. When d is ended otherwise, the job goes on.\nA terminal that runs is shown as it stands, and what is typed goes to it: only from a terminal, or with -i. One that has\nended is shown as d logs shows it.\nExit codes: d help exit-codes"
 )]
 pub(super) struct Attach {
     /// The job: its id, the last characters of it, or a session's name; PEER/JOB asks one peer
@@ -38,8 +40,11 @@ pub(super) struct Attach {
     #[arg(long, value_name = "N")]
     since_byte: Option<u64>,
     /// Only look on: Ctrl-C leaves the job as it is
-    #[arg(long)]
+    #[arg(long, conflicts_with = "stdin")]
     watch: bool,
+    /// Type into a terminal what comes on standard input, where that is no terminal
+    #[arg(short = 'i', long)]
+    stdin: bool,
     /// The keys that leave a terminal, or none [default: ctrl-],d]
     #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
     detach_keys: Option<DetachKeys>,
@@ -48,7 +53,7 @@ pub(super) struct Attach {
 /// What `d logs` is given.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  d logs 0000cafe            what it has printed so far\n  d logs 0000cafe -f         and what it goes on to print; the code is the job's then\n  d logs vps/build | less\n\nOf a job that runs for its caller alone (`d exec` without -d or --durable) nothing is kept."
+    after_help = "Examples:\n  d logs 0000cafe            what it has printed so far\n  d logs 0000cafe -f         and what it goes on to print; the code is the job's then\n  d logs vps/build | less\n  d logs --raw work > typescript   every byte that went to a terminal\n\nThe log of a terminal is shown as text: what somebody at it could read by scrolling back, one line for each that went on\nin the next, in color on a terminal; of a program that fills the screen what it shows last. With -f a line is shown when\nthe cursor has left it, and once more if it changes after that; d attach --watch shows the screen itself.\nOf a job that runs for its caller alone (`d exec` without -d or --durable) nothing is kept."
 )]
 pub(super) struct Logs {
     /// The job: its id, the last characters of it, or a session's name; PEER/JOB asks one peer
@@ -57,9 +62,12 @@ pub(super) struct Logs {
     /// Go on with what it prints, until it has ended
     #[arg(short, long)]
     follow: bool,
-    /// Leave out so many bytes at the beginning
+    /// Leave out so many bytes at the beginning; of a terminal, show bytes
     #[arg(long, value_name = "N")]
     since_byte: Option<u64>,
+    /// Show what was written to a terminal byte for byte, not what it comes to as text
+    #[arg(long)]
+    raw: bool,
 }
 
 /// `d attach`
@@ -69,10 +77,12 @@ pub(super) async fn run(common: &Common, args: &Attach) -> Result<u8, Failure> {
     let found = durable(&bus, &args.job).await?;
     if found.job.tty && found.job.state == State::Running && args.since_byte.is_none() {
         let detach_keys = args.detach_keys.clone().map(|keys| keys.0);
-        return terminal(&bus, &found, Manner { writes: !args.watch, detach_keys }).await;
+        let writes = !args.watch && (args.stdin || std::io::stdin().is_terminal());
+        return terminal(&bus, &found, Manner { writes, detach_keys, types_end: false }).await;
     }
     let from = args.since_byte.map_or(From::Start, From::Byte);
-    let view = View { from, writes: !args.watch, until: None };
+    let as_text = args.since_byte.is_none();
+    let view = View { from, writes: !args.watch, until: None, as_text };
     follow(&bus, &found, &view).await
 }
 
@@ -83,7 +93,8 @@ pub(super) async fn logs(common: &Common, args: &Logs) -> Result<u8, Failure> {
     let found = durable(&bus, &args.kept_job).await?;
     let from = args.since_byte.map_or(From::Start, From::Byte);
     let until = (!args.follow).then(|| printed(&found.job));
-    follow(&bus, &found, &View { from, writes: false, until }).await
+    let as_text = args.since_byte.is_none() && !args.raw;
+    follow(&bus, &found, &View { from, writes: false, until, as_text }).await
 }
 
 /// Sits at a terminal that goes on already: what it shows first.
@@ -111,6 +122,82 @@ struct View {
     writes: bool,
     /// Where to leave, where that is not at its end: a combined offset.
     until: Option<u64>,
+    /// Whether of a terminal it is shown what it comes to.
+    as_text: bool,
+}
+
+/// How its output is shown.
+enum Shown {
+    Bytes,
+    /// On a terminal, which has to be put away at the end.
+    Terminal {
+        filter: Filter,
+        screen: Screen,
+    },
+    /// As the text that it comes to.
+    Text {
+        history: History,
+        sizes: Sizes,
+        follows: bool,
+    },
+}
+
+impl Shown {
+    fn of(found: &Found, view: &View, size: Option<TtySize>) -> Self {
+        let size = size.unwrap_or(TtySize::USUAL);
+        match found.job.tty {
+            true if view.as_text => Self::Text {
+                history: History::new(size, render::is_colored()),
+                sizes: Sizes { sizes: Vec::new() },
+                follows: view.until.is_none() && found.job.state == State::Running,
+            },
+            // What was asked of the job's terminal is not asked of this one: the answer would be typed to nobody knows
+            // whom.
+            true if std::io::stdout().is_terminal() => {
+                Self::Terminal { filter: Filter::default(), screen: Screen::new(size) }
+            }
+            _ => Self::Bytes,
+        }
+    }
+
+    /// Shows what stands at this place.
+    fn show(&mut self, writer: &Writer, stream: StreamKind, at: u64, mut bytes: Bytes) {
+        match self {
+            Self::Bytes => writer.write(stream, bytes),
+            Self::Terminal { filter, screen } => {
+                screen.feed(&bytes);
+                let shown = filter.feed(&bytes, 0, |_| false);
+                writer.show(shown.into(), bytes.len());
+            }
+            Self::Text { history, sizes, follows } => {
+                let (count, mut at, mut text) = (bytes.len(), at, String::new());
+                while !bytes.is_empty() {
+                    if let Some(size) = sizes.at(at) {
+                        history.resize(size);
+                    }
+                    let until = sizes.next_after(at).map_or(u64::MAX, |next| next - at);
+                    let part = bytes.split_to(usize::try_from(until).unwrap_or(usize::MAX).min(bytes.len()));
+                    text.push_str(&history.feed(&part));
+                    at += part.len() as u64;
+                }
+                if *follows {
+                    text.push_str(&history.lines_so_far());
+                }
+                writer.show(text.into(), count);
+            }
+        }
+    }
+
+    /// Shows the rest, and puts away what was made of our own terminal.
+    fn finish(self, writer: &Writer) {
+        match self {
+            Self::Bytes => {}
+            Self::Terminal { mut filter, screen } => {
+                writer.draw([filter.finish(), screen.leave()].concat().into());
+            }
+            Self::Text { history, .. } => writer.draw(history.finish().into()),
+        }
+    }
 }
 
 /// A job of which something is kept.
@@ -168,8 +255,7 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
     let writer = Writer::start(execution.steering());
     let talkative = std::io::stderr().is_terminal();
     let peer = &found.peer;
-    // What was asked of the job's terminal is not asked of this one: the answer would be typed to nobody knows whom.
-    let mut filter = (found.job.tty && std::io::stdout().is_terminal()).then(Filter::default);
+    let mut shown = Shown::of(found, view, None);
     // Where we stand: how much was printed before what comes next.
     let mut at = 0;
     loop {
@@ -179,6 +265,7 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
         };
         match event {
             Some(Event::Accepted(accepted)) => {
+                shown = Shown::of(found, view, accepted.tty);
                 at = accepted.from.unwrap_or_default().sum();
                 if let From::Byte(since) = view.from
                     && at > since
@@ -186,14 +273,13 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
                     writer.say(format!("{} bytes of output are no longer kept", at - since));
                 }
             }
-            Some(Event::Output { stream, bytes, .. }) => {
+            Some(Event::Output { stream, at: from, bytes }) => {
                 at += bytes.len() as u64;
-                match &mut filter {
-                    Some(filter) => {
-                        let shown = filter.feed(&bytes, 0, |_| false);
-                        writer.show(shown.into(), bytes.len());
-                    }
-                    None => writer.write(stream, bytes),
+                shown.show(&writer, stream, from, bytes);
+            }
+            Some(Event::Sized(told)) => {
+                if let Shown::Text { sizes, .. } = &mut shown {
+                    *sizes = told;
                 }
             }
             Some(Event::NotKept { stream, bytes }) => {
@@ -207,10 +293,12 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
             Some(Event::Resumed) if talkative => output::say(&format!("{peer} is back")),
             Some(Event::Interrupted(_) | Event::Resumed | Event::Asked(_)) => {}
             Some(Event::Ended(outcome)) => {
+                shown.finish(&writer);
                 let closed = writer.finish(outcome.result.is_some());
                 return (Seen::Ended(outcome), closed);
             }
             Some(Event::Detached { at, by }) => {
+                shown.finish(&writer);
                 // Who has not had enough does not wait long for an output that stands still.
                 let (closed, at) = match is_enough(view, found, at) {
                     true => (writer.finish(true), at),
@@ -221,6 +309,7 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
             None => {
                 let ending = Ending::Unknown { why: "the conversation broke off inside d".to_owned() };
                 let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
+                shown.finish(&writer);
                 return (Seen::Ended(Box::new(outcome)), writer.finish(false));
             }
         }

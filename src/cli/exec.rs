@@ -293,7 +293,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
     let mut execution = client::start(bus, peer.clone(), request, chunks, Patience { absent: args.wait });
     if in_terminal && let Some(stdin) = stdin.take() {
         let detach_keys = args.detach_keys.clone().map(|keys| keys.0);
-        let manner = terminal::Manner { writes: true, detach_keys };
+        let manner = terminal::Manner { writes: true, detach_keys, types_end: true };
         let (left, closed) = terminal::sit(execution, peer, stdin, manner).await;
         return (Followed::from(left), closed);
     }
@@ -333,6 +333,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
                 Event::Accepted(_)
                 | Event::Screen(_)
                 | Event::Asked(_)
+                | Event::Sized(_)
                 | Event::NotKept { .. }
                 | Event::Interrupted(_)
                 | Event::Resumed,

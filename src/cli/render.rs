@@ -36,11 +36,15 @@ fn visible(text: &str) -> usize {
         .count()
 }
 
+/// Whether stdout is a terminal that wants colours.
+pub(super) fn is_colored() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
 /// A word in green or red, on a terminal that wants colours.
 pub(super) fn judged(word: &str, good: Judgement) -> String {
-    let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     match good {
-        _ if !colours => word.to_owned(),
+        _ if !is_colored() => word.to_owned(),
         Judgement::Good => format!("{GREEN}{word}{PLAIN}"),
         Judgement::Bad => format!("{RED}{word}{PLAIN}"),
     }

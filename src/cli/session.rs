@@ -1,5 +1,7 @@
 //! `d session`: terminals with a name, which go on when everybody has left them.
 
+use std::io::IsTerminal;
+
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::args::{Common, assignment, peer_name};
@@ -50,6 +52,9 @@ pub(super) struct New {
     /// Leave it running: print its job id, and end
     #[arg(short = 'd', long)]
     detach: bool,
+    /// Type what comes on standard input, where that is no terminal
+    #[arg(short = 'i', long, conflicts_with = "detach")]
+    stdin: bool,
     /// Directory to run in: absolute, or ~ for the user's home [default: ~]
     #[arg(short = 'C', long, value_name = "DIR")]
     directory: Option<String>,
@@ -77,8 +82,11 @@ pub(super) struct Attach {
     #[arg(value_name = "SESSION", value_parser = wanted)]
     session: Wanted,
     /// Only look on
-    #[arg(long)]
+    #[arg(long, conflicts_with = "stdin")]
     watch: bool,
+    /// Type what comes on standard input, where that is no terminal; at its end, look on
+    #[arg(short = 'i', long)]
+    stdin: bool,
     /// Have everybody else leave it first
     #[arg(short = 'd', long)]
     detach_others: bool,
@@ -128,7 +136,12 @@ fn name(text: &str) -> Result<String, String> {
 /// `d session`
 pub(super) async fn run(common: &Common, verb: Session) -> Result<u8, Failure> {
     match verb {
-        Session::New(new) => exec::run(common, as_exec(new)).await,
+        Session::New(new) => {
+            if !new.detach {
+                must_be_typed_at(new.stdin, "-d starts it without sitting down")?;
+            }
+            exec::run(common, as_exec(new)).await
+        }
         Session::List(list) => jobs::sessions(common, &list).await,
         Session::Attach(args) => sit_down(common, args).await,
         Session::Rename(args) => rename(common, args).await,
@@ -137,8 +150,17 @@ pub(super) async fn run(common: &Common, verb: Session) -> Result<u8, Failure> {
     }
 }
 
+/// Nobody sits down without a terminal: what comes from elsewhere would be typed, and its end with it.
+fn must_be_typed_at(asked_for: bool, instead: &str) -> Result<(), Failure> {
+    if asked_for || std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let what = "standard input is no terminal to sit down at";
+    Err(Failure::usage(format!("{what}; {instead}, and -i types what comes from there")))
+}
+
 fn as_exec(new: New) -> Exec {
-    let New { peer, name, detach, directory, env, user, detach_keys, argv } = new;
+    let New { peer, name, detach, stdin, directory, env, user, detach_keys, argv } = new;
     Exec {
         peer,
         directory: Some(directory.unwrap_or_else(|| "~".to_owned())),
@@ -150,7 +172,7 @@ fn as_exec(new: New) -> Exec {
         tty: true,
         detach_keys,
         name,
-        stdin: false,
+        stdin,
         env,
         user,
         timeout: None,
@@ -183,6 +205,9 @@ fn called(job: &Job) -> String {
 }
 
 async fn sit_down(common: &Common, args: Attach) -> Result<u8, Failure> {
+    if !args.watch {
+        must_be_typed_at(args.stdin, "--watch only looks on")?;
+    }
     let bus = connect(common).await?;
     must_see_jobs(&bus)?;
     let found = session(&bus, &args.session).await?;
@@ -190,7 +215,7 @@ async fn sit_down(common: &Common, args: Attach) -> Result<u8, Failure> {
         have_them_leave(&bus, &found).await?;
     }
     let detach_keys = args.detach_keys.map(|keys| keys.0);
-    attach::terminal(&bus, &found, Manner { writes: !args.watch, detach_keys }).await
+    attach::terminal(&bus, &found, Manner { writes: !args.watch, detach_keys, types_end: false }).await
 }
 
 async fn rename(common: &Common, args: Rename) -> Result<u8, Failure> {

@@ -5,11 +5,27 @@
 
 #![expect(unsafe_code, reason = "the size of a terminal is asked for by a bare system call")]
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, raise};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+
+/// What was waited for at a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// So many bytes can be read; none where the terminal is gone.
+    Typed(usize),
+    /// Nobody wants to know any more.
+    Stopped,
+    /// Too much time has passed.
+    TimedOut,
+}
 
 /// What standard input is connected to, if that is a terminal.
 #[derive(Debug)]
@@ -37,6 +53,14 @@ impl Console {
         Ok(tcsetattr(&self.terminal, SetArg::TCSADRAIN, &raw)?)
     }
 
+    /// The terminal itself, to read from without a buffer: what is not read stays for whoever reads next.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn input(&self) -> io::Result<File> {
+        Ok(File::from(self.terminal.try_clone()?))
+    }
+
     /// As it was before.
     ///
     /// # Errors
@@ -52,6 +76,51 @@ impl Drop for Console {
         // Where it is gone there is nothing to restore.
         let _ = self.restore();
     }
+}
+
+/// Waits until something can be read from a terminal, until somebody says `stop` by closing their end of it, or for this
+/// long.
+///
+/// # Errors
+/// What the system says.
+pub fn wait_for_keys(
+    terminal: &impl AsFd,
+    stop: Option<&impl AsFd>,
+    at_most: Option<Duration>,
+) -> io::Result<Wait> {
+    let at_most = at_most.and_then(|at_most| PollTimeout::try_from(at_most).ok());
+    let mut ends = vec![PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
+    ends.extend(stop.map(|stop| PollFd::new(stop.as_fd(), PollFlags::POLLIN)));
+    loop {
+        match poll(&mut ends, at_most.unwrap_or(PollTimeout::NONE)) {
+            Ok(0) => return Ok(Wait::TimedOut),
+            Ok(_) if ends.get(1).is_some_and(|stop| stop.any() == Some(true)) => return Ok(Wait::Stopped),
+            Ok(_) => break,
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut count: libc::c_int = 0;
+    // SAFETY: the kernel writes one number, which lives longer than the call.
+    let done = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    match done {
+        0 => Ok(Wait::Typed(usize::try_from(count).unwrap_or(0))),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The signals that have a program stop for a while, and go on.
+pub const SUSPENDS: i32 = libc::SIGTSTP;
+/// See [`SUSPENDS`].
+pub const CONTINUES: i32 = libc::SIGCONT;
+
+/// Stops this process as Ctrl-Z does, until somebody has it go on.
+///
+/// # Errors
+/// What the system says.
+pub fn suspend() -> io::Result<()> {
+    // Not SIGTSTP, which is listened to.
+    Ok(raise(Signal::SIGSTOP)?)
 }
 
 /// Columns and rows of the terminal that standard input or output is connected to. Either may be 0

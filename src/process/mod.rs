@@ -60,7 +60,7 @@ mod watch;
 
 pub use clear::clear;
 pub use companion::Companion;
-pub use console::{Console, console_size};
+pub use console::{CONTINUES, Console, SUSPENDS, Wait, console_size, suspend, wait_for_keys};
 pub use course::{Course, Outcome, joined};
 pub use descriptors::raise_descriptor_limit;
 pub use detached::Detached;

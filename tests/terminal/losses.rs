@@ -175,6 +175,6 @@ fn fifty_cuts_in_mid_typing_cost_no_byte() {
     assert_eq!(std::fs::read_to_string(&written).unwrap(), format!("{typed}\n"), "what was typed");
     let listed = fleet.d(["jobs", "w1", "-a", "--json"]).expect_success().out();
     let job: serde_json::Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
-    let log = fleet.d(["logs", &format!("w1/{}", job["id"].as_str().unwrap())]).expect_success();
+    let log = fleet.d(["logs", "--raw", &format!("w1/{}", job["id"].as_str().unwrap())]).expect_success();
     assert!(std::fs::read(&shown).unwrap() == log.stdout, "what was shown is not what was written");
 }

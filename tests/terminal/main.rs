@@ -13,6 +13,7 @@ mod harness;
 
 mod asked;
 mod keys;
+mod leaving;
 mod losses;
 mod person;
 #[path = "../screen/reference.rs"]
@@ -21,3 +22,5 @@ mod reference;
 mod screens;
 mod sessions;
 mod steered;
+mod viewing;
+mod xterm;

@@ -44,7 +44,7 @@ fn left_and_found_again() {
     assert!(listed.contains("work") && listed.contains("running"), "{listed}");
     let stopped = fleet.d(["session", "stop", "w1/work"]).expect_success().out();
     assert!(stopped.contains("has ended"), "{stopped}");
-    let gone = fleet.d(["session", "attach", "w1/work"]).expect_code(1);
+    let gone = fleet.d(["session", "attach", "--watch", "w1/work"]).expect_code(1);
     assert!(gone.err().contains("goes on no more"), "{}", gone.err());
 }
 
@@ -83,11 +83,11 @@ fn a_log_asks_nothing_of_the_terminal_it_is_read_in() {
     person.until("beforeafter\x1b[31mred");
     person.types("\x03");
     person.finishes();
-    let (finished, shown) = Person::sits_down(&fleet, &["logs", &job]).finishes();
+    let (finished, shown) = Person::sits_down(&fleet, &["logs", "--raw", &job]).finishes();
     assert!(shown.contains("beforeafter\x1b[31mred"), "{shown:?}");
     assert_eq!(finished.code(), Some(0));
     // In a file it is what it was.
-    let written = fleet.d(["logs", &job]).expect_success().out();
+    let written = fleet.d(["logs", "--raw", &job]).expect_success().out();
     assert!(written.contains("before\x1b[6nafter\x1b]11;?\x07\x1b[31mred"), "{written:?}");
 }
 

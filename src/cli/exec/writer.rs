@@ -29,6 +29,8 @@ enum Piece {
     Shown(Bytes, usize),
     /// A line of `d`'s own.
     Said(String),
+    /// To be dropped when everything before it was written.
+    Mark(Sender<Infallible>),
 }
 
 /// The writing thread.
@@ -88,6 +90,13 @@ impl Writer {
         self.hand_on(Piece::Said(text));
     }
 
+    /// Waits until all that was handed on so far is written, and no longer than this.
+    pub(in crate::cli) fn wait_until_written(&self, patience: Duration) {
+        let (mark, reached) = channel();
+        self.hand_on(Piece::Mark(mark));
+        let _ = reached.recv_timeout(patience);
+    }
+
     fn hand_on(&self, piece: Piece) {
         self.progress.unwritten.fetch_add(piece.counts() as u64, Ordering::AcqRel);
         // The thread ends only after this.
@@ -142,7 +151,7 @@ impl Piece {
         match self {
             Self::Output(_, bytes) => bytes.len(),
             Self::Shown(_, stands_for) => *stands_for,
-            Self::Said(_) => 0,
+            Self::Said(_) | Self::Mark(_) => 0,
         }
     }
 }
@@ -159,6 +168,10 @@ fn write_all(work: &Receiver<Piece>, steering: &Steering, progress: &Progress) {
             Piece::Shown(bytes, _) => (StreamKind::Out, bytes, false),
             Piece::Said(text) => {
                 super::output::say(&text);
+                continue;
+            }
+            Piece::Mark(mark) => {
+                drop(mark);
                 continue;
             }
         };

@@ -2,7 +2,10 @@
 //!
 //! As with ssh, a `~` at the beginning of a line is the first of two keys: `~.` leaves, `~~` is one
 //! `~`, `~?` shows help; with any other key both are the command's. And there are keys to leave that
-//! work anywhere, Ctrl-] d, or whatever was asked for. Everything else passes as it is.
+//! work anywhere, Ctrl-] d, or whatever was asked for. Whoever only watches leaves with Ctrl-C or `q`, too. Everything
+//! else passes as it is, a paste and what the terminal says by itself above all.
+
+use super::decode::{Decoder, Token};
 
 /// What `~?` shows.
 pub(super) const HELP: &str = "keys for d, at the beginning of a line:  ~.  leaves; the command goes on   ~~  one ~   \
@@ -14,11 +17,20 @@ const USUAL: [u8; 2] = [0x1d, b'd'];
 /// Keys that are typed, as the command is to get them.
 #[derive(Debug)]
 pub(super) struct Keys {
+    decoder: Decoder,
+    matcher: Matcher,
+}
+
+#[derive(Debug)]
+struct Matcher {
     leave: Vec<u8>,
     /// How many of the keys that leave were typed.
     begun: usize,
     tilde: bool,
+    /// The bytes of a tilde, or of the keys that leave, of which the rest may follow.
+    held: Vec<u8>,
     at_line_start: bool,
+    watches: bool,
     /// Whether keys mean anything to `d` at all.
     listening: bool,
 }
@@ -39,25 +51,35 @@ impl Keys {
     pub(super) fn new(leave: Option<Vec<u8>>) -> Self {
         let leave = leave.unwrap_or_else(|| USUAL.to_vec());
         let listening = !leave.is_empty();
-        Self { leave, begun: 0, tilde: false, at_line_start: true, listening }
+        let matcher = Matcher {
+            leave,
+            begun: 0,
+            tilde: false,
+            held: Vec::new(),
+            at_line_start: true,
+            watches: false,
+            listening,
+        };
+        Self { decoder: Decoder::default(), matcher }
     }
 
-    /// For input that no person types.
-    pub(super) fn of_nobody() -> Self {
-        Self::new(Some(Vec::new()))
+    /// Of somebody who only watches.
+    pub(super) fn of_watcher(leave: Option<Vec<u8>>) -> Self {
+        let mut keys = Self::new(leave);
+        (keys.matcher.watches, keys.matcher.listening) = (true, true);
+        keys
     }
 
-    /// Takes what was typed.
+    /// Takes what was typed, up to the keys that leave.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Typed {
         let mut typed = Typed::default();
-        if !self.listening {
+        let Self { decoder, matcher } = self;
+        if !matcher.listening {
             typed.bytes = bytes.to_vec();
             return typed;
         }
         for &byte in bytes {
-            if !self.is_tilde_done(byte, &mut typed) {
-                self.key(byte, &mut typed);
-            }
+            decoder.feed(byte, &mut |token, bytes| matcher.take(token, bytes, &mut typed));
             if typed.leaves {
                 break;
             }
@@ -65,46 +87,94 @@ impl Keys {
         typed
     }
 
-    /// The second of two keys of which the first was a tilde.
-    fn is_tilde_done(&mut self, byte: u8, typed: &mut Typed) -> bool {
-        if !std::mem::take(&mut self.tilde) {
-            return false;
-        }
-        match byte {
-            b'.' => typed.leaves = true,
-            b'?' => typed.help = true,
-            b'~' => {
-                typed.bytes.push(b'~');
-                self.at_line_start = false;
-            }
-            _ => {
-                typed.bytes.push(b'~');
-                self.at_line_start = false;
-                return false;
-            }
-        }
-        true
+    /// Whether what has begun waits for its rest, and is to be [flushed](Self::flush) soon.
+    pub(super) fn are_waiting(&self) -> bool {
+        self.decoder.is_within()
     }
 
-    fn key(&mut self, byte: u8, typed: &mut Typed) {
-        if self.leave.get(self.begun) == Some(&byte) {
+    /// Its rest has not come: what has begun is handed on.
+    pub(super) fn flush(&mut self) -> Typed {
+        let mut typed = Typed::default();
+        match self.decoder.flush() {
+            (Some(token), bytes) => self.matcher.take(token, &bytes, &mut typed),
+            (None, bytes) if bytes.is_empty() => {}
+            // Its rest follows it, so nothing may be held before it.
+            (None, bytes) => {
+                self.matcher.release(&mut typed);
+                typed.bytes.extend(bytes);
+            }
+        }
+        typed
+    }
+}
+
+impl Matcher {
+    fn take(&mut self, token: Token, bytes: &[u8], typed: &mut Typed) {
+        match token {
+            Token::Key(key) => self.key(key, bytes, typed),
+            // Comes by itself, and may be waited for.
+            Token::Report => typed.bytes.extend_from_slice(bytes),
+            Token::Silent => self.pass(bytes, typed),
+            Token::Paste => {
+                self.release(typed);
+                self.at_line_start = false;
+                typed.bytes.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    /// Behind what is held.
+    fn pass(&mut self, bytes: &[u8], typed: &mut Typed) {
+        let to = if self.held.is_empty() { &mut typed.bytes } else { &mut self.held };
+        to.extend_from_slice(bytes);
+    }
+
+    /// What is held is the command's.
+    fn release(&mut self, typed: &mut Typed) {
+        (self.begun, self.tilde) = (0, false);
+        if !self.held.is_empty() {
+            typed.bytes.append(&mut self.held);
+            self.at_line_start = false;
+        }
+    }
+
+    fn key(&mut self, key: Option<char>, bytes: &[u8], typed: &mut Typed) {
+        typed.leaves |= self.watches && matches!(key, Some('\x03' | 'q'));
+        if std::mem::take(&mut self.tilde) {
+            match key {
+                Some('.') => typed.leaves = true,
+                Some('?') => typed.help = true,
+                Some('~') => {
+                    typed.bytes.extend_from_slice(bytes);
+                    self.at_line_start = false;
+                }
+                _ => {
+                    self.release(typed);
+                    return self.key(key, bytes, typed);
+                }
+            }
+            self.held.clear();
+            return;
+        }
+        let is_next = |begun: usize| self.leave.get(begun).is_some_and(|next| key == Some(char::from(*next)));
+        if is_next(self.begun) {
             self.begun += 1;
-            typed.leaves = self.begun == self.leave.len();
+            self.held.extend_from_slice(bytes);
+            typed.leaves |= self.begun == self.leave.len();
             return;
         }
         if self.begun > 0 {
-            let begun = std::mem::take(&mut self.begun);
-            typed.bytes.extend(self.leave.iter().take(begun));
-            self.at_line_start = false;
+            self.release(typed);
             // It may be the first of them again.
-            return self.key(byte, typed);
+            return self.key(key, bytes, typed);
         }
-        if byte == b'~' && self.at_line_start {
+        if key == Some('~') && self.at_line_start {
             self.tilde = true;
+            self.held.extend_from_slice(bytes);
             return;
         }
-        self.at_line_start = matches!(byte, b'\r' | b'\n' | 0x03 | 0x04);
-        typed.bytes.push(byte);
+        self.at_line_start = matches!(key, Some('\r' | '\n' | '\x03' | '\x04'));
+        typed.bytes.extend_from_slice(bytes);
     }
 }
 
@@ -182,10 +252,45 @@ mod tests {
     }
 
     #[test]
+    fn the_keys_are_known_in_every_dialect_and_whatever_the_terminal_says_meanwhile() {
+        for (keys, gets, leaves) in [
+            ("\x1b[27;5;93~d", "", true),
+            ("x\x1b[93;5u\x1b[93;5:3ud", "x", true),
+            ("\x1b[93;5u\x1b[93;5:3ux", "\x1b[93;5u\x1b[93;5:3ux", false),
+            ("\r\x1b[I\x1b[O~\x1b[<35;1;1M.", "\r\x1b[I\x1b[O\x1b[<35;1;1M", true),
+            ("\x1b]11;rgb:1/2/3\x1b\\\x1b[2;3R~.", "\x1b]11;rgb:1/2/3\x1b\\\x1b[2;3R", true),
+            ("\x1b[13u\x1b[96:126;2u\x1b[96;1:3u\x1b[46u", "\x1b[13u", true),
+            ("\x1b[A~.", "\x1b[A~.", false),
+        ] {
+            assert_eq!(typed(keys.as_bytes()), (gets.to_owned(), leaves), "{keys:?}");
+        }
+        let watched = |keys: &[u8]| Keys::of_watcher(Some(Vec::new())).take(keys).leaves;
+        assert!(watched(b"\x1b[99;5u") && watched(b"\x1b[I\x1b[113uxx") && watched(b"\x03"));
+        assert!(!watched(b"\x1b[200~q\x03\x1b[201~\x1b[113;1:3u"));
+    }
+
+    #[test]
+    fn a_paste_passes_as_it_is() {
+        for pasted in ["~~~sh", "~?", "~.", "a\r~.\rb", "\x1dd", "\x1b[27;5;93~d"] {
+            let keys = format!("\r\x1b[200~{pasted}\x1b[201~");
+            assert_eq!(typed(keys.as_bytes()), (keys.clone(), false), "{pasted:?}");
+            // And between the reads.
+            for cut in 0..keys.len() {
+                let mut all = Keys::new(None);
+                let (before, after) = keys.as_bytes().split_at(cut);
+                let pieces = [all.take(before), all.flush(), all.take(after), all.flush()];
+                assert!(pieces.iter().all(|piece| !piece.leaves && !piece.help), "{keys:?} at {cut}");
+                assert_eq!(pieces.map(|piece| piece.bytes).concat(), keys.as_bytes(), "{keys:?} at {cut}");
+            }
+            assert!(typed(format!("{keys}\r~.").as_bytes()).1);
+        }
+    }
+
+    #[test]
     fn all_other_bytes_pass() {
         let all: Vec<u8> = (0..=255).filter(|byte| *byte != 0x1d && *byte != b'~').collect();
         assert_eq!(Keys::new(None).take(&all).bytes, all);
-        assert_eq!(Keys::of_nobody().take(b"~.\x1dd").bytes, b"~.\x1dd");
+        assert_eq!(Keys::new(Some(Vec::new())).take(b"~.\x1dd").bytes, b"~.\x1dd");
     }
 
     #[test]

@@ -1,36 +1,41 @@
 //! The person's end of a terminal on another machine.
 //!
 //! ```text
-//!  keys ──▶ escape (leave?) ──▶ the job        the job ──▶ questions taken out, if somebody else is asked
-//!  size ──▶ the job                                    └─▶ screen: what is shown ──▶ redrawn, put away
+//!  keys ──▶ decode ──▶ escape (leave?) ──▶ the job
+//!  size ──▶ the job        the job ──▶ questions taken out, if somebody else is asked ──▶ shown
+//!                                  └─▶ screen: redrawn, put away; a view, where the sizes differ
 //! ```
 //!
-//! Guarantees: every byte goes to the command as it is typed, Ctrl-C too, in the order of typing. The
-//! person's terminal is as it was, however it ends: the command, a key, a signal, a panic. What the
-//! program has made of it (the alternate screen, mouse, colors, …) is put away. While the peer is out
+//! Guarantees: every byte goes to the command as it is typed, Ctrl-C too, in the order of typing; what is typed behind
+//! the keys that leave is left for the shell. The person's terminal is as it was, however it ends: the command, a key, a
+//! signal, a panic. What the program has made of it (the alternate screen, mouse, colors, …) is put away, and what the
+//! terminal still answers is taken away. While the peer is out
 //! of reach one line says so, and afterwards everything is drawn as it should be.
 
 mod board;
+mod decode;
 mod escape;
 mod keyboard;
 
 use std::collections::VecDeque;
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::cli::exit::{Failure, UNKNOWN};
 use crate::cli::log::escaped;
 use crate::cli::output;
 use crate::client::exec::{Event, Execution, Integrity, Outcome, Steering};
-use crate::process::{Console, console_size};
+use crate::process::{Console, console_size, suspend};
 use crate::protocol::frame::{Accepted, JobState};
 use crate::protocol::tty::{MOST, Tty};
 use crate::protocol::{Ending, PeerId, TtySize};
-use board::Board;
-use escape::Keys;
-use keyboard::{Signals, read_keys};
+use board::{Away, Board};
+use escape::{Keys, Typed};
+use keyboard::{Keyboard, Signals, read_input, take_answers};
 
 pub(in crate::cli) use escape::detach_keys;
 
@@ -40,12 +45,18 @@ pub(in crate::cli) const WINDOW: u64 = 256 * 1024;
 /// Typed ahead of a command that does not read. Beyond it nothing is read that somebody types.
 const TYPED_AHEAD: usize = 64 * 1024;
 
+/// The end of an input that nobody types is typed again after this, and then after ever longer pauses: a program that is
+/// only just starting may have thrown away the first.
+const END_AGAIN: Duration = Duration::from_secs(1);
+
 /// How the person sits there.
 pub(in crate::cli) struct Manner {
     /// Whether what is typed goes to the command.
     pub(in crate::cli) writes: bool,
     /// The keys that leave, if not the usual.
     pub(in crate::cli) detach_keys: Option<Vec<u8>>,
+    /// Whether the end of an input that is no terminal is typed, too; else the rest is only watched.
+    pub(in crate::cli) types_end: bool,
 }
 
 /// How it ended for the person.
@@ -129,7 +140,8 @@ pub(in crate::cli) async fn sit(
                 None => is_all = true,
             },
             signal = signals.next() => seat.on_signal(signal),
-            () = seat.board.due() => seat.board.say_so(),
+            () = seat.board.due() => seat.board.on_due(),
+            () = due(seat.end_again) => seat.type_end(),
         }
         if is_all {
             stdin = None;
@@ -144,21 +156,32 @@ async fn reserve(stdin: Option<&mpsc::Sender<Bytes>>) -> Result<mpsc::Permit<'_,
     }
 }
 
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// One person at one terminal.
 struct Seat {
     steering: Steering,
     board: Board,
     /// The person's own terminal, if keys are typed at one.
     console: Option<Console>,
-    escape: Keys,
-    keys: mpsc::Receiver<Vec<u8>>,
-    /// Where the thread that reads keys puts them; taken when it starts.
-    to_keys: Option<mpsc::Sender<Vec<u8>>>,
+    keyboard: Option<Keyboard>,
+    keys: mpsc::Receiver<Typed>,
+    /// What the keys mean, and where the thread that reads them puts them; taken when it starts.
+    to_keys: Option<(Keys, mpsc::Sender<Typed>)>,
     typed: VecDeque<Bytes>,
     typed_bytes: usize,
     keys_ended: bool,
     is_in_mid_line: bool,
     writes: bool,
+    types_end: bool,
+    /// When the end of input is typed again, and the pause before that.
+    end_again: Option<Instant>,
+    end_pause: Duration,
     wants_to_leave: bool,
     is_ended: bool,
 }
@@ -167,22 +190,25 @@ impl Seat {
     fn new(execution: &Execution, peer: &PeerId, manner: Manner) -> Self {
         let console = Console::of_input();
         let (to_keys, keys) = mpsc::channel(16);
-        let escape = match console {
-            Some(_) => Keys::new(manner.detach_keys),
-            None => Keys::of_nobody(),
+        let meaning = match manner.writes {
+            true => Keys::new(manner.detach_keys),
+            false => Keys::of_watcher(manner.detach_keys),
         };
         Self {
             steering: execution.steering(),
-            board: Board::new(execution.steering(), peer, manner.writes),
+            board: Board::new(execution.steering(), peer, manner.writes, own_size()),
             console,
-            escape,
+            keyboard: None,
             keys,
-            to_keys: Some(to_keys),
+            to_keys: Some((meaning, to_keys)),
             typed: VecDeque::new(),
             typed_bytes: 0,
             keys_ended: false,
             is_in_mid_line: false,
             writes: manner.writes,
+            types_end: manner.types_end,
+            end_again: None,
+            end_pause: END_AGAIN,
             wants_to_leave: false,
             is_ended: false,
         }
@@ -196,7 +222,7 @@ impl Seat {
 
     /// Whether nothing more will be typed, and all was handed on.
     fn is_at_end(&self) -> bool {
-        self.keys_ended && self.typed.is_empty()
+        self.keys_ended && self.typed.is_empty() && self.end_again.is_none()
     }
 
     fn on_event(&mut self, event: Option<Event>) -> Option<Left> {
@@ -205,6 +231,7 @@ impl Seat {
             Some(Event::Screen(bytes)) => self.board.draw(&bytes),
             Some(Event::Output { stream, at, bytes }) => self.board.show(stream, at, &bytes),
             Some(Event::Asked(asked)) => self.board.is_asked(asked),
+            Some(Event::Sized(sizes)) => self.board.is_sized(sizes),
             Some(Event::NotKept { bytes, .. }) => self.board.not_kept(bytes),
             Some(Event::Interrupted(why)) => self.board.lost(why),
             Some(Event::Resumed) => self.board.is_back(),
@@ -235,44 +262,53 @@ impl Seat {
             // There is only its end to be told.
             return;
         }
-        self.board.begin(bounded(accepted.tty.unwrap_or_else(own_size)));
-        let Some(to_keys) = self.to_keys.take() else { return };
-        if let Some(console) = &self.console
-            && let Err(error) = console.raw()
-        {
-            self.board.say(format!("this terminal cannot be read key by key: {error}"));
-        }
-        if self.writes || self.console.is_some() {
-            read_keys(to_keys);
-        } else {
-            self.keys_ended = true;
+        let at = accepted.from.unwrap_or_default().sum();
+        self.board.begin(bounded(accepted.tty.unwrap_or_else(own_size)), at);
+        let Some((meaning, to_keys)) = self.to_keys.take() else { return };
+        match &self.console {
+            Some(console) => {
+                let reading = console.raw().and_then(|()| Keyboard::read(console, meaning, to_keys));
+                match reading {
+                    Ok(keyboard) => self.keyboard = Some(keyboard),
+                    Err(error) => {
+                        self.board.say(format!("this terminal cannot be read key by key: {error}"));
+                    }
+                }
+            }
+            None if self.writes => read_input(to_keys),
+            None => self.keys_ended = true,
         }
         self.on_size();
     }
 
-    fn on_keys(&mut self, keys: Option<Vec<u8>>) {
-        let Some(keys) = keys else {
+    fn on_keys(&mut self, typed: Option<Typed>) {
+        let Some(typed) = typed else {
             self.keys_ended = true;
-            if self.writes && self.console.is_none() {
-                // What is not typed ends as if somebody had typed that it does: in the middle of a line the first
-                // only hands that on.
-                let keys: &[u8] = if self.is_in_mid_line { b"\x04\x04" } else { b"\x04" };
-                self.hand_on(keys.to_vec());
+            if self.writes && self.console.is_none() && self.types_end {
+                self.type_end();
             }
             return;
         };
-        let typed = self.escape.take(&keys);
         if typed.help {
             self.board.say(escape::HELP.to_owned());
         }
         if self.writes {
             self.hand_on(typed.bytes);
-        } else if keys.contains(&0x03) || keys == b"q" {
-            self.leave_it();
         }
         if typed.leaves {
             self.leave_it();
         }
+    }
+
+    /// What is not typed ends as if somebody had typed that it does: in the middle of a line the first only hands that
+    /// on. An input that has ended stays so, for whoever reads it next.
+    fn type_end(&mut self) {
+        if self.typed.is_empty() || self.end_again.is_none() {
+            let keys: &[u8] = if self.is_in_mid_line { b"\x04\x04" } else { b"\x04" };
+            self.hand_on(keys.to_vec());
+        }
+        self.end_again = Some(Instant::now() + self.end_pause);
+        self.end_pause *= 2;
     }
 
     fn hand_on(&mut self, bytes: Vec<u8>) {
@@ -294,6 +330,8 @@ impl Seat {
             // Until the command runs there is nothing that could be left.
             keyboard::Told::Interrupt if self.to_keys.is_some() => self.steering.cancel("interrupted"),
             keyboard::Told::Interrupt => self.hand_on(b"\x03".to_vec()),
+            keyboard::Told::Suspend => self.suspend(),
+            keyboard::Told::Continue => self.go_on(),
             keyboard::Told::End if std::mem::take(&mut self.is_ended) => self.steering.forget(),
             keyboard::Told::End => {
                 self.is_ended = true;
@@ -302,21 +340,53 @@ impl Seat {
         }
     }
 
+    /// Stops `d`, whose terminal others use until it goes on.
+    fn suspend(&mut self) {
+        self.board.is_suspended();
+        let put_back = self.console.as_ref().map_or(Ok(()), Console::restore);
+        if let Err(error) = put_back.and_then(|()| suspend()) {
+            self.board.say(format!("d cannot be stopped: {error}"));
+        }
+    }
+
+    /// `d` was stopped, by itself or by a signal that nobody hears of, and goes on.
+    fn go_on(&mut self) {
+        if self.to_keys.is_some() {
+            return;
+        }
+        if let Some(Err(error)) = self.console.as_ref().map(Console::raw) {
+            self.board.say(format!("this terminal cannot be read key by key: {error}"));
+        }
+        self.board.goes_on();
+        self.on_size();
+    }
+
     /// Says how large the person's terminal is now.
     fn on_size(&mut self) {
-        let size = bounded(own_size());
-        if self.writes && self.to_keys.is_none() && console_size().is_some() {
-            self.board.resize(size);
-            self.steering.resize(size);
+        let (own, follows) = (own_size(), self.writes && console_size().is_some());
+        if self.to_keys.is_none() {
+            self.board.is_at(own, follows);
+            if follows {
+                self.steering.resize(bounded(own));
+            }
         }
     }
 
     /// Puts everything back; says whether our own output was closed meanwhile.
-    fn leave(self, left: Left) -> (Left, bool) {
+    fn leave(mut self, left: Left) -> (Left, bool) {
+        self.keys.close();
+        if let Some(keyboard) = self.keyboard.take() {
+            keyboard.stop();
+        }
         let all = matches!(&left, Left::Ended(outcome) if outcome.result.is_some());
         let in_mid_line = matches!(left, Left::Detached { .. }) && std::io::stdout().is_terminal();
         let quick = matches!(left, Left::Detached { why: Parting::Ended, .. });
-        let closed = self.board.put_away(in_mid_line, all, quick);
+        let asks = self.console.is_some() && self.board.may_be_answered();
+        let away = Away { in_mid_line, everything_was_shown: all, quick, asks };
+        let closed = self.board.put_away(away);
+        if let Some(console) = self.console.as_ref().filter(|_| asks && !closed) {
+            take_answers(console);
+        }
         drop(self.console);
         (left, closed)
     }
