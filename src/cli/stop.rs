@@ -23,7 +23,7 @@ pub(super) const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
 /// What `d stop` is given.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  d stop 0000cafe                TERM to everything it has started, after 5 s KILL; waits for its end\n  d stop vps/build               the session `build` on vps\n  d stop 0000cafe --signal HUP   only that signal\n\nA job that has ended already is said to have, with code 0."
+    after_help = "Examples:\n  d stop 0000cafe                TERM (HUP in a terminal) to everything it has started, after 5 s KILL; waits for its end\n  d stop vps/build               the session `build` on vps\n  d stop 0000cafe --signal HUP   only that signal\n\nA job that has ended already is said to have, with code 0."
 )]
 pub(super) struct Stop {
     /// The job: its id, the last characters of it, or a session's name; PEER/JOB asks one peer
@@ -78,9 +78,9 @@ fn said(found: &Found, result: &JobResult, had_ended: bool) -> String {
     let Found { peer, job } = found;
     let (short, ending) = (job.id.short(), escaped(&result.ending.to_string()));
     let verb = if had_ended { "had ended already" } else { "has ended" };
-    let killed = match result.killed {
+    let killed = match result.forced {
         0 => String::new(),
-        killed => format!(", {killed} of its processes had to be killed"),
+        forced => format!(", {forced} of its processes had to be killed"),
     };
     format!("{short} on {peer} {verb}: {ending}{killed}")
 }

@@ -5,6 +5,7 @@
 //! | a job of a daemon that died | its lodging is in our journal, or named after our state directory | no daemon holds that directory |
 //! | what a durable job has left whose keeper died | the same | no daemon holds that directory, and no keeper the job |
 //! | what an ended job has left, though nothing was left on purpose | the same | its record is closed |
+//! | a keeper that does not answer | it holds a lock in our state directory | nobody can talk to it |
 //! | a keeper whose job is over or was never taken in | it holds a lock in our state directory | no open record leads to it |
 //!
 //! Guarantees: a name proves nothing; no process is looked for by its name or arguments, and none is signalled
@@ -17,17 +18,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde::Deserialize;
 
 use super::journal::{Begun, Journal, Record};
 use super::recovery::recover_after;
 use super::state;
+use crate::keeper::{Place, link};
 use crate::process::{self, Identity, Lodging, OtherProcess, Signal, StateLock};
 use crate::protocol::JobId;
 use crate::protocol::decode;
 
 /// How long processes may take to end by themselves.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a keeper that does not answer is waited for.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a keeper that was killed may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
@@ -69,11 +75,11 @@ struct About {
     lodging: Lodging,
 }
 
-/// Looks for them. Changes nothing.
+/// Looks for them. Changes nothing. Takes 10 s where a keeper does not answer.
 ///
 /// # Errors
 /// When something cannot be looked at, so that nobody could say what is whose.
-pub fn find(state_dir: &Path) -> anyhow::Result<Vec<Orphan>> {
+pub async fn find(state_dir: &Path) -> anyhow::Result<Vec<Orphan>> {
     if !state_dir.join("journal").is_dir() {
         return Ok(Vec::new());
     }
@@ -85,6 +91,7 @@ pub fn find(state_dir: &Path) -> anyhow::Result<Vec<Orphan>> {
     for keeper in keepers(state_dir)? {
         orphans.extend(of_keeper(&journal, keeper)?);
     }
+    orphans.extend(silent(&journal, state_dir).await?);
     if !has_daemon {
         for entry in fs::read_dir(state_dir.join("journal/open"))? {
             let job = entry?.file_name().to_str().and_then(|name| name.parse().ok());
@@ -178,6 +185,43 @@ fn of_keeper(journal: &Journal, (job, place): (JobId, PathBuf)) -> anyhow::Resul
         Some(_) => return Ok(None),
         None => ("it keeps a job that is not in the journal, so no daemon will find it", None),
     };
+    who_holds(job, &place, why, command).map(Some)
+}
+
+/// The keepers of jobs that go on which do not answer.
+async fn silent(journal: &Journal, state_dir: &Path) -> anyhow::Result<Vec<Orphan>> {
+    let keepers = keepers(state_dir)?.into_iter().map(|(job, directory)| async move {
+        let reacts = link::reacts(&Place::of(state_dir, job), ANSWERS_WITHIN).await;
+        (job, directory, reacts)
+    });
+    let mut silent = Vec::new();
+    for (job, directory, reacts) in join_all(keepers).await {
+        // What has ended meanwhile has taken its directory's lock with it.
+        if reacts.unwrap_or(true) || !process::is_locked(&directory.join("lock"))? {
+            continue;
+        }
+        let Some(Record { begun, result: None, .. }) = journal.find(job)? else { continue };
+        let why = format!("its keeper has not answered for {} s", ANSWERS_WITHIN.as_secs());
+        silent.push(who_holds(job, &directory, &why, Some(begun.command))?);
+    }
+    Ok(silent)
+}
+
+/// Stops the keepers that do not answer, with their jobs; says of each how many processes were stopped, or why not.
+///
+/// # Errors
+/// When it cannot be looked at which there are.
+pub async fn stop_silent(state_dir: &Path) -> anyhow::Result<Vec<(Orphan, Result<u32, String>)>> {
+    if !state_dir.join("journal").is_dir() {
+        return Ok(Vec::new());
+    }
+    let found = silent(&Journal::open(state_dir)?, state_dir).await?;
+    let stopped = stop(state_dir, &found).await?;
+    Ok(found.into_iter().zip(stopped).collect())
+}
+
+/// The keeper that holds the lock of a job, as far as that can be proved.
+fn who_holds(job: JobId, place: &Path, why: &str, command: Option<String>) -> anyhow::Result<Orphan> {
     let unproved = |why: &str| Orphan {
         job,
         kind: Kind::Unproved,
@@ -189,20 +233,20 @@ fn of_keeper(journal: &Journal, (job, place): (JobId, PathBuf)) -> anyhow::Resul
     };
     let about = match fs::read(place.join("keeper.json")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Some(unproved("a lock of a job is held, and nobody has said who holds it")));
+            return Ok(unproved("a lock of a job is held, and nobody has said who holds it"));
         }
         text => decode::json::<About>(&text?),
     };
     let Ok(About { keeper, lodging }) = about else {
-        return Ok(Some(unproved("a lock of a job is held, and who holds it cannot be read")));
+        return Ok(unproved("a lock of a job is held, and who holds it cannot be read"));
     };
     if !keeper.is_alive()? {
-        return Ok(Some(unproved("a lock of a job is held by another process than its keeper")));
+        return Ok(unproved("a lock of a job is held by another process than its keeper"));
     }
     let mut processes = vec![keeper.clone()];
     processes.extend(process::inhabitants(&lodging)?.into_iter().filter(|member| *member != keeper));
     let (lodging, keeper) = (Some(lodging), Some(keeper));
-    Ok(Some(Orphan { job, kind: Kind::Keeper, why: why.to_owned(), command, processes, lodging, keeper }))
+    Ok(Orphan { job, kind: Kind::Keeper, why: why.to_owned(), command, processes, lodging, keeper })
 }
 
 /// Stops those that are proved to be forgotten; says of each how many processes were stopped, or why not.

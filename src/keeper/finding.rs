@@ -4,8 +4,9 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::link::Link;
 use super::place::{Place, socket_in};
@@ -120,6 +121,25 @@ fn why_dead(place: &Place, about: &About) -> io::Result<String> {
     Ok(match last_line(&place.said()) {
         Some(said) => format!("process {pid} ended; its last words: {said}"),
         None => format!("process {pid} ended without a word, as one that is killed"),
+    })
+}
+
+/// Whether a keeper that lives reacts within this time to somebody who comes and goes without a word. Any version of it
+/// does, and goes on talking to its daemon. One that is just coming or going is not listened for.
+///
+/// # Errors
+/// When its directory cannot be looked at.
+pub async fn reacts(place: &Place, within: Duration) -> io::Result<bool> {
+    let directory = File::open(place.directory())?;
+    let come_and_go = async {
+        let mut stream = UnixStream::connect(socket_in(&directory)).await?;
+        stream.shutdown().await?;
+        stream.read(&mut [0; 64]).await
+    };
+    Ok(match timeout(within, come_and_go).await {
+        // So many have come before, and it has seen to none of them.
+        Ok(Err(error)) => error.kind() != io::ErrorKind::WouldBlock,
+        reacted => reacted.is_ok(),
     })
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use super::wire::{self, Hearing, LINE_MOST, Saying};
 use super::words::{FromKeeper, Hello, ToKeeper};
 
-pub use super::finding::{Found, find};
+pub use super::finding::{Found, find, reacts};
 pub use super::starting::{NoStart, start};
 
 /// Words that were heard and not asked for yet. A keeper with more to say waits, and says only the newest of

@@ -191,6 +191,8 @@ impl Keeper {
         let mut process: Option<Process> = None;
         let (mut draining, mut output_open) = (Vec::new(), false);
         while !self.is_written {
+            // However often something here is ready: who comes, and the end of the command, are noticed elsewhere.
+            tokio::task::coop::consume_budget().await;
             let (room, deadline) = (self.output.room(), self.deadline());
             let happening = tokio::select! {
                 begun = joined(&mut start) => Happening::Started(begun),
@@ -386,7 +388,8 @@ async fn exited(process: &mut Option<Process>) -> Exit {
 }
 
 fn ended(outcome: Outcome, first: Totals) -> Ended {
-    let Outcome { ending, out, err, killed, left_running, output_open, rusage, duration_ms } = outcome;
+    let Outcome { ending, out, err, killed, forced, left_running, output_open, rusage, duration_ms } =
+        outcome;
     Ended {
         v: VERSION,
         ending,
@@ -394,6 +397,7 @@ fn ended(outcome: Outcome, first: Totals) -> Ended {
         err,
         first,
         killed,
+        forced,
         left_running,
         output_open,
         rusage: Some(rusage),

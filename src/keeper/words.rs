@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::process::{Identity, Lodging, Spec, StartError};
 use crate::protocol::attach::SizeFrom;
-use crate::protocol::exec::{JobResult, Rusage, StreamTotal};
+use crate::protocol::exec::{self, JobResult, Rusage, StreamTotal};
 use crate::protocol::frame::Want;
 use crate::protocol::task::Reached;
 use crate::protocol::tty::TtySize;
@@ -386,6 +386,9 @@ pub struct Ended {
     pub first: Totals,
     /// Processes of the job that had to be stopped.
     pub killed: u32,
+    /// How many of these did not end when they were asked to, and were killed.
+    #[serde(default, skip_serializing_if = "exec::is_zero")]
+    pub forced: u32,
     /// Processes of the job that go on; one at least where nobody could look.
     pub left_running: u32,
     /// Whether a process that goes on still holds the output open; what it writes is discarded.
@@ -408,6 +411,7 @@ impl Ended {
             err: Some(self.err),
             duration_ms: self.duration_ms,
             killed: self.killed,
+            forced: self.forced,
             left_running: self.left_running,
             output_open: self.output_open,
             rusage: self.rusage,

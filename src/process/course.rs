@@ -54,6 +54,7 @@ pub struct Course {
     stopping: Option<Ending>,
     stop_task: Option<JoinHandle<io::Result<Stopped>>>,
     killed: u32,
+    forced: u32,
     /// The number of the last signal that was delivered, to tell an end by it.
     signalled: Option<i32>,
     totals: Totals,
@@ -76,6 +77,8 @@ pub struct Outcome {
     pub err: StreamTotal,
     /// Processes that had to be stopped.
     pub killed: u32,
+    /// How many of these had to be killed.
+    pub forced: u32,
     /// Processes that go on; one at least where nobody could look.
     pub left_running: u32,
     /// Whether one that goes on still holds the output open.
@@ -101,6 +104,7 @@ impl Course {
             stopping: None,
             stop_task: None,
             killed: 0,
+            forced: 0,
             signalled: None,
             totals: Totals::default(),
             digests: [blake3::Hasher::new(), blake3::Hasher::new()],
@@ -215,9 +219,7 @@ impl Course {
                 let mut all = tree.stop(KILL_GRACE).await;
                 for tree in left_behind {
                     let more = tree.stop(KILL_GRACE).await;
-                    all = all.and_then(|Stopped { killed, left }| {
-                        more.map(|more| Stopped { killed: killed + more.killed, left: left + more.left })
-                    });
+                    all = all.and_then(|all: Stopped| Ok(all.and(more?)));
                 }
                 all
             }));
@@ -229,6 +231,7 @@ impl Course {
         match joined(&mut self.stop_task).await {
             Ok(Ok(stopped)) => {
                 self.killed += stopped.killed;
+                self.forced += stopped.forced;
                 if stopped.left > 0 {
                     let left = stopped.left;
                     tracing::error!(job = %self.job, left, "processes hang in the kernel and cannot be stopped");
@@ -290,6 +293,7 @@ impl Course {
             out: self.total(StreamKind::Out),
             err: self.total(StreamKind::Err),
             killed: self.killed,
+            forced: self.forced,
             left_running,
             output_open,
             rusage: Rusage {

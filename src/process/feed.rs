@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
 
 /// What waits to be read by a command, and whose it is. Whoever has this keeps it short.
@@ -86,7 +88,7 @@ impl<Writer> Feed<Writer> {
                         self.waiting.pop_front();
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !is_hung_up(pipe) => return,
                 // The command has closed its standard input, as `head` does; the rest is not wanted.
                 Err(_) => return self.close(),
             }
@@ -102,9 +104,20 @@ impl<Writer> Feed<Writer> {
     }
 }
 
+/// Whether nobody holds the other end any more. The readiness that says so never goes away, so a full terminal that is
+/// hung up would be tried to be written for ever: the kernel says of it that it is only full.
+fn is_hung_up(pipe: &Sender) -> bool {
+    pipe.ready(Interest::WRITABLE)
+        .now_or_never()
+        .is_some_and(|ready| ready.map_or(true, |ready| ready.is_write_closed()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::terminal::Terminal;
+    use crate::protocol::TtySize;
+    use std::time::Duration;
     use tokio::io::AsyncReadExt;
 
     #[tokio::test]
@@ -135,5 +148,29 @@ mod tests {
         feed.writable().await;
         feed.write(|(), _| ());
         assert!(!feed.is_open());
+    }
+
+    #[tokio::test]
+    async fn a_full_terminal_that_is_hung_up_is_closed() {
+        let (terminal, theirs) = Terminal::open(TtySize::USUAL).expect("a terminal");
+        let (pipe, _shown) = terminal.pipes().expect("its pipes");
+        let mut feed = Feed::expected();
+        feed.connect(pipe);
+        feed.push((), Bytes::from(b"a line\n".repeat(100_000)));
+        // Until it takes nothing more: nobody reads, and the kernel echoes in its own time.
+        while tokio::time::timeout(Duration::from_millis(200), feed.writable()).await.is_ok() {
+            feed.write(|(), _| ());
+        }
+        assert!(feed.is_open() && feed.waiting() > 0, "it took all of it");
+        drop(theirs);
+        for tries in 0.. {
+            if !feed.is_open() {
+                break;
+            }
+            assert!(tries < 1_000, "it is tried for ever");
+            let hung_up = tokio::time::timeout(Duration::from_secs(30), feed.writable());
+            hung_up.await.expect("word of the hang-up");
+            feed.write(|(), _| ());
+        }
     }
 }

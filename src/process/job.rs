@@ -28,7 +28,7 @@ use super::reaper;
 use super::signal::Signal;
 use super::spec::{Spec, StartError, Stdin};
 use super::terminal::{self, Terminal};
-use super::tree::{Leader, Tree};
+use super::tree::{Asked, Leader, Tree};
 use crate::protocol::TtySize;
 
 /// How long a command that cannot be attended to gets to end by itself.
@@ -205,7 +205,8 @@ fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3], reserve: Reserve) ->
     let stdio = stdio.each_ref().map(AsFd::as_fd);
     let since = Instant::now();
     let process = launch_in(&cgroup, &plan, stdio, spec.tty.is_some()).and_then(|launched| {
-        attend(&launched, since, path, reserve).map_err(|error| abandon(&launched, &error))
+        attend(&launched, since, path, reserve, spec.tty.is_some())
+            .map_err(|error| abandon(&launched, &error))
     });
     // One in which something runs stays.
     if process.is_err() {
@@ -241,7 +242,13 @@ fn launch_in(
     }
 }
 
-fn attend(launched: &Launched, since: Instant, cgroup: &Path, reserve: Reserve) -> io::Result<Process> {
+fn attend(
+    launched: &Launched,
+    since: Instant,
+    cgroup: &Path,
+    reserve: Reserve,
+    terminal: bool,
+) -> io::Result<Process> {
     drop(reserve);
     let pid = launched.pid;
     let leader = Leader { pid, pidfd: launched.pidfd.try_clone()? };
@@ -249,7 +256,8 @@ fn attend(launched: &Launched, since: Instant, cgroup: &Path, reserve: Reserve) 
     let (sender, exit) = watch::channel(None);
     let ended = launched.pidfd.watched()?;
     tokio::spawn(async move { _ = sender.send(Some(reap(pid, &ended).await)) });
-    Ok(Process::new(identity, since, exit, Tree::new(Members::in_cgroup(cgroup), Some(leader), None)))
+    let (members, asked) = (Members::in_cgroup(cgroup), Asked::with_terminal(terminal));
+    Ok(Process::new(identity, since, exit, Tree::new(members, Some(leader), None, asked)))
 }
 
 /// Ends a command that cannot be attended to, as when there are no descriptors left. What it has started may go on.

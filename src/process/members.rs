@@ -90,6 +90,26 @@ impl Members {
         }
     }
 
+    /// Has a reaper that was made to stand still go on: it says when nothing is left.
+    pub(super) fn wake_reaper(&self) {
+        if let Self::Descendants(tree) = self {
+            tree.signal_reaper(Signal::CONT);
+        }
+    }
+
+    /// Kills the reaper where nothing of its tree is seen any more and it has not said so: it stands still, or is lost in
+    /// itself. What it may have left is found by its mark then.
+    pub(super) fn kill_silent_reaper(&self) {
+        if let Self::Descendants(tree) = self
+            && tree.reaper.pid != std::process::id()
+            && tree.list().is_ok_and(|found| !found.iter().any(|stat| stat.is_running))
+            && tree.has_reaper().unwrap_or(false)
+        {
+            tracing::error!(pid = tree.reaper.pid, "the reaper of a job does not answer, and is killed");
+            tree.signal_reaper(Signal::KILL);
+        }
+    }
+
     /// The reaper is about to leave: from now on they are found without it.
     pub(super) fn release(&self) {
         if let Self::Descendants(tree) = self {
@@ -147,6 +167,14 @@ impl Descendants {
             return Ok(true);
         }
         Ok(!self.has_reaper()? && self.mark.list()?.is_empty())
+    }
+
+    fn signal_reaper(&self, signal: Signal) {
+        // Only once there is a handle to it is it known whom the handle is of.
+        let handle = PidFd::open(self.reaper.pid);
+        if let (Ok(handle), Ok(true)) = (handle, self.has_reaper()) {
+            let _ = handle.signal(signal);
+        }
     }
 
     fn has_reaper(&self) -> io::Result<bool> {

@@ -37,7 +37,7 @@ impl Signal {
     /// The end, without being asked.
     pub const KILL: Self = Self(libc::SIGKILL);
     /// Wakes a stopped process, so that it can act on what it was sent.
-    pub(super) const CONT: Self = Self(libc::SIGCONT);
+    pub const CONT: Self = Self(libc::SIGCONT);
 
     /// The number on this system.
     #[must_use]

@@ -6,6 +6,8 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut, buf::BufMut};
+use futures::FutureExt;
+use tokio::io::Interest;
 use tokio::net::unix::pipe::Receiver;
 
 use crate::protocol::frame::{OUTPUT_MAX, StreamKind};
@@ -129,7 +131,10 @@ impl Taps {
         match pipe.try_read_buf(&mut gathered.limit(wanted)) {
             Ok(0) => Found::End,
             Ok(_) => Found::Bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Found::Nothing,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && !is_hung_up(pipe) => {
+                Found::Nothing
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Found::End,
             // So the kernel says that nobody holds a terminal any more.
             Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => Found::End,
             Err(error) => {
@@ -168,10 +173,18 @@ async fn discard(pipe: Option<Receiver>) {
         match pipe.try_read(&mut waste) {
             Ok(0) => return,
             Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && !is_hung_up(&pipe) => {}
             Err(_) => return,
         }
     }
+}
+
+/// Whether the other end was ever closed by all who held it. The readiness that says so never goes away: one that was
+/// opened again since, as a terminal can be, would be tried to be read for ever.
+fn is_hung_up(pipe: &Receiver) -> bool {
+    pipe.ready(Interest::READABLE)
+        .now_or_never()
+        .is_some_and(|ready| ready.map_or(true, |ready| ready.is_read_closed()))
 }
 
 async fn readable(pipe: &Option<Receiver>) {

@@ -3,7 +3,7 @@
 //! Guarantees: what the job writes is read to the last byte; then, when nobody holds the other end any
 //! more, reading is at its end (the kernel calls that an error). A new size is told to whatever is in
 //! the foreground, by the kernel, with SIGWINCH. What is written here that nobody reads yet is not
-//! taken: writing waits.
+//! taken: writing waits. A hang-up ends both, for good, also if somebody opens the other end again later.
 //!
 //! Limits: as with every terminal, while lines are edited by the kernel it forgets what is typed
 //! beyond 4,095 bytes of one line.
@@ -98,6 +98,8 @@ impl AsyncRead for Terminal {
                 Ok(Err(error)) if error.raw_os_error() == Some(libc::EIO) => return Poll::Ready(Ok(())),
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(error)) => return Poll::Ready(Err(error)),
+                // Hung up, and opened again since: what comes now is for nobody.
+                Err(_would_block) if ready.ready().is_read_closed() => return Poll::Ready(Ok(())),
                 Err(_would_block) => {}
             }
         }
@@ -111,6 +113,10 @@ impl AsyncWrite for Terminal {
             match ready.try_io(|ours| ours.get_ref().write(bytes)) {
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(done) => return Poll::Ready(done),
+                // Hung up while it was full: this readiness never goes away.
+                Err(_would_block) if ready.ready().is_write_closed() => {
+                    return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+                }
                 Err(_would_block) => {}
             }
         }

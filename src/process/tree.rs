@@ -26,6 +26,9 @@ use super::signal::Signal;
 /// network file system, takes longer than milliseconds.
 pub(super) const KILLED_GONE: Duration = Duration::from_secs(5);
 
+/// How long those get whose terminal goes, before they are asked to end in other words.
+const HUNG_UP_FOR: Duration = Duration::from_secs(1);
+
 /// The longest pause between two looks at a tree that was asked to end.
 const ASKED_PAUSE: Duration = Duration::from_millis(20);
 
@@ -43,6 +46,24 @@ struct Inner {
     members: Members,
     leader: Option<Leader>,
     reaper: Option<UnixStream>,
+    asked: Asked,
+}
+
+/// How a tree is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// With TERM.
+    Usual,
+    /// As when its terminal is closed, and only then with TERM: an interactive shell ignores that, and writes its history
+    /// when the terminal goes.
+    HangUp,
+}
+
+impl Asked {
+    /// For one that has a terminal, or has none.
+    pub(super) fn with_terminal(has_terminal: bool) -> Self {
+        if has_terminal { Self::HangUp } else { Self::Usual }
+    }
 }
 
 /// The command itself: it began the process group.
@@ -57,13 +78,32 @@ pub(super) struct Leader {
 pub struct Stopped {
     /// How many processes had to be ended: those alive when it began, and any seen later.
     pub killed: u32,
+    /// How many of these did not end when they were asked to, and got KILL.
+    pub forced: u32,
     /// How many outlived even KILL, because they hang in the kernel. Normally none.
     pub left: u32,
 }
 
+impl Stopped {
+    /// Both together.
+    #[must_use]
+    pub(super) fn and(self, more: Self) -> Self {
+        Self {
+            killed: self.killed + more.killed,
+            forced: self.forced + more.forced,
+            left: self.left + more.left,
+        }
+    }
+}
+
 impl Tree {
-    pub(super) fn new(members: Members, leader: Option<Leader>, reaper: Option<UnixStream>) -> Self {
-        Self { inner: Arc::new(Inner { members, leader, reaper }) }
+    pub(super) fn new(
+        members: Members,
+        leader: Option<Leader>,
+        reaper: Option<UnixStream>,
+        asked: Asked,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { members, leader, reaper, asked }) }
     }
 
     /// Signals all of the tree.
@@ -83,14 +123,15 @@ impl Tree {
         Ok(number_of(self.inner.members.list()?.len()))
     }
 
-    /// Stops all of the tree: TERM, then KILL for what is left after `grace`. Returns when the tree
-    /// is empty, or 5 s after the first KILL if something hangs in the kernel.
+    /// Stops all of the tree: TERM, then KILL for what is left after `grace`. Where it has a terminal, TERM comes a
+    /// second after HUP. Returns when the tree is empty, or 5 s after the first KILL if something hangs in the kernel.
     ///
     /// # Errors
     /// When it could not be looked at in all that time: it was signalled as far as it was seen, and
     /// nobody knows what is left.
     pub async fn stop(&self, grace: Duration) -> io::Result<Stopped> {
-        stop(&self.inner.members, self.inner.leader.as_ref(), grace).await
+        let Inner { members, leader, asked, .. } = &*self.inner;
+        stop(members, leader.as_ref(), *asked, grace).await
     }
 
     /// Whether it is kept together by a reaper of its own. Else whatever lives in the same cgroup belongs to it.
@@ -110,15 +151,20 @@ impl Tree {
 }
 
 /// Stops whatever there is, as [`Tree::stop`] does.
-pub(super) async fn stop(members: &Members, leader: Option<&Leader>, grace: Duration) -> io::Result<Stopped> {
-    let mut seen = Seen::default();
+pub(super) async fn stop(
+    members: &Members,
+    leader: Option<&Leader>,
+    asked: Asked,
+    grace: Duration,
+) -> io::Result<Stopped> {
+    let (mut seen, mut forced) = (Seen::default(), Seen::default());
     seen.look(members);
-    if !members.are_surely_gone() {
-        let _ = signal_all(members, leader, Signal::TERM);
-        // A stopped process acts on TERM only once it goes on.
-        let _ = signal_all(members, leader, Signal::CONT);
-        if !emptied(members, &mut seen, grace, ASKED_PAUSE, |_| {}).await {
-            emptied(members, &mut seen, KILLED_GONE, KILLED_PAUSE, Members::kill).await;
+    if !members.are_surely_gone() && !ask(members, leader, &mut seen, asked, grace).await {
+        forced.look(members);
+        if !emptied(members, &mut forced, KILLED_GONE, KILLED_PAUSE, Members::kill).await {
+            // Nothing is seen that runs, and nobody says that nothing is left: it is for the reaper to say that.
+            members.kill_silent_reaper();
+            emptied(members, &mut forced, KILLED_GONE, KILLED_PAUSE, Members::kill).await;
         }
     }
     // One that is not seen, as in another pid namespace, is one at least.
@@ -126,7 +172,32 @@ pub(super) async fn stop(members: &Members, leader: Option<&Leader>, grace: Dura
     if left == 0 {
         members.dispose();
     }
-    Ok(Stopped { killed: seen.count() - left.min(seen.count()), left })
+    let forced_count = forced.count();
+    seen.0.extend(forced.0);
+    Ok(Stopped { killed: seen.count().saturating_sub(left), forced: forced_count.saturating_sub(left), left })
+}
+
+/// Asks all of them to end, and waits for it.
+async fn ask(
+    members: &Members,
+    leader: Option<&Leader>,
+    seen: &mut Seen,
+    asked: Asked,
+    grace: Duration,
+) -> bool {
+    let begin = Instant::now();
+    members.wake_reaper();
+    if asked == Asked::HangUp {
+        let _ = signal_all(members, leader, Signal::HUP);
+        let _ = signal_all(members, leader, Signal::CONT);
+        if emptied(members, seen, HUNG_UP_FOR.min(grace), ASKED_PAUSE, |_| {}).await {
+            return true;
+        }
+    }
+    let _ = signal_all(members, leader, Signal::TERM);
+    // A stopped process acts on TERM only once it goes on.
+    let _ = signal_all(members, leader, Signal::CONT);
+    emptied(members, seen, grace.saturating_sub(begin.elapsed()), ASKED_PAUSE, |_| {}).await
 }
 
 /// Waits until the members are gone, at most as long as `limit`; does `act` before each look.

@@ -87,6 +87,11 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+pub(crate) fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 /// How output is to be streamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamOptions {
@@ -264,6 +269,9 @@ pub struct JobResult {
     pub duration_ms: u64,
     /// Processes of the job that had to be stopped.
     pub killed: u32,
+    /// How many of these did not end when they were asked to, and were killed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub forced: u32,
     /// Processes of the job that go on after its normal end; one at least where nobody could look.
     pub left_running: u32,
     /// Whether a process that goes on still holds the output open; what it writes is discarded.
@@ -337,6 +345,7 @@ impl JobResult {
             err: None,
             duration_ms: 0,
             killed: 0,
+            forced: 0,
             left_running: 0,
             output_open: false,
             rusage: None,

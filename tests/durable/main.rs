@@ -20,6 +20,7 @@ mod limits;
 mod once;
 mod output;
 mod rights;
+mod silent;
 mod storm;
 mod viewers;
 mod writers;

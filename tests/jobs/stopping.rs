@@ -26,7 +26,9 @@ fn a_stopped_jobs_tree_is_gone() {
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
     let said = stopped.out();
     let wanted = format!("{} on w2 has ended: cancelled: stopped by {user}@", short(&job));
-    assert!(said.starts_with(&wanted) && said.contains("of its processes had to be killed"), "{said}");
+    // The deaf one, and perhaps what it waits for at this moment; the others ended when they were asked to.
+    let forced = ["1", "2"].map(|count| format!(", {count} of its processes had to be killed\n"));
+    assert!(said.starts_with(&wanted) && forced.iter().any(|forced| said.ends_with(forced)), "{said}");
     assert!(stopped.err().is_empty(), "{stopped:?}");
     assert_eq!(procs::with_environment("PEERBUS_JOB", &other).len(), 1, "the other one goes on");
 

@@ -155,3 +155,52 @@ fn input_that_is_no_terminal() {
     assert_eq!(out.matches("more ~.\r\n").count(), 2, "typed, and shown by cat: {out}");
     assert!(!out.contains('\x1b'), "nothing of d's own: {out:?}");
 }
+
+/// The kernel takes no more than so much that nobody reads: with a terminal that is gone, the rest must not be tried
+/// for ever.
+#[test]
+fn a_paste_that_nobody_reads_does_not_keep_a_job_from_its_end() {
+    let fleet = Fleet::of_workers(["w1"]);
+    let paste: String = (1..30_000).map(|n| format!("{n}\n")).collect();
+    let line = "echo ready; exec sleep 1000";
+    let command = ["exec", "-t", "-C", "/", "w1", "--sh", line];
+    let paste = || fleet.command(command).input(paste.clone()).spawn();
+    let mut jobs = [(); 6].map(|()| paste());
+    for job in &mut jobs {
+        // What was typed is echoed by the terminal, as far as it took it.
+        job.stdout_line(SOON, |line| line.trim() == "ready");
+    }
+    for id in running(&fleet) {
+        // One whose keeper was lost would be ended another way.
+        let said = fleet.d(["stop", &format!("w1/{id}")]).expect_success().out();
+        assert!(said.contains("has ended: cancelled") && !said.contains("killed"), "{said}");
+    }
+    for mut job in jobs {
+        job.wait(SOON);
+    }
+}
+
+/// The ids of the jobs of `w1`.
+fn running(fleet: &Fleet) -> Vec<String> {
+    let jobs = fleet.d(["jobs", "w1", "--json"]).expect_success().out();
+    let ids = jobs.lines().map(|job| serde_json::from_str::<serde_json::Value>(job).unwrap());
+    ids.map(|job| job["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+/// A shell that is told that its terminal goes writes its history; it would not heed TERM.
+#[test]
+fn a_shell_that_is_stopped_keeps_its_history() {
+    let fleet = Fleet::of_workers(["w1"]);
+    let history = fleet.path().join("history");
+    let place = format!("HISTFILE={}", history.display());
+    let mut person = shell(&fleet, &["--env", &place]);
+    person.types("echo remem''ber\r");
+    person.until("remember\r\n");
+    person.until("ready> ");
+    let id = running(&fleet).pop().expect("the shell");
+    let said = fleet.d(["stop", &format!("w1/{id}")]).expect_success().out();
+    assert!(said.contains("has ended: cancelled") && !said.contains("killed"), "{said}");
+    let kept = std::fs::read_to_string(&history).unwrap_or_default();
+    assert!(kept.contains("echo remem''ber\n"), "{kept:?}");
+    person.finishes();
+}

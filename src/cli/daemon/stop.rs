@@ -12,7 +12,7 @@ use super::unit::Unit;
 use crate::cli::args::{Common, duration};
 use crate::cli::exit::Failure;
 use crate::cli::output;
-use crate::daemon::recover_after;
+use crate::daemon::{orphans, recover_after};
 use crate::process::Signal;
 
 /// How long one that was killed may take to be gone.
@@ -28,7 +28,7 @@ pub(in crate::cli) struct Stop {
     /// How long it may take: its jobs get 5 seconds to end, and are stopped then
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     timeout: Duration,
-    /// Kill it when that time is over, and then what is left of its jobs
+    /// Kill it when that time is over, and then what is left of its jobs; and durable jobs whose keepers do not answer
     #[arg(long)]
     force: bool,
 }
@@ -89,7 +89,7 @@ pub(super) async fn stop(directory: &Path, running: Running, patience: Patience)
     let stopped = format!("stopped {}", running.facts());
     signal(&running, Signal::TERM)?;
     if has_ended(&running, within).await? {
-        return Ok(stopped);
+        return if force { Ok(stopped + &silent_keepers(directory).await?) } else { Ok(stopped) };
     }
     if !force {
         return Err(Failure::other(format!(
@@ -106,7 +106,19 @@ pub(super) async fn stop(directory: &Path, running: Running, patience: Patience)
         )));
     }
     clear_up(directory, &running).await?;
-    Ok(format!("killed {}", running.facts()))
+    Ok(format!("killed {}{}", running.facts(), silent_keepers(directory).await?))
+}
+
+/// Stops the jobs that would go on, but whose keepers do not answer: nobody could ever stop them otherwise. Says which
+/// were, a line each.
+async fn silent_keepers(directory: &Path) -> Result<String, Failure> {
+    let failed = |error| Failure::other(format!("looking for keepers that do not answer: {error:#}"));
+    let stopped = orphans::stop_silent(directory).await.map_err(failed)?;
+    let said = stopped.into_iter().map(|(orphan, stopped)| match stopped {
+        Ok(count) => format!("\nstopped {}: {}; {count} processes", orphan.job, orphan.why),
+        Err(error) => format!("\n{}: {}; {error}", orphan.job, orphan.why),
+    });
+    Ok(said.collect())
 }
 
 fn signal(running: &Running, signal: Signal) -> Result<(), Failure> {

@@ -25,7 +25,7 @@ pub(super) async fn run(common: &Common, wish: Wish) -> Result<u8, Failure> {
     let directory = Settings::read(common)?.state_dir();
     let directory = std::path::absolute(&directory).unwrap_or(directory);
     let failed = |error: anyhow::Error| Failure::other(format!("{}: {error:#}", directory.display()));
-    let found = orphans::find(&directory).map_err(failed)?;
+    let found = orphans::find(&directory).await.map_err(failed)?;
     let provable = found.iter().filter(|orphan| orphan.kind != Kind::Unproved).count();
     if !wish.json {
         show(&directory, &found)?;

@@ -29,7 +29,8 @@ impl Job {
             }
             Known::Died { why, cleared } => {
                 self.runs = true;
-                self.cleared(cleared, format!("its keeper died: {why}"))
+                let why = self.watchdog.verdict().unwrap_or_else(|| format!("its keeper died: {why}"));
+                self.cleared(cleared, why)
             }
             // Somebody took its directory away: that says nothing of the command.
             Known::NeverStarted if self.runs || self.was_started => {
@@ -63,6 +64,7 @@ impl Job {
             err: Some(ended.err.clone()),
             duration_ms: ended.duration_ms,
             killed: ended.killed,
+            forced: ended.forced,
             left_running: ended.left_running,
             output_open: ended.output_open,
             rusage: ended.rusage,
@@ -73,6 +75,7 @@ impl Job {
     /// Writes the ending down, then tells it.
     async fn finish(&mut self, result: JobResult) {
         self.keeper = Keeper::Gone;
+        self.watchdog.end();
         // Counted before it is looked whether the books are closed, so that nobody closes them in between.
         let context = Arc::clone(&self.context);
         let _finishing = context.finishing.enter();

@@ -18,9 +18,10 @@ use super::news::News;
 use super::sessions::Departed;
 use super::viewer::Word;
 use super::viewers::{Gone, Seat, Viewers};
+use super::watchdog::Watchdog;
 use super::writers::Writers;
 use crate::keeper::link::NoStart;
-use crate::keeper::words::{LogReach, TaskOrder};
+use crate::keeper::words::{LogReach, TaskOrder, VERSION};
 use crate::keeper::{FromKeeper, Link, Order, Place, ToKeeper};
 use crate::protocol::attach::AttachRequest;
 use crate::protocol::exec::JobResult;
@@ -35,6 +36,7 @@ enum Happening {
     Message(Option<Message>),
     Keeper(Box<Doing>),
     Left(Gone),
+    KeeperIsDue,
 }
 
 /// A durable job.
@@ -59,6 +61,8 @@ pub(super) struct Job {
     pub(super) enrolled: Option<Enrolled>,
     /// How it is to end, once somebody has had it stopped.
     pub(super) stopping: Option<Ending>,
+    /// Sees to it that it ends then.
+    pub(super) watchdog: Watchdog,
     /// How it ended, once it is over.
     pub(super) ended: Option<Arc<JobResult>>,
     pub(super) news: watch::Sender<News>,
@@ -141,6 +145,7 @@ impl Job {
             told: false,
             enrolled: None,
             stopping: None,
+            watchdog: Watchdog::default(),
             ended: None,
             news: watch::Sender::new(News::default()),
             viewers: Viewers::new(),
@@ -174,6 +179,7 @@ impl Job {
                 message = messages.recv() => Happening::Message(message),
                 doing = self.keeper.next() => Happening::Keeper(Box::new(doing)),
                 gone = self.viewers.one_leaves() => Happening::Left(gone),
+                () = self.watchdog.due() => Happening::KeeperIsDue,
             };
             match happening {
                 Happening::Message(Some(message)) => self.on_message(message).await,
@@ -181,6 +187,11 @@ impl Job {
                 Happening::Message(None) => return,
                 Happening::Keeper(doing) => self.on_keeper(*doing).await,
                 Happening::Left((_, number)) => self.viewers.drop_number(number),
+                Happening::KeeperIsDue => {
+                    // Whatever it says then will do; one that is sought is asked by those who seek it.
+                    self.keeper.say(ToKeeper::Hello { v: VERSION, instance: Some(self.context.instance) });
+                    self.watchdog.look(&self.place).await;
+                }
             }
             self.tell_pace();
             for writer in self.writers.too_many(|inbox| self.is_needed(inbox)) {
@@ -256,6 +267,7 @@ impl Job {
 
     /// A keeper is there, and says how things stand.
     pub(super) async fn connect(&mut self, link: Link) {
+        self.watchdog.heard();
         let hello = link.hello().clone();
         self.keeper = Keeper::Here(Box::new(link));
         self.tty = hello.tty;
@@ -312,6 +324,7 @@ impl Job {
     }
 
     async fn on_said(&mut self, word: FromKeeper) {
+        self.watchdog.heard();
         match word {
             FromKeeper::Log(reach) => self.reached(reach),
             FromKeeper::Want { from, want } => {

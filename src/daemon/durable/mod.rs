@@ -15,7 +15,8 @@
 //! Guarantees: a durable request passes the same checks as any other, is journalled before its keeper starts, and
 //! never runs twice. A viewer that reads slowly, or not at all, holds up neither the job nor another viewer. How a job
 //! ended is written to journal and audit log by the daemon that learns of it, also when that was while there was
-//! none. A keeper that died is noticed at once; its job's processes are stopped, and its end is `unknown`.
+//! none. A keeper that died is noticed at once; its job's processes are stopped, and its end is `unknown`. To stop a job
+//! never takes its keeper's answer: one that gives none is killed.
 //!
 //! Limits: as many jobs at once, and as much output of each, as [`Limits`](super::limits::Limits) say; and
 //! [`VIEWERS_MOST`] viewers a job.
@@ -32,6 +33,7 @@ mod sessions;
 mod starts;
 mod viewer;
 mod viewers;
+mod watchdog;
 mod words;
 mod writers;
 

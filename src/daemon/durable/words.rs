@@ -320,6 +320,7 @@ impl Job {
             if self.stopping.is_none() {
                 let ending = self.stopping.insert(Ending::Cancelled { why }).clone();
                 self.keeper.say(ToKeeper::Stop { ending });
+                self.watchdog.begin();
             }
         }
         let result = self.ended.as_deref().cloned();

@@ -34,13 +34,15 @@ impl Live {
     }
 
     fn result(&self, outcome: Outcome) -> JobResult {
-        let Outcome { ending, out, err, killed, left_running, output_open, rusage, duration_ms } = outcome;
+        let Outcome { ending, out, err, killed, forced, left_running, output_open, rusage, duration_ms } =
+            outcome;
         let peer = self.context.peer().clone();
         JobResult {
             out: Some(out),
             err: Some(err),
             duration_ms,
             killed,
+            forced,
             left_running,
             output_open,
             rusage: Some(rusage),

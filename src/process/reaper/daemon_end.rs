@@ -22,7 +22,7 @@ use super::super::members::{Descendants, Members};
 use super::super::pidfd::{self, Exit, PidFd};
 use super::super::plan::{c_environment, c_string};
 use super::super::spec::{Links, Spec, StartError};
-use super::super::tree::{Leader, Tree};
+use super::super::tree::{Asked, Leader, Tree};
 use super::{Order, RELEASE, Report, line};
 
 /// Starts a reaper that starts the command. Blocks until the command runs or has failed.
@@ -49,6 +49,8 @@ pub(in crate::process) fn start(
         let _ = fs::remove_file(lock);
         starting(error.source)
     })?;
+    // Whoever finds the lock held by one that does not answer knows whom to end. Without it that one is waited for.
+    let _ = Identity::of(launched.pid).and_then(|reaper| (&held).write_all(&line(&reaper)?));
     // Our copies would keep the job's pipes open, the socket, and the lock.
     drop((stdio, theirs, held));
     let outcome = match begun(ours, &launched, spec, lock, reserve) {
@@ -141,7 +143,8 @@ fn attend(
     let nobody_left = Arc::new(AtomicBool::new(false));
     let members =
         Members::Descendants(Descendants::new(Identity::of(reaper.pid)?, spec.job, Arc::clone(&nobody_left)));
-    let tree = Tree::new(members, leader(&command), Some(control));
+    let asked = Asked::with_terminal(spec.tty.is_some());
+    let tree = Tree::new(members, leader(&command), Some(control), asked);
     let (sender, exit) = watch::channel(None);
     let socket = tokio::net::UnixStream::from_std(socket)?;
     let ended = reaper.pidfd.watched()?;

@@ -17,6 +17,7 @@
 //! | nothing of the tree is left | says so, removes its file, ends |
 //! | `release` | removes its file, ends; what still runs is left alone |
 //! | the socket closes: the daemon died | stops the tree, writes how many into its file, ends |
+//! | it does not do any of that in time | it is killed: the lock's file says which process it is |
 //! | the reaper itself is killed | the lock is free: the rest is found by `PEERBUS_JOB` in its environment |
 //!
 //! The socket carries JSON, one message a line.

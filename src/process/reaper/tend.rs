@@ -25,7 +25,7 @@ use super::super::memory::keep_memory_private;
 use super::super::pidfd::{self, Waited};
 use super::super::plan::Plan;
 use super::super::spec::{Spec, StartError};
-use super::super::tree::{Leader, stop};
+use super::super::tree::{Asked, Leader, stop};
 use super::{GRACE, Order, RELEASE, Report, line};
 use crate::protocol::JobId;
 
@@ -148,7 +148,7 @@ async fn stop_all(job: JobId, nobody_left: Arc<AtomicBool>, leader: &Leader) -> 
     let members = Members::Descendants(Descendants::new(Identity::of_self()?, job, nobody_left));
     let mut killed = 0;
     loop {
-        if let Ok(stopped) = stop(&members, Some(leader), GRACE).await {
+        if let Ok(stopped) = stop(&members, Some(leader), Asked::Usual, GRACE).await {
             killed += stopped.killed;
             if stopped.left == 0 {
                 return Ok(killed);
