@@ -4,6 +4,7 @@
 //! is not used: it forgets to forget requests that timed out.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
@@ -13,11 +14,29 @@ use super::{Incoming, locked};
 use crate::protocol::identity::Name;
 use crate::protocol::subjects;
 
+/// Bytes that may wait in one mailbox: several times what anybody asks for at once. What comes beyond is dropped, and
+/// is missed as what gets lost on its way is.
+const WAITING_MOST: usize = 32 << 20;
+
+/// What a message costs beside its payload, in bytes, about.
+const MESSAGE_COST: usize = 256;
+
 /// Every open mailbox of one link.
 pub(super) struct Inbox {
     base: String,
     prefix: String,
-    open: Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Incoming>>>>,
+    open: Arc<Mutex<HashMap<String, Slot>>>,
+}
+
+/// The way into one mailbox.
+struct Slot {
+    to: mpsc::UnboundedSender<Incoming>,
+    /// Bytes that wait in it.
+    waiting: Arc<AtomicUsize>,
+}
+
+fn cost(message: &Incoming) -> usize {
+    message.payload.len() + MESSAGE_COST
 }
 
 impl Inbox {
@@ -40,14 +59,21 @@ impl Inbox {
     pub(super) fn open(&self) -> Mailbox {
         let token = Uuid::new_v4().simple().to_string();
         let (to, messages) = mpsc::unbounded_channel();
-        locked(&self.open).insert(token.clone(), to);
-        Mailbox { subject: format!("{}.{token}", self.prefix), token, messages, open: Arc::clone(&self.open) }
+        let waiting = Arc::<AtomicUsize>::default();
+        locked(&self.open).insert(token.clone(), Slot { to, waiting: Arc::clone(&waiting) });
+        let subject = format!("{}.{token}", self.prefix);
+        Mailbox { subject, token, messages, waiting, open: Arc::clone(&self.open) }
     }
 
     /// Puts a message into its mailbox; one for a mailbox that was closed is dropped.
     pub(super) fn deliver(&self, message: Incoming) {
         let Some((_, token)) = message.subject.rsplit_once('.') else { return };
-        if let Some(to) = locked(&self.open).get(token) {
+        if let Some(Slot { to, waiting }) = locked(&self.open).get(token) {
+            let cost = cost(&message);
+            if waiting.load(Ordering::Relaxed).saturating_add(cost) > WAITING_MOST {
+                return tracing::debug!("dropped a message: too many wait that nobody takes");
+            }
+            waiting.fetch_add(cost, Ordering::Relaxed);
             // The receiver may be on its way out; then nobody wants this any more.
             let _ = to.send(message);
         }
@@ -56,13 +82,14 @@ impl Inbox {
 
 /// A subject to give as reply, and what arrives on it. Closed when dropped.
 ///
-/// It has no limit of its own: what may arrive is limited by what was asked for (one answer, or a
-/// window of output).
+/// What may arrive is limited by what was asked for (one answer, or a window of output), and, for those who send more,
+/// by [`WAITING_MOST`].
 pub struct Mailbox {
     subject: String,
     token: String,
     messages: mpsc::UnboundedReceiver<Incoming>,
-    open: Arc<Mutex<HashMap<String, mpsc::UnboundedSender<Incoming>>>>,
+    waiting: Arc<AtomicUsize>,
+    open: Arc<Mutex<HashMap<String, Slot>>>,
 }
 
 impl Mailbox {
@@ -75,7 +102,10 @@ impl Mailbox {
     /// The next message. Waits for ever when none comes.
     pub async fn next(&mut self) -> Incoming {
         match self.messages.recv().await {
-            Some(message) => message,
+            Some(message) => {
+                self.waiting.fetch_sub(cost(&message), Ordering::Relaxed);
+                message
+            }
             // The sender lives in the map until this mailbox is dropped.
             None => std::future::pending().await,
         }

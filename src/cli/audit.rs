@@ -97,8 +97,10 @@ async fn show(common: &Common, args: &Audit) -> Result<u8, Failure> {
     let mut query = Query { since, last: args.lines, ..Query::default() };
     let (peer, mut page) = first_page(&bus, name, &query).await?;
     // `-n` holds back the lines until the last one has come: the peer may write more meanwhile.
-    let mut shown = Shown::new(args);
+    let most = if args.json && args.lines.is_none() { audit::LOG_MOST } else { audit::HELD_MOST };
+    let (mut shown, mut fetched) = (Shown::new(args), audit::Fetched::at_most(most));
     loop {
+        fetched.add(&page.lines).map_err(|error| no_answer(&peer, &error))?;
         shown.take(page.lines)?;
         query.cursor = page.next;
         if query.cursor.is_none() {

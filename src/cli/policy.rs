@@ -143,6 +143,7 @@ async fn show(common: &Common, args: &Show) -> Result<u8, Failure> {
     for rule in &answer.rules {
         lines.push(format!("\n# {}", place(&answer, rule.number)));
         lines.extend(text_of(rule));
+        lines.extend(warnings(rule).into_iter().map(|warning| format!("# {warning}")));
     }
     if answer.left_out > 0 {
         lines.push(format!("\n# {} more rules do not fit into an answer", answer.left_out));
@@ -175,6 +176,7 @@ fn explained(answer: &Answer, decision: &Decision) -> String {
         Decision::Allowed { rule } => {
             lines.push(format!("allowed: {peer} lets {whom} do this, by {}", place(answer, *rule)));
             lines.extend(quote(*rule));
+            lines.extend(answer.rules.iter().filter(|it| it.number == *rule).flat_map(warnings));
         }
         Decision::Refused { why: Refusal::Policy, objections, .. } => {
             lines.push(match objections.len() {
@@ -194,6 +196,79 @@ fn explained(answer: &Answer, decision: &Decision) -> String {
         Decision::Refused { message, .. } => lines.push(format!("refused: {}", log::escaped(message))),
     }
     lines.join("\n")
+}
+
+/// Programs that run what their words say, or write where those say.
+const INTERPRETERS: [&str; 50] = [
+    "ansible",
+    "apt",
+    "apt-get",
+    "awk",
+    "bash",
+    "cargo",
+    "cp",
+    "crontab",
+    "dash",
+    "dd",
+    "docker",
+    "env",
+    "find",
+    "gawk",
+    "gdb",
+    "git",
+    "kubectl",
+    "less",
+    "lua",
+    "make",
+    "man",
+    "mv",
+    "nano",
+    "nice",
+    "node",
+    "nohup",
+    "npm",
+    "nsenter",
+    "perl",
+    "php",
+    "pip",
+    "podman",
+    "python",
+    "python3",
+    "rsync",
+    "ruby",
+    "scp",
+    "sed",
+    "sh",
+    "ssh",
+    "su",
+    "sudo",
+    "systemd-run",
+    "tar",
+    "tee",
+    "timeout",
+    "vi",
+    "vim",
+    "xargs",
+    "zsh",
+];
+
+/// What to say of a rule that leaves words open to one of those. Its text is looked at line by line, as it is written:
+/// more is not promised.
+fn warnings(rule: &Rule) -> Vec<String> {
+    let open = |line: &&str| ["*\"", "...\"", "*'", "...'"].iter().any(|end| line.contains(end));
+    let program = |line: &str| {
+        let first = line.split(['"', '\'']).nth(1)?;
+        INTERPRETERS.into_iter().find(|name| first.rsplit('/').next() == Some(name))
+    };
+    let lines = rule.text.lines().filter(open).flat_map(|line| line.split('[')).filter(open);
+    let mut found: Vec<&str> = lines.filter_map(program).collect();
+    found.dedup();
+    let warning = |name| {
+        format!(
+            "warning: {name} runs or writes what its words say; with words left open this may allow everything"
+        )
+    };
+    found.into_iter().map(warning).collect()
 }
 
 /// Where a rule stands.
@@ -239,5 +314,24 @@ async fn one_answer(bus: &Bus, peer: &PeerId, question: &Question) -> Result<Opt
             Err(Failure::new(REFUSED, format!("refused: {peer}: {}", log::escaped(&why))))
         }
         Err(error) => Err(Failure::new(OFFLINE, format!("no answer: {peer}: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_left_open_to_what_runs_them_are_warned_of() {
+        for (text, said) in [
+            ("argv = [[\"make\", \"*\"]]", 1),
+            ("argv = [\"/usr/bin/git\", \"log\", \"...\"]", 1),
+            ("argv = [\n  [\"git\", \"pull\"],\n  [\"find\", \"**\"],\n]", 1),
+            ("argv = [[\"make\", \"build\"], [\"cat\", \"/srv/*\"]]", 0),
+            ("argv = \"any\"", 0),
+        ] {
+            let rule = Rule { number: 1, line: None, text: text.to_owned() };
+            assert_eq!(warnings(&rule).len(), said, "{text}");
+        }
     }
 }

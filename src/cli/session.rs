@@ -46,7 +46,7 @@ pub(super) struct New {
     /// The peer: its id, hostname or address
     #[arg(value_parser = peer_name)]
     peer: String,
-    /// A name to find it by, which no other that runs on the peer has
+    /// A name to find it by, which no other of yours that runs on the peer has
     #[arg(long, value_name = "NAME", value_parser = name)]
     name: Option<String>,
     /// Leave it running: print its job id, and end
@@ -78,7 +78,7 @@ pub(super) struct New {
     after_help = "Examples:\n  d session attach work             sit down at it: the screen as it stands, and on\n  d session attach vps/work --watch  only look on; Ctrl-C or q leaves\n  d session attach -d work          have everybody else leave it first"
 )]
 pub(super) struct Attach {
-    /// Its name or job id; PEER/NAME asks one peer
+    /// Its name or job id; OWNER/NAME is somebody else's, and PEER/ before it asks one peer
     #[arg(value_name = "SESSION", value_parser = wanted)]
     session: Wanted,
     /// Only look on
@@ -98,7 +98,7 @@ pub(super) struct Attach {
 /// What `d session rename` is given.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  d session rename work build       from now on it is `build`, everywhere\n  d session rename vps/0000cafe web  one that had no name\n\nA name that another session on that peer has is refused. Whoever sits at it goes on undisturbed."
+    after_help = "Examples:\n  d session rename work build       from now on it is `build`, everywhere\n  d session rename vps/0000cafe web  one that had no name\n\nA name that another session of its owner on that peer has is refused. Whoever sits at it goes on undisturbed."
 )]
 pub(super) struct Rename {
     /// Its name or job id; PEER/NAME asks one peer

@@ -13,6 +13,12 @@ use crate::protocol::{BadMessage, PeerId, decode, subjects};
 /// How long one page may take. The peer reads a few MiB from its disk at most.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Most that the lines of a log take, in bytes: whoever sends more would go on for ever.
+pub const LOG_MOST: u64 = 16 << 30;
+
+/// The same where they are held in memory.
+pub const HELD_MOST: u64 = 1 << 30;
+
 /// How often a check is begun anew because lines were rotated out under it.
 const ATTEMPTS: usize = 3;
 
@@ -33,7 +39,37 @@ pub async fn page(bus: &Bus, peer: &PeerId, query: &Query) -> Result<Page, PingE
         (Some(next), Some(before)) if (next.file, next.offset) <= (before.file, before.offset) => {
             Err(BadMessage("its pages do not advance".to_owned()).into())
         }
+        (Some(_), _) if page.lines.is_empty() && query.limit != Some(0) => {
+            Err(BadMessage("a page has no line, and others follow".to_owned()).into())
+        }
         _ => Ok(page),
+    }
+}
+
+/// Counts what the pages of a log have brought, which has an end.
+#[derive(Debug)]
+pub struct Fetched {
+    most: u64,
+    bytes: u64,
+}
+
+impl Fetched {
+    /// Of a log that has at most so many bytes.
+    #[must_use]
+    pub fn at_most(most: u64) -> Self {
+        Self { most, bytes: 0 }
+    }
+
+    /// Counts the lines of a page.
+    ///
+    /// # Errors
+    /// When they are more than any log has.
+    pub fn add(&mut self, lines: &[String]) -> Result<(), PingError> {
+        self.bytes += lines.iter().map(|line| line.len() as u64 + 1).sum::<u64>();
+        match self.bytes > self.most {
+            true => Err(BadMessage(format!("it goes on beyond {} GiB", self.most >> 30)).into()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -61,9 +97,10 @@ async fn verify_once(
     for (kept_by, head) in known {
         chain.went_to(kept_by, head.clone());
     }
-    let (mut query, mut skipped) = (Query::default(), false);
+    let (mut query, mut skipped, mut fetched) = (Query::default(), false, Fetched::at_most(LOG_MOST));
     loop {
         let page = page(bus, peer, &query).await?;
+        fetched.add(&page.lines)?;
         skipped |= page.skipped;
         match page.head {
             Some(head) if query.cursor.is_none() => chain.went_to("its daemon", head),

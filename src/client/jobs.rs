@@ -18,6 +18,9 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Peers that are asked at once.
 const AT_ONCE: usize = 64;
 
+/// Most that all the pages of one peer take, in bytes: several times what its journal can remember.
+const PAGES_MOST: usize = 512 << 20;
+
 /// How long an answer is held back at a time while an end is waited for. A daemon that is killed answers nothing,
 /// so this is how late that is noticed.
 const HELD_BACK: Duration = Duration::from_secs(5);
@@ -33,6 +36,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// # Errors
 /// When the peer gives no answer, or one that is none to this question.
 pub async fn page(bus: &Bus, peer: &PeerId, query: &Query, patience: Duration) -> Result<Page, AskError> {
+    Ok(sized_page(bus, peer, query, patience).await?.0)
+}
+
+/// The same with its size in bytes.
+async fn sized_page(
+    bus: &Bus,
+    peer: &PeerId,
+    query: &Query,
+    patience: Duration,
+) -> Result<(Page, usize), AskError> {
     let query = Query { kind: Some(QUERY_TYPE.to_owned()), ..query.clone() };
     let answer = bus.request(&subjects::jobs(peer), decode::to_json(&query).into(), patience).await?;
     proof::is_of(bus, peer, &answer).map_err(AskError::Unproven)?;
@@ -42,9 +55,9 @@ pub async fn page(bus: &Bus, peer: &PeerId, query: &Query, patience: Duration) -
     let mut page = Page::decode(&answer.payload)?;
     check(&page, peer, &query)?;
     if let Some(word) = &query.wanted {
-        page.jobs.retain(|job| means(word, job.id, job.name.as_deref()));
+        page.jobs.retain(|job| means(word, job));
     }
-    Ok(page)
+    Ok((page, answer.payload.len()))
 }
 
 /// Whether a page can be the answer: one that was changed on its way, or of another question, is none.
@@ -57,6 +70,9 @@ fn check(page: &Page, peer: &PeerId, query: &Query) -> Result<(), BadMessage> {
         (Some(after), Some(newest)) if newest >= after => {
             Err(BadMessage("its pages do not advance".to_owned()))
         }
+        _ if page.jobs.is_empty() && page.next.is_some() => {
+            Err(BadMessage("a page has no job, and others follow".to_owned()))
+        }
         _ => Ok(()),
     }
 }
@@ -68,13 +84,17 @@ fn check(page: &Page, peer: &PeerId, query: &Query) -> Result<(), BadMessage> {
 pub async fn all(bus: &Bus, peer: &PeerId, query: &Query) -> Result<Vec<Job>, AskError> {
     let most = query.limit.map_or(usize::MAX, |limit| limit as usize);
     let mut query = query.clone();
-    let mut jobs = Vec::new();
+    let (mut jobs, mut bytes) = (Vec::new(), 0);
     loop {
         // However many are wanted, a page has no more than it has.
         let left = u32::try_from(most - jobs.len()).unwrap_or(u32::MAX);
         query.limit = query.limit.map(|_| left.min(PAGE_MAX));
-        let page = page(bus, peer, &query, PATIENCE).await?;
+        let (page, size) = sized_page(bus, peer, &query, PATIENCE).await?;
         jobs.extend(page.jobs);
+        bytes += size;
+        if bytes > PAGES_MOST {
+            return Err(BadMessage(format!("its list goes on beyond {} MiB", PAGES_MOST >> 20)).into());
+        }
         query.after = page.next;
         if query.after.is_none() || jobs.len() >= most {
             jobs.truncate(most);

@@ -67,6 +67,9 @@ pub struct Census {
     pub left_out: bool,
 }
 
+/// Most that all the pages of a registry take, in bytes.
+const PAGES_MOST: usize = 512 << 20;
+
 /// All peers, sorted by id. Whole, or an error.
 ///
 /// # Errors
@@ -90,11 +93,11 @@ pub async fn census(bus: &Bus) -> Result<Census, RegistryError> {
 
 /// One pass over all pages; none when another leader answered in between.
 async fn census_once(bus: &Bus) -> Result<Option<Census>, RegistryError> {
-    let (mut rows, mut left_out) = (Vec::new(), false);
+    let (mut rows, mut left_out, mut bytes) = (Vec::new(), false, 0);
     let mut request = ListRequest { kind: Some(LIST_TYPE.to_owned()), after: None, limit: None };
     let mut leader = None;
     loop {
-        let page: Page = ask(bus, subjects::LIST, &request).await?;
+        let (page, size): (Page, _) = sized(bus, subjects::LIST, &request).await?;
         // Members' leaders say what they were asked; a question that was changed on its way leaves somebody out.
         if bus.member().is_some() && page.after != request.after {
             return Err(BadMessage("it begins at another place than was asked for".to_owned()).into());
@@ -102,7 +105,14 @@ async fn census_once(bus: &Bus) -> Result<Option<Census>, RegistryError> {
         if *leader.get_or_insert(page.leader_instance) != page.leader_instance {
             return Ok(None);
         }
+        if page.next.is_some() && page.peers.is_empty() {
+            return Err(BadMessage("a page has no peer, and others follow".to_owned()).into());
+        }
         rows.extend(page.peers);
+        bytes += size;
+        if bytes > PAGES_MOST {
+            return Err(BadMessage(format!("its list goes on beyond {} MiB", PAGES_MOST >> 20)).into());
+        }
         left_out |= page.left_out;
         let Some(next) = page.next else {
             return Ok(Some(Census { leader: page.leader, age_ms: page.age_ms, rows, left_out }));
@@ -146,6 +156,15 @@ async fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
     subject: &str,
     question: &Q,
 ) -> Result<A, RegistryError> {
+    Ok(sized(bus, subject, question).await?.0)
+}
+
+/// The same with the size of the answer, in bytes.
+async fn sized<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
+    bus: &Bus,
+    subject: &str,
+    question: &Q,
+) -> Result<(A, usize), RegistryError> {
     let answer = bus.request(subject, decode::to_json(question).into(), PATIENCE).await?;
     if let Err(why) = proof::is_leaders(bus, &answer) {
         return Err(RegistryError::Unproven(why));
@@ -153,7 +172,7 @@ async fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
     if answer.headers.get(ERROR_HEADER).is_some() {
         return Err(RegistryError::Declined(sentence(&answer)));
     }
-    Ok(decode::json(&answer.payload)?)
+    Ok((decode::json(&answer.payload)?, answer.payload.len()))
 }
 
 /// The sentence of an error answer, or what there is of it.

@@ -9,8 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use thiserror::Error;
 
-use super::peers::sentence;
-use super::proof;
+use super::steer::{self, SteerError};
 use crate::bus::{Bus, BusError, Outgoing};
 use crate::identity::SealedParts;
 use crate::protocol::exec::{ExecRequest, JobResult};
@@ -20,9 +19,8 @@ use crate::protocol::jetstream::{
     NoAnswer, SUBJECT_TAKEN, Stored, StreamInfo, Waiting,
 };
 use crate::protocol::queue::{MESSAGE_ID, STREAM};
-use crate::protocol::reply::ERROR_HEADER;
-use crate::protocol::steer::{CancelAnswer, CancelRequest, Cancelled};
-use crate::protocol::subjects::{self, Verb};
+use crate::protocol::steer::{CancelAnswer, Cancelled};
+use crate::protocol::subjects;
 use crate::protocol::{JobId, PeerId, decode};
 
 /// How long JetStream may take to answer a question.
@@ -37,9 +35,11 @@ const MADE_WITHIN: Duration = Duration::from_secs(4);
 /// Pause between two looks whether it has.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// How long a peer may take to say whether a job has begun, and how often it is asked.
-const PEER_WITHIN: Duration = Duration::from_secs(2);
-const PEER_ASKED: usize = 3;
+/// How long a peer may take to say whether a job has begun.
+const PEER_WITHIN: Duration = Duration::from_secs(6);
+
+/// More than can wait in the queue: a server that says so is not listened to any further.
+const WAITING_MOST: usize = 200_000;
 
 /// Messages that are fetched at once.
 const FETCHED_AT_ONCE: usize = 32;
@@ -193,7 +193,7 @@ pub async fn places(bus: &Bus, filter: &str) -> Result<Vec<(PeerId, JobId)>, Que
         // What is no job is the peer's to take out.
         places.extend(page.state.subjects.keys().filter_map(|subject| subjects::parse_queue(subject).ok()));
         offset += found;
-        if found == 0 || offset >= page.total {
+        if found == 0 || offset >= page.total || offset > WAITING_MOST {
             return Ok(places);
         }
     }
@@ -279,33 +279,14 @@ async fn was_handed_out(bus: &Bus, peer: &PeerId, seq: u64) -> Result<bool, Queu
 
 /// Asks a peer whether a job has begun. One that it has not seen it will never begin.
 async fn ask_the_peer(bus: &Bus, peer: &PeerId, job: JobId) -> Withdrawn {
-    let cancel = CancelRequest {
-        instance: None,
-        why: Some("cancelled while it waited in the queue".to_owned()),
-        unless_begun: true,
-    };
-    let mut last = String::new();
-    for _ in 0..PEER_ASKED {
-        let subject = subjects::job(peer, job, Verb::Cancel);
-        match bus.request(&subject, decode::to_json(&cancel).into(), PEER_WITHIN).await {
-            Err(BusError::NoResponders(_)) => {
-                return Withdrawn::PeerCannotSay(format!("{peer} is not on the bus"));
-            }
-            Err(error) => last = error.to_string(),
-            Ok(answer) => match proof::is_of(bus, peer, &answer) {
-                Err(why) => last = format!("an answer that is not proved to be its own: {why}"),
-                Ok(()) if answer.headers.get(ERROR_HEADER).is_some() => {
-                    return Withdrawn::PeerCannotSay(format!("{peer} answered: {}", sentence(&answer)));
-                }
-                Ok(()) => match decode::json::<CancelAnswer>(&answer.payload) {
-                    Ok(answer) if answer.id == job => return said(answer),
-                    Ok(_) => last = format!("{peer} answered about another job"),
-                    Err(bad) => last = bad.0,
-                },
-            },
+    match steer::take_back(bus, peer, job, "cancelled while it waited in the queue", PEER_WITHIN).await {
+        Ok(answer) if answer.id == job => said(answer),
+        Ok(_) => Withdrawn::PeerCannotSay(format!("{peer} answered about another job")),
+        Err(SteerError::Bus(BusError::NoResponders(_))) => {
+            Withdrawn::PeerCannotSay(format!("{peer} is not on the bus"))
         }
+        Err(error) => Withdrawn::PeerCannotSay(format!("{peer}: {error}")),
     }
-    Withdrawn::PeerCannotSay(last)
 }
 
 fn said(answer: CancelAnswer) -> Withdrawn {

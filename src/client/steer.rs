@@ -10,8 +10,9 @@ use super::proof;
 use crate::bus::{Bus, BusError, Incoming, Mailbox, Outgoing};
 use crate::protocol::attach::{DetachAnswer, DetachRequest, RenameRequest, Renamed};
 use crate::protocol::exec::JobResult;
-use crate::protocol::frame::Signalled;
+use crate::protocol::frame::{Challenge, FrameKind, KIND, Signalled};
 use crate::protocol::reply::ERROR_HEADER;
+use crate::protocol::seal::CHALLENGE;
 use crate::protocol::steer::{CancelAnswer, CancelRequest, Cancelled, SignalRequest};
 use crate::protocol::subjects::{self, Verb};
 use crate::protocol::{BadMessage, JobId, PeerId, decode};
@@ -78,6 +79,23 @@ pub async fn stop(
     }
 }
 
+/// Takes a job back that has not begun. A peer that is not there is not waited for.
+///
+/// # Errors
+/// When that could not be said, or gets no answer.
+pub(super) async fn take_back(
+    bus: &Bus,
+    peer: &PeerId,
+    job: JobId,
+    why: &str,
+    patience: Duration,
+) -> Result<CancelAnswer, SteerError> {
+    let mut said = Said { waits_for_the_peer: false, ..Said::new(bus, peer, job, Verb::Cancel) };
+    let cancel = CancelRequest { instance: None, why: Some(why.to_owned()), unless_begun: true };
+    let answer = said.again(&decode::to_json(&cancel), Instant::now() + patience).await?;
+    Ok(decode::json(&answer.payload)?)
+}
+
 /// Sends everything that a job has started one signal, by its name.
 ///
 /// # Errors
@@ -140,36 +158,61 @@ struct Said<'a> {
     peer: &'a PeerId,
     subject: String,
     mailbox: Mailbox,
+    /// Whether a peer that is not on the bus may be on its way back.
+    waits_for_the_peer: bool,
 }
 
 impl<'a> Said<'a> {
     fn new(bus: &'a Bus, peer: &'a PeerId, job: JobId, verb: Verb) -> Self {
-        Self { bus, peer, subject: subjects::job(peer, job, verb), mailbox: bus.mailbox() }
+        let subject = subjects::job(peer, job, verb);
+        Self { bus, peer, subject, mailbox: bus.mailbox(), waits_for_the_peer: true }
     }
 
     /// Says it until there is an answer, or the time is up.
     async fn again(&mut self, body: &[u8], until: Instant) -> Result<Incoming, SteerError> {
         let started = Instant::now();
+        let mut challenge = None::<String>;
         loop {
-            let word = Outgoing::to(&self.subject).reply(self.mailbox.subject()).payload(body.to_vec());
+            let mut word = Outgoing::to(&self.subject).reply(self.mailbox.subject()).payload(body.to_vec());
+            if let Some(challenge) = &challenge {
+                word = word.header(CHALLENGE, challenge);
+            }
             let said = self.bus.publish(word.sealed()).await;
             let answer = tokio::time::timeout(SAY_AGAIN, self.mailbox.next()).await;
             let failed = match (said, answer) {
                 (_, Ok(answer)) if answer.no_responders => BusError::NoResponders(self.subject.clone()),
-                (_, Ok(answer)) => return self.proved(answer),
+                (_, Ok(answer)) => match self.challenged(&answer)? {
+                    None => return self.proved(answer),
+                    // That it was said just now the peer knows only by this.
+                    asked if asked != challenge && Instant::now() < until => {
+                        challenge = asked;
+                        continue;
+                    }
+                    _ => BusError::Timeout { subject: self.subject.clone(), waited: started.elapsed() },
+                },
                 (Err(error), Err(_)) => error,
                 (Ok(()), Err(_)) => {
                     BusError::Timeout { subject: self.subject.clone(), waited: started.elapsed() }
                 }
             };
-            if Instant::now() >= until {
+            let is_absent = matches!(failed, BusError::NoResponders(_));
+            if Instant::now() >= until || (is_absent && !self.waits_for_the_peer) {
                 return Err(SteerError::Bus(failed));
             }
-            if matches!(failed, BusError::NoResponders(_)) {
+            if is_absent {
                 // Its daemon may be on its way back.
                 tokio::time::sleep(SAY_AGAIN).await;
             }
         }
+    }
+
+    /// What the peer wants the word signed over, where this asks for that.
+    fn challenged(&self, answer: &Incoming) -> Result<Option<String>, SteerError> {
+        if answer.headers.get(KIND) != Some(FrameKind::Challenge.as_str()) {
+            return Ok(None);
+        }
+        proof::is_of(self.bus, self.peer, answer).map_err(SteerError::Unproven)?;
+        Ok(Some(decode::json::<Challenge>(&answer.payload)?.challenge))
     }
 
     fn proved(&self, answer: Incoming) -> Result<Incoming, SteerError> {

@@ -233,6 +233,50 @@ pub(super) fn shown(command: &Command) -> String {
     }
 }
 
+/// What somebody does with a job that is there, for the audit log. What is typed is nobody's business.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Steered<'a> {
+    /// Begins to follow it.
+    AttachToRead,
+    /// Begins to follow it, and may type.
+    AttachToWrite,
+    /// Has typed something for the first time since.
+    Typed,
+    /// Sends it this signal.
+    Signal(&'a str),
+    /// Has it stopped, for this reason.
+    Stop(&'a str),
+    /// Gives it this name.
+    Rename(&'a str),
+    /// Has everybody leave it.
+    Detach,
+}
+
+impl Steered<'_> {
+    /// The line of it. `owner` is whose job it is, where that is known.
+    pub(super) fn by(self, job: JobId, caller: &str, asker: &Asker, owner: Option<&Asker>) -> audit::Steered {
+        let (word, detail) = match self {
+            Self::AttachToRead => ("attach", Some("read")),
+            Self::AttachToWrite => ("attach", Some("write")),
+            Self::Typed => ("typed", None),
+            Self::Signal(signal) => ("signal", Some(signal)),
+            Self::Stop(why) => ("stop", Some(why)),
+            Self::Rename(to) => ("rename", Some(to)),
+            Self::Detach => ("detach", None),
+        };
+        let (asker, standing) = match asker.clone() {
+            Asker::Known { name, standing } => (Some(name), Some(standing)),
+            Asker::Anyone => (None, None),
+        };
+        let owner = match owner {
+            Some(Asker::Known { name, .. }) => Some(name.clone()),
+            _ => None,
+        };
+        let (caller, detail) = (name(caller), detail.map(|text| cut(text, TEXT_SHOWN)));
+        audit::Steered { job, asker, standing, owner, caller, word: word.to_owned(), detail }
+    }
+}
+
 /// A name, of a length that names have.
 pub(super) fn name(text: impl AsRef<str>) -> String {
     cut(text.as_ref(), NAME_SHOWN)

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::audit::{self, Audit};
 use super::durable::Starts;
+use super::freshness::{Attachment, Freshness};
 use super::handover;
 use super::journal::Journal;
 use super::limits::Limits;
@@ -22,7 +23,7 @@ use crate::process::{self, Containment, Nursery};
 use crate::protocol::heartbeat::Role;
 use crate::protocol::service::Counts;
 use crate::protocol::variables::Variables;
-use crate::protocol::{Instance, PeerId};
+use crate::protocol::{Instance, JobId, PeerId};
 
 /// Jobs a peer runs at once, unless its configuration says otherwise. A job costs the daemon about
 /// 100 KiB, and up to 4 MiB while its caller does not read.
@@ -144,7 +145,10 @@ pub(super) struct Context {
     /// Jobs whose caller has not confirmed their ending.
     pub(super) untold: Tally,
     counts: Mutex<Counts>,
+    /// Of requests.
     pub(super) challenges: Challenges,
+    /// Of words about jobs.
+    pub(super) freshness: Freshness,
 }
 
 impl Context {
@@ -184,11 +188,17 @@ impl Context {
             untold: Tally::default(),
             counts: Mutex::default(),
             challenges: Challenges::new(),
+            freshness: Freshness::default(),
         }
     }
 
     pub(super) fn peer(&self) -> &PeerId {
         &self.settings.peer
+    }
+
+    /// Begins the attachment of an inbox to a job, where members sign what they say about it.
+    pub(super) fn attach(&self, job: JobId, inbox: &str) -> Option<Attachment> {
+        self.bus.member().map(|_| self.freshness.attach(job, inbox))
     }
 
     /// A place for one more job; none when all are taken.

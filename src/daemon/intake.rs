@@ -14,7 +14,7 @@ use super::context::{self, Context, Intake};
 use super::durable::{self, Left};
 use super::exec::{self, Received, Request};
 use super::job;
-use super::proof;
+use super::proof::{self, Signed};
 use crate::bus::Incoming;
 use crate::protocol::JobId;
 use crate::protocol::frame::OFFSET;
@@ -55,6 +55,8 @@ pub(super) enum Message {
         asker: Asker,
         /// Whether it names another instance than this one.
         for_another: bool,
+        /// Whether it was surely said just now. Of credit alone it may not be known.
+        fresh: bool,
     },
     /// The inbox of the caller, or of the viewer of this number, does not exist (any more).
     CallerGone(Option<u64>),
@@ -179,7 +181,7 @@ impl Desk {
         };
         match Steer::decode(verb, message.headers.number(OFFSET), message.payload.clone()) {
             Ok(steer) => match self.speaker(verb, &message) {
-                Ok(asker) => self.steer((id, verb), steer, (from, asker), &message),
+                Ok(speaker) => self.steer((id, verb), steer, from, speaker, &message),
                 Err(why) => self.object(&message, answer::UNPROVEN, why),
             },
             Err(bad) => self.object(&message, BAD_REQUEST, bad.0),
@@ -188,18 +190,19 @@ impl Desk {
 
     /// Who steers a job has to be known. Credit steers nothing: a wrong one shows in the totals, and only that of a
     /// viewer who is to be told to resume is signed.
-    fn speaker(&self, verb: Verb, message: &Incoming) -> Result<Asker, String> {
+    fn speaker(&self, verb: Verb, message: &Incoming) -> Result<(Asker, Option<Signed>), String> {
         if verb == Verb::Credit && message.headers.get(SIGNATURE).is_none() {
-            return Ok(Asker::Anyone);
+            return Ok((Asker::Anyone, None));
         }
-        proof::of(&self.context, message).map(|(asker, _)| asker)
+        proof::of(&self.context, message)
     }
 
     fn steer(
         &mut self,
         (id, verb): (JobId, Verb),
         steer: Steer,
-        (from, asker): (String, Asker),
+        from: String,
+        (asker, signed): (Asker, Option<Signed>),
         message: &Incoming,
     ) {
         let meant_for = match message.headers.get(INSTANCE_HEADER) {
@@ -214,9 +217,28 @@ impl Desk {
             Verb::Credit => for_another,
             Verb::Stdin | Verb::Signal | Verb::Resize => false,
         };
-        if answered || self.jobs.contains_key(&id) {
-            self.hand(id, Message::Word { steer, from, asker, for_another });
+        if !answered && !self.jobs.contains_key(&id) {
+            return;
         }
+        let text = signed.as_ref().and_then(Signed::challenge);
+        let fresh =
+            !proof::members_sign(&self.context) || self.context.freshness.holds(id, &from, verb, text);
+        match verb {
+            _ if fresh => {}
+            // It steers nothing, and where it would, whoever hears it looks.
+            Verb::Credit => {}
+            // Whoever goes on with an attachment that has ended is shown so by its credit.
+            Verb::Stdin | Verb::Resize => {
+                return tracing::debug!(job = %id, %verb, "ignored a word of an attachment that has ended");
+            }
+            _ => {
+                let challenge = self.context.freshness.challenge(id, &from);
+                return self.aside(|context| async move {
+                    answer::challenged(&context, &from, id, challenge).await;
+                });
+            }
+        }
+        self.hand(id, Message::Word { steer, from, asker, for_another, fresh });
     }
 
     /// Hands a message to its job, or to a new attendant for an id that has none.

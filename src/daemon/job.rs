@@ -29,7 +29,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::answer;
-use super::asked::Asked;
+use super::asked::{Asked, Steered};
 use super::context::Context;
 use super::durable;
 use super::exec::Request;
@@ -37,6 +37,7 @@ use super::intake::Message;
 use super::journal::{Begun, Record, now};
 use crate::protocol::ending::Refusal;
 use crate::protocol::exec::JobResult;
+use crate::protocol::identity::Asker;
 use crate::protocol::steer::{Cancelled, Steer};
 use crate::protocol::{Ending, JobId};
 
@@ -68,7 +69,7 @@ pub(super) async fn attend(
                         Err(challenge) => answer::challenged(&context, &request.caller, id, challenge).await,
                     }
                 }
-                Message::Word { steer, from, .. } => unknown(&context, id, steer, &from).await,
+                Message::Word { steer, from, asker, .. } => unknown(&context, id, steer, &from, &asker).await,
                 Message::CallerGone(_) => {}
             },
             Err(error) => cannot_look_up(&context, id, &error, message).await,
@@ -113,11 +114,13 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 /// A word about an id that nobody has heard of.
-async fn unknown(context: &Arc<Context>, id: JobId, steer: Steer, from: &str) {
+async fn unknown(context: &Arc<Context>, id: JobId, steer: Steer, from: &str, asker: &Asker) {
     match steer {
         Steer::Cancel(cancel) if cancel.instance.is_none_or(|instance| instance == context.instance) => {
             let why = cancel.why.unwrap_or_else(|| "cancelled before its request arrived".to_owned());
-            match bury(context, id, from, &why).await {
+            let buried = bury(context, id, from, &why).await;
+            context.audit.steered(Steered::Stop(&why).by(id, from, asker, None)).await;
+            match buried {
                 Ok(()) => answer::cancelled(context, from, id, Cancelled::NeverSeen, None).await,
                 Err(error) => {
                     let sentence = format!("the journal cannot be written, so {id} may still run: {error}");

@@ -25,6 +25,7 @@ pub mod broker;
 mod context;
 mod durable;
 mod exec;
+mod freshness;
 pub mod handover;
 mod health;
 mod heartbeat;

@@ -1,6 +1,7 @@
 //! Who said a message, and whether it was said just now.
 //!
-//! In a fleet with identities a request, and every word about a job but credit, is signed by its caller.
+//! In a fleet with identities a request, and every word about a job but the credit of one that ends with its
+//! caller, is signed by whoever says it. What makes a word fresh is in [`super::freshness`]; this is about requests.
 //! A signature does not grow old by itself, so a request that could have been recorded before this daemon
 //! could remember it is run only after its caller has signed it once more, over a challenge: when it was
 //! made before this daemon started, or by a clock that is far from ours. A wrong clock costs one round trip;
@@ -82,6 +83,11 @@ pub(super) fn of_queued(context: &Context, message: &Incoming) -> Result<Asker, 
 }
 
 impl Signed {
+    /// What it was signed over, of what this daemon gave out.
+    pub(super) fn challenge(&self) -> Option<&str> {
+        self.challenge.as_deref()
+    }
+
     /// Whether it was said just now.
     ///
     /// # Errors

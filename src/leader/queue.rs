@@ -88,6 +88,9 @@ fn complain(before: &mut String, why: &NoQueue) {
     *before = text;
 }
 
+/// More than can wait in the queue: a server that says so is not listened to any further.
+const WAITING_MOST: usize = 200_000;
+
 struct Keeper {
     bus: Bus,
     /// The newest message when it was last looked what waits.
@@ -136,7 +139,7 @@ impl Keeper {
             let waiting = info.state.subjects.keys();
             peers.extend(waiting.filter_map(|subject| subject.split('.').nth(1)?.parse().ok()));
             offset += found;
-            if found == 0 || offset >= info.total {
+            if found == 0 || offset >= info.total || offset > WAITING_MOST {
                 return Ok(peers);
             }
         }

@@ -145,10 +145,14 @@ pub enum Event {
         /// Why, for programs and for people.
         ending: Ending,
     },
+    /// Somebody did something with a job that was there already.
+    Steered(Steered),
     /// Requests that could not be read, counted and summed up.
     Malformed(Flood),
-    /// Further refused requests, where there were too many to write down each.
+    /// Further refused requests of one asker, where there were too many to write down each.
     ManyRefused(Flood),
+    /// Further words about jobs of one asker, likewise.
+    ManySteered(Flood),
     /// The daemon before this one was killed in the middle of a line, which was cut off again.
     Healed {
         /// Bytes that were there of it.
@@ -255,9 +259,31 @@ pub struct Outcome {
     pub left_running: u32,
 }
 
+/// What somebody did with a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steered {
+    /// The job.
+    pub job: JobId,
+    /// Who signed it; none where nobody is asked who they are.
+    pub asker: Option<Name>,
+    /// What that identity is for.
+    pub standing: Option<Standing>,
+    /// Whose job it is, as far as that was proved.
+    pub owner: Option<Name>,
+    /// The inbox it is answered on.
+    pub caller: String,
+    /// `attach`, `typed`, `signal`, `stop`, `rename` or `detach`.
+    pub word: String,
+    /// To what: `read` or `write`, the signal, the reason, the new name.
+    pub detail: Option<String>,
+}
+
 /// Many requests in one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flood {
+    /// Who said them, as far as that is proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asker: Option<Name>,
     /// How many.
     pub count: u64,
     /// When the first came.

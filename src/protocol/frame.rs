@@ -174,6 +174,9 @@ pub struct Accepted {
     /// The size of its terminal, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<TtySize>,
+    /// What each word of this attachment is to be signed over, in `D-Challenge`, where members sign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
@@ -186,7 +189,16 @@ impl Accepted {
     #[must_use]
     pub fn ended(instance: Instance) -> Self {
         let state = JobState::Ended;
-        Self { instance, state, stdin_received: 0, signals: u64::MAX, durable: false, from: None, tty: None }
+        Self {
+            instance,
+            state,
+            stdin_received: 0,
+            signals: u64::MAX,
+            durable: false,
+            from: None,
+            tty: None,
+            nonce: None,
+        }
     }
 }
 
@@ -226,12 +238,12 @@ pub struct Alive {
     pub stdin_received: u64,
 }
 
-/// A request is to be signed once more, over this: by its own clock it may be a replay.
+/// A request or a word about a job is to be signed once more, over this: it may be a replay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Challenge {
-    /// The request.
+    /// The job.
     pub id: JobId,
-    /// What goes into the header `D-Challenge` of the same request.
+    /// What goes into the header `D-Challenge` of the same message.
     pub challenge: String,
 }
 

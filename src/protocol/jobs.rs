@@ -34,8 +34,8 @@ pub struct Query {
     /// [`QUERY_TYPE`]; may be left out.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Only what this means: a whole id, its last characters, or a session's name. Then requests
-    /// that were refused are found too.
+    /// Only what this means: a whole id, its last characters, or a session's name, alone or as
+    /// `owner/name`. Then requests that were refused are found too.
     #[serde(default, rename = "match")]
     pub wanted: Option<String>,
     /// Which of them.
@@ -90,10 +90,18 @@ impl Query {
 }
 
 /// Whether a word means a job: it is the id, or its last characters, [`SUFFIX_MIN`] at least, or the
-/// job's name.
+/// job's name, alone or as `owner/name`.
 #[must_use]
-pub fn means(word: &str, id: JobId, name: Option<&str>) -> bool {
-    name == Some(word) || means_id(word, id)
+pub fn means(word: &str, job: &Job) -> bool {
+    is_name_of(word, job) || means_id(word, job.id)
+}
+
+/// Whether a word is a job's name, alone or behind its owner.
+#[must_use]
+pub fn is_name_of(word: &str, job: &Job) -> bool {
+    let Some(name) = job.name.as_deref() else { return false };
+    let owned = |owner: &Name| word.strip_prefix(owner.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    name == word || job.asker.as_ref().and_then(owned) == Some(name)
 }
 
 /// The same of its id alone.
@@ -202,13 +210,38 @@ mod tests {
     #[test]
     fn a_job_is_meant_by_its_id_its_end_or_its_name() {
         let id: JobId = "0197c0de-0000-7000-8000-00000000cafe".parse().expect("an id");
+        let job = |name: Option<&str>| Job {
+            id,
+            state: State::Running,
+            durable: true,
+            tty: true,
+            name: name.map(str::to_owned),
+            started_at: String::new(),
+            age_ms: 0,
+            asker: Some("ann".parse().expect("a name")),
+            from: None,
+            command: String::new(),
+            directory: None,
+            user: None,
+            viewers: 0,
+            ending: None,
+            ended_at: None,
+            duration_ms: None,
+            out: None,
+            err: None,
+            first_out: None,
+            first_err: None,
+            step: None,
+        };
         for word in ["0197c0de-0000-7000-8000-00000000cafe", "0000cafe", "cafe"] {
-            assert!(means(word, id, None), "{word}");
+            assert!(means(word, &job(None)), "{word}");
         }
         for word in ["afe", "", "0197c0de", "CAFE", "x0197c0de-0000-7000-8000-00000000cafe"] {
-            assert!(!means(word, id, None), "{word}");
+            assert!(!means(word, &job(None)), "{word}");
         }
-        assert!(means("it", id, Some("it")) && !means("it", id, Some("its")));
+        let named = job(Some("it"));
+        assert!(means("it", &named) && means("ann/it", &named));
+        assert!(!means("its", &named) && !means("bob/it", &named) && !means("annit", &named));
     }
 
     #[test]

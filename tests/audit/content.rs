@@ -113,6 +113,24 @@ fn long_and_nasty_texts_stay_one_line_and_a_known_command() {
     expect_sound(&fleet);
 }
 
+/// As JSON each of these characters takes six bytes: together more than the longest line that is read.
+#[test]
+fn whatever_a_request_is_made_of_its_lines_can_be_read() {
+    let fleet = Fleet::of_workers(["w1"]);
+    let name = |number: usize| format!("{}{number:03}", "\u{1}".repeat(197));
+    let env: serde_json::Map<_, _> = (0..200).map(|number| (name(number), json!("v"))).collect();
+    let command = format!(": '{}'", "\u{1}".repeat(100_000));
+    let (job, _) = ask(&fleet, json!({ "shell_cmd": command, "directory": "/", "env": env }));
+    let said = about(&fleet, &job);
+    assert_eq!(events(&said), ["begun", "ended"]);
+    let shown = said[0]["command"].as_str().unwrap();
+    assert!(shown.starts_with("(4") && shown.contains(" bytes, blake3 "), "{shown}");
+    let first = said[0]["env"][0].as_str().unwrap();
+    assert!(first.contains(" bytes, blake3 "), "{first}");
+    assert_eq!(said[0]["env_left_out"], 100);
+    expect_sound(&fleet);
+}
+
 #[test]
 fn garbage_is_counted_and_pushes_nothing_out() {
     let fleet = Fleet::of_workers(["w1"]);

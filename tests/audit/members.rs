@@ -4,7 +4,7 @@ use peerbus::protocol::identity::Standing;
 use serde_json::json;
 
 use crate::bench::{events, expect_sound, lines};
-use crate::harness::fleet::Fleet;
+use crate::harness::fleet::{DaemonOptions, Fleet};
 use crate::harness::secured::OPERATOR;
 
 #[test]
@@ -46,4 +46,29 @@ fn lines_say_who_signed_and_operators_read_them() {
     let ended = lines(&fleet, &["-n", "1"]).remove(0);
     assert_eq!((&ended["event"], &ended["asker"]), (&json!("ended"), &json!(OPERATOR)), "{ended}");
     assert!(ended["ending"]["unknown"].is_object(), "{ended}");
+}
+
+/// The smallest log there is, of which each asker has a quarter.
+#[test]
+fn nobody_pushes_out_what_others_did() {
+    let worker = DaemonOptions::worker("w1").configuration("audit_size = \"512KiB\"");
+    let fleet = Fleet::builder().secured().daemon(worker).start();
+    fleet.d(["exec", "w1", "-C", "/", "--", "true"]).expect_success();
+    let long = format!(": {}", "x".repeat(4_090));
+    let bob = || fleet.command_as("bob", Standing::Operator, ["exec", "w1", "-C", "/", "--sh", &long]).run();
+    let ran = (0..100).take_while(|_| bob().code() == Some(0)).count();
+    assert!((10..40).contains(&ran), "{ran}");
+    let refused = bob().expect_code(250);
+    assert!(
+        refused.err().contains("bob (operator) has filled its share of the audit log of w1"),
+        "{refused:?}"
+    );
+    // Others have their own, and all that anybody did is there.
+    fleet.d(["exec", "w1", "-C", "/", "--", "true"]).expect_success();
+    let said = lines(&fleet, &[]);
+    let begun =
+        |asker: &str| said.iter().filter(|line| line["event"] == "begun" && line["asker"] == asker).count();
+    assert_eq!((begun(OPERATOR), begun("bob")), (2, ran));
+    assert!(said.iter().all(|line| line["event"] != "refused"), "they are counted alone");
+    expect_sound(&fleet);
 }

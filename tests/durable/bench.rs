@@ -265,13 +265,14 @@ pub(crate) fn segment(fleet: &Fleet, id: &str) -> PathBuf {
     directory(fleet, id).join("log").join(format!("{:020}", 0))
 }
 
-/// Events of the audit log about a job, oldest first.
+/// Events of the audit log about a job, oldest first; not of what people did with it.
 pub(crate) fn audited(fleet: &Fleet, id: &str) -> Vec<String> {
     let finished = fleet.command(["audit", "w1", "--json"]).run().expect_success();
     let lines = finished.out();
     let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
     let about = lines.filter(|line| line["request"]["job"] == id || line["job"] == id);
-    about.map(|line| line["event"].as_str().unwrap_or_default().to_owned()).collect()
+    let events = about.map(|line| line["event"].as_str().unwrap_or_default().to_owned());
+    events.filter(|event| event != "steered").collect()
 }
 
 /// The process id of a job's keeper.

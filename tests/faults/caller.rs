@@ -91,3 +91,37 @@ fn a_caller_that_comes_back_too_late_is_told_what_happened() {
     assert!(finished.err().contains("d: cancelled: its caller vanished"), "{finished:?}");
     assert_eq!(finished.stdout, sequence(5000));
 }
+
+/// A peer that knows no credit, and a caller whose output nobody reads.
+#[test]
+fn a_peer_that_sends_more_than_it_was_granted_is_not_listened_to() {
+    const PIECE: usize = 64 << 10;
+    let fleet = Fleet::builder().start();
+    let mut raw = Raw::connect(&fleet.url());
+    let requests = raw.subscribe("exec.w1");
+    let arguments = ["exec", "w1", "-C", "/", "--", "true"];
+    let mut live = fleet.command(arguments).paused_output().spawn();
+    let asked = raw.expect_on(requests, SOON, "the request");
+    let (job, inbox) = (asked.json()["id"].as_str().unwrap().to_owned(), asked.reply.unwrap());
+    let credit = raw.subscribe(&format!("exec.w1.{job}.credit"));
+    let accepted = serde_json::json!({
+        "instance": uuid::Uuid::new_v4().to_string(), "state": "running", "stdin_received": 0, "signals": 0,
+    });
+    let mut frame = |seq: usize, kind: &str, payload: &[u8]| {
+        let offset = seq.saturating_sub(2) * PIECE;
+        let headers =
+            format!("NATS/1.0\r\nD-Epoch: 1\r\nD-Seq: {seq}\r\nD-Kind: {kind}\r\nD-Offset: {offset}\r\n\r\n");
+        raw.publish_bytes(inbox.as_bytes(), b"", Some(headers.as_bytes()), payload);
+    };
+    frame(1, "accepted", accepted.to_string().as_bytes());
+    for seq in 2..=1_000 {
+        frame(seq, "out", &vec![b'x'; PIECE]);
+    }
+    raw.barrier();
+    // By its clock, when all that came has long been looked at.
+    raw.expect_on(credit, SOON, "a credit");
+    live.stdout.resume();
+    let finished = live.wait(SOON).expect_code(251);
+    assert!(finished.err().contains("w1 sent more than it was granted"), "{}", finished.err());
+    assert!(finished.stdout.len() <= 1 << 20, "{} bytes were taken", finished.stdout.len());
+}

@@ -19,5 +19,6 @@ mod proved;
 mod revoking;
 mod rights;
 mod speaker;
+mod steering;
 mod thieves;
 mod unit;

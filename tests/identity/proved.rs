@@ -115,7 +115,12 @@ fn a_peer_signs_what_is_relied_on() {
         raw.subscribe(&inbox);
         let attach = json!({ "epoch": 1, "from": "start", "window": 65536, "sealed": sealed }).to_string();
         let subject = format!("exec.w1.{job}.attach");
-        Said::unsigned(&subject, &inbox, attach).signed(&bob).say(&mut raw);
+        let attach = Said::unsigned(&subject, &inbox, attach);
+        attach.clone().signed(&bob).say(&mut raw);
+        let is_challenge = |message: &Message| message.header("D-Kind") == Some("challenge");
+        let challenge = raw.next_where(SOON, is_challenge).expect("a challenge").json();
+        let challenge = challenge["challenge"].as_str().unwrap();
+        attach.header("D-Challenge", challenge).signed(&bob).say(&mut raw);
         for (kind, signs) in [("accepted", true), ("out", sealed)] {
             let is = |message: &Message| message.header("D-Kind") == Some(kind);
             let frame = raw.next_where(SOON, is).unwrap_or_else(|| panic!("no {kind}"));

@@ -19,7 +19,7 @@ fn a_job_is_found_by_as_much_of_its_id_as_is_needed() {
         ("no-such-name", 254, "no job has the id, the last characters of it, or the name no-such-name"),
         (&job[33..], 254, "not found"),
         ("", 2, "it is empty"),
-        ("a/b/c", 2, "means no job"),
+        ("a/b/c/d", 2, "means no job"),
         ("two words", 2, "means no job"),
     ] {
         let failed = fleet.d(["wait", word]).expect_code(code);

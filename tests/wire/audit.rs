@@ -2,9 +2,10 @@
 
 use peerbus::protocol::Ending;
 use peerbus::protocol::audit::{
-    Cursor, Decision, Entry, Event, Example, Flood, Head, LineHash, Outcome, Page, Query, Request,
+    Cursor, Decision, Entry, Event, Example, Flood, Head, LineHash, Outcome, Page, Query, Request, Steered,
 };
 use peerbus::protocol::ending::Refusal;
+use peerbus::protocol::identity::Standing;
 
 use crate::{INSTANCE, golden, golden_by, instance, job, peer, text};
 
@@ -48,7 +49,7 @@ fn bare() -> Request {
 
 fn flood() -> Flood {
     let example = Example { caller: None, why: "this is not JSON".to_owned() };
-    Flood { count: 3_000, first: at(), last: at(), examples: vec![example] }
+    Flood { asker: None, count: 3_000, first: at(), last: at(), examples: vec![example] }
 }
 
 #[track_caller]
@@ -78,6 +79,20 @@ fn lines() {
     line("audit_line_ended", Event::Ended { request: request(), outcome: whole });
     line("audit_line_ended_unknown", Event::Ended { request: bare(), outcome: unsure });
     line("audit_line_refused", Event::Refused { request: bare(), ending: refused });
+    let steered = Steered {
+        job: job(),
+        asker: Some("bob".parse().unwrap()),
+        standing: Some(Standing::Operator),
+        owner: Some("alice".parse().unwrap()),
+        caller: "_INBOX_bob.x.1".to_owned(),
+        word: "attach".to_owned(),
+        detail: text("write"),
+    };
+    line("audit_line_steered", Event::Steered(steered));
+    line(
+        "audit_line_many_steered",
+        Event::ManySteered(Flood { asker: Some("bob".parse().unwrap()), ..flood() }),
+    );
     line("audit_line_malformed", Event::Malformed(flood()));
     line("audit_line_many_refused", Event::ManyRefused(flood()));
     line("audit_line_healed", Event::Healed { bytes: 19, blake3: "digest".to_owned() });

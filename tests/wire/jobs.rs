@@ -221,6 +221,7 @@ fn the_frames_of_a_stream() {
         durable: true,
         from: Some(Totals { out: 100, err: 7 }),
         tty: Some(TtySize { cols: 80, rows: 24 }),
+        nonce: text("00112233445566778899aabbccddeeff"),
         ..accepted
     };
     golden("accepted_durable", &durable);

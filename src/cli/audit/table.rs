@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use crate::cli::log::escaped;
 use crate::cli::render;
-use crate::protocol::audit::{Entry, Event, Flood, Outcome, Request};
+use crate::protocol::audit::{Entry, Event, Flood, Outcome, Request, Steered};
+use crate::protocol::identity::Asker;
 use crate::protocol::{JobId, decode};
 
 /// Longest command in a row, in characters; `--json` has all of it.
@@ -38,6 +39,8 @@ impl Table {
             }
             Event::Malformed(flood) => self.aside(&when, many(&flood, "malformed")),
             Event::ManyRefused(flood) => self.aside(&when, many(&flood, "further refused")),
+            Event::ManySteered(flood) => self.aside(&when, many(&flood, "further steering")),
+            Event::Steered(steered) => self.rows.push(steered_row(when, &steered)),
             Event::Started { version, user, .. } => {
                 self.aside(
                     &when,
@@ -122,7 +125,20 @@ fn row(when: String, request: &Request, ending: String, took: String) -> Vec<Str
     ]
 }
 
+fn steered_row(when: String, steered: &Steered) -> Vec<String> {
+    let none = || "-".to_owned();
+    let who = match (&steered.asker, steered.standing) {
+        (Some(name), Some(standing)) => Asker::Known { name: name.clone(), standing },
+        _ => Asker::Anyone,
+    };
+    let detail = steered.detail.as_deref().map(|text| format!(" {}", escaped(text))).unwrap_or_default();
+    let of = steered.owner.as_ref().map(|owner| format!(" (job of {owner})")).unwrap_or_default();
+    let what = format!("{}{detail}{of}", escaped(&steered.word));
+    vec![when, steered.job.short(), who.to_string(), none(), none(), none(), none(), none(), what]
+}
+
 fn many(flood: &Flood, what: &str) -> String {
     let example = flood.examples.first().map(|example| format!(", such as: {}", escaped(&example.why)));
-    format!("{} {what} requests{}", flood.count, example.unwrap_or_default())
+    let of = flood.asker.as_ref().map(|asker| format!(" of {asker}")).unwrap_or_default();
+    format!("{} {what} requests{of}{}", flood.count, example.unwrap_or_default())
 }

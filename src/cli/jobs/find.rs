@@ -1,5 +1,5 @@
 //! From what a person typed to a job: a whole id, the last characters of one, or a session's name;
-//! behind `PEER/` where only one peer is to be asked.
+//! behind `PEER/` where only one peer is to be asked, and a name behind `OWNER/` where it is somebody else's.
 //!
 //! Nothing is cached: a wrong job is worse than a slow answer. A job that is found while a peer is
 //! silent counts only where no other can be meant: a whole id, or as much of it as `d` itself shows.
@@ -14,8 +14,9 @@ use crate::cli::log::escaped;
 use crate::cli::output;
 use crate::client::jobs;
 use crate::client::policy::AskError;
+use crate::protocol::identity::Name;
 use crate::protocol::ids::SHORT_JOB_ID;
-use crate::protocol::jobs::{Job, MATCH_MAX, Query, State, Which};
+use crate::protocol::jobs::{Job, MATCH_MAX, Query, State, Which, is_name_of, means_id};
 use crate::protocol::{JobId, PeerId};
 
 /// What follows where a peer gives no answer.
@@ -34,13 +35,17 @@ pub(in crate::cli) fn wanted(text: &str) -> Result<Wanted, String> {
         Some((peer, word)) => (Some(peer_name(peer)?), word),
         None => (None, text),
     };
-    let plain = |c: char| !c.is_control() && !c.is_whitespace() && c != '/';
+    // One more may part a session's name from its owner's.
+    let parts = word.split('/').count();
+    let plain = |c: char| !c.is_control() && !c.is_whitespace();
     match word.len() {
         0 => {
             Err("it is empty; a job's id, the last characters of one, or a session's name is wanted"
                 .to_owned())
         }
-        1..=MATCH_MAX if word.chars().all(plain) => Ok(Wanted { peer, word: word.to_owned() }),
+        1..=MATCH_MAX if parts <= 2 && !word.split('/').any(str::is_empty) && word.chars().all(plain) => {
+            Ok(Wanted { peer, word: word.to_owned() })
+        }
         _ => Err(format!(
             "{:?} means no job: an id, the last characters of one, or a session's name does",
             escaped(word)
@@ -72,6 +77,13 @@ impl Wanted {
         self.word.parse().ok()
     }
 
+    /// The same with what stands before the slash as the owner of a session.
+    fn behind_owner(&self) -> Option<Self> {
+        let owner: Name = self.peer.as_deref()?.parse().ok()?;
+        let is_whole = !self.word.contains('/') && self.id().is_none();
+        is_whole.then(|| Self { peer: None, word: format!("{owner}/{}", self.word) })
+    }
+
     /// Whether it is enough of an id that no second job has it.
     fn is_certain(&self) -> bool {
         let digits =
@@ -83,11 +95,23 @@ impl Wanted {
 /// Finds the one job that is meant.
 pub(in crate::cli) async fn find(bus: &Bus, wanted: &Wanted) -> Result<Found, Failure> {
     let query = Query { wanted: Some(wanted.word.clone()), state: Which::All, ..Query::default() };
+    let own = bus.member().map(|member| member.own().name.clone());
     let (found, silent) = match &wanted.peer {
-        Some(name) => on_one(bus, name, &query).await?,
+        Some(name) => match on_one(bus, name, &query).await {
+            // No peer is called so: it is the owner of a session, wherever that is.
+            Err(failure) if failure.code == NOT_FOUND && own.is_some() => match wanted.behind_owner() {
+                Some(owned) => {
+                    let query = Query { wanted: Some(owned.word.clone()), ..query };
+                    let (found, silent) = on_all(bus, &owned, &query).await?;
+                    return choose(&owned, found, &silent, own.as_ref());
+                }
+                None => return Err(failure),
+            },
+            answer => answer?,
+        },
         None => on_all(bus, wanted, &query).await?,
     };
-    choose(wanted, found, &silent)
+    choose(wanted, found, &silent, own.as_ref())
 }
 
 type Silent = Vec<(PeerId, Failure)>;
@@ -137,12 +161,28 @@ async fn on_all(bus: &Bus, wanted: &Wanted, query: &Query) -> Result<(Vec<Found>
 }
 
 /// The one that is meant, where that is beyond doubt.
-fn choose(wanted: &Wanted, mut found: Vec<Found>, silent: &Silent) -> Result<Found, Failure> {
+fn choose(
+    wanted: &Wanted,
+    mut found: Vec<Found>,
+    silent: &Silent,
+    own: Option<&Name>,
+) -> Result<Found, Failure> {
     let Wanted { word, .. } = wanted;
+    // A name is its owner's: that of somebody else's is asked for with theirs before it.
+    let by_bare_name =
+        |found: &Found| found.job.name.as_deref() == Some(word) && !means_id(word, found.job.id);
+    let is_anothers = |found: &Found| own.is_some() && found.job.asker.as_ref() != own;
+    let others: Vec<Found> =
+        found.extract_if(.., |found| by_bare_name(found) && is_anothers(found)).collect();
+    if found.is_empty()
+        && let [first, ..] = others.as_slice()
+    {
+        return Err(anothers(word, first));
+    }
     // A session that runs has the name of those that have ended.
-    let runs = |found: &Found| found.job.state != State::Ended && found.job.name.as_deref() == Some(word);
+    let runs = |found: &Found| found.job.state != State::Ended && is_name_of(word, &found.job);
     if found.iter().filter(|found| runs(found)).count() == 1
-        && found.iter().all(|found| found.job.name.as_deref() == Some(word))
+        && found.iter().all(|found| is_name_of(word, &found.job))
     {
         found.retain(runs);
     }
@@ -174,6 +214,16 @@ fn choose(wanted: &Wanted, mut found: Vec<Found>, silent: &Silent) -> Result<Fou
     }
 }
 
+fn anothers(word: &str, Found { peer, job }: &Found) -> Failure {
+    let of = job.asker.as_ref().map_or_else(|| "nobody who is known".to_owned(), ToString::to_string);
+    let next = match &job.asker {
+        Some(owner) => format!("{peer}/{owner}/{word} means it"),
+        None => format!("{peer}/{} means it", job.id.short()),
+    };
+    let what = format!("not found: no job of yours is called {word}; the one on {peer} is of {of}");
+    Failure::new(NOT_FOUND, format!("{what}; {next}"))
+}
+
 fn not_found(word: &str, but: &str) -> Failure {
     let what = format!("not found: no job has the id, the last characters of it, or the name {word}{but}");
     Failure::new(NOT_FOUND, format!("{what}; `d jobs -a` shows which there are, `d queue list` what waits"))
@@ -200,7 +250,8 @@ mod tests {
         };
         is("0000cafe", None, "0000cafe");
         is("vps/build", Some("vps"), "build");
-        for wrong in ["", "vps/", "/build", "a/b/c", "two words", "x\n"] {
+        is("vps/ann/build", Some("vps"), "ann/build");
+        for wrong in ["", "vps/", "/build", "a/b/c/d", "a//b", "two words", "x\n"] {
             assert!(wanted(wrong).is_err(), "{wrong:?}");
         }
     }

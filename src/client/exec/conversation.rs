@@ -87,8 +87,13 @@ struct Conversation {
     /// Who had us leave it, if it was not us.
     left_by: Option<String>,
     cancel: Option<String>,
-    /// What the peer wants the request signed over.
+    /// What the peer wants the request, or the next word, signed over.
     challenge: Option<String>,
+    /// What the words of this attachment are signed over.
+    nonce: Option<String>,
+    /// What came in this epoch to draw a terminal, in bytes, and words beside the output.
+    screen_bytes: usize,
+    beside: u64,
     /// The signatures of the request's copies.
     signatures: Vec<String>,
     say_again: Instant,
@@ -177,6 +182,9 @@ impl Conversation {
             left_by: None,
             cancel: None,
             challenge: None,
+            nonce: None,
+            screen_bytes: 0,
+            beside: 0,
             signatures: Vec::new(),
             say_again: now,
             credit_again: now + CREDIT_EVERY,

@@ -17,8 +17,9 @@ pub(super) struct Ledger {
     joining: Joining,
     digests: [blake3::Hasher; 2],
     written: Totals,
-    /// Output frames handed on and not written yet.
+    /// Output frames handed on and not written yet, and their bytes.
     pending: u64,
+    pending_bytes: u64,
     window: u64,
     credited_bytes: u64,
     credited_frames: u64,
@@ -27,9 +28,18 @@ pub(super) struct Ledger {
     whole: bool,
 }
 
-/// A frame before this one is missing.
+/// Why a piece of output is not taken.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Lost;
+pub(super) enum NotTaken {
+    /// Something before it is missing.
+    Lost,
+    /// It is more than the peer was granted.
+    Beyond,
+}
+
+/// Pieces handed on that may wait to be written: more than ever do where the peer keeps to what it was granted, of
+/// however few bytes they are.
+const PIECES_MOST: u64 = 64 * FRAMES_IN_FLIGHT;
 
 impl Ledger {
     pub(super) fn new(window: u64) -> Self {
@@ -38,6 +48,7 @@ impl Ledger {
             digests: [blake3::Hasher::new(), blake3::Hasher::new()],
             written: Totals::default(),
             pending: 0,
+            pending_bytes: 0,
             window,
             credited_bytes: 0,
             credited_frames: 0,
@@ -61,12 +72,17 @@ impl Ledger {
         stream: StreamKind,
         offset: u64,
         bytes: &Bytes,
-    ) -> Result<Option<Bytes>, Lost> {
+    ) -> Result<Option<Bytes>, NotTaken> {
         match self.joining.piece(stream, offset, bytes.len()) {
-            Piece::Hole => Err(Lost),
+            Piece::Hole => Err(NotTaken::Lost),
             Piece::Nothing => Ok(None),
             Piece::From(known) => {
                 let fresh = bytes.slice(known..);
+                // Whoever keeps to its credit has never more than a window on its way to be written.
+                self.pending_bytes += fresh.len() as u64;
+                if self.pending_bytes > self.window || self.pending >= PIECES_MOST {
+                    return Err(NotTaken::Beyond);
+                }
                 self.digests[stream as usize].update(&fresh);
                 self.pending += 1;
                 Ok(Some(fresh))
@@ -108,6 +124,7 @@ impl Ledger {
     pub(super) fn wrote(&mut self, stream: StreamKind, bytes: usize) {
         *self.written.of_mut(stream) += bytes as u64;
         self.pending = self.pending.saturating_sub(1);
+        self.pending_bytes = self.pending_bytes.saturating_sub(bytes as u64);
     }
 
     /// Whether all that was received was written.
@@ -250,7 +267,7 @@ mod tests {
         let mut ledger = Ledger::new(100);
         ledger.begin_at(Totals { out: 2, err: 0 });
         assert_eq!(ledger.credit(None).limit, 102);
-        assert_eq!(ledger.output(StreamKind::Out, 3, &Bytes::from_static(b"d")), Err(Lost));
+        assert_eq!(ledger.output(StreamKind::Out, 3, &Bytes::from_static(b"d")), Err(NotTaken::Lost));
         assert!(ledger.output(StreamKind::Out, 2, &Bytes::from_static(b"c")).is_ok());
         assert_eq!(ledger.compare(&result(b"abc")), Integrity::Whole);
         assert!(
@@ -276,6 +293,20 @@ mod tests {
         assert_eq!(ledger.credit(None).limit, 107);
         ledger.wrote(StreamKind::Out, 3);
         assert_eq!(ledger.credit(None).limit, 110);
+    }
+
+    #[test]
+    fn more_than_was_granted_is_not_taken() {
+        let mut ledger = Ledger::new(100);
+        let bytes = Bytes::from(vec![0; 100]);
+        assert!(ledger.output(StreamKind::Out, 0, &bytes).is_ok());
+        ledger.wrote(StreamKind::Out, 100);
+        assert!(ledger.output(StreamKind::Out, 100, &bytes).is_ok(), "the next window");
+        assert_eq!(ledger.output(StreamKind::Err, 0, &Bytes::from_static(b"x")), Err(NotTaken::Beyond));
+        let mut ledger = Ledger::new(1 << 30);
+        let taken = (0..2 * PIECES_MOST)
+            .take_while(|at| ledger.output(StreamKind::Out, *at, &Bytes::from_static(b"x")).is_ok());
+        assert_eq!(taken.count() as u64, PIECES_MOST);
     }
 
     #[test]

@@ -9,11 +9,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::protocol::audit::{Event, Example, Flood};
+use crate::protocol::identity::Name;
 
 /// How often what was counted is written down.
 pub(super) const SUM_UP_EVERY: Duration = Duration::from_secs(10);
 
-/// Refused requests that are written down each, in that time: as many as a peer runs jobs at once.
+/// Refused requests of one asker that are written down each, in that time: as many as a peer runs jobs at once.
 pub(super) const REFUSED_WHOLE: u32 = 256;
 
 /// How many of those that were counted are shown.
@@ -32,9 +33,10 @@ pub(super) struct Counter {
 
 impl Counter {
     /// Counts one.
-    pub(super) fn add(&mut self, caller: Option<&str>, why: &str) {
+    pub(super) fn add(&mut self, asker: Option<&Name>, caller: Option<&str>, why: &str) {
         let at = super::now();
         let flood = self.flood.get_or_insert_with(|| Flood {
+            asker: asker.cloned(),
             count: 0,
             first: at.clone(),
             last: String::new(),

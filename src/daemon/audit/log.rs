@@ -9,6 +9,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use serde_json::Value;
+
 use super::files;
 use super::head;
 use super::opening::{self, Found};
@@ -24,6 +27,17 @@ pub const SIZE: u64 = 64 << 20;
 
 /// The smallest size that can be asked for: the longest line has to fit into a file.
 pub const SIZE_MIN: u64 = FILES * LINE_MAX as u64;
+
+/// Longest line of which nothing is replaced, in bytes: a command of as many characters as a line quotes, and all else
+/// that is usual.
+const LINE_USUAL: usize = LINE_MAX / 2;
+
+/// How long a part may be of a line that is longer, in bytes as JSON: of as many parts as there can be, the second is
+/// short enough.
+const PART_LONGEST: [usize; 2] = [2_048, 128];
+
+/// What number, hash and time take of a line, in bytes.
+const LINE_BEGIN: usize = 130;
 
 /// A log that can be written.
 #[derive(Debug)]
@@ -112,7 +126,7 @@ impl Log {
     /// The next line, with its line end.
     fn line(&self, event: &Event) -> Vec<u8> {
         let (seq, prev) = (self.last.seq + 1, self.last.hash.clone());
-        let mut line = decode::to_json(&Entry { seq, prev, at: super::now(), event: event.clone() });
+        let mut line = bounded(&Entry { seq, prev, at: super::now(), event: event.clone() });
         line.push(b'\n');
         line
     }
@@ -186,6 +200,37 @@ impl Log {
         }
         removed.iter().try_for_each(fs::remove_file)?;
         strange.map_or(Ok(()), |what| self.tell_damage(what))
+    }
+}
+
+/// A line as text, never longer than a reader takes: long parts of it are replaced by their length and digest.
+fn bounded(entry: &impl Serialize) -> Vec<u8> {
+    let mut line = decode::to_json(entry);
+    for longest in PART_LONGEST {
+        if line.len() <= LINE_USUAL {
+            break;
+        }
+        // What was just written as JSON can be read as such.
+        let Ok(mut value) = serde_json::from_slice(&line) else { break };
+        shorten(&mut value, longest);
+        line = decode::to_json(&value);
+    }
+    line
+}
+
+/// About how long the line of an event is, in bytes.
+pub(super) fn length(event: &Event) -> usize {
+    bounded(event).len() + LINE_BEGIN
+}
+
+fn shorten(value: &mut Value, longest: usize) {
+    match value {
+        Value::String(text) if decode::to_json(text).len() > longest => {
+            *text = format!("({} bytes, blake3 {})", text.len(), blake3::hash(text.as_bytes()).to_hex());
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| shorten(item, longest)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| shorten(field, longest)),
+        _ => {}
     }
 }
 

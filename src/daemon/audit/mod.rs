@@ -11,6 +11,8 @@
 //! leaves that line, and the next one writes how the job ended; the lines are a chain
 //! ([`crate::protocol::audit::chain`]) across rotated files. Values of variables are never written.
 //!
+//! An asker that is proved fills only its share of the log ([`share`]), and a line is never longer than one may be.
+//!
 //! Limits: nothing is forced to disk, so a machine that loses its power may lose the last lines,
 //! and then the log says that they are missing. Whoever can write here, root or the daemon's own
 //! user, can write another log that is sound in itself: what they cannot change is what others have
@@ -24,15 +26,19 @@ mod log;
 mod opening;
 mod pen;
 mod reading;
+mod share;
 mod writer;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use crate::protocol::audit::{Event, Head, Outcome, Query, Request};
+use crate::protocol::audit::{Event, Head, Outcome, Query, Request, Steered};
+use crate::protocol::identity::{Asker, Name};
 use crate::protocol::{Ending, Instance, JobId};
 
 pub(super) use answer::{WAITING, answer};
@@ -40,7 +46,8 @@ pub use log::{SIZE, SIZE_MIN};
 use pen::Pen;
 pub(super) use pen::Place;
 pub use reading::verify;
-use writer::{Order, Shared, locked};
+use share::Shares;
+use writer::{Capped, Kind, Order, Shared, locked};
 
 /// Lines that may wait to be written. Who has more to write waits; there are at most about as many
 /// jobs attended to at once.
@@ -66,6 +73,7 @@ impl Default for Settings {
 pub(super) struct Audit {
     orders: mpsc::Sender<Order>,
     shared: Arc<Shared>,
+    shares: Mutex<Shares>,
     state_dir: PathBuf,
     instance: Option<Instance>,
     required: bool,
@@ -85,9 +93,27 @@ impl Audit {
     pub(super) fn open(place: Place, required: bool) -> Self {
         let (orders, waiting) = mpsc::channel(WAITING_LINES);
         let shared = Arc::new(Shared::default());
+        let shares = Mutex::new(Shares::of(place.size));
         let (state_dir, instance) = (place.state_dir.clone(), place.instance);
         tokio::spawn(writer::run(waiting, Arc::clone(&shared), Pen::new(place)));
-        Self { orders, shared, state_dir, instance, required }
+        Self { orders, shared, shares, state_dir, instance, required }
+    }
+
+    /// Whether there is room for what somebody asks for.
+    ///
+    /// # Errors
+    /// How long it takes until there is.
+    pub(super) fn has_room(&self, asker: &Asker) -> Result<(), Duration> {
+        match asker {
+            Asker::Known { name, .. } => locked(&self.shares).has_room(name, Instant::now()),
+            Asker::Anyone => Ok(()),
+        }
+    }
+
+    fn fill(&self, asker: Option<&Name>, event: &Event) {
+        if let Some(asker) = asker {
+            locked(&self.shares).fill(asker, log::length(event), Instant::now());
+        }
     }
 
     /// A request was allowed. Returns when that is written.
@@ -95,7 +121,7 @@ impl Audit {
     /// # Errors
     /// When it cannot be written, and the request is to be refused for that.
     pub(super) async fn begun(&self, request: Request) -> Result<(), String> {
-        match self.write(Event::Begun(request)).await {
+        match self.write(request.asker.clone().as_ref(), Event::Begun(request)).await {
             Err(why) if self.required => Err(why),
             // Said when it was counted as lost.
             _ => Ok(()),
@@ -106,10 +132,11 @@ impl Audit {
     /// its record only then, or a daemon that is killed in between would leave a begin without an end.
     pub(super) async fn ended(&self, request: Request, outcome: Outcome) {
         // Said when it was counted as lost.
-        let _ = self.write(Event::Ended { request, outcome }).await;
+        let _ = self.write(request.asker.clone().as_ref(), Event::Ended { request, outcome }).await;
     }
 
-    async fn write(&self, event: Event) -> Result<(), String> {
+    async fn write(&self, asker: Option<&Name>, event: Event) -> Result<(), String> {
+        self.fill(asker, &event);
         let (done, written) = oneshot::channel();
         self.say(Order::Write(Box::new(event), done)).await;
         written.await.unwrap_or_else(|_| Err("its writer has ended".to_owned()))
@@ -117,13 +144,32 @@ impl Audit {
 
     /// A request was refused.
     pub(super) async fn refused(&self, request: Request, ending: Ending) {
-        let (caller, why) = (request.caller.clone(), ending.to_string());
-        self.say(Order::Refused(Box::new(Event::Refused { request, ending }), caller, why)).await;
+        let (asker, caller, why) = (request.asker.clone(), request.caller.clone(), ending.to_string());
+        self.capped(asker, Event::Refused { request, ending }, caller, why).await;
+    }
+
+    /// Somebody did something with a job that was there already.
+    pub(super) async fn steered(&self, steered: Steered) {
+        let (asker, caller) = (steered.asker.clone(), steered.caller.clone());
+        let why = format!("{} {}", steered.word, steered.detail.as_deref().unwrap_or_default());
+        self.capped(asker, Event::Steered(steered), caller, why).await;
+    }
+
+    /// A line of which there may be any number: beyond a rate, and beyond the asker's share, they are counted.
+    async fn capped(&self, asker: Option<Name>, event: Event, caller: String, why: String) {
+        let has_room =
+            asker.as_ref().is_none_or(|asker| locked(&self.shares).has_room(asker, Instant::now()).is_ok());
+        if has_room {
+            self.fill(asker.as_ref(), &event);
+        }
+        let whole = has_room.then(|| Box::new(event.clone()));
+        let kind = Kind::of(&event);
+        self.say(Order::Capped(Capped { kind, whole, asker, caller, why })).await;
     }
 
     /// A request could not be read. Waits for nothing.
     pub(super) fn malformed(&self, caller: Option<&str>, why: &str) {
-        locked(&self.shared.malformed).add(caller, why);
+        locked(&self.shared.malformed).add(None, caller, why);
         self.shared.rung.notify_one();
     }
 

@@ -1,5 +1,6 @@
 //! The task that writes: it takes lines in the order in which they come, and sums up floods.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -8,7 +9,8 @@ use tokio::time::{Instant, sleep_until};
 use super::flood::{Counter, REFUSED_WHOLE, SUM_UP_EVERY};
 use super::pen::Pen;
 use crate::protocol::Instance;
-use crate::protocol::audit::{Event, Head};
+use crate::protocol::audit::{Event, Flood, Head};
+use crate::protocol::identity::Name;
 
 /// Lines taken in one go; each is written by itself, and the head once for all of them.
 const AT_ONCE: usize = 256;
@@ -17,12 +19,47 @@ const AT_ONCE: usize = 256;
 pub(super) enum Order {
     /// To write a line, and to tell whether it was written.
     Write(Box<Event>, oneshot::Sender<Result<(), String>>),
-    /// To write down a refusal, or count it.
-    Refused(Box<Event>, String, String),
+    /// To write down something of which there may be any number, or count it.
+    Capped(Capped),
     /// To say when everything before this was written.
     Tell(oneshot::Sender<()>),
     /// The daemon goes.
     Close(Option<Instance>, oneshot::Sender<()>),
+}
+
+/// Something of which there may be any number.
+pub(super) struct Capped {
+    pub(super) kind: Kind,
+    /// Its line, where there may be one.
+    pub(super) whole: Option<Box<Event>>,
+    pub(super) asker: Option<Name>,
+    pub(super) caller: String,
+    pub(super) why: String,
+}
+
+/// What it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// A refused request.
+    Refused,
+    /// A word about a job.
+    Steered,
+}
+
+impl Kind {
+    pub(super) fn of(event: &Event) -> Self {
+        match event {
+            Event::Steered(_) => Self::Steered,
+            _ => Self::Refused,
+        }
+    }
+
+    fn many(self) -> fn(Flood) -> Event {
+        match self {
+            Self::Refused => Event::ManyRefused,
+            Self::Steered => Event::ManySteered,
+        }
+    }
 }
 
 /// What is shared with those who have something to write.
@@ -39,26 +76,54 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Refusals, each a line until there are too many.
+/// What one asker says of one kind, each a line until there are too many.
 #[derive(Default)]
-struct Refusals {
+struct OfOne {
     counter: Counter,
     whole: u32,
     anew: Option<Instant>,
 }
 
-impl Refusals {
-    fn take(&mut self, event: Event, caller: &str, why: &str) -> Option<Event> {
+/// The same of all: what one says takes nothing from the others.
+#[derive(Default)]
+struct OfAll(HashMap<(Kind, Option<Name>), OfOne>);
+
+impl OfAll {
+    fn take(&mut self, capped: Capped) -> Option<Event> {
+        let Capped { kind, whole, asker, caller, why } = capped;
+        let one = self.0.entry((kind, asker.clone())).or_default();
         let now = Instant::now();
-        if self.anew.is_none_or(|anew| anew <= now) {
-            (self.whole, self.anew) = (0, Some(now + SUM_UP_EVERY));
+        if one.anew.is_none_or(|anew| anew <= now) {
+            (one.whole, one.anew) = (0, Some(now + SUM_UP_EVERY));
         }
-        if self.whole < REFUSED_WHOLE {
-            self.whole += 1;
-            return Some(event);
+        match whole {
+            Some(event) if one.whole < REFUSED_WHOLE => {
+                one.whole += 1;
+                Some(*event)
+            }
+            _ => {
+                one.counter.add(asker.as_ref(), Some(&caller), &why);
+                None
+            }
         }
-        self.counter.add(Some(caller), why);
-        None
+    }
+
+    /// When there is something to write down.
+    fn due(&self) -> Option<Instant> {
+        self.0.values().filter_map(|one| one.counter.due()).min()
+    }
+
+    /// What is to be written down now. Who has been silent is forgotten.
+    fn sums(&mut self, now: Instant) -> Vec<Event> {
+        let sums = self.0.iter_mut().filter_map(|((kind, _), one)| one.counter.take(now, kind.many()));
+        let sums = sums.collect();
+        self.0.retain(|_, one| one.counter.due().is_some() || one.anew.is_some_and(|anew| anew > now));
+        sums
+    }
+
+    /// What was counted, whenever it was.
+    fn rest(&mut self) -> Vec<Event> {
+        self.0.drain().filter_map(|((kind, _), mut one)| one.counter.rest(kind.many())).collect()
     }
 }
 
@@ -67,12 +132,12 @@ type Line = (Event, Option<oneshot::Sender<Result<(), String>>>);
 
 /// Writes until it is told that the daemon goes, or nobody is left who could have something to say.
 pub(super) async fn run(mut orders: mpsc::Receiver<Order>, shared: Arc<Shared>, mut pen: Pen) {
-    let mut refusals = Refusals::default();
+    let mut capped = OfAll::default();
     // The log is opened at once: what is wrong with it is to be known before the first request.
     let mut open = true;
     let mut batch = Vec::new();
     loop {
-        let (lines, told) = sorted(std::mem::take(&mut batch), &shared, &mut refusals, &mut open);
+        let (lines, told) = sorted(std::mem::take(&mut batch), &shared, &mut capped, &mut open);
         let written = tokio::task::spawn_blocking(move || {
             write(&mut pen, lines);
             pen
@@ -89,7 +154,7 @@ pub(super) async fn run(mut orders: mpsc::Receiver<Order>, shared: Arc<Shared>, 
         if !open {
             return;
         }
-        let due = [locked(&shared.malformed).due(), refusals.counter.due(), retry_at(&pen)];
+        let due = [locked(&shared.malformed).due(), capped.due(), retry_at(&pen)];
         tokio::select! {
             count = orders.recv_many(&mut batch, AT_ONCE) => open = count > 0,
             () = shared.rung.notified() => {}
@@ -113,7 +178,7 @@ async fn at(when: Option<Instant>) {
 fn sorted(
     batch: Vec<Order>,
     shared: &Shared,
-    refusals: &mut Refusals,
+    all: &mut OfAll,
     open: &mut bool,
 ) -> (Vec<Line>, Vec<oneshot::Sender<()>>) {
     let (mut lines, mut told): (Vec<Line>, Vec<_>) = (Vec::new(), Vec::new());
@@ -121,9 +186,7 @@ fn sorted(
     for order in batch {
         match order {
             Order::Write(event, done) => lines.push((*event, Some(done))),
-            Order::Refused(event, caller, why) => {
-                lines.extend(refusals.take(*event, &caller, &why).map(|event| (event, None)));
-            }
+            Order::Capped(capped) => lines.extend(all.take(capped).map(|event| (event, None))),
             Order::Tell(done) => told.push(done),
             Order::Close(instance, done) => {
                 *open = false;
@@ -134,12 +197,12 @@ fn sorted(
     }
     let now = Instant::now();
     let mut malformed = locked(&shared.malformed);
-    let sums = match *open {
-        true => [malformed.take(now, Event::Malformed), refusals.counter.take(now, Event::ManyRefused)],
-        false => [malformed.rest(Event::Malformed), refusals.counter.rest(Event::ManyRefused)],
+    let (malformed, sums) = match *open {
+        true => (malformed.take(now, Event::Malformed), all.sums(now)),
+        false => (malformed.rest(Event::Malformed), all.rest()),
     };
     let last = goes.map(|instance| Event::Stopped { instance });
-    lines.extend(sums.into_iter().flatten().chain(last).map(|event| (event, None)));
+    lines.extend(malformed.into_iter().chain(sums).chain(last).map(|event| (event, None)));
     (lines, told)
 }
 

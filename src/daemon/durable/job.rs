@@ -82,6 +82,8 @@ pub(super) struct Job {
     pub(super) answerer: Option<String>,
     /// Counts what those who write have done.
     pub(super) activity: u64,
+    /// Whether its request has had its answer: one that comes again may have been recorded.
+    pub(super) caller_came: bool,
 }
 
 /// Somebody who waits for what the terminal shows.
@@ -158,6 +160,7 @@ impl Job {
             screens_asked: 0,
             answerer: None,
             activity: 0,
+            caller_came: false,
         }
     }
 
@@ -166,7 +169,7 @@ impl Job {
         let asked = Asked::recorded(&record.begun);
         let place = Place::of(&context.settings.state_dir, record.begun.id);
         let was_started = record.process.is_some();
-        Self { was_started, ..Self::new(context, record.begun.clone(), asked, place) }
+        Self { was_started, caller_came: true, ..Self::new(context, record.begun.clone(), asked, place) }
     }
 
     /// Lives until it has ended and nobody reads it any more.

@@ -10,7 +10,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::super::answer;
-use super::super::asked;
+use super::super::asked::{self, Steered};
 use super::super::job::blocking;
 use super::super::journal::NotNamed;
 use super::job::Job;
@@ -75,7 +75,7 @@ fn remember<T>(of: &mut VecDeque<(String, T)>, inbox: String, what: T) {
 }
 
 impl Job {
-    pub(super) async fn on_rename(&mut self, rename: RenameRequest, from: &str) {
+    pub(super) async fn on_rename(&mut self, rename: RenameRequest, from: &str, asker: &Asker) {
         let (context, id) = (std::sync::Arc::clone(&self.context), self.id);
         let RenameRequest { name, was, .. } = rename;
         if self.ended.is_some() {
@@ -92,6 +92,7 @@ impl Job {
         }
         match self.write_name(&name).await {
             Ok(()) => {
+                self.tell(from, asker, Steered::Rename(&name)).await;
                 self.begun.name = Some(name.clone());
                 self.tell_name();
                 answer::renamed(&context, from, id, &name).await;
@@ -145,6 +146,7 @@ impl Job {
             Asker::Known { name, .. } => name.to_string(),
             Asker::Anyone => detach.from.map_or_else(|| "somebody".to_owned(), asked::name),
         };
+        self.tell(from, asker, Steered::Detach).await;
         let told = decode::to_json(&Detached { by: by.clone() });
         let left = self.viewers.leave(&told.into());
         let viewers = u32::try_from(left.len()).unwrap_or(u32::MAX);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::super::freshness::Attachment;
 use super::VIEWERS_MOST;
 use super::viewer::{self, Viewer, Word};
 
@@ -29,6 +30,10 @@ struct Handle {
     /// Up to where it has room for output: a combined offset.
     room: u64,
     seat: Seat,
+    /// Whether it has typed anything.
+    typed: bool,
+    /// What makes its words fresh, where members sign.
+    attachment: Option<Attachment>,
     words: mpsc::UnboundedSender<Word>,
 }
 
@@ -67,19 +72,39 @@ impl Viewers {
         self.handles.get(inbox).map(|handle| handle.epoch)
     }
 
+    /// What the words of a viewer that is there are signed over, where members sign.
+    pub(super) fn nonce_of(&self, inbox: &str) -> Option<String> {
+        let attachment = self.handles.get(inbox)?.attachment.as_ref();
+        attachment.map(|attachment| attachment.nonce().to_owned())
+    }
+
+    /// A viewer types something; whether for the first time.
+    pub(super) fn types_first(&mut self, inbox: &str) -> bool {
+        let handle = self.handles.get_mut(inbox);
+        handle.is_some_and(|handle| !std::mem::replace(&mut handle.typed, true))
+    }
+
     /// Whether this viewer may write; none where there is no such viewer.
     pub(super) fn may_write(&self, inbox: &str) -> Option<bool> {
         self.handles.get(inbox).map(|handle| handle.write)
     }
 
     /// Begins a viewer, in place of one with the same inbox.
-    pub(super) fn begin(&mut self, begin: viewer::Begin, write: bool, seat: Seat) {
+    pub(super) fn begin(
+        &mut self,
+        begin: viewer::Begin,
+        attachment: Option<Attachment>,
+        write: bool,
+        seat: Seat,
+    ) {
         self.last_number += 1;
         let (words, listen) = mpsc::unbounded_channel();
         let (number, inbox, epoch) = (self.last_number, begin.inbox.clone(), begin.epoch);
         let leave = self.leave.clone();
         let room = begin.begins.offset().saturating_add(begin.window);
-        self.handles.insert(inbox.clone(), Handle { number, epoch, write, room, seat, words });
+        let typed = self.handles.get(&inbox).is_some_and(|handle| handle.typed);
+        self.handles
+            .insert(inbox.clone(), Handle { number, epoch, write, room, seat, typed, attachment, words });
         tokio::spawn(async move {
             Viewer::new(begin, number).live(listen).await;
             // The job may be gone.

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 
 use super::super::answer;
-use super::super::asked::Asked;
+use super::super::asked::{Asked, Steered};
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::job::reply;
-use super::super::policy;
+use super::super::policy::{self, Access};
 use super::super::proof::members_sign;
 use super::job::{Coming, Job};
 use super::viewer::{Begin, Begins, Word};
@@ -59,7 +59,9 @@ impl Job {
             Message::CallerGone(Some(number)) => self.viewers.drop_number(number),
             Message::CallerGone(None) => {}
             Message::Request(request) => self.on_request(*request).await,
-            Message::Word { steer, from, asker, .. } => self.on_word(steer, &from, &asker).await,
+            Message::Word { steer, from, asker, fresh, .. } => {
+                self.on_word(steer, &from, (&asker, fresh)).await
+            }
         }
     }
 
@@ -95,6 +97,16 @@ impl Job {
         if self.viewers.epoch_of(inbox).is_some() && self.viewers.say(inbox, Word::Again(accepted)) {
             return;
         }
+        // Whoever recorded it is not shown what the command has printed since.
+        let text = request.signed.as_ref().map(|signed| signed.challenge());
+        let freshness = &self.context.freshness;
+        if let Some(text) = text
+            && std::mem::replace(&mut self.caller_came, true)
+            && !freshness.answers(self.id, inbox, text)
+        {
+            let challenge = freshness.challenge(self.id, inbox);
+            return answer::challenged(&self.context, inbox, self.id, challenge).await;
+        }
         let first = self.first_want(inbox, request.exec.stdin);
         let at = Begins::At(Totals::default());
         let seat = self.seat_for(inbox, 1, false);
@@ -110,42 +122,64 @@ impl Job {
         reply(context, request, &self.bare(ending)).await;
     }
 
-    async fn on_word(&mut self, steer: Steer, from: &str, asker: &Asker) {
-        // Where members sign, an inbox is proved to be its speaker's; but nobody signs credit.
-        let may = from == self.begun.caller || policy::may_steer(asker, Some(&self.owner));
+    async fn on_word(&mut self, steer: Steer, from: &str, (asker, fresh): (&Asker, bool)) {
+        // Asked anew for each word: the policy may have become another one since the last.
+        let access = needed(&steer).filter(|_| fresh || !matches!(steer, Steer::Credit(_)));
+        if let Some(access) = access
+            && let Err(why) = policy::may_attach(&self.context, asker, &self.owner, access)
+        {
+            return self.on_denied(from, asker, &why).await;
+        }
+        // Where members sign, an inbox is proved to be its speaker's.
+        let may_stop = from == self.begun.caller || policy::may_steer(asker, Some(&self.owner));
         match steer {
-            Steer::Credit(credit) => self.on_credit(credit, from, asker).await,
-            _ if !may => answer::not_yours(&self.context, from, self.id).await,
-            Steer::Resume(resume) => self.on_resume(&resume, from).await,
-            Steer::Attach(attach) => self.on_attach(attach, from).await,
-            Steer::Rename(rename) => self.on_rename(rename, from).await,
+            Steer::Credit(credit) => self.on_credit(credit, from, (asker, fresh)).await,
+            Steer::Resume(resume) => self.on_resume(&resume, from, asker).await,
+            Steer::Attach(attach) => self.on_attach(attach, from, asker).await,
+            Steer::Rename(rename) => self.on_rename(rename, from, asker).await,
             Steer::Detach(detach) => self.on_detach(detach, from, asker).await,
-            Steer::Cancel(cancel) => self.on_cancel(cancel, from).await,
+            Steer::Stdin { .. } | Steer::Resize(_) => self.on_input(steer, from, asker).await,
+            _ if !may_stop => answer::not_yours(&self.context, from, self.id).await,
+            Steer::Cancel(cancel) => self.on_cancel(cancel, from, asker).await,
             Steer::Result => self.on_result_wanted(from).await,
-            Steer::Stdin { .. } | Steer::Signal(_) | Steer::Resize(_) => self.on_input(steer, from).await,
+            Steer::Signal(_) => self.on_input(steer, from, asker).await,
         }
     }
 
-    async fn on_credit(&mut self, credit: Credit, from: &str, asker: &Asker) {
-        // Where members sign, nobody is told anything, or forgotten, by a word that is not signed.
-        let signed = *asker != Asker::Anyone && policy::may_steer(asker, Some(&self.owner));
-        let counts = signed || !members_sign(&self.context);
+    /// Somebody may not, or may no more: what it was shown so far is all that it gets.
+    async fn on_denied(&mut self, from: &str, asker: &Asker, why: &str) {
         let wrote = self.viewers.may_write(from) == Some(true) && from != self.begun.caller;
-        let is_there = self.viewers.say(from, Word::Credit(credit));
-        if credit.done && counts {
+        self.viewers.let_go(from);
+        self.screens.retain(|_, coming| coming.inbox != from);
+        if wrote {
+            self.forget_writer(from);
+        }
+        tracing::warn!(job = %self.id, %asker, why, "refused a word about a job");
+        answer::cannot(&self.context, from, "not_yours", 403, why).await;
+    }
+
+    async fn on_credit(&mut self, credit: Credit, from: &str, (asker, fresh): (&Asker, bool)) {
+        let wrote = self.viewers.may_write(from) == Some(true) && from != self.begun.caller;
+        // What is not of an attachment that goes on changes nothing.
+        let is_there = fresh && self.viewers.say(from, Word::Credit(credit));
+        if credit.done && fresh {
             self.viewers.let_go(from);
             if wrote {
                 self.forget_writer(from);
             }
         }
-        if is_there || credit.done || !counts {
+        // Where members sign, nobody is told anything by a word that is not signed.
+        let signed = *asker != Asker::Anyone && policy::may_steer(asker, Some(&self.owner));
+        let counts = signed || !members_sign(&self.context);
+        let follows = is_there || self.viewers.nonce_of(from).is_some();
+        if follows || credit.done || !counts {
             return;
         }
         // Of a viewer of the daemon before, or one that was given up. It is told to resume.
         answer::have_resumed(&self.context, from, self.id, credit.epoch).await;
     }
 
-    async fn on_resume(&mut self, resume: &Resume, from: &str) {
+    async fn on_resume(&mut self, resume: &Resume, from: &str, asker: &Asker) {
         let Resume { epoch, out, err, limit, write, sealed, .. } = *resume;
         let received = Totals { out, err };
         if self.has_left(from, epoch, received).await {
@@ -159,12 +193,16 @@ impl Job {
         if self.viewers.say(from, word) {
             return;
         }
+        // Whoever goes on reading its own has begun before.
+        if !policy::is_own(asker, &self.owner) {
+            self.tell_attached(from, asker, write).await;
+        }
         let seat = self.seat_for(from, epoch, false);
         self.begin_viewer(from, (epoch, Begins::At(received), window), first, Manner { write, sealed, seat })
             .await;
     }
 
-    async fn on_attach(&mut self, attach: AttachRequest, from: &str) {
+    async fn on_attach(&mut self, attach: AttachRequest, from: &str, asker: &Asker) {
         if self.has_left(from, attach.epoch, Totals::default()).await {
             return;
         }
@@ -177,6 +215,7 @@ impl Job {
             }
             _ => {}
         }
+        self.tell_attached(from, asker, attach.write).await;
         let totals = self.news.borrow().totals;
         let at = match attach.from {
             From::Byte(at) => Begins::Byte(at),
@@ -240,6 +279,8 @@ impl Job {
             let sentence = format!("too many read along with {}", self.id);
             return answer::cannot(&self.context, inbox, "limit", 429, &sentence).await;
         }
+        let attachment = self.context.attach(self.id, inbox);
+        let nonce = attachment.as_ref().map(|attachment| attachment.nonce().to_owned());
         let begin = Begin {
             context: std::sync::Arc::clone(&self.context),
             id: self.id,
@@ -248,13 +289,13 @@ impl Job {
             begins,
             window,
             sealed: manner.sealed,
-            accepted: self.accepted(inbox),
+            accepted: Accepted { nonce, ..self.accepted(inbox) },
             first,
             log: self.place.log(),
             news: self.news.subscribe(),
         };
         self.departed.comes(inbox);
-        self.viewers.begin(begin, manner.write, manner.seat);
+        self.viewers.begin(begin, attachment, manner.write, manner.seat);
     }
 
     /// The first frame of an epoch, as things stand. Where its output begins, the viewer knows.
@@ -262,8 +303,8 @@ impl Job {
         let stdin_received = self.writers.want(inbox).map_or(0, |want| want.received);
         let signals = self.writers.signals(inbox);
         let state = if self.ended.is_some() { JobState::Ended } else { JobState::Running };
-        let instance = self.context.instance;
-        Accepted { state, stdin_received, signals, durable: true, tty: self.tty, ..Accepted::ended(instance) }
+        let (tty, nonce, instance) = (self.tty, self.viewers.nonce_of(inbox), self.context.instance);
+        Accepted { state, stdin_received, signals, durable: true, tty, nonce, ..Accepted::ended(instance) }
     }
 
     /// What a writer may send.
@@ -282,9 +323,10 @@ impl Job {
     }
 
     /// Passes on what is typed.
-    async fn on_input(&mut self, steer: Steer, from: &str) {
-        // Who may stop a job may signal it without following it.
-        let unasked = from == self.begun.caller || matches!(steer, Steer::Signal(_));
+    async fn on_input(&mut self, steer: Steer, from: &str, asker: &Asker) {
+        // Who may stop a job may signal it without following it. Where members sign, all else is of an attachment.
+        let may_be_gone = from == self.begun.caller && !members_sign(&self.context);
+        let unasked = may_be_gone || matches!(steer, Steer::Signal(_));
         if self.departed.by(from).is_some() {
             // What was on its way when it was made to leave.
             return;
@@ -294,7 +336,15 @@ impl Job {
             return answer::cannot(&self.context, from, "read_only", 403, &sentence).await;
         }
         match &steer {
-            Steer::Stdin { bytes, .. } if !bytes.is_empty() => self.is_active(from, false),
+            Steer::Stdin { bytes, .. } if !bytes.is_empty() => {
+                if self.viewers.types_first(from) {
+                    self.tell(from, asker, Steered::Typed).await;
+                }
+                self.is_active(from, false);
+            }
+            Steer::Signal(signal) if signal.n > self.writers.signals(from) => {
+                self.tell(from, asker, Steered::Signal(&signal.signal)).await;
+            }
             Steer::Resize(_) => self.is_active(from, true),
             _ => {}
         }
@@ -310,14 +360,15 @@ impl Job {
         });
     }
 
-    async fn on_cancel(&mut self, cancel: CancelRequest, from: &str) {
+    async fn on_cancel(&mut self, cancel: CancelRequest, from: &str, asker: &Asker) {
         let state = if self.ended.is_some() { Cancelled::Ended } else { Cancelled::Running };
         // A caller that only asks whether its request has arrived says no reason: one that starts slowly has.
         let takes_back = !self.runs && from == self.begun.caller && cancel.why.is_none();
         if self.ended.is_none() && !cancel.unless_begun && !takes_back {
-            let why = cancel.why.unwrap_or_else(|| "asked to".to_owned()).chars().take(200).collect();
+            let why: String = cancel.why.unwrap_or_else(|| "asked to".to_owned()).chars().take(200).collect();
             // Once; whoever connects to the keeper anew says it again.
             if self.stopping.is_none() {
+                self.tell(from, asker, Steered::Stop(&why)).await;
                 let ending = self.stopping.insert(Ending::Cancelled { why }).clone();
                 self.keeper.say(ToKeeper::Stop { ending });
                 self.watchdog.begin();
@@ -325,6 +376,18 @@ impl Job {
         }
         let result = self.ended.as_deref().cloned();
         answer::cancelled(&self.context, from, self.id, state, result).await;
+    }
+
+    /// Somebody begins to follow the job; a viewer that begins anew has been told of.
+    async fn tell_attached(&self, from: &str, asker: &Asker, write: bool) {
+        if self.viewers.epoch_of(from).is_none() {
+            self.tell(from, asker, if write { Steered::AttachToWrite } else { Steered::AttachToRead }).await;
+        }
+    }
+
+    /// Says in the audit log what somebody does with the job.
+    pub(super) async fn tell(&self, from: &str, asker: &Asker, what: Steered<'_>) {
+        self.context.audit.steered(what.by(self.id, from, asker, Some(&self.owner))).await;
     }
 
     async fn on_result_wanted(&mut self, from: &str) {
@@ -335,6 +398,17 @@ impl Job {
                 answer::cannot(&self.context, from, "running", 409, &sentence).await;
             }
         }
+    }
+}
+
+/// What a word needs of the rights to read and write. Whoever may stop a job needs neither for that.
+fn needed(steer: &Steer) -> Option<Access> {
+    match steer {
+        Steer::Attach(attach) if attach.write => Some(Access::Write),
+        Steer::Resume(resume) if resume.write => Some(Access::Write),
+        Steer::Attach(_) | Steer::Resume(_) | Steer::Credit(_) => Some(Access::Read),
+        Steer::Stdin { .. } | Steer::Resize(_) | Steer::Rename(_) | Steer::Detach(_) => Some(Access::Write),
+        Steer::Signal(_) | Steer::Cancel(_) | Steer::Result => None,
     }
 }
 

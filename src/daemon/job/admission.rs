@@ -147,6 +147,12 @@ async fn prepare(context: &Arc<Context>, request: &Request) -> Result<Prepared, 
         let message = format!("another daemon answers for the peer {}; stop one of them", context.peer());
         return Err(refused(Refusal::Conflict, &message));
     }
+    if let Err(wait) = context.audit.has_room(&request.asker) {
+        let (peer, asker, wait) = (context.peer(), &request.asker, wait.as_secs());
+        let message =
+            format!("{asker} has filled its share of the audit log of {peer}; there is room in {wait} s");
+        return Err(refused(Refusal::Limit, &message));
+    }
     // Nothing of a task begins where any step of it may not.
     let (mut rules, mut steps) = (BTreeSet::new(), Vec::new());
     for (n, part) in (1..).zip(request.exec.parts()) {

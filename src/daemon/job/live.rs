@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::super::asked::Asked;
 use super::super::context::{Context, Counted, Leaving, Place};
 use super::super::exec::Request;
+use super::super::freshness::Attachment;
 use super::super::intake::Message;
 use super::super::journal::Entry;
 use super::super::roll::Enrolled;
@@ -53,6 +54,8 @@ pub(super) struct Live {
     pub(super) strangers: VecDeque<(String, u64, Option<String>)>,
     pub(super) course: Course,
     pub(super) over: bool,
+    /// Whether the audit log has who had it stopped.
+    pub(super) stop_told: bool,
     /// How it ended, once it is over.
     pub(super) ended: Option<JobResult>,
     /// Whether nobody needs this job here any more.
@@ -61,6 +64,8 @@ pub(super) struct Live {
     pub(super) place: Option<Place>,
     /// On the roll until its ending is in the journal.
     pub(super) enrolled: Option<Enrolled>,
+    /// What makes its caller's words fresh, where members sign.
+    attachment: Option<Attachment>,
     /// Counts this job until its caller knows how it ended.
     _untold: Counted,
 }
@@ -165,11 +170,13 @@ impl Live {
             timing: Timing::new(now, context.settings.caller_grace),
             course: Course::new(request.id, request.exec.timeout_ms.map(Duration::from_millis)),
             context: Arc::clone(context),
+            attachment: request.exec.stream.and_then(|_| context.attach(request.id, &request.caller)),
             request,
             asked,
             signals: 0,
             strangers: VecDeque::new(),
             over: false,
+            stop_told: false,
             ended: None,
             done: false,
             entry: None,
@@ -201,7 +208,8 @@ impl Live {
         };
         let (stdin_received, signals) = (self.stdin.received(), self.signals);
         let instance = self.context.instance;
-        decode::to_json(&Accepted { state, stdin_received, signals, ..Accepted::ended(instance) })
+        let nonce = self.attachment.as_ref().map(|attachment| attachment.nonce().to_owned());
+        decode::to_json(&Accepted { state, stdin_received, signals, nonce, ..Accepted::ended(instance) })
     }
 
     pub(super) fn tell_want(&mut self) {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::super::answer;
-use super::super::asked::Asked;
+use super::super::asked::{Asked, Steered};
 use super::super::exec::Request;
 use super::super::intake::Message;
 use super::super::policy;
@@ -95,13 +95,13 @@ impl Live {
             {
                 return answer::not_yours(&self.context, from, self.request.id).await;
             }
-            Steer::Cancel(cancel) => return self.on_cancel(cancel, from).await,
+            Steer::Cancel(cancel) => return self.on_cancel(cancel, from, asker).await,
             Steer::Result => return self.on_result_wanted(from).await,
             Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_) => {
                 return answer::not_durable(&self.context, from, self.request.id).await;
             }
             Steer::Signal(signal) if from != self.request.caller && may_steer => {
-                return self.on_anothers_signal(&signal, from).await;
+                return self.on_anothers_signal(&signal, from, asker).await;
             }
             Steer::Credit(_) if from != self.request.caller && members_sign(&self.context) => return,
             _ if from != self.request.caller => {
@@ -112,7 +112,7 @@ impl Live {
         match steer {
             Steer::Credit(credit) => self.on_credit(&credit),
             Steer::Resume(resume) => self.on_resume(&resume),
-            Steer::Signal(signal) => self.on_signal(&signal),
+            Steer::Signal(signal) => self.on_signal(&signal, asker).await,
             Steer::Stdin { offset, bytes } => {
                 let want = self.stdin.take(offset, &bytes);
                 self.sink.control(FrameKind::Want, decode::to_json(&want));
@@ -147,19 +147,20 @@ impl Live {
     }
 
     /// Applies each signal once, in whatever order and however often it is asked for.
-    fn on_signal(&mut self, request: &SignalRequest) {
+    async fn on_signal(&mut self, request: &SignalRequest, asker: &Asker) {
         let mut error = None;
         if request.n > self.signals {
             let Some(tried) = self.signal(&request.signal) else { return };
             self.signals = request.n;
             error = tried.err();
+            self.tell_steered(&self.request.caller, asker, Steered::Signal(&request.signal)).await;
         }
         let signalled = Signalled { n: request.n, error };
         self.sink.control(FrameKind::Signalled, decode::to_json(&signalled));
     }
 
     /// The same for somebody who may stop the job and does not follow it: answered where it came from.
-    async fn on_anothers_signal(&mut self, request: &SignalRequest, from: &str) {
+    async fn on_anothers_signal(&mut self, request: &SignalRequest, from: &str, asker: &Asker) {
         let known = self.strangers.iter().find(|(inbox, n, _)| inbox == from && *n >= request.n);
         let error = match known {
             Some((_, _, error)) => error.clone(),
@@ -167,6 +168,7 @@ impl Live {
                 let Some(tried) = self.signal(&request.signal) else { return };
                 self.strangers.push_back((from.to_owned(), request.n, tried.clone().err()));
                 self.strangers.drain(..self.strangers.len().saturating_sub(STRANGERS_REMEMBERED));
+                self.tell_steered(from, asker, Steered::Signal(&request.signal)).await;
                 tried.err()
             }
         };
@@ -180,7 +182,13 @@ impl Live {
         runs.then(|| self.course.signal(name))
     }
 
-    async fn on_cancel(&mut self, cancel: CancelRequest, from: &str) {
+    /// Says in the audit log what somebody does with the job.
+    async fn tell_steered(&self, from: &str, asker: &Asker, what: Steered<'_>) {
+        let line = what.by(self.request.id, from, asker, Some(&self.request.asker));
+        self.context.audit.steered(line).await;
+    }
+
+    async fn on_cancel(&mut self, cancel: CancelRequest, from: &str, asker: &Asker) {
         if from == self.request.caller {
             self.heard();
         }
@@ -189,8 +197,12 @@ impl Live {
             let (context, id) = (&self.context, self.request.id);
             return answer::cancelled(context, from, id, state, self.ended.clone()).await;
         }
-        let why = cancel.why.unwrap_or_else(|| "asked to".to_owned());
-        self.course.stop(Ending::Cancelled { why: why.chars().take(200).collect() });
+        let why: String = cancel.why.unwrap_or_else(|| "asked to".to_owned()).chars().take(200).collect();
+        if !self.over && !self.stop_told {
+            self.stop_told = true;
+            self.tell_steered(from, asker, Steered::Stop(&why)).await;
+        }
+        self.course.stop(Ending::Cancelled { why });
         answer::cancelled(&self.context, from, self.request.id, state, self.ended.clone()).await;
     }
 

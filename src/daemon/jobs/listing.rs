@@ -63,7 +63,7 @@ fn is_asked_for(job: &Job, query: &Query) -> bool {
         return false;
     }
     match &query.wanted {
-        Some(word) => means(word, job.id, job.name.as_deref()),
+        Some(word) => means(word, job),
         // What was refused never became a job; the audit log has it.
         None => !matches!(job.ending, Some(Ending::Refused { .. })),
     }

@@ -1,4 +1,5 @@
-//! Names: of the jobs that have not ended no two have the same one.
+//! Names: of the jobs of one owner that have not ended no two have the same one. Where nobody is known they are all
+//! one owner's.
 //!
 //! Another name for a job that runs: its record is written anew, with all its steps and the room for those to come, and
 //! takes the place of the old one at once.
@@ -11,11 +12,12 @@ use thiserror::Error;
 
 use super::{Begun, Entry, Journal, Step, decode, reserve, sync_directory, write_step};
 use crate::protocol::JobId;
+use crate::protocol::identity::Name;
 
 /// Why a job does not get a name.
 #[derive(Debug, Error)]
 pub(in crate::daemon) enum NotNamed {
-    /// Somebody else has the name.
+    /// Another job of the same owner has the name.
     #[error("the name {name} is taken: it is that of {by}, which has not ended")]
     Taken { name: String, by: JobId },
     /// The journal cannot be read or written.
@@ -30,7 +32,9 @@ impl Entry {
     /// Then it is called as before.
     pub(in crate::daemon) fn rename(&mut self, name: &str) -> Result<(), NotNamed> {
         let journal = self.journal.clone();
-        let _claimed = journal.claim(name, self.id)?;
+        let record = journal.find(self.id)?;
+        let owner = record.and_then(|record| record.begun.asker);
+        let _claimed = journal.claim(name, owner.as_ref(), self.id)?;
         let path = journal.open.join(self.id.to_string());
         let text = fs::read(&path)?;
         let mut draft = tempfile::NamedTempFile::new_in(&journal.results)?;
@@ -64,14 +68,17 @@ impl Journal {
         begun: &Begun,
         begin: impl FnOnce() -> io::Result<Entry>,
     ) -> Result<Entry, NotNamed> {
-        let _claimed = begun.name.as_ref().map(|name| self.claim(name, begun.id)).transpose()?;
+        let _claimed = {
+            let claim = |name: &String| self.claim(name, begun.asker.as_ref(), begun.id);
+            begun.name.as_ref().map(claim).transpose()?
+        };
         Ok(begin()?)
     }
 
-    /// Keeps a name free for a job, until it has it or the claim is dropped.
-    fn claim(&self, name: &str, of: JobId) -> Result<MutexGuard<'_, ()>, NotNamed> {
+    /// Keeps a name of somebody's free for a job, until it has it or the claim is dropped.
+    fn claim(&self, name: &str, owner: Option<&Name>, of: JobId) -> Result<MutexGuard<'_, ()>, NotNamed> {
         let claimed = self.alone();
-        match self.named(name, of)? {
+        match self.named(name, owner, of)? {
             Some(by) => Err(NotNamed::Taken { name: name.to_owned(), by }),
             None => Ok(claimed),
         }
@@ -82,11 +89,15 @@ impl Journal {
         self.naming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The job of this name that has not ended, if there is one besides `except`.
-    fn named(&self, name: &str, except: JobId) -> io::Result<Option<JobId>> {
+    /// The job of this owner and name that has not ended, if there is one besides `except`.
+    fn named(&self, name: &str, owner: Option<&Name>, except: JobId) -> io::Result<Option<JobId>> {
         for id in self.open_ids()?.into_iter().filter(|id| *id != except) {
             match self.find(id) {
-                Ok(Some(record)) if record.result.is_none() && record.begun.name.as_deref() == Some(name) => {
+                Ok(Some(record))
+                    if record.result.is_none()
+                        && record.begun.name.as_deref() == Some(name)
+                        && record.begun.asker.as_ref() == owner =>
+                {
                     return Ok(Some(id));
                 }
                 Ok(_) => {}

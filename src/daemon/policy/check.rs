@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::context::Context;
-use super::{Against, Policy, Verdict, Wish};
+use super::{Access, Against, Policy, Verdict, Wish};
 use crate::process::{Links, real_directory};
 use crate::protocol::Ending;
 use crate::protocol::ending::{Refusal, sentence as cut};
@@ -39,6 +39,27 @@ pub(in crate::daemon) async fn check(
     exec: &ExecRequest,
 ) -> Result<Allowed, Denied> {
     by(context, &context.settings.policy.policy(), asker, exec).await
+}
+
+/// Decides, by the rules as they are now, whether somebody may read the output of a job that runs or has ended, or
+/// write to it.
+///
+/// # Errors
+/// A sentence for whoever asks.
+pub(in crate::daemon) fn may_attach(
+    context: &Context,
+    asker: &Asker,
+    owner: &Asker,
+    access: Access,
+) -> Result<(), String> {
+    if context.settings.policy.policy().attaches(asker, owner, access) {
+        return Ok(());
+    }
+    let (peer, what) = match access {
+        Access::Read => (context.peer(), "read"),
+        Access::Write => (context.peer(), "write to"),
+    };
+    Err(format!("the policy of {peer} does not let {asker} {what} this job of {owner}"))
 }
 
 /// Decides by these rules; of a task, which is allowed where all of its steps are, by what the last one comes to.
@@ -83,7 +104,7 @@ pub(super) async fn by(
         real: real.as_deref(),
         env: &exec.env,
         user: exec.user.as_deref().unwrap_or(&context.own_user),
-        stdin: exec.stdin,
+        input: exec.stdin || exec.tty.is_some(),
         own_user: &context.own_user,
     };
     match policy.decide(&wish) {

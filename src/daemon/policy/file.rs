@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use toml::Spanned;
 
-use super::rule::{Choice, Commands, Rule, User, What};
+use super::rule::{Access, Choice, Commands, Rule, User, What};
 use super::who::Who;
 use super::words::{VariableName, Words};
 use super::{Policy, Tasks, Text};
@@ -54,6 +54,7 @@ struct WrittenRule {
     #[serde(default, deserialize_with = "any_or_list")]
     env: Option<Choice<VariableName>>,
     stdin: Option<bool>,
+    attach: Option<Access>,
 }
 
 /// A directory with all below it: absolute, and without dots.
@@ -147,10 +148,29 @@ fn read_all<T: FromStr<Err: ToString>>(texts: &[String]) -> Result<Vec<T>, Strin
 
 impl WrittenRule {
     fn read(self, tasks: &Tasks) -> Result<Rule, String> {
-        let Self { who, task, argv, sh, directory, user, env, stdin } = self;
+        let Self { who, task, argv, sh, directory, user, env, stdin, attach } = self;
+        let also = [
+            ("argv", argv.is_some()),
+            ("sh", sh.is_some()),
+            ("directory", directory.is_some()),
+            ("user", user.is_some()),
+            ("env", env.is_some()),
+            ("stdin", stdin.is_some()),
+        ];
+        let also = also.into_iter().find(|(_, given)| *given).map(|(key, _)| key);
+        if let Some(access) = attach {
+            return match also.or(task.as_ref().map(|_| "task")) {
+                Some(key) => {
+                    Err(format!("`{key}`: beside `attach`, which is about jobs that run, it cannot stand"))
+                }
+                None => Ok(Rule { who, what: What::Attach(access) }),
+            };
+        }
         let Some(names) = task else {
             if argv.is_none() && sh.is_none() {
-                return Err("it says not what: one of `argv`, `sh` and `task` is missing".to_owned());
+                return Err(
+                    "it says not what: one of `argv`, `sh`, `task` and `attach` is missing".to_owned()
+                );
             }
             let commands = Commands {
                 argv: argv.unwrap_or(Choice::These(Vec::new())),
@@ -164,15 +184,7 @@ impl WrittenRule {
             };
             return Ok(Rule { who, what: What::Commands(commands) });
         };
-        let others = [
-            ("argv", argv.is_some()),
-            ("sh", sh.is_some()),
-            ("directory", directory.is_some()),
-            ("user", user.is_some()),
-            ("env", env.is_some()),
-            ("stdin", stdin.is_some()),
-        ];
-        if let Some((key, _)) = others.into_iter().find(|(_, given)| *given) {
+        if let Some(key) = also {
             return Err(format!("`{key}`: beside `task`, which says all that itself, it cannot stand"));
         }
         let steps = names.iter().map(|name| match tasks.get(name) {

@@ -15,6 +15,9 @@
 //! operators may do everything and other identities nothing; where nobody has to prove who they are,
 //! everybody may do everything.
 //!
+//! What a job prints, and what is typed into it, is its owner's: others need a rule with `attach`. Stopping is
+//! not in here; every operator may.
+//!
 //! Limits: a rule knows which words a command is given, not what the command makes of them. `git` with
 //! a free choice of options runs any program (`-c core.pager=…`), and a command in a directory that its
 //! user may write reads what that user has put there.
@@ -32,6 +35,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+pub(super) use rule::Access;
 use rule::{Choice, Commands, Rule, What, Wish};
 use who::Who;
 
@@ -39,11 +43,11 @@ use crate::protocol::decode;
 use crate::protocol::identity::{Asker, Standing};
 
 pub(super) use answer::{WAITING, answer};
-pub(super) use check::{Allowed, check};
+pub(super) use check::{Allowed, check, may_attach};
 pub use file::digest;
 pub use kept::{Kept, PolicyState, Presence};
 pub use rule::Step;
-pub(super) use who::{may_see_all, may_steer};
+pub(super) use who::{is_own, may_see_all, may_steer};
 
 /// The tasks of a peer by their names; what is wrong with one that cannot be run.
 pub type Tasks = BTreeMap<String, Result<Vec<Step>, String>>;
@@ -93,9 +97,11 @@ impl Policy {
                 stdin: None,
             }),
         };
-        let text =
-            "[[allow]]\nwho = [\"@operator\", \"@network\"]\nuser = \"any\"\nargv = \"any\"\nsh = \"any\"";
-        Self { rules: vec![(rule, Text { line: None, text: text.to_owned() })] }
+        let attach = Rule { who: rule.who.clone(), what: What::Attach(Access::Write) };
+        let whom = "[[allow]]\nwho = [\"@operator\", \"@network\"]\n";
+        let of = |what: &str| Text { line: None, text: format!("{whom}{what}") };
+        let all = of("user = \"any\"\nargv = \"any\"\nsh = \"any\"");
+        Self { rules: vec![(rule, all), (attach, of("attach = \"write\""))] }
     }
 
     /// Decides. The first rule that allows a request is the one that is named.
@@ -108,6 +114,15 @@ impl Policy {
             }
         }
         Verdict::Refused(against)
+    }
+
+    /// Whether somebody may read or write a job. One's own is everybody's of whom there is any rule.
+    fn attaches(&self, asker: &Asker, owner: &Asker, access: Access) -> bool {
+        let mut rules = self.about(asker).map(|(_, rule)| rule).peekable();
+        if is_own(asker, owner) {
+            return rules.peek().is_some();
+        }
+        rules.any(|rule| matches!(rule.what, What::Attach(most) if most >= access))
     }
 
     /// The rules that are about somebody, with their numbers.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+
 use super::who::Who;
 use super::words::{VariableName, Words};
 use crate::protocol::exec::Command;
@@ -34,9 +36,20 @@ pub(super) struct Wish<'a> {
     pub(super) env: &'a Variables,
     /// The user it is to run as.
     pub(super) user: &'a str,
-    pub(super) stdin: bool,
+    /// Whether anything can be typed into it, now or later: by standard input, or at a terminal.
+    pub(super) input: bool,
     /// The user the daemon runs as.
     pub(super) own_user: &'a str,
+}
+
+/// What may be done with the output and the input of a job that is somebody else's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::daemon) enum Access {
+    /// Reading what it prints.
+    Read,
+    /// Typing as well, and all that changes what others see of it.
+    Write,
 }
 
 /// Everything, or some of it.
@@ -77,6 +90,8 @@ pub(super) enum What {
     Tasks { names: Vec<String>, steps: Vec<Step> },
     /// Commands of some kind.
     Commands(Commands),
+    /// Attaching to jobs of others, and running nothing.
+    Attach(Access),
 }
 
 /// Commands of some kind.
@@ -114,6 +129,7 @@ impl Rule {
                 Err(("task", format!("it is no step of {}, as this peer has it", names.join(", "))))
             }
             What::Commands(commands) => commands.allow(wish),
+            What::Attach(_) => Err(("attach", "it is about jobs that run, and starts none".to_owned())),
         }
     }
 }
@@ -126,7 +142,7 @@ impl Step {
             && wish.directory == self.directory
             && wish.user == self.user.as_deref().unwrap_or(wish.own_user)
             && wish.env.iter().eq(env)
-            && !wish.stdin
+            && !wish.input
     }
 }
 
@@ -141,8 +157,8 @@ impl Commands {
         if let Some(name) = wish.env.names().find(|name| !env.has(|allowed| allowed.means(name))) {
             return Err(("env", format!("the variable {name:?} may not be set")));
         }
-        if wish.stdin && !self.stdin.unwrap_or(any) {
-            return Err(("stdin", "it may not be sent standard input".to_owned()));
+        if wish.input && !self.stdin.unwrap_or(any) {
+            return Err(("stdin", "it may be sent no input, and get no terminal to type at".to_owned()));
         }
         Ok(())
     }

@@ -75,7 +75,7 @@ impl Asked {
             real: self.real.map(Path::new),
             env: &self.env,
             user: self.user,
-            stdin: self.stdin,
+            input: self.stdin,
             own_user: "root",
         })
     }
@@ -266,7 +266,7 @@ fn a_mistake_names_its_line_and_key() {
         (rule("argv = ['a']\nuser = ['@root']"), "line 5: ", "`allow[1].user`: \"@root\""),
         (rule("argv = ['a']\nenv = ['*']"), "line 5: ", "`allow[1].env`"),
         (rule("argv = ['a']\nstdin = 'yes'"), "line 5: ", "`allow[1].stdin`"),
-        (rule(""), "line 2: ", "one of `argv`, `sh` and `task` is missing"),
+        (rule(""), "line 2: ", "one of `argv`, `sh`, `task` and `attach` is missing"),
         (rule("task = ['build']\ndirectory = ['/srv']"), "line 2: ", "`directory`"),
         (rule("task = ['gone']"), "line 2: ", "`task`: this peer's configuration has no task \"gone\""),
         (rule("task = ['broken']"), "line 2: ", "`task`: the task \"broken\" has no steps"),

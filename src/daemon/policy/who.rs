@@ -59,6 +59,15 @@ pub(in crate::daemon) fn may_steer(asker: &Asker, starter: Option<&Asker>) -> bo
     }
 }
 
+/// Whether a job is somebody's own. Where the network is the boundary, nobody is somebody else.
+pub(in crate::daemon) fn is_own(asker: &Asker, owner: &Asker) -> bool {
+    match (asker, owner) {
+        (Asker::Anyone, _) => true,
+        (Asker::Known { name, .. }, Asker::Known { name: owner, .. }) => name == owner,
+        (Asker::Known { .. }, Asker::Anyone) => false,
+    }
+}
+
 /// Whether somebody may see every rule, and ask on behalf of others: an operator, and everybody where
 /// the network is the boundary.
 pub(in crate::daemon) fn may_see_all(asker: &Asker) -> bool {

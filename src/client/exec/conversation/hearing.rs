@@ -1,12 +1,19 @@
 //! What the peer says, and what that means for the conversation.
 
 use super::*;
+use crate::client::exec::ledger::NotTaken;
 use crate::client::proof;
 use crate::protocol::attach::{Detached, UNREADABLE};
 use crate::protocol::ending::Refusal;
 use crate::protocol::frame::Challenge;
 use crate::protocol::reply::ErrorBody;
 use crate::protocol::seal::REFUSES;
+
+/// Bytes that may draw a terminal: more than the largest one takes with every cell in colors of its own.
+const SCREEN_MOST: usize = 64 << 20;
+
+/// How often within an epoch it may be told whose terminal is asked, and how large it is.
+const BESIDE_MOST: u64 = 100_000;
 
 impl Conversation {
     pub(super) async fn on_message(&mut self, message: &Incoming, now: Instant) {
@@ -53,9 +60,9 @@ impl Conversation {
             FrameKind::Want => self.with(message, now, Self::on_want),
             FrameKind::Signalled => self.with(message, now, Self::on_signalled),
             FrameKind::Resized => self.with(message, now, Self::on_resized),
-            FrameKind::Screen => self.tell(Event::Screen(message.payload.clone())),
-            FrameKind::Asked => self.with(message, now, |this, asked, _| this.tell(Event::Asked(asked))),
-            FrameKind::Sized => self.with(message, now, |this, sizes, _| this.tell(Event::Sized(sizes))),
+            FrameKind::Screen => self.on_screen(&message.payload),
+            FrameKind::Asked => self.with(message, now, |this, asked, _| this.tell_beside(Event::Asked(asked))),
+            FrameKind::Sized => self.with(message, now, |this, sizes, _| this.tell_beside(Event::Sized(sizes))),
             FrameKind::Detached => self.with(message, now, Self::on_detached),
             FrameKind::Gap => self.with(message, now, Self::on_gap),
             FrameKind::Result => {
@@ -97,6 +104,9 @@ impl Conversation {
             _ => {}
         }
         self.instance = Some(accepted.instance);
+        // What draws a terminal comes once in each epoch.
+        (self.screen_bytes, self.beside) = (0, 0);
+        (self.nonce, self.challenge) = (accepted.nonce.or(self.nonce.take()), None);
         self.phase = Phase::Streaming { heard: now };
         self.feed.release(accepted.stdin_received);
         self.feed.rewind();
@@ -112,7 +122,33 @@ impl Conversation {
         match self.ledger.output(stream, offset, &message.payload) {
             Ok(Some(bytes)) => self.tell(Event::Output { stream, at, bytes }),
             Ok(None) => {}
-            Err(_) => self.resume(now, "output is missing"),
+            Err(NotTaken::Lost) => self.resume(now, "output is missing"),
+            Err(NotTaken::Beyond) => self.beyond(),
+        }
+    }
+
+    /// A peer that sends more than it was granted could fill our memory, whatever reads us.
+    fn beyond(&mut self) {
+        let why = format!("{} sent more than it was granted; nothing more is taken from it", self.peer);
+        // Whoever reads us may be long in coming to the end of what came before.
+        tracing::warn!(job = %self.job, "{why}");
+        self.finish(Ending::Unknown { why });
+    }
+
+    /// Tells what is beside the output, which no credit limits.
+    fn tell_beside(&mut self, event: Event) {
+        self.beside += 1;
+        match self.beside > BESIDE_MOST {
+            true => self.beyond(),
+            false => self.tell(event),
+        }
+    }
+
+    fn on_screen(&mut self, bytes: &Bytes) {
+        self.screen_bytes += bytes.len();
+        match self.screen_bytes > SCREEN_MOST {
+            true => self.beyond(),
+            false => self.tell(Event::Screen(bytes.clone())),
         }
     }
 
@@ -178,6 +214,12 @@ impl Conversation {
                 // Nothing follows what came so far, however often it is asked for.
                 return self.finish(Ending::Unknown { why: refusal.message });
             }
+            if let Ok(refusal) = decode::json::<ErrorBody>(&message.payload)
+                && refusal.error == "not_yours"
+            {
+                // Whatever it was that we may not, we follow it no more.
+                return self.on_attach_refused(refusal);
+            }
             if let (Question::Attach(_), Phase::Asking(_)) = (&self.question, &self.phase)
                 && let Ok(refusal) = decode::json::<ErrorBody>(&message.payload)
             {
@@ -215,15 +257,17 @@ impl Conversation {
         self.finish(Ending::Refused { why, message: refusal.message });
     }
 
-    /// By our clock, or because the peer has just begun, the request may be a replay: we sign it once more.
+    /// What we said last may be a replay, for all the peer knows: we sign it once more.
     fn on_challenge(&mut self, message: &Incoming, now: Instant) {
         let Ok(challenge) = decode::json::<Challenge>(&message.payload) else { return };
-        if let Phase::Asking(repeats) = &mut self.phase
-            && challenge.id == self.job
-            && self.challenge.as_ref() != Some(&challenge.challenge)
-        {
-            self.challenge = Some(challenge.challenge);
-            repeats.again_at_once(now);
+        if challenge.id != self.job || self.challenge.as_ref() == Some(&challenge.challenge) {
+            return;
+        }
+        self.challenge = Some(challenge.challenge);
+        match &mut self.phase {
+            Phase::Asking(repeats) | Phase::Withdrawing(repeats) => repeats.again_at_once(now),
+            Phase::Resuming { next, .. } => *next = now,
+            Phase::Streaming { .. } => self.say_again = now,
         }
     }
 

@@ -24,7 +24,7 @@ impl Conversation {
     }
 
     /// Asks to read a job, in the current epoch.
-    pub(super) async fn ask_to_attach(&self) {
+    pub(super) async fn ask_to_attach(&mut self) {
         let Question::Attach(how) = &self.question else { return };
         let attach = AttachRequest {
             epoch: self.ledger.epoch(),
@@ -66,14 +66,26 @@ impl Conversation {
     }
 
     /// Says something of the job. What gets lost is said again by its clock.
-    pub(super) async fn say(&self, verb: Verb, body: Vec<u8>) {
-        let _ = self.bus.publish(self.about_the_job(verb).payload(body)).await;
+    pub(super) async fn say(&mut self, verb: Verb, body: Vec<u8>) {
+        let word = self.about_the_job(verb).payload(body);
+        let _ = self.bus.publish(word).await;
     }
 
-    pub(super) fn about_the_job(&self, verb: Verb) -> Outgoing {
+    pub(super) fn about_the_job(&mut self, verb: Verb) -> Outgoing {
         let word = Outgoing::to(&subjects::job(&self.peer, self.job, verb)).reply(&self.reply);
         // Credit comes often and steers nothing. That of a durable job may come to a daemon that has yet to learn who
         // reads it.
-        if verb == Verb::Credit && !self.durable { word } else { word.sealed() }
+        if verb == Verb::Credit && !self.durable {
+            return word;
+        }
+        // What goes on from a place belongs to this attachment. A challenge is good for one of the others.
+        let one = match verb {
+            Verb::Stdin | Verb::Resize | Verb::Credit => None,
+            _ => self.challenge.take(),
+        };
+        match one.or_else(|| self.nonce.clone()) {
+            Some(text) => word.header(CHALLENGE, text).sealed(),
+            None => word.sealed(),
+        }
     }
 }
