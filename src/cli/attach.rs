@@ -103,7 +103,8 @@ pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result
     let (keys, typed) = tokio::sync::mpsc::channel(1);
     let size = std::io::stdout().is_terminal().then(own_size);
     let tty = size.filter(|size| manner.writes && size.check().is_ok());
-    let how = Attaching { from: From::Screen, window: WINDOW, write: manner.writes, tty, sealed: false };
+    // What is drawn is held against no digest, so each piece of it has to be proved.
+    let how = Attaching { from: From::Screen, window: WINDOW, write: manner.writes, tty, sealed: true };
     let patience = Patience { absent: std::time::Duration::ZERO };
     let execution = client::attach(bus, peer.clone(), job.id, how, typed, patience);
     let (left, closed) = sit(execution, peer, keys, manner).await;
@@ -225,9 +226,10 @@ async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, Failure> {
     }
     // Nothing is typed into it from here.
     let (_, nothing) = tokio::sync::mpsc::channel(1);
-    // Who leaves before the end has nothing that proves what was shown but each piece of it.
-    let sealed = view.until.is_some();
-    let how = Attaching { from: view.from, window: exec::WINDOW, write: view.writes, tty: None, sealed };
+    // Whoever begins in the middle, or may leave before the end, has nothing that proves what was shown but each piece
+    // of it.
+    let how =
+        Attaching { from: view.from, window: exec::WINDOW, write: view.writes, tty: None, sealed: true };
     let patience = Patience { absent: std::time::Duration::ZERO };
     let execution = client::attach(bus, found.peer.clone(), found.job.id, how, nothing, patience);
     let mut keys = match view.writes {

@@ -4,30 +4,45 @@
 //! connections, then the members. Where either cannot be reached the leader's daemon does it as soon as it
 //! can; that is said, and the exit code is not 0.
 
+use std::time::Duration;
+
 use clap::Args as ClapArgs;
+use futures::stream::StreamExt;
 
 use super::args::Common;
+use super::connect::{connect, must_see_jobs};
 use super::exit::{BUS_UNREACHABLE, Failure, OTHER};
+use super::jobs::Found;
+use super::log::escaped;
 use super::settings::Settings;
 use super::{keys, output};
-use crate::bus::Credentials;
+use crate::bus::{Bus, Credentials};
+use crate::client::{jobs, steer};
 use crate::leader::fleet::{NotPushed, push, tell};
+use crate::protocol::PeerId;
 use crate::protocol::identity::Name;
+use crate::protocol::jobs::Query;
+
+/// How long one job may take to end.
+const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 
 /// What `d revoke` is given.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  d revoke vps          a machine that was lost\n  d revoke alice        a person; an invitation that is still open, too"
+    after_help = "Examples:\n  d revoke vps          a machine that was lost\n  d revoke alice        a person; an invitation that is still open, too\n  d revoke alice --stop-jobs  and what she has left running\n\nDurable jobs go on without who started them: those that still run are shown, as far as their peers answer."
 )]
 pub(super) struct Revoke {
     /// Whose identity, or open invitation, it is
     #[arg(value_parser = keys::name)]
     name: Name,
+    /// Stop the durable jobs that it has left running
+    #[arg(long)]
+    stop_jobs: bool,
 }
 
 /// `d revoke`
 pub(super) async fn run(common: &Common, args: Revoke) -> Result<u8, Failure> {
-    let name = args.name;
+    let Revoke { name, stop_jobs } = args;
     let authority = keys::open(common)?;
     let settings = Settings::read(common)?;
     if let Ok(Credentials::Identity(own)) = settings.daemons_credentials()
@@ -55,5 +70,71 @@ pub(super) async fn run(common: &Common, args: Revoke) -> Result<u8, Failure> {
         )
     })?;
     output::line(&format!("revoked {name}: the server has dropped its connections, and the fleet was told"))?;
-    Ok(0)
+    let asked = async {
+        let bus = connect(common).await?;
+        let (left, silent) = left_running(&bus, &name).await?;
+        Ok::<_, Failure>((bus, left, silent))
+    };
+    match asked.await {
+        Ok((bus, left, silent)) => {
+            let stopped = see_to(&bus, &name, &left, stop_jobs).await?;
+            for peer in &silent {
+                output::say(&format!("{peer} gave no answer; whether {name} has jobs there is not known"));
+            }
+            Ok(if stopped && (silent.is_empty() || !stop_jobs) { 0 } else { OTHER })
+        }
+        Err(failure) => {
+            let next = "`d jobs`, as an operator, shows what runs";
+            output::say(&format!("which jobs of {name} still run is not known: {}; {next}", failure.message));
+            Ok(if stop_jobs { OTHER } else { 0 })
+        }
+    }
+}
+
+/// The durable jobs of somebody that still run, and the peers that did not say.
+async fn left_running(bus: &Bus, name: &Name) -> Result<(Vec<Found>, Vec<PeerId>), Failure> {
+    must_see_jobs(bus)?;
+    let rows = super::peers::all(bus).await?;
+    let (online, away): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.is_online);
+    let mut silent: Vec<PeerId> = away.into_iter().map(|row| row.peer_id).collect();
+    let mut left = Vec::new();
+    let query = Query::default();
+    let online = online.into_iter().map(|row| row.peer_id).collect();
+    let mut coming = std::pin::pin!(jobs::of_all(bus, online, &query));
+    while let Some((peer, answer)) = coming.next().await {
+        match answer {
+            Ok(all) => left.extend(
+                all.into_iter()
+                    .filter(|job| job.durable && job.asker.as_ref() == Some(name))
+                    .map(|job| Found { peer: peer.clone(), job }),
+            ),
+            Err(_) => silent.push(peer),
+        }
+    }
+    silent.retain(|peer| peer.as_str() != name.as_str());
+    Ok((left, silent))
+}
+
+/// Says which they are, and stops them where that is wanted; says whether none was left that was to be.
+async fn see_to(bus: &Bus, name: &Name, left: &[Found], stop_jobs: bool) -> Result<bool, Failure> {
+    let mut all_stopped = true;
+    for Found { peer, job } in left {
+        let (short, command) = (job.id.short(), escaped(&job.command));
+        let what = format!("{peer}/{short}  {command}");
+        if !stop_jobs {
+            output::line(&format!("still runs: {what}"))?;
+            continue;
+        }
+        match steer::stop(bus, peer, job.id, &format!("{name} was revoked"), STOPPED_WITHIN).await {
+            Ok(_) => output::line(&format!("stopped: {what}"))?,
+            Err(error) => {
+                all_stopped = false;
+                output::say(&format!("not stopped: {what}: {}", escaped(&error.to_string())));
+            }
+        }
+    }
+    if !stop_jobs && !left.is_empty() {
+        output::say(&format!("`d revoke {name} --stop-jobs` stops what it has left running"));
+    }
+    Ok(all_stopped)
 }

@@ -50,6 +50,23 @@ fn whoever_is_revoked_is_cut_off_at_once_and_stays_out() {
 }
 
 #[test]
+fn what_somebody_has_left_running_is_shown_and_can_be_stopped() {
+    let machines = Machines::with_a_fleet();
+    machines.join("vps", &["vps"]);
+    machines.join("desk", &["--operator", "bob"]);
+    let started = machines.run("desk", &["exec", "-d", "vps", "-C", "/", "--", "sleep", "1000"]);
+    let id = started.expect_success().out().trim().to_owned();
+    let shown = machines.run("lead", &["revoke", "bob"]).expect_success();
+    let job = format!("vps/{}  sleep 1000", &id[id.len() - 8..]);
+    assert!(shown.out().contains(&format!("still runs: {job}")), "{shown:?}");
+    assert!(shown.err().contains("`d revoke bob --stop-jobs`"), "{shown:?}");
+    let stopped = machines.run("lead", &["revoke", "bob", "--stop-jobs"]).expect_success();
+    assert!(stopped.out().contains(&format!("stopped: {job}")), "{stopped:?}");
+    let running = machines.run("lead", &["jobs", "vps", "--json"]).expect_success();
+    assert!(!running.out().contains(&id), "{running:?}");
+}
+
+#[test]
 fn a_machine_that_is_revoked_is_out_and_the_one_with_the_keys_cannot_be() {
     let machines = Machines::with_a_fleet();
     machines.join("vps", &["vps"]);
