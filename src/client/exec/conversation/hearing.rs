@@ -61,8 +61,12 @@ impl Conversation {
             FrameKind::Signalled => self.with(message, now, Self::on_signalled),
             FrameKind::Resized => self.with(message, now, Self::on_resized),
             FrameKind::Screen => self.on_screen(&message.payload),
-            FrameKind::Asked => self.with(message, now, |this, asked, _| this.tell_beside(Event::Asked(asked))),
-            FrameKind::Sized => self.with(message, now, |this, sizes, _| this.tell_beside(Event::Sized(sizes))),
+            FrameKind::Asked => {
+                self.with(message, now, |this, asked, _| this.tell_beside(Event::Asked(asked)))
+            }
+            FrameKind::Sized => {
+                self.with(message, now, |this, sizes, _| this.tell_beside(Event::Sized(sizes)))
+            }
             FrameKind::Detached => self.with(message, now, Self::on_detached),
             FrameKind::Gap => self.with(message, now, Self::on_gap),
             FrameKind::Result => {
