@@ -19,7 +19,9 @@ use super::init::Init;
 use super::invite::Invite;
 use super::jobs::Jobs;
 use super::join::Join;
+use super::log::escaped;
 use super::manual::ManPages;
+use super::output;
 use super::peers::{Peer, Peers};
 use super::ping::Ping;
 use super::policy::Policy;
@@ -34,6 +36,7 @@ use super::wait::Wait;
 use crate::daemon::broker;
 use crate::protocol::heartbeat::Role;
 use crate::protocol::peers::NAME_MAX;
+use crate::protocol::variables::Variables;
 
 /// Run commands on all your machines over a message bus.
 #[derive(Debug, Parser)]
@@ -261,12 +264,54 @@ pub(super) fn peer_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// A variable and its value, such as `LANG=C`.
-pub(super) fn assignment(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("{text:?} is not NAME=VALUE")),
+/// A variable for a command.
+#[derive(Clone)]
+pub(super) struct Assignment {
+    name: String,
+    /// None where the variable is not set here, whose value was to be passed on.
+    value: Option<String>,
+}
+
+impl From<(String, String)> for Assignment {
+    fn from((name, value): (String, String)) -> Self {
+        Self { name, value: Some(value) }
     }
+}
+
+/// Without the value, which may be a secret.
+impl std::fmt::Debug for Assignment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Assignment").field(&self.name).finish()
+    }
+}
+
+/// A variable and its value, such as `LANG=C`, or a name alone for the value it has here, as docker has it.
+pub(super) fn assignment(text: &str) -> Result<Assignment, String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, env_value(text)?),
+    };
+    match name.is_empty() {
+        true => Err(format!("{text:?} is neither NAME=VALUE nor NAME")),
+        false => Ok(Assignment { name: name.to_owned(), value }),
+    }
+}
+
+fn env_value(name: &str) -> Result<Option<String>, String> {
+    let Some(value) = std::env::var_os(name) else { return Ok(None) };
+    value.into_string().map(Some).map_err(|_| format!("the value of {name} here is not UTF-8"))
+}
+
+/// The variables that a command gets. Of one that is not set here that is said.
+pub(super) fn variables(assigned: Vec<Assignment>) -> Variables {
+    let set = assigned.into_iter().filter_map(|Assignment { name, value }| {
+        if value.is_none() {
+            let name = escaped(&name);
+            output::say(&format!("--env {name}: there is no variable {name} here, so none is passed on"));
+        }
+        Some((name, value?))
+    });
+    set.collect()
 }
 
 /// An address with or without a port.

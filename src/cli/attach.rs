@@ -1,8 +1,10 @@
 //! `d attach` and `d logs`: what a durable job prints, and has printed.
 //!
 //! stdout and stderr are the job's, to the byte; what is no longer kept of them is said where it is
-//! missing. Of a terminal the log is shown as the text that it comes to, unless bytes are asked for. Whoever looks on changes nothing: `d` that is ended, or whose output is closed, leaves the
-//! job as it is.
+//! missing. Of a terminal the log is shown as the text that it comes to, unless bytes are asked for. Whoever looks on
+//! changes nothing: `d` that is ended, or whose output is closed, leaves the job as it is.
+
+mod last_lines;
 
 use std::io::IsTerminal;
 
@@ -11,8 +13,8 @@ use clap::Args as ClapArgs;
 
 use super::args::Common;
 use super::connect::{connect, must_see_jobs};
-use super::exec::{DetachKeys, Keys, Writer, conclude, detach_keys};
-use super::exit::{CANCELLED, Failure, OUTPUT_CLOSED, REFUSED, UNKNOWN};
+use super::exec::{DetachKeys, Keys, Streams, Writer, Written, conclude, detach_keys};
+use super::exit::{CANCELLED, Failure, REFUSED, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
 use super::log::escaped;
 use super::output;
@@ -53,7 +55,7 @@ pub(super) struct Attach {
 /// What `d logs` is given.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  d logs 0000cafe            what it has printed so far\n  d logs 0000cafe -f         and what it goes on to print; the code is the job's then\n  d logs vps/build | less\n  d logs --raw work > typescript   every byte that went to a terminal\n\nThe log of a terminal is shown as text: what somebody at it could read by scrolling back, one line for each that went on\nin the next, in color on a terminal; of a program that fills the screen what it shows last. With -f a line is shown when\nthe cursor has left it, and once more if it changes after that; d attach --watch shows the screen itself.\nOf a job that runs for its caller alone (`d exec` without -d or --durable) nothing is kept."
+    after_help = "Examples:\n  d logs 0000cafe            what it has printed so far\n  d logs 0000cafe -f         and what it goes on to print; the code is the job's then\n  d logs 0000cafe -n 20      its last 20 lines\n  d logs vps/build | less\n  d logs --raw work > typescript   every byte that went to a terminal\n\nThe log of a terminal is shown as text: what somebody at it could read by scrolling back, one line for each that went on\nin the next, in color on a terminal; of a program that fills the screen what it shows last. With -f a line is shown when\nthe cursor has left it, and once more if it changes after that; d attach --watch shows the screen itself.\nOf a job that runs for its caller alone (`d exec` without -d or --durable) nothing is kept."
 )]
 pub(super) struct Logs {
     /// The job: its id, the last characters of it, or a session's name; PEER/JOB asks one peer
@@ -62,6 +64,9 @@ pub(super) struct Logs {
     /// Go on with what it prints, until it has ended
     #[arg(short, long)]
     follow: bool,
+    /// Only the last lines that it has printed so far
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "since_byte")]
+    lines: Option<usize>,
     /// Leave out so many bytes at the beginning; of a terminal, show bytes
     #[arg(long, value_name = "N")]
     since_byte: Option<u64>,
@@ -91,7 +96,10 @@ pub(super) async fn logs(common: &Common, args: &Logs) -> Result<u8, Failure> {
     let bus = connect(common).await?;
     must_see_jobs(&bus)?;
     let found = durable(&bus, &args.kept_job).await?;
-    let from = args.since_byte.map_or(From::Start, From::Byte);
+    let from = match args.lines {
+        Some(lines) => From::Byte(last_lines::begin(&bus, &found, lines, printed(&found.job)).await?),
+        None => args.since_byte.map_or(From::Start, From::Byte),
+    };
     let until = (!args.follow).then(|| printed(&found.job));
     let as_text = args.since_byte.is_none() && !args.raw;
     follow(&bus, &found, &View { from, writes: false, until, as_text }).await
@@ -102,17 +110,20 @@ pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result
     let Found { peer, job } = found;
     let (keys, typed) = tokio::sync::mpsc::channel(1);
     let size = std::io::stdout().is_terminal().then(own_size);
-    let tty = size.filter(|size| manner.writes && size.check().is_ok());
+    let tty = size.filter(|_| manner.writes);
     // What is drawn is held against no digest, so each piece of it has to be proved.
     let how = Attaching { from: From::Screen, window: WINDOW, write: manner.writes, tty, sealed: true };
     let patience = Patience { absent: std::time::Duration::ZERO };
     let execution = client::attach(bus, peer.clone(), job.id, how, typed, patience);
-    let (left, closed) = sit(execution, peer, keys, manner).await;
+    let (left, streams) = sit(execution, peer, keys, manner).await;
     let word = job.name.clone().unwrap_or_else(|| job.id.short());
     match left {
-        _ if closed => Ok(OUTPUT_CLOSED),
-        Left::Ended(outcome) => conclude(peer, job.id, &outcome, false, true),
-        Left::Detached { why, .. } => farewell(&why, peer, &word),
+        Left::Ended(outcome) => conclude(peer, job.id, &outcome, &streams, true),
+        Left::Detached { why, .. } => match streams.failure(&format!("left {word} on {peer}, which goes on"))
+        {
+            Some(failure) => Err(failure),
+            None => farewell(&why, peer, &word),
+        },
     }
 }
 
@@ -236,9 +247,14 @@ async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, Failure> {
         true => Keys::new(execution.steering(), true),
         false => Keys::watching(execution.steering()),
     };
-    let (seen, closed) = look(execution, found, view, &mut keys).await;
+    let (seen, output) = look(execution, found, view, &mut keys).await;
+    let streams = Streams { output, input_lost: None };
+    if let Some(failure) =
+        streams.failure(&format!("{} on {} is as it was", found.job.id.short(), found.peer))
+    {
+        return Err(failure);
+    }
     match seen {
-        _ if closed => Ok(OUTPUT_CLOSED),
         Seen::Ended(outcome) => ended(found, view, &outcome),
         Seen::Left { by: None, .. } if view.until.is_some() && !keys.were_pressed() => Ok(0),
         Seen::Left { at, by } => Err(left(found, at, by, keys.were_pressed())),
@@ -251,8 +267,8 @@ enum Seen {
     Left { at: u64, by: Option<String> },
 }
 
-/// Looks on; says whether our own output was closed meanwhile.
-async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut Keys) -> (Seen, bool) {
+/// Looks on; says how our own output fared meanwhile.
+async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut Keys) -> (Seen, Written) {
     let steering = execution.steering();
     let writer = Writer::start(execution.steering());
     let talkative = std::io::stderr().is_terminal();
@@ -296,17 +312,17 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
             Some(Event::Interrupted(_) | Event::Resumed | Event::Asked(_)) => {}
             Some(Event::Ended(outcome)) => {
                 shown.finish(&writer);
-                let closed = writer.finish(outcome.result.is_some());
-                return (Seen::Ended(outcome), closed);
+                let output = writer.finish(outcome.result.is_some());
+                return (Seen::Ended(outcome), output);
             }
             Some(Event::Detached { at, by }) => {
                 shown.finish(&writer);
                 // Who has not had enough does not wait long for an output that stands still.
-                let (closed, at) = match is_enough(view, found, at) {
+                let (output, at) = match is_enough(view, found, at) {
                     true => (writer.finish(true), at),
                     false => writer.leave(at),
                 };
-                return (Seen::Left { at, by }, closed);
+                return (Seen::Left { at, by }, output);
             }
             None => {
                 let ending = Ending::Unknown { why: "the conversation broke off inside d".to_owned() };
@@ -342,7 +358,7 @@ fn ended(found: &Found, view: &View, outcome: &Outcome) -> Result<u8, Failure> {
     }
     match shown && view.until.is_some() {
         true => Ok(0),
-        false => conclude(peer, job.id, outcome, false, true),
+        false => conclude(peer, job.id, outcome, &Streams::default(), true),
     }
 }
 

@@ -13,7 +13,6 @@ mod peers;
 mod refresh;
 
 use std::ffi::OsString;
-use std::io::Write;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
@@ -71,7 +70,7 @@ pub(super) fn answered() -> bool {
     let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
     let lines = answer(words).join("\n");
     // A shell that no longer listens has no more questions.
-    let _ = writeln!(std::io::stdout().lock(), "{lines}");
+    let _ = output::line(&lines);
     true
 }
 

@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args as ClapArgs};
 
-use super::args::{Common, assignment, duration, peer_name};
+use super::args::{Assignment, Common, assignment, duration, peer_name, variables};
 use super::connect::{connect, must_be_an_operator};
-use super::exit::{BUS_UNREACHABLE, Failure, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, REFUSED, UNKNOWN};
+use super::exit::{
+    BUS_UNREACHABLE, Failure, INPUT_LOST, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, OUTPUT_FAILED, REFUSED, UNKNOWN,
+};
 use super::log::escaped;
 use super::output;
 use super::terminal;
@@ -28,10 +30,10 @@ use crate::protocol::frame::JobState;
 use crate::protocol::task::Task;
 use crate::protocol::{Ending, JobId, PeerId};
 pub(super) use ending::{Next, conclude, unknown};
-pub(super) use keyboard::{Enough, Keys};
+pub(super) use keyboard::{Enough, InputLost, Keys};
 pub(super) use queued::code_of as queue_code_of;
 use report::Report;
-pub(super) use writer::Writer;
+pub(super) use writer::{Writer, Written};
 
 /// What `d exec` is given.
 #[derive(Debug, ClapArgs)]
@@ -73,10 +75,10 @@ pub(super) struct Exec {
     /// Send standard input
     #[arg(short = 'i', long)]
     pub(super) stdin: bool,
-    /// Set a variable
+    /// Set a variable; a name alone passes on the value it has here
     #[arg(long, value_name = "K=V", value_parser = assignment)]
-    pub(super) env: Vec<(String, String)>,
-    /// Run as this user of the peer
+    pub(super) env: Vec<Assignment>,
+    /// Run as this user of the peer: a name, or its number
     #[arg(long, value_name = "USER")]
     pub(super) user: Option<String>,
     /// Stop the command after this time
@@ -146,7 +148,7 @@ fn request(args: &Exec) -> Result<ExecRequest, Failure> {
         directory: args.directory.clone(),
         shell_cmd: args.sh.clone(),
         argv: (args.sh.is_none() && args.task.is_none()).then(|| args.argv.clone()),
-        env: args.env.iter().cloned().collect(),
+        env: variables(args.env.clone()),
         user: args.user.clone(),
         stdin: args.stdin || (args.tty && !args.detach),
         tty: args.tty.then(terminal::own_tty),
@@ -182,7 +184,8 @@ async fn run_there(
         Enough::unless_said(target(&bus, &args.peer)).await.inspect_err(|failure| report.failed(failure))?;
     loop {
         report.peer(&peer);
-        let (followed, closed) = follow(&bus, &peer, request.clone(), args).await;
+        let (followed, streams) = follow(&bus, &peer, request.clone(), args).await;
+        report.streams(&streams);
         let outcome = match followed {
             Followed::Ended(outcome) => *outcome,
             Followed::Left { at, by } => {
@@ -191,10 +194,10 @@ async fn run_there(
             }
             Followed::LeftTerminal { at, why } => {
                 report.detached(at);
-                if closed {
-                    return Ok(Done::Code(OUTPUT_CLOSED));
-                }
                 let word = args.name.clone().unwrap_or_else(|| job.short());
+                if let Some(failure) = streams.failure(&format!("left {word} on {peer}, which goes on")) {
+                    return Err(failure);
+                }
                 return terminal::farewell(&why, &peer, &word).map(Done::Code);
             }
         };
@@ -220,7 +223,7 @@ async fn run_there(
             tell(&peer, job)?;
             return Ok(Done::Code(0));
         }
-        return conclude(&peer, job, &outcome, closed, request.is_durable()).map(Done::Code);
+        return conclude(&peer, job, &outcome, &streams, request.is_durable()).map(Done::Code);
     }
 }
 
@@ -236,6 +239,29 @@ enum Followed {
         at: u64,
         why: terminal::Parting,
     },
+}
+
+/// How `d`'s own standard streams fared meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    pub(super) output: Written,
+    /// Why standard input could not be read to its end.
+    pub(super) input_lost: Option<String>,
+}
+
+impl Streams {
+    /// What outweighs how the command ended. `what` became of it is said with it.
+    pub(super) fn failure(&self, what: &str) -> Option<Failure> {
+        match &self.output {
+            Written::Closed => return Some(Failure::new(OUTPUT_CLOSED, "")),
+            Written::Failed(why) => {
+                return Some(Failure::new(OUTPUT_FAILED, format!("output failed: {why}; {what}")));
+            }
+            Written::Whole => {}
+        }
+        let why = self.input_lost.as_ref()?;
+        Some(Failure::new(INPUT_LOST, format!("input lost: {why}; {what}")))
+    }
 }
 
 impl From<terminal::Left> for Followed {
@@ -282,8 +308,8 @@ fn left(peer: &PeerId, job: JobId, at: u64, by: Option<String>, on_purpose: bool
     Err(Failure::new(UNKNOWN, format!("unknown: {why}, and the command goes on; {next}")))
 }
 
-/// Follows one execution to its end, or until it is left; says whether our own output was closed meanwhile.
-async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> (Followed, bool) {
+/// Follows one execution to its end, or until it is left; says how our own streams fared meanwhile.
+async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> (Followed, Streams) {
     let (stdin, chunks) = tokio::sync::mpsc::channel(1);
     // Nothing is read before a peer has the job: what was read for one that is not there would be
     // missing for the one that is.
@@ -294,13 +320,15 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
     if in_terminal && let Some(stdin) = stdin.take() {
         let detach_keys = args.detach_keys.clone().map(|keys| keys.0);
         let manner = terminal::Manner { writes: true, detach_keys, types_end: true };
-        let (left, closed) = terminal::sit(execution, peer, stdin, manner).await;
-        return (Followed::from(left), closed);
+        let (left, streams) = terminal::sit(execution, peer, stdin, manner).await;
+        return (Followed::from(left), streams);
     }
     let steering = execution.steering();
     let writer = Writer::start(execution.steering());
     let mut keys = keyboard::Keys::new(execution.steering(), durable);
     let talkative = std::io::stderr().is_terminal();
+    let lost = InputLost::default();
+    let streams = |output| Streams { output, input_lost: lost.why() };
     loop {
         let event = tokio::select! {
             event = execution.next() => event,
@@ -309,7 +337,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
         if let Some(Event::Accepted(_) | Event::Resumed) = &event
             && let Some(stdin) = stdin.take()
         {
-            keyboard::read_stdin(stdin);
+            keyboard::read_stdin(stdin, execution.steering(), lost.clone());
         }
         match event {
             Some(Event::Output { stream, bytes, .. }) if args.detach => steering.wrote(stream, bytes.len()),
@@ -322,12 +350,12 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
             }
             Some(Event::Resumed) if talkative => output::say(&format!("{peer} is back")),
             Some(Event::Ended(outcome)) => {
-                let closed = writer.finish(outcome.result.is_some());
-                return (Followed::Ended(outcome), closed);
+                let output = writer.finish(outcome.result.is_some());
+                return (Followed::Ended(outcome), streams(output));
             }
             Some(Event::Detached { at, by }) => {
-                let (closed, at) = writer.leave(at);
-                return (Followed::Left { at, by }, closed);
+                let (output, at) = writer.leave(at);
+                return (Followed::Left { at, by }, streams(output));
             }
             Some(
                 Event::Accepted(_)
@@ -342,7 +370,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
                 let why = "the conversation broke off inside d".to_owned();
                 let ending = Ending::Unknown { why };
                 let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
-                return (Followed::Ended(Box::new(outcome)), writer.finish(false));
+                return (Followed::Ended(Box::new(outcome)), streams(writer.finish(false)));
             }
         }
     }

@@ -1,8 +1,9 @@
 //! Exit codes: public, documented by `d help exit-codes`, and relied on by scripts.
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use super::{log, output};
+use super::{log, misuse, output};
 use crate::client::exec::{Integrity, Outcome};
 use crate::protocol::Ending;
 use crate::protocol::ending::{Refusal, StartFailure};
@@ -14,12 +15,16 @@ pub(super) const TIMED_OUT: u8 = 252;
 pub(super) const UNKNOWN: u8 = 251;
 pub(super) const REFUSED: u8 = 250;
 pub(super) const NOT_STARTED: u8 = 249;
+/// Standard input of `d` could not be read to its end.
+pub(super) const INPUT_LOST: u8 = 248;
 pub(super) const OUTPUT_CLOSED: u8 = 141;
 pub(super) const CANCELLED: u8 = 130;
 pub(super) const COMMAND_NOT_FOUND: u8 = 127;
 pub(super) const NOT_EXECUTABLE: u8 = 126;
 /// As in `sysexits.h`: try again later. Another daemon or leader is there already.
 pub(super) const TAKEN: u8 = 75;
+/// As in `sysexits.h`, an input/output error: an output of `d` could not be written to, as on a full disk.
+pub(super) const OUTPUT_FAILED: u8 = 74;
 /// As `systemctl status` and the Linux Standard Base have it: the daemon does not run.
 pub(super) const NOT_RUNNING: u8 = 3;
 pub(super) const USAGE: u8 = 2;
@@ -47,8 +52,13 @@ What the exit codes mean
            and a durable command goes on
     250    refused: by the peer's policy, or by the fleet
     249    could not start: no such directory, no such user
+    248    input lost: standard input could not be read to its end; the command was
+           stopped, or a terminal left that goes on
+    74     d's own output could not be written, as on a full disk; the command was
+           stopped, or left where it was only looked at
 
-  2        the command line is wrong, or means more than one job
+  2        the command line is wrong, names no directory where the peer has no default, or
+           means more than one job
   3        `d daemon status`, `reload`: the daemon does not run; `upgrade`: none does any more
   75       `d daemon run`, `start`, `restart`: another daemon or leader is there already;
            `upgrade`: another one is under way
@@ -103,14 +113,24 @@ impl Failure {
 
 /// Shows the help that was asked for, or says what is wrong with a command line, as all of `d`'s own
 /// lines begin.
-pub(super) fn misused(misuse: &clap::Error) -> ExitCode {
-    let said = misuse.render().to_string();
-    if let Some(mistake) = said.strip_prefix("error: ") {
-        output::say(mistake.trim_end());
+pub(super) fn misused(mistake: &clap::Error) -> ExitCode {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(way_out) = misuse::explained(mistake, &words) {
+        output::say(&way_out);
         return USAGE.into();
     }
-    match output::written(misuse.print()) {
-        Ok(()) => u8::try_from(misuse.exit_code()).unwrap_or(USAGE).into(),
+    let said = mistake.render().to_string();
+    if let Some(what) = said.strip_prefix("error: ") {
+        output::say(what.trim_end());
+        return USAGE.into();
+    }
+    let shown = if mistake.use_stderr() || io::stdout().is_terminal() {
+        mistake.print().map_err(|error| output::failure(&error))
+    } else {
+        output::bytes(said.as_bytes())
+    };
+    match shown {
+        Ok(()) => u8::try_from(mistake.exit_code()).unwrap_or(USAGE).into(),
         Err(failure) => report(&failure),
     }
 }
@@ -143,6 +163,8 @@ pub(super) fn code_of(outcome: &Outcome) -> u8 {
         Ending::TimedOut {} => TIMED_OUT,
         Ending::Cancelled { .. } => CANCELLED,
         Ending::Refused { why: Refusal::NoSuchJob, .. } => NOT_FOUND,
+        // Left out on the command line, and not forbidden by anybody.
+        Ending::Refused { why: Refusal::NoDirectory, .. } => USAGE,
         Ending::Refused { .. } => REFUSED,
         Ending::NotStarted { why, .. } => code_of_start(*why),
         Ending::Offline {} => OFFLINE,

@@ -28,6 +28,7 @@ use crate::daemon::broker;
 use crate::identity::authority::Authority;
 use crate::process::host;
 use crate::protocol::PeerId;
+use crate::protocol::ending::with_causes;
 use crate::protocol::identity::{Name, Standing};
 use old_bus::OldBus;
 
@@ -164,8 +165,9 @@ async fn plan(common: &Common, args: Init) -> Result<Plan, Failure> {
             }
             let program = daemon::nats_server(&settings);
             broker::version(&program).map_err(|error| Failure::other(format!(
-                "{error:#}; `deploy/get-nats-server` gets one, nats_server in the configuration or PEERBUS_NATS_SERVER \
-                 names it, and `--external URL` does with one that runs elsewhere"
+                "{}; `deploy/get-nats-server` gets one, nats_server in the configuration or PEERBUS_NATS_SERVER \
+                 names it, and `--external URL` does with one that runs elsewhere",
+                with_causes(error.as_ref())
             )))?;
             BusPlan::Managed(address, std::path::absolute(&program).unwrap_or(program))
         }

@@ -23,7 +23,7 @@ use tracing_subscriber::{Layer, Registry};
 
 use super::exit::Failure;
 use super::settings::variable;
-use crate::process::LogFile;
+use crate::process::{Blocking, LogFile};
 
 pub(super) use level::Level;
 use line::{Beginning, Lines};
@@ -34,14 +34,14 @@ const VARIABLE: &str = "PEERBUS_LOG";
 
 /// Starts the log of a command line, which says nothing of itself unless asked to.
 pub(super) fn of_a_command(verbose: u8) -> Result<(), Failure> {
-    start(&chosen(verbose, None, Level::off())?, BoxMakeWriter::new(io::stderr))
+    start(&chosen(verbose, None, Level::off())?, BoxMakeWriter::new(|| Blocking(io::stderr())))
 }
 
 /// Starts the log of a daemon; `file` is what its configuration says. Where its log shall be in
 /// `log_to`, that becomes all its output.
 pub(super) fn of_a_daemon(verbose: u8, file: Option<&Level>, log_to: Option<&Path>) -> Result<(), Failure> {
     let writer = match log_to {
-        None => BoxMakeWriter::new(io::stderr),
+        None => BoxMakeWriter::new(|| Blocking(io::stderr())),
         Some(path) => {
             let opening = |error| Failure::other(format!("opening the log {}: {error}", path.display()));
             BoxMakeWriter::new(Mutex::new(LogFile::take_over(path).map_err(opening)?))

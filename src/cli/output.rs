@@ -2,19 +2,26 @@
 
 use std::io::{self, Write};
 
-use super::exit::{Failure, OUTPUT_CLOSED};
+use super::exit::{Failure, OUTPUT_CLOSED, OUTPUT_FAILED};
+use crate::process::Blocking;
 
 /// Says one line of what was asked for.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
-    written(writeln!(io::stdout().lock(), "{text}"))
+    bytes(format!("{text}\n").as_bytes())
+}
+
+/// Says what was asked for, to the byte.
+pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    // Held, so that two threads do not write into each other's lines.
+    let stdout = io::stdout().lock();
+    Blocking(&stdout).write_all(bytes).map_err(|error| failure(&error))
 }
 
 /// A closed output is no failure of ours; the code says what happened, as a signal would.
-pub(super) fn written(result: io::Result<()>) -> Result<(), Failure> {
-    match result {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::new(OUTPUT_CLOSED, "")),
-        Err(error) => Err(Failure::other(format!("writing to stdout: {error}"))),
+pub(super) fn failure(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::new(OUTPUT_CLOSED, ""),
+        _ => Failure::new(OUTPUT_FAILED, format!("output failed: writing standard output: {error}")),
     }
 }
 
@@ -25,5 +32,6 @@ pub(super) fn say(text: &str) {
 
 /// Says one line to stderr as it is. Where that is closed, nobody listens.
 pub(super) fn complain(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let stderr = io::stderr().lock();
+    let _ = Blocking(&stderr).write_all(format!("{text}\n").as_bytes());
 }

@@ -2,7 +2,7 @@
 
 use clap::{ArgGroup, Args as ClapArgs, Subcommand};
 
-use super::args::{Common, assignment, peer_name};
+use super::args::{Assignment, Common, assignment, peer_name, variables};
 use super::connect::connect;
 use super::exit::{Failure, OFFLINE, OTHER, REFUSED, TIMED_OUT};
 use super::{log, output};
@@ -49,9 +49,9 @@ pub(super) struct Check {
     /// Send standard input
     #[arg(short = 'i', long)]
     stdin: bool,
-    /// Set a variable
+    /// Set a variable; a name alone passes on the value it has here
     #[arg(long, value_name = "K=V", value_parser = assignment)]
-    env: Vec<(String, String)>,
+    env: Vec<Assignment>,
     /// Run as this user of the peer
     #[arg(long, value_name = "USER")]
     user: Option<String>,
@@ -104,7 +104,7 @@ async fn check(common: &Common, args: Check) -> Result<u8, Failure> {
         directory: args.directory,
         argv: args.sh.is_none().then_some(args.argv),
         shell_cmd: args.sh,
-        env: args.env.into_iter().collect(),
+        env: variables(args.env),
         user: args.user,
         stdin: args.stdin,
         tty: None,

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::args::{Common, assignment, peer_name};
+use super::args::{Assignment, Common, assignment, peer_name};
 use super::attach::{self, durable};
 use super::connect::{connect, must_see_jobs};
 use super::exec::{self, DetachKeys, Exec, detach_keys};
@@ -58,9 +58,9 @@ pub(super) struct New {
     /// Directory to run in: absolute, or ~ for the user's home [default: ~]
     #[arg(short = 'C', long, value_name = "DIR")]
     directory: Option<String>,
-    /// Set a variable
+    /// Set a variable; a name alone passes on the value it has here
     #[arg(long, value_name = "K=V", value_parser = assignment)]
-    env: Vec<(String, String)>,
+    env: Vec<Assignment>,
     /// Run as this user of the peer
     #[arg(long, value_name = "USER")]
     user: Option<String>,

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::args::{Common, duration};
 use super::connect::{connect, must_see_jobs};
-use super::exec::{Next, conclude, unknown};
+use super::exec::{Next, Streams, conclude, unknown};
 use super::exit::{Failure, NOT_FOUND, OFFLINE, REFUSED, TIMED_OUT, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
 use super::{output, queue};
@@ -62,7 +62,7 @@ pub(super) async fn run(common: &Common, args: &Wait) -> Result<u8, Failure> {
         return unknown(UNKNOWN, (&found.peer, job.id), why, next);
     }
     let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
-    conclude(&found.peer, job.id, &outcome, false, job.durable)
+    conclude(&found.peer, job.id, &outcome, &Streams::default(), job.durable)
 }
 
 /// Does something before a time.

@@ -109,6 +109,7 @@ enum Word {
     Cancel(String),
     Resize(TtySize),
     OutputClosed,
+    InputLost,
     Detach,
     Forget,
 }
@@ -252,6 +253,12 @@ impl Steering {
     /// attached to is left.
     pub fn output_closed(&self) {
         self.say(Word::OutputClosed);
+    }
+
+    /// Says that standard input broke off in its middle: a command that was started with it is stopped, one that was
+    /// attached to is left.
+    pub fn input_lost(&self) {
+        self.say(Word::InputLost);
     }
 
     /// Leaves a durable job as it is. One that ends with its caller is stopped.

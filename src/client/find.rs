@@ -14,7 +14,7 @@ use super::proof;
 use crate::bus::{Bus, Outgoing};
 use crate::protocol::PeerId;
 use crate::protocol::decode;
-use crate::protocol::peers::Found;
+use crate::protocol::peers::{Found, is_name, is_short_name};
 use crate::protocol::service::{Document, PING_ALL};
 
 /// How long all peers are listened to when they are asked who they are.
@@ -75,7 +75,8 @@ pub async fn find(bus: &Bus, name: &str) -> Result<Finding, NotFound> {
 
 /// Has every peer on the bus say who it is.
 async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<Finding, NotFound> {
-    let mut ids = BTreeSet::new();
+    // Who has the name, and whose hostname it is the beginning of.
+    let (mut ids, mut short) = (BTreeSet::new(), BTreeSet::new());
     let mut answers = bus.mailbox();
     let asked = bus.publish(Outgoing::to(PING_ALL).reply(answers.subject()).payload(Bytes::new())).await;
     let roll_call = async {
@@ -85,16 +86,16 @@ async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<
                 return;
             }
             if let Ok(document) = decode::json::<Document>(&answer.payload)
-                && let Some(peer) = named(&document, name)
+                && let Some((peer, exactly)) = named(&document, name)
                 && proof::is_of(bus, &peer, &answer).is_ok()
             {
-                ids.insert(peer);
+                if exactly { &mut ids } else { &mut short }.insert(peer);
             }
         }
     };
     // The end of the time is the ordinary end: nobody knows how many are going to answer.
     let _ = tokio::time::timeout(ROLL_CALL, roll_call).await;
-    let ids: Vec<PeerId> = ids.into_iter().collect();
+    let ids: Vec<PeerId> = if ids.is_empty() { short } else { ids }.into_iter().collect();
     match ids.as_slice() {
         [] => Err(NotFound::RegistryAway { name: name.to_owned(), registry }),
         [one] => Ok(Finding::Peer(one.clone())),
@@ -102,12 +103,14 @@ async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<
     }
 }
 
-/// The peer's id, where the name is one of its names.
-fn named(document: &Document, name: &str) -> Option<PeerId> {
-    let is = |key: &str| document.metadata.get(key).is_some_and(|value| value.eq_ignore_ascii_case(name));
-    if is("peer") || is("hostname") || is("ip_address") {
-        document.metadata.get("peer")?.parse().ok()
-    } else {
-        None
+/// The peer's id, where the name is one of its names, or the short form of its hostname; and whether it is exactly one.
+fn named(document: &Document, name: &str) -> Option<(PeerId, bool)> {
+    let has = |key: &str, is: fn(&str, &str) -> bool| {
+        document.metadata.get(key).is_some_and(|value| is(name, value))
+    };
+    let exactly = has("peer", is_name) || has("hostname", is_name) || has("ip_address", is_name);
+    match exactly || has("hostname", is_short_name) {
+        true => Some((document.metadata.get("peer")?.parse().ok()?, exactly)),
+        false => None,
     }
 }

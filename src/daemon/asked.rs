@@ -12,7 +12,7 @@ use super::context::Context;
 use super::exec::Request;
 use super::journal::Begun;
 use crate::protocol::audit::{self, Decision, Outcome};
-use crate::protocol::exec::{Command, JobResult};
+use crate::protocol::exec::{Command, JobResult, quoted};
 use crate::protocol::identity::{Asker, Name, Standing};
 use crate::protocol::{Ending, JobId};
 
@@ -280,14 +280,6 @@ impl Steered<'_> {
 /// A name, of a length that names have.
 pub(super) fn name(text: impl AsRef<str>) -> String {
     cut(text.as_ref(), NAME_SHOWN)
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn cut(text: &str, most: usize) -> String {

@@ -24,6 +24,7 @@ use uuid::Uuid;
 use crate::bus::{Credentials, NatsAddress, is_private};
 use crate::identity::authority::Authority;
 use crate::process::{Companion, Signal};
+use crate::protocol::ending::with_causes;
 
 /// The port a broker listens on where none is named.
 pub const DEFAULT_PORT: u16 = 4222;
@@ -146,7 +147,9 @@ async fn keep_up(
             }
             match launch(&settings, &directory).await {
                 Ok((companion, _)) => break companion,
-                Err(error) => tracing::error!(error = format!("{error:#}"), "starting the broker again"),
+                Err(error) => {
+                    tracing::error!(error = with_causes(error.as_ref()), "starting the broker again")
+                }
             }
         };
     }

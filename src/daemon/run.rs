@@ -22,6 +22,7 @@ use super::{listening, trust};
 use crate::bus::{Bus, Link};
 use crate::process::{self, Identity, LockError, Nursery, StateLock};
 use crate::protocol::Instance;
+use crate::protocol::ending::with_causes;
 
 /// Why a daemon ended.
 #[derive(Debug, Error)]
@@ -41,7 +42,7 @@ impl DaemonError {
     pub fn in_one_line(&self) -> String {
         let text = match self {
             Self::Taken(why) => why.clone(),
-            Self::Failed(error) => format!("{error:#}"),
+            Self::Failed(error) => with_causes(error.as_ref()),
         };
         text.replace('\n', " ")
     }
@@ -134,7 +135,7 @@ async fn run_unheard(
     // Before anything else is started: a daemon that was started by a job leaves that job's cgroup
     // here, and what it started before would stay behind and end with the job.
     let nursery = open_nursery(&settings).inspect_err(|error| {
-        state.set(State::Failed, format!("{error:#}"));
+        state.set(State::Failed, with_causes(error.as_ref()));
     })?;
     let broker = start_broker(&mut settings, &mut state).await?;
     let (state_dir, run_by) = (settings.state_dir.clone(), settings.run_by);
@@ -238,7 +239,7 @@ async fn start_broker(settings: &mut Settings, state: &mut StateFile) -> anyhow:
     let Some(managed) = settings.broker.clone() else { return Ok(None) };
     let broker =
         Broker::start(managed, &settings.state_dir, &settings.runtime_dir).await.inspect_err(|error| {
-            state.set(State::Failed, format!("{error:#}"));
+            state.set(State::Failed, with_causes(error.as_ref()));
         })?;
     settings.bus.address = broker.address().clone();
     if let Some(credentials) = broker.credentials() {

@@ -6,7 +6,7 @@
 use crate::protocol::decode::{self, BadMessage};
 use crate::protocol::peers::{
     Found, GET_TYPE, GetAnswer, GetRequest, ListRequest, NAME_MAX, PAGE_MAX, PAGE_TYPE, PEER_TYPE, Page,
-    PeerRow, REMOVE_TYPE, REMOVED_TYPE,
+    PeerRow, REMOVE_TYPE, REMOVED_TYPE, is_name, is_short_name, normal_name,
 };
 use crate::protocol::reply::ErrorBody;
 use crate::protocol::{Instance, PeerId};
@@ -186,15 +186,18 @@ impl Desk<'_> {
         Ok(decode::to_json(&page))
     }
 
-    /// By id; else by hostname; else by address.
+    /// By id; else by hostname; else by address; else by the short form of a full hostname.
     fn find(&self, asked: &str) -> Found {
+        let asked = &*normal_name(asked);
         if let Some(row) = asked.parse().ok().and_then(|id| self.roster.get(&id)) {
             return Found::One { peer: Box::new(row.clone()) };
         }
-        match self.matching(|row| row.hostname.eq_ignore_ascii_case(asked)) {
-            Found::None {} => self.matching(|row| row.ip_address.as_deref() == Some(asked)),
-            found => found,
-        }
+        let by_hostname = self.matching(|row| is_name(asked, &row.hostname));
+        let Found::None {} = by_hostname else { return by_hostname };
+        let by_address =
+            self.matching(|row| row.ip_address.as_deref().is_some_and(|own| is_name(asked, own)));
+        let Found::None {} = by_address else { return by_address };
+        self.matching(|row| is_short_name(asked, &row.hostname))
     }
 
     fn matching(&self, is_meant: impl Fn(&PeerRow) -> bool) -> Found {
@@ -310,6 +313,36 @@ mod tests {
         assert_eq!(get(&roster, "nobody"), Found::None {});
         let twins = ["c", "d"].map(|id| id.parse().expect("valid")).to_vec();
         assert_eq!(get(&roster, "twin"), Found::Many { ids: twins });
+    }
+
+    #[test]
+    fn a_name_is_found_in_whatever_form_it_is_typed() {
+        let mut rows = ["a", "b", "c", "d"].map(row);
+        rows[0].hostname = "box.example.org".to_owned();
+        rows[1].hostname = "web.example.org".to_owned();
+        rows[2].hostname = "web".to_owned();
+        rows[3].hostname = "d.".to_owned();
+        rows[0].ip_address = Some("::1".to_owned());
+        rows[1].ip_address = Some("10.0.0.1".to_owned());
+        let roster = roster(rows.to_vec());
+        for (name, id) in [
+            ("b.", "b"),
+            ("box.example.org.", "a"),
+            ("Box", "a"),
+            ("web", "c"),
+            ("D", "d"),
+            ("[::1]", "a"),
+            ("0:0:0:0:0:0:0:1", "a"),
+            ("::ffff:10.0.0.1", "b"),
+        ] {
+            match get(&roster, name) {
+                Found::One { peer } => assert_eq!(peer.peer_id.as_str(), id, "{name}"),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        for name in ["box.example", "10", "10.0.0", "example"] {
+            assert_eq!(get(&roster, name), Found::None {}, "{name}");
+        }
     }
 
     #[test]

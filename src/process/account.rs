@@ -51,12 +51,32 @@ impl Account {
     }
 
     fn named(name: &str) -> Result<Self, StartError> {
-        let user = User::from_name(name)
-            .map_err(|errno| looking_up(name, errno))?
+        let user = user(name)?
             .ok_or_else(|| StartError::new(StartFailure::NoSuchUser, format!("there is no user {name:?}")))?;
         let credentials = credentials_of(&user, geteuid())?;
         Ok(Self { name: user.name, home: user.dir, shell: user.shell, credentials })
     }
+}
+
+/// The user that is meant by a name, or by a number that is nobody's name. Blocks on the lookup.
+fn user(name: &str) -> Result<Option<User>, StartError> {
+    let found = User::from_name(name).map_err(|errno| looking_up(name, errno))?;
+    match (found, number(name)) {
+        (None, Some(number)) => User::from_uid(number).map_err(|errno| looking_up(name, errno)),
+        (found, _) => Ok(found),
+    }
+}
+
+fn number(name: &str) -> Option<Uid> {
+    let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| name.parse().ok()).flatten().map(Uid::from_raw)
+}
+
+/// The name of the user that a number means; anything else is a name already, or means nobody. Blocks on the lookup.
+#[must_use]
+pub fn user_name(user_or_number: &str) -> String {
+    let found = number(user_or_number).and_then(|_| user(user_or_number).ok().flatten());
+    found.map_or_else(|| user_or_number.to_owned(), |user| user.name)
 }
 
 fn credentials_of(user: &User, own: Uid) -> Result<Option<Credentials>, StartError> {

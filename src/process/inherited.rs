@@ -1,4 +1,4 @@
-//! What a process takes over from the daemon that started it, a reaper or a keeper.
+//! What a process takes over from whoever started it: descriptors, and signals that are ignored.
 
 #![expect(unsafe_code, reason = "an inherited descriptor and ignored signals are taken on trust")]
 
@@ -26,6 +26,31 @@ pub fn inherited(number: Option<&str>) -> io::Result<OwnedFd> {
     let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
     fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     Ok(descriptor)
+}
+
+/// Another descriptor of the file that is open under this number, as `/dev/fd/NUMBER` names it: with its position, and
+/// also where that is a socket.
+///
+/// # Errors
+/// When nothing is open under it.
+pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: makes a new descriptor, or none; the old one is not touched.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is new, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Whether a signal is ignored now, as `nohup` and `trap '' TERM` have it for what they start.
+#[must_use]
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: all zeros is a valid value of the structure.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: changes nothing, and writes one structure, which lives longer than the call.
+    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 /// What this process was started with as its standard input, which is nothing afterwards.

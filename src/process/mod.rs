@@ -21,6 +21,7 @@
 //! This folder knows nothing of the bus, of policies, nor of what output means.
 
 mod account;
+mod blocking;
 mod cgroup;
 mod clear;
 mod companion;
@@ -58,6 +59,8 @@ mod terminal;
 mod tree;
 mod watch;
 
+pub use account::user_name;
+pub use blocking::Blocking;
 pub use clear::clear;
 pub use companion::Companion;
 pub use console::{CONTINUES, Console, SUSPENDS, Wait, console_size, suspend, wait_for_keys};
@@ -66,7 +69,7 @@ pub use descriptors::raise_descriptor_limit;
 pub use detached::Detached;
 pub use feed::Feed;
 pub use identity::Identity;
-pub use inherited::{ignore_signals, inherited, take_stdin};
+pub use inherited::{duplicate, ignore_signals, inherited, is_ignored, take_stdin};
 pub use job::{Process, Started, StartedInTerminal, start, start_in_terminal};
 pub use lock::{HeldBy, LockError, StateLock};
 pub use log_file::{LOG_LIMIT, LogFile, older, open_log};

@@ -3,6 +3,7 @@
 //! For a command sent to many peers the counts of the endings add up to the number of targets,
 //! always; so nothing may end in a way that is not in here.
 
+use std::error::Error;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -139,6 +140,21 @@ pub fn sentence(mut text: String) -> String {
     text
 }
 
+/// An error with its causes, in one sentence. Many errors quote their cause in their own text; it is not said again.
+#[must_use]
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(below) = cause {
+        let said = below.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = below.source();
+    }
+    text
+}
+
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -150,6 +166,28 @@ impl fmt::Display for Ending {
             Self::NotStarted { message, .. } => write!(f, "not started: {message}"),
             Self::Offline {} => f.write_str("offline"),
             Self::Unknown { why } => write!(f, "unknown: {why}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{what}{}", if *quotes { format!(": {source}") } else { String::new() })]
+    struct Failed {
+        what: &'static str,
+        quotes: bool,
+        source: std::io::Error,
+    }
+
+    #[test]
+    fn no_cause_is_said_twice() {
+        for quotes in [false, true] {
+            let source = std::io::Error::from_raw_os_error(21);
+            let said = with_causes(&Failed { what: "reading /tmp", quotes, source });
+            assert_eq!(said, "reading /tmp: Is a directory (os error 21)");
         }
     }
 }

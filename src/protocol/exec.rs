@@ -235,6 +235,16 @@ impl ExecRequest {
 
 /// Checks that a directory does not depend on where somebody happens to be.
 ///
+/// A word as a shell has to be given it to have it as it is.
+#[must_use]
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// # Errors
 /// A sentence, when it is neither absolute nor begins with `~`.
 pub fn check_directory(directory: &str) -> Result<(), String> {

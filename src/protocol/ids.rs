@@ -41,7 +41,7 @@ pub enum BadId {
 pub struct PeerId(String);
 
 impl PeerId {
-    /// Makes an id of a hostname: lower case, every other character becomes `-`.
+    /// Makes an id of a hostname: lower case, every other character becomes `-`, except at its beginning and end.
     ///
     /// # Errors
     /// When nothing usable is left, as with an empty hostname.
@@ -53,7 +53,7 @@ impl PeerId {
             .skip_while(|c| !c.is_ascii_alphanumeric())
             .take(PEER_ID_MAX)
             .collect();
-        mapped.parse()
+        mapped.trim_end_matches('-').parse()
     }
 
     /// The id as text, safe as one token of a subject.
@@ -250,7 +250,9 @@ mod tests {
     #[test]
     fn a_hostname_becomes_an_id() {
         assert_eq!(PeerId::from_hostname("My.Host_1").expect("usable").as_str(), "my-host_1");
-        assert_eq!(PeerId::from_hostname("--x").expect("usable").as_str(), "x");
+        for (hostname, id) in [("--x", "x"), ("host.", "host"), ("ünï", "n"), ("a.b-", "a-b")] {
+            assert_eq!(PeerId::from_hostname(hostname).expect(hostname).as_str(), id);
+        }
         assert!(PeerId::from_hostname("..").is_err());
     }
 

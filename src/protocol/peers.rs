@@ -1,6 +1,9 @@
 //! Questions to the registry, `peers.list`, `peers.get` and `peers.remove`, their answers, and the
 //! leader's events.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::audit::Head;
@@ -137,6 +140,31 @@ pub struct Page {
     /// then the list is short of those.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub left_out: bool,
+}
+
+/// The form in which names of peers are compared: without the dot that ends a full hostname, and addresses as they are
+/// written shortest, without brackets and not as IPv4 within IPv6.
+#[must_use]
+pub fn normal_name(name: &str) -> Cow<'_, str> {
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    match bare.parse::<IpAddr>() {
+        Ok(address) => Cow::Owned(address.to_canonical().to_string()),
+        Err(_) => Cow::Borrowed(name.strip_suffix('.').unwrap_or(name)),
+    }
+}
+
+/// Whether a name is this hostname or address.
+#[must_use]
+pub fn is_name(name: &str, own: &str) -> bool {
+    normal_name(name).eq_ignore_ascii_case(&normal_name(own))
+}
+
+/// Whether a name is the first part of this full hostname.
+#[must_use]
+pub fn is_short_name(name: &str, hostname: &str) -> bool {
+    let name = normal_name(name);
+    let is_full = |(short, _): (&str, &str)| short.eq_ignore_ascii_case(&name);
+    hostname.parse::<IpAddr>().is_err() && hostname.split_once('.').is_some_and(is_full)
 }
 
 /// `peers.get` and `peers.remove`: one peer, by id, hostname or address.

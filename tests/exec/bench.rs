@@ -110,11 +110,25 @@ pub(crate) fn own_failure(finished: Finished, code: i32, start: &str) -> String 
 #[track_caller]
 pub(crate) fn check_report(report: &Value, peer: &str, code: i32) {
     let keys: Vec<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["asked", "ending", "exit_code", "id", "output_lost", "peer", "result", "type"]);
+    let wanted = [
+        "asked",
+        "ending",
+        "exit_code",
+        "id",
+        "input_lost",
+        "output_failed",
+        "output_lost",
+        "peer",
+        "result",
+        "type",
+    ];
+    assert_eq!(keys, wanted);
     assert_eq!(report["type"], "peerbus.report.v1");
     assert_eq!(report["asked"], peer);
     assert_eq!(report["exit_code"], code);
-    assert_eq!(report["output_lost"], Value::Null);
+    for lost in ["input_lost", "output_failed", "output_lost"] {
+        assert_eq!(report[lost], Value::Null);
+    }
     assert!(report["id"].as_str().unwrap().parse::<peerbus::protocol::JobId>().is_ok(), "{report}");
 }
 

@@ -200,6 +200,19 @@ fn the_environment_is_clean_below_a_reaper() {
 }
 
 #[test]
+fn a_variable_without_a_value_is_passed_on() {
+    let fleet = fleet();
+    let line = "echo \"$HERE\" \"${NOT_HERE-none}\"";
+    let finished = sh_with(&fleet, &["--env", "HERE", "--env", "NOT_HERE"], line)
+        .env("HERE", "a = b")
+        .env_remove("NOT_HERE")
+        .run()
+        .expect_success();
+    assert_eq!(finished.out(), "a = b none\n");
+    assert!(finished.err().starts_with("d: --env NOT_HERE: there is no variable"), "{finished:?}");
+}
+
+#[test]
 fn the_jobs_own_variables_cannot_be_given_away() {
     let fleet = fleet();
     let flags = ["--env", "PEERBUS_JOB=mine", "--env", "PEERBUS_PEER=other", "--env", "PATH=/bin:/usr/bin"];

@@ -71,6 +71,62 @@ fn a_report_that_cannot_be_written_is_said_first() {
     assert!(!ran.exists(), "it is said before anything runs");
 }
 
+/// What somebody named is written to as a shell would, and stays what it is.
+#[test]
+fn a_report_goes_to_whatever_is_named() {
+    let fleet = fleet();
+    let d = env!("CARGO_BIN_EXE_d");
+    let run = |line: &str| {
+        let line = format!("r() {{ {d} exec w1 -C / --report \"$@\" -- echo out; }}; {line}");
+        fleet
+            .command(["unused"])
+            .instead("bash")
+            .with(|command| _ = command.args(["-c", &line]))
+            .run()
+            .expect_success()
+    };
+    let ending = r#"{"type":"peerbus.report.v1","#;
+    let out = run("r -").out();
+    assert!(out.starts_with("out\n") && out[4..].starts_with(ending), "{out}");
+    let finished = run("r /dev/stderr");
+    assert!(finished.out() == "out\n" && finished.err().starts_with(ending), "{finished:?}");
+    // Not from its beginning, and not instead of it.
+    let logged = run("{ echo before; r /dev/stderr; echo after; } > log 2>&1; cat log").out();
+    let lines: Vec<&str> = logged.lines().collect();
+    assert!(
+        matches!(&lines[..], ["before", "out", report, "after"] if report.starts_with(ending)),
+        "{logged}"
+    );
+    let piped = run("r >(cat > copy) > /dev/null; until [ -s copy ]; do sleep 0.05; done; cat copy").out();
+    assert!(piped.starts_with(ending), "{piped}");
+    let kept =
+        run("touch f; ln f g; ln -s f l; chmod 604 f; chown nobody f; r l; stat -c '%F %h %a %U' f; cat g")
+            .out();
+    assert!(
+        kept.starts_with("out\nregular empty file 2 604 nobody\n")
+            || kept.starts_with("out\nregular file 2 604 nobody\n"),
+        "{kept}"
+    );
+    assert!(kept.lines().last().unwrap().starts_with(ending), "{kept}");
+}
+
+#[test]
+fn a_full_disk_here_is_not_a_closed_pipe() {
+    let fleet = fleet();
+    let report = Report::new(&fleet);
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let finished = sh_with(&fleet, &["--report", &report.path()], "seq 1000; sleep 1000")
+        .with(|command| _ = command.stdout(full()))
+        .run();
+    let said = own_failure(finished, 74, "output failed: writing standard output: No space left on device");
+    assert!(said.contains("the command was stopped"), "{said}");
+    let report = report.read();
+    assert_eq!(report["exit_code"], 74);
+    assert!(report["output_failed"].as_str().unwrap().contains("No space left"), "{report}");
+    let listed = fleet.command(["config", "show"]).with(|command| _ = command.stdout(full())).run();
+    own_failure(listed, 74, "output failed: writing standard output: No space left on device");
+}
+
 #[test]
 fn a_command_that_is_not_there() {
     let fleet = fleet();
@@ -131,7 +187,7 @@ fn a_peer_that_takes_no_directory_of_its_own_asks_for_one() {
     let fleet = fleet();
     let arguments = ["exec", "w1", "--", "true"];
     let said =
-        refused(&fleet, &arguments, 250, "refused: w1: no directory is named", "refused", "no_directory");
+        refused(&fleet, &arguments, 2, "refused: w1: no directory is named", "refused", "no_directory");
     assert!(said.contains("-C DIR") && said.contains("`directory`"), "the way out is named: {said}");
 }
 

@@ -1,8 +1,12 @@
 //! Standard input: every byte, its end, and a command that does not want it.
 
 use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
 
-use super::bench::{MUCH_PATIENCE, PATIENCE, Report, argv, both, fleet, says, sh, sh_with};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use super::bench::{MUCH_PATIENCE, PATIENCE, Report, argv, both, fleet, own_failure, says, sh, sh_with};
 use crate::harness::fleet::Fleet;
 use crate::harness::procs;
 
@@ -78,6 +82,60 @@ fn a_conversation() {
     live.close_stdin();
     let finished = live.wait(PATIENCE).expect_success();
     assert_eq!(finished.out(), "got one\ngot two words\ngot grüße\nend\n");
+}
+
+/// As node, bun, .NET, expect and GNU parallel hand a pipe on: the flag is the pipe's, whoever set it.
+fn non_blocking(pipe: impl AsFd) {
+    fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+}
+
+#[test]
+fn pipes_that_do_not_block_are_waited_for() {
+    let fleet = fleet();
+    let (input, mut to) = std::io::pipe().unwrap();
+    non_blocking(&input);
+    let mut live = sh_with(&fleet, &["-i"], "read -r line; echo \"$line\"; wc -c")
+        .with(|command| _ = command.stdin(input))
+        .spawn();
+    // It has nothing to read until the command has answered.
+    to.write_all(b"begun\n").unwrap();
+    says(&mut live, "begun");
+    to.write_all(&bytes(300_000)).unwrap();
+    drop(to);
+    assert_eq!(live.wait(PATIENCE).expect_success().out(), "begun\n300000\n");
+
+    // A listing that is longer than the pipe.
+    let many: String = (0..1_000).map(|n| format!("A_VARIABLE_{n} = 'x'\n")).collect();
+    let file = fleet.file("many.toml", format!("[env]\n{many}"));
+    let show = ["config", "show", "--config", file.to_str().unwrap()];
+    let whole = fleet.d(show).expect_success().stdout;
+    let (mut from, output) = std::io::pipe().unwrap();
+    non_blocking(&output);
+    fcntl(&output, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let mut live = fleet.command(show).with(|command| _ = command.stdout(output)).spawn();
+    let mut read = Vec::new();
+    from.read_to_end(&mut read).unwrap();
+    live.wait(PATIENCE).expect_success();
+    assert!(whole.len() > 4096 && read == whole, "{} of {} bytes", read.len(), whole.len());
+}
+
+#[test]
+fn input_that_cannot_be_read_is_no_end_of_it() {
+    let fleet = &fleet();
+    for flags in [vec![], vec!["--durable"], vec!["-t"]] {
+        let report = Report::new(fleet);
+        let (path, ended) = (report.path(), fleet.path().join("ended"));
+        let flags = [&["-i", "--report", &path], &flags[..]].concat();
+        let directory = File::open(fleet.path()).unwrap();
+        let finished = sh_with(fleet, &flags, &format!("cat; touch {}", ended.display()))
+            .with(|command| _ = command.stdin(directory))
+            .run();
+        let said = own_failure(finished, 248, "input lost: reading standard input: Is a directory");
+        assert!(said.contains("the command was stopped") && !ended.exists(), "{flags:?}: {said}");
+        let report = report.read();
+        assert_eq!(report["exit_code"], 248);
+        assert!(report["input_lost"].as_str().unwrap().contains("Is a directory"), "{report}");
+    }
 }
 
 both!(a_command_that_reads_only_the_beginning a_command_that_closes_its_input_goes_on);

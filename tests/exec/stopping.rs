@@ -6,7 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::bench::{
-    MUCH_PATIENCE, PATIENCE, Report, both, bytes_written, own_lines, pid_of, says, settled, sh, sh_with,
+    MUCH_PATIENCE, PATIENCE, Report, both, bytes_written, fleet, own_lines, pid_of, says, settled, sh,
+    sh_with,
 };
 use crate::harness::child::{Finished, Live};
 use crate::harness::fleet::Fleet;
@@ -273,4 +274,38 @@ fn ctrl_c_before_the_peer_has_answered() {
     fleet.daemon("w1").thaw();
     live.wait(MUCH_PATIENCE).expect_code(130);
     procs::wait_until_gone(&marker, PATIENCE);
+}
+
+/// `nohup`, `trap '' TERM`, and a shell that keeps Ctrl-C from what it starts in the background.
+#[test]
+fn a_signal_that_was_ignored_stays_ignored() {
+    let fleet = fleet();
+    let go = fleet.path().join("go");
+    let line = format!("echo up; until [ -e {} ]; do sleep 0.05; done; echo on", go.display());
+    let place = fleet.path().to_string_lossy().into_owned();
+    let job = fleet.d(["exec", "-d", "w1", "-C", &place, "--sh", &line]).expect_success().out();
+    let job = format!("w1/{}", job.trim());
+    let ignoring = |arguments: &[&str]| {
+        let arguments =
+            [&["-c", "trap '' HUP TERM INT QUIT; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_d")], arguments];
+        fleet.command(["unused"]).instead("sh").with(|command| _ = command.args(arguments.concat())).spawn()
+    };
+    let mut all = [
+        ignoring(&["exec", "w1", "-C", &place, "--sh", &line]),
+        ignoring(&["exec", "--durable", "w1", "-C", &place, "--sh", &line]),
+        ignoring(&["exec", "-t", "w1", "-C", &place, "--sh", &line]),
+        ignoring(&["attach", &job]),
+        ignoring(&["logs", "-f", &job]),
+    ];
+    for live in &mut all {
+        assert!(live.stdout.contains(b"up", PATIENCE), "up: {}", live.stderr.text());
+        for signal in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+            live.signal(signal);
+        }
+    }
+    std::fs::write(go, "").unwrap();
+    for live in &mut all {
+        let finished = live.wait(PATIENCE).expect_success();
+        assert!(finished.out().trim_end().ends_with("on"), "{finished:?}");
+    }
 }

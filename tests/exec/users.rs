@@ -23,6 +23,13 @@ fn other_users_of_a_peer_of_root() {
     );
     assert!(!finished.out().contains("root"), "{finished:?}");
 
+    // By its number, too; the number of nobody is no user.
+    let number = nobody.uid.to_string();
+    let finished = fleet.d(["exec", "w1", "-C", "/", "--user", &number, "--sh", line]).expect_success();
+    assert!(finished.out().starts_with("nobody\n"), "{finished:?}");
+    let arguments = ["exec", "w1", "-C", "/", "--user", "4000000", "--", "true"];
+    refused(&fleet, &arguments, 249, "not started: w1: there is no user", "not_started", "no_such_user");
+
     let arguments = ["exec", "w1", "-C", "/", "--user", "no-such-user", "--", "true"];
     refused(&fleet, &arguments, 249, "not started: w1: there is no user", "not_started", "no_such_user");
     // The fleet's own directory is its owner's only.

@@ -30,6 +30,10 @@ fn what_was_printed_is_shown_to_the_byte() {
     assert!(shown.stdout == random && shown.stderr == random, "{} bytes", shown.stdout.len());
     let shown = fleet.d(["logs", &job, "--since-byte", "2999990"]).expect_success();
     assert!(shown.stdout == random[2_999_990..] && shown.stderr == random);
+    let last = fleet.d(["logs", &job, "-n", "2"]).expect_success();
+    let newlines =
+        [&last.stdout[..], &last.stderr[..]].concat().iter().filter(|byte| **byte == b'\n').count();
+    assert!(last.stdout.is_empty() && random.ends_with(&last.stderr) && newlines <= 2, "{newlines}");
     let beyond = fleet.d(["logs", &job, "--since-byte", "6000001"]).expect_code(2);
     assert!(beyond.err().contains("it has printed 6000000 bytes so far"), "{beyond:?}");
     let mut following = fleet.spawn_d(["logs", "-f", &job]);
@@ -41,6 +45,7 @@ fn what_was_printed_is_shown_to_the_byte() {
     let shown = fleet.d(["logs", &job, "--since-byte", "6000000"]).expect_success();
     assert_eq!(shown.out(), "end\n");
     assert_eq!(shown.err(), format!("d: {} on w2 has ended: exited with code 7\n", short(&job)));
+    assert_eq!(fleet.d(["logs", &job, "-n", "1"]).expect_success().out(), "end\n");
     let shown = fleet.d(["logs", "-f", &job, "--since-byte", "6000000"]).expect_code(7);
     assert_eq!(shown.out(), "end\n");
 }

@@ -1,17 +1,18 @@
 //! Changing the configuration file.
 //!
 //! Guarantees: comments and order stay; what is written has been read back as a configuration
-//! first; the file is replaced whole, through a link if it is one, with the rights it had; two who
+//! first; the file is written as [`NamedFile`] does it, and keeps owner, rights and links; two who
 //! change it at once both have their change in it. A file with a mistake in it is not touched.
 
-use std::fs::{self, File as Lock, Permissions};
-use std::io::{self, Write};
+use std::fs::{self, File as Lock};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use toml_edit::{DocumentMut, Item, Table, Value};
 
 use crate::cli::exit::Failure;
+use crate::cli::named_file::NamedFile;
 use crate::cli::render::without_secrets;
 use crate::cli::settings::file::{File, mistake, parse};
 
@@ -35,6 +36,9 @@ impl Edit {
         let failed = |doing: &str, path: &Path, error: io::Error| {
             Failure::other(format!("{doing} {}: {error}", path.display()))
         };
+        if path.as_os_str() == "-" {
+            return Err(Failure::usage("--config -: a configuration is read, too, so it has to be a file"));
+        }
         let path = std::path::absolute(&path).map_err(|error| failed("finding", &path, error))?;
         let path = path.canonicalize().unwrap_or(path);
         let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
@@ -145,12 +149,7 @@ impl Edit {
         };
         let has_secret = text.lines().any(|line| without_secrets(line) != line);
         let mode = if has_secret { mode & SECRET_MODE } else { mode };
-        let mut file = tempfile::NamedTempFile::new_in(self.path.parent().unwrap_or(Path::new("/")))?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().set_permissions(Permissions::from_mode(mode))?;
-        file.as_file().sync_all()?;
-        file.persist(&self.path)?;
-        Ok(())
+        NamedFile::open(&self.path)?.write(text.as_bytes(), Some(mode))
     }
 }
 

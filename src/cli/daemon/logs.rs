@@ -53,18 +53,12 @@ pub(super) async fn run(common: &Common, args: &Logs) -> Result<u8, Failure> {
     let watch = if args.follow { Some(DirectoryWatch::of(&directory).map_err(reading)?) } else { None };
     let mut follower = Follower::open(&path).map_err(reading)?;
     let end = tail::last_lines(&mut follower, args.lines).map_err(reading)?;
-    write(&end)?;
+    output::bytes(&end)?;
     if let Some(watch) = watch {
         loop {
-            write(&follower.more().map_err(reading)?)?;
+            output::bytes(&follower.more().map_err(reading)?)?;
             watch.changed().await.map_err(reading)?;
         }
     }
     Ok(0)
-}
-
-fn write(bytes: &[u8]) -> Result<(), Failure> {
-    use std::io::Write;
-    let mut stdout = std::io::stdout().lock();
-    output::written(stdout.write_all(bytes).and_then(|()| stdout.flush()))
 }

@@ -14,6 +14,7 @@ use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::daemon::{orphans, recover_after};
 use crate::process::Signal;
+use crate::protocol::ending::with_causes;
 
 /// How long one that was killed may take to be gone.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
@@ -138,7 +139,8 @@ async fn has_ended(running: &Running, within: Duration) -> Result<bool, Failure>
 /// Sees to it that nothing of a killed daemon's jobs is left, as the next daemon would.
 async fn clear_up(directory: &Path, running: &Running) -> Result<(), Failure> {
     let Some(state) = &running.state else { return Ok(()) };
-    recover_after(directory, &state.peer_id)
-        .await
-        .map_err(|error| Failure::other(format!("the daemon was killed; stopping its jobs: {error:#}")))
+    recover_after(directory, &state.peer_id).await.map_err(|error| {
+        let why = with_causes(error.as_ref());
+        Failure::other(format!("the daemon was killed; stopping its jobs: {why}"))
+    })
 }

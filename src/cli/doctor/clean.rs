@@ -13,6 +13,7 @@ use crate::cli::output;
 use crate::cli::settings::Settings;
 use crate::daemon::orphans::{self, Kind, Orphan};
 use crate::process::Identity;
+use crate::protocol::ending::with_causes;
 
 /// How it is to be done.
 pub(super) struct Wish {
@@ -24,7 +25,9 @@ pub(super) struct Wish {
 pub(super) async fn run(common: &Common, wish: Wish) -> Result<u8, Failure> {
     let directory = Settings::read(common)?.state_dir();
     let directory = std::path::absolute(&directory).unwrap_or(directory);
-    let failed = |error: anyhow::Error| Failure::other(format!("{}: {error:#}", directory.display()));
+    let failed = |error: anyhow::Error| {
+        Failure::other(format!("{}: {}", directory.display(), with_causes(error.as_ref())))
+    };
     let found = orphans::find(&directory).await.map_err(failed)?;
     let provable = found.iter().filter(|orphan| orphan.kind != Kind::Unproved).count();
     if !wish.json {

@@ -1,6 +1,7 @@
 //! What is said of the end of a command, and where to find out what is not known here.
 
-use crate::cli::exit::{self, Failure, OUTPUT_CLOSED};
+use super::{Streams, Written};
+use crate::cli::exit::{self, Failure};
 use crate::client::exec::{Integrity, Outcome};
 use crate::protocol::ending::StartFailure;
 use crate::protocol::{Ending, JobId, PeerId};
@@ -10,18 +11,30 @@ pub(in crate::cli) fn conclude(
     peer: &PeerId,
     job: JobId,
     outcome: &Outcome,
-    output_closed: bool,
+    streams: &Streams,
     is_kept: bool,
 ) -> Result<u8, Failure> {
     let code = exit::code_of(outcome);
     let said_all = if is_kept { Next::Read } else { Next::Ask };
-    if output_closed {
-        return Ok(OUTPUT_CLOSED);
+    let what = match &outcome.ending {
+        Ending::Cancelled { .. } => "the command was stopped".to_owned(),
+        ending => format!("the command {ending}"),
+    };
+    if streams.output != Written::Whole
+        && let Some(failure) = streams.failure(&what)
+    {
+        return Err(failure);
     }
-    if let Integrity::Damaged(what) = &outcome.integrity {
+    if let Integrity::Damaged(missing) = &outcome.integrity {
         let ending = &outcome.ending;
-        let why = format!("output was lost: {what}; the command {ending}");
+        let why = format!("output was lost: {missing}; the command {ending}");
         return unknown(code, (peer, job), &why, said_all);
+    }
+    // An end that is worse, or that came before any input, says more.
+    if let Ending::Exited { .. } | Ending::Signalled { .. } | Ending::Cancelled { .. } = &outcome.ending
+        && let Some(failure) = streams.failure(&what)
+    {
+        return Err(failure);
     }
     let failure = |text: String| Err(Failure::new(code, text));
     match &outcome.ending {

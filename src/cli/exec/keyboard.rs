@@ -4,21 +4,41 @@
 //! listen for as long as `d` runs.
 
 use std::io::Read;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures::FutureExt;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::mpsc;
 
-use super::output;
 use crate::cli::exit::{CANCELLED, Failure};
+use crate::cli::signals::{listen, received};
 use crate::client::exec::Steering;
+use crate::process::Blocking;
 use crate::protocol::frame::OUTPUT_MAX;
 
+/// Why no more of standard input can be read, where that is not its end. Told by the thread that reads it.
+#[derive(Debug, Clone, Default)]
+pub(in crate::cli) struct InputLost(Arc<OnceLock<String>>);
+
+impl InputLost {
+    /// Nothing more can be read. What came before must not be taken for all there was: the end of `to` would say that,
+    /// so it stays open for as long as `d` runs.
+    pub(in crate::cli) fn tell<T>(&self, error: &std::io::Error, steering: &Steering, to: mpsc::Sender<T>) {
+        self.0.get_or_init(|| format!("reading standard input: {error}"));
+        steering.input_lost();
+        std::mem::forget(to);
+    }
+
+    pub(in crate::cli) fn why(&self) -> Option<String> {
+        self.0.get().cloned()
+    }
+}
+
 /// Reads standard input on a thread of its own, piece by piece, as the peer asks for it.
-pub(super) fn read_stdin(to: mpsc::Sender<Bytes>) {
+pub(super) fn read_stdin(to: mpsc::Sender<Bytes>, steering: Steering, lost: InputLost) {
     std::thread::spawn(move || {
-        let mut input = std::io::stdin().lock();
+        let mut input = Blocking(std::io::stdin());
         let mut buffer = vec![0; OUTPUT_MAX];
         loop {
             match input.read(&mut buffer) {
@@ -28,8 +48,7 @@ pub(super) fn read_stdin(to: mpsc::Sender<Bytes>) {
                         return;
                     }
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return output::say(&format!("reading stdin: {error}")),
+                Err(error) => return lost.tell(&error, &steering, to),
             }
         }
     });
@@ -50,7 +69,6 @@ pub(in crate::cli) struct Keys {
 
 impl Keys {
     pub(in crate::cli) fn new(steering: Steering, durable: bool) -> Self {
-        let listen = |kind| signal(kind).ok();
         let ends = [listen(SignalKind::terminate()), listen(SignalKind::hangup())];
         Self {
             steering,
@@ -116,7 +134,7 @@ impl Enough {
     /// Counts from now on.
     pub(in crate::cli) fn listen() -> Self {
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        Self { signals: kinds.map(|kind| signal(kind).ok()), said: false }
+        Self { signals: kinds.map(listen), said: false }
     }
 
     /// Whether such a signal came.
@@ -143,12 +161,5 @@ impl Enough {
             done = doing => done,
             () = enough.said() => Err(Failure::new(CANCELLED, "cancelled: before anything was sent")),
         }
-    }
-}
-
-async fn received(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
     }
 }

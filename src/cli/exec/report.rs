@@ -1,11 +1,12 @@
 //! `--report FILE`: how it ended, for machines. Exit codes can be a command's own; this cannot.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::super::exit::{BUS_UNREACHABLE, CANCELLED, Failure, NOT_FOUND, OFFLINE};
+use super::{Streams, Written};
+use crate::cli::exit::{BUS_UNREACHABLE, CANCELLED, Failure, NOT_FOUND, OFFLINE};
+use crate::cli::named_file::NamedFile;
 use crate::client::exec::{Integrity, Outcome};
 use crate::protocol::ending::StartFailure;
 use crate::protocol::exec::JobResult;
@@ -18,7 +19,7 @@ const TYPE: &str = "peerbus.report.v1";
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     #[serde(skip)]
-    file: Option<Destination>,
+    file: Option<(PathBuf, NamedFile)>,
     #[serde(rename = "type")]
     kind: &'static str,
     /// The job.
@@ -36,22 +37,23 @@ pub(super) struct Report {
     exit_code: u8,
     /// What is wrong with the output, if anything is.
     output_lost: Option<String>,
+    /// Why an output of `d` could not be written to, where it was not closed.
+    output_failed: Option<String>,
+    /// Why standard input of `d` could not be read to its end.
+    input_lost: Option<String>,
     /// All the peer said of the end.
     result: Option<JobResult>,
-}
-
-/// Where a report is to go, and the file it is written to until it is whole.
-#[derive(Debug)]
-struct Destination {
-    path: PathBuf,
-    draft: tempfile::NamedTempFile,
 }
 
 impl Report {
     /// Begins a report. Whether it can be written is found out before anything runs.
     pub(super) fn begin(path: Option<PathBuf>, asked: &str, id: JobId) -> Result<Self, Failure> {
-        let file = path.map(Destination::open).transpose()?;
-        let (peer, ending, output_lost, result) = (None, None, None, None);
+        let open = |path: PathBuf| match NamedFile::open(&path) {
+            Ok(file) => Ok((path, file)),
+            Err(error) => Err(Failure::usage(format!("--report {}: {error}", path.display()))),
+        };
+        let file = path.map(open).transpose()?;
+        let (peer, ending, result) = (None, None, None);
         Ok(Self {
             file,
             kind: TYPE,
@@ -61,7 +63,9 @@ impl Report {
             ending,
             detached_at: None,
             exit_code: 0,
-            output_lost,
+            output_lost: None,
+            output_failed: None,
+            input_lost: None,
             result,
         })
     }
@@ -75,6 +79,13 @@ impl Report {
         self.result.clone_from(&outcome.result);
         if let Integrity::Damaged(what) = &outcome.integrity {
             self.output_lost = Some(what.clone());
+        }
+    }
+
+    pub(super) fn streams(&mut self, streams: &Streams) {
+        self.input_lost.clone_from(&streams.input_lost);
+        if let Written::Failed(why) = &streams.output {
+            self.output_failed = Some(why.clone());
         }
     }
 
@@ -97,34 +108,16 @@ impl Report {
         }
     }
 
-    /// Writes the file, where one is wanted, whole or not at all.
+    /// Writes the file, where one is wanted.
     pub(super) fn write(&mut self, exit_code: u8) -> Result<(), Failure> {
-        let Some(Destination { path, mut draft }) = self.file.take() else { return Ok(()) };
+        let Some((path, file)) = self.file.take() else { return Ok(()) };
         self.exit_code = exit_code;
-        let write = || -> std::io::Result<()> {
-            serde_json::to_writer(&mut draft, self)?;
-            draft.write_all(b"\n")?;
-            draft.persist(&path)?;
-            Ok(())
-        };
-        write().map_err(|error| {
+        let text = serde_json::to_string(self).map_err(std::io::Error::from);
+        text.and_then(|text| file.write(format!("{text}\n").as_bytes(), None)).map_err(|error| {
             let path = path.display();
             Failure::other(format!(
                 "writing the report {path}: {error}; the command itself: code {exit_code}"
             ))
         })
-    }
-}
-
-impl Destination {
-    fn open(path: PathBuf) -> Result<Self, Failure> {
-        let wrong = |why: String| Failure::usage(format!("--report {}: {why}", path.display()));
-        if path.is_dir() {
-            return Err(wrong("it is a directory".to_owned()));
-        }
-        let directory =
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let draft = tempfile::NamedTempFile::new_in(directory).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { draft, path })
     }
 }

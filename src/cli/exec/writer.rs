@@ -2,22 +2,19 @@
 //! this thread, and through the missing credit the command, but not the conversation.
 
 use std::convert::Infallible;
-use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::client::exec::Steering;
+use crate::process::Blocking;
 use crate::protocol::frame::StreamKind;
-
-/// Pause before a write to an output that somebody made non-blocking is tried again.
-const TRY_AGAIN: Duration = Duration::from_millis(2);
 
 /// How long an output may take for what is on its way to it when nobody knows whether it is read.
 const LAST_BYTES: Duration = Duration::from_secs(2);
@@ -33,6 +30,18 @@ enum Piece {
     Mark(Sender<Infallible>),
 }
 
+/// How `d`'s own outputs fared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::cli) enum Written {
+    /// They took what they were given.
+    #[default]
+    Whole,
+    /// One was closed, as by `| head`, or stands still.
+    Closed,
+    /// One could not be written to, as on a full disk; the sentence says which, and why.
+    Failed(String),
+}
+
 /// The writing thread.
 pub(in crate::cli) struct Writer {
     pieces: Sender<Piece>,
@@ -45,8 +54,10 @@ pub(in crate::cli) struct Writer {
 /// How far the thread is.
 #[derive(Default)]
 struct Progress {
-    /// Whether an output was closed; nothing is written any more then.
+    /// Whether an output was closed, or failed; nothing is written any more then.
     closed: AtomicBool,
+    /// Why one failed that was not closed.
+    failed: OnceLock<String>,
     /// Bytes of output that were handed on and not written.
     unwritten: AtomicU64,
 }
@@ -54,6 +65,14 @@ struct Progress {
 impl Progress {
     fn wrote(&self, count: usize) {
         self.unwritten.fetch_sub(count as u64, Ordering::AcqRel);
+    }
+
+    fn written(&self) -> Written {
+        match (self.failed.get(), self.closed.load(Ordering::Acquire)) {
+            (Some(why), _) => Written::Failed(why.clone()),
+            (None, true) => Written::Closed,
+            (None, false) => Written::Whole,
+        }
     }
 }
 
@@ -103,45 +122,50 @@ impl Writer {
         let _ = self.pieces.send(piece);
     }
 
-    /// Ends the thread, and says whether an output was closed. Where not all of it is waited for, as when nobody knows
+    /// Ends the thread, and says how the outputs fared. Where not all of it is waited for, as when nobody knows
     /// the ending, one that stands still does not hold us up for long, and what is not in it is said.
-    pub(in crate::cli) fn finish(self, wait_for_all: bool) -> bool {
+    pub(in crate::cli) fn finish(self, wait_for_all: bool) -> Written {
         if wait_for_all {
             drop(self.pieces);
-            let broke = self.thread.join().is_err();
-            return broke || self.progress.closed.load(Ordering::Acquire);
+            return match self.thread.join() {
+                Ok(()) => self.progress.written(),
+                Err(_) => Written::Failed("the thread that writes output broke off inside d".to_owned()),
+            };
         }
-        let (closed, unwritten) = self.stop();
-        if !closed && unwritten > 0 {
+        let (written, unwritten) = self.stop();
+        if written == Written::Whole && unwritten > 0 {
             super::output::say(&format!(
                 "the output stands still: up to {unwritten} bytes that came are not in it"
             ));
         }
-        closed
+        written
     }
 
     /// The same for a job that is left as it is, of which so much was received. Says, too, up to where it was written:
     /// there one may go on. LIMIT: an output that stands still may have taken more of a piece than the system has told
     /// us, which is shown again then; none is missing.
-    pub(in crate::cli) fn leave(self, received: u64) -> (bool, u64) {
-        let (closed, unwritten) = self.stop();
-        (closed, received.saturating_sub(unwritten))
+    pub(in crate::cli) fn leave(self, received: u64) -> (Written, u64) {
+        let (written, unwritten) = self.stop();
+        (written, received.saturating_sub(unwritten))
     }
 
     /// Waits for what is on its way, unless that takes too long: whatever would take longer is not written any more.
-    /// Says whether an output was closed, and how many bytes were not written.
-    fn stop(self) -> (bool, u64) {
+    /// Says how the outputs fared, and how many bytes were not written.
+    fn stop(self) -> (Written, u64) {
         let progress = Arc::clone(&self.progress);
         self.finish_within(LAST_BYTES);
-        let closed = progress.closed.swap(true, Ordering::AcqRel);
-        (closed, progress.unwritten.load(Ordering::Acquire))
+        let written = progress.written();
+        progress.closed.store(true, Ordering::Release);
+        (written, progress.unwritten.load(Ordering::Acquire))
     }
 
-    /// Waits until everything is written, and no longer than this: nobody may read it any more. Says whether it is.
-    pub(in crate::cli) fn finish_within(self, patience: Duration) -> bool {
+    /// Waits until everything is written, and no longer than this: nobody may read it any more.
+    pub(in crate::cli) fn finish_within(self, patience: Duration) -> Written {
         drop(self.pieces);
-        let has_ended = self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
-        has_ended && !self.progress.closed.load(Ordering::Acquire)
+        match (self.ended.recv_timeout(patience), self.progress.written()) {
+            (Err(RecvTimeoutError::Timeout), Written::Whole) => Written::Closed,
+            (_, written) => written,
+        }
     }
 }
 
@@ -186,8 +210,11 @@ fn write_all(work: &Receiver<Piece>, steering: &Steering, progress: &Progress) {
                 Ok(()) if is_output => {}
                 Ok(()) => progress.wrote(counts),
                 Err(error) => {
+                    if !are_terminals[stream as usize] && error.kind() != ErrorKind::BrokenPipe {
+                        let _ = progress.failed.set(format!("writing {}: {error}", name(stream)));
+                    }
                     progress.closed.store(true, Ordering::Release);
-                    give_up(&error, are_terminals[stream as usize], steering);
+                    give_up(are_terminals[stream as usize], steering);
                 }
             }
         }
@@ -199,36 +226,40 @@ fn write_all(work: &Receiver<Piece>, steering: &Steering, progress: &Progress) {
 }
 
 /// An output cannot be written to any more.
-fn give_up(error: &io::Error, is_terminal: bool, steering: &Steering) {
-    match error.kind() {
+fn give_up(is_terminal: bool, steering: &Steering) {
+    match is_terminal {
         // Somebody has closed the window, of which SIGHUP may tell later than this: what outlives its
         // caller goes on.
-        _ if is_terminal => steering.detach(),
-        ErrorKind::BrokenPipe => steering.output_closed(),
-        _ => {
-            super::output::say(&format!("writing output: {error}"));
-            steering.output_closed();
-        }
+        true => steering.detach(),
+        false => steering.output_closed(),
     }
 }
 
-fn duplicate(output: impl AsFd) -> io::Result<File> {
-    Ok(File::from(output.as_fd().try_clone_to_owned()?))
+fn name(stream: StreamKind) -> &'static str {
+    match stream {
+        StreamKind::Out => "standard output",
+        StreamKind::Err => "standard error",
+    }
+}
+
+fn duplicate(output: impl AsFd) -> io::Result<Blocking<OwnedFd>> {
+    Ok(Blocking(output.as_fd().try_clone_to_owned()?))
 }
 
 /// Tells of each part that was written.
-fn write(output: &mut io::Result<File>, mut bytes: &[u8], wrote: impl Fn(usize)) -> io::Result<()> {
+fn write(
+    output: &mut io::Result<Blocking<OwnedFd>>,
+    mut bytes: &[u8],
+    wrote: impl Fn(usize),
+) -> io::Result<()> {
     let output = output.as_mut().map_err(|error| io::Error::from(error.kind()))?;
     while !bytes.is_empty() {
-        match output.write(bytes) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => {
+        match output.write(bytes)? {
+            0 => return Err(ErrorKind::WriteZero.into()),
+            count => {
                 wrote(count);
                 bytes = &bytes[count..];
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(TRY_AGAIN),
-            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -191,7 +191,7 @@ async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) 
             }
             Some(Event::Ended(outcome)) => {
                 String::from_utf8_lossy(&told).lines().for_each(output::complain);
-                let code = exec::conclude(peer, job, &outcome, false, false)?;
+                let code = exec::conclude(peer, job, &outcome, &exec::Streams::default(), false)?;
                 return Ok(match &*outcome {
                     Outcome { ending: Ending::Exited { code: 0 }, integrity: Integrity::Whole, .. } => {
                         Ran::Said(String::from_utf8_lossy(&said).into_owned())

@@ -52,7 +52,7 @@ fn as_exec(step: &Step, peer: &str) -> Exec {
     Exec {
         directory: Some(step.directory.clone()),
         sh: Some(step.line.clone()),
-        env: step.env.clone().into_iter().collect(),
+        env: step.env.clone().into_iter().map(Into::into).collect(),
         user: step.user.clone(),
         timeout: step.timeout,
         ..on(peer)

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::keyboard::LAST_QUESTION;
-use crate::cli::exec::Writer;
+use crate::cli::exec::{Writer, Written};
 use crate::cli::output;
 use crate::client::exec::Steering;
 use crate::protocol::attach::{Asked, Sizes};
@@ -370,9 +370,9 @@ impl Board {
             || self.screen.as_ref().is_some_and(Screen::has_reports)
     }
 
-    /// Puts away what the command has made of the terminal, and `asks` the last question then; says whether our output was
-    /// closed, or stands still, for which who has to be quick does not wait.
-    pub(super) fn put_away(mut self, how: Away) -> bool {
+    /// Puts away what the command has made of the terminal, and `asks` the last question then; says how our output
+    /// fared. For one that stands still, who has to be quick does not wait.
+    pub(super) fn put_away(mut self, how: Away) -> Written {
         let held = self.filter.finish();
         if self.view.is_none() {
             self.writer.draw(held.into());
@@ -388,7 +388,7 @@ impl Board {
             self.writer.draw(last.into());
         }
         match how.quick {
-            true => !self.writer.finish_within(STANDS_STILL),
+            true => self.writer.finish_within(STANDS_STILL),
             false => self.writer.finish(how.everything_was_shown || self.screen.is_some()),
         }
     }

@@ -6,13 +6,15 @@ use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::mpsc;
 
 use super::decode::{Decoder, Token};
 use super::escape::{Keys, Typed};
-use crate::cli::output;
-use crate::process::{CONTINUES, Console, SUSPENDS, Wait, wait_for_keys};
+use crate::cli::exec::InputLost;
+use crate::cli::signals::{listen, received};
+use crate::client::exec::Steering;
+use crate::process::{Blocking, CONTINUES, Console, SUSPENDS, Wait, wait_for_keys};
 
 /// As much as is read at once; a person types less.
 const AT_ONCE: usize = 4096;
@@ -33,13 +35,19 @@ impl Keyboard {
     /// Hands keys on as soon as they are typed, up to those that leave.
     ///
     /// They are read byte by byte, so that what was typed behind those is left for whoever reads next.
-    pub(super) fn read(console: &Console, keys: Keys, to: mpsc::Sender<Typed>) -> io::Result<Self> {
+    pub(super) fn read(
+        console: &Console,
+        keys: Keys,
+        to: mpsc::Sender<Typed>,
+        steering: Steering,
+    ) -> io::Result<Self> {
         let input = console.input()?;
         let (stop, stopped) = UnixStream::pair()?;
         let thread = std::thread::spawn(move || {
-            if let Err(error) = read_until_left(input, &stopped, keys, &to) {
-                // The terminal was closed, which SIGHUP tells too.
-                output::say(&format!("reading keys: {error}"));
+            if read_until_left(input, &stopped, keys, &to).is_err() {
+                // The terminal was closed, which SIGHUP tells too where it is not ignored. That is no end of input.
+                steering.detach();
+                std::mem::forget(to);
             }
         });
         Ok(Self { stop, thread })
@@ -120,9 +128,9 @@ pub(super) fn take_answers(console: &Console) {
 }
 
 /// Reads what no person types on a thread of its own, and hands it on.
-pub(super) fn read_input(to: mpsc::Sender<Typed>) {
+pub(super) fn read_input(to: mpsc::Sender<Typed>, steering: Steering, lost: InputLost) {
     std::thread::spawn(move || {
-        let mut input = std::io::stdin().lock();
+        let mut input = Blocking(std::io::stdin());
         let mut buffer = [0; AT_ONCE];
         loop {
             match input.read(&mut buffer) {
@@ -133,8 +141,7 @@ pub(super) fn read_input(to: mpsc::Sender<Typed>) {
                         return;
                     }
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return output::say(&format!("reading stdin: {error}")),
+                Err(error) => return lost.tell(&error, &steering, to),
             }
         }
     });
@@ -166,7 +173,6 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn listen() -> Self {
-        let listen = |kind| signal(kind).ok();
         let ends = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
         Self {
             size: listen(SignalKind::window_change()),
@@ -188,12 +194,5 @@ impl Signals {
             () = received(&mut self.suspend) => Told::Suspend,
             () = received(&mut self.goes_on) => Told::Continue,
         }
-    }
-}
-
-async fn received(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
     }
 }

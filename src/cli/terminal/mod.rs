@@ -25,6 +25,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::cli::exec::{InputLost, Streams, Written};
 use crate::cli::exit::{Failure, UNKNOWN};
 use crate::cli::log::escaped;
 use crate::cli::output;
@@ -100,11 +101,11 @@ pub(in crate::cli) fn own_tty() -> Tty {
     Tty { cols, rows, term }
 }
 
-/// Its size. Where nobody knows, the usual; a larger one than there is stays for the peer to refuse.
+/// Its size. Where nobody knows, the usual; of a larger one than a peer takes, as much as that.
 pub(in crate::cli) fn own_size() -> TtySize {
     let (cols, rows) = console_size().unwrap_or((0, 0));
     let or = |size: u16, usual: u16| if size == 0 { usual } else { size };
-    TtySize { cols: or(cols, TtySize::USUAL.cols), rows: or(rows, TtySize::USUAL.rows) }
+    bounded(TtySize { cols: or(cols, TtySize::USUAL.cols), rows: or(rows, TtySize::USUAL.rows) })
 }
 
 /// No larger than any terminal is, whoever says so.
@@ -118,7 +119,7 @@ pub(in crate::cli) async fn sit(
     peer: &PeerId,
     stdin: mpsc::Sender<Bytes>,
     manner: Manner,
-) -> (Left, bool) {
+) -> (Left, Streams) {
     let mut signals = Signals::listen();
     let mut seat = Seat::new(&execution, peer, manner);
     let mut stdin = Some(stdin);
@@ -176,6 +177,7 @@ struct Seat {
     typed: VecDeque<Bytes>,
     typed_bytes: usize,
     keys_ended: bool,
+    input_lost: InputLost,
     is_in_mid_line: bool,
     writes: bool,
     types_end: bool,
@@ -204,6 +206,7 @@ impl Seat {
             typed: VecDeque::new(),
             typed_bytes: 0,
             keys_ended: false,
+            input_lost: InputLost::default(),
             is_in_mid_line: false,
             writes: manner.writes,
             types_end: manner.types_end,
@@ -267,7 +270,9 @@ impl Seat {
         let Some((meaning, to_keys)) = self.to_keys.take() else { return };
         match &self.console {
             Some(console) => {
-                let reading = console.raw().and_then(|()| Keyboard::read(console, meaning, to_keys));
+                let reading = console
+                    .raw()
+                    .and_then(|()| Keyboard::read(console, meaning, to_keys, self.steering.clone()));
                 match reading {
                     Ok(keyboard) => self.keyboard = Some(keyboard),
                     Err(error) => {
@@ -275,7 +280,7 @@ impl Seat {
                     }
                 }
             }
-            None if self.writes => read_input(to_keys),
+            None if self.writes => read_input(to_keys, self.steering.clone(), self.input_lost.clone()),
             None => self.keys_ended = true,
         }
         self.on_size();
@@ -372,8 +377,8 @@ impl Seat {
         }
     }
 
-    /// Puts everything back; says whether our own output was closed meanwhile.
-    fn leave(mut self, left: Left) -> (Left, bool) {
+    /// Puts everything back; says how our own streams fared meanwhile.
+    fn leave(mut self, left: Left) -> (Left, Streams) {
         self.keys.close();
         if let Some(keyboard) = self.keyboard.take() {
             keyboard.stop();
@@ -383,11 +388,11 @@ impl Seat {
         let quick = matches!(left, Left::Detached { why: Parting::Ended, .. });
         let asks = self.console.is_some() && self.board.may_be_answered();
         let away = Away { in_mid_line, everything_was_shown: all, quick, asks };
-        let closed = self.board.put_away(away);
-        if let Some(console) = self.console.as_ref().filter(|_| asks && !closed) {
+        let output = self.board.put_away(away);
+        if let Some(console) = self.console.as_ref().filter(|_| asks && output == Written::Whole) {
             take_answers(console);
         }
         drop(self.console);
-        (left, closed)
+        (left, Streams { output, input_lost: self.input_lost.why() })
     }
 }

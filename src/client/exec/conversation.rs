@@ -230,6 +230,7 @@ impl Conversation {
             Some(Word::Cancel(why)) => self.call_off(why, now),
             Some(Word::Resize(size)) => self.resize_to(size, now),
             Some(Word::OutputClosed) => self.turn_away("the caller's output was closed", now),
+            Some(Word::InputLost) => self.turn_away("the caller's standard input could not be read", now),
             // What may not have begun is called off: nobody would know of it.
             Some(Word::Detach) if self.durable && self.instance.is_some() && self.cancel.is_none() => {
                 self.left = true;

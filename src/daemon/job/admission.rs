@@ -1,6 +1,7 @@
 //! Whether a job may start here and now. The last look before its id is taken for good.
 
 use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -124,12 +125,22 @@ pub(super) async fn admit(
 fn not_begun(error: &NotNamed) -> Ending {
     let (why, message) = match error {
         NotNamed::Taken { .. } => (Refusal::Taken, error.to_string()),
-        NotNamed::Io(error) => (
-            Refusal::Journal,
-            format!("the journal cannot be written, so running once cannot be promised: {error}"),
-        ),
+        NotNamed::Io(error) => (Refusal::Journal, unwritable(error)),
     };
     Ending::Refused { why, message }
+}
+
+/// Why nothing can be noted, in words that say what to do about it.
+fn unwritable(error: &io::Error) -> String {
+    let cause = match error.kind() {
+        ErrorKind::StorageFull => "its disk is full: ",
+        ErrorKind::QuotaExceeded => "its user's quota is used up: ",
+        ErrorKind::ReadOnlyFilesystem => "it is on a read-only file system: ",
+        _ => "",
+    };
+    format!(
+        "the journal cannot be written: {cause}{error}; a command that is not noted there might run twice"
+    )
 }
 
 /// Whether what stands against a request passes by itself: one that has waited goes on waiting then.

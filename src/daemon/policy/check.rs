@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::context::Context;
 use super::{Access, Against, Policy, Verdict, Wish};
-use crate::process::{Links, real_directory};
+use crate::process::{Links, real_directory, user_name};
 use crate::protocol::Ending;
 use crate::protocol::ending::{Refusal, sentence as cut};
 use crate::protocol::exec::ExecRequest;
@@ -97,13 +97,17 @@ pub(super) async fn by(
         true => look_up(directory, exec.user.as_ref()).await,
         false => None,
     };
+    let user = match &exec.user {
+        Some(user) => name_of(user).await,
+        None => context.own_user.clone(),
+    };
     let wish = Wish {
         asker,
         command: &command,
         directory,
         real: real.as_deref(),
         env: &exec.env,
-        user: exec.user.as_deref().unwrap_or(&context.own_user),
+        user: &user,
         input: exec.stdin || exec.tty.is_some(),
         own_user: &context.own_user,
     };
@@ -122,6 +126,15 @@ pub(super) async fn by(
             Err(Denied { ending: Ending::Refused { why: Refusal::Policy, message }, against })
         }
     }
+}
+
+/// The rules know users by their names, so a number means the user who has it.
+async fn name_of(user: &str) -> String {
+    if user.bytes().any(|byte| !byte.is_ascii_digit()) {
+        return user.to_owned();
+    }
+    let number = user.to_owned();
+    tokio::task::spawn_blocking(move || user_name(&number)).await.unwrap_or_else(|_| user.to_owned())
 }
 
 /// A file system or a directory of users may take its time.

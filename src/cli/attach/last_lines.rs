@@ -1,0 +1,134 @@
+//! Where the last lines of a job's output begin (`d logs -n`).
+//!
+//! Lines are counted over both outputs, in the order in which they came. The peer knows bytes and no lines, so the end is
+//! read once more, and more of it until it has as many lines as are wanted.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::bus::Bus;
+use crate::cli::exec::{Streams, conclude};
+use crate::cli::exit::Failure;
+use crate::cli::jobs::Found;
+use crate::client::exec::{self as client, Attaching, Event, Outcome, Patience};
+use crate::protocol::attach::From;
+use crate::protocol::exec;
+
+/// Bytes that are looked at first for each line.
+const LINE: u64 = 200;
+
+/// How many times as much is looked at when that was not enough.
+const MORE: u64 = 16;
+
+/// The combined offset at which the last lines before `end` begin.
+pub(super) async fn begin(bus: &Bus, found: &Found, lines: usize, end: u64) -> Result<u64, Failure> {
+    let mut span = LINE.saturating_mul(lines as u64 + 1);
+    loop {
+        let from = end.saturating_sub(span);
+        let tail = read(bus, found, lines, from..end).await?;
+        match tail.begin() {
+            // All there is, or all that is kept.
+            None if from == 0 || tail.first > from => return Ok(tail.first),
+            None => span = span.saturating_mul(MORE),
+            Some(begin) => return Ok(begin),
+        }
+    }
+}
+
+/// What was seen of the lines.
+struct Tail {
+    lines: usize,
+    /// Where it begins.
+    first: u64,
+    /// Where the last lines end, behind their newlines: one more than are wanted.
+    ends: VecDeque<u64>,
+    /// Whether what comes last is a line that has not ended.
+    is_open: bool,
+}
+
+impl Tail {
+    fn see(&mut self, at: u64, bytes: &[u8]) {
+        for (index, byte) in (at..).zip(bytes) {
+            self.is_open = *byte != b'\n';
+            if !self.is_open {
+                self.ends.push_back(index + 1);
+                if self.ends.len() > self.lines + 1 {
+                    self.ends.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Where the lines begin; none where there are not as many.
+    fn begin(&self) -> Option<u64> {
+        let ended = self.lines - usize::from(self.is_open && self.lines > 0);
+        // The end of the line before them.
+        self.ends.iter().rev().nth(ended).copied()
+    }
+}
+
+async fn read(bus: &Bus, found: &Found, lines: usize, range: Range<u64>) -> Result<Tail, Failure> {
+    let Found { peer, job } = found;
+    let mut tail = Tail { lines, first: range.start, ends: VecDeque::new(), is_open: false };
+    if range.is_empty() {
+        return Ok(tail);
+    }
+    let (_keys, nothing) = tokio::sync::mpsc::channel(1);
+    let from = From::Byte(range.start);
+    // It is left before its end, where totals would tell whether all of it came.
+    let how = Attaching { from, window: exec::WINDOW, write: false, tty: None, sealed: true };
+    let patience = Patience { absent: Duration::ZERO };
+    let mut execution = client::attach(bus, peer.clone(), job.id, how, nothing, patience);
+    let steering = execution.steering();
+    while let Some(event) = execution.next().await {
+        match event {
+            Event::Accepted(accepted) => {
+                tail.first = accepted.from.unwrap_or_default().sum().max(range.start);
+            }
+            Event::Output { stream, at, bytes } => {
+                steering.wrote(stream, bytes.len());
+                let wanted = usize::try_from(range.end.saturating_sub(at)).unwrap_or(usize::MAX);
+                tail.see(at, &bytes[..wanted.min(bytes.len())]);
+                if at + bytes.len() as u64 >= range.end {
+                    steering.detach();
+                }
+            }
+            Event::Ended(outcome) if outcome.result.is_none() => return Err(failure(found, &outcome)),
+            Event::Ended(_) | Event::Detached { .. } => break,
+            _ => {}
+        }
+    }
+    Ok(tail)
+}
+
+/// Why it could not be read.
+fn failure(found: &Found, outcome: &Outcome) -> Failure {
+    match conclude(&found.peer, found.job.id, outcome, &Streams::default(), true) {
+        Ok(code) => Failure::new(code, outcome.ending.to_string()),
+        Err(failure) => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin(lines: usize, first: u64, text: &str) -> Option<u64> {
+        let mut tail = Tail { lines, first, ends: VecDeque::new(), is_open: false };
+        for (at, piece) in (first..).step_by(2).zip(text.as_bytes().chunks(2)) {
+            tail.see(at, piece);
+        }
+        tail.begin()
+    }
+
+    #[test]
+    fn lines_are_counted_from_the_end() {
+        assert_eq!(begin(1, 0, "one\ntwo\n"), Some(4));
+        assert_eq!(begin(1, 0, "one\ntwo"), Some(4));
+        assert_eq!(begin(2, 0, "one\ntwo\n"), None);
+        assert_eq!(begin(2, 100, "rest\none\n\n"), Some(105));
+        assert_eq!(begin(0, 0, "one\ntwo\n"), Some(8));
+        assert_eq!(begin(3, 0, ""), None);
+    }
+}
