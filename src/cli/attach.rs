@@ -13,7 +13,9 @@ use clap::Args as ClapArgs;
 
 use super::args::Common;
 use super::connect::{connect, must_see_jobs};
-use super::exec::{DetachKeys, Keys, Streams, Writer, Written, conclude, detach_keys};
+use super::exec::{
+    DetachKeys, Keys, Streams, Writer, Written, conclude, detach_keys, tell_who_holds_it, waiting_for,
+};
 use super::exit::{CANCELLED, Failure, REFUSED, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
 use super::log::escaped;
@@ -309,7 +311,11 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
                 output::say(&format!("lost contact with {peer} ({why}); trying to go on"));
             }
             Some(Event::Resumed) if talkative => output::say(&format!("{peer} is back")),
-            Some(Event::Interrupted(_) | Event::Resumed | Event::Asked(_)) => {}
+            Some(Event::Waiting(holders)) if view.until.is_none() => {
+                let next = if view.writes { "Ctrl-C leaves it" } else { "it goes on" };
+                writer.say(waiting_for(&holders, next));
+            }
+            Some(Event::Interrupted(_) | Event::Resumed | Event::Asked(_) | Event::Waiting(_)) => {}
             Some(Event::Ended(outcome)) => {
                 shown.finish(&writer);
                 let output = writer.finish(outcome.result.is_some());
@@ -355,6 +361,9 @@ fn ended(found: &Found, view: &View, outcome: &Outcome) -> Result<u8, Failure> {
     if shown && job.state == State::Ended {
         let ending = escaped(&outcome.ending.to_string());
         output::say(&format!("{} on {peer} has ended: {ending}", job.id.short()));
+    }
+    if job.state != State::Ended {
+        tell_who_holds_it(peer, outcome);
     }
     match shown && view.until.is_some() {
         true => Ok(0),

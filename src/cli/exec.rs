@@ -29,7 +29,7 @@ use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_dire
 use crate::protocol::frame::JobState;
 use crate::protocol::task::Task;
 use crate::protocol::{Ending, JobId, PeerId};
-pub(super) use ending::{Next, conclude, unknown};
+pub(super) use ending::{Next, conclude, tell_who_holds_it, unknown, waiting_for};
 pub(super) use keyboard::{Enough, InputLost, Keys};
 pub(super) use queued::code_of as queue_code_of;
 use report::Report;
@@ -84,6 +84,9 @@ pub(super) struct Exec {
     /// Stop the command after this time
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(super) timeout: Option<Duration>,
+    /// End with the command, also where what it has started in the background still holds its output
+    #[arg(long)]
+    pub(super) no_wait: bool,
     /// Wait this long for a peer that is not on the bus
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
     pub(super) wait: Duration,
@@ -155,6 +158,7 @@ fn request(args: &Exec) -> Result<ExecRequest, Failure> {
         name: args.name.clone(),
         task: args.task.clone(),
         timeout_ms: args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+        no_wait: args.no_wait,
         durable: args.durable || args.detach,
         expires_ms: None,
         stream: Some(StreamOptions { window: if args.tty { terminal::WINDOW } else { WINDOW } }),
@@ -223,6 +227,7 @@ async fn run_there(
             tell(&peer, job)?;
             return Ok(Done::Code(0));
         }
+        tell_who_holds_it(&peer, &outcome);
         return conclude(&peer, job, &outcome, &streams, request.is_durable()).map(Done::Code);
     }
 }
@@ -349,6 +354,11 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
                 output::say(&format!("lost contact with {peer} ({why}); trying to go on"));
             }
             Some(Event::Resumed) if talkative => output::say(&format!("{peer} is back")),
+            Some(Event::Waiting(holders)) if !args.detach => {
+                let next =
+                    if args.task.is_some() { "Ctrl-C leaves it" } else { "Ctrl-C or --no-wait leaves it" };
+                writer.say(waiting_for(&holders, next));
+            }
             Some(Event::Ended(outcome)) => {
                 let output = writer.finish(outcome.result.is_some());
                 return (Followed::Ended(outcome), streams(output));
@@ -363,6 +373,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
                 | Event::Asked(_)
                 | Event::Sized(_)
                 | Event::NotKept { .. }
+                | Event::Waiting(_)
                 | Event::Interrupted(_)
                 | Event::Resumed,
             ) => {}

@@ -157,6 +157,9 @@ pub(super) fn code_of(outcome: &Outcome) -> u8 {
     if let Integrity::Damaged(_) = outcome.integrity {
         return UNKNOWN;
     }
+    if outcome.result.as_ref().is_some_and(|result| result.output_cut.is_some()) {
+        return UNKNOWN;
+    }
     match &outcome.ending {
         Ending::Exited { code } => u8::try_from(*code).unwrap_or(u8::MAX),
         Ending::Signalled { number, .. } => u8::try_from(SIGNALLED + number).unwrap_or(u8::MAX),

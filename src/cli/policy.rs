@@ -110,6 +110,7 @@ async fn check(common: &Common, args: Check) -> Result<u8, Failure> {
         tty: None,
         name: None,
         timeout_ms: None,
+        no_wait: false,
         durable: false,
         expires_ms: None,
         task: None,

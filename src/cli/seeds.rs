@@ -140,6 +140,7 @@ async fn exec_on_peer(common: &Common, old: ExecOnPeer) -> Result<u8, Failure> {
         user: None,
         timeout: None,
         wait: std::time::Duration::ZERO,
+        no_wait: false,
         report: None,
         argv: Vec::new(),
     };

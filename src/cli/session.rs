@@ -177,6 +177,7 @@ fn as_exec(new: New) -> Exec {
         user,
         timeout: None,
         wait: std::time::Duration::ZERO,
+        no_wait: false,
         report: None,
         argv,
     }

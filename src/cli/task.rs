@@ -205,6 +205,7 @@ fn on(peer: &str) -> Exec {
         user: None,
         timeout: None,
         wait: Duration::ZERO,
+        no_wait: false,
         report: None,
         argv: Vec::new(),
     }

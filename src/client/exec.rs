@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 
 use crate::bus::Bus;
 use crate::protocol::attach::{Asked, From, Sizes};
-use crate::protocol::exec::{ExecRequest, JobResult, WINDOW};
+use crate::protocol::exec::{ExecRequest, JobResult, OutputHolder, WINDOW};
 use crate::protocol::frame::{Accepted, StreamKind};
 use crate::protocol::tty::TtySize;
 use crate::protocol::{Ending, JobId, PeerId, decode};
@@ -60,6 +60,9 @@ pub enum Event {
         /// How much of it.
         bytes: u64,
     },
+    /// The command has ended, and processes that it has started hold its output, which is waited for. Said once for a
+    /// command; empty where the peer cannot see them.
+    Waiting(Vec<OutputHolder>),
     /// The peer is silent; the conversation tries to go on.
     Interrupted(String),
     /// The peer is back.
@@ -105,7 +108,8 @@ pub enum Integrity {
 #[derive(Debug)]
 enum Word {
     Wrote { stream: StreamKind, bytes: usize },
-    Signal(String),
+    Interrupt,
+    Kill,
     Cancel(String),
     Resize(TtySize),
     OutputClosed,
@@ -234,9 +238,15 @@ impl Steering {
         self.say(Word::Wrote { stream, bytes });
     }
 
-    /// Sends the command a signal, by its name without `SIG`.
-    pub fn signal(&self, name: &str) {
-        self.say(Word::Signal(name.to_owned()));
+    /// Interrupts all the command has started. Where it has ended, and is told to have left its output to others, those go
+    /// on and are waited for no longer.
+    pub fn interrupt(&self) {
+        self.say(Word::Interrupt);
+    }
+
+    /// Kills all the command has started, with the same exception; where they were let go already, stops waiting.
+    pub fn kill(&self) {
+        self.say(Word::Kill);
     }
 
     /// Stops the job with its whole tree. The execution goes on to its ending.

@@ -215,7 +215,7 @@ impl Desk {
         let answered = match verb {
             Verb::Resume | Verb::Attach | Verb::Rename | Verb::Detach | Verb::Cancel | Verb::Result => true,
             Verb::Credit => for_another,
-            Verb::Stdin | Verb::Signal | Verb::Resize => false,
+            Verb::Stdin | Verb::Signal | Verb::Resize | Verb::Release => false,
         };
         if !answered && !self.jobs.contains_key(&id) {
             return;

@@ -8,7 +8,7 @@ use super::serve::Keeper;
 use super::steps::Steps;
 use super::terminal::KeptTerminal;
 use super::words::{FromKeeper, Hello, Screen, State, ToKeeper, VERSION};
-use crate::protocol::TtySize;
+use crate::protocol::{Ending, TtySize};
 
 /// What is answered to who asks for a terminal of a job that has none.
 const NO_TERMINAL: &str = "it has no terminal";
@@ -42,6 +42,7 @@ impl Keeper {
             asked: self.terminal.as_ref().map(KeptTerminal::turns),
             step: self.steps.as_ref().map(Steps::at),
             sizes: self.terminal.as_ref().map(KeptTerminal::changes).unwrap_or_default(),
+            waiting: self.waiting.clone(),
         };
         self.conversation.say(&FromKeeper::Hello(hello));
     }
@@ -83,6 +84,12 @@ impl Keeper {
                 }
                 self.course.stop(ending);
             }
+            ToKeeper::Release {} => {
+                if let Some(steps) = &mut self.steps {
+                    steps.call_off(&Ending::Cancelled { why: "interrupted".to_owned() });
+                }
+                self.course.release(Instant::now());
+            }
             ToKeeper::Screen { ask } => {
                 let screen = match &mut self.terminal {
                     Some(terminal) => terminal.screen(ask),
@@ -107,6 +114,15 @@ impl Keeper {
                     terminal.forget(&from);
                 }
             }
+        }
+    }
+
+    /// Tells whose output is waited for, where that is news.
+    pub(super) fn tell_waiting(&mut self) {
+        let waiting = self.course.waits_for(Instant::now());
+        if waiting != self.waiting {
+            self.waiting.clone_from(&waiting);
+            self.conversation.say(&FromKeeper::Waiting { on: waiting });
         }
     }
 

@@ -31,6 +31,7 @@ use crate::process::{
 };
 use crate::protocol::Ending;
 use crate::protocol::ending::sentence;
+use crate::protocol::exec::OutputHolder;
 use crate::protocol::frame::StreamKind;
 use crate::protocol::window::Totals;
 
@@ -54,7 +55,7 @@ enum Happening {
     MaySay,
     Output(StreamKind, Bytes),
     Exited(Exit),
-    TreeStopped,
+    Progressed,
     InputWritable,
     EndWritten(Result<io::Result<()>, tokio::task::JoinError>),
     AboutWritten,
@@ -68,6 +69,8 @@ pub(super) struct Keeper {
     /// The file of that.
     pub(super) about_file: Newest<About>,
     pub(super) course: Course,
+    /// Whose output it was last told to wait for, after the command's own end.
+    pub(super) waiting: Option<Vec<OutputHolder>>,
     pub(super) inputs: Inputs,
     pub(super) output: Output,
     pub(super) terminal: Option<KeptTerminal>,
@@ -156,7 +159,9 @@ impl Keeper {
             about_file: Newest::at(place.about_file()),
             place,
             about,
-            course: Course::new(order.spec.job, order.timeout_ms.map(Duration::from_millis)),
+            course: Course::new(order.spec.job, order.timeout_ms.map(Duration::from_millis))
+                .without_waiting(order.no_wait),
+            waiting: None,
             inputs: match (order.tty, order.spec.stdin) {
                 (Some(_), _) => Inputs::of_terminal(order.owner.as_deref()),
                 (None, Stdin::Pipe) => Inputs::expected(order.owner.as_deref()),
@@ -201,7 +206,7 @@ impl Keeper {
                 () = may_say(&self.conversation.saying) => Happening::MaySay,
                 (stream, bytes) = taps.next(room), if room > 0 => Happening::Output(stream, bytes),
                 exit = exited(&mut process), if !self.course.has_exited() => Happening::Exited(exit),
-                () = self.course.tree_stopped() => Happening::TreeStopped,
+                () = self.course.progressed() => Happening::Progressed,
                 () = self.inputs.writable() => Happening::InputWritable,
                 written = joined(&mut self.writing) => Happening::EndWritten(written),
                 () = self.about_file.written() => Happening::AboutWritten,
@@ -231,7 +236,7 @@ impl Keeper {
                     self.take(stream, bytes);
                 }
                 Happening::Exited(exit) => self.on_exit(exit),
-                Happening::TreeStopped | Happening::AboutWritten => {}
+                Happening::Progressed | Happening::AboutWritten => {}
                 Happening::InputWritable => self.on_input_writable(),
                 Happening::EndWritten(written) => self.on_end_written(written),
                 Happening::Clock => self.on_clock(Instant::now()),
@@ -240,7 +245,7 @@ impl Keeper {
             let now = Instant::now();
             if self.over.is_none()
                 && self.output.is_written()
-                && self.course.is_over(now, &mut taps, self.output.room())
+                && self.course.is_over(now, &taps, self.output.room())
             {
                 let taps = std::mem::replace(&mut taps, Taps::none());
                 output_open |= !taps.are_dry();
@@ -253,6 +258,7 @@ impl Keeper {
                     None => self.over = Some(output_open),
                 }
             }
+            self.tell_waiting();
             if let (None, Some(output_open), true) = (&self.ended, self.over, self.output.is_written()) {
                 self.finish(output_open).await;
             }
@@ -388,8 +394,19 @@ async fn exited(process: &mut Option<Process>) -> Exit {
 }
 
 fn ended(outcome: Outcome, first: Totals) -> Ended {
-    let Outcome { ending, out, err, killed, forced, left_running, output_open, rusage, duration_ms } =
-        outcome;
+    let Outcome {
+        ending,
+        out,
+        err,
+        killed,
+        forced,
+        left_running,
+        output_open,
+        held_by,
+        output_cut,
+        rusage,
+        duration_ms,
+    } = outcome;
     Ended {
         v: VERSION,
         ending,
@@ -400,6 +417,8 @@ fn ended(outcome: Outcome, first: Totals) -> Ended {
         forced,
         left_running,
         output_open,
+        held_by,
+        output_cut,
         rusage: Some(rusage),
         duration_ms,
         ended_at: now(),

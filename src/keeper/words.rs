@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::process::{Identity, Lodging, Spec, StartError};
 use crate::protocol::attach::SizeFrom;
-use crate::protocol::exec::{self, JobResult, Rusage, StreamTotal};
+use crate::protocol::exec::{self, JobResult, OutputHolder, Rusage, StreamTotal};
 use crate::protocol::frame::Want;
 use crate::protocol::task::Reached;
 use crate::protocol::tty::TtySize;
@@ -49,6 +49,9 @@ pub struct Order {
     /// What follows the command, where that is the first step of a task.
     #[serde(default)]
     pub task: Option<TaskOrder>,
+    /// Whether it ends with its command, also where a process that the command has started still holds its output.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_wait: bool,
     /// Most bytes of output to keep.
     pub log_limit: u64,
 }
@@ -132,6 +135,8 @@ pub enum ToKeeper {
         #[serde(deserialize_with = "ending_or_cancelled")]
         ending: Ending,
     },
+    /// Output that the command, which has ended, has left to other processes is waited for no longer.
+    Release {},
     /// What does the terminal show? Answered by [`FromKeeper::Screen`].
     Screen {
         /// To tell the answer by.
@@ -216,6 +221,12 @@ pub enum FromKeeper {
     },
     /// A task begins with this step.
     Step(Reached),
+    /// The command has ended, and processes that it has started hold its output, which is waited for; or no longer.
+    Waiting {
+        /// The processes, where they can be seen; none where nothing is waited for.
+        #[serde(default)]
+        on: Option<Vec<OutputHolder>>,
+    },
     /// The job is over, [`Ended`] is written, and the keeper ends.
     Ended(Box<Ended>),
 }
@@ -258,6 +269,9 @@ pub struct Hello {
     /// The sizes of its terminal, as far as they are remembered, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<SizeFrom>,
+    /// Whose output is waited for after the command's own end, as in [`FromKeeper::Waiting`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Vec<OutputHolder>>,
 }
 
 /// From a place of the output on it is this writer who is asked what the command asks its terminal.
@@ -393,6 +407,12 @@ pub struct Ended {
     pub left_running: u32,
     /// Whether a process that goes on still holds the output open; what it writes is discarded.
     pub output_open: bool,
+    /// Such processes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_by: Vec<OutputHolder>,
+    /// Why output is missing that was still to come when the command ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_cut: Option<String>,
     /// What the command used; none when it was not started.
     #[serde(default)]
     pub rusage: Option<Rusage>,
@@ -414,6 +434,8 @@ impl Ended {
             forced: self.forced,
             left_running: self.left_running,
             output_open: self.output_open,
+            held_by: self.held_by,
+            output_cut: self.output_cut,
             rusage: self.rusage,
             ..JobResult::bare(Some(job), peer, instance, self.ending)
         }

@@ -8,8 +8,9 @@
 //! A job may be several commands, one after the other: where one is over, [`Course::go_on`] begins with the next.
 //!
 //! Guarantees: a command is over when it has exited, its tree was stopped where that was asked for, and its
-//! output has ended, or is held open by a process that goes on and says nothing. What was first asked to
-//! stop it is how it ended, unless it had ended by itself. A time limit counts from the start.
+//! output has ended, or is held open by servers alone, or nobody waits for those who hold it. What was first asked to
+//! stop it is how it ended, unless it had ended by itself; then it is said that its output was cut. A time limit counts
+//! from the start to the end of the output.
 //!
 //! Limit: whoever has this runs the loop. It holds no output and waits for nobody.
 
@@ -18,12 +19,13 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
+use super::holders::Holder;
 use super::job::Process;
 use super::pidfd::{Exit, ExitKind, Usage};
 use super::signal::Signal;
 use super::taps::Taps;
 use super::tree::{Stopped, Tree};
-use crate::protocol::exec::{Rusage, StreamTotal};
+use crate::protocol::exec::{HOLDERS_SHOWN, OutputHolder, Rusage, StreamTotal};
 use crate::protocol::frame::StreamKind;
 use crate::protocol::window::Totals;
 use crate::protocol::{Ending, JobId};
@@ -31,25 +33,40 @@ use crate::protocol::{Ending, JobId};
 /// How long a process may take to end after it was asked to, before it is killed.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
-/// How long output may still come after the command's own end, from processes it left behind.
-const OUTPUT_GRACE: Duration = Duration::from_secs(2);
-
 /// How long processes that are just ending get before they count as left running.
 const SETTLE: Duration = Duration::from_millis(50);
+
+mod lingering;
+
+use lingering::Lingering;
 
 /// One command that is to be started, runs, or has ended.
 #[derive(Debug)]
 pub struct Course {
     job: JobId,
     timeout: Option<Duration>,
+    /// Whether nobody waits for output that the command leaves to others.
+    no_wait: bool,
     /// The last moment at which it surely did not run: it is never said to have run for less than it did.
     since: Option<Instant>,
     /// When it was known to run: it never gets less than its timeout.
     started: Option<Instant>,
     exited: Option<Instant>,
+    /// The session of the command, which is numbered as it is.
+    session: u32,
     /// From the start to the close.
     tree: Option<Tree>,
     exit: Option<Exit>,
+    /// From the exit on.
+    lingering: Option<Lingering>,
+    /// Whether its output was held open when that was looked at last.
+    is_held: bool,
+    /// Those who held the output of commands before this one when they were over.
+    held_before: Vec<Holder>,
+    /// Why output is missing that was still to come.
+    cut: Option<String>,
+    /// Whether its tree was stopped.
+    stopped: bool,
     /// How it ends, once somebody has asked for that.
     stopping: Option<Ending>,
     stop_task: Option<JoinHandle<io::Result<Stopped>>>,
@@ -83,6 +100,10 @@ pub struct Outcome {
     pub left_running: u32,
     /// Whether one that goes on still holds the output open.
     pub output_open: bool,
+    /// Such processes.
+    pub held_by: Vec<OutputHolder>,
+    /// Why output is missing that was still to come when the command ended.
+    pub output_cut: Option<String>,
     /// What it used.
     pub rusage: Rusage,
     /// From the start of the process to its end, in milliseconds; never less.
@@ -96,11 +117,18 @@ impl Course {
         Self {
             job,
             timeout,
+            no_wait: false,
             since: None,
             started: None,
             exited: None,
+            session: 0,
             tree: None,
             exit: None,
+            lingering: None,
+            is_held: false,
+            held_before: Vec::new(),
+            cut: None,
+            stopped: false,
             stopping: None,
             stop_task: None,
             killed: 0,
@@ -114,9 +142,16 @@ impl Course {
         }
     }
 
+    /// Whether nobody waits for output that the command leaves to others.
+    #[must_use]
+    pub fn without_waiting(self, no_wait: bool) -> Self {
+        Self { no_wait, ..self }
+    }
+
     /// It runs. Who has asked to stop it meanwhile is obeyed now.
     pub fn started(&mut self, now: Instant, process: &Process) {
         (self.since, self.started) = (Some(process.since()), Some(now));
+        self.session = process.identity().pid;
         self.tree = Some(process.tree());
         if self.stopping.is_some() {
             self.stop_tree();
@@ -133,6 +168,11 @@ impl Course {
     pub fn exited(&mut self, now: Instant, exit: Exit) {
         self.exited = Some(now);
         self.exit = Some(exit);
+        let mut lingering = Lingering::since(now);
+        if self.no_wait || self.stopped {
+            lingering.release(now + SETTLE);
+        }
+        self.lingering = Some(lingering);
         // Who interrupts a command means everything it started.
         let by_signal = match exit.status {
             ExitKind::Signal(number) => Some(number),
@@ -156,6 +196,10 @@ impl Course {
         }
         (self.since, self.started, self.exited) = (None, None, None);
         (self.exit, self.signalled) = (None, None);
+        self.held_before.extend(
+            self.lingering.take().filter(|_| self.is_held).into_iter().flat_map(Lingering::into_seen),
+        );
+        self.is_held = false;
         self.timeout = timeout;
     }
 
@@ -207,8 +251,29 @@ impl Course {
         tracing::debug!(job = %self.job, %ending, "stopping");
         if self.exit.is_none() {
             self.stopping = Some(ending);
+        } else if self.is_held {
+            self.cut.get_or_insert_with(|| format!("what still held it was stopped ({ending})"));
         }
         self.stop_tree();
+    }
+
+    /// Waits no longer for what the command, which has ended, has left to others: they go on.
+    pub fn release(&mut self, now: Instant) {
+        if let Some(lingering) = self.lingering.as_mut().filter(|_| self.is_held && !self.closed) {
+            tracing::debug!(job = %self.job, "released");
+            if lingering.leaves_somebody() {
+                self.cut.get_or_insert_with(|| "nobody waited for the rest of it".to_owned());
+            }
+            lingering.release(now);
+        }
+    }
+
+    /// Those whose output is waited for after the command's own end, where that takes a while. Empty where none of them
+    /// can be seen.
+    #[must_use]
+    pub fn waits_for(&self, now: Instant) -> Option<Vec<OutputHolder>> {
+        let lingering = self.lingering.as_ref().filter(|_| self.is_held && !self.closed)?;
+        lingering.waits_for(now)
     }
 
     fn stop_tree(&mut self) {
@@ -226,9 +291,19 @@ impl Course {
         }
     }
 
-    /// Waits until the tree was stopped, where that was asked for. Cancel safe.
-    pub async fn tree_stopped(&mut self) {
-        match joined(&mut self.stop_task).await {
+    /// Waits until the tree was stopped, where that was asked for, or it was looked who holds its output. Cancel safe.
+    pub async fn progressed(&mut self) {
+        let looked = async {
+            match &mut self.lingering {
+                Some(lingering) => lingering.looked().await,
+                None => std::future::pending().await,
+            }
+        };
+        let stopped = tokio::select! {
+            stopped = joined(&mut self.stop_task) => stopped,
+            () = looked => return,
+        };
+        match stopped {
             Ok(Ok(stopped)) => {
                 self.killed += stopped.killed;
                 self.forced += stopped.forced;
@@ -242,6 +317,11 @@ impl Course {
             }
             Err(panic) => tracing::error!(job = %self.job, %panic, "stopping a job"),
         }
+        // Whoever holds its output now could not be stopped, or is none of it.
+        self.stopped = true;
+        if let Some(lingering) = &mut self.lingering {
+            lingering.release(Instant::now());
+        }
     }
 
     /// When to look at the clock next; `room` is how much may be read from it now.
@@ -252,16 +332,22 @@ impl Course {
         }
         match self.exit {
             None => self.timeout_at(),
-            Some(_) if self.stop_task.is_none() && room > 0 => Some(self.exited? + OUTPUT_GRACE),
+            Some(_) if self.stop_task.is_none() && self.is_held => {
+                let look = self.lingering.as_ref().filter(|_| room > 0).and_then(Lingering::deadline);
+                look.into_iter().chain(self.timeout_at()).min()
+            }
             Some(_) => None,
         }
     }
 
     /// The clock was looked at: what ran for too long is stopped.
     pub fn on_clock(&mut self, now: Instant) {
-        if self.exit.is_none() && self.timeout_at().is_some_and(|at| now >= at) {
+        // Its output is a part of it, as long as somebody may write that.
+        let runs = self.exit.is_none() || (self.is_held && self.stop_task.is_none());
+        if runs && !self.closed && self.timeout_at().is_some_and(|at| now >= at) {
             self.timeout = None;
-            self.stop(Ending::TimedOut {});
+            self.stopping.get_or_insert(Ending::TimedOut {});
+            self.stop_tree();
         }
     }
 
@@ -270,18 +356,25 @@ impl Course {
     }
 
     /// Whether all of it is over, as far as anybody waits for it; `room` is how much may be read from it
-    /// now.
-    pub fn is_over(&self, now: Instant, taps: &mut Taps, room: u64) -> bool {
+    /// now. Where its output has not ended with it, it is looked who holds that.
+    pub fn is_over(&mut self, now: Instant, taps: &Taps, room: u64) -> bool {
+        self.is_held = false;
         if self.exit.is_none() || self.stop_task.is_some() {
             return false;
         }
-        let had_its_time = self.exited.is_some_and(|exited| now >= exited + OUTPUT_GRACE);
-        taps.are_dry() || (had_its_time && taps.are_silent(room))
+        if taps.are_dry() {
+            return true;
+        }
+        self.is_held = taps.are_held();
+        let (Some(tree), Some(lingering)) = (&self.tree, &mut self.lingering) else { return false };
+        // What nobody holds ends by itself, and what nobody reads cannot have ended.
+        self.is_held && room > 0 && lingering.is_over(now, taps, self.totals, (tree, self.session))
     }
 
     /// Leaves alone whatever still runs, and says how it ended.
     pub async fn close(&mut self, output_open: bool) -> Outcome {
         self.closed = true;
+        let held_by = self.held_by(output_open).await;
         let left_running = self.left_running().await;
         for tree in self.tree.take().into_iter().chain(std::mem::take(&mut self.left_behind)) {
             // For a reaper this is a word on a socket; for a cgroup the removal of a directory.
@@ -296,6 +389,8 @@ impl Course {
             forced: self.forced,
             left_running,
             output_open,
+            held_by,
+            output_cut: self.cut.take(),
             rusage: Rusage {
                 user_ms: usage.user_ms,
                 system_ms: usage.system_ms,
@@ -303,6 +398,21 @@ impl Course {
             },
             duration_ms: self.ran_for_ms(),
         }
+    }
+
+    /// Those who hold the output open, and go on.
+    async fn held_by(&mut self, output_open: bool) -> Vec<OutputHolder> {
+        let mut holders = std::mem::take(&mut self.held_before);
+        holders
+            .extend(self.lingering.take().filter(|_| output_open).into_iter().flat_map(Lingering::into_seen));
+        if holders.is_empty() {
+            return Vec::new();
+        }
+        let alive = move || {
+            let alive = holders.into_iter().filter(Holder::is_alive).map(|holder| holder.who);
+            alive.take(HOLDERS_SHOWN).collect()
+        };
+        tokio::task::spawn_blocking(alive).await.unwrap_or_default()
     }
 
     /// What all commands so far have used.

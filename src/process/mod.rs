@@ -6,7 +6,7 @@
 //!                         │ else:   a reaper            Tree ───── signal, count, stop, release
 //!                         ▼
 //!                       plan (before the fork) → launch (fork, exec) → explain (why not)
-//!  Course ─── what a command came to: exit, stop, timeout, what is left running
+//!  Course ─── what a command came to: exit, stop, timeout, what is left running and waited for
 //!  Taps ───── its two outputs, in the order in which they come
 //!  Feed ───── its input
 //! ```
@@ -33,6 +33,7 @@ mod environment;
 mod explain;
 mod feed;
 mod hierarchy;
+mod holders;
 pub mod host;
 mod identity;
 mod inherited;

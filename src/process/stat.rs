@@ -14,6 +14,7 @@ pub(super) struct Stat {
     pub(super) pid: u32,
     pub(super) parent: u32,
     pub(super) group: u32,
+    pub(super) session: u32,
     /// In clock ticks since boot: with the pid it names one process until the next boot.
     pub(super) start_time: u64,
     /// False for a zombie: it runs nothing and cannot be signalled any more.
@@ -73,12 +74,13 @@ impl Stat {
             // One that the kernel has let go of while it was looked at: no thread is left.
             _ => threads > 0,
         };
-        // The kernel says -1 for the group of such a one.
-        let group: i64 = field(5)?.parse().ok()?;
+        // The kernel says -1 for the group and the session of such a one.
+        let id = |number| field(number)?.parse::<i64>().ok().map(|id| u32::try_from(id).unwrap_or_default());
         Some(Self {
             pid,
             parent: field(4)?.parse().ok()?,
-            group: u32::try_from(group).unwrap_or_default(),
+            group: id(5)?,
+            session: id(6)?,
             start_time: field(22)?.parse().ok()?,
             is_running,
         })
@@ -97,9 +99,12 @@ mod tests {
 
     #[test]
     fn a_program_may_have_any_name() {
-        let line = b"17 (a) R 1 (b c\xff) S 5 17 17 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 99 1\n";
+        let line = b"17 (a) R 1 (b c\xff) S 5 17 18 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 99 1\n";
         let stat = Stat::parse(line).expect("a stat line");
-        assert_eq!(stat, Stat { pid: 17, parent: 5, group: 17, start_time: 4242, is_running: true });
+        assert_eq!(
+            stat,
+            Stat { pid: 17, parent: 5, group: 17, session: 18, start_time: 4242, is_running: true }
+        );
     }
 
     #[test]

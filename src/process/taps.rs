@@ -3,14 +3,21 @@
 //! What comes in small pieces is gathered for at most [`GATHER_FOR`], counted from the last piece
 //! that was passed on: a lone line goes out at once, a flood of small writes in few frames.
 
+#![expect(unsafe_code, reason = "what is in a pipe is asked for by a bare system call")]
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut, buf::BufMut};
 use futures::FutureExt;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use tokio::io::Interest;
 use tokio::net::unix::pipe::Receiver;
 
 use crate::protocol::frame::{OUTPUT_MAX, StreamKind};
+use crate::protocol::window::Totals;
 
 /// Longest time to gather small pieces into one frame.
 const GATHER_FOR: Duration = Duration::from_millis(2);
@@ -55,21 +62,28 @@ impl Taps {
         self.out.is_none() && self.err.is_none() && self.gathered.is_empty()
     }
 
-    /// Whether there is nothing to read at this moment, though there would be room for it.
-    pub fn are_silent(&mut self, room: u64) -> bool {
-        if room == 0 || !self.gathered.is_empty() {
-            return false;
-        }
-        // What the read finds stays here, to be passed on.
-        for stream in [StreamKind::Out, StreamKind::Err] {
-            self.of = stream;
-            match self.read(stream, OUTPUT_MAX) {
-                Found::Bytes => return false,
-                Found::End => *self.pipe_mut(stream) = None,
-                Found::Nothing => {}
-            }
-        }
-        true
+    /// Whether somebody may still write to one of them. Else what is left to read ends by itself.
+    #[must_use]
+    pub fn are_held(&self) -> bool {
+        self.open().any(is_held)
+    }
+
+    /// How many bytes can be had of each at this moment, without anybody writing more.
+    #[must_use]
+    pub fn waiting(&self) -> Totals {
+        let of = |pipe: &Option<Receiver>| pipe.as_ref().map_or(0, in_pipe);
+        let mut waiting = Totals { out: of(&self.out), err: of(&self.err) };
+        *waiting.of_mut(self.of) += self.gathered.len() as u64;
+        waiting
+    }
+
+    /// What the other ends are called by where `/proc` lists the descriptors of a process.
+    pub(super) fn names(&self) -> Vec<PathBuf> {
+        self.open().filter_map(name_of_other_end).collect()
+    }
+
+    fn open(&self) -> impl Iterator<Item = &Receiver> {
+        self.out.iter().chain(&self.err)
     }
 
     /// The next piece, of at most `most` bytes. Waits for ever once both pipes have ended. Cancel
@@ -136,7 +150,7 @@ impl Taps {
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Found::End,
             // So the kernel says that nobody holds a terminal any more.
-            Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => Found::End,
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => Found::End,
             Err(error) => {
                 tracing::error!(%error, "reading a command's output");
                 Found::End
@@ -164,6 +178,31 @@ impl Taps {
         let Self { out, err, .. } = self;
         tokio::join!(discard(out), discard(err));
     }
+}
+
+/// Whether anybody has the other end, as far as the system says.
+fn is_held(pipe: &Receiver) -> bool {
+    let mut poll = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+    let looked = nix::poll::poll(&mut poll, PollTimeout::ZERO);
+    looked.is_err()
+        || poll[0].revents().is_none_or(|is| !is.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+}
+
+/// Bytes that a read would find.
+fn in_pipe(pipe: &Receiver) -> u64 {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the kernel writes one number, which lives longer than the call.
+    let done = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    if done < 0 { 0 } else { u64::try_from(count).unwrap_or(0) }
+}
+
+/// Both ends of a pipe have one name. Of a terminal ours is the one that makes them.
+fn name_of_other_end(pipe: &Receiver) -> Option<PathBuf> {
+    let ours = std::fs::read_link(format!("/proc/self/fd/{}", pipe.as_raw_fd())).ok()?;
+    let mut number: libc::c_uint = 0;
+    // SAFETY: as above.
+    let is_terminal = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::TIOCGPTN, &raw mut number) } == 0;
+    Some(if is_terminal { format!("/dev/pts/{number}").into() } else { ours })
 }
 
 async fn discard(pipe: Option<Receiver>) {

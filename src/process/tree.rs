@@ -134,6 +134,11 @@ impl Tree {
         stop(members, leader.as_ref(), *asked, grace).await
     }
 
+    /// Those it consists of.
+    pub(super) fn members(&self) -> &Members {
+        &self.inner.members
+    }
+
     /// Whether it is kept together by a reaper of its own. Else whatever lives in the same cgroup belongs to it.
     pub(super) fn has_a_reaper(&self) -> bool {
         self.inner.reaper.is_some()

@@ -61,6 +61,9 @@ pub struct ExecRequest {
     /// How long the command may run, in milliseconds.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
+    /// Whether the job ends with its command, also where a process that the command has started still holds its output.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub no_wait: bool,
     /// Whether the job is to outlive its caller and its daemon.
     #[serde(default, skip_serializing_if = "is_false")]
     pub durable: bool,
@@ -286,11 +289,32 @@ pub struct JobResult {
     pub left_running: u32,
     /// Whether a process that goes on still holds the output open; what it writes is discarded.
     pub output_open: bool,
+    /// Such processes, the first [`HOLDERS_SHOWN`] of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_by: Vec<OutputHolder>,
+    /// Why output is missing that was still to come when the command ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_cut: Option<String>,
     /// What the command used.
     pub rusage: Option<Rusage>,
     /// The output itself, in the answer to a plain request.
     #[serde(flatten)]
     pub collected: Option<Collected>,
+}
+
+/// Most processes that are named as holding a command's output.
+pub const HOLDERS_SHOWN: usize = 8;
+
+/// A process that holds a command's output open after the command's own end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputHolder {
+    /// Its pid on the peer.
+    pub pid: u32,
+    /// Its command line, shortened.
+    pub command: String,
+    /// Whether it looks like a server: it ignores HUP, or is in a session of its own. Nobody waits for what it writes.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub server: bool,
 }
 
 /// All a command wrote to one stream.
@@ -358,6 +382,8 @@ impl JobResult {
             forced: 0,
             left_running: 0,
             output_open: false,
+            held_by: Vec::new(),
+            output_cut: None,
             rusage: None,
             collected: None,
         }

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::exec::OutputHolder;
 use super::tty::TtySize;
 use super::window::Totals;
 use super::{Instance, JobId};
@@ -236,6 +237,10 @@ pub struct Alive {
     pub err: u64,
     /// Bytes of stdin received.
     pub stdin_received: u64,
+    /// The command has ended, and these processes that it has started still hold its output, which is waited for.
+    /// Empty where none of them can be seen; none while the command runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Vec<OutputHolder>>,
 }
 
 /// A request or a word about a job is to be signed once more, over this: it may be a replay.

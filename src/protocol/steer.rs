@@ -1,4 +1,5 @@
-//! What is said of a job after its start: credit, stdin, signals, resume, attach, resize, rename, detach, cancel, result.
+//! What is said of a job after its start: credit, stdin, signals, resume, attach, resize, rename, detach, release,
+//! cancel, result.
 
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +95,15 @@ pub struct CancelRequest {
     pub unless_begun: bool,
 }
 
+/// Wait no longer for output that the command, which has ended, has left to other processes: they go on, and the job is
+/// over. Of a task no further step begins. An empty payload is the same as no fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseRequest {
+    /// The instance this is meant for.
+    #[serde(default)]
+    pub instance: Option<Instance>,
+}
+
 /// The `type` of the answer to a cancel.
 pub const CANCEL_TYPE: &str = "peerbus.cancel_answer.v1";
 
@@ -150,6 +160,8 @@ pub enum Steer {
     Rename(RenameRequest),
     /// See [`DetachRequest`].
     Detach(DetachRequest),
+    /// See [`ReleaseRequest`].
+    Release(ReleaseRequest),
     /// See [`CancelRequest`].
     Cancel(CancelRequest),
     /// How did it end?
@@ -171,6 +183,8 @@ impl Steer {
             Verb::Rename => Self::Rename(decode_rename(&payload)?),
             Verb::Detach if payload.is_empty() => Self::Detach(DetachRequest::default()),
             Verb::Detach => Self::Detach(decode::json(&payload)?),
+            Verb::Release if payload.is_empty() => Self::Release(ReleaseRequest::default()),
+            Verb::Release => Self::Release(decode::json(&payload)?),
             Verb::Cancel if payload.is_empty() => Self::Cancel(CancelRequest::default()),
             Verb::Cancel => Self::Cancel(decode::json(&payload)?),
             Verb::Result => Self::Result,
@@ -192,6 +206,7 @@ impl Steer {
             Self::Resize(resize) => resize.instance,
             Self::Rename(rename) => rename.instance,
             Self::Detach(detach) => detach.instance,
+            Self::Release(release) => release.instance,
             Self::Cancel(cancel) => cancel.instance,
             Self::Stdin { .. } | Self::Result => None,
         }

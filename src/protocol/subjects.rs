@@ -65,6 +65,8 @@ pub enum Verb {
     Rename,
     /// Have everybody leave who reads a durable job.
     Detach,
+    /// Wait no longer for output that the command has left to other processes.
+    Release,
     /// Stop the job, and say what is known of it.
     Cancel,
     /// Say how the job ended.
@@ -72,7 +74,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Credit,
         Self::Stdin,
         Self::Signal,
@@ -81,6 +83,7 @@ impl Verb {
         Self::Resize,
         Self::Rename,
         Self::Detach,
+        Self::Release,
         Self::Cancel,
         Self::Result,
     ];
@@ -97,6 +100,7 @@ impl Verb {
             Self::Resize => "resize",
             Self::Rename => "rename",
             Self::Detach => "detach",
+            Self::Release => "release",
             Self::Cancel => "cancel",
             Self::Result => "result",
         }

@@ -77,6 +77,7 @@ impl Task {
             stdin: false,
             tty: None,
             timeout_ms: step.timeout_ms,
+            no_wait: false,
             durable: request.durable,
             expires_ms: request.expires_ms,
             name: None,

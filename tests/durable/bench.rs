@@ -210,7 +210,7 @@ fn note(noted: &(Mutex<Heard>, Condvar), steering: &exec::Steering, event: Event
             steering.wrote(stream, bytes.len());
         }
         Event::NotKept { stream, bytes } => heard.not_kept.push((stream, bytes)),
-        Event::Screen(_) | Event::Interrupted(_) | Event::Asked(_) | Event::Sized(_) => {}
+        Event::Screen(_) | Event::Interrupted(_) | Event::Asked(_) | Event::Sized(_) | Event::Waiting(_) => {}
         Event::Resumed => heard.resumed += 1,
         Event::Ended(outcome) => (heard.outcome, heard.over) = (Some(*outcome), true),
         Event::Detached { at, .. } => (heard.left_at, heard.over) = (Some(at), true),

@@ -56,7 +56,7 @@ impl Bench {
         };
         let lodging = self.nursery.lodging(job);
         let (timeout_ms, tty, name, owner, task) = (None, None, None, None, None);
-        Order { spec, lodging, timeout_ms, tty, name, owner, task, log_limit: 64 << 20 }
+        Order { spec, lodging, timeout_ms, tty, name, owner, task, no_wait: false, log_limit: 64 << 20 }
     }
 
     pub(crate) fn start(&self, order: &Order) -> Link {

@@ -96,7 +96,7 @@ async fn what_is_left_running_goes_on(bench: Bench) {
     let release = bench.state.path().join("release");
     let said = bench.state.path().join("said");
     let line = format!(
-        "(until [ -e {0} ]; do sleep 0.02; done; echo more; echo more >&2; echo alive > {1}) & exit 3",
+        "(trap '' HUP; until [ -e {0} ]; do sleep 0.02; done; echo more; echo more >&2; echo alive > {1}) & exit 3",
         release.display(),
         said.display()
     );

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use super::bench::{PATIENCE, refused, refused_for, reload, rule, ruled, ruled_with, runs, write_policy};
+use super::bench::{PATIENCE, refused, reload, rule, ruled, ruled_with, runs, write_policy};
 use crate::harness::fleet::{DaemonOptions, Fleet};
 use crate::harness::nats::Raw;
 

@@ -6,12 +6,12 @@ use peerbus::protocol::attach::{
 };
 use peerbus::protocol::ending::{Refusal, StartFailure};
 use peerbus::protocol::exec::{
-    self, Collected, ExecRequest, JobResult, Rusage, StreamOptions, StreamTotal, Truncated,
+    self, Collected, ExecRequest, JobResult, OutputHolder, Rusage, StreamOptions, StreamTotal, Truncated,
 };
 use peerbus::protocol::frame::{Accepted, Alive, Challenge, Gap, JobState, Signalled, StreamKind, Want};
 use peerbus::protocol::reply::{self, ErrorBody};
 use peerbus::protocol::steer::{
-    self, CancelAnswer, CancelRequest, Cancelled, Credit, Resume, SignalRequest, Steer,
+    self, CancelAnswer, CancelRequest, Cancelled, Credit, ReleaseRequest, Resume, SignalRequest, Steer,
 };
 use peerbus::protocol::subjects::Verb;
 use peerbus::protocol::task::{Step, Task};
@@ -61,6 +61,7 @@ fn a_request() {
         tty: None,
         name: None,
         timeout_ms: None,
+        no_wait: false,
         durable: false,
         expires_ms: None,
         task: None,
@@ -70,6 +71,8 @@ fn a_request() {
     golden_by("exec_request_line", &line, ExecRequest::decode);
     let queued = ExecRequest { stream: None, expires_ms: Some(1_751_322_000_000), ..line.clone() };
     golden_by("exec_request_queued", &queued, ExecRequest::decode);
+    let leaves = ExecRequest { no_wait: true, ..queued };
+    golden_by("exec_request_no_wait", &leaves, ExecRequest::decode);
     let argv = ExecRequest {
         shell_cmd: None,
         argv: Some(["git", "log", "-m", "two words", "", "grüße\n"].map(str::to_owned).to_vec()),
@@ -130,6 +133,13 @@ fn a_request() {
 #[test]
 fn a_result() {
     golden("result", &whole_result());
+    let holder = |pid, command: &str, server| OutputHolder { pid, command: command.to_owned(), server };
+    let cut = JobResult {
+        held_by: vec![holder(123, "sleep 4", false), holder(124, "nohup srv", true)],
+        output_cut: text("nobody waited for the rest of it"),
+        ..whole_result()
+    };
+    golden("result_cut", &cut);
     assert_eq!(exec::RESULT_TYPE, "peerbus.result.v1");
     let why = "no directory is named".to_owned();
     golden("result_refused", &bare(Ending::Refused { why: Refusal::NoDirectory, message: why }));
@@ -228,7 +238,9 @@ fn the_frames_of_a_stream() {
     golden("want", &Want { received: 65_536, limit: 327_680, again: true, closed: false });
     golden("signalled", &Signalled { n: 1, error: None });
     golden("signalled_error", &Signalled { n: 2, error: text("\"NOSUCH\" is not a signal") });
-    golden("alive", &Alive { out: 1, err: 2, stdin_received: 3 });
+    golden("alive", &Alive { out: 1, err: 2, stdin_received: 3, waiting: None });
+    let holder = OutputHolder { pid: 123, command: "sleep 4".to_owned(), server: false };
+    golden("alive_waiting", &Alive { out: 1, err: 2, stdin_received: 3, waiting: Some(vec![holder]) });
     golden("gap", &Gap { stream: StreamKind::Err, from: 100, to: 200 });
     for (state, word) in
         [(JobState::Starting, "starting"), (JobState::Running, "running"), (JobState::Ended, "ended")]
@@ -294,6 +306,8 @@ fn the_words_of_a_caller() {
     golden("cancel", &cancel);
     let why = text("cancelled while it waited in the queue");
     golden("cancel_unless_begun", &CancelRequest { instance: None, why, unless_begun: true });
+    let release = ReleaseRequest { instance: Some(instance()) };
+    golden("release", &release);
     // As a daemon takes them.
     for (name, verb, wanted) in [
         ("credit", Verb::Credit, Steer::Credit(credit)),
@@ -304,6 +318,7 @@ fn the_words_of_a_caller() {
         ("attach_sealed", Verb::Attach, Steer::Attach(reader)),
         ("resize", Verb::Resize, Steer::Resize(resize)),
         ("rename", Verb::Rename, Steer::Rename(rename)),
+        ("release", Verb::Release, Steer::Release(release)),
         ("detach", Verb::Detach, Steer::Detach(detach)),
         ("signal", Verb::Signal, Steer::Signal(signal)),
         ("cancel", Verb::Cancel, Steer::Cancel(cancel)),

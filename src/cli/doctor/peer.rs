@@ -153,6 +153,7 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
         tty: None,
         name: None,
         timeout_ms: u64::try_from(ECHO_WITHIN.as_millis()).ok(),
+        no_wait: false,
         durable: false,
         expires_ms: None,
         task: None,
@@ -185,6 +186,7 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
                 | Event::Asked(_)
                 | Event::Sized(_)
                 | Event::NotKept { .. }
+                | Event::Waiting(_)
                 | Event::Interrupted(_)
                 | Event::Resumed,
             ) => {}

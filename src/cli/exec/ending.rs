@@ -2,8 +2,11 @@
 
 use super::{Streams, Written};
 use crate::cli::exit::{self, Failure};
+use crate::cli::log::escaped;
+use crate::cli::output;
 use crate::client::exec::{Integrity, Outcome};
 use crate::protocol::ending::StartFailure;
+use crate::protocol::exec::OutputHolder;
 use crate::protocol::{Ending, JobId, PeerId};
 
 /// Says what is to be said of the end, and gives the code. `is_kept` says whether the peer keeps what the job prints.
@@ -37,6 +40,9 @@ pub(in crate::cli) fn conclude(
         return Err(failure);
     }
     let failure = |text: String| Err(Failure::new(code, text));
+    if let Some(cut) = outcome.result.as_ref().and_then(|result| result.output_cut.as_ref()) {
+        return failure(format!("output was cut: {}; the command {}", escaped(cut), outcome.ending));
+    }
     match &outcome.ending {
         Ending::Exited { .. } | Ending::Signalled { .. } => Ok(code),
         Ending::TimedOut {} => {
@@ -53,6 +59,28 @@ pub(in crate::cli) fn conclude(
         Ending::Offline {} => failure(format!("offline: Peer is offline: {peer}")),
         Ending::Unknown { why } if outcome.result.is_some() => unknown(code, (peer, job), why, said_all),
         Ending::Unknown { why } => unknown(code, (peer, job), why, Next::Wait),
+    }
+}
+
+/// What is said where output is still to come after the command's own end.
+pub(in crate::cli) fn waiting_for(holders: &[OutputHolder], next: &str) -> String {
+    format!("the command has ended; still waiting for the output of: {}; {next}", named(holders))
+}
+
+/// Says what goes on with the output of a command that has just ended.
+pub(in crate::cli) fn tell_who_holds_it(peer: &PeerId, outcome: &Outcome) {
+    let holders = outcome.result.as_ref().map_or(&[][..], |result| &result.held_by);
+    if !holders.is_empty() {
+        let what = "still held the output and goes on; what it prints from now on is discarded";
+        output::say(&format!("left running on {peer}: {}, which {what}", named(holders)));
+    }
+}
+
+fn named(holders: &[OutputHolder]) -> String {
+    let name = |holder: &OutputHolder| format!("{} (pid {})", escaped(&holder.command), holder.pid);
+    match holders {
+        [] => "a process that cannot be seen".to_owned(),
+        holders => holders.iter().map(name).collect::<Vec<_>>().join(", "),
     }
 }
 

@@ -112,13 +112,13 @@ impl Keys {
     }
 
     /// The first asks everything the command has started to stop, the second kills it, the third
-    /// stops waiting for the peer's word.
+    /// stops waiting for the peer's word. A command that has ended and left its output to others leaves it to them.
     fn interrupt(&mut self) {
         self.pressed += 1;
         match self.pressed {
             1 if self.watching => self.steering.detach(),
-            1 => self.steering.signal("INT"),
-            2 if !self.watching => self.steering.signal("KILL"),
+            1 => self.steering.interrupt(),
+            2 if !self.watching => self.steering.kill(),
             _ => self.steering.forget(),
         }
     }

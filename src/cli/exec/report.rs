@@ -77,6 +77,7 @@ impl Report {
     pub(super) fn outcome(&mut self, outcome: &Outcome) {
         self.ending = Some(outcome.ending.clone());
         self.result.clone_from(&outcome.result);
+        self.output_lost = outcome.result.as_ref().and_then(|result| result.output_cut.clone());
         if let Integrity::Damaged(what) = &outcome.integrity {
             self.output_lost = Some(what.clone());
         }

@@ -159,6 +159,7 @@ async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) 
         tty: None,
         name: None,
         timeout_ms: None,
+        no_wait: false,
         durable: false,
         expires_ms: None,
         task: None,

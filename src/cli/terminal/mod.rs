@@ -25,7 +25,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::cli::exec::{InputLost, Streams, Written};
+use crate::cli::exec::{InputLost, Streams, Written, waiting_for};
 use crate::cli::exit::{Failure, UNKNOWN};
 use crate::cli::log::escaped;
 use crate::cli::output;
@@ -238,6 +238,7 @@ impl Seat {
             Some(Event::NotKept { bytes, .. }) => self.board.not_kept(bytes),
             Some(Event::Interrupted(why)) => self.board.lost(why),
             Some(Event::Resumed) => self.board.is_back(),
+            Some(Event::Waiting(holders)) => self.board.say(waiting_for(&holders, "it may be left")),
             Some(Event::Ended(outcome)) => {
                 self.is_ended = true;
                 return Some(Left::Ended(outcome));

@@ -13,10 +13,11 @@ use crate::bus::{Bus, Incoming, Link, Mailbox, Outgoing};
 use crate::protocol::attach::{AttachRequest, From, ResizeRequest};
 use crate::protocol::ending::StartFailure;
 use crate::protocol::exec::JobResult;
-use crate::protocol::frame::{self, Accepted, FrameKind, Gap, Signalled, StreamKind, Want};
+use crate::protocol::frame::{self, Accepted, Alive, FrameKind, Gap, Signalled, StreamKind, Want};
 use crate::protocol::joining::Order;
 use crate::protocol::steer::{
-    CREDIT_EVERY_MS, CancelAnswer, CancelRequest, Cancelled, Credit, INSTANCE_HEADER, SignalRequest,
+    CREDIT_EVERY_MS, CancelAnswer, CancelRequest, Cancelled, Credit, INSTANCE_HEADER, ReleaseRequest,
+    SignalRequest,
 };
 use crate::protocol::subjects::{self, Verb};
 use crate::protocol::tty::TtySize;
@@ -87,6 +88,10 @@ struct Conversation {
     /// Who had us leave it, if it was not us.
     left_by: Option<String>,
     cancel: Option<String>,
+    /// Whether the command has ended and is told to have left its output to others.
+    waits: bool,
+    /// Whether it is to be waited for no longer.
+    released: bool,
     /// What the peer wants the request, or the next word, signed over.
     challenge: Option<String>,
     /// What the words of this attachment are signed over.
@@ -181,6 +186,8 @@ impl Conversation {
             left: false,
             left_by: None,
             cancel: None,
+            waits: false,
+            released: false,
             challenge: None,
             nonce: None,
             screen_bytes: 0,
@@ -221,12 +228,16 @@ impl Conversation {
                 }
             }
             // A command that may not have begun cannot be signalled; it is called off.
-            Some(Word::Signal(_)) if self.instance.is_none() => self.turn_away("interrupted", now),
-            Some(Word::Signal(signal)) => {
-                self.signals_said += 1;
-                self.signals.push(SignalRequest { n: self.signals_said, instance: None, signal });
+            Some(Word::Interrupt | Word::Kill) if self.instance.is_none() => {
+                self.turn_away("interrupted", now)
+            }
+            Some(Word::Interrupt | Word::Kill) if self.waits && !self.released => {
+                self.released = true;
                 self.say_again = now;
             }
+            Some(Word::Kill) if self.released => self.forget(),
+            Some(Word::Interrupt) => self.signal("INT", now),
+            Some(Word::Kill) => self.signal("KILL", now),
             Some(Word::Cancel(why)) => self.call_off(why, now),
             Some(Word::Resize(size)) => self.resize_to(size, now),
             Some(Word::OutputClosed) => self.turn_away("the caller's output was closed", now),
@@ -236,19 +247,26 @@ impl Conversation {
                 self.left = true;
             }
             Some(Word::Detach) => self.turn_away("its caller went away", now),
-            Some(Word::Forget) => {
-                self.finish(Ending::Unknown { why: "nobody waited for it".to_owned() });
-                self.ledger = Ledger::new(1);
-            }
+            Some(Word::Forget) => self.forget(),
             None if self.durable => self.left = true,
             None => {
                 // The owner is gone: what it started is of no use to anybody.
                 self.cancel.get_or_insert_with(|| "its caller went away".to_owned());
                 self.send_cancel().await;
-                self.ledger = Ledger::new(1);
-                self.finish(Ending::Unknown { why: "nobody waited for it".to_owned() });
+                self.forget();
             }
         }
+    }
+
+    fn signal(&mut self, signal: &str, now: Instant) {
+        self.signals_said += 1;
+        self.signals.push(SignalRequest { n: self.signals_said, instance: None, signal: signal.to_owned() });
+        self.say_again = now;
+    }
+
+    fn forget(&mut self) {
+        self.finish(Ending::Unknown { why: "nobody waited for it".to_owned() });
+        self.ledger = Ledger::new(1);
     }
 
     /// Nobody wants it any more: what was started for us is called off, what others have started is left.

@@ -67,6 +67,8 @@ impl Job {
             forced: ended.forced,
             left_running: ended.left_running,
             output_open: ended.output_open,
+            held_by: ended.held_by.clone(),
+            output_cut: ended.output_cut.clone(),
             rusage: ended.rusage,
             ..self.bare(ended.ending.clone())
         }

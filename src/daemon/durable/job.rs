@@ -24,7 +24,7 @@ use crate::keeper::link::NoStart;
 use crate::keeper::words::{LogReach, TaskOrder, VERSION};
 use crate::keeper::{FromKeeper, Link, Order, Place, ToKeeper};
 use crate::protocol::attach::AttachRequest;
-use crate::protocol::exec::JobResult;
+use crate::protocol::exec::{JobResult, OutputHolder};
 use crate::protocol::frame::{FrameKind, Signalled};
 use crate::protocol::identity::Asker;
 use crate::protocol::task::Reached;
@@ -118,6 +118,7 @@ pub(in crate::daemon) async fn run(
             of: task.count(),
             then,
         }),
+        no_wait: request.exec.no_wait,
         log_limit: context.settings.jobs.log_limit,
     };
     let mut job = Job::new(&context, begun, asked, place.clone());
@@ -280,6 +281,7 @@ impl Job {
         self.news.send_modify(|news| news.sizes = hello.sizes.into());
         self.reached(hello.log);
         self.began_step(hello.step);
+        self.waits_for(hello.waiting);
         for writer in &hello.writers {
             self.tell_want(&writer.from, decode::to_json(&writer.want));
         }
@@ -309,6 +311,15 @@ impl Job {
         if let (Some(step), Some(enrolled)) = (step, &self.enrolled) {
             enrolled.set_step(step);
         }
+    }
+
+    /// The command has ended, and this is whose output is waited for; or it is none's.
+    fn waits_for(&self, holders: Option<Vec<OutputHolder>>) {
+        self.news.send_if_modified(|news| {
+            let is_new = news.waiting != holders;
+            news.waiting = holders;
+            is_new
+        });
     }
 
     fn reached(&self, reach: LogReach) {
@@ -351,6 +362,7 @@ impl Job {
             FromKeeper::Sized(change) => self.on_size(change),
             FromKeeper::Screen(screen) => self.on_screen(screen).await,
             FromKeeper::Step(step) => self.began_step(Some(step)),
+            FromKeeper::Waiting { on } => self.waits_for(on),
             FromKeeper::Trouble { why: Some(why) } => {
                 tracing::warn!(job = %self.id, why, "a durable job is held up")
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::keeper::words::Turn;
 use crate::protocol::attach::{self, Asked, SizeFrom};
-use crate::protocol::exec::JobResult;
+use crate::protocol::exec::{JobResult, OutputHolder};
 use crate::protocol::window::Totals;
 
 /// How a job stands.
@@ -16,13 +16,21 @@ pub(super) struct News {
     pub(super) turns: Arc<[Turn]>,
     /// How large its terminal is, from which byte on.
     pub(super) sizes: Arc<[SizeFrom]>,
+    /// Whose output is waited for after the command's own end; empty where nobody can see them.
+    pub(super) waiting: Option<Vec<OutputHolder>>,
     /// How it ended, once it is over: then nothing more comes into the log.
     pub(super) ended: Option<Arc<JobResult>>,
 }
 
 impl Default for News {
     fn default() -> Self {
-        Self { totals: Totals::default(), turns: Arc::new([]), sizes: Arc::new([]), ended: None }
+        Self {
+            totals: Totals::default(),
+            turns: Arc::new([]),
+            sizes: Arc::new([]),
+            waiting: None,
+            ended: None,
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::bus::{Link, Outgoing};
 use crate::keeper::log::{Piece, Reader};
 use crate::process::joined;
 use crate::protocol::attach::{Asked, SizeFrom, Sizes, UNREADABLE};
-use crate::protocol::exec::JobResult;
+use crate::protocol::exec::{JobResult, OutputHolder};
 use crate::protocol::frame::{ALIVE_EVERY_MS, Accepted, Alive, FrameKind, OUTPUT_MAX};
 use crate::protocol::steer::Credit;
 use crate::protocol::window::{Frame, Outbox, Totals};
@@ -129,6 +129,8 @@ pub(super) struct Viewer {
     asked: Option<Asked>,
     /// The same of how large the terminal is: the last change.
     sized: Option<SizeFrom>,
+    /// Whose output it was told in this epoch to be waited for.
+    waiting: Option<Vec<OutputHolder>>,
     /// Where the log goes on, behind what is no longer held.
     dropped_to: Option<Totals>,
     /// Why it gets no more than what was read, to be told after that.
@@ -162,6 +164,7 @@ impl Viewer {
             look: Look::default(),
             asked: None,
             sized: None,
+            waiting: None,
             dropped_to: None,
             farewell: None,
             muted: false,
@@ -203,7 +206,10 @@ impl Viewer {
                 Happening::Word(Some(word)) => self.on_word(word),
                 Happening::Word(None) => return,
                 Happening::Read(done) => self.on_read(done),
-                Happening::News => self.look.on_news(),
+                Happening::News => {
+                    self.look.on_news();
+                    self.tell_waiting();
+                }
                 Happening::MaySend => self.send_one(),
                 Happening::Link(now) => {
                     if !now.up || (known.up && now.generation != known.generation) {
@@ -244,7 +250,8 @@ impl Viewer {
             self.outbox.control(kind, payload);
         }
         (self.look, self.dropped_to, self.farewell) = (Look::default(), None, None);
-        (self.asked, self.sized) = (None, None);
+        (self.asked, self.sized, self.waiting) = (None, None, None);
+        self.tell_waiting();
     }
 
     fn on_word(&mut self, word: Word) {
@@ -350,10 +357,28 @@ impl Viewer {
                 reader.rest();
             }
             if !self.outbox.is_closing() {
-                let Totals { out, err } = self.begin.news.borrow().totals;
-                let alive = Alive { out, err, stdin_received: self.begin.accepted.stdin_received };
-                self.outbox.control(FrameKind::Alive, decode::to_json(&alive).into());
+                self.tell_alive();
             }
+        }
+    }
+}
+
+impl Viewer {
+    fn tell_alive(&mut self) {
+        let (Totals { out, err }, waiting) = {
+            let news = self.begin.news.borrow();
+            (news.totals, news.waiting.clone())
+        };
+        self.waiting.clone_from(&waiting);
+        let stdin_received = self.begin.accepted.stdin_received;
+        let alive = Alive { out, err, stdin_received, waiting };
+        self.outbox.control(FrameKind::Alive, decode::to_json(&alive).into());
+    }
+
+    /// Tells whose output is waited for, where that is news.
+    fn tell_waiting(&mut self) {
+        if self.waiting != self.begin.news.borrow().waiting && !self.outbox.is_closing() {
+            self.tell_alive();
         }
     }
 }

@@ -141,6 +141,7 @@ impl Job {
             Steer::Stdin { .. } | Steer::Resize(_) => self.on_input(steer, from, asker).await,
             _ if !may_stop => answer::not_yours(&self.context, from, self.id).await,
             Steer::Cancel(cancel) => self.on_cancel(cancel, from, asker).await,
+            Steer::Release(_) => self.keeper.say(ToKeeper::Release {}),
             Steer::Result => self.on_result_wanted(from).await,
             Steer::Signal(_) => self.on_input(steer, from, asker).await,
         }
@@ -408,7 +409,7 @@ fn needed(steer: &Steer) -> Option<Access> {
         Steer::Resume(resume) if resume.write => Some(Access::Write),
         Steer::Attach(_) | Steer::Resume(_) | Steer::Credit(_) => Some(Access::Read),
         Steer::Stdin { .. } | Steer::Resize(_) | Steer::Rename(_) | Steer::Detach(_) => Some(Access::Write),
-        Steer::Signal(_) | Steer::Cancel(_) | Steer::Result => None,
+        Steer::Signal(_) | Steer::Cancel(_) | Steer::Release(_) | Steer::Result => None,
     }
 }
 

@@ -34,8 +34,19 @@ impl Live {
     }
 
     fn result(&self, outcome: Outcome) -> JobResult {
-        let Outcome { ending, out, err, killed, forced, left_running, output_open, rusage, duration_ms } =
-            outcome;
+        let Outcome {
+            ending,
+            out,
+            err,
+            killed,
+            forced,
+            left_running,
+            output_open,
+            held_by,
+            output_cut,
+            rusage,
+            duration_ms,
+        } = outcome;
         let peer = self.context.peer().clone();
         JobResult {
             out: Some(out),
@@ -45,6 +56,8 @@ impl Live {
             forced,
             left_running,
             output_open,
+            held_by,
+            output_cut,
             rusage: Some(rusage),
             ..JobResult::bare(Some(self.request.id), peer, self.context.instance, ending)
         }

@@ -20,7 +20,7 @@ use super::stdin::Stdin;
 use super::timing::Timing;
 use crate::bus::Link;
 use crate::process::{self, Course, Exit, Process, StartError, Started, Taps, joined};
-use crate::protocol::exec::JobResult;
+use crate::protocol::exec::{JobResult, OutputHolder};
 use crate::protocol::frame::{Accepted, Alive, FrameKind, JobState, StreamKind};
 use crate::protocol::{Ending, decode};
 
@@ -30,7 +30,7 @@ enum Happening {
     Started(Result<Begin, tokio::task::JoinError>),
     Output(StreamKind, Bytes),
     Exited(Exit),
-    TreeStopped,
+    Progressed,
     MaySend,
     StdinWritable,
     Link(Link),
@@ -53,6 +53,8 @@ pub(super) struct Live {
     /// Signals of others: from where, the number, and why it could not be applied.
     pub(super) strangers: VecDeque<(String, u64, Option<String>)>,
     pub(super) course: Course,
+    /// Whose output it was last told to wait for, after the command's own end.
+    pub(super) waiting: Option<Vec<OutputHolder>>,
     pub(super) over: bool,
     /// Whether the audit log has who had it stopped.
     pub(super) stop_told: bool,
@@ -93,7 +95,7 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
             begun = joined(&mut start) => Happening::Started(begun),
             (stream, bytes) = taps.next(room), if room > 0 => Happening::Output(stream, bytes),
             exit = exited(&mut process), if !job.course.has_exited() => Happening::Exited(exit),
-            () = job.course.tree_stopped() => Happening::TreeStopped,
+            () = job.course.progressed() => Happening::Progressed,
             () = job.sink.may_send() => Happening::MaySend,
             () = job.stdin.writable() => Happening::StdinWritable,
             Ok(()) = link.changed() => Happening::Link(*link.borrow_and_update()),
@@ -111,7 +113,7 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
             }
             Happening::Output(stream, bytes) => job.on_output(stream, bytes),
             Happening::Exited(exit) => job.on_exit(exit),
-            Happening::TreeStopped => {}
+            Happening::Progressed => {}
             Happening::MaySend => job.sink.send_one(context.bus.max_payload()),
             Happening::StdinWritable => job.on_stdin_writable(),
             Happening::Link(now) => {
@@ -126,9 +128,10 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
             Happening::Clock => job.on_clock(Instant::now()),
         }
         job.show();
-        if !job.over && job.course.is_over(Instant::now(), &mut taps, job.sink.room()) {
+        if !job.over && job.course.is_over(Instant::now(), &taps, job.sink.room()) {
             job.finish(std::mem::replace(&mut taps, Taps::none())).await;
         }
+        job.tell_waiting();
     }
 }
 
@@ -168,7 +171,9 @@ impl Live {
             },
             stdin: if request.exec.stdin { Stdin::expected() } else { Stdin::closed() },
             timing: Timing::new(now, context.settings.caller_grace),
-            course: Course::new(request.id, request.exec.timeout_ms.map(Duration::from_millis)),
+            course: Course::new(request.id, request.exec.timeout_ms.map(Duration::from_millis))
+                .without_waiting(request.exec.no_wait),
+            waiting: None,
             context: Arc::clone(context),
             attachment: request.exec.stream.and_then(|_| context.attach(request.id, &request.caller)),
             request,
@@ -296,12 +301,25 @@ impl Live {
             return;
         }
         if self.timing.alive_is_due(now) && !self.over {
-            let (totals, stdin_received) = (self.sink.totals(), self.stdin.received());
-            let alive = Alive { out: totals.out, err: totals.err, stdin_received };
-            self.sink.control(FrameKind::Alive, decode::to_json(&alive));
+            self.tell_alive();
         }
         if self.timing.caller_is_lost(now) {
             self.give_the_caller_up();
+        }
+    }
+
+    pub(super) fn tell_alive(&mut self) {
+        let (totals, stdin_received) = (self.sink.totals(), self.stdin.received());
+        let alive = Alive { out: totals.out, err: totals.err, stdin_received, waiting: self.waiting.clone() };
+        self.sink.control(FrameKind::Alive, decode::to_json(&alive));
+    }
+
+    /// Tells whose output is waited for, where that is news.
+    fn tell_waiting(&mut self) {
+        let waiting = self.course.waits_for(Instant::now());
+        if waiting != self.waiting {
+            self.waiting = waiting;
+            self.tell_alive();
         }
     }
 

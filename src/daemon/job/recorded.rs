@@ -90,7 +90,7 @@ async fn word(context: &Arc<Context>, id: JobId, result: &JobResult, steer: Stee
         Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_) => {
             answer::not_durable(context, from, id).await;
         }
-        Steer::Credit(_) | Steer::Stdin { .. } | Steer::Signal(_) | Steer::Resize(_) => {}
+        Steer::Credit(_) | Steer::Stdin { .. } | Steer::Signal(_) | Steer::Resize(_) | Steer::Release(_) => {}
     }
 }
 

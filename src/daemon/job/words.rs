@@ -90,12 +90,18 @@ impl Live {
         // Who has the right may stop a job and ask how it ended; the rest is its caller's.
         let may_steer = from == self.request.caller || policy::may_steer(asker, Some(&self.request.asker));
         match steer {
-            Steer::Cancel(_) | Steer::Result | Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_)
+            Steer::Cancel(_)
+            | Steer::Release(_)
+            | Steer::Result
+            | Steer::Attach(_)
+            | Steer::Rename(_)
+            | Steer::Detach(_)
                 if !may_steer =>
             {
                 return answer::not_yours(&self.context, from, self.request.id).await;
             }
             Steer::Cancel(cancel) => return self.on_cancel(cancel, from, asker).await,
+            Steer::Release(_) => return self.on_release(from),
             Steer::Result => return self.on_result_wanted(from).await,
             Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_) => {
                 return answer::not_durable(&self.context, from, self.request.id).await;
@@ -118,7 +124,7 @@ impl Live {
                 self.sink.control(FrameKind::Want, decode::to_json(&want));
             }
             // Answered above, or nothing for a job without a terminal.
-            Steer::Cancel(_) | Steer::Result | Steer::Attach(_) => {}
+            Steer::Cancel(_) | Steer::Release(_) | Steer::Result | Steer::Attach(_) => {}
             Steer::Resize(_) | Steer::Rename(_) | Steer::Detach(_) => {}
         }
     }
@@ -143,6 +149,9 @@ impl Live {
         }
         if wants_stdin {
             self.tell_want();
+        }
+        if self.waiting.is_some() {
+            self.tell_alive();
         }
     }
 
@@ -204,6 +213,13 @@ impl Live {
         }
         self.course.stop(Ending::Cancelled { why });
         answer::cancelled(&self.context, from, self.request.id, state, self.ended.clone()).await;
+    }
+
+    fn on_release(&mut self, from: &str) {
+        if from == self.request.caller {
+            self.heard();
+        }
+        self.course.release(Instant::now());
     }
 
     async fn on_result_wanted(&mut self, from: &str) {

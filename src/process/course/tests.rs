@@ -45,15 +45,31 @@ fn a_timeout_beyond_all_clocks_is_none() {
 }
 
 #[tokio::test]
-async fn output_gets_its_grace_after_the_end_unless_nobody_reads_it() {
+async fn a_timeout_counts_while_somebody_holds_the_output() {
     let start = Instant::now();
     let mut course = course(Some(SECOND), start);
     course.exited(start, exit(ExitKind::Code(3)));
-    assert_eq!(course.deadline(1), Some(start + OUTPUT_GRACE));
-    assert_eq!(course.deadline(0), None);
+    assert_eq!(course.deadline(1), None, "what nobody holds ends by itself");
     course.on_clock(start + 100 * SECOND);
-    assert_eq!(course.close(true).await.ending, Ending::Exited { code: 3 }, "it had ended before");
+    assert_eq!(course.ending(), Ending::Exited { code: 3 });
+    course.is_held = true;
+    assert_eq!(course.deadline(0), Some(start + SECOND), "what nobody reads is not looked at");
+    assert!(course.deadline(1) < Some(start + SECOND));
+    course.on_clock(start + SECOND);
+    assert_eq!(course.close(true).await.ending, Ending::TimedOut {});
     assert_eq!(course.deadline(1), None);
+}
+
+#[tokio::test]
+async fn what_is_stopped_while_its_output_is_held_is_cut() {
+    let start = Instant::now();
+    let mut course = course(None, start);
+    course.exited(start, exit(ExitKind::Code(0)));
+    course.is_held = true;
+    course.stop(Ending::Cancelled { why: "late".to_owned() });
+    let outcome = course.close(false).await;
+    assert_eq!(outcome.ending, Ending::Exited { code: 0 });
+    assert!(outcome.output_cut.is_some_and(|cut| cut.contains("late")));
 }
 
 #[tokio::test]

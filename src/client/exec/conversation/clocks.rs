@@ -29,6 +29,7 @@ impl Conversation {
         !self.signals.is_empty()
             || self.resize.is_some()
             || self.cancel.is_some()
+            || self.released
             || self.feed.is_unconfirmed()
     }
 
@@ -94,6 +95,10 @@ impl Conversation {
         }
         if self.cancel.is_some() {
             self.send_cancel().await;
+        }
+        if self.released {
+            let release = ReleaseRequest { instance: self.instance };
+            self.say(Verb::Release, decode::to_json(&release)).await;
         }
         if self.feed.is_unconfirmed() {
             self.feed.rewind();

@@ -73,7 +73,8 @@ impl Conversation {
                 let is_refusal = message.headers.get(REFUSES).is_some();
                 self.with(message, now, |this, result, _| this.on_result(result, is_refusal));
             }
-            FrameKind::Alive | FrameKind::End | FrameKind::Answer | FrameKind::Challenge => {}
+            FrameKind::Alive => self.with(message, now, Self::on_alive),
+            FrameKind::End | FrameKind::Answer | FrameKind::Challenge => {}
         }
         self.send_stdin(now).await;
     }
@@ -175,6 +176,15 @@ impl Conversation {
 
     pub(super) fn on_signalled(&mut self, signalled: Signalled, _now: Instant) {
         self.signals.retain(|signal| signal.n > signalled.n);
+    }
+
+    /// Of a task each step may be waited for.
+    fn on_alive(&mut self, alive: Alive, _now: Instant) {
+        let waited = std::mem::replace(&mut self.waits, alive.waiting.is_some());
+        self.released &= self.waits;
+        if let Some(holders) = alive.waiting.filter(|_| !waited) {
+            self.tell(Event::Waiting(holders));
+        }
     }
 
     /// Somebody wants us to leave, and the peer has let go of us.
