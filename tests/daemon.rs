@@ -339,7 +339,7 @@ fn an_id_that_is_none_is_refused() {
 #[test]
 fn the_hostname_makes_the_id_where_none_is_given() {
     let server = Server::start();
-    for (hostname, id) in [("Web.Example_1", "web-example_1"), ("-x-", "x-")] {
+    for (hostname, id) in [("Web.Example_1", "web-example_1"), ("-x-", "x")] {
         let place = Place::new();
         let script = format!("echo {hostname} >/proc/sys/kernel/hostname; exec \"$@\"");
         let mut unshare = vec!["--uts"];

@@ -135,8 +135,13 @@ fn of_a_stopped_and_a_killed_daemon_the_truth_is_told() {
 fn without_a_bus_the_status_is_told_all_the_same() {
     let fleet = Fleet::of_workers(["w1"]);
     fleet.server().kill();
-    let status = fleet.command_on("w1", ["status", "--json"]).run().expect_success();
+    let status = eventually(SOON, "the daemon to notice", || {
+        let status = fleet.command_on("w1", ["status", "--json"]).run();
+        (status.code() == Some(1)).then_some(status)
+    });
     let shown = json_of(&status);
+    let off = &shown["off_the_bus"];
+    assert!(off["why"].as_str().is_some_and(|why| !why.is_empty()) && off["since"].is_string(), "{shown}");
     assert_eq!((&shown["state"], &shown["connected_to_leader"]), (&json!("ready"), &json!(false)));
     assert!(status.took < Duration::from_secs(15), "{:?}", status.took);
 }

@@ -154,7 +154,7 @@ async fn greet(place: &Place) -> io::Result<Option<Link>> {
     saying.flush().await?;
     while let Some(word) = hearing.word(LINE_MOST).await? {
         if let FromKeeper::Hello(hello) = word {
-            return Ok(Some(Link::new(hello, hearing, saying)));
+            return Ok(Some(Link::new(*hello, hearing, saying)));
         }
     }
     Ok(None)

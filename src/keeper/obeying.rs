@@ -44,7 +44,7 @@ impl Keeper {
             sizes: self.terminal.as_ref().map(KeptTerminal::changes).unwrap_or_default(),
             waiting: self.waiting.clone(),
         };
-        self.conversation.say(&FromKeeper::Hello(hello));
+        self.conversation.say(&FromKeeper::Hello(Box::new(hello)));
     }
 
     /// Does what is said, and says of what size the terminal is then, if that is another.

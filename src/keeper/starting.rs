@@ -112,7 +112,7 @@ fn ordered(mut socket: &UnixStream, place: &Place, order: &Order) -> io::Result<
     };
     loop {
         if let Some(FromKeeper::Hello(hello)) = word(socket)? {
-            return Ok(Answer::Runs(identity, Box::new(hello)));
+            return Ok(Answer::Runs(identity, hello));
         }
     }
 }

@@ -176,7 +176,7 @@ pub enum FromKeeper {
     /// the order only.
     Failed(StartError),
     /// The first word of a connection.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// How far the log may be read.
     Log(LogReach),
     /// What a writer should know of its input.

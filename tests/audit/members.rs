@@ -28,7 +28,7 @@ fn lines_say_who_signed_and_operators_read_them() {
         assert!(refused.out().is_empty(), "{refused:?}");
     }
     // A refusal is of whoever asked, too.
-    fleet.d(["exec", "w1", "--", "true"]).expect_code(250);
+    fleet.d(["exec", "w1", "--", "true"]).expect_code(2);
     let last = lines(&fleet, &["-n", "1"]).remove(0);
     assert_eq!((&last["event"], &last["asker"]), (&json!("refused"), &json!(OPERATOR)), "{last}");
     assert_eq!(last["ending"]["refused"]["why"], "no_directory", "{last}");

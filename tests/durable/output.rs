@@ -126,7 +126,7 @@ fn what_is_over_before_it_could_be_left_was_started_all_the_same() {
 #[test]
 fn an_id_that_cannot_be_written_is_said() {
     let fleet = Fleet::of_workers(["w1"]);
-    let full = exec(&fleet, &["-d"], "exec sleep 1000").output_to("/dev/full").run().expect_code(1);
+    let full = exec(&fleet, &["-d"], "exec sleep 1000").output_to("/dev/full").run().expect_code(74);
     let id = journalled(&fleet, "open").pop().unwrap();
     assert!(full.err().contains(&format!("; the job goes on, as w1/{id}\n")), "{full:?}");
     fleet.d(["stop", &format!("w1/{id}")]).expect_success();

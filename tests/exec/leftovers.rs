@@ -155,9 +155,9 @@ fn a_timeout_counts_to_the_end_of_the_output(fleet: &Fleet) {
 fn to_stop_it_stops_who_holds_the_output(fleet: &Fleet) {
     let marker = procs::marker();
     let mut live = waits(fleet, &[], &marker);
-    let jobs = fleet.d(["jobs", "--json"]).expect_success().out();
+    let jobs = fleet.d(["jobs", "w1", "--json"]).expect_success().out();
     let job: Value = serde_json::from_str(jobs.lines().next().unwrap()).unwrap();
-    fleet.d(["stop", job["id"].as_str().unwrap()]).expect_success();
+    fleet.d(["stop", &format!("w1/{}", job["id"].as_str().unwrap())]).expect_success();
     let finished = live.wait(PATIENCE).expect_code(251);
     assert!(finished.err().contains("d: output was cut: "), "{finished:?}");
     assert!(procs::with_argument(&marker).is_empty());

@@ -146,7 +146,7 @@ async fn the_newest_connection_counts(bench: Bench) {
 }
 
 async fn an_end_that_nobody_heard_is_found(bench: Bench) {
-    let order = bench.order("read x < /dev/zero & echo said; exit 4");
+    let order = bench.order("(trap '' HUP; read x < /dev/zero) & echo said; exit 4");
     drop(bench.start(&order));
     let Found::Ended(end) = gone(&bench, &order).await else { panic!("it ended") };
     assert_eq!((end.ending, end.out.bytes), (Ending::Exited { code: 4 }, 5));
