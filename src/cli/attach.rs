@@ -249,17 +249,29 @@ async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, Failure> {
         true => Keys::new(execution.steering(), true),
         false => Keys::watching(execution.steering()),
     };
-    let (seen, output) = look(execution, found, view, &mut keys).await;
+    let mut missing = 0;
+    let (seen, output) = look(execution, found, view, &mut keys, &mut missing).await;
     let streams = Streams { output, input_lost: None };
     if let Some(failure) =
         streams.failure(&format!("{} on {} is as it was", found.job.id.short(), found.peer))
     {
         return Err(failure);
     }
-    match seen {
-        Seen::Ended(outcome) => ended(found, view, &outcome),
-        Seen::Left { by: None, .. } if view.until.is_some() && !keys.were_pressed() => Ok(0),
-        Seen::Left { at, by } => Err(left(found, at, by, keys.were_pressed())),
+    let code = match seen {
+        Seen::Ended(outcome) => ended(found, view, &outcome)?,
+        Seen::Left { by: None, .. } if view.until.is_some() && !keys.were_pressed() => 0,
+        Seen::Left { at, by } => return Err(left(found, at, by, keys.were_pressed())),
+    };
+    match missing {
+        0 => Ok(code),
+        bytes => Err(Failure::new(
+            UNKNOWN,
+            format!(
+                "output was lost: {bytes} bytes that were asked for are no longer kept: {} keeps the newest ([jobs] \
+                 log_limit, logs_total)",
+                found.peer
+            ),
+        )),
     }
 }
 
@@ -269,8 +281,14 @@ enum Seen {
     Left { at: u64, by: Option<String> },
 }
 
-/// Looks on; says how our own output fared meanwhile.
-async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut Keys) -> (Seen, Written) {
+/// Looks on; says how our own output fared meanwhile, and counts the bytes that are no longer kept.
+async fn look(
+    mut execution: Execution,
+    found: &Found,
+    view: &View,
+    keys: &mut Keys,
+    missing: &mut u64,
+) -> (Seen, Written) {
     let steering = execution.steering();
     let writer = Writer::start(execution.steering());
     let talkative = std::io::stderr().is_terminal();
@@ -290,6 +308,7 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
                 if let From::Byte(since) = view.from
                     && at > since
                 {
+                    *missing += at - since;
                     writer.say(format!("{} bytes of output are no longer kept", at - since));
                 }
             }
@@ -304,6 +323,7 @@ async fn look(mut execution: Execution, found: &Found, view: &View, keys: &mut K
             }
             Some(Event::NotKept { stream, bytes }) => {
                 at += bytes;
+                *missing += bytes;
                 writer.say(format!("{bytes} bytes of {} are no longer kept", name(stream)));
             }
             Some(Event::Screen(bytes)) => writer.draw(bytes),

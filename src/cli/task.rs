@@ -51,6 +51,7 @@ pub(super) enum Tasks {
 #[derive(Debug, ClapArgs)]
 pub(super) struct TaskRun {
     /// The task's name
+    #[arg(value_name = "TASK")]
     name: String,
     /// With `deploy`: send this program and have the daemon become it, instead of running steps there
     #[arg(long, value_name = "FILE")]
@@ -66,6 +67,12 @@ pub(super) struct TaskList {
     /// JSON lines
     #[arg(long)]
     json: bool,
+}
+
+/// The names of all tasks, for completion; none where the configuration has a mistake.
+pub(super) fn names(common: &Common) -> Vec<String> {
+    let Ok(settings) = Settings::read(common) else { return Vec::new() };
+    Book::of(settings.file.tasks).names().map(str::to_owned).collect()
 }
 
 /// `d task`

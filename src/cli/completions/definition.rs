@@ -10,6 +10,8 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use super::jobs::{self, Offer};
 use super::{DIRECTORIES, FILES, peers};
 use crate::cli::args::{Args, Common};
+use crate::cli::settings::file::setting_names;
+use crate::cli::task;
 
 /// The names of arguments that name a peer, as the code or the person sees them.
 const PEER_NAMES: [&str; 4] = ["peer", "peers", "target", "targets"];
@@ -38,6 +40,13 @@ fn completer(arg: &Arg, common: &Common) -> Option<ArgValueCompleter> {
     if names_a_job(arg) {
         let (common, offer) = (common.clone(), offered(arg));
         return Some(ArgValueCompleter::new(move |typed: &OsStr| jobs::candidates(&common, offer, typed)));
+    }
+    if has_value_name(arg, "TASK") {
+        let common = common.clone();
+        return Some(ArgValueCompleter::new(move |typed: &OsStr| beginning(task::names(&common), typed)));
+    }
+    if has_value_name(arg, "KEY") {
+        return Some(ArgValueCompleter::new(|typed: &OsStr| beginning(setting_names(), typed)));
     }
     if arg.get_id() == "user" {
         return Some(ArgValueCompleter::new(users));
@@ -78,12 +87,21 @@ fn offered(arg: &Arg) -> Offer {
     }
 }
 
+fn has_value_name(arg: &Arg, wanted: &str) -> bool {
+    arg.get_value_names().unwrap_or_default().iter().any(|name| name.as_str() == wanted)
+}
+
+/// Those of the names that begin as was typed.
+fn beginning(names: Vec<String>, typed: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = typed.to_string_lossy();
+    names.into_iter().filter(|name| name.starts_with(&*typed)).map(CompletionCandidate::new).collect()
+}
+
 /// The users of this machine: those of a peer are often the same, and nobody has to take one.
 fn users(typed: &OsStr) -> Vec<CompletionCandidate> {
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let names = accounts.lines().filter_map(|line| line.split(':').next());
-    let typed = typed.to_string_lossy();
-    names.filter(|name| !name.is_empty() && name.starts_with(&*typed)).map(CompletionCandidate::new).collect()
+    beginning(names.filter(|name| !name.is_empty()).map(str::to_owned).collect(), typed)
 }
 
 #[cfg(test)]
@@ -157,6 +175,22 @@ mod tests {
         ] {
             assert!(completing.contains(&way.to_owned()), "{way} is not among {completing:?}");
         }
+    }
+
+    #[test]
+    fn tasks_and_settings_complete_by_name() {
+        let offered = |wanted: &str| {
+            let with_name = |(_, arg): &(String, Arg)| has_value_name(arg, wanted);
+            all().into_iter().filter(with_name).all(|(_, arg)| arg.get::<ArgValueCompleter>().is_some())
+        };
+        assert!(offered("TASK") && offered("KEY"));
+        let ways: Vec<String> = all().into_iter().map(|(way, _)| way).collect();
+        for way in ["d task run name", "d config set key", "d config unset key"] {
+            assert!(ways.contains(&way.to_owned()), "{way}");
+        }
+        let keys = setting_names();
+        assert!(keys.contains(&"nats".to_owned()) && keys.contains(&"broker_listen".to_owned()), "{keys:?}");
+        assert!(!keys.contains(&"text".to_owned()), "{keys:?}");
     }
 
     #[test]

@@ -152,6 +152,37 @@ impl File {
     }
 }
 
+/// The names of all settings, as the parser knows them.
+pub(in crate::cli) fn setting_names() -> Vec<String> {
+    struct Names<'a>(&'a mut Vec<String>);
+    impl<'de> serde::Deserializer<'de> for Names<'_> {
+        type Error = serde::de::value::Error;
+
+        fn deserialize_any<V: serde::de::Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+            Err(serde::de::Error::custom("only names are wanted"))
+        }
+
+        fn deserialize_struct<V: serde::de::Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Self::Error> {
+            self.0.extend(fields.iter().map(|name| (*name).to_owned()));
+            Self(self.0).deserialize_any(visitor)
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+            unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+    let mut names = Vec::new();
+    // It ends in an error once the names are known: there is nothing to be read.
+    let _ = File::deserialize(Names(&mut names));
+    names
+}
+
 /// Whoever may write a daemon's configuration may run commands as its user. Of what is no file, such as
 /// `/dev/null` for none at all, nothing stays.
 fn check_rights(path: &Path) -> Result<(), Failure> {
