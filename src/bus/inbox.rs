@@ -83,7 +83,7 @@ impl Inbox {
 /// A subject to give as reply, and what arrives on it. Closed when dropped.
 ///
 /// What may arrive is limited by what was asked for (one answer, or a window of output), and, for those who send more,
-/// by [`WAITING_MOST`].
+/// by `WAITING_MOST`.
 pub struct Mailbox {
     subject: String,
     token: String,

@@ -11,7 +11,7 @@
 //! leaves that line, and the next one writes how the job ended; the lines are a chain
 //! ([`crate::protocol::audit::chain`]) across rotated files. Values of variables are never written.
 //!
-//! An asker that is proved fills only its share of the log ([`share`]), and a line is never longer than one may be.
+//! An asker that is proved fills only its share of the log (`share`), and a line is never longer than one may be.
 //!
 //! Limits: nothing is forced to disk, so a machine that loses its power may lose the last lines,
 //! and then the log says that they are missing. Whoever can write here, root or the daemon's own
