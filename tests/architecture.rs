@@ -20,6 +20,20 @@ const UNFINISHED: [&str; 2] = [concat!("TO", "DO"), concat!("unimpl", "emented!"
 /// What `printing` in the table means.
 const PRINTING: [&str; 5] = ["println!", "print!", "eprintln!", "eprint!", "dbg!"];
 
+/// What leads to the outputs of this process, past the one place that makes a text harmless.
+const OUTPUTS: [&str; 5] = ["stdout()", "stderr()", "STDOUT_FILENO", "STDERR_FILENO", ".print()"];
+/// Who may write to an output, and what.
+const WRITERS: [(&str, &str); 8] = [
+    ("cli/named_file.rs", "a file that somebody named, which may be stdout"),
+    ("cli/output.rs", "all that d itself says"),
+    ("cli/log.rs", "the log, whose lines are made in log/line.rs"),
+    ("cli/exec/writer.rs", "the bytes of a command, which are its own"),
+    ("cli/daemon/succession.rs", "hands its own stderr on to the next version"),
+    ("process/console.rs", "asks how large the terminal is"),
+    ("process/reaper/tend.rs", "hands its own on to the job"),
+    ("keeper/program.rs", "its log, which is a file"),
+];
+
 /// One row of the table.
 #[derive(Debug, PartialEq, Eq)]
 struct Row {
@@ -191,6 +205,22 @@ fn squeeze(code: &str) -> String {
     dense
 }
 
+/// Outputs named outside the places for that. To ask whether one is a terminal is no writing.
+fn written_elsewhere(source: &Source) -> Vec<String> {
+    if WRITERS.iter().any(|(path, _)| *path == source.path) {
+        return Vec::new();
+    }
+    let dense =
+        squeeze(&source.code).replace("stdout().is_terminal()", "").replace("stderr().is_terminal()", "");
+    let named = OUTPUTS.iter().chain(&PRINTING).filter(|word| holds(&dense, word));
+    named.map(|word| source.found(&format!("names {word}: what d says goes through cli/output.rs"))).collect()
+}
+
+/// `eprint!` does not hold `print!`, which would be one problem twice.
+fn holds(dense: &str, word: &str) -> bool {
+    dense.match_indices(word).any(|(at, _)| !word.starts_with(is_word) || !dense[..at].ends_with(is_word))
+}
+
 fn badly_begun(source: &Source) -> Vec<String> {
     let mut problems = Vec::new();
     if !source.text.starts_with("//! ") {
@@ -354,6 +384,15 @@ fn every_file_says_what_it_is() {
 }
 
 #[test]
+fn what_is_said_goes_through_one_place() {
+    all_keep(written_elsewhere);
+    let paths: BTreeSet<String> = sources().into_iter().map(|source| source.path).collect();
+    for (path, what) in WRITERS {
+        assert!(paths.contains(path), "{path} ({what}) is gone");
+    }
+}
+
+#[test]
 fn nothing_is_left_unfinished() {
     all_keep(unfinished);
 }
@@ -461,6 +500,18 @@ fn a_crossed_border_is_found() {
     assert_eq!(borders("main.rs", "peerbus::daemon::run()"), 0);
     assert_eq!(borders("bus/connect.rs", "peerbus::daemon::run()"), 1);
     assert_eq!(borders("stray/file.rs", ""), 1, "a folder that is not in the table");
+}
+
+#[test]
+fn a_way_round_the_one_place_is_found() {
+    let check = |path: &str, text: &str| written_elsewhere(&Source::new(path, text)).len();
+    assert_eq!(check("cli/new.rs", "println!(\"{row}\")"), 1);
+    assert_eq!(check("cli/new.rs", "write!(std::io::stdout().lock(), \"x\")"), 1);
+    assert_eq!(check("cli/new.rs", "let mut out = io::stderr();"), 1);
+    assert_eq!(check("cli/new.rs", "help.print()"), 1);
+    assert_eq!(check("cli/new.rs", "if std::io::stdout().is_terminal() { output::line(&row) }"), 0);
+    assert_eq!(check("cli/new.rs", "command.stdout(Stdio::piped()); said.stdout.len()"), 0);
+    assert_eq!(check("cli/output.rs", "io::stdout().lock()"), 0);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod harness;
 
 mod bad_input {
     mod bus;
+    mod hostile;
     mod names;
     mod settings;
     mod typed;

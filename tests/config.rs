@@ -22,9 +22,9 @@ fn d(scratch: &Scratch, words: &[&str]) -> DCommand {
 }
 
 fn shown(finished: Finished) -> Vec<(String, String, String)> {
-    let all: Value = serde_json::from_str(&finished.expect_success().out()).unwrap();
     let text = |setting: &Value, key: &str| setting[key].as_str().unwrap().to_owned();
-    let settings = all["settings"].as_array().unwrap();
+    let lines = finished.expect_success().out();
+    let settings: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     settings.iter().map(|one| (text(one, "key"), text(one, "value"), text(one, "from"))).collect()
 }
 

@@ -149,9 +149,12 @@ fn without_a_bus_the_status_is_told_all_the_same() {
 #[test]
 fn where_no_daemon_was_ever_started_it_is_said() {
     let scratch = Scratch::new();
-    for verb in [&["status"][..], &["status", "--json"], &["getPeerStatus"]] {
-        let state = scratch.path().join("state");
-        let command = DCommand::new(scratch.path(), verb).env("PEERBUS_STATE_DIR", &state);
+    let state = scratch.path().join("state");
+    let command = DCommand::new(scratch.path(), ["status", "--json"]).env("PEERBUS_STATE_DIR", &state);
+    let shown = json_of(&command.run().expect_code(1));
+    assert_eq!((&shown["state"], &shown["peer_id"]), (&json!("never_started"), &Value::Null));
+    for verb in ["status", "getPeerStatus"] {
+        let command = DCommand::new(scratch.path(), [verb]).env("PEERBUS_STATE_DIR", &state);
         let finished = command.run().expect_code(1);
         assert_eq!(finished.out(), "", "{finished:?}");
         let wanted = format!("d: no daemon: no daemon was ever started on {}", state.display());

@@ -18,9 +18,7 @@ use super::exec::{
 };
 use super::exit::{CANCELLED, Failure, REFUSED, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
-use super::log::escaped;
 use super::output;
-use super::render;
 use super::terminal::{Left, Manner, WINDOW, farewell, own_size, sit};
 use crate::bus::Bus;
 use crate::client::exec::{self as client, Attaching, Event, Execution, Integrity, Outcome, Patience};
@@ -161,7 +159,7 @@ impl Shown {
         let size = size.unwrap_or(TtySize::USUAL);
         match found.job.tty {
             true if view.as_text => Self::Text {
-                history: History::new(size, render::is_colored()),
+                history: History::new(size, output::is_colored()),
                 sizes: Sizes { sizes: Vec::new() },
                 follows: view.until.is_none() && found.job.state == State::Running,
             },
@@ -379,8 +377,7 @@ fn ended(found: &Found, view: &View, outcome: &Outcome) -> Result<u8, Failure> {
     let Found { peer, job } = found;
     let shown = outcome.result.is_some() && outcome.integrity == Integrity::Whole;
     if shown && job.state == State::Ended {
-        let ending = escaped(&outcome.ending.to_string());
-        output::say(&format!("{} on {peer} has ended: {ending}", job.id.short()));
+        output::say(&format!("{} on {peer} has ended: {}", job.id.short(), outcome.ending));
     }
     if job.state != State::Ended {
         tell_who_holds_it(peer, outcome);
@@ -397,7 +394,7 @@ fn left(found: &Found, at: u64, by: Option<String>, pressed: bool) -> Failure {
     let short = job.id.short();
     let next = format!("`d attach {peer}/{short} --since-byte {at}` goes on where this ended");
     if let Some(who) = by {
-        let what = format!("unknown: detached by {} from {short} on {peer}, which goes on", escaped(&who));
+        let what = format!("unknown: detached by {who} from {short} on {peer}, which goes on");
         return Failure::new(UNKNOWN, format!("{what}; {next}"));
     }
     match pressed {

@@ -4,15 +4,16 @@ mod table;
 mod verify;
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use clap::{Args as ClapArgs, Subcommand};
 use jiff::Timestamp;
 
-use super::args::{Common, duration, peer_name};
+use super::args::{Common, peer_name};
 use super::connect::connect;
 use super::exit::{Failure, OFFLINE, REFUSED, TIMED_OUT};
 use super::output;
+use super::peers::Format;
+use super::time::since;
 use crate::bus::{Bus, BusError};
 use crate::client::audit;
 use crate::client::peers::PingError;
@@ -34,16 +35,19 @@ pub(super) struct Audit {
     /// The peer: its id, hostname or address
     #[arg(value_parser = peer_name, required = true)]
     peer: Option<String>,
-    /// Only what was written in this time until now, such as 1h, or since this moment, such as
-    /// 2026-11-21T10:00:00Z
+    /// Only what was written in this time until now, such as 1h or 2d, or since this moment, such as
+    /// 2026-11-21, '2026-11-21 10:00' in local time, or 2026-11-21T10:00:00Z
     #[arg(long, value_name = "TIME", value_parser = since)]
-    since: Option<Since>,
+    since: Option<Timestamp>,
     /// At most this many lines, the last ones; a command that has ended has two
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     lines: Option<u32>,
-    /// The lines as the peer wrote them: JSON, one a line
+    /// The lines as the peer wrote them: JSON, one object a line
     #[arg(long)]
     json: bool,
+    /// Show everything, however wide the terminal is
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
 }
 
 /// What else can be done with the log.
@@ -51,35 +55,6 @@ pub(super) struct Audit {
 enum Verb {
     /// Check that nothing of a log was changed or taken out
     Verify(Verify),
-}
-
-/// A moment, as typed.
-#[derive(Debug, Clone, Copy)]
-enum Since {
-    Ago(Duration),
-    At(Timestamp),
-}
-
-fn since(text: &str) -> Result<Since, String> {
-    match (duration(text), text.parse()) {
-        (Ok(span), _) => Ok(Since::Ago(span)),
-        (_, Ok(moment)) => Ok(Since::At(moment)),
-        (Err(_), Err(_)) => {
-            Err(format!("{text:?} is neither a time such as 1h nor a moment such as 2026-11-21T10:00:00Z"))
-        }
-    }
-}
-
-impl Since {
-    fn moment(self) -> Result<String, Failure> {
-        let moment = match self {
-            Self::At(moment) => moment,
-            Self::Ago(span) => Timestamp::now()
-                .checked_sub(span)
-                .map_err(|error| Failure::usage(format!("--since: {error}")))?,
-        };
-        Ok(moment.to_string())
-    }
 }
 
 /// `d audit`
@@ -93,7 +68,7 @@ pub(super) async fn run(common: &Common, args: Audit) -> Result<u8, Failure> {
 async fn show(common: &Common, args: &Audit) -> Result<u8, Failure> {
     let bus = connect(common).await?;
     let name = args.peer.as_deref().unwrap_or_default();
-    let since = args.since.map(Since::moment).transpose()?;
+    let since = args.since.map(|since| since.to_string());
     let mut query = Query { since, last: args.lines, ..Query::default() };
     let (peer, mut page) = first_page(&bus, name, &query).await?;
     // `-n` holds back the lines until the last one has come: the peer may write more meanwhile.
@@ -115,6 +90,7 @@ async fn show(common: &Common, args: &Audit) -> Result<u8, Failure> {
 /// Lines on their way to a person or a program.
 struct Shown {
     json: bool,
+    wide: bool,
     most: Option<usize>,
     held: VecDeque<String>,
 }
@@ -122,12 +98,12 @@ struct Shown {
 impl Shown {
     fn new(args: &Audit) -> Self {
         let most = args.lines.and_then(|lines| usize::try_from(lines).ok());
-        Self { json: args.json, most, held: VecDeque::new() }
+        Self { json: args.json, wide: args.output == Some(Format::Wide), most, held: VecDeque::new() }
     }
 
     fn take(&mut self, lines: Vec<String>) -> Result<(), Failure> {
         if self.json && self.most.is_none() {
-            return lines.iter().try_for_each(|line| output::line(line));
+            return lines.iter().try_for_each(|line| output::json_line(line));
         }
         self.held.extend(lines);
         let most = self.most.unwrap_or(usize::MAX);
@@ -137,11 +113,11 @@ impl Shown {
 
     fn finish(self) -> Result<(), Failure> {
         if self.json {
-            return self.held.iter().try_for_each(|line| output::line(line));
+            return self.held.iter().try_for_each(|line| output::json_line(line));
         }
         let mut table = Table::default();
         self.held.iter().for_each(|line| table.add(line));
-        output::line(&table.rendered())
+        output::list(&table.shown(self.wide), "nothing was written down")
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn run(args: &Completions) -> Result<u8, Failure> {
         Shell::Zsh => include_str!("../../shell/completions/d.zsh"),
         Shell::Fish => include_str!("../../shell/completions/d.fish"),
     };
-    output::line(script.trim_end())?;
+    output::own_text(script.trim_end())?;
     Ok(0)
 }
 
@@ -68,9 +68,8 @@ pub(super) fn answered() -> bool {
         return false;
     }
     let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
-    let lines = answer(words).join("\n");
     // A shell that no longer listens has no more questions.
-    let _ = output::line(&lines);
+    let _ = output::answer(&answer(words));
     true
 }
 
@@ -96,10 +95,13 @@ fn answer(words: Vec<OsString>) -> Vec<String> {
     {
         return vec![path.to_owned()];
     }
-    lines
-        .into_iter()
-        .map(|(value, help)| if help.is_empty() { value } else { format!("{value}\t{help}") })
-        .collect()
+    // What would show up as something else on the line has to be typed by hand.
+    let is_seen = |(value, _): &(String, String)| value.chars().all(output::is_shown_as_it_is);
+    let line = |(value, help): (String, String)| match help.as_str() {
+        "" => value,
+        help => format!("{value}\t{}", output::escaped(help)),
+    };
+    lines.into_iter().filter(is_seen).map(line).collect()
 }
 
 /// Where a word is wanted and none has been begun, flags would only hide the words.

@@ -7,8 +7,9 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use super::args::Common;
 use super::exit::Failure;
+use super::output::{self, Table};
+use super::peers::Format;
 use super::settings::{Settings, own_config};
-use super::{output, render};
 pub(super) use edit::Edit;
 
 /// What can be done with the configuration.
@@ -33,9 +34,12 @@ pub(super) enum Config {
 /// What `d config show` is given.
 #[derive(Debug, ClapArgs)]
 pub(super) struct ConfigShow {
-    /// JSON
+    /// As JSON, one object a line
     #[arg(long)]
     json: bool,
+    /// Show everything, however wide the terminal is
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
 }
 
 /// What `d config set` is given.
@@ -78,11 +82,9 @@ fn show(common: &Common, args: &ConfigShow) -> Result<(), Failure> {
     let settings = Settings::read(common)?;
     let in_force = force::all(&settings, &own_config(common))?;
     if args.json {
-        return output::line(
-            &serde_json::json!({ "file": own_config(common), "settings": in_force }).to_string(),
-        );
+        return in_force.iter().try_for_each(output::json);
     }
-    let mut lines = vec![["SETTING", "VALUE", "FROM"].map(str::to_owned).to_vec()];
-    lines.extend(in_force.into_iter().map(|one| vec![one.key, one.value, one.from]));
-    output::line(&render::table(&lines))
+    let mut table = Table::of(&["SETTING", "VALUE", "FROM"]).wide(args.output == Some(Format::Wide));
+    in_force.into_iter().for_each(|one| table.row([one.key, one.value, one.from]));
+    output::list(&table, "no settings")
 }

@@ -16,7 +16,7 @@ use futures::StreamExt;
 
 use super::args::{Common, peer_name};
 use super::exit::{Failure, OTHER};
-use super::{output, render};
+use super::output::{self, Table};
 use crate::bus::Bus;
 use check::{Check, Report};
 
@@ -32,7 +32,7 @@ pub(super) struct Doctor {
     /// The peer: its id, hostname or address [default: all of them]
     #[arg(value_parser = peer_name)]
     peer: Option<String>,
-    /// JSON
+    /// As JSON: one object in one line
     #[arg(long)]
     json: bool,
     /// Show what daemons of this machine have left running that nobody will ever end, and stop it
@@ -66,18 +66,18 @@ async fn look_at_all(bus: &Bus, peers: Vec<peer::Known>, report: &mut Report) {
 
 fn show(report: &Report, json: bool) -> Result<(), Failure> {
     if json {
-        return output::line(&report.as_json().to_string());
+        return output::json(&report.as_json());
     }
-    let cells = |check: &Check| vec![check.result.shown(), check.name.to_owned(), check.detail.clone()];
-    let table = render::table(&report.checks.iter().map(cells).collect::<Vec<_>>());
+    let mut table = Table::of_facts();
     let mut about = "";
-    for (check, line) in report.checks.iter().zip(table.lines()) {
+    for check in &report.checks {
         if check.about != about {
             about = &check.about;
-            output::line(about)?;
+            table.title(about);
         }
-        output::line(&format!("  {line}"))?;
+        table.row([check.result.shown(), check.name.into(), check.detail.as_str().into()]);
     }
+    output::table(&table)?;
     output::line(&report.verdict())?;
     for check in report.failed() {
         output::line(&format!("  {}: {}: {}", check.about, check.name, check.next))?;

@@ -17,7 +17,6 @@ use super::connect::{connect, must_be_an_operator};
 use super::exit::{
     BUS_UNREACHABLE, Failure, INPUT_LOST, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, OUTPUT_FAILED, REFUSED, UNKNOWN,
 };
-use super::log::escaped;
 use super::output;
 use super::terminal;
 use crate::bus::Bus;
@@ -309,7 +308,7 @@ fn left(peer: &PeerId, job: JobId, at: u64, by: Option<String>, on_purpose: bool
         return Ok(0);
     }
     let next = format!("`d attach {peer}/{job} --since-byte {at}` goes on where this ended");
-    let why = by.map_or_else(|| "d was ended".to_owned(), |who| format!("detached by {}", escaped(&who)));
+    let why = by.map_or_else(|| "d was ended".to_owned(), |who| format!("detached by {who}"));
     Err(Failure::new(UNKNOWN, format!("unknown: {why}, and the command goes on; {next}")))
 }
 

@@ -1,6 +1,5 @@
 //! Exit codes: public, documented by `d help exit-codes`, and relied on by scripts.
 
-use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use super::{log, misuse, output};
@@ -75,11 +74,13 @@ pub(super) struct Failure {
     seeds_text: Option<String>,
     /// What is said, without `d: `.
     pub(super) message: String,
+    /// Further lines of it.
+    more: Vec<String>,
 }
 
 impl Failure {
     pub(super) fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, known_text: None, seeds_text: None, message: message.into() }
+        Self { code, known_text: None, seeds_text: None, message: message.into(), more: Vec::new() }
     }
 
     pub(super) fn other(message: impl Into<String>) -> Self {
@@ -93,6 +94,11 @@ impl Failure {
     /// Says what else can be done.
     pub(super) fn with_next(self, next: &str) -> Self {
         Self { message: format!("{}; {next}", self.message), ..self }
+    }
+
+    /// Says more, each in a line of its own.
+    pub(super) fn with_lines(self, more: Vec<String>) -> Self {
+        Self { more, ..self }
     }
 
     /// Has a text said that scripts know.
@@ -116,23 +122,25 @@ impl Failure {
 pub(super) fn misused(mistake: &clap::Error) -> ExitCode {
     let words: Vec<_> = std::env::args_os().skip(1).collect();
     if let Some(way_out) = misuse::explained(mistake, &words) {
-        output::say(&way_out);
+        say_mistake(&way_out);
         return USAGE.into();
     }
     let said = mistake.render().to_string();
     if let Some(what) = said.strip_prefix("error: ") {
-        output::say(what.trim_end());
+        say_mistake(what.trim_end());
         return USAGE.into();
     }
-    let shown = if mistake.use_stderr() || io::stdout().is_terminal() {
-        mistake.print().map_err(|error| output::failure(&error))
-    } else {
-        output::bytes(said.as_bytes())
-    };
-    match shown {
+    match output::help(mistake) {
         Ok(()) => u8::try_from(mistake.exit_code()).unwrap_or(USAGE).into(),
         Err(failure) => report(&failure),
     }
+}
+
+/// Says a mistake that may take several lines.
+fn say_mistake(text: &str) {
+    let (first, more) = text.split_once('\n').unwrap_or((text, ""));
+    output::say(first);
+    more.lines().for_each(output::complain);
 }
 
 /// Says why it failed, and gives the code.
@@ -150,6 +158,7 @@ pub(super) fn say(failure: &Failure) {
     if !failure.message.is_empty() {
         output::complain(&format!("{mark}d: {}", failure.message));
     }
+    failure.more.iter().for_each(|line| output::complain(&format!("{mark}d:   {line}")));
 }
 
 /// The exit code of an execution.

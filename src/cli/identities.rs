@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::args::Common;
 use super::connect::connect;
 use super::exit::Failure;
+use super::output::Table;
+use super::peers::Format;
 use super::settings::Settings;
-use super::{keys, output, render};
+use super::{keys, output, time};
 use crate::bus::{self, Bus, Credentials, Outgoing, Persistence, Reach};
 use crate::client::peers;
 use crate::identity::authority::{Authority, Entry, Invitation};
@@ -31,9 +33,12 @@ const CONNECTIONS: u32 = 4096;
 /// What `d identities` is given.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Identities {
-    /// One JSON object a line
+    /// As JSON, one object a line
     #[arg(long)]
     json: bool,
+    /// Show everything, however wide the terminal is
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
 }
 
 /// One line of it.
@@ -70,15 +75,13 @@ pub(super) async fn run(common: &Common, args: &Identities) -> Result<u8, Failur
     lines.extend(invitations.iter().filter_map(|invitation| Line::invited(invitation, now)));
     lines.sort_by(|one, other| (&one.name, &one.issued).cmp(&(&other.name, &other.issued)));
     if args.json {
-        for line in &lines {
-            output::line(&serde_json::to_string(line).map_err(|error| Failure::other(error.to_string()))?)?;
-        }
+        lines.iter().try_for_each(output::json)?;
         return Ok(0);
     }
-    let heading = ["NAME", "STANDING", "STATE", "ISSUED", "EXPIRES", "LAST SEEN", "REVOKED"];
-    let mut rows = vec![heading.map(str::to_owned).to_vec()];
-    rows.extend(lines.iter().map(Line::cells));
-    output::line(&render::table(&rows))?;
+    let mut table = Table::of(&["NAME", "STANDING", "STATE", "ISSUED", "EXPIRES", "LAST SEEN", "REVOKED"])
+        .wide(args.output == Some(Format::Wide));
+    lines.iter().for_each(|line| table.row(line.cells()));
+    output::list(&table, "nobody belongs to the fleet")?;
     Ok(0)
 }
 
@@ -122,15 +125,15 @@ impl Line {
     }
 
     fn cells(&self) -> Vec<String> {
-        let time = |time: &Option<String>| time.as_deref().map_or_else(|| "-".to_owned(), render::local_time);
+        let shown = |at: &Option<String>| at.as_deref().map_or_else(|| "-".to_owned(), time::local_time);
         vec![
             self.name.clone(),
             self.standing.to_string(),
             self.state.to_owned(),
-            time(&self.issued),
-            time(&self.expires),
-            time(&self.last_seen),
-            time(&self.revoked),
+            shown(&self.issued),
+            shown(&self.expires),
+            shown(&self.last_seen),
+            shown(&self.revoked),
         ]
     }
 }

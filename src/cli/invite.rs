@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 
-use super::args::{Common, duration};
+use super::args::Common;
 use super::exit::Failure;
 use super::settings::Settings;
-use super::{keys, output, render};
+use super::{keys, output, time};
 use crate::identity::authority::Invited;
 use crate::protocol::identity::{Name, Standing};
 
@@ -26,11 +26,11 @@ pub(super) struct Invite {
     /// A person who may look and not touch
     #[arg(long, value_name = "NAME", value_parser = keys::name, conflicts_with = "machine")]
     inspector: Option<Name>,
-    /// How long it can be taken up
-    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = duration)]
+    /// How long it can be taken up, such as 2d, or until when, such as 2026-11-21
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = time::until)]
     lasts: Duration,
     /// How long what it makes holds [default: until it is revoked]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = time::until)]
     identity_for: Option<Duration>,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn run(common: &Common, args: Invite) -> Result<u8, Failure> {
     }
     output::say(&format!(
         "for {name} ({standing}), once, until {}: `d join TOKEN` there, with this line for TOKEN",
-        render::local_time(&keys::utc(ticket.until))
+        time::local_time(&keys::utc(ticket.until))
     ));
     output::line(&ticket.text())?;
     Ok(0)

@@ -40,7 +40,7 @@ pub(super) struct Jobs {
     /// At most this many, the newest
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     newest: Option<u32>,
-    /// JSON lines instead of a table
+    /// As JSON, one object a line
     #[arg(long)]
     json: bool,
     /// Show everything
@@ -51,6 +51,7 @@ pub(super) struct Jobs {
 /// A job, and where it is.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Row {
+    #[serde(rename = "peer_id")]
     pub(super) peer: PeerId,
     #[serde(flatten)]
     pub(super) job: Job,
@@ -65,7 +66,7 @@ pub(super) struct Sessions {
     /// Peers: their ids, hostnames or addresses [default: all that are online]
     #[arg(value_parser = peer_name, value_name = "PEER")]
     peers: Vec<String>,
-    /// JSON lines instead of a table
+    /// As JSON, one object a line
     #[arg(long)]
     json: bool,
 }
@@ -92,7 +93,7 @@ async fn list(common: &Common, args: &Jobs, wanted: impl Fn(&Row) -> bool) -> Re
         ..Query::default()
     };
     let answers = if args.peers.is_empty() {
-        ask(&bus, online(&bus).await?, &query).await
+        ask(&bus, online(&bus, args.json || args.output == Some(Format::Wide)).await?, &query).await
     } else {
         ask_named(&bus, &args.peers, &query).await
     };
@@ -109,11 +110,11 @@ async fn list(common: &Common, args: &Jobs, wanted: impl Fn(&Row) -> bool) -> Re
 
 fn show(args: &Jobs, rows: &[Row]) -> Result<(), Failure> {
     if args.json {
-        return rows.iter().try_for_each(|row| {
-            output::line(&String::from_utf8_lossy(&crate::protocol::decode::to_json(row)))
-        });
+        return rows.iter().try_for_each(output::json);
     }
-    output::line(&table::rendered(rows, args.output == Some(Format::Wide)))
+    let what = if args.all { "no jobs are remembered" } else { "no jobs run" };
+    let of = if args.peers.is_empty() { String::new() } else { format!(" on {}", args.peers.join(", ")) };
+    output::list(&table::table(rows, args.output == Some(Format::Wide)), &format!("{what}{of}"))
 }
 
 /// What peers have answered, and why others have not.
@@ -168,22 +169,29 @@ async fn named(bus: &Bus, name: &str) -> Result<PeerId, Failure> {
     }
 }
 
-/// Who is to be asked where nobody was named. Who is offline is said, and no mistake.
-async fn online(bus: &Bus) -> Result<Vec<PeerId>, Failure> {
+/// Who is to be asked where nobody was named. How many are offline is said, or who, and no mistake.
+async fn online(bus: &Bus, named: bool) -> Result<Vec<PeerId>, Failure> {
     let (there, away): (Vec<PeerRow>, Vec<PeerRow>) =
         super::peers::all(bus).await?.into_iter().partition(|row| row.is_online);
-    if !away.is_empty() {
-        output::say(&format!("offline, and not asked: {}", listed(away.iter().map(|row| &row.peer_id))));
+    match away.len() {
+        0 => {}
+        _ if named => {
+            output::say(&format!(
+                "offline, and not asked: {}",
+                listed(away.iter().map(|row| &row.peer_id), usize::MAX)
+            ));
+        }
+        1 => output::say("1 peer is offline, and was not asked; -o wide names it"),
+        many => output::say(&format!("{many} peers are offline, and were not asked; -o wide names them")),
     }
     Ok(there.into_iter().map(|row| row.peer_id).collect())
 }
 
-/// Some names, and how many more there are.
-fn listed<'a>(peers: impl ExactSizeIterator<Item = &'a PeerId>) -> String {
-    const NAMED: usize = 20;
+/// At most so many names, and how many more there are.
+fn listed<'a>(peers: impl ExactSizeIterator<Item = &'a PeerId>, most: usize) -> String {
     let all = peers.len();
-    let names: Vec<&str> = peers.take(NAMED).map(PeerId::as_str).collect();
-    match all.saturating_sub(NAMED) {
+    let names: Vec<&str> = peers.take(most).map(PeerId::as_str).collect();
+    match all.saturating_sub(most) {
         0 => names.join(", "),
         more => format!("{} and {more} more", names.join(", ")),
     }

@@ -8,7 +8,6 @@ mod line;
 
 use std::fs::File;
 use std::io;
-use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -22,12 +21,13 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
 use super::exit::Failure;
+use super::output;
 use super::settings::variable;
 use crate::process::{Blocking, LogFile};
 
 pub(super) use level::Level;
+pub(super) use line::Priority;
 use line::{Beginning, Lines};
-pub(super) use line::{Priority, escaped};
 
 /// Overrides the file: `PEERBUS_LOG=debug`.
 const VARIABLE: &str = "PEERBUS_LOG";
@@ -69,7 +69,7 @@ fn start(level: &Level, writer: BoxMakeWriter) -> Result<(), Failure> {
         .with_writer(writer)
         // It would be said on the same stderr, and a full disk there would end the daemon.
         .log_internal_errors(false)
-        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_ansi(output::has_colours(&io::stderr()))
         .event_format(Lines(beginning))
         .with_filter(harmless);
     let started = Registry::default().with(level.filter()).with(lines).try_init();

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::log::escaped;
+use super::output::escaped;
 use crate::protocol::exec::quoted;
 
 /// What to say of it instead of what clap says.

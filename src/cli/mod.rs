@@ -41,6 +41,7 @@ mod status;
 mod stop;
 mod task;
 mod terminal;
+mod time;
 mod version;
 mod wait;
 
@@ -117,7 +118,7 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Seeds(verb) => seeds::run(&common, verb).await,
         Verb::ManPages(pages) => manual::run(&pages),
         Verb::ExitCodes => {
-            output::line(exit::TABLE)?;
+            output::own_text(exit::TABLE)?;
             Ok(0)
         }
     }

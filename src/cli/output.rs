@@ -1,24 +1,111 @@
-//! Saying things: what was asked for to stdout, everything else to stderr.
+//! Saying things: the one door through which words of `d`'s own, and what peers, operators and files
+//! say in them, reach stdout and stderr.
+//!
+//! Guarantee: what passes here cannot move a cursor, change a colour, reverse what is read, or make a
+//! line of its own. Control characters, those that change the direction of a text, and others that
+//! nobody sees are written as escapes; a line is one line. JSON stays the same JSON. So nobody who
+//! calls has anything to escape. `tests/architecture.rs` keeps every other file from printing.
+//!
+//! Not here: the bytes of a command, which are its own (`exec/writer.rs`).
 
-use std::io::{self, Write};
+mod table;
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
 
 use super::exit::{Failure, OUTPUT_CLOSED, OUTPUT_FAILED};
 use crate::process::Blocking;
+pub(super) use table::{Cell, Table};
 
 /// Says one line of what was asked for.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
-    bytes(format!("{text}\n").as_bytes())
+    put(&escaped(text))
 }
 
-/// Says what was asked for, to the byte.
-pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+/// Says several, each on a line of its own.
+pub(super) fn lines<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Result<(), Failure> {
+    texts.into_iter().try_for_each(|text| line(text.as_ref()))
+}
+
+/// Says a text of the program's own, as it is.
+pub(super) fn own_text(text: &'static str) -> Result<(), Failure> {
+    put(text)
+}
+
+/// Says one object of JSON in a line.
+pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(|error| Failure::other(format!("as JSON: {error}")))?;
+    json_line(&text)
+}
+
+/// The same, laid out over several lines.
+pub(super) fn pretty_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value);
+    let text = text.map_err(|error| Failure::other(format!("as JSON: {error}")))?;
+    text.lines().try_for_each(json_line)
+}
+
+/// Says a line that should be JSON already: the same, if it is, and harmless, if it is not.
+pub(super) fn json_line(text: &str) -> Result<(), Failure> {
+    put(&harmless_json(text))
+}
+
+/// Shows rows; of a list that has none, says `none` to whoever reads along.
+pub(super) fn list(table: &Table, none: &str) -> Result<(), Failure> {
+    if table.is_empty() {
+        say(none);
+        return Ok(());
+    }
+    self::table(table)
+}
+
+/// Shows rows.
+pub(super) fn table(table: &Table) -> Result<(), Failure> {
+    let stdout = io::stdout();
+    table.lines(width(), has_colours(&stdout)).iter().try_for_each(|line| put(line))
+}
+
+/// Shows a part of a log: lines of text, whatever else is in them.
+pub(super) fn log(part: &[u8]) -> Result<(), Failure> {
+    let text = String::from_utf8_lossy(part);
+    let shown: String = text.split_inclusive('\n').map(log_line).collect();
+    bytes(shown.as_bytes())
+}
+
+fn log_line(line: &str) -> String {
+    match line.strip_suffix('\n') {
+        Some(line) => escaped(line) + "\n",
+        None => escaped(line),
+    }
+}
+
+/// Answers a shell that completes, in lines of harmless words and one tab.
+pub(super) fn answer(lines: &[String]) -> Result<(), Failure> {
+    put(&lines.join("\n"))
+}
+
+/// Shows help, as the parser has laid it out.
+pub(super) fn help(help: &clap::Error) -> Result<(), Failure> {
+    match help.use_stderr() || io::stdout().is_terminal() {
+        true => help.print().map_err(|error| failure(&error)),
+        false => bytes(help.render().to_string().as_bytes()),
+    }
+}
+
+fn put(line: &str) -> Result<(), Failure> {
+    bytes(format!("{line}\n").as_bytes())
+}
+
+/// Waits where an output takes no more at the moment.
+fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     // Held, so that two threads do not write into each other's lines.
     let stdout = io::stdout().lock();
     Blocking(&stdout).write_all(bytes).map_err(|error| failure(&error))
 }
 
 /// A closed output is no failure of ours; the code says what happened, as a signal would.
-pub(super) fn failure(error: &io::Error) -> Failure {
+fn failure(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::new(OUTPUT_CLOSED, ""),
         _ => Failure::new(OUTPUT_FAILED, format!("output failed: writing standard output: {error}")),
@@ -30,8 +117,91 @@ pub(super) fn say(text: &str) {
     complain(&format!("d: {text}"));
 }
 
-/// Says one line to stderr as it is. Where that is closed, nobody listens.
+/// Says one line to stderr. Where that is closed, nobody listens.
 pub(super) fn complain(text: &str) {
     let stderr = io::stderr().lock();
-    let _ = Blocking(&stderr).write_all(format!("{text}\n").as_bytes());
+    let _ = Blocking(&stderr).write_all(format!("{}\n", escaped(text)).as_bytes());
+}
+
+/// Whether stdout is.
+pub(super) fn is_colored() -> bool {
+    has_colours(&io::stdout())
+}
+
+/// Whether an output is a terminal that shows colours, and whose reader wants them.
+pub(super) fn has_colours(output: &impl IsTerminal) -> bool {
+    let is = |name: &str, wanted: &dyn Fn(&std::ffi::OsStr) -> bool| {
+        std::env::var_os(name).is_some_and(|value| wanted(&value))
+    };
+    output.is_terminal()
+        && !is("NO_COLOR", &|value| !value.is_empty())
+        && !is("TERM", &|value| value == "dumb")
+}
+
+/// Columns there are for a table: no limit where stdout is no terminal, or one that does not know.
+fn width() -> Option<usize> {
+    let columns = io::stdout().is_terminal().then(crate::process::console_size).flatten()?.0;
+    (columns > 0).then_some(usize::from(columns))
+}
+
+/// A text of one line, with escapes for what cannot be seen.
+pub(super) fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_shown_as_it_is(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_debug());
+        }
+    }
+    shown
+}
+
+/// Whether a character is seen, and changes nothing of what stands beside it.
+pub(super) fn is_shown_as_it_is(c: char) -> bool {
+    matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
+}
+
+/// JSON in which such characters stand as JSON's own escapes: of the same meaning.
+fn harmless_json(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_shown_as_it_is(c) {
+            shown.push(c);
+        } else {
+            let mut units = [0; 2];
+            shown.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: &str = "a\nb\r\t\x1b[31m\u{7f}\0\u{9b}2J\u{202e}\u{2028}\u{85}\u{feff}\u{e0041}";
+
+    #[test]
+    fn what_cannot_be_seen_is_written_as_an_escape() {
+        assert_eq!(escaped("it's \"grün\" \\ ok"), "it's \"grün\" \\ ok");
+        assert_eq!(
+            escaped(HOSTILE),
+            r"a\nb\r\t\u{1b}[31m\u{7f}\0\u{9b}2J\u{202e}\u{2028}\u{85}\u{feff}\u{e0041}"
+        );
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let text = serde_json::to_string(HOSTILE).expect("JSON");
+        let shown = harmless_json(&text);
+        assert!(shown.chars().all(is_shown_as_it_is), "{shown:?}");
+        assert_eq!(serde_json::from_str::<String>(&shown).expect("JSON"), HOSTILE);
+    }
+
+    #[test]
+    fn a_log_keeps_its_lines_and_nothing_else() {
+        let shown: String = "one\n\x1b[2Jtwo\nhalf".split_inclusive('\n').map(log_line).collect();
+        assert_eq!(shown, "one\n\\u{1b}[2Jtwo\nhalf");
+    }
 }

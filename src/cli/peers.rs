@@ -6,8 +6,8 @@ use super::args::{Common, peer_name};
 use super::cache;
 use super::connect::{NO_LEADER, connect, must_be_an_operator};
 use super::exit::{BUS_UNREACHABLE, Failure, NOT_FOUND};
-use super::output;
-use super::render::{self, Judgement};
+use super::output::{self, Cell, Table};
+use super::time;
 use crate::bus::Bus;
 use crate::client::RegistryError;
 use crate::client::peers;
@@ -17,7 +17,7 @@ use crate::protocol::peers::{Found, GetAnswer, PeerRow, Presence};
 /// What `d peers` is given.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Peers {
-    /// JSON lines instead of a table
+    /// As JSON, one object a line
     #[arg(long)]
     json: bool,
     /// Show everything
@@ -49,7 +49,7 @@ pub(super) struct PeerShow {
     /// The peer: its id, hostname or address
     #[arg(value_parser = peer_name)]
     peer: String,
-    /// JSON
+    /// As JSON: one object in one line
     #[arg(long)]
     json: bool,
 }
@@ -60,7 +60,7 @@ pub(super) struct PeerRm {
     /// The peer: its id, hostname or address
     #[arg(value_parser = peer_name)]
     peer: String,
-    /// What the registry knew of it, as JSON
+    /// What the registry knew of it, as JSON: one object in one line
     #[arg(long)]
     json: bool,
     /// Also one that is online: it is back with its next heartbeat, as a new peer
@@ -72,15 +72,13 @@ pub(super) struct PeerRm {
 pub(super) async fn list(common: &Common, args: &Peers) -> Result<u8, Failure> {
     let rows = all(&connect(common).await?).await?;
     if args.json {
-        for row in &rows {
-            output::line(&json(row))?;
-        }
+        rows.iter().try_for_each(output::json)?;
         return Ok(0);
     }
     let wide = args.output == Some(Format::Wide);
-    let mut lines = vec![heading(wide)];
-    lines.extend(rows.iter().map(|row| cells(row, wide)));
-    output::line(&render::table(&lines))?;
+    let mut table = Table::of(if wide { &WIDE } else { &HEADING }).wide(wide);
+    rows.iter().for_each(|row| table.row(cells(row, wide)));
+    output::list(&table, "no peers")?;
     Ok(0)
 }
 
@@ -90,7 +88,10 @@ pub(super) async fn one_peer(common: &Common, verb: Peer) -> Result<u8, Failure>
         Peer::Show(args) => show(common, &args).await,
         Peer::Rm(args) => {
             let row = remove(common, &args.peer, WhenOnline::of(args.force)).await?;
-            output::line(&if args.json { json(&row) } else { format!("removed {}", row.peer_id) })?;
+            match args.json {
+                true => output::json(&row)?,
+                false => output::line(&format!("removed {}", row.peer_id))?,
+            }
             Ok(0)
         }
     }
@@ -99,30 +100,26 @@ pub(super) async fn one_peer(common: &Common, verb: Peer) -> Result<u8, Failure>
 async fn show(common: &Common, args: &PeerShow) -> Result<u8, Failure> {
     let row = one(&connect(common).await?, &args.peer).await?;
     if args.json {
-        output::line(&json(&row))?;
+        output::json(&row)?;
         return Ok(0);
     }
     let none = || "-".to_owned();
-    let facts = [
-        ("peer", row.peer_id.to_string()),
-        ("state", state(row.state)),
-        ("role", row.role.as_str().to_owned()),
-        ("hostname", row.hostname.clone()),
-        ("address", row.ip_address.clone().unwrap_or_else(none)),
-        ("hardware", row.mac_address.clone().unwrap_or_else(none)),
-        (
-            "last seen",
-            format!("{} ({} ago)", render::local_time(&row.last_seen), render::ago(&row.last_seen)),
-        ),
-        ("daemon", format!("{} on {} {}", row.daemon_version, row.os, row.arch)),
-        ("up for", render::span(row.uptime_s)),
-        ("jobs", row.jobs.to_string()),
-        ("load", row.load.map_or_else(none, |load| format!("{load:.2}"))),
-        ("tags", if row.tags.is_empty() { none() } else { row.tags.join(" ") }),
-        ("instance", row.instance.map_or_else(none, |instance| instance.to_string())),
-    ];
-    let lines: Vec<Vec<String>> = facts.map(|(name, value)| vec![name.to_owned(), value]).to_vec();
-    output::line(&render::table(&lines))?;
+    let seen = format!("{} ({} ago)", time::local_time(&row.last_seen), time::ago(&row.last_seen));
+    let mut table = Table::of_facts();
+    table.fact("peer", row.peer_id.as_str());
+    table.fact("state", state(row.state));
+    table.fact("role", row.role.as_str());
+    table.fact("hostname", row.hostname);
+    table.fact("address", row.ip_address.unwrap_or_else(none));
+    table.fact("hardware", row.mac_address.unwrap_or_else(none));
+    table.fact("last seen", seen);
+    table.fact("daemon", format!("{} on {} {}", row.daemon_version, row.os, row.arch));
+    table.fact("up for", time::span(row.uptime_s));
+    table.fact("jobs", row.jobs.to_string());
+    table.fact("load", row.load.map_or_else(none, |load| format!("{load:.2}")));
+    table.fact("tags", if row.tags.is_empty() { none() } else { row.tags.join(" ") });
+    table.fact("instance", row.instance.map_or_else(none, |instance| instance.to_string()));
+    output::table(&table)?;
     Ok(0)
 }
 
@@ -217,47 +214,52 @@ pub(super) fn no_registry(error: &RegistryError) -> Failure {
         .in_known_words_for_seeds(NO_LEADER)
 }
 
-fn json(row: &PeerRow) -> String {
-    String::from_utf8_lossy(&crate::protocol::decode::to_json(row)).into_owned()
-}
+const HEADING: [&str; 7] = ["PEER", "STATE", "ROLE", "ADDRESS", "HOSTNAME", "LAST SEEN", "VERSION"];
+const WIDE: [&str; 13] = [
+    "PEER",
+    "STATE",
+    "ROLE",
+    "ADDRESS",
+    "HOSTNAME",
+    "LAST SEEN",
+    "VERSION",
+    "JOBS",
+    "LOAD",
+    "UP",
+    "OS",
+    "TAGS",
+    "HARDWARE",
+];
 
-fn heading(wide: bool) -> Vec<String> {
-    let mut heading = vec!["PEER", "STATE", "ROLE", "ADDRESS", "HOSTNAME", "LAST SEEN", "VERSION"];
-    if wide {
-        heading.extend(["JOBS", "LOAD", "UP", "OS", "TAGS", "HARDWARE"]);
-    }
-    heading.into_iter().map(str::to_owned).collect()
-}
-
-fn cells(row: &PeerRow, wide: bool) -> Vec<String> {
-    let none = || "-".to_owned();
+fn cells(row: &PeerRow, wide: bool) -> Vec<Cell> {
+    let or_dash = |text: Option<&String>| Cell::from(text.map_or("-", String::as_str));
     let mut cells = vec![
-        row.peer_id.to_string(),
+        row.peer_id.as_str().into(),
         state(row.state),
-        row.role.as_str().to_owned(),
-        row.ip_address.clone().unwrap_or_else(none),
-        row.hostname.clone(),
-        format!("{} ago", render::ago(&row.last_seen)),
-        row.daemon_version.clone(),
+        row.role.as_str().into(),
+        or_dash(row.ip_address.as_ref()),
+        row.hostname.as_str().into(),
+        format!("{} ago", time::ago(&row.last_seen)).into(),
+        row.daemon_version.as_str().into(),
     ];
     if wide {
         cells.extend([
-            row.jobs.to_string(),
-            row.load.map_or_else(none, |load| format!("{load:.2}")),
-            render::span(row.uptime_s),
-            format!("{}/{}", row.os, row.arch),
-            if row.tags.is_empty() { none() } else { row.tags.join(",") },
-            row.mac_address.clone().unwrap_or_else(none),
+            row.jobs.to_string().into(),
+            row.load.map_or_else(|| "-".into(), |load| format!("{load:.2}").into()),
+            time::span(row.uptime_s).into(),
+            format!("{}/{}", row.os, row.arch).into(),
+            or_dash(Some(row.tags.join(",")).filter(|tags| !tags.is_empty()).as_ref()),
+            or_dash(row.mac_address.as_ref()),
         ]);
     }
     cells
 }
 
-fn state(presence: Presence) -> String {
+fn state(presence: Presence) -> Cell {
     match presence {
-        Presence::Online => render::judged("online", Judgement::Good),
-        Presence::Offline => render::judged("offline", Judgement::Bad),
-        Presence::Conflict => render::judged("conflict", Judgement::Bad),
-        Presence::Unknown => "unknown".to_owned(),
+        Presence::Online => Cell::good("online"),
+        Presence::Offline => Cell::bad("offline"),
+        Presence::Conflict => Cell::bad("conflict"),
+        Presence::Unknown => "unknown".into(),
     }
 }

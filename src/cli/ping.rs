@@ -25,7 +25,7 @@ pub(super) struct Ping {
     /// How long to wait for each answer
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     timeout: Duration,
-    /// JSON lines
+    /// As JSON, one object a line
     #[arg(long)]
     json: bool,
 }
@@ -37,16 +37,16 @@ pub(super) async fn run(common: &Common, args: &Ping) -> Result<u8, Failure> {
     for _ in 0..args.count {
         let (beat, took) = answer(&bus, args, &mut peer).await?;
         let ms = took.as_secs_f64() * 1000.0;
-        let line = if args.json {
-            serde_json::json!({ "peer_id": peer, "ms": ms, "instance": beat.instance, "daemon_version": beat.daemon_version })
-                .to_string()
+        let Heartbeat { instance, daemon_version, hostname, jobs, .. } = beat;
+        if args.json {
+            output::json(&serde_json::json!({
+                "peer_id": peer, "ms": ms, "instance": instance, "daemon_version": daemon_version,
+            }))?;
         } else {
-            format!(
-                "{peer}: {ms:.3} ms (peerbus {} on {}, {} jobs)",
-                beat.daemon_version, beat.hostname, beat.jobs
-            )
-        };
-        output::line(&line)?;
+            output::line(&format!(
+                "{peer}: {ms:.3} ms (peerbus {daemon_version} on {hostname}, {jobs} jobs)"
+            ))?;
+        }
     }
     Ok(0)
 }

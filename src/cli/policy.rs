@@ -5,7 +5,7 @@ use clap::{ArgGroup, Args as ClapArgs, Subcommand};
 use super::args::{Assignment, Common, assignment, peer_name, variables};
 use super::connect::connect;
 use super::exit::{Failure, OFFLINE, OTHER, REFUSED, TIMED_OUT};
-use super::{log, output};
+use super::output;
 use crate::bus::{Bus, BusError};
 use crate::client::policy::{AskError, ask};
 use crate::protocol::PeerId;
@@ -55,7 +55,7 @@ pub(super) struct Check {
     /// Run as this user of the peer
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// JSON
+    /// As JSON: one object in one line
     #[arg(long)]
     json: bool,
     /// A program and its arguments
@@ -69,7 +69,7 @@ pub(super) struct Show {
     /// The peer: its id, hostname or address
     #[arg(value_parser = peer_name)]
     peer: String,
-    /// JSON
+    /// As JSON: one object in one line
     #[arg(long)]
     json: bool,
 }
@@ -124,9 +124,9 @@ async fn check(common: &Common, args: Check) -> Result<u8, Failure> {
         return Err(Failure::other(format!("{} has decided nothing", answer.peer_id)));
     };
     if args.json {
-        print_json(&answer)?;
+        output::json(&answer)?;
     } else {
-        output::line(&explained(&answer, decision))?;
+        output::lines(explained(&answer, decision))?;
     }
     Ok(if matches!(decision, Decision::Allowed { .. }) { 0 } else { OTHER })
 }
@@ -134,22 +134,22 @@ async fn check(common: &Common, args: Check) -> Result<u8, Failure> {
 async fn show(common: &Common, args: &Show) -> Result<u8, Failure> {
     let answer = answer(common, &args.peer, kind()).await?;
     if args.json {
-        print_json(&answer)?;
+        output::json(&answer)?;
         return Ok(0);
     }
     let mut lines = match &answer.file {
-        Some(file) => vec![format!("# {}: {}", answer.peer_id, log::escaped(file))],
+        Some(file) => vec![format!("# {}: {file}", answer.peer_id)],
         None => vec![format!("# {}: there is no policy file; this holds instead", answer.peer_id)],
     };
     for rule in &answer.rules {
-        lines.push(format!("\n# {}", place(&answer, rule.number)));
+        lines.extend([String::new(), format!("# {}", place(&answer, rule.number))]);
         lines.extend(text_of(rule));
         lines.extend(warnings(rule).into_iter().map(|warning| format!("# {warning}")));
     }
     if answer.left_out > 0 {
-        lines.push(format!("\n# {} more rules do not fit into an answer", answer.left_out));
+        lines.extend([String::new(), format!("# {} more rules do not fit into an answer", answer.left_out)]);
     }
-    output::line(&lines.join("\n"))?;
+    output::lines(lines)?;
     Ok(0)
 }
 
@@ -157,12 +157,7 @@ fn kind() -> Question {
     Question { kind: Some(crate::protocol::policy::TYPE.to_owned()), ..Question::default() }
 }
 
-fn print_json(answer: &Answer) -> Result<(), Failure> {
-    let text = serde_json::to_string(answer).map_err(|error| Failure::other(error.to_string()))?;
-    output::line(&text)
-}
-
-fn explained(answer: &Answer, decision: &Decision) -> String {
+fn explained(answer: &Answer, decision: &Decision) -> Vec<String> {
     let Answer { peer_id: peer, whom, .. } = answer;
     let mut lines = Vec::new();
     let quote = |number: usize| {
@@ -185,18 +180,13 @@ fn explained(answer: &Answer, decision: &Decision) -> String {
                 _ => format!("refused: no rule that the policy of {peer} has for {whom} allows this"),
             });
             for it in objections {
-                lines.push(format!(
-                    "{}: `{}`: {}",
-                    place(answer, it.rule),
-                    it.key,
-                    log::escaped(&it.message)
-                ));
+                lines.push(format!("{}: `{}`: {}", place(answer, it.rule), it.key, it.message));
                 lines.extend(quote(it.rule));
             }
         }
-        Decision::Refused { message, .. } => lines.push(format!("refused: {}", log::escaped(message))),
+        Decision::Refused { message, .. } => lines.push(format!("refused: {message}")),
     }
-    lines.join("\n")
+    lines
 }
 
 /// Programs that run what their words say, or write where those say.
@@ -276,14 +266,14 @@ fn warnings(rule: &Rule) -> Vec<String> {
 fn place(answer: &Answer, number: usize) -> String {
     let line = answer.rules.iter().find(|rule| rule.number == number).and_then(|rule| rule.line);
     match (&answer.file, line) {
-        (Some(file), Some(line)) => format!("rule {number} ({} line {line})", log::escaped(file)),
-        (Some(file), None) => format!("rule {number} ({})", log::escaped(file)),
+        (Some(file), Some(line)) => format!("rule {number} ({file} line {line})"),
+        (Some(file), None) => format!("rule {number} ({file})"),
         (None, _) => "what holds without a policy file".to_owned(),
     }
 }
 
 fn text_of(rule: &Rule) -> Vec<String> {
-    rule.text.lines().map(log::escaped).collect()
+    rule.text.lines().map(str::to_owned).collect()
 }
 
 async fn answer(common: &Common, name: &str, question: Question) -> Result<Answer, Failure> {
@@ -311,9 +301,7 @@ async fn one_answer(bus: &Bus, peer: &PeerId, question: &Question) -> Result<Opt
             REFUSED,
             format!("refused: only operators may ask {peer} for its policy: {error}"),
         )),
-        Err(AskError::Declined(why)) => {
-            Err(Failure::new(REFUSED, format!("refused: {peer}: {}", log::escaped(&why))))
-        }
+        Err(AskError::Declined(why)) => Err(Failure::new(REFUSED, format!("refused: {peer}: {}", why))),
         Err(error) => Err(Failure::new(OFFLINE, format!("no answer: {peer}: {error}"))),
     }
 }

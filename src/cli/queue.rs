@@ -8,15 +8,14 @@ use super::connect::{connect, must_be_an_operator};
 use super::exec::queue_code_of;
 use super::exit::{Failure, NOT_FOUND, OTHER, UNKNOWN};
 use super::jobs::Wanted;
-use super::{exec, output, render};
+use super::output::Table;
+use super::peers::Format;
+use super::{exec, output, time};
 use crate::bus::Bus;
 use crate::client::queue::{self as client, Listed, QueueError, Withdrawn};
 use crate::protocol::exec::{Command, ExecRequest, JobResult};
 use crate::protocol::identity::Asker;
-use crate::protocol::{JobId, PeerId, decode, subjects};
-
-/// Longest command in a table, in characters.
-const COMMAND_SHOWN: usize = 60;
+use crate::protocol::{JobId, PeerId, subjects};
 
 /// Fewest of a job's last characters that name it.
 const FEWEST: usize = 4;
@@ -26,7 +25,7 @@ const FEWEST: usize = 4;
 pub(super) enum Queue {
     /// What waits, the oldest first
     #[command(
-        after_help = "Examples:\n  d queue list\n  d queue list laptop\n  d queue list --json | jq -r 'select(.expired) | .job'"
+        after_help = "Examples:\n  d queue list\n  d queue list laptop\n  d queue list --json | jq -r 'select(.expired) | .id'"
     )]
     List(List),
     /// See to it that a job that waits never runs; one that has begun is left alone
@@ -42,9 +41,12 @@ pub(super) struct List {
     /// The peer: its id, hostname or address
     #[arg(value_parser = peer_name)]
     peer: Option<String>,
-    /// JSON lines instead of a table
+    /// As JSON, one object a line
     #[arg(long)]
     json: bool,
+    /// Show everything, however wide the terminal is
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
 }
 
 /// What `d queue cancel` is given.
@@ -77,23 +79,21 @@ async fn list(bus: &Bus, args: &List) -> Result<u8, Failure> {
     let rows = client::waiting(bus, peer.as_ref()).await.map_err(|error| no_queue(&error))?;
     let rows: Vec<Row> = rows.into_iter().map(Row::of).collect();
     if args.json {
-        return rows.iter().try_for_each(|row| output::line(&json(row))).map(|()| 0);
+        return rows.iter().try_for_each(output::json).map(|()| 0);
     }
-    let heading = ["PEER", "JOB", "AGE", "EXPIRES", "WHO", "COMMAND"].map(str::to_owned).to_vec();
-    let lines: Vec<Vec<String>> = std::iter::once(heading).chain(rows.iter().map(Row::cells)).collect();
-    output::line(&render::table(&lines))?;
+    let mut table = Table::of(&["PEER", "JOB", "AGE", "EXPIRES", "WHO", "COMMAND"])
+        .wide(args.output == Some(Format::Wide));
+    rows.iter().for_each(|row| table.row(row.cells()));
+    let of = peer.map_or_else(String::new, |peer| format!(" for {peer}"));
+    output::list(&table, &format!("nothing waits{of}"))?;
     Ok(0)
-}
-
-fn json(row: &Row) -> String {
-    String::from_utf8_lossy(&decode::to_json(row)).into_owned()
 }
 
 /// One job, as it is shown.
 #[derive(Debug, Serialize)]
 struct Row {
-    peer: PeerId,
-    job: JobId,
+    peer_id: PeerId,
+    id: JobId,
     queued_at: String,
     expires_at: Option<String>,
     expired: bool,
@@ -126,8 +126,8 @@ impl Row {
             command: request.as_ref().and_then(command),
             directory: request.as_ref().and_then(|request| request.directory.clone()),
             user: request.and_then(|request| request.user),
-            peer,
-            job,
+            peer_id: peer,
+            id: job,
             queued_at,
             asker,
             error,
@@ -138,7 +138,7 @@ impl Row {
         let none = || "-".to_owned();
         let expires = match &self.expires_at {
             Some(_) if self.expired => "expired".to_owned(),
-            Some(at) => render::local_time(at),
+            Some(at) => time::local_time(at),
             None => none(),
         };
         let command = match (&self.error, &self.command) {
@@ -146,12 +146,12 @@ impl Row {
             (None, command) => command.clone().unwrap_or_else(none),
         };
         vec![
-            self.peer.to_string(),
-            self.job.to_string(),
-            render::ago(&self.queued_at),
+            self.peer_id.to_string(),
+            self.id.to_string(),
+            time::ago(&self.queued_at),
             expires,
-            self.asker.clone().or(self.from.clone()).map_or_else(none, |who| one_line(&who)),
-            one_line(&command),
+            self.asker.clone().or(self.from.clone()).unwrap_or_else(none),
+            command,
         ]
     }
 }
@@ -169,13 +169,6 @@ fn command(request: &ExecRequest) -> Option<String> {
         Command::Shell(line) => line,
         Command::Argv(argv) => argv.join(" "),
     })
-}
-
-/// A text of somebody else's, so that it stays one cell: what moves a cursor is shown as what it is.
-fn one_line(text: &str) -> String {
-    let escaped = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
-    let shown: String = text.chars().take(COMMAND_SHOWN).map(escaped).collect();
-    if text.chars().count() > COMMAND_SHOWN { format!("{shown}…") } else { shown }
 }
 
 async fn cancel(bus: &Bus, text: &str) -> Result<u8, Failure> {
@@ -268,16 +261,5 @@ async fn meant(bus: &Bus, text: &str) -> Result<(PeerId, JobId), Failure> {
             let ids: Vec<String> = found.iter().map(|(peer, job)| format!("{peer}/{job}")).collect();
             Err(Failure::usage(format!("{word} is ambiguous: {} end in it", ids.join(", "))))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_somebody_typed_stays_in_its_line() {
-        assert_eq!(one_line("a\n\x1b[2Jb"), "a\\n\\u{1b}[2Jb");
-        assert_eq!(one_line(&"ü".repeat(100)), format!("{}…", "ü".repeat(COMMAND_SHOWN)));
     }
 }

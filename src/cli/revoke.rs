@@ -13,7 +13,6 @@ use super::args::Common;
 use super::connect::{connect, must_see_jobs};
 use super::exit::{BUS_UNREACHABLE, Failure, OTHER};
 use super::jobs::Found;
-use super::log::escaped;
 use super::settings::Settings;
 use super::{keys, output};
 use crate::bus::{Bus, Credentials};
@@ -119,7 +118,7 @@ async fn left_running(bus: &Bus, name: &Name) -> Result<(Vec<Found>, Vec<PeerId>
 async fn see_to(bus: &Bus, name: &Name, left: &[Found], stop_jobs: bool) -> Result<bool, Failure> {
     let mut all_stopped = true;
     for Found { peer, job } in left {
-        let (short, command) = (job.id.short(), escaped(&job.command));
+        let (short, command) = (job.id.short(), &job.command);
         let what = format!("{peer}/{short}  {command}");
         if !stop_jobs {
             output::line(&format!("still runs: {what}"))?;
@@ -129,7 +128,7 @@ async fn see_to(bus: &Bus, name: &Name, left: &[Found], stop_jobs: bool) -> Resu
             Ok(_) => output::line(&format!("stopped: {what}"))?,
             Err(error) => {
                 all_stopped = false;
-                output::say(&format!("not stopped: {what}: {}", escaped(&error.to_string())));
+                output::say(&format!("not stopped: {what}: {}", error));
             }
         }
     }

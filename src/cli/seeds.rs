@@ -10,7 +10,7 @@ use super::args::{Common, peer_name};
 use super::connect::connect;
 use super::exec::Exec;
 use super::exit::Failure;
-use super::{exec, output, peers, render, status, task as tasks};
+use super::{exec, output, peers, status, task as tasks, time};
 use crate::protocol::heartbeat::Role;
 use crate::protocol::peers::PeerRow;
 use machine::SetPeerConfig;
@@ -114,7 +114,7 @@ impl<'a> From<&'a PeerRow> for Row<'a> {
             ip_address: row.ip_address.as_deref(),
             mac_address: row.mac_address.as_deref(),
             hostname: &row.hostname,
-            last_seen: render::local_time(&row.last_seen),
+            last_seen: time::local_time(&row.last_seen).trim_end_matches('Z').to_owned(),
             is_online: row.is_online,
             daemon_version: &row.daemon_version,
         }
@@ -195,8 +195,7 @@ async fn get_peer_status(common: &Common) -> Result<u8, Failure> {
 }
 
 fn pretty<T: Serialize>(value: &T) -> Result<u8, Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::other(error.to_string()))?;
-    output::line(&text)?;
+    output::pretty_json(value)?;
     Ok(0)
 }
 

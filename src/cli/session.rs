@@ -10,7 +10,6 @@ use super::connect::{connect, must_see_jobs};
 use super::exec::{self, DetachKeys, Exec, detach_keys};
 use super::exit::{Failure, OTHER};
 use super::jobs::{self, Found, Wanted, wanted};
-use super::log::escaped;
 use super::output;
 use super::stop::{self, SIGNAL_WITHIN, Stop};
 use super::terminal::Manner;
@@ -75,7 +74,7 @@ pub(super) struct New {
 /// What `d session attach` is given.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  d session attach work             sit down at it: the screen as it stands, and on\n  d session attach vps/work --watch  only look on; Ctrl-C or q leaves\n  d session attach -d work          have everybody else leave it first"
+    after_help = "Examples:\n  d session attach work             sit down at it: the screen as it stands, and on\n  d session attach vps/work --watch  only look on; Ctrl-C or q leaves\n  d session attach --detach-others work\n                                    have everybody else leave it first"
 )]
 pub(super) struct Attach {
     /// Its name or job id; OWNER/NAME is somebody else's, and PEER/ before it asks one peer
@@ -88,7 +87,7 @@ pub(super) struct Attach {
     #[arg(short = 'i', long)]
     stdin: bool,
     /// Have everybody else leave it first
-    #[arg(short = 'd', long)]
+    #[arg(long, short_alias = 'd')]
     detach_others: bool,
     /// The keys that leave it, or none [default: ctrl-],d]
     #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
@@ -112,7 +111,7 @@ pub(super) struct Rename {
 /// What `d session detach` is given.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  d session detach work             everybody who sits at it, or watches, leaves; it goes on\n  d session attach -d work          the same, and you sit down at it yourself"
+    after_help = "Examples:\n  d session detach work             everybody who sits at it, or watches, leaves; it goes on\n  d session attach --detach-others work\n                                    the same, and you sit down at it yourself"
 )]
 pub(super) struct Detach {
     /// Its name or job id; PEER/NAME asks one peer
@@ -202,7 +201,7 @@ async fn session(bus: &Bus, wanted: &Wanted) -> Result<Found, Failure> {
 
 /// What people call it.
 fn called(job: &Job) -> String {
-    job.name.as_deref().map_or_else(|| job.id.short(), escaped)
+    job.name.clone().unwrap_or_else(|| job.id.short())
 }
 
 async fn sit_down(common: &Common, args: Attach) -> Result<u8, Failure> {
@@ -226,7 +225,7 @@ async fn rename(common: &Common, args: Rename) -> Result<u8, Failure> {
     let Found { peer, job } = &found;
     let renamed = steer::rename(&bus, peer, job.id, job.name.as_deref(), &args.name, SIGNAL_WITHIN).await;
     let renamed = renamed.map_err(|error| stop::not_done(&found, &error, "may or may not be renamed"))?;
-    output::line(&format!("{} on {peer} is {} now", called(job), escaped(&renamed.name)))?;
+    output::line(&format!("{} on {peer} is {} now", called(job), renamed.name))?;
     Ok(0)
 }
 

@@ -7,12 +7,13 @@ use clap::Args as ClapArgs;
 use super::args::Common;
 use super::connect::connect;
 use super::exit::{Failure, OTHER, USAGE};
+use super::output::Table;
 use super::settings::{Settings, variable};
-use super::{output, render};
+use super::{output, time};
 use crate::bus::NatsAddress;
 use crate::client::peers as registry;
 use crate::daemon::handover::NextState;
-use crate::daemon::state::{self, DaemonState, State};
+use crate::daemon::state::{self, DaemonState, ReadError, State};
 use crate::protocol::heartbeat::Role;
 use crate::protocol::peers::{Found, PeerRow};
 
@@ -22,7 +23,7 @@ const PING_WITHIN: Duration = Duration::from_secs(2);
 /// What `d status` is given.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Status {
-    /// JSON
+    /// As JSON: one object in one line
     #[arg(long)]
     json: bool,
     /// Only this machine's peer id, without asking the bus
@@ -137,39 +138,48 @@ pub(super) async fn run(common: &Common, args: &Status) -> Result<u8, Failure> {
         output::line(&own_id(common)?)?;
         return Ok(0);
     }
-    let own = look(common).await?;
+    let settings = Settings::read(common)?;
+    let own = match state::read(&settings.state_dir()) {
+        // Programs are told so, too; people are told what to do about it.
+        Err(error @ ReadError::Missing(_)) if args.json => {
+            let never = serde_json::json!({
+                "peer_id": own_id(common).ok(), "state": "never_started", "state_reason": error.to_string(),
+                "connected_to_leader": false,
+            });
+            output::json(&never)?;
+            return Ok(OTHER);
+        }
+        _ => look(common).await?,
+    };
     if args.json {
         let mut shown = serde_json::to_value(&own.state).unwrap_or_default();
         shown["connected_to_leader"] = own.unasked.is_none().then_some(own.connected).into();
-        output::line(&shown.to_string())?;
+        output::json(&shown)?;
     } else {
-        output::line(&render::table(&facts(&own)))?;
+        output::table(&facts(&own))?;
     }
     Ok(u8::from(own.state.state != State::Ready || own.state.off_the_bus.is_some()))
 }
 
-fn facts(own: &Own) -> Vec<Vec<String>> {
+fn facts(own: &Own) -> Table {
     let state = &own.state;
-    let facts = [
-        ("peer", state.peer_id.to_string()),
-        ("role", state.role.as_str().to_owned()),
-        ("state", doing(state)),
-        ("since", render::local_time(&state.since)),
-        ("process", state.process.pid.to_string()),
-        (
-            "version",
-            versions(&state.version, state.program.as_ref().and_then(|program| program.next.as_ref())),
-        ),
-        ("bus", state.nats.clone()),
-        ("leader", hears(own)),
-    ];
-    facts.map(|(name, value)| vec![name.to_owned(), value]).to_vec()
+    let next = state.program.as_ref().and_then(|program| program.next.as_ref());
+    let mut table = Table::of_facts();
+    table.fact("peer", state.peer_id.as_str());
+    table.fact("role", state.role.as_str());
+    table.fact("state", doing(state));
+    table.fact("since", time::local_time(&state.since));
+    table.fact("process", state.process.pid.to_string());
+    table.fact("version", versions(&state.version, next));
+    table.fact("bus", state.nats.as_str());
+    table.fact("leader", hears(own));
+    table
 }
 
 /// What a daemon does, and why.
 pub(super) fn doing(state: &DaemonState) -> String {
     match &state.off_the_bus {
-        Some(off) => format!("off the bus since {}: {}", render::local_time(&off.since), off.why),
+        Some(off) => format!("off the bus since {}: {}", time::local_time(&off.since), off.why),
         None => format!("{}: {}", word(state.state), state.state_reason),
     }
 }

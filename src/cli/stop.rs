@@ -8,7 +8,6 @@ use super::args::{Common, duration};
 use super::connect::{connect, must_see_jobs};
 use super::exit::{Failure, NOT_STARTED, OFFLINE, OTHER, REFUSED, TIMED_OUT, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
-use super::log::escaped;
 use super::output;
 use crate::bus::{Bus, BusError};
 use crate::client::steer::{self, SteerError};
@@ -35,7 +34,7 @@ pub(super) struct Stop {
     /// Wait this long for its end
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, conflicts_with = "signal")]
     timeout: Duration,
-    /// How it ended, as JSON
+    /// How it ended, as JSON: one object in one line
     #[arg(long, conflicts_with = "signal")]
     json: bool,
 }
@@ -63,7 +62,7 @@ async fn stop(bus: &Bus, found: &Found, args: &Stop) -> Result<u8, Failure> {
         .await
         .map_err(|error| not_done(found, &error, "may still run"))?;
     if args.json {
-        output::line(&String::from_utf8_lossy(&crate::protocol::decode::to_json(&result)))?;
+        output::json(&result)?;
     } else {
         output::line(&said(found, &result, had_ended))?;
     }
@@ -76,7 +75,7 @@ async fn stop(bus: &Bus, found: &Found, args: &Stop) -> Result<u8, Failure> {
 
 fn said(found: &Found, result: &JobResult, had_ended: bool) -> String {
     let Found { peer, job } = found;
-    let (short, ending) = (job.id.short(), escaped(&result.ending.to_string()));
+    let (short, ending) = (job.id.short(), &result.ending);
     let verb = if had_ended { "had ended already" } else { "has ended" };
     let killed = match result.forced {
         0 => String::new(),
@@ -107,8 +106,7 @@ async fn send(bus: &Bus, found: &Found, signal: Signal) -> Result<u8, Failure> {
 }
 
 fn ended_before(found: &Found, job: &Job) -> Failure {
-    let how =
-        job.ending.as_ref().map_or_else(String::new, |ending| format!(": {}", escaped(&ending.to_string())));
+    let how = job.ending.as_ref().map_or_else(String::new, |ending| format!(": {ending}"));
     let short = job.id.short();
     Failure::new(OTHER, format!("{short} on {} had ended already{how}; nothing was signalled", found.peer))
 }

@@ -27,8 +27,10 @@ use clap::{Args as ClapArgs, Subcommand};
 use super::args::{Common, peer_name};
 use super::exec::{self, Done, Enough, Exec};
 use super::exit::{CANCELLED, Failure, NOT_STARTED, OTHER};
+use super::output::Table;
+use super::peers::Format;
 use super::settings::Settings;
-use super::{exit, output, render};
+use super::{exit, output};
 use crate::protocol::attach::is_name;
 use crate::protocol::task::{self as protocol, Step as Part};
 use book::{Book, Step};
@@ -64,9 +66,12 @@ pub(super) struct TaskRun {
 /// What `d task list` is given.
 #[derive(Debug, ClapArgs)]
 pub(super) struct TaskList {
-    /// JSON lines
+    /// As JSON, one object a line
     #[arg(long)]
     json: bool,
+    /// Show everything, however wide the terminal is
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
 }
 
 /// The names of all tasks, for completion; none where the configuration has a mistake.
@@ -220,23 +225,19 @@ fn on(peer: &str) -> Exec {
 
 fn list(common: &Common, args: &TaskList) -> Result<u8, Failure> {
     let book = Book::of(Settings::read(common)?.file.tasks);
-    let mut lines = vec![["TASK", "DIRECTORY", "STEP"].map(str::to_owned).to_vec()];
+    let mut table = Table::of(&["TASK", "DIRECTORY", "STEP"]).wide(args.output == Some(Format::Wide));
     for name in book.names() {
         let steps = book.steps(name).map_err(Failure::usage)?;
         if args.json {
             let steps: Vec<_> = steps.iter().map(Step::shown).collect();
-            output::line(&serde_json::json!({ "task": name, "steps": steps }).to_string())?;
+            output::json(&serde_json::json!({ "task": name, "steps": steps }))?;
             continue;
         }
         let first = std::iter::once(name).chain(std::iter::repeat(""));
-        lines.extend(
-            first
-                .zip(&steps)
-                .map(|(name, step)| vec![name.to_owned(), step.directory.clone(), step.line.clone()]),
-        );
+        first.zip(&steps).for_each(|(name, step)| table.row([name, &step.directory, &step.line]));
     }
     if !args.json {
-        output::line(&render::table(&lines))?;
+        output::list(&table, "no tasks")?;
     }
     Ok(0)
 }

@@ -9,7 +9,7 @@ use super::args::{Common, duration};
 use super::connect::{connect, must_see_jobs};
 use super::exec::{Next, Streams, conclude, unknown};
 use super::exit::{Failure, NOT_FOUND, OFFLINE, REFUSED, TIMED_OUT, UNKNOWN};
-use super::jobs::{Found, Wanted, find, wanted};
+use super::jobs::{Found, Row, Wanted, find, wanted};
 use super::{output, queue};
 use crate::bus::Bus;
 use crate::client::exec::{Integrity, Outcome};
@@ -33,7 +33,7 @@ pub(super) struct Wait {
     /// Wait no longer than this
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<Duration>,
-    /// The job as it stands then, as JSON
+    /// The job as it stands then, as JSON: one object in one line
     #[arg(long)]
     json: bool,
 }
@@ -53,7 +53,7 @@ pub(super) async fn run(common: &Common, args: &Wait) -> Result<u8, Failure> {
     });
     let job = ended.await?;
     if args.json {
-        output::line(&String::from_utf8_lossy(&crate::protocol::decode::to_json(&job)))?;
+        output::json(&Row { peer: found.peer.clone(), job: job.clone() })?;
     }
     let why = "its peer does not say how it ended".to_owned();
     let ending = job.ending.unwrap_or(Ending::Unknown { why });

@@ -26,7 +26,9 @@ fn a_peer_that_no_subject_may_hold() {
         ] {
             let finished = fleet.d(arguments).expect_code(254);
             assert!(finished.stdout.is_empty(), "{finished:?}");
-            assert!(finished.err().contains(&format!("Peer not found: {peer}")), "{finished:?}");
+            // A line is one line, whatever is in it.
+            let shown = peer.replace('\r', "\\r").replace('\n', "\\n");
+            assert!(finished.err().contains(&format!("Peer not found: {shown}")), "{finished:?}");
         }
     }
     ear.barrier();

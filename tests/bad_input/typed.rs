@@ -65,7 +65,7 @@ fn a_time_that_is_none() {
     for wrong in ["5", "soon", "", "1 parsec", "5x", "--", "9999999999999999999999s"] {
         let timeout = format!("--timeout={wrong}");
         let arguments = ["exec", "w1", "-C", "/", &timeout, "--sh", "true"];
-        person.mistypes(&arguments, &["--timeout <TIME>", "is not a time such as 500ms, 30s or 1h30m"]);
+        person.mistypes(&arguments, &["--timeout <TIME>", "is not a time such as 90s, 15m, 1h30m, 3d or 1w"]);
     }
     for wrong in ["-3s", "-1h"] {
         let timeout = format!("--timeout={wrong}");

@@ -118,7 +118,7 @@ pub(crate) fn check_report(report: &Value, peer: &str, code: i32) {
         "input_lost",
         "output_failed",
         "output_lost",
-        "peer",
+        "peer_id",
         "result",
         "type",
     ];

@@ -48,7 +48,7 @@ fn a_report_of_success_tells_everything() {
     let (finished, report) = reported(&fleet, &["exec", "w1", "-C", "/", "--sh", "echo out; echo more >&2"]);
     finished.expect_success();
     check_report(&report, "w1", 0);
-    assert_eq!((&report["peer"], &report["ending"]), (&json!("w1"), &json!({ "exited": { "code": 0 } })));
+    assert_eq!((&report["peer_id"], &report["ending"]), (&json!("w1"), &json!({ "exited": { "code": 0 } })));
     let result = &report["result"];
     assert_eq!(result["type"], "peerbus.result.v1");
     assert_eq!((&result["id"], &result["peer"]), (&report["id"], &json!("w1")));
@@ -267,7 +267,7 @@ fn a_bus_that_is_away() {
     assert!(said.contains(&fleet.url()) && said.contains("NATS_URL"), "{said}");
     check_report(&report, "w1", 255);
     assert_eq!(report["ending"]["not_started"]["why"], "bus_unreachable");
-    assert_eq!(report["peer"], Value::Null);
+    assert_eq!(report["peer_id"], Value::Null);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::harness::wait::eventually;
 
 /// What `d jobs --json` has, for every job.
 const KEYS: [&str; 21] = [
-    "peer",
+    "peer_id",
     "id",
     "state",
     "durable",
@@ -51,8 +51,9 @@ fn what_runs_and_what_has_run_on_three_peers() {
     let report = fleet.path().join("report.json");
     let mut d =
         fleet.spawn_d(["exec", "w3", "-C", "/", "--report", report.to_str().unwrap(), "--", "sleep", "1000"]);
-    let third =
-        eventually(SOON, "the third job", || listed(&fleet, &[]).into_iter().find(|row| row["peer"] == "w3"));
+    let third = eventually(SOON, "the third job", || {
+        listed(&fleet, &[]).into_iter().find(|row| row["peer_id"] == "w3")
+    });
 
     let running = listed(&fleet, &[]);
     assert_eq!(ids(&running), [third["id"].as_str().unwrap(), &other, &one], "newest first");

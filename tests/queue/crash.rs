@@ -284,7 +284,7 @@ fn stopped_in_the_middle_of_many() -> bool {
     w1.wait_for_end(TERMINATE_DEADLINE).expect_success();
     let in_the_middle = scene.ran().len() < jobs.len();
     // What the server still has comes again by itself, later.
-    let waiting: Vec<Value> = scene.listed().iter().map(|row| row["job"].clone()).collect();
+    let waiting: Vec<Value> = scene.listed().iter().map(|row| row["id"].clone()).collect();
     let taken: Vec<&String> = jobs.iter().filter(|job| !waiting.contains(&job.as_str().into())).collect();
     w1.restart();
     let ended = |job: &&String| scene.result(job)["ending"]["exited"]["code"] == 0;

@@ -98,7 +98,7 @@ fn the_jobs_of_a_daemon_that_died() {
         assert!(clean(&machine, &[]).expect_success().out().starts_with("nothing was left running"));
         // Its ending is known, as after the next start of a daemon.
         started(&machine, way);
-        let job = orphans[0]["job"].as_str().unwrap();
+        let job = orphans[0]["id"].as_str().unwrap();
         assert!(machine.state().join("journal/ended").join(job).exists());
     }
 }

@@ -2,14 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::cli::log::escaped;
-use crate::cli::render;
+use crate::cli::{output, time};
 use crate::protocol::audit::{Entry, Event, Flood, Outcome, Request, Steered};
 use crate::protocol::identity::Asker;
 use crate::protocol::{JobId, decode};
-
-/// Longest command in a row, in characters; `--json` has all of it.
-const COMMAND: usize = 60;
 
 const HEADING: [&str; 9] = ["WHEN", "JOB", "WHO", "AS", "DIRECTORY", "DECISION", "ENDING", "TOOK", "COMMAND"];
 
@@ -25,9 +21,9 @@ impl Table {
     /// Adds a line.
     pub(super) fn add(&mut self, line: &str) {
         let Ok(entry) = decode::json::<Entry>(line.as_bytes()) else {
-            return self.aside("", format!("not a line of an audit log: {}", escaped(line)));
+            return self.aside("", format!("not a line of an audit log: {line}"));
         };
-        let when = render::local_time(&entry.at);
+        let when = time::local_time(&entry.at);
         match entry.event {
             Event::Begun(request) => {
                 self.begun.insert(request.job, self.rows.len());
@@ -35,23 +31,20 @@ impl Table {
             }
             Event::Ended { request, outcome } => self.end(when, &request, &outcome),
             Event::Refused { request, ending } => {
-                self.rows.push(row(when, &request, escaped(&ending.to_string()), String::new()));
+                self.rows.push(row(when, &request, ending.to_string(), String::new()));
             }
             Event::Malformed(flood) => self.aside(&when, many(&flood, "malformed")),
             Event::ManyRefused(flood) => self.aside(&when, many(&flood, "further refused")),
             Event::ManySteered(flood) => self.aside(&when, many(&flood, "further steering")),
             Event::Steered(steered) => self.rows.push(steered_row(when, &steered)),
             Event::Started { version, user, .. } => {
-                self.aside(
-                    &when,
-                    format!("the daemon {} was started as {}", escaped(&version), escaped(&user)),
-                );
+                self.aside(&when, format!("the daemon {version} was started as {user}"));
             }
             Event::Stopped { .. } => self.aside(&when, "the daemon was stopped".to_owned()),
             Event::Gap { lost, why, .. } => {
-                self.aside(&when, format!("{lost} lines could not be written: {}", escaped(&why)));
+                self.aside(&when, format!("{lost} lines could not be written: {why}"));
             }
-            Event::Damaged { what } => self.aside(&when, format!("damaged: {}", escaped(&what))),
+            Event::Damaged { what } => self.aside(&when, format!("damaged: {what}")),
             Event::Healed { .. } => {
                 self.aside(&when, "half a line was cut off: the daemon had been killed".to_owned());
             }
@@ -64,12 +57,7 @@ impl Table {
     fn end(&mut self, when: String, request: &Request, outcome: &Outcome) {
         let took = format!("{:.1}s", outcome.duration_ms as f64 / 1000.0);
         let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), |bytes| bytes.to_string());
-        let ending = format!(
-            "{}, {}+{} B",
-            escaped(&outcome.ending.to_string()),
-            bytes(outcome.out),
-            bytes(outcome.err)
-        );
+        let ending = format!("{}, {}+{} B", outcome.ending, bytes(outcome.out), bytes(outcome.err));
         match self.begun.remove(&request.job).and_then(|row| self.rows.get_mut(row)) {
             Some(begun) => {
                 begun[6] = ending;
@@ -86,10 +74,10 @@ impl Table {
         self.rows.push(row);
     }
 
-    pub(super) fn rendered(self) -> String {
-        let mut rows = vec![HEADING.map(str::to_owned).to_vec()];
-        rows.extend(self.rows);
-        render::table(&rows)
+    pub(super) fn shown(self, wide: bool) -> output::Table {
+        let mut table = output::Table::of(&HEADING).wide(wide);
+        self.rows.into_iter().for_each(|row| table.row(row));
+        table
     }
 }
 
@@ -97,31 +85,26 @@ fn row(when: String, request: &Request, ending: String, took: String) -> Vec<Str
     let none = || "-".to_owned();
     let asker = match &request.from {
         // Who it says it is beside who it was proved to be, which may be nobody.
-        Some(from) => format!("{} ({})", request.asker(), escaped(from)),
+        Some(from) => format!("{} ({from})", request.asker()),
         None => request.asker().to_string(),
     };
     let or_dash = |text: String| if text.is_empty() { none() } else { text };
     let short = request.job.to_string();
     let short = short[short.len() - crate::protocol::ids::SHORT_JOB_ID..].to_owned();
     let decision = match &request.rule {
-        Some(rule) => format!("{} by {}", request.decision, escaped(rule)),
+        Some(rule) => format!("{} by {rule}", request.decision),
         None => request.decision.to_string(),
-    };
-    let command: String = escaped(&request.command);
-    let command = match command.char_indices().nth(COMMAND) {
-        Some((end, _)) => format!("{}…", &command[..end]),
-        None => command,
     };
     vec![
         when,
         short,
         asker,
-        request.user.as_deref().map_or_else(none, escaped),
-        request.directory.as_deref().map_or_else(none, escaped),
+        request.user.as_deref().map_or_else(none, str::to_owned),
+        request.directory.as_deref().map_or_else(none, str::to_owned),
         decision,
         or_dash(ending),
         or_dash(took),
-        command,
+        request.command.clone(),
     ]
 }
 
@@ -131,14 +114,14 @@ fn steered_row(when: String, steered: &Steered) -> Vec<String> {
         (Some(name), Some(standing)) => Asker::Known { name: name.clone(), standing },
         _ => Asker::Anyone,
     };
-    let detail = steered.detail.as_deref().map(|text| format!(" {}", escaped(text))).unwrap_or_default();
+    let detail = steered.detail.as_deref().map(|text| format!(" {}", text)).unwrap_or_default();
     let of = steered.owner.as_ref().map(|owner| format!(" (job of {owner})")).unwrap_or_default();
-    let what = format!("{}{detail}{of}", escaped(&steered.word));
+    let what = format!("{}{detail}{of}", &steered.word);
     vec![when, steered.job.short(), who.to_string(), none(), none(), none(), none(), none(), what]
 }
 
 fn many(flood: &Flood, what: &str) -> String {
-    let example = flood.examples.first().map(|example| format!(", such as: {}", escaped(&example.why)));
+    let example = flood.examples.first().map(|example| format!(", such as: {}", &example.why));
     let of = flood.asker.as_ref().map(|asker| format!(" of {asker}")).unwrap_or_default();
     format!("{} {what} requests{of}{}", flood.count, example.unwrap_or_default())
 }

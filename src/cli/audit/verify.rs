@@ -23,7 +23,7 @@ pub(super) struct Verify {
     /// The peer: its id, hostname or address [default: this machine, without the bus]
     #[arg(value_parser = peer_name)]
     peer: Option<String>,
-    /// JSON
+    /// As JSON: one object in one line
     #[arg(long)]
     json: bool,
 }
@@ -41,7 +41,7 @@ pub(super) async fn run(common: &Common, args: &Verify) -> Result<u8, Failure> {
             "last": last.map(|last| last.seq), "hash": last.map(|last| last.hash.to_string()),
             "faults": verdict.faults, "more_faults": verdict.more_faults, "notes": verdict.notes,
         });
-        output::line(&shown.to_string())?;
+        output::json(&shown)?;
     } else {
         tell(&of, &verdict)?;
     }

@@ -90,7 +90,7 @@ pub(in crate::cli) async fn refresh(common: &Common) -> Result<u8, Failure> {
     let (bus, text) = tokio::time::timeout(LIMIT, list).await.map_err(|_| too_long)??;
     // One that cannot be written is not there the next time.
     let _ = keep(&bus, &text);
-    output::line(&String::from_utf8_lossy(&text))?;
+    output::json_line(&String::from_utf8_lossy(&text))?;
     Ok(0)
 }
 
@@ -163,7 +163,7 @@ mod tests {
 
     fn row(end: &str, peer: &str, more: serde_json::Value) -> Row {
         let mut row = serde_json::json!({
-            "peer": peer, "id": format!("0197c0de-0000-7000-8000-0000{end}"), "state": "running", "durable": false,
+            "peer_id": peer, "id": format!("0197c0de-0000-7000-8000-0000{end}"), "state": "running", "durable": false,
             "tty": false, "name": null, "started_at": "2026-11-21T10:11:12Z", "age_ms": 1, "asker": null, "from": null,
             "command": "make\u{1b}", "directory": null, "user": null, "viewers": 0, "ending": null,
             "ended_at": null, "duration_ms": null, "out": null, "err": null, "first_out": null, "first_err": null,

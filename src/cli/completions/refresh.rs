@@ -35,7 +35,7 @@ pub(in crate::cli) async fn run(common: &Common) -> Result<u8, Failure> {
     };
     let too_long = Failure::new(OTHER, "the list of peers took too long");
     let cache = tokio::time::timeout(LIMIT, list).await.map_err(|_| too_long)??;
-    output::line(&String::from_utf8_lossy(&cache.encode()))?;
+    output::json_line(&String::from_utf8_lossy(&cache.encode()))?;
     Ok(0)
 }
 

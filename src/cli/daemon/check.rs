@@ -9,8 +9,7 @@ use crate::daemon::handover::Checked;
 
 /// Says it, as JSON.
 pub(super) fn say() -> Result<u8, Failure> {
-    let said = serde_json::to_string(&Checked::this());
-    output::line(&said.map_err(|error| Failure::other(error.to_string()))?)?;
+    output::json(&Checked::this())?;
     Ok(0)
 }
 

@@ -53,10 +53,10 @@ pub(super) async fn run(common: &Common, args: &Logs) -> Result<u8, Failure> {
     let watch = if args.follow { Some(DirectoryWatch::of(&directory).map_err(reading)?) } else { None };
     let mut follower = Follower::open(&path).map_err(reading)?;
     let end = tail::last_lines(&mut follower, args.lines).map_err(reading)?;
-    output::bytes(&end)?;
+    output::log(&end)?;
     if let Some(watch) = watch {
         loop {
-            output::bytes(&follower.more().map_err(reading)?)?;
+            output::log(&follower.more().map_err(reading)?)?;
             watch.changed().await.map_err(reading)?;
         }
     }

@@ -12,7 +12,7 @@ use super::found::{self, Found, Running};
 use super::start::directory_of;
 use crate::cli::args::{Common, duration};
 use crate::cli::exit::{Failure, NOT_RUNNING, OTHER};
-use crate::cli::{log, output};
+use crate::cli::output;
 use crate::daemon::policy::{PolicyState, digest};
 use crate::process::{DirectoryWatch, Signal};
 
@@ -77,10 +77,9 @@ fn policy_of(running: &Running) -> Result<PolicyState, Failure> {
 }
 
 fn conclude(running: &Running, policy: &PolicyState) -> Result<u8, Failure> {
-    let path = log::escaped(&policy.path.display().to_string());
+    let path = policy.path.display();
     match (&policy.mistake, policy.rules) {
         (Some(mistake), _) => {
-            let mistake = log::escaped(mistake);
             Err(Failure::new(OTHER, format!("policy {path}: {mistake}; the rules stay as they were")))
         }
         (None, rules) => {

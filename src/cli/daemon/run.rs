@@ -81,10 +81,10 @@ pub(super) async fn run(common: &Common, args: DaemonRun) -> Result<u8, Failure>
             // Returns only where that failed; then this version goes on.
             Ok(Ended::HandOver(next)) => succession::hand_over(*next),
             Err(error @ DaemonError::Taken(_)) => {
-                return Err(Failure::new(TAKEN, log::escaped(&error.in_one_line())));
+                return Err(Failure::new(TAKEN, error.in_one_line()));
             }
             Err(error @ DaemonError::Failed(_)) => {
-                return Err(Failure::new(OTHER, log::escaped(&error.in_one_line())));
+                return Err(Failure::new(OTHER, error.in_one_line()));
             }
         }
     }

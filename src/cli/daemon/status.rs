@@ -10,15 +10,16 @@ use super::found::{self, Found, Running};
 use super::unit::Unit;
 use crate::cli::args::Common;
 use crate::cli::exit::{Failure, NOT_RUNNING, OTHER};
+use crate::cli::output::Table;
 use crate::cli::settings::Settings;
-use crate::cli::{output, render, status};
+use crate::cli::{output, status, time};
 use crate::daemon::handover::NextState;
 use crate::daemon::state::{DaemonState, OffTheBus, RunBy, State};
 
 /// What `d daemon status` is given.
 #[derive(Debug, ClapArgs)]
 pub(in crate::cli) struct DaemonStatus {
-    /// JSON
+    /// As JSON: one object in one line
     #[arg(long)]
     json: bool,
 }
@@ -81,9 +82,9 @@ pub(super) async fn run(common: &Common, args: &DaemonStatus) -> Result<u8, Fail
         report.note_bus(off_the_bus.as_ref());
     }
     if args.json {
-        output::line(&serde_json::to_string(&report).map_err(|error| Failure::other(error.to_string()))?)?;
+        output::json(&report)?;
     } else {
-        output::line(&render::table(&rows(&report)))?;
+        output::table(&facts(&report))?;
     }
     Ok(match (report.running, report.ready) {
         (true, true) => 0,
@@ -137,7 +138,7 @@ fn report(running: Option<&Running>, last: Option<&DaemonState>) -> Report {
     }
 }
 
-fn rows(report: &Report) -> Vec<Vec<String>> {
+fn facts(report: &Report) -> Table {
     let yes = |yes: bool, good: &str, bad: &str| if yes { good.to_owned() } else { bad.to_owned() };
     let reason = report.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
     let run_by = report.run_by.map(|by| match by {
@@ -148,7 +149,7 @@ fn rows(report: &Report) -> Vec<Vec<String>> {
     let facts = [
         ("daemon", Some(yes(report.running, "runs", "does not run"))),
         ("state", Some(format!("{}{reason}", report.state.replace('_', " ")))),
-        ("since", report.since.as_deref().map(render::local_time)),
+        ("since", report.since.as_deref().map(time::local_time)),
         ("process", report.pid.map(|pid| pid.to_string())),
         ("peer", report.peer_id.clone()),
         ("role", report.role.clone()),
@@ -162,5 +163,9 @@ fn rows(report: &Report) -> Vec<Vec<String>> {
         ("files", Some(report.state_dir.clone())),
         ("log", report.log.clone()),
     ];
-    facts.into_iter().filter_map(|(name, fact)| Some(vec![name.to_owned(), fact?])).collect()
+    let mut table = Table::of_facts();
+    for (name, fact) in facts {
+        fact.into_iter().for_each(|fact| table.fact(name, fact));
+    }
+    table
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::render::{self, Judgement};
+use crate::cli::output::Cell;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +23,11 @@ impl Result {
     }
 
     /// For people, in colour where that is wanted.
-    pub(super) fn shown(self) -> String {
+    pub(super) fn shown(self) -> Cell {
         match self {
-            Self::Pass => render::judged(self.as_str(), Judgement::Good),
-            Self::Fail => render::judged(self.as_str(), Judgement::Bad),
-            Self::Skip => self.as_str().to_owned(),
+            Self::Pass => Cell::good(self.as_str()),
+            Self::Fail => Cell::bad(self.as_str()),
+            Self::Skip => self.as_str().into(),
         }
     }
 }

@@ -8,7 +8,6 @@ use serde_json::json;
 
 use crate::cli::args::Common;
 use crate::cli::exit::{CANCELLED, Failure, OTHER};
-use crate::cli::log::escaped;
 use crate::cli::output;
 use crate::cli::settings::Settings;
 use crate::daemon::orphans::{self, Kind, Orphan};
@@ -41,7 +40,7 @@ pub(super) async fn run(common: &Common, wish: Wish) -> Result<u8, Failure> {
         _ => None,
     };
     if wish.json {
-        output::line(&as_json(&directory, &found, stopped.as_deref()).to_string())?;
+        output::json(&as_json(&directory, &found, stopped.as_deref()))?;
     } else {
         for (orphan, stopped) in found.iter().zip(stopped.iter().flatten()) {
             output::line(&match stopped {
@@ -74,12 +73,12 @@ fn show(directory: &Path, found: &[Orphan]) -> Result<(), Failure> {
         return output::line(&format!("nothing was left running by a daemon on {}", directory.display()));
     }
     for orphan in found {
-        let command =
-            orphan.command.as_ref().map_or_else(String::new, |command| format!(": {}", escaped(command)));
+        let command = orphan.command.as_ref().map_or_else(String::new, |command| format!(": {command}"));
         let word = if orphan.kind == Kind::Unproved { "left alone: " } else { "" };
-        output::line(&format!("{}{command}\n  {word}{}", orphan.job, orphan.why))?;
+        output::line(&format!("{}{command}", orphan.job))?;
+        output::line(&format!("  {word}{}", orphan.why))?;
         for process in &orphan.processes {
-            output::line(&format!("  process {}  {}", process.pid, escaped(&program(process))))?;
+            output::line(&format!("  process {}  {}", process.pid, program(process)))?;
         }
     }
     Ok(())
@@ -110,7 +109,7 @@ fn as_json(directory: &Path, found: &[Orphan], stopped: Option<&[Result<u32, Str
     let orphan = |(at, orphan): (usize, &Orphan)| {
         let outcome = stopped.and_then(|stopped| stopped.get(at));
         json!({
-            "job": orphan.job,
+            "id": orphan.job,
             "kind": match orphan.kind {
                 Kind::Job => "job",
                 Kind::Rest => "rest",

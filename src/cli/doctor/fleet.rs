@@ -58,7 +58,7 @@ pub(super) async fn registry(
         Ok(census) => {
             let took = began.elapsed().as_secs_f64() * 1000.0;
             let online = census.rows.iter().filter(|row| row.is_online).count();
-            let age = crate::cli::render::span(census.age_ms / 1000);
+            let age = crate::cli::time::span(census.age_ms / 1000);
             report.add(Check::pass(
                 FLEET,
                 "registry",

@@ -6,7 +6,7 @@ use super::check::{Check, Report};
 use crate::bus;
 use crate::cli::args::Common;
 use crate::cli::connect::is_refused;
-use crate::cli::render::{self, without_secrets};
+use crate::cli::render::without_secrets;
 use crate::cli::settings::file::File;
 use crate::cli::settings::{Settings, own_config};
 use crate::cli::status;
@@ -109,7 +109,7 @@ async fn daemon(common: &Common, state_dir: &Path) -> Check {
             }
             false => "is the network up (`wg show`), and is a nats-server running there?",
         };
-        let since = render::local_time(since);
+        let since = crate::cli::time::local_time(since);
         return Check::fail(HERE, "daemon", format!("{who} is off the bus since {since}: {why}"), next);
     }
     match status::look(common).await {

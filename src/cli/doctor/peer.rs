@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::check::Check;
 use crate::bus::Bus;
 use crate::cli::exec::caller;
-use crate::cli::render;
+use crate::cli::time;
 use crate::client::exec::{self, Event, Integrity, Patience};
 use crate::client::peers::{PingError, health, ping};
 use crate::protocol::ending::Refusal;
@@ -49,8 +49,7 @@ pub(super) async fn look(bus: &Bus, known: Known) -> Vec<Check> {
     match ping(bus, peer, ANSWER_WITHIN).await {
         Ok((beat, took)) => {
             let took = took.as_secs_f64() * 1000.0;
-            let detail =
-                format!("{took:.1} ms from {}, up for {}", beat.hostname, render::span(beat.uptime_s));
+            let detail = format!("{took:.1} ms from {}, up for {}", beat.hostname, time::span(beat.uptime_s));
             checks.push(Check::pass(about, "round trip", detail));
         }
         Err(error) => {
@@ -96,7 +95,7 @@ fn start_it(peer: &PeerId) -> String {
 
 fn presence(about: &str, row: Option<&PeerRow>) -> Check {
     let Some(row) = row else { return Check::skip(about, "presence", "the registry cannot be asked") };
-    let seen = format!("last seen {} ago", render::ago(&row.last_seen));
+    let seen = format!("last seen {} ago", time::ago(&row.last_seen));
     match row.state {
         Presence::Online => Check::pass(about, "presence", format!("online, {seen}")),
         Presence::Unknown => {

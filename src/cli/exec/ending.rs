@@ -2,7 +2,6 @@
 
 use super::{Streams, Written};
 use crate::cli::exit::{self, Failure};
-use crate::cli::log::escaped;
 use crate::cli::output;
 use crate::client::exec::{Integrity, Outcome};
 use crate::protocol::ending::StartFailure;
@@ -41,7 +40,7 @@ pub(in crate::cli) fn conclude(
     }
     let failure = |text: String| Err(Failure::new(code, text));
     if let Some(cut) = outcome.result.as_ref().and_then(|result| result.output_cut.as_ref()) {
-        return failure(format!("output was cut: {}; the command {}", escaped(cut), outcome.ending));
+        return failure(format!("output was cut: {}; the command {}", cut, outcome.ending));
     }
     match &outcome.ending {
         Ending::Exited { .. } | Ending::Signalled { .. } => Ok(code),
@@ -77,7 +76,7 @@ pub(in crate::cli) fn tell_who_holds_it(peer: &PeerId, outcome: &Outcome) {
 }
 
 fn named(holders: &[OutputHolder]) -> String {
-    let name = |holder: &OutputHolder| format!("{} (pid {})", escaped(&holder.command), holder.pid);
+    let name = |holder: &OutputHolder| format!("{} (pid {})", holder.command, holder.pid);
     match holders {
         [] => "a process that cannot be seen".to_owned(),
         holders => holders.iter().map(name).collect::<Vec<_>>().join(", "),

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{Exec, nowhere};
 use crate::bus::Bus;
-use crate::cli::args::{Common, duration};
+use crate::cli::args::Common;
 use crate::cli::connect::{connect, must_be_an_operator};
 use crate::cli::exit::{BUS_UNREACHABLE, Failure, REFUSED, UNKNOWN};
-use crate::cli::{output, render};
+use crate::cli::output;
+use crate::cli::time::{local_time_of_ms, until};
 use crate::client::queue::{self as client, QueueError};
 use crate::client::{Finding, find};
 use crate::protocol::exec::ExecRequest;
@@ -16,12 +17,12 @@ use crate::protocol::{JobId, PeerId};
 
 /// Reads how long a command may wait.
 pub(super) fn expiry(text: &str) -> Result<Duration, String> {
-    let time = duration(text)?;
+    let time = until(text)?;
     if time < Duration::from_secs(1) {
         return Err(format!("{text:?} is too short; at least a second is wanted"));
     }
     if time > LONGEST {
-        return Err(format!("{text:?} is too long: a peer remembers for 7 days (168h) what it has run"));
+        return Err(format!("{text:?} is too long: a peer remembers for 7 days what it has run"));
     }
     Ok(time)
 }
@@ -56,10 +57,10 @@ pub(super) async fn run(
     Span::of(&request, job).map_err(|bad| Failure::usage(bad.to_string()))?;
     client::leave(&bus, &peer, job, &request).await.map_err(|error| failure(&error, &peer, job))?;
     super::tell(&peer, job)?;
-    let until = render::local_time_of_ms(expires_ms);
+    let end = local_time_of_ms(expires_ms);
     let when = match is_there {
-        true => format!("{peer} is on the bus and takes it as soon as it can, until {until}"),
-        false => format!("{peer} is away: it runs once {peer} is back, until {until}, and never after"),
+        true => format!("{peer} is on the bus and takes it as soon as it can, until {end}"),
+        false => format!("{peer} is away: it runs once {peer} is back, until {end}, and never after"),
     };
     output::say(&format!(
         "queued: {when}; `d queue list` shows what waits, `d jobs -a {peer}` what became of it, \

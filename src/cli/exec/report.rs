@@ -27,6 +27,7 @@ pub(super) struct Report {
     /// What the peer was called on the command line.
     asked: String,
     /// The peer, where one was found.
+    #[serde(rename = "peer_id")]
     peer: Option<PeerId>,
     /// How it ended.
     ending: Option<Ending>,

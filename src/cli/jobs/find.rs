@@ -10,7 +10,6 @@ use super::{listed, no_answer, state, who};
 use crate::bus::{Bus, BusError};
 use crate::cli::args::peer_name;
 use crate::cli::exit::{Failure, NOT_FOUND, OFFLINE, TIMED_OUT};
-use crate::cli::log::escaped;
 use crate::cli::output;
 use crate::client::jobs;
 use crate::client::policy::AskError;
@@ -21,6 +20,9 @@ use crate::protocol::{JobId, PeerId};
 
 /// What follows where a peer gives no answer.
 const UNKNOWN_THERE: &str = "whether it has the job, nobody can say";
+
+/// Peers that are named where one might have the job.
+const NAMED: usize = 5;
 
 /// What was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +50,7 @@ pub(in crate::cli) fn wanted(text: &str) -> Result<Wanted, String> {
         }
         _ => Err(format!(
             "{:?} means no job: an id, the last characters of one, or a session's name does",
-            escaped(word)
+            word
         )),
     }
 }
@@ -186,7 +188,7 @@ fn choose(
     {
         found.retain(runs);
     }
-    let others = listed(silent.iter().map(|(peer, _)| peer).collect::<Vec<_>>().into_iter());
+    let others = listed(silent.iter().map(|(peer, _)| peer).collect::<Vec<_>>().into_iter(), NAMED);
     let hung = silent.iter().map(|(_, why)| why.code).filter(|code| *code != OFFLINE).max();
     match (found.len(), hung) {
         (0, None) if silent.is_empty() => Err(not_found(word, "")),
@@ -231,12 +233,13 @@ fn not_found(word: &str, but: &str) -> Failure {
 
 fn ambiguous(word: &str, found: &[Found]) -> Failure {
     const SHOWN: usize = 20;
-    let mut lines = vec![format!("{word} means {} jobs; name one of them by its whole id:", found.len())];
-    lines.extend(found.iter().take(SHOWN).map(|Found { peer, job }| {
-        format!("d:   {peer}/{}  {}  {}  {}", job.id, state(job), who(job), escaped(&job.command))
-    }));
-    lines.extend((found.len() > SHOWN).then(|| format!("d:   and {} more", found.len() - SHOWN)));
-    Failure::usage(lines.join("\n"))
+    let shown = |Found { peer, job }: &Found| {
+        format!("{peer}/{}  {}  {}  {}", job.id, state(job), who(job), job.command)
+    };
+    let mut lines: Vec<String> = found.iter().take(SHOWN).map(shown).collect();
+    lines.extend((found.len() > SHOWN).then(|| format!("and {} more", found.len() - SHOWN)));
+    Failure::usage(format!("{word} means {} jobs; name one of them by its whole id:", found.len()))
+        .with_lines(lines)
 }
 
 #[cfg(test)]

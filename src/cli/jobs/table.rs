@@ -1,91 +1,71 @@
 //! Jobs as a table for people.
 
 use super::Row;
-use crate::cli::log::escaped;
-use crate::cli::render::{self, Judgement};
+use crate::cli::output::{Cell, Table};
+use crate::cli::time;
 use crate::protocol::Ending;
 use crate::protocol::jobs::{Job, State};
 use crate::protocol::task::Reached;
-
-/// Longest command in a row, in characters; `-o wide` and `--json` have more.
-const COMMAND: usize = 60;
 
 const HEADING: [&str; 6] = ["JOB", "PEER", "STATE", "AGE", "WHO", "COMMAND"];
 const WIDE: [&str; 11] =
     ["JOB", "PEER", "STATE", "AGE", "WHO", "NAME", "USER", "DIRECTORY", "BYTES", "VIEWERS", "COMMAND"];
 
 /// All rows below their heading.
-pub(super) fn rendered(rows: &[Row], wide: bool) -> String {
-    let heading = if wide { WIDE.as_slice() } else { HEADING.as_slice() };
-    let mut lines = vec![heading.iter().map(|word| (*word).to_owned()).collect()];
-    lines.extend(rows.iter().map(|row| cells(row, wide)));
-    render::table(&lines)
+pub(super) fn table(rows: &[Row], wide: bool) -> Table {
+    let mut table = Table::of(if wide { &WIDE } else { &HEADING }).wide(wide);
+    rows.iter().for_each(|row| table.row(cells(row, wide)));
+    table
 }
 
-fn cells(row: &Row, wide: bool) -> Vec<String> {
+fn cells(row: &Row, wide: bool) -> Vec<Cell> {
     let job = &row.job;
-    let or_dash = |text: Option<&String>| text.map_or_else(|| "-".to_owned(), |text| escaped(text));
+    let or_dash = |text: Option<&String>| Cell::from(text.map_or("-", String::as_str));
     let mut cells = vec![
-        job.id.short(),
-        row.peer.to_string(),
-        coloured_state(job),
-        render::span(job.age_ms / 1_000),
-        who(job),
+        job.id.short().into(),
+        row.peer.as_str().into(),
+        state(job),
+        time::span(job.age_ms / 1_000).into(),
+        who(job).into(),
     ];
     if wide {
         cells.extend([
             or_dash(job.name.as_ref()),
             or_dash(job.user.as_ref()),
             or_dash(job.directory.as_ref()),
-            bytes(job),
-            job.viewers.to_string(),
+            bytes(job).into(),
+            job.viewers.to_string().into(),
         ]);
     }
-    let command = escaped(&job.command);
-    cells.push(match command.char_indices().nth(COMMAND).filter(|_| !wide) {
-        Some((end, _)) => format!("{}…", &command[..end]),
-        None => command,
-    });
+    cells.push(job.command.as_str().into());
     cells
 }
 
-/// How it stands, in a word or two; in colour where stdout is a terminal.
-fn coloured_state(job: &Job) -> String {
-    let word = state(job);
-    match (job.state, &job.ending) {
-        (State::Running, _) => render::judged(&word, Judgement::Good),
-        (State::Lost, _) => render::judged(&word, Judgement::Bad),
-        (State::Ended, Some(Ending::Exited { code: 1.. } | Ending::Unknown { .. })) => {
-            render::judged(&word, Judgement::Bad)
-        }
-        _ => word,
-    }
-}
-
-/// How it stands, as plain text: for descriptions and messages, which are not a terminal's stdout.
-pub(in crate::cli) fn state(job: &Job) -> String {
+/// How it stands, in a word or two.
+pub(in crate::cli) fn state(job: &Job) -> Cell {
     match (job.state, &job.ending) {
         (State::Running, _) => match job.step {
-            Some(Reached { n, of }) => format!("running {n}/{of}"),
-            None => "running".to_owned(),
+            Some(Reached { n, of }) => Cell::good(&format!("running {n}/{of}")),
+            None => Cell::good("running"),
         },
-        (State::Lost, _) => "lost".to_owned(),
-        (State::Other, _) => "other".to_owned(),
+        (State::Lost, _) => Cell::bad("lost"),
+        (State::Other, _) => "other".into(),
         (State::Ended, Some(ending)) => ended(ending),
-        (State::Ended, None) => "ended".to_owned(),
+        (State::Ended, None) => "ended".into(),
     }
 }
 
-fn ended(ending: &Ending) -> String {
+fn ended(ending: &Ending) -> Cell {
     match ending {
-        Ending::Exited { code } => format!("exited {code}"),
-        Ending::Signalled { signal, .. } => format!("signal {}", escaped(signal)),
-        Ending::TimedOut {} => "timed out".to_owned(),
-        Ending::Cancelled { .. } => "cancelled".to_owned(),
-        Ending::Refused { .. } => "refused".to_owned(),
-        Ending::NotStarted { .. } => "not started".to_owned(),
-        Ending::Offline {} => "offline".to_owned(),
-        Ending::Unknown { .. } => "unknown".to_owned(),
+        Ending::Exited { code: 0 } => "exited 0".into(),
+        Ending::Exited { code } => Cell::bad(&format!("exited {code}")),
+        Ending::Signalled { signal, .. } => format!("signal {signal}").into(),
+        Ending::TimedOut {} => "timed out".into(),
+        Ending::Cancelled { .. } => "cancelled".into(),
+        Ending::Refused { .. } => "refused".into(),
+        Ending::NotStarted { .. } => "not started".into(),
+        Ending::Offline {} => "offline".into(),
+        Ending::Unknown { .. } => Cell::bad("unknown"),
     }
 }
 
@@ -93,7 +73,7 @@ fn ended(ending: &Ending) -> String {
 pub(in crate::cli) fn who(job: &Job) -> String {
     match (&job.asker, &job.from) {
         (Some(asker), _) => asker.to_string(),
-        (None, Some(from)) => escaped(from),
+        (None, Some(from)) => from.clone(),
         (None, None) => "-".to_owned(),
     }
 }

@@ -22,7 +22,7 @@ use crate::cli::args::Common;
 use crate::cli::config::Edit;
 use crate::cli::exit::{BUS_UNREACHABLE, Failure, REFUSED};
 use crate::cli::keys::{self, Places};
-use crate::cli::{daemon, output, render};
+use crate::cli::{daemon, output, time};
 use crate::identity::{IdentityFile, Ticket};
 use asking::{NotTakenIn, ask};
 use pending::Pending;
@@ -95,7 +95,7 @@ async fn connect(common: &Common, ticket: &Ticket, url: &str) -> Result<Bus, Fai
             return Failure::new(BUS_UNREACHABLE, format!("bus unreachable: {said}; {next}"));
         }
         let (now, until) = (keys::now(), ticket.until);
-        let time = |seconds| render::local_time(&keys::utc(seconds));
+        let time = |seconds| time::local_time(&keys::utc(seconds));
         let why = if until <= now {
             format!("the invitation is over since {}, and by this machine's clock it is {}", time(until), time(now))
         } else {

@@ -16,6 +16,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::cli::output::{escaped, is_shown_as_it_is};
+
 /// How a line begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Beginning {
@@ -117,33 +119,9 @@ fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(plain)
 }
 
-/// A text of one line, with escapes for what cannot be seen.
-pub(in crate::cli) fn escaped(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_shown_as_it_is(c) {
-            shown.push(c);
-        } else {
-            shown.extend(c.escape_debug());
-        }
-    }
-    shown
-}
-
-fn is_shown_as_it_is(c: char) -> bool {
-    matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_cannot_be_seen_is_written_as_an_escape() {
-        assert_eq!(escaped("it's \"grün\" \\ ok"), "it's \"grün\" \\ ok");
-        assert_eq!(escaped("a\nb\r\t\x1b[31m\u{7f}\0"), r"a\nb\r\t\u{1b}[31m\u{7f}\0");
-        assert_eq!(escaped("\u{202e}\u{2028}\u{85}\u{feff}"), r"\u{202e}\u{2028}\u{85}\u{feff}");
-    }
 
     #[test]
     fn a_value_is_quoted_where_it_could_be_two() {

@@ -269,7 +269,7 @@ impl Board {
             self.draw_soon();
         } else if self.is_terminal {
             // The terminal may be raw, and does not return to the first column by itself.
-            self.writer.draw(Bytes::from(format!("\r\nd: {text}\r\n")));
+            self.writer.draw(Bytes::from(format!("\r\nd: {}\r\n", output::escaped(&text))));
         } else {
             output::say(&text);
         }
@@ -309,7 +309,8 @@ impl Board {
             return self.say(format!("{text}; ~. leaves"));
         }
         let TtySize { cols, rows } = screen.size();
-        let text: String = format!("d: {text}; ~. leaves").chars().take(usize::from(cols) - 1).collect();
+        let text: String =
+            output::escaped(&format!("d: {text}; ~. leaves")).chars().take(usize::from(cols) - 1).collect();
         let mut line = b"\x18".to_vec();
         line.extend(format!("\x1b7\x1b[?6l\x1b[{rows};1H\x1b[0;7m\x1b[2K{text}\x1b[0m\x1b8").bytes());
         self.writer.draw(line.into());

@@ -27,7 +27,6 @@ use tokio::time::Instant;
 
 use crate::cli::exec::{InputLost, Streams, Written, waiting_for};
 use crate::cli::exit::{Failure, UNKNOWN};
-use crate::cli::log::escaped;
 use crate::cli::output;
 use crate::client::exec::{Event, Execution, Integrity, Outcome, Steering};
 use crate::process::{Console, console_size, suspend};
@@ -84,7 +83,7 @@ pub(in crate::cli) fn farewell(why: &Parting, peer: &PeerId, word: &str) -> Resu
     let goes_on = format!("{word} on {peer}, which goes on; `d attach {peer}/{word}` shows it again");
     match why {
         Parting::Keys => output::say(&format!("left {goes_on}")),
-        Parting::By(who) => output::say(&format!("detached by {} from {goes_on}", escaped(who))),
+        Parting::By(who) => output::say(&format!("detached by {who} from {goes_on}")),
         Parting::Ended => {
             return Err(Failure::new(UNKNOWN, format!("unknown: d was ended, and left {goes_on}")));
         }
