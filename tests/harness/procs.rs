@@ -136,6 +136,11 @@ pub fn working_directory(pid: i32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
+/// Memory that is a process's own, in bytes: without the pages of its program, which an unoptimised build has many of.
+pub fn own_bytes(pid: i32) -> u64 {
+    status_kib(pid, "RssAnon:") * 1024
+}
+
 /// The memory a process holds now, in bytes (its resident set).
 pub fn resident_bytes(pid: i32) -> u64 {
     status_kib(pid, "VmRSS:") * 1024
