@@ -23,7 +23,8 @@ load setup
     run -0 as_nobody "$home/.local/share/peerbus/deploy/uninstall" --user
   said "stopped peer=mine pid=$daemon"
   how=$(sed -n 's/^uninstall: to remove that too: //p' <<<"$output")
-  run ! kill -0 "$daemon"
+  # Whoever is to reap it may not have done so yet.
+  run ! grep -q '^State:.[^ZX]' "/proc/$daemon/status"
   run ! grep -v -e '^./.config/peerbus/' -e '^./.local/state/peerbus/' -e '^./.cache/peerbus/' <(files_below "$home")
   as_nobody sh -c "$how"
   [ -z "$(files_below "$home")" ]
