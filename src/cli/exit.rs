@@ -166,7 +166,8 @@ pub(super) fn code_of(outcome: &Outcome) -> u8 {
     if let Integrity::Damaged(_) = outcome.integrity {
         return UNKNOWN;
     }
-    if outcome.result.as_ref().is_some_and(|result| result.output_cut.is_some()) {
+    let cut = outcome.result.as_ref().and_then(|result| result.output_cut.as_deref());
+    if cut.is_some_and(|_| counts_as_cut(&outcome.ending)) {
         return UNKNOWN;
     }
     match &outcome.ending {
@@ -182,6 +183,11 @@ pub(super) fn code_of(outcome: &Outcome) -> u8 {
         Ending::Offline {} => OFFLINE,
         Ending::Unknown { .. } => UNKNOWN,
     }
+}
+
+/// Whether missing output makes an end another one. What was stopped is known to have said less.
+pub(super) fn counts_as_cut(ending: &Ending) -> bool {
+    matches!(ending, Ending::Exited { .. } | Ending::Signalled { .. })
 }
 
 fn code_of_start(why: StartFailure) -> u8 {

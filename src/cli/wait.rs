@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::args::{Common, duration};
 use super::connect::{connect, must_see_jobs};
-use super::exec::{Next, Streams, conclude, unknown};
+use super::exec::{Next, Streams, conclude, unknown, was_cut};
 use super::exit::{Failure, NOT_FOUND, OFFLINE, REFUSED, TIMED_OUT, UNKNOWN};
 use super::jobs::{Found, Row, Wanted, find, wanted};
 use super::{output, queue};
@@ -60,6 +60,9 @@ pub(super) async fn run(common: &Common, args: &Wait) -> Result<u8, Failure> {
     if let Ending::Unknown { why } = &ending {
         let next = if job.durable { Next::Read } else { Next::Ask };
         return unknown(UNKNOWN, (&found.peer, job.id), why, next);
+    }
+    if let Some(failure) = job.output_cut.as_deref().and_then(|cut| was_cut(cut, &ending)) {
+        return Err(failure);
     }
     let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
     conclude(&found.peer, job.id, &outcome, &Streams::default(), job.durable)

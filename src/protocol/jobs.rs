@@ -157,6 +157,9 @@ pub struct Job {
     pub viewers: u32,
     /// How it ended.
     pub ending: Option<Ending>,
+    /// Why output is missing that was still to come when its command ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_cut: Option<String>,
     /// When it ended.
     pub ended_at: Option<String>,
     /// How long it ran.
@@ -225,6 +228,7 @@ mod tests {
             user: None,
             viewers: 0,
             ending: None,
+            output_cut: None,
             ended_at: None,
             duration_ms: None,
             out: None,

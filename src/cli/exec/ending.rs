@@ -39,8 +39,10 @@ pub(in crate::cli) fn conclude(
         return Err(failure);
     }
     let failure = |text: String| Err(Failure::new(code, text));
-    if let Some(cut) = outcome.result.as_ref().and_then(|result| result.output_cut.as_ref()) {
-        return failure(format!("output was cut: {}; the command {}", cut, outcome.ending));
+    if let Some(cut) = outcome.result.as_ref().and_then(|result| result.output_cut.as_deref())
+        && let Some(failure) = was_cut(cut, &outcome.ending)
+    {
+        return Err(failure);
     }
     match &outcome.ending {
         Ending::Exited { .. } | Ending::Signalled { .. } => Ok(code),
@@ -59,6 +61,12 @@ pub(in crate::cli) fn conclude(
         Ending::Unknown { why } if outcome.result.is_some() => unknown(code, (peer, job), why, said_all),
         Ending::Unknown { why } => unknown(code, (peer, job), why, Next::Wait),
     }
+}
+
+/// What is said of a command that ended by itself, where output is missing that was still to come.
+pub(in crate::cli) fn was_cut(cut: &str, ending: &Ending) -> Option<Failure> {
+    let counts = exit::counts_as_cut(ending);
+    counts.then(|| Failure::new(exit::UNKNOWN, format!("output was cut: {cut}; the command {ending}")))
 }
 
 /// What is said where output is still to come after the command's own end.

@@ -1,6 +1,7 @@
 //! Jobs as a table for people.
 
 use super::Row;
+use crate::cli::exit::counts_as_cut;
 use crate::cli::output::{Cell, Table};
 use crate::cli::time;
 use crate::protocol::Ending;
@@ -50,6 +51,9 @@ pub(in crate::cli) fn state(job: &Job) -> Cell {
         },
         (State::Lost, _) => Cell::bad("lost"),
         (State::Other, _) => "other".into(),
+        (State::Ended, Some(ending)) if job.output_cut.is_some() && counts_as_cut(ending) => {
+            Cell::bad("output cut")
+        }
         (State::Ended, Some(ending)) => ended(ending),
         (State::Ended, None) => "ended".into(),
     }
