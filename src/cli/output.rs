@@ -85,12 +85,19 @@ pub(super) fn answer(lines: &[String]) -> Result<(), Failure> {
     put(&lines.join("\n"))
 }
 
-/// Shows help, as the parser has laid it out.
+/// Shows help, as the parser has laid it out, where it wants it shown.
 pub(super) fn help(help: &clap::Error) -> Result<(), Failure> {
-    match help.use_stderr() || io::stdout().is_terminal() {
-        true => help.print().map_err(|error| failure(&error)),
-        false => bytes(help.render().to_string().as_bytes()),
+    let text = |colours: bool| match help.render() {
+        text if colours => text.ansi().to_string(),
+        text => text.to_string(),
+    };
+    if help.use_stderr() {
+        let stderr = io::stderr().lock();
+        // Where that is closed, nobody listens.
+        let _ = Blocking(&stderr).write_all(text(has_colours(&stderr)).as_bytes());
+        return Ok(());
     }
+    bytes(text(is_colored()).as_bytes())
 }
 
 fn put(line: &str) -> Result<(), Failure> {

@@ -19,9 +19,6 @@ use crate::protocol::task::Reached;
 /// Longest line of a step that is shown, in characters.
 const SHOWN: usize = 2_000;
 
-/// Signals that ask a command to end.
-const ASK_TO_END: [&str; 4] = ["INT", "TERM", "HUP", "QUIT"];
-
 /// The steps of a task.
 #[derive(Debug)]
 pub(super) struct Steps {
@@ -101,7 +98,7 @@ impl Steps {
 
     /// Somebody signals it. Who interrupts a step means all that was to come.
     pub(super) fn signalled(&mut self, signal: &str) {
-        if signal.parse::<Signal>().is_ok_and(|signal| ASK_TO_END.contains(&signal.name().as_str())) {
+        if signal.parse::<Signal>().is_ok_and(Signal::asks_to_end) {
             self.call_off(&Ending::Cancelled { why: "interrupted".to_owned() });
         }
     }

@@ -33,6 +33,12 @@ use crate::protocol::{Ending, JobId};
 /// How long a process may take to end after it was asked to, before it is killed.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
+/// How long after a signal that asks it to end a command may end because of it.
+const HEEDED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long what an interrupted command has left is waited for: what had yet to be flushed comes at once.
+const AFTER_AN_INTERRUPT: Duration = Duration::from_secs(2);
+
 /// How long processes that are just ending get before they count as left running.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -72,8 +78,10 @@ pub struct Course {
     stop_task: Option<JoinHandle<io::Result<Stopped>>>,
     killed: u32,
     forced: u32,
-    /// The number of the last signal that was delivered, to tell an end by it.
-    signalled: Option<i32>,
+    /// The last signal that was delivered, and when, to tell an end by it.
+    signalled: Option<(Signal, Instant)>,
+    /// Whether it ended upon a signal that asked it to, though perhaps not by that.
+    interrupted: bool,
     totals: Totals,
     digests: [blake3::Hasher; 2],
     /// What the commands before this one have used, and for how long.
@@ -134,6 +142,7 @@ impl Course {
             killed: 0,
             forced: 0,
             signalled: None,
+            interrupted: false,
             totals: Totals::default(),
             digests: [blake3::Hasher::new(), blake3::Hasher::new()],
             used_before: (Usage::default(), 0),
@@ -168,9 +177,14 @@ impl Course {
     pub fn exited(&mut self, now: Instant, exit: Exit) {
         self.exited = Some(now);
         self.exit = Some(exit);
+        self.interrupted =
+            self.signalled.is_some_and(|(signal, at)| signal.asks_to_end() && now < at + HEEDED_WITHIN);
         let mut lingering = Lingering::since(now);
         if self.no_wait || self.stopped {
             lingering.release(now + SETTLE);
+        } else if self.interrupted {
+            // Nobody who wants it to end waits for what does not heed that.
+            lingering.release(now + AFTER_AN_INTERRUPT);
         }
         self.lingering = Some(lingering);
         // Who interrupts a command means everything it started.
@@ -179,7 +193,7 @@ impl Course {
             ExitKind::Code(code) if code > 128 => Some(code - 128),
             _ => None,
         };
-        if by_signal.is_some() && by_signal == self.signalled {
+        if by_signal.is_some() && by_signal == self.signalled.map(|(signal, _)| signal.number()) {
             self.stop_tree();
         }
     }
@@ -232,7 +246,7 @@ impl Course {
     /// A sentence: the signal is none, or could not be delivered.
     pub fn signal(&mut self, signal: &str) -> Result<(), String> {
         let signal = signal.parse::<Signal>().map_err(|bad| bad.to_string())?;
-        self.signalled = Some(signal.number());
+        self.signalled = Some((signal, Instant::now()));
         tracing::debug!(job = %self.job, %signal, "signalled");
         let Some(tree) = &self.tree else { return Err("nothing of the job runs".to_owned()) };
         for left in &self.left_behind {
@@ -374,6 +388,10 @@ impl Course {
     /// Leaves alone whatever still runs, and says how it ended.
     pub async fn close(&mut self, output_open: bool) -> Outcome {
         self.closed = true;
+        if output_open && self.interrupted && self.lingering.as_ref().is_some_and(Lingering::leaves_somebody)
+        {
+            self.cut.get_or_insert_with(|| "it was interrupted, and what it left still held it".to_owned());
+        }
         let held_by = self.held_by(output_open).await;
         let left_running = self.left_running().await;
         for tree in self.tree.take().into_iter().chain(std::mem::take(&mut self.left_behind)) {

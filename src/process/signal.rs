@@ -39,6 +39,12 @@ impl Signal {
     /// Wakes a stopped process, so that it can act on what it was sent.
     pub const CONT: Self = Self(libc::SIGCONT);
 
+    /// Whether it asks a command to end, and leaves the answer to that.
+    #[must_use]
+    pub const fn asks_to_end(self) -> bool {
+        matches!(self.0, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT)
+    }
+
     /// The number on this system.
     #[must_use]
     pub const fn number(self) -> i32 {

@@ -44,6 +44,7 @@ both!(
     a_pipeline_that_is_just_ending_is_not_left_running
     output_that_is_still_to_come_is_waited_for
     an_interrupt_leaves_the_output_to_who_holds_it
+    who_interrupts_a_command_waits_for_nobody_it_leaves
     without_waiting_it_ends_with_its_command
     a_timeout_counts_to_the_end_of_the_output
     to_stop_it_stops_who_holds_the_output
@@ -137,6 +138,23 @@ fn an_interrupt_leaves_the_output_to_who_holds_it(fleet: &Fleet) {
     procs::kill_all(&procs::wait_until_running(&marker, 1, PATIENCE));
 }
 
+/// The command takes the interrupt and ends well; what it has started does not heed it.
+fn who_interrupts_a_command_waits_for_nobody_it_leaves(fleet: &Fleet) {
+    let marker = procs::marker();
+    let line = format!(
+        "trap 'exit 0' INT; (trap '' INT; echo here; exec bash -c 'sleep 1000; true' {marker}) & wait"
+    );
+    let mut live = sh_with(fleet, &[], &line).spawn();
+    live.stdout_line(PATIENCE, |line| line == "here");
+    // The command itself carries the marker too: its line names it.
+    let left = procs::wait_until_running(&marker, 2, PATIENCE);
+    live.signal(Signal::SIGINT);
+    let finished = live.wait(PATIENCE).expect_code(251);
+    assert!(finished.err().contains("d: output was cut: it was interrupted"), "{finished:?}");
+    assert!(finished.err().contains("d: left running on w1: "), "{finished:?}");
+    procs::kill_all(&left);
+}
+
 fn without_waiting_it_ends_with_its_command(fleet: &Fleet) {
     let marker = procs::marker();
     let finished = sh_with(fleet, &["--no-wait"], &leaves(&marker, fleet)).run().expect_code(2);
@@ -157,9 +175,12 @@ fn to_stop_it_stops_who_holds_the_output(fleet: &Fleet) {
     let mut live = waits(fleet, &[], &marker);
     let jobs = fleet.d(["jobs", "w1", "--json"]).expect_success().out();
     let job: Value = serde_json::from_str(jobs.lines().next().unwrap()).unwrap();
-    fleet.d(["stop", &format!("w1/{}", job["id"].as_str().unwrap())]).expect_success();
+    let job = format!("w1/{}", job["id"].as_str().unwrap());
+    fleet.d(["stop", &job]).expect_success();
     let finished = live.wait(PATIENCE).expect_code(251);
     assert!(finished.err().contains("d: output was cut: "), "{finished:?}");
+    let waited = fleet.d(["wait", &job]).expect_code(251);
+    assert!(waited.err().contains("d: output was cut: "), "{waited:?}");
     assert!(procs::with_argument(&marker).is_empty());
 }
 

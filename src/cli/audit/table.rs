@@ -114,9 +114,9 @@ fn steered_row(when: String, steered: &Steered) -> Vec<String> {
         (Some(name), Some(standing)) => Asker::Known { name: name.clone(), standing },
         _ => Asker::Anyone,
     };
-    let detail = steered.detail.as_deref().map(|text| format!(" {}", text)).unwrap_or_default();
+    let detail = steered.detail.as_deref().map(|text| format!(" {text}")).unwrap_or_default();
     let of = steered.owner.as_ref().map(|owner| format!(" (job of {owner})")).unwrap_or_default();
-    let what = format!("{}{detail}{of}", &steered.word);
+    let what = format!("{}{detail}{of}", steered.word);
     vec![when, steered.job.short(), who.to_string(), none(), none(), none(), none(), none(), what]
 }
 

@@ -46,7 +46,7 @@ pub(super) struct Lingering {
     /// Those that were seen last; none before it was looked.
     seen: Option<Vec<Holder>>,
     quiet: u32,
-    /// Since when nobody is to be waited for, whoever it is.
+    /// From when on nobody is to be waited for, whoever it is.
     released: Option<Instant>,
     settled: bool,
     /// Where the output ends for us.
@@ -69,10 +69,11 @@ impl Lingering {
         }
     }
 
-    /// Nobody is waited for any more.
-    pub(super) fn release(&mut self, now: Instant) {
-        self.released.get_or_insert(now);
-        self.next = self.next.min(now);
+    /// From then on nobody is waited for any more.
+    pub(super) fn release(&mut self, at: Instant) {
+        let released = self.released.get_or_insert(at);
+        *released = at.min(*released);
+        self.next = self.next.min(at);
     }
 
     /// When to come again by the clock.
@@ -104,8 +105,9 @@ impl Lingering {
         if let Some((began, looked)) = self.looked.take() {
             self.take(now, began, looked);
         }
-        let may_know = self.seen.is_some() || self.released.is_some_and(|at| now >= at + LAST_LOOK);
-        self.settled |= self.quiet >= QUIET_LOOKS || (self.released.is_some() && may_know);
+        let left_alone =
+            self.released.is_some_and(|at| now >= at && (self.seen.is_some() || now >= at + LAST_LOOK));
+        self.settled |= self.quiet >= QUIET_LOOKS || left_alone;
         if self.settled {
             let waiting = taps.waiting();
             let there = Totals { out: read.out + waiting.out, err: read.err + waiting.err };
@@ -127,6 +129,9 @@ impl Lingering {
         let tells_at = self.since + TELL_AFTER;
         if now < tells_at {
             self.next = self.next.min(tells_at);
+        }
+        if let Some(at) = self.released.filter(|at| *at > now) {
+            self.next = self.next.min(at);
         }
         match looked {
             Ok(Look { holders, is_whole }) => {
