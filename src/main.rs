@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    peerbus::process::reset_inherited_signals();
     peerbus::process::keep_to_what_is_built_in();
     // The same program, watching over one job: that must not read settings or start a large runtime.
     match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {

@@ -390,3 +390,42 @@ fn a_broker_started_by_a_job_does_not_belong_to_it() {
     assert!(own.contains("0::/"), "cgroups of version 2 are missing: without them no job has one; {own}");
     assert!(!place.contains("/job-"), "it is in the cgroup of the job: {place}");
 }
+
+/// Some supervisors and shells ignore SIGCHLD or block signals, and leave that to what they start.
+#[test]
+fn signals_that_the_parent_ignored_or_blocked_change_nothing() {
+    const SET: [&str; 3] = ["--ignore-signal=CHLD,TERM,HUP,PIPE", "--block-signal", env!("CARGO_BIN_EXE_d")];
+    let machine = Machine::new();
+    let state = machine.state("lead");
+    let flags = ["--role", "leader", "--broker", "managed", "--broker-listen", "127.0.0.1:0", "--id", "lead"];
+    let mut daemon = machine
+        .d(&[])
+        .instead("env")
+        .with(|env| _ = env.args(SET).args(["daemon", "run", "--state-dir"]).arg(&state).args(flags))
+        .spawn();
+    let ready = daemon.stderr_line(READY_DEADLINE, |line| line.starts_with("ready "));
+    let url = ready.rsplit_once("nats=").unwrap().1.to_owned();
+    let ask = |words: &[&str]| {
+        let words = words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        machine.d(&[]).instead("env").nats(&url).with(|env| _ = env.args(SET).args(words)).spawn()
+    };
+    let set = "grep -E 'Sig(Blk|Ign)' /proc/self/status";
+    for durable in [&["exec", "lead", "-C", "/"][..], &["exec", "lead", "-C", "/", "--durable"]] {
+        let line = format!("{set}; sh -c 'exit 4'; echo $?; exit 3");
+        let ran = ask(&[durable, &["--sh", &line]].concat()).wait(SOON).expect_code(3);
+        assert_eq!(ran.out(), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n4\n");
+    }
+    // Where Ctrl-C was blocked it is heard all the same.
+    let mut caller = ask(&["exec", "lead", "-C", "/", "--sh", "echo up; exec sleep 100"]);
+    caller.stdout_line(SOON, |line| line == "up");
+    caller.signal(Signal::SIGINT);
+    caller.wait(SOON).expect_code(130);
+    // The broker, which would inherit as much, ends with TERM as well.
+    let broker = procs::touching(&state)
+        .into_iter()
+        .find(|process| process.arguments.first().is_some_and(|program| program.ends_with("nats-server")));
+    let status = fs::read_to_string(format!("/proc/{}/status", broker.expect("a broker runs").pid)).unwrap();
+    assert!(status.contains("SigIgn:\t0000000000000000"), "{status}");
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait(TERMINATE_DEADLINE).expect_success();
+}

@@ -174,7 +174,11 @@ impl Verb {
                 crate::process::hold_signals_back()?;
                 tokio::runtime::Builder::new_multi_thread()
             }
-            _ => tokio::runtime::Builder::new_current_thread(),
+            _ => {
+                // Whoever started it may have blocked them, and then nothing but KILL would end it.
+                crate::process::let_signals_in()?;
+                tokio::runtime::Builder::new_current_thread()
+            }
         };
         builder.enable_all().build()
     }

@@ -14,6 +14,7 @@ use nix::libc;
 use tokio::sync::{oneshot, watch};
 
 use super::identity::Identity;
+use super::launch::reset_signals;
 use super::pidfd::PidFd;
 use super::signal::Signal;
 
@@ -33,7 +34,7 @@ impl Companion {
     pub async fn start(mut command: Command) -> io::Result<Self> {
         let (tell, exit) = watch::channel(None);
         let (started, wait) = oneshot::channel();
-        // SAFETY: prctl and umask are plain system calls, allowed between fork and exec.
+        // SAFETY: it makes only plain system calls, which are allowed between fork and exec.
         unsafe { command.pre_exec(as_companion) };
         std::thread::Builder::new().name("companion".to_owned()).spawn(move || match command.spawn() {
             Ok(mut child) => {
@@ -79,6 +80,8 @@ fn opened(pid: u32) -> io::Result<(PidFd, Identity)> {
 fn as_companion() -> io::Result<()> {
     // SAFETY: no pointers are involved.
     unsafe { libc::umask(0o077) };
+    // A signal that this process was started to ignore would be ignored by it, too, and TERM has to end it.
+    reset_signals();
     // SAFETY: no pointers are involved.
     match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } {
         0 => Ok(()),

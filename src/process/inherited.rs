@@ -8,8 +8,10 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
+
+use super::replace::listened_to;
 
 /// A descriptor that was passed on under this number, as an argument says. To be called once for each.
 ///
@@ -51,6 +53,20 @@ pub fn is_ignored(signal: i32) -> bool {
     // SAFETY: changes nothing, and writes one structure, which lives longer than the call.
     let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
     asked == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
+/// Undoes what the parent may have left of signals and every program here relies on: some supervisors and shells
+/// ignore SIGCHLD or block signals, and both survive an exec. With SIGCHLD ignored the kernel reaps children by itself
+/// and nobody learns how they ended; a blocked signal is never received.
+///
+/// Any other signal that is ignored stays ignored, as `nohup` wants it. Those that a daemon listens to stay blocked
+/// where they are: a daemon that was replaced by this program has them wait for it until it
+/// [lets them in](super::let_signals_in). To be called before there is a second thread.
+pub fn reset_inherited_signals() {
+    // SAFETY: the default disposition runs no handler. It cannot fail for a signal that exists.
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+    let others: SigSet = SigSet::all().iter().filter(|other| !listened_to().contains(*other)).collect();
+    let _ = pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&others), None);
 }
 
 /// What this process was started with as its standard input, which is nothing afterwards.

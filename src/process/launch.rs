@@ -379,7 +379,8 @@ impl Child<'_> {
     }
 }
 
-fn reset_signals() {
+/// Default dispositions, and nothing blocked. Makes only system calls, so a child may call it before exec.
+pub(super) fn reset_signals() {
     /// Linux has no more signals than these.
     const HIGHEST: c_int = 64;
     /// One bit each.

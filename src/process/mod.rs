@@ -70,7 +70,7 @@ pub use descriptors::raise_descriptor_limit;
 pub use detached::Detached;
 pub use feed::Feed;
 pub use identity::Identity;
-pub use inherited::{duplicate, ignore_signals, inherited, is_ignored, take_stdin};
+pub use inherited::{duplicate, ignore_signals, inherited, is_ignored, reset_inherited_signals, take_stdin};
 pub use job::{Process, Started, StartedInTerminal, start, start_in_terminal};
 pub use lock::{HeldBy, LockError, StateLock};
 pub use log_file::{LOG_LIMIT, LogFile, older, open_log};

@@ -108,7 +108,8 @@ fn hand_on(file: &File, flags: FdFlag) -> io::Result<()> {
     Ok(())
 }
 
-fn listened_to() -> SigSet {
+/// As a set.
+pub(super) fn listened_to() -> SigSet {
     LISTENED_TO.into_iter().collect()
 }
 
