@@ -89,6 +89,10 @@ fn not_executable(message: &str) -> StartError {
 fn missing_interpreter(file: &Path) -> String {
     let shown = file.display();
     match interpreter(file) {
+        Some(interpreter) if interpreter.ends_with('\r') => format!(
+            "{shown}: its interpreter {interpreter:?} does not exist: the script has the line ends of Windows (CRLF), \
+             which `sed -i 's/\\r$//'` takes away"
+        ),
         Some(interpreter) => format!("{shown}: its interpreter {interpreter} does not exist"),
         None => format!("{shown}: the loader or interpreter it needs does not exist"),
     }
@@ -104,5 +108,6 @@ fn interpreter(file: &Path) -> Option<String> {
     File::open(file).ok()?.take(FIRST_LINE_BYTES).read_to_end(&mut start).ok()?;
     let line = start.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);
-    Some(line.split_ascii_whitespace().next()?.to_owned())
+    // As the kernel has it: blanks and tabs end a name, a carriage return is a part of it.
+    Some(line.split([' ', '\t']).find(|word| !word.is_empty())?.to_owned())
 }

@@ -113,6 +113,13 @@ async fn bad_interpreter(bench: Bench) {
     let error = bench.start(&argv(&[&script.display().to_string()])).expect_err("no interpreter");
     assert_eq!(error.why, StartFailure::NotExecutable, "{error}");
     assert!(error.message.contains("/no/such/interpreter does not exist"), "{error}");
+    // What an editor on Windows leaves: the interpreter is there, but for a character that no terminal shows.
+    fs::write(&script, "#!/bin/sh\r\necho hi\r\n").expect("a file");
+    let error = bench.start(&argv(&[&script.display().to_string()])).expect_err("no interpreter");
+    assert_eq!(error.why, StartFailure::NotExecutable, "{error}");
+    for said in [r#""/bin/sh\r" does not exist"#, "CRLF"] {
+        assert!(error.message.contains(said), "{error}");
+    }
 }
 
 async fn user_errors(bench: Bench) {
