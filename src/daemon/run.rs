@@ -148,7 +148,7 @@ async fn run_unheard(
         broker.stop().await;
     }
     if let Ok(Some(_)) = &ended
-        && was_stopped(stop).await?
+        && was_stopped(stop).await
     {
         handover::settled_before(&state_dir);
         ended = Ok(None);
@@ -171,11 +171,10 @@ async fn run_unheard(
 
 /// Whether it was asked to stop after it had decided to hand over. From now on such a wish waits for the next
 /// version.
-async fn was_stopped(stop: impl Future<Output = ()>) -> anyhow::Result<bool> {
+async fn was_stopped(stop: impl Future<Output = ()>) -> bool {
     /// A signal that has come takes this long at most to be told of.
     const TOLD_WITHIN: Duration = Duration::from_millis(50);
-    process::hold_signals_back().context("holding signals back")?;
-    Ok(tokio::time::timeout(TOLD_WITHIN, stop).await.is_ok())
+    tokio::time::timeout(TOLD_WITHIN, stop).await.is_ok()
 }
 
 /// What a daemon has before it serves.

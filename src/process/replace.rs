@@ -123,8 +123,7 @@ pub fn hold_signals_back() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the signals in that a daemon listens to, also those that have waited. To be called by the thread
-/// that stays, once handlers are there.
+/// Lets the signals in that a daemon [holds back](hold_signals_back), for whoever is none.
 ///
 /// # Errors
 /// What the system says.

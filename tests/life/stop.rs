@@ -1,6 +1,7 @@
 //! Stopping: exactly that daemon, to its real end.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -9,6 +10,7 @@ use nix::unistd::Pid;
 use crate::bench::{Machine, SOON, says};
 use crate::harness::child::{Live, piped};
 use crate::harness::procs;
+use crate::harness::wait::eventually;
 
 #[test]
 fn it_returns_when_the_daemon_has_ended() {
@@ -23,6 +25,28 @@ fn it_returns_when_the_daemon_has_ended() {
     says(&again, &["no daemon runs on", machine.state().to_str().unwrap()]);
     assert_eq!(again.out(), "");
     assert!(machine.started() != pid);
+}
+
+#[test]
+fn the_log_says_who_asked_it_to_stop() {
+    let machine = Machine::new();
+    let pid = machine.started();
+    let mut shell = piped("sh");
+    shell
+        .stdin(Stdio::piped())
+        .arg("-c")
+        .arg(format!("kill -HUP {pid}; read line; kill -TERM {pid}; read line"));
+    let mut shell = Live::start("a shell", shell).unwrap();
+    let uid = nix::unistd::getuid();
+    let by = |said: &str, signal: &str| {
+        format!("{said} signal={signal} by=\"sh (pid {}, uid {uid})\"", shell.pid())
+    };
+    let (reload, stop) = (by("asked to read the policy again", "HUP"), by("asked to stop", "TERM"));
+    let says = |line: &str| fs::read_to_string(machine.log()).unwrap().contains(line).then_some(());
+    eventually(SOON, "who sent HUP", || says(&reload));
+    shell.write(b"\n").unwrap();
+    eventually(SOON, "who sent TERM", || says(&stop));
+    eventually(SOON, "its end", || procs::look_at(pid).is_none().then_some(()));
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args as ClapArgs;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::server::nats_server;
@@ -19,7 +18,7 @@ use crate::daemon::broker::{self, Managed};
 use crate::daemon::state::RunBy;
 use crate::daemon::{self, Asked, CALLER_GRACE, DaemonError, Ended, MAX_JOBS, handover, trust};
 use crate::leader::registry::Place;
-use crate::process::{self, Containment};
+use crate::process::{Containment, ReceivedSignal, Signal, SignalListener};
 use crate::protocol::exec::check_directory;
 use crate::protocol::heartbeat::Role;
 
@@ -109,27 +108,37 @@ fn is_by_systemd() -> bool {
         && std::fs::read_to_string(parent).is_ok_and(|name| name.trim_end() == "systemd")
 }
 
-/// What a daemon is asked to do by signals.
+/// What a daemon is asked to do by signals. The log says by whom.
 fn signals() -> Result<Asked<impl Future<Output = ()>>, Failure> {
-    let listen =
-        |kind| signal(kind).map_err(|error| Failure::other(format!("listening to signals: {error}")));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    // A terminal that goes away takes nothing with it but itself: its signal is the one to read again.
-    let mut hangup = listen(SignalKind::hangup())?;
-    let reload = Arc::new(Notify::new());
-    let ring = Arc::clone(&reload);
-    let mut another = listen(SignalKind::user_defined1())?;
-    let upgrade = Arc::new(Notify::new());
-    let call = Arc::clone(&upgrade);
+    let failed = |error| Failure::other(format!("listening to signals: {error}"));
     // Those that came while this program took over have waited.
-    process::let_signals_in().map_err(|error| Failure::other(format!("listening to signals: {error}")))?;
+    let signals = SignalListener::new().map_err(failed)?;
+    let (reload, upgrade) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (ring, call) = (Arc::clone(&reload), Arc::clone(&upgrade));
     let stop = async move {
         loop {
-            tokio::select! {
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
-                _ = hangup.recv() => ring.notify_one(),
-                _ = another.recv() => call.notify_one(),
+            let ReceivedSignal { signal, sender } = match signals.recv().await {
+                Ok(received) => received,
+                Err(error) => {
+                    tracing::error!(%error, "signals are not heard any more");
+                    std::future::pending().await
+                }
+            };
+            let (name, by) = (signal.name(), sender.to_string());
+            match signal {
+                // A terminal that goes away takes nothing with it but itself: its signal is the one to read again.
+                Signal::HUP => {
+                    tracing::info!(signal = name, by, "asked to read the policy again");
+                    ring.notify_one();
+                }
+                Signal::USR1 => {
+                    tracing::info!(signal = name, by, "asked to look for another version");
+                    call.notify_one();
+                }
+                _ => {
+                    tracing::info!(signal = name, by, "asked to stop");
+                    return;
+                }
             }
         }
     };
