@@ -13,7 +13,7 @@ use super::jobs::{Found, Row, Wanted, find, wanted};
 use super::{output, queue};
 use crate::bus::Bus;
 use crate::client::exec::{Integrity, Outcome};
-use crate::client::jobs;
+use crate::client::jobs::{self, News};
 use crate::client::policy::AskError;
 use crate::protocol::Ending;
 use crate::protocol::jobs::{Job, State};
@@ -121,8 +121,23 @@ async fn until_it_ends(bus: &Bus, found: &Found) -> Result<Job, Failure> {
     if job.state == State::Ended {
         return Ok(job.clone());
     }
-    let lost = |error: &_| output::say(&format!("no answer from {peer} ({error}); waiting on"));
-    match jobs::wait(bus, peer, job.id, lost).await {
+    let mut waits_for_disk = None;
+    let mut tell_of_disk = |job: &Job| {
+        if waits_for_disk != job.waits_for_disk {
+            let short = job.id.short();
+            output::say(&match &job.waits_for_disk {
+                Some(why) => format!("{short} waits for room on the disk of {peer} ({why}); waiting on"),
+                None => format!("{short} goes on: it no longer waits for room on the disk of {peer}"),
+            });
+            waits_for_disk.clone_from(&job.waits_for_disk);
+        }
+    };
+    tell_of_disk(job);
+    let tell = |news: News<'_>| match news {
+        News::NoAnswer(error) => output::say(&format!("no answer from {peer} ({error}); waiting on")),
+        News::GoesOn(job) => tell_of_disk(job),
+    };
+    match jobs::wait(bus, peer, job.id, tell).await {
         Ok(Some(job)) => Ok(job),
         Ok(None) => {
             let what = format!("not found: {peer} knows {} no more", job.id);

@@ -117,8 +117,16 @@ pub fn of_all<'a>(
         .buffer_unordered(AT_ONCE)
 }
 
+/// What is to be told of a job whose end is waited for.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// Its peer gives no answer: told once until it does again.
+    NoAnswer(&'a BusError),
+    /// It has not ended, and stands like this.
+    GoesOn(&'a Job),
+}
+
 /// Waits until a job has ended, however long that takes and whatever becomes of the peer meanwhile.
-/// `lost` is called when the peer gives no answer, once until it does again.
 ///
 /// # Errors
 /// When the peer declines, or its answers cannot be understood; none where it does not know the job.
@@ -126,7 +134,7 @@ pub async fn wait(
     bus: &Bus,
     peer: &PeerId,
     job: JobId,
-    mut lost: impl FnMut(&BusError),
+    mut tell: impl FnMut(News<'_>),
 ) -> Result<Option<Job>, AskError> {
     let query = Query {
         wanted: Some(job.to_string()),
@@ -139,13 +147,16 @@ pub async fn wait(
         let asked = tokio::time::Instant::now();
         match page(bus, peer, &query, HELD_BACK + HELD_BACK_MARGIN).await {
             Ok(page) => match page.jobs.into_iter().next() {
-                Some(job) if job.state != State::Ended => silent = false,
+                Some(job) if job.state != State::Ended => {
+                    silent = false;
+                    tell(News::GoesOn(&job));
+                }
                 found => return Ok(found),
             },
             // It may be on its way back.
             Err(AskError::Bus(error)) => {
                 if !silent {
-                    lost(&error);
+                    tell(News::NoAnswer(&error));
                 }
                 silent = true;
             }

@@ -11,7 +11,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::bus::{Credentials, NatsAddress, is_private};
 use crate::identity::authority::Authority;
-use crate::process::{Companion, Signal};
+use crate::process::{Companion, Signal, host};
 use crate::protocol::ending::with_causes;
 
 /// The port a broker listens on where none is named.
@@ -317,8 +317,16 @@ fn make_private(directory: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("making {}", directory.display()))
 }
 
-/// Replaces a file by one that only its owner can read.
+/// Replaces a file by one that only its owner can read. One that says the same already is left as it is: that needs
+/// no room on a full disk.
 fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let is_private =
+        |file: fs::Metadata| file.is_file() && file.uid() == host::user_number() && file.mode() & 0o077 == 0;
+    if fs::symlink_metadata(path).is_ok_and(is_private)
+        && fs::read_to_string(path).is_ok_and(|written| written == text)
+    {
+        return Ok(());
+    }
     let directory = path.parent().unwrap_or(Path::new("/"));
     let write = || -> std::io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(directory)?;

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::context::Context;
 use super::handover::Attempt;
+use super::journal::SPARES;
 use crate::bus::{Incoming, Outgoing};
 use crate::process::host;
 use crate::protocol::health::{Containment, Health, TYPE, Upgrade};
@@ -44,6 +45,7 @@ fn look(context: &Context) -> Health {
         journal_size: space.map(|space| space.size),
         state_dir_mode: host::mode_of(state_dir).ok(),
         state_dir: state_dir.to_str().map(str::to_owned),
+        reserve: context.journal.spares_left().ok().map(|left| (left, SPARES)),
         program: context.program.to_str().map(str::to_owned),
         upgrade: Attempt::read(state_dir).ok().flatten().map(|attempt| Upgrade {
             id: attempt.id,

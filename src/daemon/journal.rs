@@ -16,7 +16,8 @@
 //! Guarantees: a step that was written survives the daemon's crash; those of a job from the queue until
 //! its start the machine's, too (nothing else is forced to disk). A file has its first step before it has
 //! its name, so that whoever looks can always read it. It reserves room for its later steps when it is made,
-//! so that a disk that fills up in between cannot lose an ending. Limits: ids older than [`KEEP_FOR`] or beyond the
+//! so that a disk that fills up in between cannot lose an ending; and for those who want to make room on it some
+//! records were made beforehand (`journal/spare`). Limits: ids older than [`KEEP_FOR`] or beyond the
 //! newest [`KEEP_MOST`] are forgotten. No environment values and no output are written here, but
 //! the kept answers of plain requests in `journal/results`.
 
@@ -32,15 +33,20 @@ use std::time::Duration;
 
 mod copies;
 mod forgetting;
+mod spares;
 
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+use tokio::sync::watch;
 
+use crate::process::host::is_full;
 use crate::process::{Identity, Lodging};
 use crate::protocol::exec::JobResult;
 use crate::protocol::identity::{Asker, Name, Standing};
 use crate::protocol::{Instance, JobId, decode};
 pub(super) use copies::Delivered;
 pub(super) use naming::NotNamed;
+pub(super) use spares::SPARES;
 
 /// How long an ended job is remembered.
 pub(super) const KEEP_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -72,10 +78,16 @@ pub(super) struct Journal {
     ended: PathBuf,
     results: PathBuf,
     queued: PathBuf,
+    /// Records for a full disk.
+    spare: PathBuf,
     /// When it was opened, in milliseconds since 1970.
     opened_ms: i64,
     /// Held while a job is given a name that no other may have.
     naming: Arc<Mutex<()>>,
+    /// Held while spares are made or taken.
+    spares: Arc<Mutex<()>>,
+    /// Whether there were as many spares as there should be, as far as was said.
+    spares_whole: Arc<watch::Sender<bool>>,
 }
 
 /// The first step: an id becomes known.
@@ -123,6 +135,11 @@ pub(super) struct Begun {
 }
 
 impl Begun {
+    /// Whether it is a command that runs without another file of ours.
+    fn needs_nothing_more(&self) -> bool {
+        self.lodging.is_some() && !self.durable && !self.queued
+    }
+
     /// Who asked, as far as it was proved.
     pub(super) fn owner(&self) -> Asker {
         match (self.asker.clone(), self.standing) {
@@ -178,7 +195,6 @@ impl Journal {
     /// # Errors
     /// Names the directory that cannot be made.
     pub(super) fn open(state_dir: &Path) -> anyhow::Result<Self> {
-        use anyhow::Context;
         let root = state_dir.join("journal");
         let journal = Self {
             new: root.join("new"),
@@ -186,17 +202,33 @@ impl Journal {
             ended: root.join("ended"),
             results: root.join("results"),
             queued: root.join("queued"),
+            spare: root.join("spare"),
             opened_ms: jiff::Timestamp::now().as_millisecond(),
             naming: Arc::default(),
+            spares: Arc::default(),
+            spares_whole: Arc::new(watch::Sender::new(true)),
         };
-        for directory in [&journal.new, &journal.open, &journal.ended, &journal.results, &journal.queued] {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(directory)
-                .with_context(|| format!("making the journal directory {}", directory.display()))?;
-        }
+        journal.make_directories()?;
         Ok(journal)
+    }
+
+    /// Makes the directories that are missing.
+    ///
+    /// # Errors
+    /// Names the one that cannot be made.
+    pub(super) fn make_directories(&self) -> anyhow::Result<()> {
+        use anyhow::Context;
+        let Self { new, open, ended, results, queued, spare, .. } = self;
+        for directory in [new, open, ended, results, queued, spare] {
+            match fs::DirBuilder::new().recursive(true).mode(0o700).create(directory) {
+                // Without it there is no reserve; a full disk is no reason not to start.
+                Err(error) if directory == spare && is_full(&error) => {}
+                made => {
+                    made.with_context(|| format!("making the journal directory {}", directory.display()))?
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What is known of a job.
@@ -224,11 +256,22 @@ impl Journal {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         // It gets its name when it can be read: nobody ever finds one without its first step.
-        let mut new = tempfile::NamedTempFile::new_in(&self.new)?;
-        write_step(new.as_file_mut(), &Step::Begun(Box::new(begun.clone())))?;
-        reserve(new.as_file_mut())?;
+        let new = match self.draft(begun) {
+            Err(full) if is_full(&full) && begun.needs_nothing_more() => {
+                self.on_a_spare(begun).map_err(|_| full)?
+            }
+            draft => draft?,
+        };
         let file = new.persist_noclobber(self.open.join(name)).map_err(|kept| kept.error)?;
         Ok(Entry { id: begun.id, file, journal: Arc::new(self.clone()) })
+    }
+
+    /// A record with its first step, and room for those to come.
+    fn draft(&self, begun: &Begun) -> io::Result<NamedTempFile> {
+        let mut new = NamedTempFile::new_in(&self.new)?;
+        write_step(new.as_file_mut(), &Step::Begun(Box::new(begun.clone())))?;
+        reserve(new.as_file_mut())?;
+        Ok(new)
     }
 
     /// The same for a request that waited in the queue: what was delivered is kept until it starts, and
@@ -264,11 +307,20 @@ impl Journal {
     pub(super) fn left_open(&self) -> io::Result<Vec<(Entry, Record)>> {
         // What came to no name is no record.
         for unnamed in fs::read_dir(&self.new)? {
-            fs::remove_file(unnamed?.path())?;
+            let unnamed = unnamed?;
+            // Nothing of ours is a directory: whoever made one is not to keep a daemon from starting.
+            if !unnamed.file_type()?.is_dir() {
+                fs::remove_file(unnamed.path())?;
+            }
         }
         let mut left = Vec::new();
-        for name in fs::read_dir(&self.open)? {
-            let path = name?.path();
+        for entry in fs::read_dir(&self.open)? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                tracing::warn!(path = %path.display(), "ignored a directory among the records of the journal");
+                continue;
+            }
             let Some(id) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
             match read_record(&path) {
                 Ok(record) => left.push((self.reopen(id)?, record)),
@@ -409,9 +461,14 @@ fn reserve(file: &mut File) -> io::Result<()> {
 }
 
 fn read_record(path: &Path) -> io::Result<Record> {
-    let text = fs::read(path)?;
     let broken =
         |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            return Err(broken("it is a directory"));
+        }
+        read => read?,
+    };
     let mut record: Option<Record> = None;
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         // A line that was cut off by a crash: what it wanted to say did not happen.

@@ -30,6 +30,8 @@ pub(super) struct Present {
     viewers: AtomicU32,
     /// Which step of a task runs.
     step: Mutex<Option<Reached>>,
+    /// What holds it up: its log, or its end, cannot be written.
+    trouble: Mutex<Option<String>>,
     /// Goes when the job does.
     over: watch::Sender<()>,
 }
@@ -60,6 +62,15 @@ impl Present {
 
     pub(super) fn step(&self) -> Option<Reached> {
         *self.step.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something holds it up, or nothing does any more.
+    pub(super) fn set_trouble(&self, why: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn totals(&self) -> Totals {
@@ -114,6 +125,7 @@ impl Roll {
             first_err: AtomicU64::default(),
             viewers: AtomicU32::new(viewers),
             step: Mutex::default(),
+            trouble: Mutex::default(),
             over: watch::Sender::new(()),
         });
         self.all().insert(id, Arc::clone(&present));

@@ -1,11 +1,11 @@
 //! The state file: what the daemon of a state directory does, or did last, for whoever looks.
 //!
 //! It is never removed, so that "stopped, because" can be told from "never started". It is replaced
-//! whole, readable by its owner only, and holds no secret.
+//! whole, on a full disk written over, readable by its owner only, and holds no secret.
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -15,6 +15,7 @@ use super::handover::{NextState, ProgramState};
 use super::journal::now;
 use super::policy::PolicyState;
 use crate::process::Identity;
+use crate::process::host::is_full;
 use crate::protocol::heartbeat::Role;
 use crate::protocol::{Instance, PeerId, decode};
 
@@ -122,7 +123,13 @@ impl StateFile {
     pub(super) fn create(directory: &Path, first: DaemonState) -> io::Result<Self> {
         set_aside_if_broken(directory)?;
         let file = Self { path: directory.join(FILE), current: first };
-        file.write()?;
+        match file.write() {
+            // Those who look see what was written last; whoever wants to make room needs this daemon.
+            Err(error) if is_full(&error) => {
+                tracing::error!(path = %file.path.display(), %error, "writing the state file; starting all the same");
+            }
+            written => written?,
+        }
         Ok(file)
     }
 
@@ -172,13 +179,33 @@ impl StateFile {
     }
 
     fn write(&self) -> io::Result<()> {
+        let mut text = decode::to_json(&self.current);
+        text.push(b'\n');
+        match self.replace(&text) {
+            Err(error) if is_full(&error) => self.write_over(&text).map_err(|_| error),
+            written => written,
+        }
+    }
+
+    fn replace(&self, text: &[u8]) -> io::Result<()> {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         // Made with mode 0600.
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        file.write_all(&decode::to_json(&self.current))?;
-        file.write_all(b"\n")?;
+        file.write_all(text)?;
         file.persist(&self.path)?;
         Ok(())
+    }
+
+    /// On a full disk: the blocks that the file has already are enough for what changes in it.
+    fn write_over(&self, text: &[u8]) -> io::Result<()> {
+        let file = fs::OpenOptions::new().write(true).open(&self.path)?;
+        let length = file.metadata()?.len();
+        // In one write, so that whoever reads it meanwhile sees the one text or the other; what may be left of a
+        // longer one is blank until it is cut off.
+        let mut padded = text.to_vec();
+        padded.resize(padded.len().max(usize::try_from(length).unwrap_or_default()), b' ');
+        file.write_all_at(&padded, 0)?;
+        file.set_len(text.len() as u64)
     }
 }
 

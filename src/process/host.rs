@@ -85,6 +85,12 @@ pub fn space(path: &Path) -> io::Result<Space> {
     Ok(Space { free: found.blocks_available() * block, size: found.blocks() * block })
 }
 
+/// Whether there was no room for something, or no inode.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Access rights of a file or directory, such as `0o700`.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::host::is_full;
 use super::identity::Identity;
 use super::replace;
 
@@ -110,10 +111,13 @@ impl StateLock {
 
     /// Writes down who holds it.
     fn held(mut file: File) -> io::Result<Self> {
+        let line = HeldBy::this_process().line();
         file.rewind()?;
-        file.set_len(0)?;
-        file.write_all(&HeldBy::this_process().line())?;
-        Ok(Self { file })
+        // Over what is there, whose room it has on a full disk. Without a word of its holder it is a lock all the same.
+        match file.write_all(&line).and_then(|()| file.set_len(line.len() as u64)) {
+            Err(error) if !is_full(&error) => Err(error),
+            _ => Ok(Self { file }),
+        }
     }
 
     /// The open file that has it.

@@ -38,6 +38,9 @@ pub struct Health {
     /// The file the daemon was started from; older ones do not say, and cannot hand over to another version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
+    /// Records that are left in the journal's reserve for a full disk, and of how many; older daemons have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<(u32, u32)>,
     /// The last upgrade, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Upgrade>,

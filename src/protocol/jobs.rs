@@ -176,6 +176,9 @@ pub struct Job {
     /// The step that runs, of one that is a task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<Reached>,
+    /// Why it waits for room on the peer's disk, where it does: its output or its end cannot be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for_disk: Option<String>,
 }
 
 /// A page of jobs.
@@ -236,6 +239,7 @@ mod tests {
             first_out: None,
             first_err: None,
             step: None,
+            waits_for_disk: None,
         };
         for word in ["0197c0de-0000-7000-8000-00000000cafe", "0000cafe", "cafe"] {
             assert!(means(word, &job(None)), "{word}");

@@ -81,9 +81,18 @@ fn on_a_full_disk_the_command_waits_and_nothing_is_lost() {
     std::fs::write(fleet.path().join("go"), "").unwrap();
     let after = fleet.path().join("after");
     never(Duration::from_secs(1), "the command went on", || after.exists().then_some(()));
+    let listed = eventually(SOON, "it to say what it waits for", || {
+        let listed = fleet.command(["jobs", "w1"]).run().expect_success();
+        listed.out().contains("waits for disk").then(|| fleet.command(["jobs", "w1", "--json"]).run().out())
+    });
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert!(listed["waits_for_disk"].as_str().unwrap().contains("No space"), "{listed}");
+    let mut waiting = fleet.command(["wait", &format!("w1/{id}")]).spawn();
+    waiting.stderr_line(SOON, |line| line.contains("waits for room on the disk of w1"));
     let refused = exec(&fleet, &["-d"], "echo ran >> ran").run().expect_code(250);
     assert!(refused.err().contains("journal cannot be written"), "{refused:?}");
     disk.free();
+    waiting.wait(SOON).expect_code(7);
     let heard = watch.end();
     assert_eq!(heard.code(), Some(7), "{:?}", heard.outcome);
     let whole = std::process::Command::new("seq").args(["1", "100000"]).output().unwrap().stdout;

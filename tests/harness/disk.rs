@@ -13,7 +13,7 @@ impl SmallDisk {
     #[track_caller]
     pub fn at(place: &Path) -> SmallDisk {
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m,mode=0700", "none"])
+            .args(["-t", "tmpfs", "-o", "size=2m,mode=0700", "none"])
             .arg(place)
             .status();
         assert!(mounted.unwrap().success(), "this test needs the right to mount");
@@ -22,9 +22,10 @@ impl SmallDisk {
 
     /// Takes all the room there is.
     pub fn fill(&self) {
-        let mut file = File::create(self.0.join("filling")).unwrap();
+        let append = |name: &str| File::options().create(true).append(true).open(self.0.join(name)).unwrap();
+        let mut file = append("filling");
         while file.write_all(&[0; 4096]).is_ok() {}
-        let mut odd = File::create(self.0.join("filling-more")).unwrap();
+        let mut odd = append("filling-more");
         while odd.write_all(&[0]).is_ok() {}
     }
 

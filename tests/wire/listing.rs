@@ -30,6 +30,7 @@ fn running() -> Job {
         first_out: Some(8_388_608),
         first_err: Some(0),
         step: None,
+        waits_for_disk: None,
     }
 }
 

@@ -86,7 +86,11 @@ impl Child {
         let log = Log::open(path.clone())
             .map_err(|error| Failure::other(format!("opening the log {}: {error}", path.display())))?;
         let starting = |error| Failure::other(format!("starting the daemon: {error}"));
-        let place = tempfile::Builder::new().prefix("peerbus-").tempdir().map_err(starting)?;
+        let mut place = tempfile::Builder::new();
+        let place = place.prefix("peerbus-");
+        // The usual place may be on the disk that is full, and a directory takes a block.
+        let place = place.tempdir().or_else(|error| place.tempdir_in("/dev/shm").map_err(|_| error));
+        let place = place.map_err(starting)?;
         let address = place.path().join("ready");
         let socket = UnixDatagram::bind(&address)
             .map_err(|error| Failure::other(format!("making the socket {}: {error}", address.display())))?;

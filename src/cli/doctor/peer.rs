@@ -212,15 +212,19 @@ fn disk(about: &str, health: &Health) -> Check {
     let (Some(free), Some(size)) = (health.journal_free, health.journal_size) else {
         return Check::skip(about, "journal disk", "it cannot be found out");
     };
-    let detail = format!("{} MiB free of {} MiB", free >> 20, size >> 20);
-    if free >= ROOM {
+    let mut detail = format!("{} MiB free of {} MiB", free >> 20, size >> 20);
+    let reserve = health.reserve.filter(|(left, whole)| left < whole);
+    if let Some((left, whole)) = reserve {
+        detail.push_str(&format!("; {left} of {whole} records are left in the reserve for a full disk"));
+    }
+    if free >= ROOM && reserve.is_none_or(|(left, _)| left > 0) {
         return Check::pass(about, "journal disk", detail);
     }
     Check::fail(
         about,
         "journal disk",
         detail,
-        "make room where its state directory is; a job that cannot be journalled is refused",
+        "make room where its state directory is; a command that cannot be journalled is refused",
     )
 }
 

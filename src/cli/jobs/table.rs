@@ -45,6 +45,7 @@ fn cells(row: &Row, wide: bool) -> Vec<Cell> {
 /// How it stands, in a word or two.
 pub(in crate::cli) fn state(job: &Job) -> Cell {
     match (job.state, &job.ending) {
+        (State::Running, _) if job.waits_for_disk.is_some() => Cell::bad("waits for disk"),
         (State::Running, _) => match job.step {
             Some(Reached { n, of }) => Cell::good(&format!("running {n}/{of}")),
             None => Cell::good("running"),

@@ -282,6 +282,7 @@ impl Job {
         self.reached(hello.log);
         self.began_step(hello.step);
         self.waits_for(hello.waiting);
+        self.is_held_up(hello.trouble.clone());
         for writer in &hello.writers {
             self.tell_want(&writer.from, decode::to_json(&writer.want));
         }
@@ -320,6 +321,13 @@ impl Job {
             news.waiting = holders;
             is_new
         });
+    }
+
+    /// Its keeper cannot write, and why; or it can again.
+    fn is_held_up(&self, why: Option<String>) {
+        if let Some(enrolled) = &self.enrolled {
+            enrolled.set_trouble(why);
+        }
     }
 
     fn reached(&self, reach: LogReach) {
@@ -363,10 +371,13 @@ impl Job {
             FromKeeper::Screen(screen) => self.on_screen(screen).await,
             FromKeeper::Step(step) => self.began_step(Some(step)),
             FromKeeper::Waiting { on } => self.waits_for(on),
-            FromKeeper::Trouble { why: Some(why) } => {
-                tracing::warn!(job = %self.id, why, "a durable job is held up")
+            FromKeeper::Trouble { why } => {
+                match &why {
+                    Some(why) => tracing::warn!(job = %self.id, why, "a durable job is held up"),
+                    None => tracing::info!(job = %self.id, "it is no longer held up"),
+                }
+                self.is_held_up(why);
             }
-            FromKeeper::Trouble { why: None } => tracing::info!(job = %self.id, "it is no longer held up"),
             FromKeeper::Ended(ended) => self.conclude(Known::Ended(ended)).await,
             FromKeeper::Hello(_) | FromKeeper::Started(_) | FromKeeper::Failed(_) => {}
         }

@@ -1,7 +1,7 @@
 //! Noticing another version, and finding the moment to go.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use super::check::check;
 use super::settle::{conclude_stale, keep_this};
 use crate::daemon::context::{Context, Intake};
 use crate::process::FileId;
+use crate::process::host::is_full;
 
 /// How often it is looked whether there is another program. To be told by the system would hold up the end of
 /// a daemon that is killed, by some hundredths of a second, and cost no less.
@@ -98,7 +99,7 @@ async fn with_way_back(attempt: Attempt) -> (Attempt, Result<(), String>) {
     let kept = tokio::task::spawn_blocking(move || keep_this(&path)).await;
     match kept.map_err(io::Error::other).and_then(|kept| kept) {
         Ok(kept) => (Attempt { kept: Some(kept), ..attempt }, Ok(())),
-        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+        Err(error) if is_full(&error) => {
             let why = format!("the one that runs cannot be kept, so there would be no way back: {error}");
             (attempt, Err(why))
         }

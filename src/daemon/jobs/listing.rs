@@ -106,6 +106,7 @@ fn job(context: &Context, id: JobId) -> io::Result<Option<Job>> {
             (job.first_out, job.first_err) = (first.map(|it| it.out), first.map(|it| it.err));
             job.viewers = present.viewers();
             job.step = present.step();
+            job.waits_for_disk = present.trouble();
         }
     }
     Ok(Some(job))
@@ -153,6 +154,7 @@ fn recorded(record: &Record) -> Job {
         first_out: None,
         first_err: None,
         step: None,
+        waits_for_disk: None,
     }
 }
 
@@ -182,6 +184,7 @@ fn unreadable(id: JobId, error: &io::Error) -> Job {
         first_out: None,
         first_err: None,
         step: None,
+        waits_for_disk: None,
     }
 }
 

@@ -97,7 +97,9 @@ fn doomed(directory: &Path, keep_for: Duration, keep_most: usize) -> io::Result<
     let mut files: Vec<(SystemTime, PathBuf)> = fs::read_dir(directory)?
         .filter_map(|entry| {
             let entry = entry.ok()?;
-            Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+            // A directory is none of ours, and could not be removed as a file.
+            let file = entry.metadata().ok().filter(|found| !found.is_dir())?;
+            Some((file.modified().ok()?, entry.path()))
         })
         .collect();
     files.sort_unstable();

@@ -29,11 +29,15 @@ impl Journal {
     }
 }
 
-/// What is no record by its name is nobody's business here.
+/// What is no record, by its name or because it is a directory, is nobody's business here.
 fn ids(directory: &Path) -> io::Result<BTreeSet<JobId>> {
     let mut ids = BTreeSet::new();
     for entry in fs::read_dir(directory)? {
-        ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<JobId>().ok()));
+        let entry = entry?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        ids.extend(entry.file_name().to_str().and_then(|name| name.parse::<JobId>().ok()));
     }
     Ok(ids)
 }
