@@ -115,11 +115,23 @@ pub(super) async fn admit(
                     false => live::run(context, admitted, messages).await,
                 }
             }
-            Err(why) => take_back(&context, &request, entry, &asked, &why).await,
+            Err(why) => {
+                give_back(place, enrolled);
+                take_back(&context, &request, entry, &asked, &why).await;
+            }
         },
-        Err(error) => refuse(&context, &request, not_begun(&error), messages).await,
+        Err(error) => {
+            give_back(place, enrolled);
+            refuse(&context, &request, not_begun(&error), messages).await;
+        }
     }
     held
+}
+
+/// A refusal may be remembered for a minute. It runs nothing meanwhile, so it takes nobody's place and is not told
+/// of as a job.
+fn give_back(place: Place, enrolled: Enrolled) {
+    drop((place, enrolled));
 }
 
 fn not_begun(error: &NotNamed) -> Ending {
