@@ -41,6 +41,9 @@ pub(super) struct CachedPeer {
     pub(super) state: Presence,
     /// Whether it was on the bus.
     pub(super) online: bool,
+    /// What leads to it beside its id, where that is only what its certificate says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) names: Option<Vec<String>>,
 }
 
 impl From<&PeerRow> for CachedPeer {
@@ -52,6 +55,7 @@ impl From<&PeerRow> for CachedPeer {
             version: row.daemon_version.clone(),
             state: row.state,
             online: row.is_online,
+            names: row.names.clone(),
         }
     }
 }

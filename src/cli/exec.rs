@@ -431,8 +431,10 @@ fn offline(peer: &PeerId, or: &str) -> Failure {
 fn nowhere(name: &str, not_found: &NotFound) -> Failure {
     match not_found {
         NotFound::Unknown(_) => super::peers::not_found(name),
-        NotFound::Ambiguous { .. } => Failure::new(NOT_FOUND, format!("not found: {not_found}"))
-            .in_known_words_for_seeds(format!("Peer not found: {name}")),
+        NotFound::Ambiguous { .. } | NotFound::Claimed { .. } => {
+            Failure::new(NOT_FOUND, format!("not found: {not_found}"))
+                .in_known_words_for_seeds(format!("Peer not found: {name}"))
+        }
         NotFound::RegistryAway { .. } => {
             Failure::new(BUS_UNREACHABLE, format!("registry unreachable: {not_found}"))
                 .in_known_words_for_seeds(super::connect::NO_LEADER)

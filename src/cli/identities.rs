@@ -52,6 +52,9 @@ struct Line {
     expires: Option<String>,
     last_seen: Option<String>,
     revoked: Option<String>,
+    /// Hostnames and addresses that lead to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
 }
 
 /// `d identities`
@@ -100,6 +103,7 @@ impl Line {
             expires: entry.expires.map(keys::utc),
             last_seen,
             revoked: entry.revoked.map(keys::utc),
+            names: entry.names.clone(),
         }
     }
 
@@ -121,6 +125,7 @@ impl Line {
             expires: Some(keys::utc(invitation.until)),
             last_seen: None,
             revoked: invitation.revoked.map(keys::utc),
+            names: invitation.names.clone(),
         })
     }
 

@@ -1,5 +1,6 @@
 //! `d invite`: one line with which a machine or a person joins the fleet.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
@@ -10,11 +11,12 @@ use super::settings::Settings;
 use super::{keys, output, time};
 use crate::identity::authority::Invited;
 use crate::protocol::identity::{Name, Standing};
+use crate::protocol::peers::normal_name;
 
 /// What `d invite` is given.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  d invite vps                       then, on that machine: d join TOKEN\n  d invite vps | ssh root@vps d join -\n  d invite --operator alice          a person, who may run commands\n  d invite --inspector carol         a person, who may look\n  d invite vps --nats nats://10.0.0.1:4222"
+    after_help = "Examples:\n  d invite vps                       then, on that machine: d join TOKEN\n  d invite vps | ssh root@vps d join -\n  d invite vps --name vps.example --address 10.0.0.7\n                                     these lead to it too, and nothing it says of itself\n  d invite --operator alice          a person, who may run commands\n  d invite --inspector carol         a person, who may look\n  d invite vps --nats nats://10.0.0.1:4222"
 )]
 pub(super) struct Invite {
     /// The machine's name, which is its peer id
@@ -26,6 +28,12 @@ pub(super) struct Invite {
     /// A person who may look and not touch
     #[arg(long, value_name = "NAME", value_parser = keys::name, conflicts_with = "machine")]
     inspector: Option<Name>,
+    /// A hostname that is to lead to the machine beside its id; may be given again
+    #[arg(long = "name", value_name = "HOSTNAME", value_parser = hostname, conflicts_with_all = ["operator", "inspector"])]
+    names: Vec<String>,
+    /// An address that is to lead to it; may be given again
+    #[arg(long = "address", value_name = "IP", conflicts_with_all = ["operator", "inspector"])]
+    addresses: Vec<IpAddr>,
     /// How long it can be taken up, such as 2d, or until when, such as 2026-11-21
     #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = time::until)]
     lasts: Duration,
@@ -34,9 +42,31 @@ pub(super) struct Invite {
     identity_for: Option<Duration>,
 }
 
+/// Most names and addresses in a certificate, which goes with every message.
+const NAMES_MAX: usize = 8;
+
+/// Most bytes they take together.
+const NAMES_BYTES_MAX: usize = 512;
+
+/// Reads a hostname as it is compared.
+fn hostname(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let name = normal_name(text).to_ascii_lowercase();
+    match name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        true if name.parse::<IpAddr>().is_ok() => Err("it is an address: --address gives it".to_owned()),
+        true => Ok(name),
+        false => Err(format!("{text:?} is no hostname")),
+    }
+}
+
 /// `d invite`
 pub(super) fn run(common: &Common, args: Invite) -> Result<u8, Failure> {
-    let Invite { machine, operator, inspector, lasts, identity_for } = args;
+    let Invite { machine, operator, inspector, mut names, addresses, lasts, identity_for } = args;
+    names.extend(addresses.iter().map(|address| address.to_canonical().to_string()));
+    if names.len() > NAMES_MAX || names.iter().map(String::len).sum::<usize>() > NAMES_BYTES_MAX {
+        let most = format!("at most {NAMES_MAX} names and addresses, of {NAMES_BYTES_MAX} bytes together");
+        return Err(Failure::usage(format!("a certificate holds {most}")));
+    }
     let wished =
         [(machine, Standing::Worker), (operator, Standing::Operator), (inspector, Standing::Inspector)];
     let wished = wished.into_iter().find_map(|(name, standing)| Some((name?, standing)));
@@ -50,6 +80,7 @@ pub(super) fn run(common: &Common, args: Invite) -> Result<u8, Failure> {
         bus: &address.to_string(),
         until: after(lasts),
         identity_expires: identity_for.map(after),
+        names: &names,
     };
     let ticket = authority.invite(&invited).map_err(|error| keys::failed(&error))?;
     let host = address.first().0;

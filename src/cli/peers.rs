@@ -9,8 +9,8 @@ use super::exit::{BUS_UNREACHABLE, Failure, NOT_FOUND};
 use super::output::{self, Cell, Table};
 use super::time;
 use crate::bus::Bus;
-use crate::client::RegistryError;
 use crate::client::peers;
+use crate::client::{NotFound, RegistryError};
 use crate::protocol::PeerId;
 use crate::protocol::peers::{Found, GetAnswer, PeerRow, Presence};
 
@@ -110,6 +110,9 @@ async fn show(common: &Common, args: &PeerShow) -> Result<u8, Failure> {
     table.fact("state", state(row.state));
     table.fact("role", row.role.as_str());
     table.fact("hostname", row.hostname);
+    if let Some(names) = row.names {
+        table.fact("names", if names.is_empty() { none() } else { names.join(" ") });
+    }
     table.fact("address", row.ip_address.unwrap_or_else(none));
     table.fact("hardware", row.mac_address.unwrap_or_else(none));
     table.fact("last seen", seen);
@@ -186,9 +189,15 @@ pub(super) async fn remove(common: &Common, name: &str, online: WhenOnline) -> R
 }
 
 fn meant(name: &str, answer: Result<GetAnswer, RegistryError>) -> Result<PeerRow, Failure> {
-    match answer.map_err(|error| no_registry(&error))?.found {
+    let GetAnswer { found, claimed_by, .. } = answer.map_err(|error| no_registry(&error))?;
+    match found {
         Found::One { peer } => Ok(*peer),
-        Found::None {} => Err(not_found(name)),
+        Found::None {} if claimed_by.is_empty() => Err(not_found(name)),
+        Found::None {} => {
+            let not_found = NotFound::Claimed { name: name.to_owned(), ids: claimed_by };
+            Err(Failure::new(NOT_FOUND, format!("not found: {not_found}"))
+                .in_known_words_for_seeds(format!("Peer not found: {name}")))
+        }
         Found::Many { ids } => Err(ambiguous(name, &ids)),
     }
 }

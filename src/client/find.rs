@@ -1,7 +1,8 @@
 //! From what a person typed to a peer: an id, a hostname or an address.
 //!
 //! An id needs nobody's help. Hostnames and addresses are resolved by the leader, or, while it is
-//! away, by asking every peer. Nothing is cached: a wrong machine is worse than a slow answer.
+//! away, by asking every peer. Nothing is cached: a wrong machine is worse than a slow answer. In a fleet with
+//! identities a peer has only the names that its certificate says, whoever answers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::proof;
 use crate::bus::{Bus, Outgoing};
 use crate::protocol::PeerId;
 use crate::protocol::decode;
-use crate::protocol::peers::{Found, is_name, is_short_name};
+use crate::protocol::peers::{Found, is_among, is_name, is_short_name};
 use crate::protocol::service::{Document, PING_ALL};
 
 /// How long all peers are listened to when they are asked who they are.
@@ -43,6 +44,17 @@ pub enum NotFound {
         /// Who has it.
         ids: Vec<PeerId>,
     },
+    /// Peers say that they have that name, and no certificate says so.
+    #[error(
+        "{name:?} is only what {} says of itself: ask for it by its id; here a name counts where the peer was invited \
+         with it, as by `d invite {} --name {name}` or --address", listed(ids), ids.first().map_or("PEER", PeerId::as_str)
+    )]
+    Claimed {
+        /// What was asked for.
+        name: String,
+        /// Who says so.
+        ids: Vec<PeerId>,
+    },
     /// The registry is away, and no peer answers to the name.
     #[error("no peer answers to {name:?}, and the registry cannot be asked: {registry}")]
     RegistryAway {
@@ -66,7 +78,8 @@ pub async fn find(bus: &Bus, name: &str) -> Result<Finding, NotFound> {
         Ok(answer) => match answer.found {
             Found::One { peer } if peer.is_online => Ok(Finding::Peer(peer.peer_id)),
             Found::One { peer } => Ok(Finding::Offline(peer.peer_id)),
-            Found::None {} => Err(NotFound::Unknown(name.to_owned())),
+            Found::None {} if answer.claimed_by.is_empty() => Err(NotFound::Unknown(name.to_owned())),
+            Found::None {} => Err(NotFound::Claimed { name: name.to_owned(), ids: answer.claimed_by }),
             Found::Many { ids } => Err(NotFound::Ambiguous { name: name.to_owned(), ids }),
         },
         Err(registry) => ask_everyone(bus, name, registry).await,
@@ -75,8 +88,8 @@ pub async fn find(bus: &Bus, name: &str) -> Result<Finding, NotFound> {
 
 /// Has every peer on the bus say who it is.
 async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<Finding, NotFound> {
-    // Who has the name, and whose hostname it is the beginning of.
-    let (mut ids, mut short) = (BTreeSet::new(), BTreeSet::new());
+    // Who has the name, whose hostname it is the beginning of, and who only says so.
+    let (mut ids, mut short, mut claimed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut answers = bus.mailbox();
     let asked = bus.publish(Outgoing::to(PING_ALL).reply(answers.subject()).payload(Bytes::new())).await;
     let roll_call = async {
@@ -86,10 +99,21 @@ async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<
                 return;
             }
             if let Ok(document) = decode::json::<Document>(&answer.payload)
-                && let Some((peer, exactly)) = named(&document, name)
-                && proof::is_of(bus, &peer, &answer).is_ok()
+                && let Some(peer) = document.metadata.get("peer").and_then(|peer| peer.parse().ok())
+                && let Ok(signer) = proof::signer_of(bus, &peer, &answer)
             {
-                if exactly { &mut ids } else { &mut short }.insert(peer);
+                let said = named(&document, name);
+                match signer {
+                    None => match said {
+                        Some(true) => ids.insert(peer),
+                        Some(false) => short.insert(peer),
+                        None => false,
+                    },
+                    Some(_) if is_name(name, peer.as_str()) => ids.insert(peer),
+                    Some(signer) if signer.names.iter().any(|own| is_name(name, own)) => ids.insert(peer),
+                    Some(signer) if is_among(name, &signer.names) => short.insert(peer),
+                    Some(_) => said.is_some() && claimed.insert(peer),
+                };
             }
         }
     };
@@ -97,20 +121,23 @@ async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<
     let _ = tokio::time::timeout(ROLL_CALL, roll_call).await;
     let ids: Vec<PeerId> = if ids.is_empty() { short } else { ids }.into_iter().collect();
     match ids.as_slice() {
+        [] if !claimed.is_empty() => {
+            Err(NotFound::Claimed { name: name.to_owned(), ids: claimed.into_iter().collect() })
+        }
         [] => Err(NotFound::RegistryAway { name: name.to_owned(), registry }),
         [one] => Ok(Finding::Peer(one.clone())),
         _ => Err(NotFound::Ambiguous { name: name.to_owned(), ids }),
     }
 }
 
-/// The peer's id, where the name is one of its names, or the short form of its hostname; and whether it is exactly one.
-fn named(document: &Document, name: &str) -> Option<(PeerId, bool)> {
+/// Whether the name is one of those a peer says are its own, or else the short form of its hostname; none: neither.
+fn named(document: &Document, name: &str) -> Option<bool> {
     let has = |key: &str, is: fn(&str, &str) -> bool| {
         document.metadata.get(key).is_some_and(|value| is(name, value))
     };
     let exactly = has("peer", is_name) || has("hostname", is_name) || has("ip_address", is_name);
     match exactly || has("hostname", is_short_name) {
-        true => Some((document.metadata.get("peer")?.parse().ok()?, exactly)),
+        true => Some(exactly),
         false => None,
     }
 }

@@ -10,7 +10,7 @@ use crate::protocol::decode;
 use crate::protocol::health::Health;
 use crate::protocol::heartbeat::Heartbeat;
 use crate::protocol::peers::{
-    GET_TYPE, GetAnswer, GetRequest, LIST_TYPE, ListRequest, PEER_TYPE, Page, PeerRow, REMOVE_TYPE,
+    Found, GET_TYPE, GetAnswer, GetRequest, LIST_TYPE, ListRequest, PEER_TYPE, Page, PeerRow, REMOVE_TYPE,
     REMOVED_TYPE,
 };
 use crate::protocol::reply::{ERROR_HEADER, ErrorBody};
@@ -124,13 +124,21 @@ async fn census_once(bus: &Bus) -> Result<Option<Census>, RegistryError> {
     }
 }
 
-/// What the registry knows under an id, a hostname or an address.
+/// What the registry knows under an id, a hostname or an address. With identities a name leads to a peer only where
+/// its certificate says so, whatever the leader believes.
 ///
 /// # Errors
 /// When no leader answers.
 pub async fn get(bus: &Bus, name: &str) -> Result<GetAnswer, RegistryError> {
     let request = GetRequest { kind: Some(GET_TYPE.to_owned()), peer: name.to_owned() };
-    answers(ask(bus, subjects::GET, &request).await?, PEER_TYPE, name)
+    let mut answer = answers(ask(bus, subjects::GET, &request).await?, PEER_TYPE, name)?;
+    if let Found::One { peer } = &answer.found
+        && !proof::is_named(bus, &peer.peer_id, name, answer.certificate.as_deref())
+    {
+        answer.claimed_by = vec![peer.peer_id.clone()];
+        answer.found = Found::None {};
+    }
+    Ok(answer)
 }
 
 /// Takes a peer out of the registry, by its id, hostname or address. What is answered as found is

@@ -4,15 +4,36 @@ use crate::bus::{Bus, Incoming};
 use crate::identity::Signer;
 use crate::protocol::PeerId;
 use crate::protocol::identity::Standing;
+use crate::protocol::peers::{is_among, is_name};
 
 /// Whether an answer is this peer's own.
 pub(super) fn is_of(bus: &Bus, peer: &PeerId, answer: &Incoming) -> Result<(), String> {
+    signer_of(bus, peer, answer).map(drop)
+}
+
+/// Who signed an answer, which has to be this peer; none where nobody signs.
+pub(super) fn signer_of(bus: &Bus, peer: &PeerId, answer: &Incoming) -> Result<Option<Signer>, String> {
     match signer(bus, answer)? {
-        Some(signer) if signer.name.as_str() != peer.as_str() || !signer.standing.is_machine() => {
+        Some(signer) if !is_the_peer(&signer, peer) => {
             Err(format!("{} answered in place of {peer}", signer.asker()))
         }
-        _ => Ok(()),
+        signer => Ok(signer),
     }
+}
+
+/// Whether a name leads to this peer by right: as its id, or because this certificate of the peer's gives it the name.
+/// Without identities nobody can know.
+pub(super) fn is_named(bus: &Bus, peer: &PeerId, name: &str, certificate: Option<&str>) -> bool {
+    let Some(member) = bus.member() else { return true };
+    is_name(name, peer.as_str())
+        || certificate.is_some_and(|token| {
+            let holder = member.trust().member(token);
+            holder.is_ok_and(|holder| is_the_peer(&holder, peer) && is_among(name, &holder.names))
+        })
+}
+
+fn is_the_peer(signer: &Signer, peer: &PeerId) -> bool {
+    signer.name.as_str() == peer.as_str() && signer.standing.is_machine()
 }
 
 /// Whether an answer is a leader's.

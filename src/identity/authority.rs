@@ -24,6 +24,7 @@ use super::invitation::{Ticket, Wanted};
 use super::key::{Key, PublicKey};
 use super::trust::{self, Signer, now};
 use crate::protocol::identity::{Name, Standing};
+use crate::protocol::peers::is_name;
 pub use server::ServerDocuments;
 use store::Store;
 
@@ -64,6 +65,9 @@ pub enum AuthorityError {
     /// Somebody has that name.
     #[error("{0} is the name of a {1} already; `d revoke {0}` frees it")]
     Taken(Name, Standing),
+    /// A machine has that hostname or address.
+    #[error("{0} leads to {1} already; `d revoke {1}` frees it")]
+    Leads(String, Name),
     /// Nobody has that name.
     #[error("nobody is called {0}")]
     Unknown(Name),
@@ -90,6 +94,9 @@ pub struct Entry {
     pub expires: Option<i64>,
     /// When it was revoked, likewise.
     pub revoked: Option<i64>,
+    /// Hostnames and addresses that lead to this machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
 }
 
 impl Entry {
@@ -117,6 +124,9 @@ pub struct Invitation {
     pub taken_by: Option<PublicKey>,
     /// When it was taken back, in seconds since 1970.
     pub revoked: Option<i64>,
+    /// Hostnames and addresses that are to lead to this machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
 }
 
 /// Whom an invitation is for.
@@ -132,6 +142,8 @@ pub struct Invited<'a> {
     pub until: i64,
     /// Until when the identity holds that is made by it; none: until it is revoked.
     pub identity_expires: Option<i64>,
+    /// Hostnames and addresses that are to lead to this machine.
+    pub names: &'a [String],
 }
 
 /// The fleet's keys and its book.
@@ -243,16 +255,24 @@ impl Authority {
     ) -> Result<IdentityFile, AuthorityError> {
         let key = Key::of_identity();
         let _lock = self.store.lock()?;
-        let (_, token) = self.enter(name, standing, key.public(), expires)?;
+        let (_, token) = self.enter(name, standing, key.public(), expires, Vec::new())?;
         Ok(IdentityFile { token, key, fleet: self.fleet().clone(), account: self.account_token()? })
     }
 
-    /// Nobody has this name. Under the lock.
-    fn refuse_taken(&self, name: &Name) -> Result<(), AuthorityError> {
-        match self.identities()?.into_iter().find(|entry| entry.name == *name && entry.holds(now())) {
-            Some(other) => Err(AuthorityError::Taken(name.clone(), other.standing)),
-            None => Ok(()),
+    /// Nobody has this name, and none of these hostnames and addresses leads to another. Under the lock.
+    fn refuse_taken(&self, name: &Name, names: &[String]) -> Result<(), AuthorityError> {
+        for other in self.identities()?.into_iter().filter(|entry| entry.holds(now())) {
+            if other.name == *name {
+                return Err(AuthorityError::Taken(name.clone(), other.standing));
+            }
+            let also = names.iter().find(|also| is_name(also, other.name.as_str()));
+            let led = names.iter().map(String::as_str).chain([name.as_str()]);
+            let mut led = led.filter(|led| other.names.iter().any(|own| is_name(led, own)));
+            if let Some(leads) = also.map(String::as_str).or_else(|| led.next()) {
+                return Err(AuthorityError::Leads(leads.to_owned(), other.name));
+            }
         }
+        Ok(())
     }
 
     /// Enters an identity into the book; returns its token. Under the lock.
@@ -262,12 +282,14 @@ impl Authority {
         standing: Standing,
         key: &PublicKey,
         expires: Option<i64>,
+        names: Vec<String>,
     ) -> Result<(Entry, String), AuthorityError> {
-        self.refuse_taken(name)?;
+        self.refuse_taken(name, &names)?;
         let mut book: Vec<Entry> = self.store.book("identities.json")?;
         // Later than any revocation of an older key of this name, and of this very key.
         let issued = now().max(self.account()?.issued + 1);
-        let entry = Entry { name: name.clone(), standing, key: key.clone(), issued, expires, revoked: None };
+        let key = key.clone();
+        let entry = Entry { name: name.clone(), standing, key, issued, expires, revoked: None, names };
         let token = self.token_of(&entry)?;
         book.push(entry.clone());
         self.store.write_book("identities.json", &book)?;
@@ -275,9 +297,9 @@ impl Authority {
     }
 
     fn token_of(&self, entry: &Entry) -> Result<String, AuthorityError> {
-        let Entry { name, standing, key, issued, expires, .. } = entry.clone();
+        let Entry { name, standing, key, issued, expires, names, .. } = entry.clone();
         let by = self.signing(standing)?;
-        Ok(trust::issue(&Signer { name, standing, key, issued, expires }, self.account.public(), &by))
+        Ok(trust::issue(&Signer { name, standing, key, issued, expires, names }, self.account.public(), &by))
     }
 
     /// Invites somebody to the bus that is there; returns what is to be handed to them.
@@ -286,7 +308,7 @@ impl Authority {
     /// When the name is taken, or the book cannot be written.
     pub fn invite(&self, whom: &Invited<'_>) -> Result<Ticket, AuthorityError> {
         let _lock = self.store.lock()?;
-        self.refuse_taken(whom.name)?;
+        self.refuse_taken(whom.name, whom.names)?;
         let wanted = Wanted {
             name: whom.name,
             standing: whom.standing,
@@ -308,6 +330,7 @@ impl Authority {
             identity_expires: whom.identity_expires,
             taken_by: None,
             revoked: None,
+            names: whom.names.to_vec(),
         });
         self.store.write_book("invitations.json", &invitations)?;
         Ok(ticket)
@@ -332,15 +355,15 @@ impl Authority {
             Some(_) | None => {}
         }
         let is_new = invitation.taken_by.replace(key.clone()).is_none();
-        let Invitation { name, standing, identity_expires, .. } = invitation.clone();
+        let Invitation { name, standing, identity_expires, names, .. } = invitation.clone();
         if is_new {
-            self.refuse_taken(&name)?;
+            self.refuse_taken(&name, &names)?;
             self.store.write_book("invitations.json", &invitations)?;
         }
         let book: Vec<Entry> = self.store.book("identities.json")?;
         match book.into_iter().rfind(|entry| entry.key == *key) {
             // Between the two books power may have been cut, so that it is entered only now.
-            None => self.enter(&name, standing, key, identity_expires),
+            None => self.enter(&name, standing, key, identity_expires, names),
             Some(entry) if entry.holds(now()) => self.token_of(&entry).map(|token| (entry, token)),
             Some(_) => Err(AuthorityError::NotInvited("what it became was revoked, or has expired")),
         }

@@ -81,6 +81,7 @@ impl Wanted<'_> {
             key: key.clone(),
             issued: self.issued,
             expires: Some(self.until),
+            names: Vec::new(),
         };
         let mut claims = trust::claims(&signer, self.account, by);
         let said = format!("{} {} {} {}", self.standing, self.name, self.fleet, self.bus);

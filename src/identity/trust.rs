@@ -29,6 +29,8 @@ pub struct Signer {
     pub issued: i64,
     /// Until when it holds, likewise; none: until it is revoked.
     pub expires: Option<i64>,
+    /// Hostnames and addresses that are this machine's, as whoever invited it has said.
+    pub names: Vec<String>,
 }
 
 impl Signer {
@@ -66,7 +68,12 @@ pub(super) struct IdentityClaims {
     kind: String,
     version: u32,
     issuer_account: PublicKey,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
 }
+
+/// What begins a tag that holds a name of a machine.
+const NAME_TAG: &str = "name:";
 
 /// What a token of an identity of this account says.
 pub(super) fn claims(signer: &Signer, account: &PublicKey, by: &PublicKey) -> Claims<IdentityClaims> {
@@ -77,7 +84,12 @@ pub(super) fn claims(signer: &Signer, account: &PublicKey, by: &PublicKey) -> Cl
         iss: by.clone(),
         sub: signer.key.clone(),
         name: signer.name.to_string(),
-        nats: IdentityClaims { kind: "user".to_owned(), version: 2, issuer_account: account.clone() },
+        nats: IdentityClaims {
+            kind: "user".to_owned(),
+            version: 2,
+            issuer_account: account.clone(),
+            tags: signer.names.iter().map(|name| format!("{NAME_TAG}{name}")).collect(),
+        },
     }
 }
 
@@ -96,7 +108,9 @@ fn signer(claims: Claims<IdentityClaims>, account: &Account) -> Result<Signer, N
     if claims.nats.issuer_account != account.key || claims.nats.kind != "user" {
         return Err(NoMember::Stranger);
     }
+    let tags = claims.nats.tags.iter();
     Ok(Signer {
+        names: tags.filter_map(|tag| tag.strip_prefix(NAME_TAG)).map(str::to_owned).collect(),
         name: claims.name.parse()?,
         standing,
         key: claims.sub,

@@ -22,6 +22,9 @@ const SENTENCE_MAX: usize = 300;
 /// Most ids in an answer that says that a name is not unique.
 const MANY_MAX: usize = 1_000;
 
+/// Most ids of peers that are shown to claim a name.
+const CLAIMANTS_MAX: usize = 10;
+
 /// An error as an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -106,6 +109,8 @@ pub(super) struct Desk<'a> {
     pub(super) max_payload: usize,
     /// Why the registry is not there, while it is not.
     pub(super) waiting_for: &'a str,
+    /// Whether a name leads to a peer only where its certificate says so: in a fleet with identities.
+    pub(super) certified_only: bool,
 }
 
 impl Desk<'_> {
@@ -146,7 +151,17 @@ impl Desk<'_> {
     }
 
     fn about_one(&self, kind: &str, asked: String, found: Found) -> Result<Vec<u8>, Refusal> {
-        let answer = GetAnswer { kind: kind.to_owned(), asked, found, leader: self.leader.clone() };
+        let certificate = match &found {
+            Found::One { peer } if self.certified_only => self.roster.certificate(&peer.peer_id),
+            _ => None,
+        };
+        let claimed_by = match (self.certified_only, &found) {
+            (true, Found::None {}) => self.claimants(normal_name(&asked).as_ref()),
+            _ => Vec::new(),
+        };
+        let certificate = certificate.map(str::to_owned);
+        let (kind, leader) = (kind.to_owned(), self.leader.clone());
+        let answer = GetAnswer { kind, asked, found, leader, claimed_by, certificate };
         let body = decode::to_json(&answer);
         if body.len() <= self.room() { Ok(body) } else { Err(Refusal::too_large("the answer")) }
     }
@@ -186,11 +201,20 @@ impl Desk<'_> {
         Ok(decode::to_json(&page))
     }
 
-    /// By id; else by hostname; else by address; else by the short form of a full hostname.
+    /// By id; else, with identities, by what certificates say; else by hostname; else by address; else by the short
+    /// form of a full hostname.
     fn find(&self, asked: &str) -> Found {
         let asked = &*normal_name(asked);
         if let Some(row) = asked.parse().ok().and_then(|id| self.roster.get(&id)) {
             return Found::One { peer: Box::new(row.clone()) };
+        }
+        if self.certified_only {
+            let named = |row: &PeerRow, is: fn(&str, &str) -> bool| {
+                row.names.iter().flatten().any(|own| is(asked, own))
+            };
+            let exactly = self.matching(|row| named(row, is_name));
+            let Found::None {} = exactly else { return exactly };
+            return self.matching(|row| named(row, is_short_name));
         }
         let by_hostname = self.matching(|row| is_name(asked, &row.hostname));
         let Found::None {} = by_hostname else { return by_hostname };
@@ -198,6 +222,15 @@ impl Desk<'_> {
             self.matching(|row| row.ip_address.as_deref().is_some_and(|own| is_name(asked, own)));
         let Found::None {} = by_address else { return by_address };
         self.matching(|row| is_short_name(asked, &row.hostname))
+    }
+
+    /// Peers that say themselves that a name is theirs.
+    fn claimants(&self, asked: &str) -> Vec<PeerId> {
+        let claims = |row: &&PeerRow| {
+            let own = [Some(row.hostname.as_str()), row.ip_address.as_deref()];
+            own.into_iter().flatten().any(|own| is_name(asked, own) || is_short_name(asked, own))
+        };
+        self.roster.after(None).filter(claims).take(CLAIMANTS_MAX).map(|row| row.peer_id.clone()).collect()
     }
 
     fn matching(&self, is_meant: impl Fn(&PeerRow) -> bool) -> Found {
@@ -246,7 +279,15 @@ mod tests {
     fn ask<T>(roster: &Roster, max_payload: usize, answer: impl FnOnce(&Desk<'_>) -> T) -> T {
         let leader = "lead".parse().expect("valid");
         let instance = Instance::new();
-        answer(&Desk { roster, leader: &leader, instance, age_ms: 7, max_payload, waiting_for: "a disk" })
+        answer(&Desk {
+            roster,
+            leader: &leader,
+            instance,
+            age_ms: 7,
+            max_payload,
+            waiting_for: "a disk",
+            certified_only: false,
+        })
     }
 
     fn list(roster: &Roster, question: &str, max_payload: usize) -> Result<Page, Refusal> {

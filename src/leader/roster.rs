@@ -82,6 +82,8 @@ struct Peer {
     voices: Voices,
     /// While the state is unknown: when it is decided.
     decided_at: Duration,
+    /// The token by which its machine is a member, as it was heard last.
+    certificate: Option<String>,
 }
 
 impl Roster {
@@ -113,6 +115,21 @@ impl Roster {
         self.told(effects)
     }
 
+    /// What was heard of a peer was sealed with this certificate, which gives it these names.
+    pub fn certified(&mut self, peer: &PeerId, names: Vec<String>, certificate: &str) {
+        let Some(peer) = self.peers.get_mut(peer) else { return };
+        peer.row.names = Some(names);
+        if peer.certificate.as_deref() != Some(certificate) {
+            peer.certificate = Some(certificate.to_owned());
+        }
+    }
+
+    /// The certificate with which a peer was heard last.
+    #[must_use]
+    pub fn certificate(&self, peer: &PeerId) -> Option<&str> {
+        self.peers.get(peer)?.certificate.as_deref()
+    }
+
     /// Time went by. The caller makes sure that everything said until `now` was heard.
     pub fn tick(&mut self, now: Duration) -> Effects {
         let mut effects = Effects::default();
@@ -142,7 +159,7 @@ impl Roster {
         }
         for (id, mut row) in before {
             row.state = Presence::Unknown;
-            let peer = Peer { row, voices: Voices::default(), decided_at: now + GRACE };
+            let peer = Peer { row, voices: Voices::default(), decided_at: now + GRACE, certificate: None };
             self.peers.insert(id, peer);
         }
         effects
@@ -246,8 +263,9 @@ impl Peer {
             uptime_s: 0,
             tags: Vec::new(),
             audit: None,
+            names: None,
         };
-        Self { row, voices: Voices::default(), decided_at: now }
+        Self { row, voices: Voices::default(), decided_at: now, certificate: None }
     }
 
     /// Takes a heartbeat in; true when the row is to be written now.
@@ -308,6 +326,7 @@ impl Peer {
             uptime_s: self.row.uptime_s,
             tags: beat.tags.clone(),
             audit: self.row.audit.clone(),
+            names: self.row.names.clone(),
         };
         let differs = next != self.row;
         next.audit = furthest(next.audit, beat.audit.as_ref());

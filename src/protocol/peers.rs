@@ -71,6 +71,10 @@ pub struct PeerRow {
     /// The furthest its audit log ever went, as far as this leader has heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<Head>,
+    /// Names and addresses that its certificate gives it: only those lead to it beside its id. None where its
+    /// certificate was not seen, as in a fleet without identities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<String>>,
 }
 
 /// What the leader knows of a peer's presence.
@@ -167,6 +171,12 @@ pub fn is_short_name(name: &str, hostname: &str) -> bool {
     hostname.parse::<IpAddr>().is_err() && hostname.split_once('.').is_some_and(is_full)
 }
 
+/// Whether a name is one of these, or the first part of one that is a full hostname.
+#[must_use]
+pub fn is_among(name: &str, names: &[String]) -> bool {
+    names.iter().any(|own| is_name(name, own) || is_short_name(name, own))
+}
+
 /// `peers.get` and `peers.remove`: one peer, by id, hostname or address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetRequest {
@@ -221,6 +231,12 @@ pub struct GetAnswer {
     pub found: Found,
     /// The leader that answers.
     pub leader: PeerId,
+    /// In a fleet with identities: peers that say themselves that the name is theirs, which leads nowhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claimed_by: Vec<PeerId>,
+    /// The certificate that gives the found peer this name, where it is not its id: the asker checks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 /// What happened to a peer. The last but one token of `peers.event.<kind>.<peer>`.

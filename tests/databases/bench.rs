@@ -65,6 +65,7 @@ pub(crate) fn row(id: &str) -> PeerRow {
         uptime_s: 0,
         tags: vec!["home".to_owned(), "a,b".to_owned()],
         audit: None,
+        names: None,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use peerbus::identity::IdentityFile;
-use peerbus::identity::authority::Authority;
+use peerbus::identity::authority::{Authority, Invited};
+use peerbus::identity::{IdentityFile, Key};
 use peerbus::protocol::identity::{Name, Standing};
 
 use super::scratch::Scratch;
@@ -58,6 +58,27 @@ impl Secured {
         if !path.exists() {
             self.identity(name, standing).write(&path).expect("an identity is written");
         }
+        path
+    }
+
+    /// A worker that was invited with these names and addresses; returns its file.
+    pub fn named(&self, name: &str, names: &[&str]) -> PathBuf {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let whom = Invited {
+            name: &name.parse().expect("a name"),
+            standing: Standing::Worker,
+            bus: "nats://127.0.0.1:4222",
+            until: i64::from(u32::MAX),
+            identity_expires: None,
+            names: &names,
+        };
+        let ticket = self.authority.invite(&whom).expect("an invitation");
+        let key = Key::of_identity();
+        let (_, token) = self.authority.take_up(&ticket.guest.id, key.public()).expect("an identity");
+        let account = self.authority.account_token().expect("an account");
+        let path = self.scratch.path().join(format!("{name}.creds"));
+        let identity = IdentityFile { token, key, fleet: self.authority.fleet().clone(), account };
+        identity.write(&path).expect("an identity is written");
         path
     }
 

@@ -95,6 +95,7 @@ impl Machines {
             bus: &self.url(),
             until,
             identity_expires: None,
+            names: &[],
         };
         self.authority().invite(&whom).unwrap().text()
     }

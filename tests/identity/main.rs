@@ -15,6 +15,7 @@ mod away;
 mod commands;
 mod machines;
 mod making;
+mod names;
 mod proved;
 mod revoking;
 mod rights;

@@ -179,6 +179,7 @@ fn a_bus_that_is_not_ours_can_give_a_machine_nothing() {
                     bus: "nats://127.0.0.1:1",
                     until: now() + 60,
                     identity_expires: None,
+                    names: &[],
                 });
                 let (_, token) =
                     theirs.authority().take_up(&whom.unwrap().guest.id, &key_of(message)).unwrap();

@@ -35,6 +35,7 @@ fn row(id: &str) -> PeerRow {
         uptime_s: 99,
         tags: vec!["home".to_owned(), "gpu".to_owned()],
         audit: None,
+        names: None,
     }
 }
 
@@ -121,6 +122,8 @@ fn answers_of_the_registry() {
         asked: "vps.example".to_owned(),
         found,
         leader: peer("lead"),
+        claimed_by: Vec::new(),
+        certificate: None,
     };
     let removed = GetAnswer {
         kind: peers::REMOVED_TYPE.to_owned(),
@@ -131,7 +134,13 @@ fn answers_of_the_registry() {
     let audit = Some(Head { seq: 42, hash: LineHash::of(b"line") });
     let heard = PeerRow { audit, ..row("vps") };
     golden("peer_one_audit", &answer(Found::One { peer: Box::new(heard) }));
+    let names = Some(vec!["vps.example".to_owned(), "10.0.0.2".to_owned()]);
+    let certified = PeerRow { names, ..row("vps") };
+    let certificate = Some("eyJ0eXAi.eyJqdGki.c2ln".to_owned());
+    let found = Found::One { peer: Box::new(certified) };
+    golden("peer_one_certified", &GetAnswer { certificate, ..answer(found) });
     golden("peer_none", &answer(Found::None {}));
+    golden("peer_none_claimed", &GetAnswer { claimed_by: vec![peer("a")], ..answer(Found::None {}) });
     golden("peer_many", &answer(Found::Many { ids: vec![peer("a"), peer("b")] }));
     for (presence, word) in [
         (Presence::Online, "online"),

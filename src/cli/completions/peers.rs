@@ -68,9 +68,11 @@ fn matching(peers: &[CachedPeer], typed: &str) -> Vec<CompletionCandidate> {
 }
 
 fn other_names(peer: &CachedPeer) -> impl Iterator<Item = (&str, &CachedPeer)> {
-    let hostname = Some(peer.hostname.as_str()).filter(|name| is_hostname(name));
-    let address = peer.address.as_deref().filter(|address| address.parse::<IpAddr>().is_ok());
-    [hostname, address].into_iter().flatten().map(move |name| (name, peer))
+    let said = || [Some(peer.hostname.as_str()), peer.address.as_deref()].into_iter().flatten().collect();
+    let names: Vec<&str> =
+        peer.names.as_ref().map_or_else(said, |names| names.iter().map(String::as_str).collect());
+    let is_plain = |name: &&str| is_hostname(name) || name.parse::<IpAddr>().is_ok();
+    names.into_iter().filter(is_plain).map(move |name| (name, peer))
 }
 
 /// A candidate goes to the command line as it is, so it holds nothing a shell would act on.
@@ -106,6 +108,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             state: Presence::Online,
             online: true,
+            names: None,
         }
     }
 

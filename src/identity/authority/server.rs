@@ -104,6 +104,7 @@ impl Authority {
             key: key.public().clone(),
             issued: now(),
             expires: Some(now() + HOLDS_FOR_SECONDS),
+            names: Vec::new(),
         };
         let token = trust::issue(&signer, self.account.public(), &by);
         Ok(IdentityFile { token, key, fleet: self.fleet().clone(), account: self.account_token()? })

@@ -20,7 +20,7 @@ impl Scene {
 
     fn invite(&self, whom: &str, standing: Standing, until: i64) -> Guest {
         let bus = "nats://127.0.0.1:4222";
-        let whom = Invited { name: &name(whom), standing, bus, until, identity_expires: None };
+        let whom = Invited { name: &name(whom), standing, bus, until, identity_expires: None, names: &[] };
         let ticket = self.authority.invite(&whom).expect("invited");
         Ticket::read(&ticket.text()).expect("whole").guest
     }

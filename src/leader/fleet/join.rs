@@ -122,7 +122,9 @@ async fn take_up(authority: Arc<Authority>, id: Name, key: PublicKey) -> Result<
     let taken = taken.map_err(|panic| Refused::new(refused::BOOKS, 500, panic.to_string()))?;
     taken.map_err(|error| match &error {
         AuthorityError::NotInvited(_) => Refused::new(refused::NOT_INVITED, 403, error.to_string()),
-        AuthorityError::Taken(..) => Refused::new(refused::TAKEN, 409, error.to_string()),
+        AuthorityError::Taken(..) | AuthorityError::Leads(..) => {
+            Refused::new(refused::TAKEN, 409, error.to_string())
+        }
         _ => {
             // Paths of this machine are nobody else's business.
             tracing::error!(%error, "the fleet's books");

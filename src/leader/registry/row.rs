@@ -31,6 +31,8 @@ pub(super) fn read(cells: Vec<Option<String>>) -> Result<PeerRow, BadId> {
         tags: optional().and_then(|cell| serde_json::from_str(&cell).ok()).unwrap_or_default(),
         // Known only as long as the leader lives: what is in the database could be written by the peer's machine.
         audit: None,
+        // As its certificate has them, which is no part of the table.
+        names: None,
         state: Presence::Unknown,
         jobs: 0,
         load: None,

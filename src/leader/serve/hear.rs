@@ -6,6 +6,7 @@ use tokio::sync::mpsc::OwnedPermit;
 use tokio::time::Instant;
 
 use crate::bus::{Incoming, Outgoing};
+use crate::identity::Signer;
 use crate::leader::RegistryState;
 use crate::leader::office::{self, Rival};
 use crate::leader::post::Call;
@@ -13,6 +14,7 @@ use crate::leader::query::{Desk, Refusal};
 use crate::protocol::heartbeat::{Heartbeat, PeerState, Role};
 use crate::protocol::identity::Standing;
 use crate::protocol::peers::Presence;
+use crate::protocol::seal::IDENTITY;
 use crate::protocol::service::Document;
 use crate::protocol::{PeerId, decode};
 
@@ -37,24 +39,30 @@ impl Leader {
                 return self.post.refuse(message, refusal);
             }
         };
-        if let Err(why) = self.is_its_own(&beat, message) {
-            self.complaints.add("a heartbeat is not its peer's own", 1, &why);
-            return;
-        }
+        let signer = match self.signer_of(&beat, message) {
+            Ok(signer) => signer,
+            Err(why) => {
+                self.complaints.add("a heartbeat is not its peer's own", 1, &why);
+                return;
+            }
+        };
         if beat.role == Role::Leader {
             self.heard_a_leader(&beat);
         }
         let now = self.clock.now();
         let effects = self.roster.beat(&beat, now, &now_on_the_wall());
+        if let (Some(signer), Some(certificate)) = (signer, message.headers.get(IDENTITY)) {
+            self.roster.certified(&beat.peer_id, signer.names, certificate);
+        }
         if self.roster.get(&beat.peer_id).is_some() {
             self.seen.insert(beat.peer_id);
         }
         self.apply(effects);
     }
 
-    /// Whether a heartbeat was said by the peer it speaks of, where that can be known.
-    fn is_its_own(&self, beat: &Heartbeat, message: &Incoming) -> Result<(), String> {
-        let Some(member) = self.bus.member() else { return Ok(()) };
+    /// Who signed a heartbeat, which has to be the peer it speaks of; none where nobody signs.
+    fn signer_of(&self, beat: &Heartbeat, message: &Incoming) -> Result<Option<Signer>, String> {
+        let Some(member) = self.bus.member() else { return Ok(None) };
         let peer = &beat.peer_id;
         let signer = member.speaker(message).map_err(|why| format!("that of {peer}: {why}"))?;
         if signer.name.as_str() != peer.as_str() || !signer.standing.is_machine() {
@@ -63,7 +71,7 @@ impl Leader {
         if beat.role == Role::Leader && signer.standing != Standing::Leader {
             return Err(format!("{peer} is no leader of this fleet and says it is"));
         }
-        Ok(())
+        Ok(Some(signer))
     }
 
     /// Whether a question to change the registry comes from somebody who may.
@@ -107,6 +115,7 @@ impl Leader {
             age_ms: u64::try_from(self.roster.age(self.clock.now()).as_millis()).unwrap_or(u64::MAX),
             max_payload: self.bus.max_payload(),
             waiting_for,
+            certified_only: self.bus.member().is_some(),
         })
     }
 
