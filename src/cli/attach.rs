@@ -12,7 +12,7 @@ use bytes::Bytes;
 use clap::Args as ClapArgs;
 
 use super::args::Common;
-use super::connect::{connect, must_see_jobs};
+use super::connect::{connect, must_see_jobs, own_job};
 use super::exec::{
     DetachKeys, Keys, Streams, Writer, Written, conclude, detach_keys, tell_who_holds_it, waiting_for,
 };
@@ -22,7 +22,8 @@ use super::output;
 use super::terminal::{Left, Manner, WINDOW, farewell, own_size, sit};
 use crate::bus::Bus;
 use crate::client::exec::{self as client, Attaching, Event, Execution, Integrity, Outcome, Patience};
-use crate::protocol::attach::{From, Sizes};
+use crate::client::jobs;
+use crate::protocol::attach::{From, Sizes, Within};
 use crate::protocol::exec;
 use crate::protocol::frame::StreamKind;
 use crate::protocol::jobs::{Job, State};
@@ -112,7 +113,8 @@ pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result
     let size = std::io::stdout().is_terminal().then(own_size);
     let tty = size.filter(|_| manner.writes);
     // What is drawn is held against no digest, so each piece of it has to be proved.
-    let how = Attaching { from: From::Screen, window: WINDOW, write: manner.writes, tty, sealed: true };
+    let (window, write, within) = (WINDOW, manner.writes, within(bus).await);
+    let how = Attaching { from: From::Screen, window, write, tty, sealed: true, within };
     let patience = Patience { absent: std::time::Duration::ZERO };
     let execution = client::attach(bus, peer.clone(), job.id, how, typed, patience);
     let (left, streams) = sit(execution, peer, keys, manner).await;
@@ -124,6 +126,14 @@ pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result
             Some(failure) => Err(failure),
             None => farewell(&why, peer, &word),
         },
+    }
+}
+
+/// From within which jobs something is followed here.
+async fn within(bus: &Bus) -> Vec<Within> {
+    match own_job() {
+        Some(own) => jobs::chain(bus, own).await,
+        None => Vec::new(),
     }
 }
 
@@ -239,8 +249,10 @@ async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, Failure> {
     let (_, nothing) = tokio::sync::mpsc::channel(1);
     // Whoever begins in the middle, or may leave before the end, has nothing that proves what was shown but each piece
     // of it.
-    let how =
-        Attaching { from: view.from, window: exec::WINDOW, write: view.writes, tty: None, sealed: true };
+    let (window, write) = (exec::WINDOW, view.writes);
+    // Who leaves at once may read what it is a part of.
+    let within = if view.until.is_none() { within(bus).await } else { Vec::new() };
+    let how = Attaching { from: view.from, window, write, tty: None, sealed: true, within };
     let patience = Patience { absent: std::time::Duration::ZERO };
     let execution = client::attach(bus, found.peer.clone(), found.job.id, how, nothing, patience);
     let mut keys = match view.writes {

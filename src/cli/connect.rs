@@ -2,8 +2,10 @@
 
 use super::args::Common;
 use super::exit::{BUS_UNREACHABLE, Failure, REFUSED};
-use super::settings::{MACHINES_CONFIG, Settings, machines_config_is_hidden};
+use super::settings::{MACHINES_CONFIG, Settings, machines_config_is_hidden, variable};
 use crate::bus::{Bus, Member, Persistence};
+use crate::protocol::attach::Within;
+use crate::protocol::exec::{JOB_VARIABLE, PEER_VARIABLE};
 use crate::protocol::identity::Standing;
 
 /// What is said where the leader is needed and cannot be asked.
@@ -43,6 +45,13 @@ pub(super) async fn connect(common: &Common) -> Result<Bus, Failure> {
 const NO_CREDENTIALS: &str = "a nats-server runs there and wants to know who connects. A managed broker has a token, \
      which `d` reads by itself for the user its daemon runs as (and root); others put it into the URL, \
      nats://TOKEN@HOST:PORT. A fleet with identities wants an invitation: `d join TOKEN`";
+
+/// The job that this `d` was started in, where it was: what it prints, that one prints.
+pub(super) fn own_job() -> Option<Within> {
+    let peer = variable(PEER_VARIABLE)?.parse().ok()?;
+    let job = variable(JOB_VARIABLE)?.parse().ok()?;
+    Some(Within { peer, job })
+}
 
 /// Whether a server answered, and did not let us in.
 pub(super) fn is_refused(said: &str) -> bool {

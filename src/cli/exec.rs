@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args as ClapArgs};
 
 use super::args::{Assignment, Common, assignment, duration, peer_name, variables};
-use super::connect::{connect, must_be_an_operator};
+use super::connect::{connect, must_be_an_operator, own_job};
 use super::exit::{
     BUS_UNREACHABLE, Failure, INPUT_LOST, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, OUTPUT_FAILED, REFUSED, UNKNOWN,
 };
@@ -162,6 +162,7 @@ fn request(args: &Exec) -> Result<ExecRequest, Failure> {
         expires_ms: None,
         stream: Some(StreamOptions { window: if args.tty { terminal::WINDOW } else { WINDOW } }),
         from: Some(caller()),
+        within: own_job().into_iter().collect(),
     };
     // What the peer would refuse is refused here, before anything is sent.
     ExecRequest::decode(&crate::protocol::decode::to_json(&request))

@@ -116,6 +116,7 @@ async fn check(common: &Common, args: Check) -> Result<u8, Failure> {
         task: None,
         stream: Some(StreamOptions { window: WINDOW }),
         from: None,
+        within: Vec::new(),
     };
     request.check().map_err(|bad| Failure::usage(bad.to_string()))?;
     let answer =

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::bus::Bus;
-use crate::protocol::attach::{Asked, From, Sizes};
+use crate::protocol::attach::{Asked, From, Sizes, Within};
 use crate::protocol::exec::{ExecRequest, JobResult, OutputHolder, WINDOW};
 use crate::protocol::frame::{Accepted, StreamKind};
 use crate::protocol::tty::TtySize;
@@ -126,7 +126,7 @@ pub struct Patience {
 }
 
 /// How to attach to a durable job.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Attaching {
     /// Where its output is wanted from.
     pub from: From,
@@ -138,6 +138,8 @@ pub struct Attaching {
     pub tty: Option<TtySize>,
     /// Whether it is left before its end, so that what was seen until then has to be proved, piece by piece.
     pub sealed: bool,
+    /// The jobs from within which it is followed: see [`super::jobs::chain`].
+    pub within: Vec<Within>,
 }
 
 /// A job being followed.
@@ -186,7 +188,7 @@ pub fn attach(
 #[derive(Debug)]
 enum Question {
     /// Run this.
-    Exec { request: Bytes, window: u64, durable: bool },
+    Exec { request: Bytes, window: u64, durable: bool, within: Vec<Within> },
     /// Let me read, and perhaps write.
     Attach(Attaching),
 }
@@ -194,7 +196,8 @@ enum Question {
 impl Question {
     fn of(request: &ExecRequest) -> Self {
         let window = request.stream.map_or(WINDOW, |stream| stream.window);
-        Self::Exec { request: decode::to_json(request).into(), window, durable: request.is_durable() }
+        let (durable, within) = (request.is_durable(), request.within.clone());
+        Self::Exec { request: decode::to_json(request).into(), window, durable, within }
     }
 }
 

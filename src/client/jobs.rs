@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use futures::stream::{self, Stream, StreamExt};
+use tokio::time::timeout_at;
 
 use super::peers::sentence;
 use super::policy::AskError;
 use super::proof;
 use crate::bus::{Bus, BusError};
+use crate::protocol::attach::Within;
 use crate::protocol::jobs::{Job, PAGE_MAX, Page, QUERY_TYPE, Query, State, Which, means};
 use crate::protocol::reply::ERROR_HEADER;
 use crate::protocol::{BadMessage, JobId, PeerId, decode, subjects};
@@ -27,6 +29,9 @@ const HELD_BACK: Duration = Duration::from_secs(5);
 
 /// How long it may take beyond that.
 const HELD_BACK_MARGIN: Duration = Duration::from_secs(3);
+
+/// Most jobs of a chain: nobody sits in more terminals within each other.
+const CHAIN_MOST: usize = 64;
 
 /// Pause before a peer that gave no answer is asked again, and between two questions of any kind.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -124,6 +129,29 @@ pub enum News<'a> {
     NoAnswer(&'a BusError),
     /// It has not ended, and stands like this.
     GoesOn(&'a Job),
+}
+
+/// A job, and those from within which it is followed, over however many others: what any of these prints shows what that
+/// job prints. As far as their peers say so within [`PATIENCE`].
+pub async fn chain(bus: &Bus, own: Within) -> Vec<Within> {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let mut chain = vec![own];
+    let mut next = 0;
+    while let Some(Within { peer, job }) = chain.get(next).cloned()
+        && next < CHAIN_MOST
+    {
+        next += 1;
+        let query = Query { wanted: Some(job.to_string()), ..Query::default() };
+        // A peer that cannot be asked, or an older one, does not keep anybody from looking.
+        let Ok(Ok(page)) = timeout_at(until, page(bus, &peer, &query, PATIENCE)).await else { continue };
+        for within in page.jobs.into_iter().flat_map(|job| job.watched_from) {
+            if !chain.contains(&within) {
+                chain.push(within);
+            }
+        }
+    }
+    chain.truncate(CHAIN_MOST);
+    chain
 }
 
 /// Waits until a job has ended, however long that takes and whatever becomes of the peer meanwhile.

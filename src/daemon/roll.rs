@@ -4,13 +4,14 @@
 //! A job is on the roll from its first step in the journal until its ending is written there. What
 //! does not change is in the journal; this holds numbers only, which a job sets as it goes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::protocol::JobId;
+use crate::protocol::attach::Within;
 use crate::protocol::task::Reached;
 use crate::protocol::window::Totals;
 
@@ -32,6 +33,8 @@ pub(super) struct Present {
     step: Mutex<Option<Reached>>,
     /// What holds it up: its log, or its end, cannot be written.
     trouble: Mutex<Option<String>>,
+    /// The jobs from within which it is followed.
+    watched_from: Mutex<Vec<Within>>,
     /// Goes when the job does.
     over: watch::Sender<()>,
 }
@@ -71,6 +74,15 @@ impl Present {
 
     pub(super) fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From within which jobs it is followed now.
+    pub(super) fn set_watched_from(&self, jobs: Vec<Within>) {
+        *self.watched_from.lock().unwrap_or_else(PoisonError::into_inner) = jobs;
+    }
+
+    pub(super) fn watched_from(&self) -> Vec<Within> {
+        self.watched_from.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn totals(&self) -> Totals {
@@ -126,6 +138,7 @@ impl Roll {
             viewers: AtomicU32::new(viewers),
             step: Mutex::default(),
             trouble: Mutex::default(),
+            watched_from: Mutex::default(),
             over: watch::Sender::new(()),
         });
         self.all().insert(id, Arc::clone(&present));
@@ -135,6 +148,24 @@ impl Roll {
     /// What there is to know of a job that is on it.
     pub(super) fn find(&self, id: JobId) -> Option<Arc<Present>> {
         self.all().get(&id).cloned()
+    }
+
+    /// Whether a job that is followed from within these would show itself: it is one of them, or one of them is
+    /// followed, over whichever jobs of this peer, from within it.
+    pub(super) fn leads_back(&self, id: JobId, within: &[Within]) -> bool {
+        let mut to_look_at: Vec<JobId> = within.iter().map(|within| within.job).collect();
+        let mut seen = HashSet::new();
+        while let Some(job) = to_look_at.pop() {
+            if job == id {
+                return true;
+            }
+            if seen.insert(job)
+                && let Some(present) = self.find(job)
+            {
+                to_look_at.extend(present.watched_from().iter().map(|within| within.job));
+            }
+        }
+        false
     }
 
     /// Waits until a job is off it. One that was not on it is not waited for.
@@ -175,6 +206,21 @@ mod tests {
         drop(enrolled);
         waiting.await.expect("told");
         assert!(roll.find(id).is_none());
+    }
+
+    #[test]
+    fn what_is_followed_from_within_itself_is_found_over_any_number_of_jobs() {
+        let roll = Roll::default();
+        let within = |job: &Enrolled| Within { peer: "w1".parse().expect("an id"), job: job.id };
+        let [one, two, three] = [(); 3].map(|()| roll.enter(JobId::new(), 0));
+        assert!(roll.leads_back(one.id, &[within(&one)]), "from within itself");
+        two.set_watched_from(vec![within(&one)]);
+        three.set_watched_from(vec![within(&two)]);
+        assert!(roll.leads_back(one.id, &[within(&three)]));
+        assert!(!roll.leads_back(three.id, &[within(&one)]), "the same the other way round");
+        // What is a loop already does not hold up who asks.
+        one.set_watched_from(vec![within(&three)]);
+        assert!(!roll.leads_back(JobId::new(), &[within(&one)]));
     }
 
     #[test]

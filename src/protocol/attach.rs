@@ -15,6 +15,9 @@ pub const STARTED_TYPE: &str = "peerbus.started.v1";
 /// The word of the answer to a viewer who gets no more, because the log cannot be read there. Nothing follows it.
 pub const UNREADABLE: &str = "unreadable";
 
+/// The word of the answer to who would have a job show itself.
+pub const LOOP: &str = "loop";
+
 /// Longest name of a session, in characters.
 pub const NAME_MAX: usize = 63;
 
@@ -40,6 +43,21 @@ pub struct AttachRequest {
     /// would prove the others.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sealed: bool,
+    /// In which jobs that would be seen, so that none shows itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<Within>,
+}
+
+/// A job from within which another is followed: what that one prints, this one prints.
+///
+/// As a list, in a request: the job that whoever asks runs in, and then those from within which that one is followed in
+/// turn, as far as they are known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Within {
+    /// Where it runs.
+    pub peer: PeerId,
+    /// Which it is.
+    pub job: JobId,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]

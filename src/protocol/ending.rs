@@ -84,6 +84,8 @@ pub enum Refusal {
     NotYours,
     /// Another session, which has not ended, has this name.
     Taken,
+    /// The job would show itself: it is followed, over whichever others, from within itself.
+    Loop,
     /// Nobody of the fleet is proved to have asked.
     Unproven,
     /// It waited in the queue until its time was over, or longer than the peer remembers ids.

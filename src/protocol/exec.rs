@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attach::{NAME_MAX, is_name};
+use super::attach::{NAME_MAX, Within, is_name};
 use super::decode::{self, BadMessage};
 use super::ending::Ending;
 use super::task::Task;
@@ -83,6 +83,9 @@ pub struct ExecRequest {
     /// nothing may depend on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// The job from within which it is asked, which shows what this one prints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<Within>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]

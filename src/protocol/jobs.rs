@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::attach::Within;
 use super::decode::{self, BadMessage};
 use super::identity::Name;
 use super::task::Reached;
@@ -179,6 +180,9 @@ pub struct Job {
     /// Why it waits for room on the peer's disk, where it does: its output or its end cannot be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for_disk: Option<String>,
+    /// The jobs from within which it is followed now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watched_from: Vec<Within>,
 }
 
 /// A page of jobs.
@@ -240,6 +244,7 @@ mod tests {
             first_err: None,
             step: None,
             waits_for_disk: None,
+            watched_from: Vec::new(),
         };
         for word in ["0197c0de-0000-7000-8000-00000000cafe", "0000cafe", "cafe"] {
             assert!(means(word, &job(None)), "{word}");

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attach::{AttachRequest, DetachRequest, NAME_MAX, RenameRequest, ResizeRequest, is_name};
+use super::attach::{AttachRequest, DetachRequest, NAME_MAX, RenameRequest, ResizeRequest, Within, is_name};
 use super::decode::{self, BadMessage};
 use super::exec::JobResult;
 use super::frame::OFFSET;
@@ -43,7 +43,7 @@ pub struct Credit {
 }
 
 /// Start sending again, in a new epoch, from what was received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
     /// The new epoch: one more than the last.
     pub epoch: u64,
@@ -62,6 +62,9 @@ pub struct Resume {
     /// Whether every frame is to be signed, likewise.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sealed: bool,
+    /// The job from within which it is followed, likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<Within>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]

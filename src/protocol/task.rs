@@ -84,6 +84,7 @@ impl Task {
             task: None,
             stream: request.stream,
             from: request.from.clone(),
+            within: request.within.clone(),
         })
     }
 

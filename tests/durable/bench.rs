@@ -143,7 +143,8 @@ impl Watch {
                 let bus = Bus::open(settings, Persistence::UntilClosed);
                 bus.connected(SOON).await.expect("the bus");
                 let window = peerbus::protocol::exec::WINDOW;
-                let how = Attaching { from, window, write: false, tty: None, sealed: false };
+                let how =
+                    Attaching { from, window, write: false, tty: None, sealed: false, within: Vec::new() };
                 let (_stdin, chunks) = tokio::sync::mpsc::channel(1);
                 let peer = "w1".parse().expect("valid");
                 let patience = Patience { absent: SOON };

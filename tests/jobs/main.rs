@@ -23,3 +23,4 @@ mod silent;
 mod stopping;
 mod tasks;
 mod waiting;
+mod within;

@@ -2,7 +2,7 @@
 
 use peerbus::protocol::attach::{
     Asked, AttachRequest, DETACHED_TYPE, DetachAnswer, DetachRequest, Detached, From, RENAMED_TYPE,
-    RenameRequest, Renamed, ResizeRequest, STARTED_TYPE, SizeFrom, Sizes, Started, Turn,
+    RenameRequest, Renamed, ResizeRequest, STARTED_TYPE, SizeFrom, Sizes, Started, Turn, Within,
 };
 use peerbus::protocol::ending::{Refusal, StartFailure};
 use peerbus::protocol::exec::{
@@ -67,6 +67,7 @@ fn a_request() {
         task: None,
         stream: Some(StreamOptions { window: 1_048_576 }),
         from: None,
+        within: Vec::new(),
     };
     golden_by("exec_request_line", &line, ExecRequest::decode);
     let queued = ExecRequest { stream: None, expires_ms: Some(1_751_322_000_000), ..line.clone() };
@@ -275,9 +276,10 @@ fn the_words_of_a_caller() {
         limit: 2_097_152,
         write: false,
         sealed: false,
+        within: Vec::new(),
     };
-    let writer = Resume { write: true, ..resume };
-    let reader_resumes = Resume { sealed: true, ..resume };
+    let writer = Resume { write: true, ..resume.clone() };
+    let reader_resumes = Resume { sealed: true, ..resume.clone() };
     let attach = AttachRequest {
         epoch: 1,
         instance: None,
@@ -286,7 +288,11 @@ fn the_words_of_a_caller() {
         write: true,
         tty: Some(TtySize { cols: 80, rows: 24 }),
         sealed: false,
+        within: Vec::new(),
     };
+    let outer = "0197c0de-0000-7000-8000-00000000beef".parse().unwrap();
+    let within = vec![Within { peer: peer("w1"), job: job() }, Within { peer: peer("w2"), job: outer }];
+    let nested = AttachRequest { from: From::Now, within, ..attach.clone() };
     let reader = AttachRequest { write: false, tty: None, sealed: true, ..attach.clone() };
     let resize = ResizeRequest { n: 2, instance: Some(instance()), cols: 100, rows: 30 };
     let signal = SignalRequest { n: 1, instance: None, signal: "INT".to_owned() };
@@ -297,6 +303,7 @@ fn the_words_of_a_caller() {
     golden("resume_sealed", &reader_resumes);
     golden("attach", &attach);
     golden("attach_sealed", &reader);
+    golden("attach_within", &nested);
     golden("resize", &resize);
     let rename = RenameRequest { instance: None, name: "build".to_owned(), was: text("work") };
     golden("rename", &rename);
@@ -316,6 +323,7 @@ fn the_words_of_a_caller() {
         ("resume_sealed", Verb::Resume, Steer::Resume(reader_resumes)),
         ("attach", Verb::Attach, Steer::Attach(attach)),
         ("attach_sealed", Verb::Attach, Steer::Attach(reader)),
+        ("attach_within", Verb::Attach, Steer::Attach(nested)),
         ("resize", Verb::Resize, Steer::Resize(resize)),
         ("rename", Verb::Rename, Steer::Rename(rename)),
         ("release", Verb::Release, Steer::Release(release)),

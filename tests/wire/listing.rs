@@ -1,6 +1,7 @@
 //! The jobs of a peer: how they are asked for, and what is answered.
 
 use peerbus::protocol::Ending;
+use peerbus::protocol::attach::Within;
 use peerbus::protocol::jobs::{Job, PAGE_TYPE, Page, QUERY_TYPE, Query, State, Which};
 use peerbus::protocol::task::Reached;
 
@@ -31,6 +32,7 @@ fn running() -> Job {
         first_err: Some(0),
         step: None,
         waits_for_disk: None,
+        watched_from: Vec::new(),
     }
 }
 
@@ -80,7 +82,9 @@ fn a_page() {
     };
     golden_by("jobs_page", &page, Page::decode);
     let task = Job { name: text("deploy"), tty: false, step: Some(Reached { n: 2, of: 3 }), ..running() };
-    golden_by("jobs_page_task", &Page { jobs: vec![task], next: None, ..page }, Page::decode);
+    golden_by("jobs_page_task", &Page { jobs: vec![task], next: None, ..page.clone() }, Page::decode);
+    let watched = Job { watched_from: vec![Within { peer: peer("desk"), job: job() }], ..running() };
+    golden_by("jobs_page_watched", &Page { jobs: vec![watched], next: None, ..page }, Page::decode);
 }
 
 /// What a later version says of a job is a state to this one.

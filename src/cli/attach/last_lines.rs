@@ -77,7 +77,8 @@ async fn read(bus: &Bus, found: &Found, lines: usize, range: Range<u64>) -> Resu
     let (_keys, nothing) = tokio::sync::mpsc::channel(1);
     let from = From::Byte(range.start);
     // It is left before its end, where totals would tell whether all of it came.
-    let how = Attaching { from, window: exec::WINDOW, write: false, tty: None, sealed: true };
+    let how =
+        Attaching { from, window: exec::WINDOW, write: false, tty: None, sealed: true, within: Vec::new() };
     let patience = Patience { absent: Duration::ZERO };
     let mut execution = client::attach(bus, peer.clone(), job.id, how, nothing, patience);
     let steering = execution.steering();

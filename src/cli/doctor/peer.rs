@@ -158,6 +158,7 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
         task: None,
         stream: Some(StreamOptions { window: WINDOW }),
         from: Some(caller()),
+        within: Vec::new(),
     };
     let (_stdin, chunks) = tokio::sync::mpsc::channel(1);
     let mut execution = exec::start(bus, peer.clone(), request, chunks, Patience { absent: Duration::ZERO });

@@ -51,8 +51,14 @@ pub(super) async fn run(
     let (peer, is_there) = known(&bus, &args.peer).await?;
     let job = request.id.unwrap_or_default();
     let expires_ms = job.made_ms() + i64::try_from(expiry.as_millis()).unwrap_or_default();
-    let request =
-        ExecRequest { id: Some(job), stream: None, durable: true, expires_ms: Some(expires_ms), ..request };
+    let request = ExecRequest {
+        id: Some(job),
+        stream: None,
+        durable: true,
+        expires_ms: Some(expires_ms),
+        within: Vec::new(),
+        ..request
+    };
     // What the peer would refuse is refused here: nobody would hear of it there.
     Span::of(&request, job).map_err(|bad| Failure::usage(bad.to_string()))?;
     client::leave(&bus, &peer, job, &request).await.map_err(|error| failure(&error, &peer, job))?;

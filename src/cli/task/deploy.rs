@@ -165,6 +165,7 @@ async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) 
         task: None,
         stream: Some(StreamOptions { window: WINDOW }),
         from: Some(exec::caller()),
+        within: Vec::new(),
     };
     let (stdin, chunks) = mpsc::channel(1);
     if let Some(mut bytes) = input {

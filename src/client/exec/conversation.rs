@@ -10,13 +10,13 @@ use super::ledger::Ledger;
 use super::phase::{Due, Phase, RESUME_FOR, Repeats, SETTLING, SILENCE, resume_pause};
 use super::{Event, Outcome, Patience, Question, Word};
 use crate::bus::{Bus, Incoming, Link, Mailbox, Outgoing};
-use crate::protocol::attach::{AttachRequest, From, ResizeRequest};
+use crate::protocol::attach::{AttachRequest, From, ResizeRequest, Within};
 use crate::protocol::ending::StartFailure;
 use crate::protocol::exec::JobResult;
 use crate::protocol::frame::{self, Accepted, Alive, FrameKind, Gap, Signalled, StreamKind, Want};
 use crate::protocol::joining::Order;
 use crate::protocol::steer::{
-    CREDIT_EVERY_MS, CancelAnswer, CancelRequest, Cancelled, Credit, INSTANCE_HEADER, ReleaseRequest,
+    CREDIT_EVERY_MS, CancelAnswer, CancelRequest, Cancelled, Credit, INSTANCE_HEADER, ReleaseRequest, Resume,
     SignalRequest,
 };
 use crate::protocol::subjects::{self, Verb};
@@ -290,6 +290,14 @@ impl Conversation {
         match &self.question {
             Question::Exec { .. } => true,
             Question::Attach(how) => how.write,
+        }
+    }
+
+    /// From within which jobs it is followed.
+    fn within(&self) -> &[Within] {
+        match &self.question {
+            Question::Exec { within, .. } => within,
+            Question::Attach(how) => &how.within,
         }
     }
 

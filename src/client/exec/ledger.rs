@@ -173,6 +173,7 @@ impl Ledger {
             limit: self.written.sum() + self.window,
             write,
             sealed,
+            within: Vec::new(),
         }
     }
 

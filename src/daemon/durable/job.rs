@@ -23,7 +23,7 @@ use super::writers::Writers;
 use crate::keeper::link::NoStart;
 use crate::keeper::words::{LogReach, TaskOrder, VERSION};
 use crate::keeper::{FromKeeper, Link, Order, Place, ToKeeper};
-use crate::protocol::attach::AttachRequest;
+use crate::protocol::attach::{AttachRequest, Within};
 use crate::protocol::exec::{JobResult, OutputHolder};
 use crate::protocol::frame::{FrameKind, Signalled};
 use crate::protocol::identity::Asker;
@@ -178,6 +178,7 @@ impl Job {
         while !self.is_over() {
             if let Some(enrolled) = &self.enrolled {
                 enrolled.set_viewers(self.viewers.count());
+                enrolled.set_watched_from(self.watched_from());
             }
             let happening = tokio::select! {
                 message = messages.recv() => Happening::Message(message),
@@ -203,6 +204,12 @@ impl Job {
             }
             self.tell_asked();
         }
+    }
+
+    /// The jobs from within which it is followed, or is about to be.
+    pub(super) fn watched_from(&self) -> Vec<Within> {
+        let about_to = self.screens.values().filter_map(|coming| coming.attach.within.first());
+        self.viewers.within().chain(about_to).cloned().collect()
     }
 
     /// Whether a writer is there, or owns the command's input.

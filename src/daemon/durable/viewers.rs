@@ -8,6 +8,8 @@ use tokio::sync::mpsc;
 use super::super::freshness::Attachment;
 use super::VIEWERS_MOST;
 use super::viewer::{self, Viewer, Word};
+use super::words::Manner;
+use crate::protocol::attach::Within;
 
 /// The viewers of one job, by their inbox.
 pub(super) struct Viewers {
@@ -32,6 +34,8 @@ struct Handle {
     seat: Seat,
     /// Whether it has typed anything.
     typed: bool,
+    /// The job from within which it follows this one.
+    within: Option<Within>,
     /// What makes its words fresh, where members sign.
     attachment: Option<Attachment>,
     words: mpsc::UnboundedSender<Word>,
@@ -90,21 +94,16 @@ impl Viewers {
     }
 
     /// Begins a viewer, in place of one with the same inbox.
-    pub(super) fn begin(
-        &mut self,
-        begin: viewer::Begin,
-        attachment: Option<Attachment>,
-        write: bool,
-        seat: Seat,
-    ) {
+    pub(super) fn begin(&mut self, begin: viewer::Begin, attachment: Option<Attachment>, manner: Manner) {
+        let Manner { write, seat, within, .. } = manner;
         self.last_number += 1;
         let (words, listen) = mpsc::unbounded_channel();
         let (number, inbox, epoch) = (self.last_number, begin.inbox.clone(), begin.epoch);
         let leave = self.leave.clone();
         let room = begin.begins.offset().saturating_add(begin.window);
         let typed = self.handles.get(&inbox).is_some_and(|handle| handle.typed);
-        self.handles
-            .insert(inbox.clone(), Handle { number, epoch, write, room, seat, typed, attachment, words });
+        let handle = Handle { number, epoch, write, room, seat, typed, within, attachment, words };
+        self.handles.insert(inbox.clone(), handle);
         tokio::spawn(async move {
             Viewer::new(begin, number).live(listen).await;
             // The job may be gone.
@@ -142,6 +141,11 @@ impl Viewers {
     pub(super) fn writers(&self) -> impl Iterator<Item = (&str, Seat)> {
         let writers = self.handles.iter().filter(|(_, handle)| handle.write);
         writers.map(|(inbox, handle)| (inbox.as_str(), handle.seat))
+    }
+
+    /// The jobs from within which it is followed.
+    pub(super) fn within(&self) -> impl Iterator<Item = &Within> {
+        self.handles.values().filter_map(|handle| handle.within.as_ref())
     }
 
     /// Has all of them leave, who are told this; returns their inboxes.

@@ -14,7 +14,7 @@ use super::viewer::{Begin, Begins, Word};
 use super::viewers::Seat;
 use crate::keeper::ToKeeper;
 use crate::keeper::words::Screen;
-use crate::protocol::attach::{AttachRequest, From};
+use crate::protocol::attach::{AttachRequest, From, LOOP, Within};
 use crate::protocol::ending::Refusal;
 use crate::protocol::exec::{JobResult, StreamTotal};
 use crate::protocol::frame::{Accepted, FrameKind, JobState, OUTPUT_MAX, Want};
@@ -29,13 +29,15 @@ use crate::protocol::{Ending, decode};
 const WAITING_MOST: usize = 64;
 
 /// How somebody reads along.
-struct Manner {
+pub(super) struct Manner {
     /// Whether they write, too.
-    write: bool,
+    pub(super) write: bool,
     /// Whether they want every frame signed.
     sealed: bool,
     /// How far its terminal can be asked something.
-    seat: Seat,
+    pub(super) seat: Seat,
+    /// The job from within which they do.
+    pub(super) within: Option<Within>,
 }
 
 impl Job {
@@ -110,7 +112,8 @@ impl Job {
         let first = self.first_want(inbox, request.exec.stdin);
         let at = Begins::At(Totals::default());
         let seat = self.seat_for(inbox, 1, false);
-        let manner = Manner { write: true, sealed: false, seat };
+        let within = request.exec.within.first().cloned();
+        let manner = Manner { write: true, sealed: false, seat, within };
         self.begin_viewer(inbox, (1, at, stream.window), first, manner).await;
     }
 
@@ -182,6 +185,7 @@ impl Job {
 
     async fn on_resume(&mut self, resume: &Resume, from: &str, asker: &Asker) {
         let Resume { epoch, out, err, limit, write, sealed, .. } = *resume;
+        let within = resume.within.first().cloned();
         let received = Totals { out, err };
         if self.has_left(from, epoch, received).await {
             return;
@@ -199,8 +203,8 @@ impl Job {
             self.tell_attached(from, asker, write).await;
         }
         let seat = self.seat_for(from, epoch, false);
-        self.begin_viewer(from, (epoch, Begins::At(received), window), first, Manner { write, sealed, seat })
-            .await;
+        let manner = Manner { write, sealed, seat, within };
+        self.begin_viewer(from, (epoch, Begins::At(received), window), first, manner).await;
     }
 
     async fn on_attach(&mut self, attach: AttachRequest, from: &str, asker: &Asker) {
@@ -216,6 +220,14 @@ impl Job {
             }
             _ => {}
         }
+        if self.ended.is_none() && self.context.roll.leads_back(self.id, &attach.within) {
+            let sentence = format!(
+                "{} would show itself: PEERBUS_JOB says that this is asked from within it, or from within a job that it \
+                 shows",
+                self.id
+            );
+            return answer::cannot(&self.context, from, LOOP, 409, &sentence).await;
+        }
         self.tell_attached(from, asker, attach.write).await;
         let totals = self.news.borrow().totals;
         let at = match attach.from {
@@ -228,7 +240,8 @@ impl Job {
         };
         let first = self.first_want(from, attach.write);
         let seat = self.seat_for(from, attach.epoch, false);
-        let manner = Manner { write: attach.write, sealed: attach.sealed, seat };
+        let within = attach.within.into_iter().next();
+        let manner = Manner { write: attach.write, sealed: attach.sealed, seat, within };
         self.begin_viewer(from, (attach.epoch, at, attach.window), first, manner).await;
     }
 
@@ -265,7 +278,8 @@ impl Job {
         first.extend(self.first_want(&from, attach.write));
         // A terminal has one output.
         let at = Begins::At(Totals { out: at, err: 0 });
-        let manner = Manner { write: attach.write, sealed: attach.sealed, seat };
+        let within = attach.within.into_iter().next();
+        let manner = Manner { write: attach.write, sealed: attach.sealed, seat, within };
         self.begin_viewer(&from, (attach.epoch, at, attach.window), first, manner).await;
     }
 
@@ -296,7 +310,7 @@ impl Job {
             news: self.news.subscribe(),
         };
         self.departed.comes(inbox);
-        self.viewers.begin(begin, attachment, manner.write, manner.seat);
+        self.viewers.begin(begin, attachment, manner);
     }
 
     /// The first frame of an epoch, as things stand. Where its output begins, the viewer knows.

@@ -81,6 +81,7 @@ pub(super) async fn admit(
     let asked = Asked::by(&context, &request).allowed_by(&rules);
     let begun = begun(&context, &request, &asked, Some(lodging.clone()));
     let enrolled = context.roll.enter(request.id, u32::from(request.is_waited_for()));
+    enrolled.set_watched_from(request.exec.within.first().cloned().into_iter().collect());
     let (journal, known) = (context.journal.clone(), begun.clone());
     let delivered = request.queued.as_ref().map(|ticket| ticket.delivered().clone());
     let begin = move || {

@@ -107,6 +107,7 @@ fn job(context: &Context, id: JobId) -> io::Result<Option<Job>> {
             job.viewers = present.viewers();
             job.step = present.step();
             job.waits_for_disk = present.trouble();
+            job.watched_from = present.watched_from();
         }
     }
     Ok(Some(job))
@@ -155,6 +156,7 @@ fn recorded(record: &Record) -> Job {
         first_err: None,
         step: None,
         waits_for_disk: None,
+        watched_from: Vec::new(),
     }
 }
 
@@ -185,6 +187,7 @@ fn unreadable(id: JobId, error: &io::Error) -> Job {
         first_err: None,
         step: None,
         waits_for_disk: None,
+        watched_from: Vec::new(),
     }
 }
 

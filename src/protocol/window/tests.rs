@@ -50,7 +50,16 @@ fn what_was_given_up_is_named() {
     outbox.push(StreamKind::Out, Bytes::from_static(b"abc"));
     outbox.give_up();
     assert!(outbox.resume(
-        &Resume { epoch: 2, instance: None, out: 1, err: 0, limit: 100, write: false, sealed: false },
+        &Resume {
+            epoch: 2,
+            instance: None,
+            out: 1,
+            err: 0,
+            limit: 100,
+            write: false,
+            sealed: false,
+            within: Vec::new()
+        },
         Bytes::new()
     ));
     let [_, gap] = [outbox.next_frame(OUTPUT_MAX), outbox.next_frame(OUTPUT_MAX)];
@@ -92,10 +101,19 @@ fn control_frames_that_nobody_takes_do_not_pile_up() {
 #[test]
 fn a_repeated_resume_begins_nothing_new() {
     let mut outbox = Outbox::new(100);
-    let resume = Resume { epoch: 2, instance: None, out: 0, err: 0, limit: 100, write: false, sealed: false };
+    let resume = Resume {
+        epoch: 2,
+        instance: None,
+        out: 0,
+        err: 0,
+        limit: 100,
+        write: false,
+        sealed: false,
+        within: Vec::new(),
+    };
     assert!(outbox.resume(&resume, Bytes::new()));
     assert!(!outbox.resume(&resume, Bytes::new()));
-    assert!(!outbox.resume(&Resume { epoch: 1, ..resume }, Bytes::new()));
+    assert!(!outbox.resume(&Resume { epoch: 1, ..resume.clone() }, Bytes::new()));
 }
 
 /// What may happen between the two ends.
@@ -156,7 +174,16 @@ impl Caller {
         let (out, err) = (self.got[0].len() as u64, self.got[1].len() as u64);
         let limit = out + err + 200;
         assert!(outbox.resume(
-            &Resume { epoch: self.epoch, instance: None, out, err, limit, write: false, sealed: false },
+            &Resume {
+                epoch: self.epoch,
+                instance: None,
+                out,
+                err,
+                limit,
+                write: false,
+                sealed: false,
+                within: Vec::new()
+            },
             Bytes::new()
         ));
         self.joining.begin(self.epoch);

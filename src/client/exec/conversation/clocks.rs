@@ -189,7 +189,10 @@ impl Conversation {
         if self.looks_at_a_screen() {
             return self.ask_to_attach().await;
         }
-        let resume = self.ledger.resume(self.instance, self.writes(), self.wants_it_sealed());
+        let resume = Resume {
+            within: self.within().to_vec(),
+            ..self.ledger.resume(self.instance, self.writes(), self.wants_it_sealed())
+        };
         self.say(Verb::Resume, decode::to_json(&resume)).await;
     }
 }

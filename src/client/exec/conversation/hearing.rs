@@ -3,7 +3,7 @@
 use super::*;
 use crate::client::exec::ledger::NotTaken;
 use crate::client::proof;
-use crate::protocol::attach::{Detached, UNREADABLE};
+use crate::protocol::attach::{Detached, LOOP, UNREADABLE};
 use crate::protocol::ending::Refusal;
 use crate::protocol::frame::Challenge;
 use crate::protocol::reply::ErrorBody;
@@ -264,6 +264,7 @@ impl Conversation {
             "not_durable" => Refusal::NotDurable,
             "not_yours" => Refusal::NotYours,
             "unproven" => Refusal::Unproven,
+            LOOP => Refusal::Loop,
             "limit" => Refusal::Limit,
             "journal" => Refusal::Journal,
             _ => Refusal::BadRequest,

@@ -34,6 +34,7 @@ impl Conversation {
             write: how.write,
             tty: self.size,
             sealed: how.sealed,
+            within: how.within.clone(),
         };
         self.say(Verb::Attach, decode::to_json(&attach)).await;
     }
