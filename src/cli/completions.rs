@@ -12,12 +12,13 @@ mod jobs;
 mod peers;
 mod refresh;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::{Args as ClapArgs, ValueEnum};
 
 use super::args::Common;
 use super::exit::Failure;
+use super::guide;
 use super::output;
 pub(super) use jobs::refresh as refresh_jobs;
 pub(super) use refresh::run as refresh;
@@ -79,6 +80,11 @@ fn answer(words: Vec<OsString>) -> Vec<String> {
     if before.is_empty() || before.iter().any(|word| word == "--") {
         return Vec::new();
     }
+    if let [_d, help] = before
+        && help == "help"
+    {
+        return words_of_help(current);
+    }
     let untouched = current.is_empty();
     let mut definition = definition::completing(&settings_among(before));
     let index = before.len();
@@ -97,11 +103,21 @@ fn answer(words: Vec<OsString>) -> Vec<String> {
     }
     // What would show up as something else on the line has to be typed by hand.
     let is_seen = |(value, _): &(String, String)| value.chars().all(output::is_shown_as_it_is);
-    let line = |(value, help): (String, String)| match help.as_str() {
+    lines.into_iter().filter(is_seen).map(|(value, help)| offer(value, &help)).collect()
+}
+
+fn offer(value: String, help: &str) -> String {
+    match help {
         "" => value,
         help => format!("{value}\t{}", output::escaped(help)),
-    };
-    lines.into_iter().filter(is_seen).map(line).collect()
+    }
+}
+
+/// Verbs, and the topics of the guide.
+fn words_of_help(begun: &OsStr) -> Vec<String> {
+    let begun = begun.to_string_lossy();
+    let words = guide::words().into_iter().filter(|(word, _)| word.starts_with(&*begun));
+    words.map(|(word, about)| offer(word, &about)).collect()
 }
 
 /// Where a word is wanted and none has been begun, flags would only hide the words.
@@ -157,6 +173,9 @@ mod tests {
         assert!(values(&[""]).contains(&"exec".to_owned()));
         assert!(!values(&[""]).iter().any(|value| value.starts_with('-')));
         assert!(values(&["peers", ""]).contains(&"--json".to_owned()));
+        assert_eq!(values(&["help", "exit"]), ["exit-codes"]);
+        assert_eq!(values(&["help", "pin"]), ["ping"]);
+        assert_eq!(values(&["help", "daemon", "sto"]), ["stop"]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `d man-pages DIR`: one manual page for `d` and one for each verb, from the texts that `--help` shows.
+//! `d man-pages DIR`: one manual page for `d` and one for each verb, from the texts that `--help` shows, and
+//! one for each topic of the guide.
 
 use std::fs;
 use std::io;
@@ -10,10 +11,14 @@ use clap_mangen::roff::{Roff, bold, roman};
 
 use super::args::Args;
 use super::exit::{self, Failure};
+use super::guide;
 use super::output;
 
 /// Where the files of the section for commands are named after it.
 const SECTION: &str = "1";
+
+/// The same of the section for what is not a command.
+const GUIDE_SECTION: &str = "7";
 
 /// What a paragraph of a help text begins with that shows how a verb is used.
 const EXAMPLES: &str = "Examples:\n";
@@ -36,7 +41,21 @@ pub(super) fn run(args: &ManPages) -> Result<u8, Failure> {
     for file in write(&whole, &args.directory).map_err(failed)? {
         output::line(&file.display().to_string())?;
     }
+    for file in write_guide(&args.directory).map_err(failed)? {
+        output::line(&file.display().to_string())?;
+    }
     Ok(0)
+}
+
+/// Writes the pages of the guide's topics; says which files that were.
+fn write_guide(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let write = |topic| {
+        let name = guide::page_name(topic);
+        let file = directory.join(format!("{name}.{GUIDE_SECTION}"));
+        fs::write(&file, title(&name, GUIDE_SECTION) + &guide::page(topic))?;
+        Ok(file)
+    };
+    guide::TOPICS.iter().map(write).collect()
 }
 
 /// Writes the page of a verb and those of the verbs below it; says which files that were.
@@ -62,7 +81,7 @@ fn page_name(verb: &Command) -> &str {
 
 fn page(verb: &Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    page.extend(title(verb).into_bytes());
+    page.extend(title(page_name(verb), SECTION).into_bytes());
     let man = Man::new(verb.clone().disable_help_subcommand(true));
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
@@ -79,10 +98,10 @@ fn page(verb: &Command) -> io::Result<Vec<u8>> {
 
 /// Written here, because a page without a date needs an empty one in its place: the same source makes
 /// the same page on every day.
-fn title(verb: &Command) -> String {
+fn title(name: &str, section: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    let name = page_name(verb).to_uppercase().replace('-', r"\-");
-    format!(".TH {name} {SECTION} \"\" \"peerbus {version}\" \"peerbus\"\n")
+    let name = name.to_uppercase().replace('-', r"\-");
+    format!(".TH {name} {section} \"\" \"peerbus {version}\" \"peerbus\"\n")
 }
 
 fn verbs_below(verb: &Command, page: &mut Roff) {
@@ -105,11 +124,11 @@ fn after_help(verb: &Command, page: &mut Roff) {
         match paragraph.strip_prefix(EXAMPLES) {
             Some(examples) => {
                 page.control("SH", ["EXAMPLES"]);
-                as_it_stands(examples, page);
+                guide::as_it_stands(examples, page);
             }
             None => {
                 page.control("SH", ["NOTES"]);
-                as_it_stands(paragraph, page);
+                guide::as_it_stands(paragraph, page);
             }
         }
     }
@@ -120,7 +139,7 @@ fn exit_status(verb: &Command, page: &mut Roff) {
     page.control("SH", ["EXIT STATUS"]);
     if ["d", "d-exec"].contains(&page_name(verb)) {
         let table = exit::TABLE.split_once("\n\n").map_or(exit::TABLE, |(_heading, table)| table);
-        as_it_stands(table, page);
+        guide::as_it_stands(table, page);
     } else {
         page.text([roman("The codes are the same for every command; "), bold("d"), roman("(1) lists them.")]);
     }
@@ -128,19 +147,20 @@ fn exit_status(verb: &Command, page: &mut Roff) {
 
 fn see_also(verb: &Command, page: &mut Roff) {
     if page_name(verb) == "d" {
+        topics(page);
         return;
     }
     page.control("SH", ["SEE ALSO"]);
     page.text([bold("d"), roman("(1)")]);
 }
 
-/// Lines that are not to be filled, each as it is.
-fn as_it_stands(text: &str, page: &mut Roff) {
-    page.control("nf", []);
-    for line in text.lines() {
-        page.text([roman(line)]);
+fn topics(page: &mut Roff) {
+    page.control("SH", ["GUIDE"]);
+    for topic in guide::TOPICS {
+        page.control("TP", []);
+        page.text([bold(guide::page_name(topic)), roman("(7)")]);
+        page.text([roman(topic.about())]);
     }
-    page.control("fi", []);
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod daemon;
 mod doctor;
 mod exec;
 mod exit;
+mod guide;
 mod identities;
 mod init;
 mod invite;
@@ -57,6 +58,12 @@ use exit::Failure;
 pub fn main() -> ExitCode {
     if completions::answered() {
         return ExitCode::SUCCESS;
+    }
+    if let Some(done) = guide::answered() {
+        return match done {
+            Ok(code) => code.into(),
+            Err(failure) => exit::report(&failure),
+        };
     }
     crate::bus::log_panics_of_the_library();
     let args = match Args::try_parse() {

@@ -15,8 +15,14 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use super::exit::{Failure, OUTPUT_CLOSED, OUTPUT_FAILED};
+use super::guide::{Headings, Topic};
 use crate::process::Blocking;
 pub(super) use table::{Cell, Table};
+
+/// How wide a text is laid out where there is no terminal.
+const COLUMNS_OF_A_FILE: usize = 80;
+/// How wide at most, as the help of the verbs.
+const COLUMNS_READ_WITH_EASE: usize = 100;
 
 /// Says one line of what was asked for.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
@@ -31,6 +37,13 @@ pub(super) fn lines<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Result
 /// Says a text of the program's own, as it is.
 pub(super) fn own_text(text: &'static str) -> Result<(), Failure> {
     put(text)
+}
+
+/// Shows a topic of the guide.
+pub(super) fn topic(topic: &Topic) -> Result<(), Failure> {
+    let headings = if is_colored() { Headings::Bold } else { Headings::Plain };
+    let columns = width().unwrap_or(COLUMNS_OF_A_FILE).min(COLUMNS_READ_WITH_EASE);
+    bytes(topic.for_terminal(columns, headings).as_bytes())
 }
 
 /// Says one object of JSON in a line.

@@ -7,7 +7,7 @@ load setup
 @test "a package is installed, installed again without a change, and removed" {
   run -0 install_there --role worker --id vps --leader 10.0.0.1
   [ -x "$installed/bin/d" ]
-  for file in man/man1/d-exec.1 bash-completion/completions/d zsh/site-functions/_d fish/vendor_completions.d/d.fish peerbus/shell/peerbus.sh; do
+  for file in man/man1/d-exec.1 man/man7/peerbus-exit-codes.7 bash-completion/completions/d zsh/site-functions/_d fish/vendor_completions.d/d.fish peerbus/shell/peerbus.sh; do
     [ -s "$installed/share/$file" ]
   done
   [ "$(cat "$root/etc/peerbus/config.toml")" = $'nats = "nats://10.0.0.1:4222"\npeer_id = "vps"\nrole = "worker"' ]

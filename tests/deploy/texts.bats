@@ -25,9 +25,11 @@ load setup
 
 @test "man accepts the pages, and they say what the help says" {
   "$PEERBUS_D" man-pages "$BATS_TEST_TMPDIR/man" >/dev/null
-  run -0 mandoc -Tlint -W error "$BATS_TEST_TMPDIR"/man/*.1
+  run -0 mandoc -Tlint -W error "$BATS_TEST_TMPDIR"/man/*.[17]
   text=$(mandoc -Tascii "$BATS_TEST_TMPDIR/man/d-exec.1" | sed 's|.\x08||g')
   [[ $text == *"EXAMPLES"*"d exec vps -C /opt/app -- git log --oneline -5"*"EXIT STATUS"*"253    the peer is offline"* ]]
+  text=$(mandoc -Tascii "$BATS_TEST_TMPDIR/man/peerbus-audit.7" | sed 's|.\x08||g')
+  [[ $text == *"peerbus-audit - "*"DESCRIPTION"*"d audit vps"*"SEE ALSO"*"peerbus-exit-codes(7)"* ]]
 }
 
 @test "the bus gets the address it was told" {
