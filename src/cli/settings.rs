@@ -19,7 +19,7 @@ use super::task;
 use crate::bus::{self, Credentials, NatsAddress, Reach};
 use crate::daemon::broker;
 use crate::daemon::policy::{Kept, Presence};
-use crate::process::host;
+use crate::process::{host, ownership};
 use crate::protocol::PeerId;
 use crate::protocol::heartbeat::Role;
 use crate::protocol::ids::BadId;
@@ -30,6 +30,9 @@ const DEFAULT_NATS: &str = "nats://127.0.0.1:4222";
 
 /// The policy, beside the configuration.
 const DEFAULT_POLICY: &str = "policy.toml";
+
+/// In place of a file: there is no policy, and that is meant.
+const NO_POLICY: &str = "none";
 
 /// The machine's configuration.
 pub(super) const MACHINES_CONFIG: &str = "/etc/peerbus/config.toml";
@@ -73,6 +76,15 @@ impl<'a> Settings<'a> {
     /// What this machine's daemon shows to the bus.
     pub(super) fn daemons_credentials(&self) -> Result<Credentials, Failure> {
         self.credentials(&self.address()?, self.daemons_file())
+    }
+
+    /// Refuses to run root's daemon by files that others can change: they would be root as well.
+    pub(super) fn check_daemons_files(&self) -> Result<(), Failure> {
+        check_for_root("configuration", &own_config(self.common))?;
+        if let Some(file) = self.daemons_file() {
+            check_for_root("credentials", &file)?;
+        }
+        self.file.fleet_keys.as_ref().map_or(Ok(()), |keys| check_for_root("fleet keys", keys))
     }
 
     /// Where the bus is.
@@ -186,7 +198,11 @@ impl<'a> Settings<'a> {
         let named = self.file.policy.as_deref().unwrap_or(Path::new(DEFAULT_POLICY));
         let beside = own_config(self.common).with_file_name(named);
         let path = std::path::absolute(&beside).unwrap_or(beside);
-        let presence = if self.file.policy.is_some() { Presence::Required } else { Presence::Optional };
+        let presence = match &self.file.policy {
+            Some(word) if word.as_os_str() == NO_POLICY => Presence::None,
+            Some(_) => Presence::Required,
+            None => Presence::Optional,
+        };
         let tasks = task::of_policy(self.file.tasks.clone());
         Kept::read(path, presence, tasks).map_err(|mistake| Failure::usage(mistake.to_string()))
     }
@@ -202,6 +218,16 @@ impl<'a> Settings<'a> {
             None => self.state_dir(),
         }
     }
+}
+
+/// Refuses a file or folder of root's daemon that others can change.
+pub(super) fn check_for_root(what: &str, path: &Path) -> Result<(), Failure> {
+    // Of `/dev/null` and its like nothing stays; what is not there is told elsewhere.
+    match path.is_file() || path.is_dir() {
+        true => ownership::check_for_root(path),
+        false => Ok(()),
+    }
+    .map_err(|why| Failure::usage(format!("{what} {}: {why}", path.display())))
 }
 
 /// A variable of the environment; an empty one counts as none.

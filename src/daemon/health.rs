@@ -8,7 +8,7 @@ use super::context::Context;
 use super::handover::Attempt;
 use super::journal::SPARES;
 use crate::bus::{Incoming, Outgoing};
-use crate::process::host;
+use crate::process::{host, ownership};
 use crate::protocol::health::{Containment, Health, TYPE, Upgrade};
 use crate::protocol::{decode, subjects};
 
@@ -46,6 +46,9 @@ fn look(context: &Context) -> Health {
         state_dir_mode: host::mode_of(state_dir).ok(),
         state_dir: state_dir.to_str().map(str::to_owned),
         reserve: context.journal.spares_left().ok().map(|left| (left, SPARES)),
+        exposed: ownership::check_for_root(&context.program)
+            .err()
+            .map(|why| format!("its program {}: {why}", context.program.display())),
         program: context.program.to_str().map(str::to_owned),
         upgrade: Attempt::read(state_dir).ok().flatten().map(|attempt| Upgrade {
             id: attempt.id,

@@ -20,7 +20,7 @@ use super::serving::{notify, serve};
 use super::state::{self, DaemonState, RunBy, State, StateFile, TYPE};
 use super::{listening, trust};
 use crate::bus::{Bus, Link};
-use crate::process::{self, Identity, LockError, Nursery, StateLock};
+use crate::process::{self, Identity, LockError, Nursery, StateLock, ownership};
 use crate::protocol::Instance;
 use crate::protocol::ending::with_causes;
 
@@ -127,6 +127,14 @@ async fn run_unheard(
     let lock = lock(&settings)?;
     let trial = handover::settled_before(&settings.state_dir);
     let path = program(trial.as_ref())?;
+    if let Err(why) = ownership::check_for_root(&path) {
+        // It runs already. What it does not do is become whatever lies there later.
+        tracing::warn!(program = %path.display(), why, "others can replace the program of this daemon, which is root's");
+    }
+    // Before that is written anew.
+    if let Ok(before) = state::read(&settings.state_dir) {
+        settings.policy.remember(before.policy.as_ref());
+    }
     let first = first_state(&settings, instance, &path)?;
     let process = first.process.clone();
     let mut state = StateFile::create(&settings.state_dir, first)
@@ -143,7 +151,7 @@ async fn run_unheard(
     let Asked { stop, reload, upgrade } = asked;
     tokio::pin!(stop);
     let asked = Asked { stop: stop.as_mut(), reload, upgrade };
-    let mut ended = live(settings, born, &mut state, on_ready, asked).await;
+    let mut ended = live(settings, born, (&lock, &mut state), on_ready, asked).await;
     if let Some(broker) = broker {
         broker.stop().await;
     }
@@ -252,7 +260,7 @@ async fn start_broker(settings: &mut Settings, state: &mut StateFile) -> anyhow:
 async fn live(
     settings: Settings,
     born: Born,
-    state: &mut StateFile,
+    (lock, state): (&StateLock, &mut StateFile),
     on_ready: impl FnOnce(&Ready),
     asked: Asked<impl Future<Output = ()>>,
 ) -> Result<Option<Attempt>, DaemonError> {
@@ -292,10 +300,17 @@ async fn live(
     };
     tokio::pin!(go);
     let mut bus = BusWatch::new(&context.bus);
+    let state_dir = context.settings.state_dir.clone();
     let ended = loop {
         tokio::select! {
             () = &mut stop, if heard => break Ok(None),
             error = serving.failed(), if heard => break Err(error),
+            () = is_taken_away(lock, &state_dir), if heard => {
+                state.lose();
+                let gone = taken_away(&state_dir);
+                tracing::error!("{gone}");
+                break Err(DaemonError::Failed(gone));
+            }
             () = reload.notified(), if heard => state.set_policy(policy.read_again().await),
             Ok(()) = news.changed(), if heard => state.set_next(news.borrow_and_update().clone()),
             away = bus.changed(), if heard => {
@@ -319,6 +334,28 @@ async fn live(
     }
     serving.stop().await;
     ended
+}
+
+/// Waits until the state directory is gone from its place, and with it the lock that keeps a second daemon away.
+async fn is_taken_away(lock: &StateLock, state_dir: &Path) {
+    /// How often that is looked at.
+    const EVERY: Duration = Duration::from_secs(3);
+    loop {
+        tokio::time::sleep(EVERY).await;
+        if !lock.is_in_place(state_dir) {
+            return;
+        }
+    }
+}
+
+/// Nothing of it is made again under a daemon that runs: what it knew of jobs is gone, registry and audit log go on in
+/// files without a name, and another daemon may have begun there. A start does all of that in its order.
+fn taken_away(state_dir: &Path) -> anyhow::Error {
+    anyhow::anyhow!(
+        "the state directory {} was removed or replaced while the daemon used it, and with it what is known of the \
+         jobs that have run: the daemon ends; start it again to begin anew",
+        state_dir.display()
+    )
 }
 
 /// Watches whether a daemon that serves has the bus.

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::handover::{NextState, ProgramState};
 use super::journal::now;
 use super::policy::PolicyState;
-use crate::process::Identity;
 use crate::process::host::is_full;
+use crate::process::{Identity, ownership};
 use crate::protocol::heartbeat::Role;
 use crate::protocol::{Instance, PeerId, decode};
 
@@ -100,16 +100,19 @@ pub struct OffTheBus {
     pub why: String,
 }
 
-/// Makes a state directory, where there is none.
+/// Makes a state directory, where there is none. Root's daemon uses none that others can change: whoever writes into
+/// it decides what is known to have run, and what root executes.
 ///
 /// # Errors
-/// Names the directory that cannot be made.
+/// Names the directory that cannot be made, or says who else can change it.
 pub(super) fn make_directory(directory: &Path) -> anyhow::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory)
-        .with_context(|| format!("making the state directory {}", directory.display()))
+        .with_context(|| format!("making the state directory {}", directory.display()))?;
+    ownership::check_for_root(directory)
+        .map_err(|why| anyhow::anyhow!("the state directory {} is not used: {why}", directory.display()))
 }
 
 /// Writes the state file of one daemon.
@@ -117,12 +120,14 @@ pub(super) fn make_directory(directory: &Path) -> anyhow::Result<()> {
 pub(super) struct StateFile {
     path: PathBuf,
     current: DaemonState,
+    /// Whether the directory is another's, or nobody's, by now.
+    is_lost: bool,
 }
 
 impl StateFile {
     pub(super) fn create(directory: &Path, first: DaemonState) -> io::Result<Self> {
         set_aside_if_broken(directory)?;
-        let file = Self { path: directory.join(FILE), current: first };
+        let file = Self { path: directory.join(FILE), current: first, is_lost: false };
         match file.write() {
             // Those who look see what was written last; whoever wants to make room needs this daemon.
             Err(error) if is_full(&error) => {
@@ -144,7 +149,15 @@ impl StateFile {
         self.note();
     }
 
+    /// The directory was taken away. Nothing more is written: what is there now may be another daemon's.
+    pub(super) fn lose(&mut self) {
+        self.is_lost = true;
+    }
+
     fn note(&self) {
+        if self.is_lost {
+            return;
+        }
         if let Err(error) = self.write() {
             tracing::error!(path = %self.path.display(), %error, "writing the state file");
         }

@@ -7,14 +7,13 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::host::is_full;
 use super::identity::Identity;
 use super::replace;
 
@@ -113,10 +112,23 @@ impl StateLock {
     fn held(mut file: File) -> io::Result<Self> {
         let line = HeldBy::this_process().line();
         file.rewind()?;
-        // Over what is there, whose room it has on a full disk. Without a word of its holder it is a lock all the same.
-        match file.write_all(&line).and_then(|()| file.set_len(line.len() as u64)) {
-            Err(error) if !is_full(&error) => Err(error),
-            _ => Ok(Self { file }),
+        // Over what is there, whose room it has on a full disk.
+        file.write_all(&line)?;
+        file.set_len(line.len() as u64)?;
+        Ok(Self { file })
+    }
+
+    /// Whether the lock is still where another daemon would look for it: it is not when its directory was removed or
+    /// replaced.
+    #[must_use]
+    pub fn is_in_place(&self, directory: &Path) -> bool {
+        match (fs::metadata(directory.join("lock")), self.file.metadata()) {
+            (Ok(there), Ok(held)) => (there.dev(), there.ino()) == (held.dev(), held.ino()),
+            (Err(error), _) => {
+                !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            }
+            // Who cannot look has seen nothing wrong.
+            (_, Err(_)) => true,
         }
     }
 

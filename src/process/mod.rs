@@ -46,6 +46,7 @@ mod members;
 mod memory;
 mod nursery;
 mod other;
+pub mod ownership;
 mod pidfd;
 mod place;
 mod plan;

@@ -41,6 +41,9 @@ pub struct Health {
     /// Records that are left in the journal's reserve for a full disk, and of how many; older daemons have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserve: Option<(u32, u32)>,
+    /// What of this daemon, which is root's, others can change, and how that is mended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposed: Option<String>,
     /// The last upgrade, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Upgrade>,

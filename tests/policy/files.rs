@@ -39,6 +39,77 @@ fn a_file_that_is_named_must_be_there() {
     refused(&fleet, &["-C", "/", "--", "true"]);
 }
 
+/// Whoever can make the file disappear does not get to do everything.
+#[test]
+fn where_there_was_one_and_it_is_gone_nothing_is_allowed() {
+    let fleet = ruled(&rule("argv = [\"true\"]"));
+    let daemon = fleet.daemon("w1");
+    runs(&fleet, &["-C", "/", "--", "true"]);
+    fs::remove_file(policy_file(&fleet)).unwrap();
+    for _ in 0..2 {
+        daemon.restart();
+        let said = refused(&fleet, &["-C", "/", "--", "true"]);
+        assert!(said.contains("the policy file of w1 is gone"), "{said}");
+    }
+    assert!(daemon.stderr().contains("`policy = \"none\"`"), "{}", daemon.stderr());
+    write_policy(&fleet, &rule("argv = [\"true\"]"));
+    reload(&fleet);
+    runs(&fleet, &["-C", "/", "--", "true"]);
+    // Somebody says that there is to be none.
+    fs::remove_file(policy_file(&fleet)).unwrap();
+    fleet.file("daemon-0/none.toml", "policy = \"none\"\n");
+    let config = fleet.path().join("daemon-0/none.toml");
+    daemon.terminate();
+    let state = daemon.state_directory().to_str().unwrap().to_owned();
+    let words = ["--config", config.to_str().unwrap(), "daemon", "run", "--id", "w1", "--role", "worker"];
+    let mut live = fleet.command(words).with(|d| _ = d.args(["--state-dir", &state])).spawn();
+    live.stderr_line(PATIENCE, |line| line.starts_with("ready "));
+    runs(&fleet, &["-C", "/", "--", "id"]);
+    live.signal(Signal::SIGTERM);
+    live.wait(PATIENCE).expect_success();
+    // And then that is what is remembered.
+    daemon.restart();
+    runs(&fleet, &["-C", "/", "--", "id"]);
+}
+
+/// What root's daemon runs by: whoever can change it is root as well.
+#[test]
+fn roots_daemon_uses_nothing_that_others_can_change() {
+    assert!(nix::unistd::geteuid().is_root(), "root is missing: only its daemon is held to this");
+    let mode =
+        |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let give = |path: &std::path::Path, to| std::os::unix::fs::chown(path, Some(to), None).unwrap();
+    let fleet = Fleet::builder().start();
+    let (state, folder) = (fleet.directory("state-w1"), fleet.directory("folder"));
+    let config = fleet.file("folder/config.toml", "");
+    let does_not_start = |code: i32, words: &[&str]| {
+        let command = fleet.command(["daemon", "run", "--id", "w1", "--role", "worker"]);
+        let (config, state) = (config.to_str().unwrap(), state.to_str().unwrap());
+        let said = command
+            .with(|d| _ = d.args(["--config", config, "--state-dir", state]))
+            .run()
+            .expect_code(code)
+            .err();
+        assert!(words.iter().all(|word| said.contains(word)), "{words:?}: {said}");
+    };
+    let path = state.to_str().unwrap();
+    mode(&state, 0o777);
+    does_not_start(1, &["state directory", path, "user 0, mode 0777", "chmod go-w"]);
+    mode(&state, 0o700);
+    give(&state, 65_534);
+    does_not_start(1, &["state directory", path, "user 65534, mode 0700", "chown root"]);
+    give(&state, 0);
+    let path = config.to_str().unwrap();
+    mode(&config, 0o664);
+    does_not_start(2, &["configuration", path, "mode 0664", "chmod go-w"]);
+    mode(&config, 0o644);
+    mode(&folder, 0o777);
+    does_not_start(2, &["configuration", path, folder.to_str().unwrap(), "mode 0777"]);
+    mode(&folder, 0o755);
+    give(&folder, 65_534);
+    does_not_start(2, &["configuration", path, "user 65534"]);
+}
+
 #[test]
 fn a_file_that_others_may_change_is_refused() {
     let mode =

@@ -48,6 +48,22 @@ fn what_is_no_other_version_changes_nothing() {
     assert_eq!(machine.file("state.json").unwrap()["instance"], instance);
 }
 
+/// Root's daemon does not become what others have put there.
+#[test]
+fn a_program_that_others_can_replace_is_not_taken_up() {
+    assert!(nix::unistd::geteuid().is_root(), "root is missing: only its daemon is held to this");
+    let machine = Machine::new();
+    let pid = machine.started();
+    let folder = machine.program.parent().unwrap();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
+    machine.replace_program(&machine.version("0.1.1"));
+    machine.logs("others may put another file in its place");
+    assert_eq!(machine.serves("0.1.0")["pid"], pid);
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    machine.replace_program(&machine.version("0.1.2"));
+    machine.serves("0.1.2");
+}
+
 #[test]
 fn one_that_would_not_start_with_the_daemons_settings_is_refused_by_it() {
     let machine = Machine::new();

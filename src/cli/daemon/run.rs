@@ -12,7 +12,7 @@ use super::{check, succession};
 use crate::bus;
 use crate::cli::args::{AuditArg, BrokerArg, Common, RoleArg, UpgradeArg, listen};
 use crate::cli::exit::{Failure, OTHER, TAKEN};
-use crate::cli::settings::{Settings, variable};
+use crate::cli::settings::{Settings, check_for_root, variable};
 use crate::cli::{log, output};
 use crate::daemon::broker::{self, Managed};
 use crate::daemon::state::RunBy;
@@ -147,6 +147,7 @@ fn signals() -> Result<Asked<impl Future<Output = ()>>, Failure> {
 
 /// All settings of a daemon, with every mistake in them found.
 pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Settings, Failure> {
+    settings.check_daemons_files()?;
     let role = settings.role(args.role)?;
     let credentials = settings.daemons_credentials()?;
     let peer = settings.daemons_peer(args.id, role, &credentials)?;
@@ -218,7 +219,9 @@ fn managed(settings: &Settings<'_>, listen: Option<SocketAddr>) -> Result<Manage
         }
     };
     let fleet_keys = settings.file.fleet_keys.clone();
-    Ok(Managed { listen, fleet_keys, program: nats_server(settings) })
+    let program = nats_server(settings);
+    check_for_root("nats-server", &program)?;
+    Ok(Managed { listen, fleet_keys, program })
 }
 
 /// How process trees are held together: by cgroups where they can be made, unless told otherwise.

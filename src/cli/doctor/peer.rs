@@ -240,6 +240,14 @@ fn groups(about: &str, health: &Health) -> Check {
 }
 
 fn rights(about: &str, health: &Health) -> Check {
+    if let Some(exposed) = &health.exposed {
+        return Check::fail(
+            about,
+            "state rights",
+            exposed.clone(),
+            "until then it takes over no new version of itself",
+        );
+    }
     match health.state_dir_mode {
         None => Check::skip(about, "state rights", "they cannot be found out"),
         Some(mode) if mode & 0o077 == 0 => {

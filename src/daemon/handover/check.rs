@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::process::ownership;
 use crate::protocol::decode;
 
 /// The `type` of what a program says that was checked.
@@ -41,6 +42,8 @@ impl Checked {
 /// A sentence that says what is wrong with it.
 pub async fn check(program: &Path, arguments: &[OsString]) -> Result<Checked, String> {
     elf(program)?;
+    // Even to be asked what it is it runs as the daemon's user.
+    ownership::check_for_root(program)?;
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // Nobody waits for this one to be ready.

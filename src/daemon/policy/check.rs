@@ -158,6 +158,9 @@ async fn look_up(directory: &str, user: Option<&String>) -> Option<PathBuf> {
 fn sentence(context: &Context, asker: &Asker, against: &[Against]) -> String {
     let peer = context.peer();
     match against {
+        [] if context.settings.policy.is_missing() => format!(
+            "the policy file of {peer} is gone, so nothing is allowed; its log says what to do about it"
+        ),
         [] => format!("the policy of {peer} has no rule for {asker}"),
         [only] => format!(
             "the policy of {peer} does not allow this: rule {}, `{}`: {}; `d policy check {peer}` says more",

@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
@@ -15,13 +14,7 @@ use super::rule::{Access, Choice, Commands, Rule, User, What};
 use super::who::Who;
 use super::words::{VariableName, Words};
 use super::{Policy, Tasks, Text};
-use crate::process::host;
-
-/// Bits of a mode by which others than its owner may write.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
-
-/// The bit of a directory's mode by which nobody may take away what is somebody else's.
-const STICKY: u32 = 0o1000;
+use crate::process::ownership;
 
 /// The word that stands for everything.
 const ANY: &str = "any";
@@ -289,36 +282,14 @@ pub(super) struct Opened {
     pub(super) text: Result<String, String>,
 }
 
-/// Opens a file and checks who may write it; none where there is none.
+/// Opens a file and checks who may write it, who would decide who runs what; none where there is none.
 pub(super) fn open(path: &Path) -> Result<Option<Opened>, String> {
     let (about, bytes) = match read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(|error| error.to_string())?,
     };
     let digest = blake3::hash(&bytes).to_hex().to_string();
-    Ok(Some(Opened { digest, text: check_rights(path, &about).and_then(|()| text(bytes)) }))
-}
-
-/// Whoever may write the policy, or put another file in its place, decides who runs what.
-fn check_rights(path: &Path, file: &fs::Metadata) -> Result<(), String> {
-    let own = host::user_number();
-    let stranger = |about: &fs::Metadata| about.uid() != 0 && about.uid() != own;
-    let shown = path.display();
-    if stranger(file) {
-        return Err(format!("it belongs to user {}, who is neither root nor the daemon's", file.uid()));
-    }
-    if file.mode() & WRITABLE_BY_OTHERS != 0 {
-        return Err(format!("others than its owner may write it; `chmod go-w {shown}` mends that"));
-    }
-    let real = path.canonicalize().map_err(|error| error.to_string())?;
-    let folder = real.parent().unwrap_or(Path::new("/"));
-    let about = fs::metadata(folder).map_err(|error| error.to_string())?;
-    let replaceable = about.mode() & WRITABLE_BY_OTHERS != 0 && about.mode() & STICKY == 0;
-    if stranger(&about) || replaceable {
-        let folder = folder.display();
-        return Err(format!("others may put another file in its place: `chmod go-w {folder}`, or chown it"));
-    }
-    Ok(())
+    Ok(Some(Opened { digest, text: ownership::check_file(path, &about).and_then(|()| text(bytes)) }))
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, String> {

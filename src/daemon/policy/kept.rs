@@ -14,6 +14,8 @@ use super::{Policy, Tasks, file};
 pub enum Presence {
     /// Somebody has named it.
     Required,
+    /// Somebody has said that there is none.
+    None,
     /// It is where one would be.
     Optional,
 }
@@ -57,6 +59,8 @@ struct Inner {
 struct Now {
     policy: Arc<Policy>,
     state: PolicyState,
+    /// Whether an earlier daemon had one, and there is none to be read.
+    is_missing: bool,
 }
 
 /// Task lines may hold what is not for logs.
@@ -83,8 +87,30 @@ impl Kept {
         let rules = policy.as_ref().map(|policy| policy.rules.len());
         let state = PolicyState { path: path.clone(), rules, reads: 1, digest, mistake: None };
         let policy = Arc::new(policy.unwrap_or_else(Policy::built_in));
-        let now = Mutex::new(Now { policy, state });
+        let now = Mutex::new(Now { policy, state, is_missing: false });
         Ok(Self { inner: Arc::new(Inner { path, presence, tasks, now }) })
+    }
+
+    /// Compares with what an earlier daemon of this state directory had. Where that had a policy and now there is no
+    /// file, nothing is allowed: else whoever can make a file disappear could do everything.
+    pub(in crate::daemon) fn remember(&self, before: Option<&PolicyState>) {
+        let Some(before) = before.filter(|before| before.rules.is_some()) else { return };
+        let Inner { path, presence, now, .. } = &*self.inner;
+        let mut now = now.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.state.rules.is_some() || *presence == Presence::None {
+            return;
+        }
+        let why = format!(
+            "it is gone, and there was one ({}); nothing is allowed until it is back and read (`d daemon reload`), or \
+             the configuration says `policy = \"none\"`",
+            before.path.display()
+        );
+        tracing::error!(path = %path.display(), "the policy: {why}");
+        now.policy = Arc::new(Policy { rules: Vec::new() });
+        now.is_missing = true;
+        // It is remembered for as long as it is missing.
+        now.state.rules = Some(0);
+        now.state.mistake = Some(why);
     }
 
     /// Reads it again. With a mistake in it, the rules stay as they were; so they do when a file that
@@ -110,6 +136,7 @@ impl Kept {
             Ok(policy) => {
                 now.state.rules = policy.as_ref().map(|policy| policy.rules.len());
                 now.policy = Arc::new(policy.unwrap_or_else(Policy::built_in));
+                now.is_missing = false;
             }
             Err(mistake) => tracing::error!("{mistake}; the rules stay as they were"),
         }
@@ -139,6 +166,11 @@ impl Kept {
         self.inner.now.lock().unwrap_or_else(PoisonError::into_inner).state.clone()
     }
 
+    /// Whether nothing is allowed because the file is gone.
+    pub(super) fn is_missing(&self) -> bool {
+        self.inner.now.lock().unwrap_or_else(PoisonError::into_inner).is_missing
+    }
+
     /// The rules in force.
     pub(super) fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.inner.now.lock().unwrap_or_else(PoisonError::into_inner).policy)
@@ -148,6 +180,7 @@ impl Kept {
 fn read(path: &Path, presence: Presence, tasks: &Tasks) -> Reading {
     let mistake = |why| Mistake { path: path.to_owned(), why };
     match file::open(path) {
+        _ if presence == Presence::None => Reading { digest: None, policy: Ok(None) },
         Err(why) => Reading { digest: None, policy: Err(mistake(why)) },
         Ok(None) if presence == Presence::Required => {
             Reading { digest: None, policy: Err(mistake("there is no such file".to_owned())) }
