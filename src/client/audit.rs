@@ -19,6 +19,9 @@ pub const LOG_MOST: u64 = 16 << 30;
 /// The same where they are held in memory.
 pub const HELD_MOST: u64 = 1 << 30;
 
+/// What a line takes beside its bytes where it is held, so that short ones have an end, too.
+const LINE_COST: u64 = 64;
+
 /// How often a check is begun anew because lines were rotated out under it.
 const ATTEMPTS: usize = 3;
 
@@ -65,7 +68,7 @@ impl Fetched {
     /// # Errors
     /// When they are more than any log has.
     pub fn add(&mut self, lines: &[String]) -> Result<(), PingError> {
-        self.bytes += lines.iter().map(|line| line.len() as u64 + 1).sum::<u64>();
+        self.bytes += lines.iter().map(|line| line.len() as u64 + LINE_COST).sum::<u64>();
         match self.bytes > self.most {
             true => Err(BadMessage(format!("it goes on beyond {} GiB", self.most >> 30)).into()),
             false => Ok(()),
@@ -113,6 +116,21 @@ async fn verify_once(
         query.cursor = page.next;
         if query.cursor.is_none() {
             return Ok((chain.finish(), skipped));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_has_an_end_however_short_its_lines_are() {
+        for line in [String::new(), "x".repeat(1 << 16)] {
+            let mut fetched = Fetched::at_most(HELD_MOST >> 8);
+            let (page, held) = (vec![line.clone(); 64], 64 * (line.len() as u64 + LINE_COST));
+            let pages = std::iter::repeat(&page).take_while(|page| fetched.add(page).is_ok()).count();
+            assert_eq!(pages as u64, (HELD_MOST >> 8) / held);
         }
     }
 }

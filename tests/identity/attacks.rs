@@ -182,6 +182,60 @@ fn what_was_recorded_runs_once_whatever_happens_to_the_peer() {
     scene.refused_but_ran_once(&recorded.header("D-Challenge", challenge), "it is not what alice has signed");
 }
 
+/// Durable jobs and the words about them, recorded by whoever has the broker.
+#[test]
+fn what_was_recorded_of_a_durable_job_does_nothing_again() {
+    let mut scene = Scene::new();
+    let recorder = scene.raw.subscribe("exec.>");
+    let line = format!("{}; exec sleep 600", scene.line());
+    let d = |scene: &Scene, arguments: &[&str]| {
+        let done = scene.fleet.command(arguments).run().expect_success();
+        done.out().trim().to_owned()
+    };
+    let session = ["session", "new", "-d", "-C", "/", "--name", "first", "w1", "--", "sh", "-c", &line];
+    let id = d(&scene, &session);
+    crate::harness::wait::eventually(SOON, "it runs", || (scene.runs() == 1).then_some(()));
+    let job = format!("w1/{id}");
+    d(&scene, &["session", "rename", &job, "second"]);
+    d(&scene, &["session", "rename", &job, "third"]);
+    // Stopped before the other; what stopped it is said again, too.
+    let gone = d(&scene, &["exec", "-d", "w1", "-C", "/", "--", "sleep", "600"]);
+    d(&scene, &["stop", &format!("w1/{gone}")]);
+    let asked = d(&scene, &["exec", "w1", "-C", "/", "--", "echo", "last"]);
+    assert_eq!(asked, "last");
+    scene.raw.barrier();
+    let mut recorded = Vec::new();
+    while let Some(message) = scene.raw.next_on(recorder, A_WHILE) {
+        recorded.push(Said::again(&message));
+    }
+    assert!(recorded.len() >= 6, "{recorded:?}");
+    scene.raw.unsubscribe(recorder);
+    let say_all = |scene: &mut Scene| {
+        for said in &recorded {
+            said.say(&mut scene.raw);
+            // To another job, too: a word holds for its own.
+            let other = said.subject.replace(&gone, &id);
+            if other != said.subject {
+                Said { subject: other, ..said.clone() }.say(&mut scene.raw);
+            }
+        }
+        scene.raw.barrier();
+        // What is asked behind it is answered behind it.
+        d(scene, &["exec", "w1", "-C", "/", "--", "true"]);
+        assert_eq!(scene.runs(), 1);
+        let jobs = d(scene, &["jobs", "w1", "--json"]);
+        let jobs: Vec<serde_json::Value> =
+            jobs.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(jobs.len(), 1, "{jobs:?}");
+        let known = (&jobs[0]["id"], &jobs[0]["state"], &jobs[0]["name"]);
+        assert_eq!(known, (&json!(id), &json!("running"), &json!("third")), "{jobs:?}");
+    };
+    say_all(&mut scene);
+    scene.fleet.daemon("w1").restart();
+    say_all(&mut scene);
+    d(&scene, &["stop", &job]);
+}
+
 impl Scene {
     #[track_caller]
     fn refused_but_ran_once(&mut self, said: &Said, why: &str) {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::fleet::Fleet;
 use crate::harness::nats::{Message, Raw};
+use crate::harness::procs;
 use crate::speaker::{Said, job_id, now_ms};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -129,4 +130,71 @@ fn a_peer_signs_what_is_relied_on() {
     }
     assert_eq!(fleet.d(["logs", &format!("w1/{job}")]).expect_success().out(), "here\n");
     fleet.d(["stop", &format!("w1/{job}")]).expect_success();
+}
+
+/// Whoever reads `d` may be slow; a peer that goes on beyond its credit must not fill the memory meanwhile.
+#[test]
+fn a_peer_that_sends_more_than_it_was_granted_is_heard_no_further() {
+    const PIECE: usize = 64 << 10;
+    const MOST_HELD: u64 = 96 << 20;
+    let mut stage = Stage::new();
+    let requests = stage.raw.subscribe("exec.w1");
+    let mut live = stage.fleet.command(["exec", "w1", "-C", "/", "--", "true"]).paused_output().spawn();
+    let asked = stage.raw.expect_on(requests, SOON, "the request");
+    let id = asked.json()["id"].as_str().unwrap().to_owned();
+    let before = procs::resident_bytes(live.pid());
+    Stage::frame(&asked, &id, (1, 1, "accepted"), &accepted().to_string())
+        .signed(&stage.own)
+        .say(&mut stage.raw);
+    let piece = "x".repeat(PIECE);
+    for at in 0..(500 << 20) / PIECE as u64 {
+        let frame = Stage::frame(&asked, &id, (1, 2 + at, "out"), &piece);
+        frame.header("D-Offset", at * PIECE as u64).say(&mut stage.raw);
+    }
+    stage.raw.barrier();
+    let peak = procs::peak_resident_bytes(live.pid());
+    assert!(peak <= before + MOST_HELD, "grew from {before} to {peak} bytes");
+    live.stdout.resume();
+    let ended = live.wait(SOON).expect_code(251);
+    assert!(ended.err().contains("w1 sent more than it was granted"), "{}", ended.err());
+    assert!((ended.stdout.len() as u64) < MOST_HELD);
+}
+
+/// A list of pages has an end, also where the peer has none.
+#[test]
+fn pages_that_do_not_advance_are_not_followed() {
+    let mut stage = Stage::new();
+    let instance = uuid::Uuid::new_v4().to_string();
+    let row = json!({
+        "id": job_id(), "state": "running", "durable": true, "tty": false, "started_at": "2026-11-21T10:11:12Z",
+        "age_ms": 1, "command": "x", "viewers": 0, "out": 5, "err": 0, "first_out": 0, "first_err": 0,
+    });
+    let jobs = |jobs: Value| json!({ "type": "peerbus.jobs.v1", "peer": "w1", "instance": instance, "jobs": jobs, "next": row["id"] });
+    let log = |lines: Value| {
+        json!({
+            "type": "peerbus.audit_page.v1", "peer_id": "w1", "instance": instance, "lines": lines,
+            "next": { "file": 1, "offset": 1 }, "head": null,
+        })
+    };
+    for (arguments, page) in [
+        (&["jobs", "w1"][..], jobs(json!([row]))),
+        (&["jobs", "w1"], jobs(json!([]))),
+        (&["audit", "w1"], log(json!(["{}"]))),
+        (&["audit", "w1", "--json"], log(json!([]))),
+        (&["audit", "verify", "w1"], log(json!(["{}"]))),
+    ] {
+        let asked = stage.raw.subscribe(&format!("exec.w1.{}", arguments[0]));
+        let mut live = stage.fleet.spawn_d(arguments);
+        while live.ended().is_none() {
+            let Some(question) = stage.raw.next_on(asked, Duration::from_millis(100)) else { continue };
+            Said::unsigned(question.reply.as_deref().unwrap(), "", page.to_string())
+                .signed(&stage.own)
+                .say(&mut stage.raw);
+        }
+        let ended = live.wait(SOON);
+        assert!(!matches!(ended.code(), None | Some(0)), "{ended:?}");
+        let err = ended.err();
+        assert!(err.contains("w1") && (err.contains("advance") || err.contains("others follow")), "{err}");
+        stage.raw.unsubscribe(asked);
+    }
 }
