@@ -46,8 +46,9 @@ pub enum NotFound {
     },
     /// Peers say that they have that name, and no certificate says so.
     #[error(
-        "{name:?} is only what {} says of itself: ask for it by its id; here a name counts where the peer was invited \
-         with it, as by `d invite {} --name {name}` or --address", listed(ids), ids.first().map_or("PEER", PeerId::as_str)
+        "{name:?} is only what {} says of itself, which leads nowhere: ask by the id; here a name counts where the peer \
+         was invited with it (`d invite PEER --name HOSTNAME --address IP`)",
+        listed(ids)
     )]
     Claimed {
         /// What was asked for.

@@ -60,7 +60,11 @@ impl Scene {
     #[track_caller]
     fn leads_nowhere(&mut self, name: &str) {
         let secret = ["exec", name, "-C", "/", "--env", "SECRET=hunter2", "--", "true"];
-        refused(&self.fleet.command(secret).run(), 254, &[name, "only what w2 says of itself", "by its id"]);
+        refused(
+            &self.fleet.command(secret).run(),
+            254,
+            &[name, "only what w2 says of itself", "ask by the id"],
+        );
         let left = ["exec", name, "-C", "/", "--queue", "--env", "SECRET=hunter2", "--", "true"];
         refused(&self.fleet.command(left).run(), 254, &["only what w2 says of itself"]);
         let asked = |message: &crate::harness::nats::Message| message.subject.starts_with("exec.w2");
