@@ -5,9 +5,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     peerbus::process::reset_inherited_signals();
     peerbus::process::keep_to_what_is_built_in();
-    // The same program, watching over one job: that must not read settings or start a large runtime.
+    // The same program, watching over one job or looking something up for it: that must not read settings or start a large runtime.
     match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("reaper") => return peerbus::process::reaper_main(),
+        Some("real-directory") => return peerbus::process::real_directory_main(),
         Some("keeper") => return peerbus::keeper::keeper_main(),
         _ => {}
     }

@@ -23,13 +23,14 @@ const PRINTING: [&str; 5] = ["println!", "print!", "eprintln!", "eprint!", "dbg!
 /// What leads to the outputs of this process, past the one place that makes a text harmless.
 const OUTPUTS: [&str; 5] = ["stdout()", "stderr()", "STDOUT_FILENO", "STDERR_FILENO", ".print()"];
 /// Who may write to an output, and what.
-const WRITERS: [(&str, &str); 8] = [
+const WRITERS: [(&str, &str); 9] = [
     ("cli/named_file.rs", "a file that somebody named, which may be stdout"),
     ("cli/output.rs", "all that d itself says"),
     ("cli/log.rs", "the log, whose lines are made in log/line.rs"),
     ("cli/exec/writer.rs", "the bytes of a command, which are its own"),
     ("cli/daemon/succession.rs", "hands its own stderr on to the next version"),
     ("process/console.rs", "asks how large the terminal is"),
+    ("process/place.rs", "what it has looked up, for the daemon that started it"),
     ("process/reaper/tend.rs", "hands its own on to the job"),
     ("keeper/program.rs", "its log, which is a file"),
 ];

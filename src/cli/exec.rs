@@ -28,7 +28,7 @@ use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_dire
 use crate::protocol::frame::JobState;
 use crate::protocol::task::Task;
 use crate::protocol::{Ending, JobId, PeerId};
-pub(super) use ending::{Next, conclude, tell_who_holds_it, unknown, waiting_for, was_cut};
+pub(super) use ending::{Next, conclude, tell_who_holds_it, unknown, waiting_for, was_cut, what_hangs};
 pub(super) use keyboard::{Enough, InputLost, Keys};
 pub(super) use queued::code_of as queue_code_of;
 use report::Report;

@@ -81,7 +81,9 @@ fn said(found: &Found, result: &JobResult, had_ended: bool) -> String {
         0 => String::new(),
         forced => format!(", {forced} of its processes had to be killed"),
     };
-    format!("{short} on {peer} {verb}: {ending}{killed}")
+    let hung =
+        super::exec::what_hangs(Some(result)).map_or_else(String::new, |hangs| format!(", but {hangs}"));
+    format!("{short} on {peer} {verb}: {ending}{killed}{hung}")
 }
 
 async fn send(bus: &Bus, found: &Found, signal: Signal) -> Result<u8, Failure> {

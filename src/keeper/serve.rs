@@ -279,7 +279,7 @@ impl Keeper {
     ) -> Option<Begun> {
         match begun {
             Ok(Ok(mut started)) => {
-                self.course.started(Instant::now(), &started.process);
+                self.course.started(&started.process);
                 if let Some(pipe) = started.stdin.take() {
                     self.inputs.connect(pipe);
                 }
@@ -401,6 +401,7 @@ fn ended(outcome: Outcome, first: Totals) -> Ended {
         killed,
         forced,
         left_running,
+        hung,
         output_open,
         held_by,
         output_cut,
@@ -416,6 +417,7 @@ fn ended(outcome: Outcome, first: Totals) -> Ended {
         killed,
         forced,
         left_running,
+        hung,
         output_open,
         held_by,
         output_cut,

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::process::{Identity, Lodging, Spec, StartError};
 use crate::protocol::attach::SizeFrom;
-use crate::protocol::exec::{self, JobResult, OutputHolder, Rusage, StreamTotal};
+use crate::protocol::exec::{self, HungProcess, JobResult, OutputHolder, Rusage, StreamTotal};
 use crate::protocol::frame::Want;
 use crate::protocol::task::Reached;
 use crate::protocol::tty::TtySize;
@@ -405,6 +405,9 @@ pub struct Ended {
     pub forced: u32,
     /// Processes of the job that go on; one at least where nobody could look.
     pub left_running: u32,
+    /// Those of them that could not be stopped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hung: Vec<HungProcess>,
     /// Whether a process that goes on still holds the output open; what it writes is discarded.
     pub output_open: bool,
     /// Such processes.
@@ -433,6 +436,7 @@ impl Ended {
             killed: self.killed,
             forced: self.forced,
             left_running: self.left_running,
+            hung: self.hung,
             output_open: self.output_open,
             held_by: self.held_by,
             output_cut: self.output_cut,

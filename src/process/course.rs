@@ -10,7 +10,8 @@
 //! Guarantees: a command is over when it has exited, its tree was stopped where that was asked for, and its
 //! output has ended, or is held open by servers alone, or nobody waits for those who hold it. What was first asked to
 //! stop it is how it ended, unless it had ended by itself; then it is said that its output was cut. A time limit counts
-//! from the start to the end of the output.
+//! from when it was taken on to the end of the output. What hangs in the kernel, so that even KILL does not end it, is
+//! waited for some seconds and then named.
 //!
 //! Limit: whoever has this runs the loop. It holds no output and waits for nobody.
 
@@ -24,8 +25,8 @@ use super::job::Process;
 use super::pidfd::{Exit, ExitKind, Usage};
 use super::signal::Signal;
 use super::taps::Taps;
-use super::tree::{Stopped, Tree};
-use crate::protocol::exec::{HOLDERS_SHOWN, OutputHolder, Rusage, StreamTotal};
+use super::tree::{KILLED_GONE, Stopped, Tree};
+use crate::protocol::exec::{HOLDERS_SHOWN, HungProcess, OutputHolder, Rusage, StreamTotal};
 use crate::protocol::frame::StreamKind;
 use crate::protocol::window::Totals;
 use crate::protocol::{Ending, JobId};
@@ -46,17 +47,20 @@ mod lingering;
 
 use lingering::Lingering;
 
+/// Stops a tree; says what of it hangs in the kernel.
+type StopTask = JoinHandle<io::Result<(Stopped, Vec<HungProcess>)>>;
+
 /// One command that is to be started, runs, or has ended.
 #[derive(Debug)]
 pub struct Course {
     job: JobId,
     timeout: Option<Duration>,
+    /// When somebody began to wait for it, from which on its timeout counts.
+    accepted: Instant,
     /// Whether nobody waits for output that the command leaves to others.
     no_wait: bool,
     /// The last moment at which it surely did not run: it is never said to have run for less than it did.
     since: Option<Instant>,
-    /// When it was known to run: it never gets less than its timeout.
-    started: Option<Instant>,
     exited: Option<Instant>,
     /// The session of the command, which is numbered as it is.
     session: u32,
@@ -75,9 +79,13 @@ pub struct Course {
     stopped: bool,
     /// How it ends, once somebody has asked for that.
     stopping: Option<Ending>,
-    stop_task: Option<JoinHandle<io::Result<Stopped>>>,
+    stop_task: Option<StopTask>,
+    /// By when it has ended where its caller has killed it, unless it hangs in the kernel.
+    ends_by: Option<Instant>,
     killed: u32,
     forced: u32,
+    /// What even KILL did not end.
+    hung: Vec<HungProcess>,
     /// The last signal that was delivered, and when, to tell an end by it.
     signalled: Option<(Signal, Instant)>,
     /// Whether it ended upon a signal that asked it to, though perhaps not by that.
@@ -106,6 +114,8 @@ pub struct Outcome {
     pub forced: u32,
     /// Processes that go on; one at least where nobody could look.
     pub left_running: u32,
+    /// Those of them that hang in the kernel.
+    pub hung: Vec<HungProcess>,
     /// Whether one that goes on still holds the output open.
     pub output_open: bool,
     /// Such processes.
@@ -119,15 +129,15 @@ pub struct Outcome {
 }
 
 impl Course {
-    /// A command that is to be started, and then to run no longer than `timeout`.
+    /// A command that is to be started, and to be over after `timeout`, counted from now.
     #[must_use]
     pub fn new(job: JobId, timeout: Option<Duration>) -> Self {
         Self {
             job,
             timeout,
             no_wait: false,
+            accepted: Instant::now(),
             since: None,
-            started: None,
             exited: None,
             session: 0,
             tree: None,
@@ -139,8 +149,10 @@ impl Course {
             stopped: false,
             stopping: None,
             stop_task: None,
+            ends_by: None,
             killed: 0,
             forced: 0,
+            hung: Vec::new(),
             signalled: None,
             interrupted: false,
             totals: Totals::default(),
@@ -158,8 +170,8 @@ impl Course {
     }
 
     /// It runs. Who has asked to stop it meanwhile is obeyed now.
-    pub fn started(&mut self, now: Instant, process: &Process) {
-        (self.since, self.started) = (Some(process.since()), Some(now));
+    pub fn started(&mut self, process: &Process) {
+        self.since = Some(process.since());
         self.session = process.identity().pid;
         self.tree = Some(process.tree());
         if self.stopping.is_some() {
@@ -198,7 +210,7 @@ impl Course {
         }
     }
 
-    /// It is over, and the job goes on with another command, which may run no longer than `timeout`. What was read,
+    /// It is over, and the job goes on with another command, which has `timeout` from now on. What was read,
     /// used and killed so far counts on. What it has left running goes on, and is stopped with the job.
     pub async fn go_on(&mut self, timeout: Option<Duration>) {
         self.used_before = (self.usage(), self.ran_for_ms());
@@ -208,13 +220,13 @@ impl Course {
             Some(tree) => _ = tokio::task::spawn_blocking(move || tree.release()).await,
             None => {}
         }
-        (self.since, self.started, self.exited) = (None, None, None);
-        (self.exit, self.signalled) = (None, None);
+        (self.since, self.exited) = (None, None);
+        (self.exit, self.signalled, self.ends_by) = (None, None, None);
         self.held_before.extend(
             self.lingering.take().filter(|_| self.is_held).into_iter().flat_map(Lingering::into_seen),
         );
         self.is_held = false;
-        self.timeout = timeout;
+        (self.timeout, self.accepted) = (timeout, Instant::now());
     }
 
     /// It has ended, and is told to have ended so: somebody wanted the job to end meanwhile.
@@ -246,7 +258,11 @@ impl Course {
     /// A sentence: the signal is none, or could not be delivered.
     pub fn signal(&mut self, signal: &str) -> Result<(), String> {
         let signal = signal.parse::<Signal>().map_err(|bad| bad.to_string())?;
-        self.signalled = Some((signal, Instant::now()));
+        let now = Instant::now();
+        self.signalled = Some((signal, now));
+        if signal == Signal::KILL && self.exit.is_none() {
+            self.ends_by.get_or_insert(now + KILLED_GONE);
+        }
         tracing::debug!(job = %self.job, %signal, "signalled");
         let Some(tree) = &self.tree else { return Err("nothing of the job runs".to_owned()) };
         for left in &self.left_behind {
@@ -291,16 +307,24 @@ impl Course {
     }
 
     fn stop_tree(&mut self) {
+        self.stop_tree_after(KILL_GRACE);
+    }
+
+    fn stop_tree_after(&mut self, grace: Duration) {
         let Some(tree) = self.tree.clone() else { return };
         let left_behind = self.left_behind.clone();
         if self.stop_task.is_none() {
             self.stop_task = Some(tokio::spawn(async move {
-                let mut all = tree.stop(KILL_GRACE).await;
-                for tree in left_behind {
-                    let more = tree.stop(KILL_GRACE).await;
-                    all = all.and_then(|all: Stopped| Ok(all.and(more?)));
+                let (mut all, mut hung) = (Stopped::default(), Vec::new());
+                for tree in [tree].into_iter().chain(left_behind) {
+                    let stopped = tree.stop(grace).await?;
+                    if stopped.left > 0 {
+                        let processes = tokio::task::spawn_blocking(move || tree.processes()).await;
+                        hung.extend(processes.map_err(io::Error::other)??);
+                    }
+                    all = all.and(stopped);
                 }
-                all
+                Ok((all, hung))
             }));
         }
     }
@@ -318,13 +342,21 @@ impl Course {
             () = looked => return,
         };
         match stopped {
-            Ok(Ok(stopped)) => {
+            Ok(Ok((stopped, hung))) => {
                 self.killed += stopped.killed;
                 self.forced += stopped.forced;
                 if stopped.left > 0 {
+                    let named =
+                        hung.iter().map(|HungProcess { pid, program }| format!("{program} (pid {pid})"));
+                    let named = named.collect::<Vec<_>>().join(", ");
                     let left = stopped.left;
-                    tracing::error!(job = %self.job, left, "processes hang in the kernel and cannot be stopped");
+                    tracing::error!(job = %self.job, left, hung = named, "processes hang in the kernel and cannot be stopped");
                 }
+                if !hung.is_empty() {
+                    // It has not, but nobody waits for it any more.
+                    self.exited.get_or_insert_with(Instant::now);
+                }
+                self.hung = hung;
             }
             Ok(Err(error)) => {
                 tracing::error!(job = %self.job, %error, "nobody can look whether a job was stopped");
@@ -345,7 +377,8 @@ impl Course {
             return None;
         }
         match self.exit {
-            None => self.timeout_at(),
+            None if self.stop_task.is_some() => None,
+            None => self.timeout_at().into_iter().chain(self.ends_by).min(),
             Some(_) if self.stop_task.is_none() && self.is_held => {
                 let look = self.lingering.as_ref().filter(|_| room > 0).and_then(Lingering::deadline);
                 look.into_iter().chain(self.timeout_at()).min()
@@ -363,17 +396,28 @@ impl Course {
             self.stopping.get_or_insert(Ending::TimedOut {});
             self.stop_tree();
         }
+        // KILL was sent already, and has no effect: it is looked what is left.
+        if self.exit.is_none() && self.ends_by.take_if(|at| now >= *at).is_some() {
+            self.stop_tree_after(Duration::ZERO);
+        }
     }
 
     fn timeout_at(&self) -> Option<Instant> {
-        self.started?.checked_add(self.timeout?)
+        self.accepted.checked_add(self.timeout?)
     }
 
     /// Whether all of it is over, as far as anybody waits for it; `room` is how much may be read from it
     /// now. Where its output has not ended with it, it is looked who holds that.
     pub fn is_over(&mut self, now: Instant, taps: &Taps, room: u64) -> bool {
         self.is_held = false;
-        if self.exit.is_none() || self.stop_task.is_some() {
+        if self.stop_task.is_some() {
+            return false;
+        }
+        if !self.hung.is_empty() {
+            // Nobody waits for what the kernel does not let go of. What has come of it is still read.
+            return taps.are_dry() || (room > 0 && taps.are_held());
+        }
+        if self.exit.is_none() {
             return false;
         }
         if taps.are_dry() {
@@ -406,6 +450,7 @@ impl Course {
             killed: self.killed,
             forced: self.forced,
             left_running,
+            hung: std::mem::take(&mut self.hung),
             output_open,
             held_by,
             output_cut: self.cut.take(),
@@ -475,6 +520,9 @@ impl Course {
                 Ending::Signalled { signal: name, number }
             }
             (_, Some(ending)) => ending.clone(),
+            (None, None) if !self.hung.is_empty() => {
+                Ending::Unknown { why: "it was killed, and the kernel has not let go of it".to_owned() }
+            }
             (Some(ExitKind::Unknown) | None, None) => {
                 Ending::Unknown { why: "what watched over it was killed".to_owned() }
             }

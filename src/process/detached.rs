@@ -18,7 +18,7 @@ use super::cgroup::Cgroup;
 use super::environment;
 use super::identity::Identity;
 use super::job::reap;
-use super::launch::{Program, Surroundings, launch};
+use super::launch::{LAUNCH_WITHIN, Program, Surroundings, launch};
 use super::nursery::Nursery;
 use super::pidfd::{self, Exit, PidFd};
 use super::signal::Signal;
@@ -43,7 +43,7 @@ impl Detached {
     ) -> io::Result<Self> {
         let nothing = File::open("/dev/null")?;
         let stdio = [nothing.as_fd(), output.as_fd(), output.as_fd()];
-        let around = Surroundings { stdio, cgroup: None, keep: &[], terminal: false };
+        let around = Surroundings { stdio, cgroup: None, keep: &[], terminal: false, within: LAUNCH_WITHIN };
         Self::launch(&program(&this_program(), arguments, environment)?, &around)
     }
 
@@ -69,7 +69,8 @@ impl Detached {
         let program = program(nursery.reaper(), arguments, environment::of_reaper())?;
         let stdio = [order.as_fd(), output.as_fd(), output.as_fd()];
         let keep = &[lock.as_fd()];
-        let around = Surroundings { stdio, cgroup: cgroup.as_deref(), keep, terminal: false };
+        let around =
+            Surroundings { stdio, cgroup: cgroup.as_deref(), keep, terminal: false, within: LAUNCH_WITHIN };
         Self::launch(&program, &around)
     }
 
@@ -135,6 +136,7 @@ fn program(
         environment: variables.map(c_string).collect::<io::Result<_>>()?,
         candidates: vec![c_string(path.as_os_str().to_owned())?],
         directory: c"/".to_owned(),
+        named_after_file: false,
         links: Links::Followed,
         credentials: None,
     })

@@ -21,7 +21,21 @@ pub(super) fn explain(plan: &Plan, error: &LaunchError) -> StartError {
         Step::Directory => directory(plan, error),
         Step::Elsewhere => elsewhere(plan),
         Step::Program => program(plan, error),
+        Step::Stuck => StartError::of_system(stuck(plan)),
+        Step::StuckTooLate => StartError::too_late(&stuck(plan), &error.source),
     }
+}
+
+/// Nothing is looked at here: it would hang as well.
+fn stuck(plan: &Plan) -> String {
+    format!(
+        "{} could not be started in {} as user {:?}: it took longer than {:?}; the file system of that directory, of the \
+         program, or of a folder of PATH does not answer",
+        plan.command.display(),
+        plan.directory.display(),
+        plan.user,
+        plan.within
+    )
 }
 
 fn directory(plan: &Plan, error: &LaunchError) -> StartError {

@@ -225,7 +225,7 @@ fn launch_in(
 ) -> Result<Launched, StartError> {
     const TRIES: u32 = 200;
     let path = cgroup.path();
-    let around = Surroundings { stdio, cgroup: Some(path), keep: &[], terminal };
+    let around = Surroundings { stdio, cgroup: Some(path), keep: &[], terminal, within: plan.within };
     let mut tries = 1;
     loop {
         cgroup

@@ -11,19 +11,22 @@
 #![expect(unsafe_code, reason = "fork, and what a child may do before exec, is in no safe API")]
 
 use std::ffi::{CString, c_char, c_int};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::ptr;
+use std::time::{Duration, Instant};
 
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::unistd::geteuid;
 
 use super::account::Credentials;
 use super::descriptors;
 use super::pidfd::{self, PidFd};
+use super::signal::Signal;
 use super::spec::Links;
 
 /// What to execute, in the form the kernel wants it.
@@ -33,6 +36,8 @@ pub(super) struct Program {
     /// Tried in this order.
     pub(super) candidates: Vec<CString>,
     pub(super) directory: CString,
+    /// Whether the first word is the candidate that is executed, whichever that is.
+    pub(super) named_after_file: bool,
     pub(super) links: Links,
     pub(super) credentials: Option<Credentials>,
 }
@@ -45,6 +50,7 @@ impl Program {
             environment: vec![],
             candidates: vec![],
             directory: c"/".to_owned(),
+            named_after_file: false,
             links: Links::Followed,
             credentials: None,
         }
@@ -61,6 +67,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) keep: &'a [BorrowedFd<'a>],
     /// Whether its standard input is a terminal that its session is to have.
     pub(super) terminal: bool,
+    /// How long it may take until the program is executed.
+    pub(super) within: Duration,
 }
 
 /// A process that executes its program. It must be waited for by whoever has this.
@@ -92,6 +100,10 @@ pub(super) enum Step {
     Elsewhere,
     /// Executing the program.
     Program,
+    /// Any of these took too long. It was killed before it had executed the program, and never will.
+    Stuck,
+    /// The same, but it may have executed the program just then.
+    StuckTooLate,
 }
 
 impl Step {
@@ -108,18 +120,31 @@ const CLONE_INTO_CGROUP: u64 = 1 << 33;
 /// been started from anyone's shell; a person's own daemon has that person's.
 const USUAL_UMASK: libc::mode_t = 0o022;
 
+/// How long a launch may take where nobody wants it to be shorter: longer than a disk needs to spin up, or a file server
+/// to be mounted. What takes longer, as in a directory of a file server that is dead, takes for ever.
+pub(super) const LAUNCH_WITHIN: Duration = Duration::from_secs(10);
+
 /// The length of what a child reports: its step, and the error number.
 const REPORT_BYTES: usize = 5;
 
-/// Starts a program. Blocks until it is executed or has failed.
+/// Starts a program. Blocks until it is executed or has failed, and no longer than its surroundings allow.
 pub(super) fn launch(program: &Program, around: &Surroundings<'_>) -> Result<Launched, LaunchError> {
     let failed = |source| LaunchError { step: Step::Fork, source };
     let (reader, writer) = io::pipe().map_err(failed)?;
     let cgroup = around.cgroup.map(File::open).transpose().map_err(failed)?;
     let procs = around.cgroup.map(|path| File::options().write(true).open(path.join("cgroup.procs")));
     let procs = procs.transpose().map_err(failed)?;
+    let argv_of = |candidate: &CString| {
+        let mut argv = pointers(&program.argv);
+        if program.named_after_file
+            && let Some(name) = argv.first_mut()
+        {
+            *name = candidate.as_ptr();
+        }
+        argv
+    };
     let child = Child {
-        argv: pointers(&program.argv),
+        argvs: program.candidates.iter().map(argv_of).collect(),
         environment: pointers(&program.environment),
         candidates: pointers(&program.candidates),
         directory: program.directory.as_ptr(),
@@ -137,8 +162,9 @@ pub(super) fn launch(program: &Program, around: &Surroundings<'_>) -> Result<Lau
     };
     let launched = fork(&child, cgroup.as_ref()).map_err(failed)?;
     drop(writer);
-    match reported(reader) {
+    match reported(reader, around.within) {
         None => Ok(launched),
+        Some(error) if error.step == Step::Stuck => Err(given_up(launched, error)),
         Some(error) => {
             // It has reported, so it is at its end already.
             let _ = pidfd::wait_for_end(launched.pid);
@@ -147,8 +173,33 @@ pub(super) fn launch(program: &Program, around: &Surroundings<'_>) -> Result<Lau
     }
 }
 
+/// A child that hangs in the kernel on its way is killed, and ends when the kernel lets go of it. One that has not
+/// executed its program by then never will.
+fn given_up(launched: Launched, error: LaunchError) -> LaunchError {
+    let _ = launched.pidfd.signal(Signal::KILL);
+    let program = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let still = program(&launched.pid.to_string());
+    let step = if still.is_some() && still == program("self") { Step::Stuck } else { Step::StuckTooLate };
+    // Nobody waits for this thread, which holds nothing but a number.
+    std::thread::spawn(move || _ = pidfd::wait_for_end(launched.pid));
+    LaunchError { step, ..error }
+}
+
 /// Nothing is written when the program was executed: the pipe closes by itself.
-fn reported(mut reader: PipeReader) -> Option<LaunchError> {
+fn reported(mut reader: PipeReader, within: Duration) -> Option<LaunchError> {
+    let deadline = Instant::now() + within;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let patience = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], patience) {
+            Ok(0) if Instant::now() >= deadline => {
+                return Some(LaunchError { step: Step::Stuck, source: io::ErrorKind::TimedOut.into() });
+            }
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            // What is wrong with it the read says, too.
+            Ok(_) | Err(_) => break,
+        }
+    }
     let mut report = [0; REPORT_BYTES];
     reader.read_exact(&mut report).ok()?;
     let [step, errno @ ..] = report;
@@ -238,7 +289,8 @@ enum Entered {
 
 /// What the child needs, computed by the parent: it must not allocate.
 struct Child<'a> {
-    argv: Vec<*const c_char>,
+    /// One for each candidate.
+    argvs: Vec<Vec<*const c_char>>,
     environment: Vec<*const c_char>,
     candidates: Vec<*const c_char>,
     directory: *const c_char,
@@ -366,9 +418,9 @@ impl Child<'_> {
     /// As `execvp` does: a file that may not be executed does not end the search, but is remembered.
     fn execute(&self) -> c_int {
         let mut outcome = libc::ENOENT;
-        for &candidate in self.candidates.iter().take_while(|candidate| !candidate.is_null()) {
+        for (&candidate, argv) in self.candidates.iter().zip(&self.argvs) {
             // SAFETY: C strings and null-terminated lists of them, made by the parent.
-            unsafe { libc::execve(candidate, self.argv.as_ptr(), self.environment.as_ptr()) };
+            unsafe { libc::execve(candidate, argv.as_ptr(), self.environment.as_ptr()) };
             match errno() {
                 libc::ENOENT | libc::ENOTDIR => {}
                 libc::EACCES => outcome = libc::EACCES,

@@ -81,7 +81,7 @@ pub use memory::keep_memory_private;
 pub use nursery::{Containment, Lodging, Nursery};
 pub use other::OtherProcess;
 pub use pidfd::{Exit, ExitKind, Usage};
-pub use place::real_directory;
+pub use place::{find_real_directory, real_directory, real_directory_main};
 pub use reaper::reaper_main;
 pub use remains::{cgroups_of, inhabitants, is_locked, lodgings_of};
 pub use replace::{FileId, be_called, become_program, hold_signals_back, let_signals_in, reap_inherited};

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::{self, Cgroup};
 use super::hierarchy::{self, BASE_DIGITS, BASE_PREFIX, JOB_PREFIX, KEEPERS};
-use super::launch::{LaunchError, Program, Step, Surroundings, launch};
+use super::launch::{LAUNCH_WITHIN, LaunchError, Program, Step, Surroundings, launch};
 use crate::protocol::JobId;
 
 /// How the processes of a job are kept together.
@@ -184,7 +184,8 @@ fn try_out(trial: &Cgroup) -> io::Result<()> {
     trial.create()?;
     let nothing = fs::File::open("/dev/null")?;
     let stdio = [std::os::fd::AsFd::as_fd(&nothing); 3];
-    let around = Surroundings { stdio, cgroup: Some(trial.path()), keep: &[], terminal: false };
+    let around =
+        Surroundings { stdio, cgroup: Some(trial.path()), keep: &[], terminal: false, within: LAUNCH_WITHIN };
     let outcome = match launch(&Program::nothing(), &around) {
         Err(LaunchError { step: Step::Program, .. }) | Ok(_) => Ok(()),
         Err(LaunchError { source, .. }) => Err(source),

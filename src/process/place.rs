@@ -1,7 +1,11 @@
 //! Where a command would really be: a directory with everything that hides it resolved.
 
-use std::io;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
 
 use super::account::Account;
 use super::plan::directory_of;
@@ -29,6 +33,44 @@ pub fn real_directory(directory: &str, user: Option<&str>) -> io::Result<PathBuf
         Some(_) => Ok(real),
         None => Err(io::Error::new(io::ErrorKind::InvalidData, "its name is not text")),
     }
+}
+
+/// The same as [`real_directory`], looked up by a process of its own. On a file server that never answers a thread would
+/// hang for ever, and with it the end of this process; that one is killed and left behind.
+///
+/// # Errors
+/// As [`real_directory`]; `TimedOut` when it takes longer than `within`.
+pub async fn find_real_directory(
+    directory: &str,
+    user: Option<&str>,
+    within: Duration,
+) -> io::Result<PathBuf> {
+    if directory.len() > LONGEST {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    }
+    let mut look = tokio::process::Command::new("/proc/self/exe");
+    look.arg("real-directory").arg(directory).args(user).env_clear().kill_on_drop(true);
+    look.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let done = tokio::time::timeout(within, look.output()).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    match done.status.success() {
+        true => Ok(OsString::from_vec(done.stdout).into()),
+        false => Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned())),
+    }
+}
+
+/// The program `d real-directory DIRECTORY [USER]`, which a daemon starts: prints what [`real_directory`] says.
+#[must_use]
+pub fn real_directory_main() -> ExitCode {
+    let mut words = std::env::args().skip(2);
+    let found = match words.next() {
+        Some(directory) => real_directory(&directory, words.next().as_deref()),
+        None => Err(io::ErrorKind::InvalidInput.into()),
+    };
+    let told = match &found {
+        Ok(real) => io::stdout().write_all(real.as_os_str().as_bytes()),
+        Err(error) => write!(io::stderr(), "{error}"),
+    };
+    if found.is_ok() && told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn real(path: &Path) -> io::Result<PathBuf> {

@@ -4,12 +4,16 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::account::Account;
 use super::environment::{self, DEFAULT_PATH, Environment};
-use super::launch::Program;
+use super::launch::{LAUNCH_WITHIN, Program};
 use super::spec::{Command, Spec, StartError};
 use crate::protocol::ending::StartFailure;
+
+/// The shell that there is where there is no bash.
+const LAST_SHELL: &str = "/bin/sh";
 
 /// A command that is ready to be launched, and the names to speak of it.
 pub(super) struct Plan {
@@ -20,6 +24,8 @@ pub(super) struct Plan {
     pub(super) command: OsString,
     /// The files that may be it, in the order in which they are tried.
     pub(super) candidates: Vec<PathBuf>,
+    /// How long it may take until it is executed.
+    pub(super) within: Duration,
 }
 
 impl Plan {
@@ -30,20 +36,23 @@ impl Plan {
         let environment = environment::of_job(&account, &spec.env, spec.tty.is_some());
         let directory = directory_of(&spec.directory, &account)?;
         let path = environment.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), |path| path);
-        let argv = argv_of(&spec.command, path)?;
+        let argv = argv_of(&spec.command);
         let Some(command) = argv.first().cloned() else {
             return Err(StartError::new(StartFailure::CommandNotFound, "the command is empty"));
         };
-        let candidates = candidates(&command, path);
+        let any_shell = matches!(spec.command, Command::Shell { shell: None, .. });
+        let candidates = if any_shell { default_shells(path) } else { candidates(&command, path) };
         let program = Program {
             argv: argv.iter().map(|argument| c_string("an argument", argument)).collect::<Result<_, _>>()?,
             environment: c_environment(&environment)?,
             candidates: candidates.iter().map(|c| c_string("the command", c)).collect::<Result<_, _>>()?,
             directory: c_string("the directory", &directory)?,
+            named_after_file: any_shell,
             links: spec.links,
             credentials: account.credentials,
         };
-        Ok(Self { program, user: account.name, directory, command, candidates })
+        let within = spec.start_within.map_or(LAUNCH_WITHIN, |within| within.min(LAUNCH_WITHIN));
+        Ok(Self { program, user: account.name, directory, command, candidates, within })
     }
 }
 
@@ -59,23 +68,24 @@ pub(super) fn directory_of(text: &str, account: &Account) -> Result<PathBuf, Sta
     }
 }
 
-fn argv_of(command: &Command, path: &OsStr) -> Result<Vec<OsString>, StartError> {
+fn argv_of(command: &Command) -> Vec<OsString> {
     match command {
-        Command::Argv(argv) => Ok(argv.iter().map(OsString::from).collect()),
+        Command::Argv(argv) => argv.iter().map(OsString::from).collect(),
         Command::Shell { shell, line } => {
-            let shell = shell.clone().unwrap_or_else(|| default_shell(path));
+            let shell = shell.clone().unwrap_or_else(|| LAST_SHELL.into());
             // A line that begins with a dash would be taken for more options; a blank in front
             // changes nothing in any shell, where `--` is not understood by all.
             let line = if line.starts_with(['-', '+']) { format!(" {line}") } else { line.clone() };
-            Ok(vec![shell.into(), "-c".into(), line.into()])
+            vec![shell.into(), "-c".into(), line.into()]
         }
     }
 }
 
-/// bash where there is one, because people write `source` and `[[`.
-fn default_shell(path: &OsStr) -> PathBuf {
+/// bash where there is one, because people write `source` and `[[`. Whether there is one the job's own process finds
+/// out, by executing the first of these that it can: a folder of PATH may be on a file server that never answers.
+fn default_shells(path: &OsStr) -> Vec<PathBuf> {
     let absolute = candidates(OsStr::new("bash"), path).into_iter().filter(|file| file.is_absolute());
-    absolute.into_iter().find(|file| file.is_file()).unwrap_or_else(|| "/bin/sh".into())
+    absolute.chain([LAST_SHELL.into()]).collect()
 }
 
 /// The files a command may be, as `execvp` has it: a name with a slash is a path, any other is
@@ -133,6 +143,6 @@ mod tests {
     #[test]
     fn a_line_is_never_taken_for_an_option() {
         let shell = Command::Shell { shell: Some("/bin/sh".into()), line: "-x".to_owned() };
-        assert_eq!(argv_of(&shell, OsStr::new("")).expect("an argv"), ["/bin/sh", "-c", " -x"]);
+        assert_eq!(argv_of(&shell), ["/bin/sh", "-c", " -x"]);
     }
 }

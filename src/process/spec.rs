@@ -1,6 +1,7 @@
 //! What to run, where, and as whom; and why that could not be done.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -30,12 +31,15 @@ pub struct Spec {
     /// The terminal it runs in, instead of pipes.
     #[serde(default)]
     pub tty: Option<TtySize>,
+    /// How long it may take until it runs, where that is less than anybody would wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_within: Option<Duration>,
 }
 
 /// The values of variables are often secrets, so their names are shown alone.
 impl std::fmt::Debug for Spec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { job, directory, links, command, env, user, stdin, tty } = self;
+        let Self { job, directory, links, command, env, user, stdin, tty, start_within } = self;
         let names: Vec<&str> = env.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Spec")
             .field("job", job)
@@ -46,6 +50,7 @@ impl std::fmt::Debug for Spec {
             .field("user", user)
             .field("stdin", stdin)
             .field("tty", tty)
+            .field("start_within", start_within)
             .finish()
     }
 }
@@ -71,7 +76,7 @@ pub enum Command {
 pub enum Links {
     /// It may: wherever they lead, there the command runs.
     Followed,
-    /// The directory is named as the system itself names it (see [`real_directory`](super::real_directory)),
+    /// The directory is named as the system itself names it (see [`find_real_directory`](super::find_real_directory)),
     /// and the command runs there and nowhere else, whatever became of the way meanwhile.
     Refused,
 }
@@ -145,6 +150,7 @@ mod tests {
             user: None,
             stdin: Stdin::Null,
             tty: None,
+            start_within: None,
         };
         let shown = format!("{spec:?}");
         assert!(shown.contains("NAME") && !shown.contains("secret"), "{shown}");

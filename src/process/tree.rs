@@ -21,6 +21,7 @@ use super::members::{Members, send};
 use super::pidfd::PidFd;
 use super::reaper;
 use super::signal::Signal;
+use crate::protocol::exec::HungProcess;
 
 /// How long killed processes may take to be gone. Only one that hangs in the kernel, as on a dead
 /// network file system, takes longer than milliseconds.
@@ -74,7 +75,7 @@ pub(super) struct Leader {
 }
 
 /// What stopping a tree came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stopped {
     /// How many processes had to be ended: those alive when it began, and any seen later.
     pub killed: u32,
@@ -121,6 +122,17 @@ impl Tree {
     /// When they cannot be looked at, as without a free descriptor.
     pub fn count(&self) -> io::Result<u32> {
         Ok(number_of(self.inner.members.list()?.len()))
+    }
+
+    /// Those that are alive now, with the names the kernel has for them. Their command lines are not looked at: those are
+    /// in the memory of a process, and whoever reads there may hang with it.
+    ///
+    /// # Errors
+    /// As [`Tree::count`].
+    pub fn processes(&self) -> io::Result<Vec<HungProcess>> {
+        let name = |pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let process = |pid| HungProcess { pid, program: name(pid).trim_end().to_owned() };
+        Ok(self.inner.members.list()?.iter().map(|member| process(member.pid)).collect())
     }
 
     /// Stops all of the tree: TERM, then KILL for what is left after `grace`. Where it has a terminal, TERM comes a

@@ -290,6 +290,9 @@ pub struct JobResult {
     pub forced: u32,
     /// Processes of the job that go on after its normal end; one at least where nobody could look.
     pub left_running: u32,
+    /// Those of them that could not be stopped: they hang in the kernel, and KILL has no effect until it lets go of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hung: Vec<HungProcess>,
     /// Whether a process that goes on still holds the output open; what it writes is discarded.
     pub output_open: bool,
     /// Such processes, the first [`HOLDERS_SHOWN`] of them.
@@ -318,6 +321,15 @@ pub struct OutputHolder {
     /// Whether it looks like a server: it ignores HUP, or is in a session of its own. Nobody waits for what it writes.
     #[serde(default, skip_serializing_if = "is_false")]
     pub server: bool,
+}
+
+/// A process that outlived KILL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HungProcess {
+    /// Its pid on the peer.
+    pub pid: u32,
+    /// The name the kernel has for its program.
+    pub program: String,
 }
 
 /// All a command wrote to one stream.
@@ -384,6 +396,7 @@ impl JobResult {
             killed: 0,
             forced: 0,
             left_running: 0,
+            hung: Vec::new(),
             output_open: false,
             held_by: Vec::new(),
             output_cut: None,

@@ -11,6 +11,7 @@
 mod bench;
 mod caller;
 mod crash;
+mod dead_mount;
 mod disk;
 #[path = "../harness/mod.rs"]
 mod harness;

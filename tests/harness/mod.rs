@@ -13,6 +13,7 @@
 //! | `roster` | what `d peers` shows of a fleet |
 //! | `database` | a SQLite file, a `mariadbd` or a `postgres` of the test's own |
 //! | `disk` | a small disk that can be filled |
+//! | `dead_mount` | a file system that never answers |
 //! | `child` | a process whose output is collected while it runs |
 //! | `nats` | a raw client that can say anything, malformed things too |
 //! | `procs` | what `/proc` knows: who still runs, and whose it is |
@@ -32,6 +33,7 @@
 
 pub mod child;
 pub mod database;
+pub mod dead_mount;
 pub mod disk;
 pub mod fleet;
 pub mod leftovers;

@@ -53,6 +53,7 @@ impl Bench {
             user: None,
             stdin: Stdin::Null,
             tty: None,
+            start_within: None,
         };
         let lodging = self.nursery.lodging(job);
         let (timeout_ms, tty, name, owner, task) = (None, None, None, None, None);

@@ -84,6 +84,7 @@ pub(crate) fn argv(argv: &[&str]) -> Spec {
         user: None,
         stdin: Stdin::Null,
         tty: None,
+        start_within: None,
     }
 }
 

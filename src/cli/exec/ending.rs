@@ -5,7 +5,7 @@ use crate::cli::exit::{self, Failure};
 use crate::cli::output;
 use crate::client::exec::{Integrity, Outcome};
 use crate::protocol::ending::StartFailure;
-use crate::protocol::exec::OutputHolder;
+use crate::protocol::exec::{HungProcess, JobResult, OutputHolder};
 use crate::protocol::{Ending, JobId, PeerId};
 
 /// Says what is to be said of the end, and gives the code. `is_kept` says whether the peer keeps what the job prints.
@@ -46,10 +46,14 @@ pub(in crate::cli) fn conclude(
     }
     match &outcome.ending {
         Ending::Exited { .. } | Ending::Signalled { .. } => Ok(code),
-        Ending::TimedOut {} => {
-            failure(format!("timed out: the command was stopped on {peer}, with all it had started"))
-        }
-        Ending::Cancelled { why } => failure(format!("cancelled: {why}")),
+        Ending::TimedOut {} => failure(match what_hangs(outcome.result.as_ref()) {
+            Some(hangs) => format!("timed out: the command was stopped on {peer}, but {hangs}"),
+            None => format!("timed out: the command was stopped on {peer}, with all it had started"),
+        }),
+        Ending::Cancelled { why } => failure(match what_hangs(outcome.result.as_ref()) {
+            Some(hangs) => format!("cancelled: {why}, but {hangs}"),
+            None => format!("cancelled: {why}"),
+        }),
         Ending::Refused { message, .. } => failure(format!("refused: {peer}: {message}")),
         Ending::NotStarted { why: StartFailure::NeverArrived, message } => {
             failure(format!("not started: {message}; try again")).map_err(|failure| {
@@ -58,9 +62,22 @@ pub(in crate::cli) fn conclude(
         }
         Ending::NotStarted { message, .. } => failure(format!("not started: {peer}: {message}")),
         Ending::Offline {} => failure(format!("offline: Peer is offline: {peer}")),
-        Ending::Unknown { why } if outcome.result.is_some() => unknown(code, (peer, job), why, said_all),
+        Ending::Unknown { why } if outcome.result.is_some() => {
+            let hangs = what_hangs(outcome.result.as_ref());
+            let why = hangs.map_or_else(|| why.clone(), |hangs| format!("{why}: {hangs}"));
+            unknown(code, (peer, job), &why, said_all)
+        }
         Ending::Unknown { why } => unknown(code, (peer, job), why, Next::Wait),
     }
+}
+
+/// What of a job even KILL did not end, where there is any.
+pub(in crate::cli) fn what_hangs(result: Option<&JobResult>) -> Option<String> {
+    let hung = &result?.hung;
+    let names = hung.iter().map(|HungProcess { pid, program }| format!("{program} (pid {pid})"));
+    let verb = if hung.len() == 1 { "hangs" } else { "hang" };
+    let names = names.collect::<Vec<_>>().join(", ");
+    (!hung.is_empty()).then(|| format!("{names} {verb} in the kernel there and could not be stopped"))
 }
 
 /// What is said of a command that ended by itself, where output is missing that was still to come.

@@ -66,6 +66,7 @@ impl Job {
             killed: ended.killed,
             forced: ended.forced,
             left_running: ended.left_running,
+            hung: ended.hung.clone(),
             output_open: ended.output_open,
             held_by: ended.held_by.clone(),
             output_cut: ended.output_cut.clone(),

@@ -246,7 +246,8 @@ fn spec(context: &Context, job: JobId, exec: &ExecRequest, allowed: Allowed) -> 
     let stdin = if exec.stdin { process::Stdin::Pipe } else { process::Stdin::Null };
     let Allowed { directory, links, .. } = allowed;
     let user = exec.user.clone();
-    Ok(Spec { job, directory, links, command, env, user, stdin, tty: None })
+    let start_within = exec.timeout_ms.map(std::time::Duration::from_millis);
+    Ok(Spec { job, directory, links, command, env, user, stdin, tty: None, start_within })
 }
 
 fn begun(context: &Context, request: &Request, asked: &Asked, lodging: Option<Lodging>) -> Begun {

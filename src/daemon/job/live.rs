@@ -237,7 +237,7 @@ impl Live {
         };
         match started {
             Ok(mut started) => {
-                self.course.started(Instant::now(), &started.process);
+                self.course.started(&started.process);
                 if let Some(pipe) = started.stdin.take() {
                     self.stdin.connect(pipe);
                 }

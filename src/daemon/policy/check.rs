@@ -1,15 +1,20 @@
 //! One request against the policy, with the directory looked up.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::context::Context;
 use super::{Access, Against, Policy, Verdict, Wish};
-use crate::process::{Links, real_directory, user_name};
+use crate::process::{Links, find_real_directory, user_name};
 use crate::protocol::Ending;
 use crate::protocol::ending::{Refusal, sentence as cut};
 use crate::protocol::exec::ExecRequest;
 use crate::protocol::identity::Asker;
+
+/// How long it may take to find out where a directory leads. A caller asks again for a few seconds longer.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
 
 /// A request that may run, as far as the policy goes, and where it has to.
 pub(in crate::daemon) struct Allowed {
@@ -94,7 +99,7 @@ pub(super) async fn by(
     };
     let command = exec.command().map_err(|bad| refused(Refusal::BadRequest, bad.0))?;
     let real = match policy.looks_at_directories(asker) {
-        true => look_up(directory, exec.user.as_ref()).await,
+        true => look_up(directory, exec).await?,
         false => None,
     };
     let user = match &exec.user {
@@ -137,19 +142,20 @@ async fn name_of(user: &str) -> String {
     tokio::task::spawn_blocking(move || user_name(&number)).await.unwrap_or_else(|_| user.to_owned())
 }
 
-/// A file system or a directory of users may take its time.
-async fn look_up(directory: &str, user: Option<&String>) -> Option<PathBuf> {
-    let (directory, user) = (directory.to_owned(), user.cloned());
-    let looked = tokio::task::spawn_blocking(move || real_directory(&directory, user.as_deref()));
-    match looked.await {
-        Ok(Ok(real)) => Some(real),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "finding out where a directory leads");
-            None
+/// Where a directory leads; `None` where nobody can say.
+async fn look_up(directory: &str, exec: &ExecRequest) -> Result<Option<PathBuf>, Denied> {
+    let timeout = exec.timeout_ms.map_or(LOOK_UP_WITHIN, Duration::from_millis);
+    let within = timeout.min(LOOK_UP_WITHIN);
+    match find_real_directory(directory, exec.user.as_deref(), within).await {
+        Ok(real) => Ok(Some(real)),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            let message =
+                format!("the file system of directory {directory} did not answer within {within:?}");
+            Err(Denied::of(Refusal::Policy, cut(message)))
         }
-        Err(panic) => {
-            tracing::error!(%panic, "finding out where a directory leads");
-            None
+        Err(error) => {
+            tracing::debug!(%error, "finding out where a directory leads");
+            Ok(None)
         }
     }
 }

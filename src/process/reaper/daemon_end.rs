@@ -17,7 +17,7 @@ use super::super::descriptors::Reserve;
 use super::super::environment;
 use super::super::identity::Identity;
 use super::super::job::{Process, reap};
-use super::super::launch::{Launched, Program, Surroundings, launch};
+use super::super::launch::{LAUNCH_WITHIN, Launched, Program, Surroundings, launch};
 use super::super::members::{Descendants, Members};
 use super::super::pidfd::{self, Exit, PidFd};
 use super::super::plan::{c_environment, c_string};
@@ -44,6 +44,7 @@ pub(in crate::process) fn start(
         cgroup: None,
         keep: &[theirs.as_fd(), held.as_fd()],
         terminal: false,
+        within: LAUNCH_WITHIN,
     };
     let launched = launch(&program, &around).map_err(|error| {
         let _ = fs::remove_file(lock);
@@ -113,6 +114,7 @@ fn program(reaper: &Path, socket: &UnixStream, lock: &File) -> Result<Program, S
         environment: c_environment(&environment::of_reaper())?,
         candidates: vec![path],
         directory: c"/".to_owned(),
+        named_after_file: false,
         links: Links::Followed,
         credentials: None,
     })

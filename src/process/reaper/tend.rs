@@ -101,7 +101,8 @@ fn begin(spec: &Spec) -> Result<Launched, StartError> {
     let plan = Plan::of(spec)?;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let stdio = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-    let around = Surroundings { stdio, cgroup: None, keep: &[], terminal: spec.tty.is_some() };
+    let around =
+        Surroundings { stdio, cgroup: None, keep: &[], terminal: spec.tty.is_some(), within: plan.within };
     launch(&plan.program, &around).map_err(|error| explain(&plan, &error))
 }
 
