@@ -13,10 +13,11 @@ mod terminal;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use super::args::Args;
 use super::exit::{self, Failure};
+use super::groups;
 use super::output;
 use crate::protocol::exec::quoted;
 pub(super) use roff::{as_it_stands, page, page_name};
@@ -125,7 +126,7 @@ fn show_both(topic: &Topic) -> Result<u8, Failure> {
 
 /// What the parser says to these words, which ask for help.
 fn show_verbs(words: &[&str]) -> Result<u8, Failure> {
-    if let Err(help) = Args::try_parse_from(words) {
+    if let Err(help) = groups::parsed(words.iter()) {
         output::help(&help)?;
     }
     Ok(0)

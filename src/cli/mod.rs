@@ -15,6 +15,7 @@ mod daemon;
 mod doctor;
 mod exec;
 mod exit;
+mod groups;
 mod guide;
 mod identities;
 mod init;
@@ -48,8 +49,6 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use args::{Args, Verb};
 use exit::Failure;
 
@@ -66,7 +65,7 @@ pub fn main() -> ExitCode {
         };
     }
     crate::bus::log_panics_of_the_library();
-    let args = match Args::try_parse() {
+    let args = match groups::parsed(std::env::args_os()) {
         Ok(args) => args,
         Err(misuse) => {
             let code = exit::misused(&misuse);
