@@ -32,6 +32,7 @@ pub(super) use ending::{Next, conclude, tell_who_holds_it, unknown, waiting_for,
 pub(super) use keyboard::{Enough, InputLost, Keys};
 pub(super) use queued::code_of as queue_code_of;
 use report::Report;
+pub(super) use report::shown;
 pub(super) use writer::{Writer, Written};
 
 /// What `d exec` is given.

@@ -62,7 +62,7 @@ async fn stop(bus: &Bus, found: &Found, args: &Stop) -> Result<u8, Failure> {
         .await
         .map_err(|error| not_done(found, &error, "may still run"))?;
     if args.json {
-        output::json(&result)?;
+        output::json(&super::exec::shown(&result))?;
     } else {
         output::line(&said(found, &result, had_ended))?;
     }

@@ -51,7 +51,8 @@ fn a_report_of_success_tells_everything() {
     assert_eq!((&report["peer_id"], &report["ending"]), (&json!("w1"), &json!({ "exited": { "code": 0 } })));
     let result = &report["result"];
     assert_eq!(result["type"], "peerbus.result.v1");
-    assert_eq!((&result["id"], &result["peer"]), (&report["id"], &json!("w1")));
+    assert_eq!((&result["id"], &result["peer_id"]), (&report["id"], &json!("w1")));
+    assert_eq!(result.get("peer"), None, "{result}");
     let total = |text: &str| json!({ "bytes": text.len(), "blake3": blake3::hash(text.as_bytes()).to_hex().as_str() });
     assert_eq!((&result["out"], &result["err"]), (&total("out\n"), &total("more\n")));
     assert_eq!((&result["killed"], &result["left_running"]), (&json!(0), &json!(0)));

@@ -41,6 +41,7 @@ fn a_stopped_jobs_tree_is_gone() {
     let json = fleet.d(["stop", &other, "--json"]).expect_success().out();
     let json = &rows(&json)[0];
     assert_eq!((&json["id"], &json["type"]), (&json!(other), &json!("peerbus.result.v1")), "{json}");
+    assert_eq!((&json["peer_id"], json.get("peer")), (&json!("w2"), None), "{json}");
     assert!(json["ending"]["cancelled"]["why"].as_str().unwrap().starts_with("stopped by "), "{json}");
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{Streams, Written};
 use crate::cli::exit::{BUS_UNREACHABLE, CANCELLED, Failure, NOT_FOUND, OFFLINE};
@@ -42,8 +43,19 @@ pub(super) struct Report {
     output_failed: Option<String>,
     /// Why standard input of `d` could not be read to its end.
     input_lost: Option<String>,
-    /// All the peer said of the end.
-    result: Option<JobResult>,
+    /// All the peer said of the end: see [`shown`].
+    result: Option<Value>,
+}
+
+/// A result in the keys that people's programs are shown everywhere: a peer is `peer_id`.
+pub(in crate::cli) fn shown(result: &JobResult) -> Value {
+    let mut shown = serde_json::json!(result);
+    if let Value::Object(fields) = &mut shown
+        && let Some(peer) = fields.remove("peer")
+    {
+        fields.insert("peer_id".to_owned(), peer);
+    }
+    shown
 }
 
 impl Report {
@@ -77,7 +89,7 @@ impl Report {
 
     pub(super) fn outcome(&mut self, outcome: &Outcome) {
         self.ending = Some(outcome.ending.clone());
-        self.result.clone_from(&outcome.result);
+        self.result = outcome.result.as_ref().map(shown);
         self.output_lost = outcome.result.as_ref().and_then(|result| result.output_cut.clone());
         if let Integrity::Damaged(what) = &outcome.integrity {
             self.output_lost = Some(what.clone());
