@@ -48,8 +48,11 @@ macro_rules! topic {
 }
 
 /// All of them, in the order of their names.
-pub(super) const TOPICS: &[Topic] =
-    &[topic!("audit"), Topic { name: "exit-codes", source: Source::AsItStands(exit::TABLE) }];
+pub(super) const TOPICS: &[Topic] = &[
+    topic!("audit"),
+    Topic { name: "exit-codes", source: Source::AsItStands(exit::TABLE) },
+    topic!("sessions"),
+];
 
 impl Topic {
     /// What it is about, in a few words.

@@ -101,6 +101,13 @@ async fn send(bus: &Bus, found: &Found, signal: Signal) -> Result<u8, Failure> {
             let again = wanted(&format!("{peer}/{}", job.id)).map_err(Failure::other)?;
             match find(bus, &again).await {
                 Ok(now) if now.job.state == State::Ended => Err(ended_before(found, &now.job)),
+                Ok(now) if now.job.durable && matches!(error, SteerError::Bus(BusError::Timeout { .. })) => {
+                    let next = format!(
+                        "its keeper may be stuck: `d stop {peer}/{}` does not depend on it",
+                        job.id.short()
+                    );
+                    Err(not_done(found, &error, "may or may not have the signal").with_next(&next))
+                }
                 _ => Err(not_done(found, &error, "may or may not have the signal")),
             }
         }

@@ -55,6 +55,11 @@ fn stop_wakes_a_keeper_and_a_reaper_that_stand_still() {
         let id = start(&fleet, SLEEPS);
         let pid = pid_of(&fleet, &id);
         kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+        if pid == keeper_pid(&fleet, &id) {
+            // A signal goes through its hands, and a time-out alone would not tell what to do.
+            let said = fleet.d(["stop", "--signal", "KILL", &format!("w1/{id}")]).expect_code(252).err();
+            assert!(said.contains("its keeper may be stuck: `d stop w1/"), "{said}");
+        }
         let said = fleet.d(["stop", &format!("w1/{id}")]).expect_success().out();
         assert!(said.contains("has ended: cancelled: stopped by"), "{said}");
         assert!(procs::of_job(&id).is_empty());
