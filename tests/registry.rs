@@ -285,3 +285,30 @@ fn a_file_that_is_no_database_is_left_alone_and_named() {
     leader.terminate().expect_success();
     assert_eq!(fs::read_to_string(&letter).unwrap(), text);
 }
+
+/// Every peer that is there is in it again; nothing has to be done by hand, and nothing is thrown away.
+#[test]
+fn a_damaged_registry_is_moved_aside_and_made_anew() {
+    let fleet = Fleet::builder().leader("lead").worker("w1").start();
+    fleet.wait_for_states(&[("lead", "online"), ("w1", "online")], SILENCE_DEADLINE);
+    let leader = fleet.daemon("lead");
+    let state = leader.state_directory().to_owned();
+    let database = state.join("registry.db");
+    leader.terminate().expect_success();
+    let garbage = vec![0xa5; 8192];
+    fs::write(&database, &garbage).unwrap();
+    leader.start();
+    leader.wait_until_ready();
+    let said = leader.wait_for_line(SOON, |line| line.contains("it is damaged and was moved aside"));
+    assert!(said.contains("file is not a database"), "{said}");
+    fleet.wait_for_states(&[("lead", "online"), ("w1", "online")], SILENCE_DEADLINE);
+    wait_until_stored(&database, &[("lead", 1), ("w1", 1)]);
+    let entries = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
+    let aside: Vec<_> =
+        entries.filter(|path| path.to_string_lossy().contains("registry.db.damaged-")).collect();
+    let [aside] = aside.as_slice() else { panic!("one is kept: {aside:?}") };
+    assert!(fs::read(aside).unwrap() == garbage);
+    let doctor = fleet.d(["doctor", "lead"]).expect_code(1);
+    let said = [doctor.out(), doctor.err()].concat();
+    assert!(said.contains(aside.to_str().unwrap()) && said.contains("made anew"), "{said}");
+}

@@ -8,6 +8,7 @@ use super::context::Context;
 use super::handover::Attempt;
 use super::journal::SPARES;
 use crate::bus::{Incoming, Outgoing};
+use crate::leader::registry::moved_aside;
 use crate::process::{host, ownership};
 use crate::protocol::health::{Containment, Health, TYPE, Upgrade};
 use crate::protocol::{decode, subjects};
@@ -49,6 +50,7 @@ fn look(context: &Context) -> Health {
         exposed: ownership::check_for_root(&context.program)
             .err()
             .map(|why| format!("its program {}: {why}", context.program.display())),
+        registry_aside: moved_aside(state_dir).map(|file| file.display().to_string()),
         program: context.program.to_str().map(str::to_owned),
         upgrade: Attempt::read(state_dir).ok().flatten().map(|attempt| Upgrade {
             id: attempt.id,

@@ -138,6 +138,9 @@ pub(super) async fn keep(place: Place, waiting: Waiting, reports: mpsc::Sender<R
     loop {
         let tried = attempt(&place, &waiting, &reports, &mut was_loaded, &mut outage).await;
         let Err(failure) = tried else { return };
+        if failure.is_damage() {
+            move_aside(&place, &failure).await;
+        }
         if let Some(report) = outage.goes_on(&failure) {
             // The leader has ended when nobody takes this; then there is nothing to tell.
             let _ = reports.send(report).await;
@@ -147,6 +150,21 @@ pub(super) async fn keep(place: Place, waiting: Waiting, reports: mpsc::Sender<R
             return;
         }
         outage.wait(&waiting).await;
+    }
+}
+
+/// Makes room for a new registry in place of one that is no database any more. The leader writes all it knows into it,
+/// and whoever beats is in it again.
+async fn move_aside(place: &Place, failure: &RegistryError) {
+    let of = place.clone();
+    let moved = tokio::task::spawn_blocking(move || of.move_aside()).await;
+    match moved.map_err(std::io::Error::other).flatten() {
+        Ok(Some(aside)) => {
+            let aside = aside.display();
+            tracing::error!(%aside, "{failure}: it is damaged and was moved aside; a new one is made from heartbeats, and a peer that is away is missing until it is back");
+        }
+        Ok(None) => {}
+        Err(error) => tracing::error!(registry = %place, %error, "moving a damaged registry aside"),
     }
 }
 

@@ -33,7 +33,7 @@ use crate::protocol::peers::PeerRow;
 
 use dialect::{COLUMNS, Dialect};
 use patience::bounded;
-pub use place::{BadPlace, Place};
+pub use place::{BadPlace, Place, moved_aside};
 use row::Cells;
 use table::Table;
 
@@ -44,6 +44,16 @@ pub struct RegistryError {
     doing: &'static str,
     place: Place,
     why: String,
+    /// Whether what is stored is no database any more.
+    is_damage: bool,
+}
+
+impl RegistryError {
+    /// Whether what is stored is no database any more: no later attempt fares better.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        self.is_damage
+    }
 }
 
 /// What became of a row that was to be taken out.
@@ -72,7 +82,8 @@ impl Registry {
     /// # Errors
     /// When it cannot be opened or is no database; names the place and the reason.
     pub async fn open(place: &Place) -> Result<Self, RegistryError> {
-        let failed = |why: String| RegistryError { doing: "opening", place: place.clone(), why };
+        let failed =
+            |why: String| RegistryError { doing: "opening", place: place.clone(), why, is_damage: false };
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
         let wanted = place.clone();
@@ -81,9 +92,12 @@ impl Registry {
             .map_err(|error| failed(error.to_string()))?
             .map_err(|error| failed(error.to_string()))?;
         let dialect = place.dialect();
-        let mut connection = connect(&url, dialect).await.map_err(|error| failed(sentence(&error)))?;
-        let table = Table::bring_forward(dialect, &mut connection).await;
-        let table = table.map_err(|error| failed(sentence(&error)))?;
+        let refused = |error: sqlx::Error| RegistryError {
+            is_damage: dialect.calls_it_damaged(&error),
+            ..failed(sentence(&error))
+        };
+        let mut connection = connect(&url, dialect).await.map_err(refused)?;
+        let table = Table::bring_forward(dialect, &mut connection).await.map_err(refused)?;
         Ok(Self { place: place.clone(), dialect, table, connection, misfits: BTreeSet::new() })
     }
 
@@ -181,7 +195,8 @@ impl Registry {
     }
 
     fn failed(&self, doing: &'static str, error: &sqlx::Error) -> RegistryError {
-        RegistryError { doing, place: self.place.clone(), why: sentence(error) }
+        let is_damage = self.dialect.calls_it_damaged(error);
+        RegistryError { doing, place: self.place.clone(), why: sentence(error), is_damage }
     }
 }
 

@@ -44,6 +44,9 @@ pub struct Health {
     /// What of this daemon, which is root's, others can change, and how that is mended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exposed: Option<String>,
+    /// The registry that this leader has moved aside because it was damaged, while it still lies there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry_aside: Option<String>,
     /// The last upgrade, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Upgrade>,

@@ -52,6 +52,12 @@ fn who_reads_a_damaged_log_is_told_so() {
     let heard = read_all(&fleet, &id);
     let why = why_unknown(&heard);
     assert!(why.contains(".runs: it is missing") && why.contains("the job has ended: "), "{why}");
+    let bytes = segment(&fleet, &id);
+    assert!(
+        why.contains(&format!("the bytes themselves, of both streams, are in {}", bytes.display())),
+        "{why}"
+    );
+    assert_eq!(fs::read(bytes).unwrap(), b"on\noff\n");
     assert_eq!((heard.resumed, heard.out.len()), (0, 0));
 }
 

@@ -132,3 +132,31 @@ fn a_corrupt_state_file_is_moved_aside_and_said() {
     let now: Value = serde_json::from_slice(&fs::read(state.join("state.json")).unwrap()).unwrap();
     assert_eq!(now["state"], "ready");
 }
+
+/// Nothing of ours is a directory there: one that somebody has made is left alone, and hides nothing.
+#[test]
+fn a_stray_directory_among_the_records_hides_no_job() {
+    let (fleet, state) = prepared();
+    let stray: Vec<PathBuf> =
+        ["open", "ended", "results"].map(|place| state.join("journal").join(place).join(job_id())).into();
+    let new = state.join("journal/new/lost");
+    for directory in stray.iter().chain([&new]) {
+        fs::create_dir_all(directory).unwrap();
+    }
+    fs::create_dir_all(state.join("jobs")).unwrap();
+    fs::write(state.join("jobs").join(job_id()), "").unwrap();
+    let daemon = fleet.add(DaemonOptions::worker("w1"));
+    for _ in 0..2 {
+        assert_eq!(plain(&fleet, "echo on").json()["stdout"], "on\n");
+        let listed = fleet.d(["jobs", "w1", "-a"]).expect_success();
+        assert!(listed.out().contains("echo on"), "{listed:?}");
+        daemon.restart();
+    }
+    assert!(stray.iter().all(|directory| directory.is_dir()));
+    // An id that is taken so is known, and never runs.
+    let id = stray[0].file_name().unwrap().to_str().unwrap();
+    let asked = request(&fleet, id, "echo ran >> ran").to_string();
+    let answer = Raw::connect(&fleet.url()).request("exec.w1", &asked, SOON).json();
+    assert!(answer["ending"]["exited"].is_null(), "{answer}");
+    assert!(!fleet.path().join("ran").exists());
+}

@@ -68,6 +68,16 @@ pub(super) async fn look(bus: &Bus, known: Known) -> Vec<Check> {
                 groups(about, &health),
                 rights(about, &health),
             ]);
+            checks.extend(health.registry_aside.map(|aside| {
+                let detail =
+                    format!("it was damaged, and made anew from heartbeats; the damaged one is {aside}");
+                Check::fail(
+                    about,
+                    "registry file",
+                    detail,
+                    "is the disk sound? Remove that file once nobody wants it",
+                )
+            }));
         }
         Err(error) => {
             let rest = ["clock", "journal disk", "control groups", "state rights"];

@@ -375,6 +375,12 @@ fn restless(directory: &Path) -> io::Error {
     io::Error::other(format!("{}: its segments come and go", directory.display()))
 }
 
+/// Something is wrong with a file. Where it is the one that says whose the bytes are, these are there all the same.
 fn broken(file: &Path, why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", file.display()))
+    let bytes = file.with_extension("");
+    let there = match file.extension().is_some() && bytes.is_file() {
+        true => format!("; the bytes themselves, of both streams, are in {}", bytes.display()),
+        false => String::new(),
+    };
+    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}{there}", file.display()))
 }

@@ -59,6 +59,8 @@ pub(super) struct Dialect {
     pub(super) is_denied: fn(&dyn DatabaseError) -> bool,
     /// Whether nobody may write now.
     pub(super) is_read_only: fn(&dyn DatabaseError) -> bool,
+    /// Whether what is stored is no database any more.
+    pub(super) is_damage: fn(&dyn DatabaseError) -> bool,
     /// Whether the one row is to blame, beyond what the driver says of every database.
     pub(super) is_about_a_row: fn(&dyn DatabaseError) -> bool,
 }
@@ -80,6 +82,11 @@ impl Dialect {
         let is_read_only =
             matches!(error, sqlx::Error::Database(error) if (self.is_read_only)(error.as_ref()));
         is_read_only || self.forbids(error)
+    }
+
+    /// Whether an error says that what is stored is no database any more: no later attempt fares better.
+    pub(super) fn calls_it_damaged(&self, error: &sqlx::Error) -> bool {
+        matches!(error, sqlx::Error::Database(error) if (self.is_damage)(error.as_ref()))
     }
 
     /// Reads a column as text, or nothing where the table lacks it.

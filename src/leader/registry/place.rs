@@ -14,6 +14,8 @@ use thiserror::Error;
 use super::dialect::{Dialect, SQLITE};
 use server::Server;
 
+use crate::leader::REGISTRY_FILE;
+
 /// Readable and writable by the daemon's user alone: the registry says what machines there are.
 const MODE: u32 = 0o600;
 
@@ -57,6 +59,20 @@ pub enum BadPlace {
     Setting(String),
 }
 
+/// What stands between the name of a registry and the time at which it was moved aside.
+const DAMAGED: &str = ".damaged-";
+
+/// The registry of a state directory that was moved aside last, because it was no database any more.
+#[must_use]
+pub fn moved_aside(state_dir: &Path) -> Option<PathBuf> {
+    let stem = format!("{REGISTRY_FILE}{DAMAGED}");
+    let is_one = |name: &str| {
+        name.strip_prefix(&stem).is_some_and(|time| time.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let entries = std::fs::read_dir(state_dir).ok()?.flatten();
+    entries.filter(|entry| entry.file_name().to_str().is_some_and(is_one)).map(|entry| entry.path()).max()
+}
+
 /// Where the registry is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Place(Kind);
@@ -83,6 +99,33 @@ impl Place {
             Kind::File(file) => encoded(file),
             Kind::Server(server) => server.url().to_owned(),
         }
+    }
+
+    /// Moves a file that is no database any more out of the way, with what SQLite has put beside it; returns where it
+    /// is now. Only one that is named as ours are: another may be somebody's who has only been named by mistake.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub(in crate::leader) fn move_aside(&self) -> io::Result<Option<PathBuf>> {
+        let Kind::File(file) = &self.0 else { return Ok(None) };
+        if file.file_name().is_none_or(|name| name != REGISTRY_FILE) {
+            return Ok(None);
+        }
+        let now = jiff::Timestamp::now().as_millisecond();
+        let aside = file.with_file_name(format!("{REGISTRY_FILE}{DAMAGED}{now}"));
+        for beside in ["-wal", "-shm", "-journal"] {
+            let name = |of: &Path| {
+                let mut name = of.as_os_str().to_owned();
+                name.push(beside);
+                PathBuf::from(name)
+            };
+            match std::fs::rename(name(file), name(&aside)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        std::fs::rename(file, &aside)?;
+        Ok(Some(aside))
     }
 
     pub(super) fn dialect(&self) -> &'static Dialect {

@@ -34,6 +34,7 @@ pub(in super::super) static MYSQL: Dialect = Dialect {
     is_read_only: |error| is_one_of(error, &[1290]),
     // ER_NO_DEFAULT_FOR_FIELD, WARN_DATA_TRUNCATED, ER_TRUNCATED_WRONG_VALUE_FOR_FIELD: each may
     // come with a state that says nothing.
+    is_damage: |_| false,
     is_about_a_row: |error| is_data_exception(error) || is_one_of(error, &[1265, 1364, 1366]),
 };
 

@@ -36,5 +36,6 @@ pub(in super::super) static POSTGRES: Dialect = Dialect {
     is_denied: |error| error.code().is_some_and(|code| code == "42501"),
     // read_only_sql_transaction
     is_read_only: |error| error.code().is_some_and(|code| code == "25006"),
+    is_damage: |_| false,
     is_about_a_row: is_data_exception,
 };

@@ -18,5 +18,12 @@ pub(in super::super) static SQLITE: Dialect = Dialect {
     is_read_only: |error| {
         error.code().and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 8)
     },
+    is_damage: |error| {
+        // SQLITE_CORRUPT and SQLITE_NOTADB.
+        error
+            .code()
+            .and_then(|code| code.parse::<u32>().ok())
+            .is_some_and(|code| matches!(code & 0xff, 11 | 26))
+    },
     is_about_a_row: |_| false,
 };
