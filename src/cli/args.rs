@@ -49,7 +49,7 @@ use crate::protocol::variables::Variables;
     arg_required_else_help = true
 )]
 #[command(
-    after_help = "Examples:\n  d peers\n  d exec vps -C /opt/app -- git log --oneline -5\n  d exec vps -C /opt/app --sh 'git pull && make'\n  d help exit-codes"
+    after_help = "Examples:\n  d peers\n  d exec vps -C /opt/app -- git log --oneline -5\n  d exec vps -C /opt/app --sh 'git pull && make'\n  d help exit-codes\n\nThe guide: d help lists its topics, d help TOPIC shows one."
 )]
 pub(super) struct Args {
     #[command(flatten)]

@@ -50,8 +50,24 @@ macro_rules! topic {
 /// All of them, in the order of their names.
 pub(super) const TOPICS: &[Topic] = &[
     topic!("audit"),
+    topic!("configuration"),
+    topic!("daemon"),
+    topic!("databases"),
+    topic!("exec"),
     Topic { name: "exit-codes", source: Source::AsItStands(exit::TABLE) },
+    topic!("fleet"),
+    topic!("how-it-works"),
+    topic!("identities"),
+    topic!("jobs"),
+    topic!("limits"),
+    topic!("older-names"),
+    topic!("policy"),
+    topic!("queue"),
+    topic!("scripts"),
     topic!("sessions"),
+    topic!("tasks"),
+    topic!("troubleshooting"),
+    topic!("upgrade"),
 ];
 
 impl Topic {
@@ -148,7 +164,85 @@ fn no_such_word(word: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use clap::error::ErrorKind;
+
     use super::*;
+
+    const README: &str = include_str!("../../README.md");
+    /// What a newcomer reads in one sitting.
+    const README_MAX: usize = 10 * 1024;
+
+    /// What a shell runs within a line is a command line too.
+    const MARKS: [(&str, &str); 4] = [("<(", " "), ("$(", " "), (")", " "), (";", " ; ")];
+
+    /// The command lines of `d` in the code of a text, in blocks and within sentences, each as words.
+    fn command_lines(text: &str) -> Vec<Vec<String>> {
+        let (prose, blocks): (Vec<_>, Vec<_>) =
+            text.split("```").enumerate().partition(|(at, _)| at % 2 == 0);
+        let inline = prose.iter().flat_map(|(_, prose)| prose.split('`').skip(1).step_by(2));
+        let lines = blocks.iter().flat_map(|(_, block)| block.lines().skip(1));
+        let split =
+            |line: &str| MARKS.iter().fold(line.to_owned(), |line, (mark, blank)| line.replace(mark, blank));
+        let lines = lines.chain(inline).map(split);
+        let words = lines.filter_map(|line| shlex::split(&line));
+        words.flat_map(|words| commands(&words)).collect()
+    }
+
+    /// Those among the words of a shell's line that call `d`, without the command for a peer.
+    fn commands(words: &[String]) -> Vec<Vec<String>> {
+        let ends = |word: &String| ["|", "&&", ";", "--"].contains(&word.as_str()) || word.starts_with('>');
+        let parts =
+            words.split(ends).filter_map(|part| part.get(part.iter().position(|word| word == "d")?..));
+        parts.filter(|part| part.len() > 1).map(<[String]>::to_vec).collect()
+    }
+
+    fn exists(words: &[String]) -> bool {
+        match words {
+            // The parser does not know the topics.
+            [_, help, word] if help == "help" => {
+                word == "TOPIC" || super::words().iter().any(|(known, _)| known == word)
+            }
+            _ => groups::parsed(words).err().is_none_or(|mistake| {
+                ![ErrorKind::UnknownArgument, ErrorKind::InvalidSubcommand].contains(&mistake.kind())
+            }),
+        }
+    }
+
+    fn sources() -> impl Iterator<Item = (&'static str, &'static str)> {
+        TOPICS.iter().filter_map(|topic| match topic.source {
+            Source::Markdown(text) => Some((topic.name, text)),
+            Source::AsItStands(_) => None,
+        })
+    }
+
+    #[test]
+    fn the_readme_is_short_and_every_command_shown_there_and_in_the_guide_exists() {
+        assert!(README.len() <= README_MAX, "README.md has {} bytes", README.len());
+        let mut wrong = Vec::new();
+        for (name, text) in sources().chain([("README.md", README)]) {
+            let lines = command_lines(text);
+            assert!(!lines.is_empty(), "{name} shows no command");
+            wrong.extend(
+                lines.into_iter().filter(|words| !exists(words)).map(|words| (name, words.join(" "))),
+            );
+        }
+        assert!(wrong.is_empty(), "there is no such command: {wrong:#?}");
+    }
+
+    #[test]
+    fn topics_lead_to_topics_and_their_tables_have_two_columns() {
+        assert!(TOPICS.is_sorted_by_key(|topic| topic.name));
+        let is_topic = |name: &str| TOPICS.iter().any(|topic| topic.name == name);
+        for (name, text) in sources() {
+            assert!(text.starts_with("# "), "{name} has no title");
+            let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            for link in links {
+                assert!(link.strip_suffix(".md").is_some_and(is_topic), "{name}: {link}");
+            }
+            let ruler = text.lines().find(|line| line.starts_with("|---") && *line != "|---|---|");
+            assert_eq!(ruler, None, "{name}");
+        }
+    }
 
     #[test]
     fn an_unknown_word_is_answered_with_the_nearest_verb_or_topic() {

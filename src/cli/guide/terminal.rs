@@ -81,12 +81,13 @@ impl Page {
         rows.collect::<Vec<_>>().join("\n")
     }
 
-    /// Code alone needs no marks to be known as such.
+    /// A term needs no marks to be known as code.
     fn term(&self, term: &Text) -> String {
-        match term.as_slice() {
-            [Span::Code(code)] => code.clone(),
-            _ => self.inline(term),
-        }
+        let parts = term.iter().map(|span| match span {
+            Span::Code(code) => code.clone(),
+            span => self.span(span),
+        });
+        parts.collect()
     }
 
     fn filled(&self, text: &Text, first: &str, further: &str) -> String {
