@@ -4,8 +4,8 @@
 //! code is read. `d help TOPIC` shows it in a terminal, `d man-pages` makes a manual page of it. Some
 //! topics have the name of a verb: then the topic comes first, and the verb's help below it.
 //!
-//! The parser of the command line has a help of its own, and everything that it can answer alone is
-//! left to it.
+//! The parser of the command line has a help of its own, and answers everything that it can answer
+//! alone.
 
 mod markdown;
 mod roff;
@@ -23,13 +23,14 @@ use crate::protocol::exec::quoted;
 pub(super) use roff::{as_it_stands, page, page_name};
 pub(super) use terminal::Headings;
 
-/// A name as near as this to a word is offered in its place: between "somewhat alike" and "one letter wrong".
+/// Least similarity (Jaro-Winkler) of an unknown word to the name that is suggested for it. One wrong letter in a short
+/// name passes; a different word does not.
 const NEAR_ENOUGH: f64 = 0.75;
 
 /// One topic of the guide.
 #[derive(Debug)]
 pub(super) struct Topic {
-    /// What it is asked for by.
+    /// The word after `d help`.
     pub(super) name: &'static str,
     source: Source,
 }
@@ -37,7 +38,7 @@ pub(super) struct Topic {
 #[derive(Debug)]
 enum Source {
     Markdown(&'static str),
-    /// A text that scripts know: never laid out anew.
+    /// A text that scripts parse: shown unchanged.
     AsItStands(&'static str),
 }
 
@@ -71,7 +72,7 @@ pub(super) const TOPICS: &[Topic] = &[
 ];
 
 impl Topic {
-    /// What it is about, in a few words.
+    /// The title, for lists of topics.
     pub(super) fn about(&self) -> &'static str {
         let (Source::Markdown(text) | Source::AsItStands(text)) = self.source;
         let first = text.lines().next().unwrap_or_default();
@@ -87,8 +88,8 @@ impl Topic {
     }
 }
 
-/// Answers `d help`, `d help TOPIC`, and `d help WORD` where there is no such word; nothing else.
-pub(super) fn answered() -> Option<Result<u8, Failure>> {
+/// Answers `d help`, `d help TOPIC`, and `d help WORD` for an unknown word. Returns none for any other command line.
+pub(super) fn answer() -> Option<Result<u8, Failure>> {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     match words.iter().map(|word| word.to_str()).collect::<Option<Vec<_>>>()?.as_slice() {
         ["help"] => Some(show_overview()),
@@ -126,7 +127,7 @@ fn show_overview() -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// None where the parser has the whole answer.
+/// Returns none if the parser has the whole answer.
 fn show(word: &str) -> Option<Result<u8, Failure>> {
     let is_verb = whole().find_subcommand(word).is_some();
     match TOPICS.iter().find(|topic| topic.name == word) {
@@ -143,7 +144,7 @@ fn show_both(topic: &Topic) -> Result<u8, Failure> {
     show_verbs(&["d", "help", topic.name])
 }
 
-/// What the parser says to these words, which ask for help.
+/// Shows the parser's answer to these words, which ask for help.
 fn show_verbs(words: &[&str]) -> Result<u8, Failure> {
     if let Err(help) = groups::parsed(words.iter()) {
         output::help(&help)?;
@@ -172,7 +173,7 @@ mod tests {
     /// What a newcomer reads in one sitting.
     const README_MAX: usize = 10 * 1024;
 
-    /// What a shell runs within a line is a command line too.
+    /// Marks around which a line is split: a shell runs what is between them as a command line of its own.
     const MARKS: [(&str, &str); 4] = [("<(", " "), ("$(", " "), (")", " "), (";", " ; ")];
 
     /// The command lines of `d` in the code of a text, in blocks and within sentences, each as words.
@@ -188,7 +189,7 @@ mod tests {
         words.flat_map(|words| commands(&words)).collect()
     }
 
-    /// Those among the words of a shell's line that call `d`, without the command for a peer.
+    /// The calls of `d` in a shell's line, each without the command for a peer.
     fn commands(words: &[String]) -> Vec<Vec<String>> {
         let ends = |word: &String| ["|", "&&", ";", "--"].contains(&word.as_str()) || word.starts_with('>');
         let parts =

@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
     if completions::answered() {
         return ExitCode::SUCCESS;
     }
-    if let Some(done) = guide::answered() {
+    if let Some(done) = guide::answer() {
         return match done {
             Ok(code) => code.into(),
             Err(failure) => exit::report(&failure),

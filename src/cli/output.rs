@@ -19,10 +19,10 @@ use super::guide::{Headings, Topic};
 use crate::process::Blocking;
 pub(super) use table::{Cell, Table};
 
-/// How wide a text is laid out where there is no terminal.
+/// Width of a text without a terminal.
 const COLUMNS_OF_A_FILE: usize = 80;
-/// How wide at most, as the help of the verbs.
-const COLUMNS_READ_WITH_EASE: usize = 100;
+/// Greatest width of a text, as in the help of the verbs.
+const COLUMNS_AT_MOST: usize = 100;
 
 /// Says one line of what was asked for.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
@@ -42,7 +42,7 @@ pub(super) fn own_text(text: &'static str) -> Result<(), Failure> {
 /// Shows a topic of the guide.
 pub(super) fn topic(topic: &Topic) -> Result<(), Failure> {
     let headings = if is_colored() { Headings::Bold } else { Headings::Plain };
-    let columns = width().unwrap_or(COLUMNS_OF_A_FILE).min(COLUMNS_READ_WITH_EASE);
+    let columns = width().unwrap_or(COLUMNS_OF_A_FILE).min(COLUMNS_AT_MOST);
     bytes(topic.for_terminal(columns, headings).as_bytes())
 }
 

@@ -1,7 +1,7 @@
-//! A topic as blocks of text: what both the terminal and the manual page are made of.
+//! A topic as blocks of text, from which the terminal's text and the manual page are made.
 //!
-//! Understood are headings, paragraphs, code blocks, lists and tables of two columns, with emphasis,
-//! code and links in them. The title row of a table is for readers of the source alone.
+//! A topic may use headings, paragraphs, code blocks, lists and tables of two columns, with emphasis,
+//! code and links in them. Only readers of the source see the title row of a table.
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
@@ -14,11 +14,11 @@ pub(super) enum Block {
     Code(String),
     /// Items, each with its mark.
     List(Vec<(String, Vec<Block>)>),
-    /// Rows of what is explained and what it means.
+    /// Rows of a term and its meaning.
     Table(Vec<(Text, Text)>),
 }
 
-/// A text that is filled.
+/// A text that is wrapped to the width.
 pub(super) type Text = Vec<Span>;
 
 /// A part of a text.
@@ -36,10 +36,10 @@ pub(super) fn parse(source: &str) -> Vec<Block> {
     blocks(&mut Parser::new_ext(source, Options::ENABLE_TABLES))
 }
 
-/// Those up to the end of what is open.
+/// The blocks up to the end of the enclosing block.
 fn blocks(events: &mut Parser<'_>) -> Vec<Block> {
     let mut blocks = Vec::new();
-    // The text of an item of a tight list stands in no paragraph.
+    // An item of a tight list has text without a paragraph around it.
     let mut bare = Text::new();
     while let Some(event) = events.next() {
         let block = match event {
@@ -106,7 +106,7 @@ fn for_each_until<'a>(
     }
 }
 
-/// The text up to the end of what is open.
+/// The text up to the end of the enclosing block.
 fn text(events: &mut Parser<'_>) -> Text {
     let mut text = Text::new();
     while let Some(event) = events.next().filter(|event| !matches!(event, Event::End(_))) {
@@ -127,7 +127,7 @@ fn span(event: Event<'_>, events: &mut Parser<'_>, text: &mut Text) {
     text.push(span);
 }
 
-/// A source beside this one is a topic. Of other links the words say where they lead.
+/// A link to a source beside this one refers to a topic. Other links show their words alone.
 fn link(target: &str, words: &Text) -> Span {
     match target.strip_suffix(".md").filter(|name| !name.contains('/')) {
         Some(topic) => Span::Topic(topic.to_owned()),
@@ -135,7 +135,7 @@ fn link(target: &str, words: &Text) -> Span {
     }
 }
 
-/// The text without its looks.
+/// The text without its styles.
 pub(super) fn letters(text: &Text) -> String {
     text.iter()
         .map(|span| match span {

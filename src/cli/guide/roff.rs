@@ -5,7 +5,7 @@ use clap_mangen::roff::{Inline, Roff, bold, roman};
 use super::markdown::{self, Block, Span, Text};
 use super::{Source, TOPICS, Topic};
 
-/// How far code, and what an item says, is moved in.
+/// Columns before code and before the text of a list's item.
 const INDENT: &str = "4";
 
 /// Such as `peerbus-jobs`.
@@ -32,7 +32,7 @@ pub(in crate::cli) fn page(topic: &Topic) -> String {
     page.render()
 }
 
-/// Lines that are not to be filled, each as it is.
+/// Lines that stay as they are.
 pub(in crate::cli) fn as_it_stands(text: &str, page: &mut Roff) {
     page.control("nf", []);
     for line in text.lines() {
@@ -45,7 +45,7 @@ fn blocks(blocks: &[Block], page: &mut Roff) {
     let mut needs_paragraph = false;
     for block in blocks {
         match block {
-            // It is the page's name.
+            // The page has it in its NAME section.
             Block::Title(_) => continue,
             Block::Heading(text) => {
                 page.control("SH", [markdown::letters(text).to_uppercase().as_str()]);
@@ -99,7 +99,7 @@ fn item(mark: &str, blocks: &[Block], page: &mut Roff) {
     }
 }
 
-/// What is explained stands out.
+/// A term is bold even if its source is plain.
 fn term(text: &Text) -> Vec<Inline> {
     match text.as_slice() {
         [Span::Plain(plain)] => vec![bold(plain)],

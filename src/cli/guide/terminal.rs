@@ -1,4 +1,4 @@
-//! A topic in a terminal, or in a file: text of the width there is, and code as it stands.
+//! A topic for a terminal or a file: text wrapped to the width, and code unchanged.
 
 use textwrap::{WordSeparator, WordSplitter, WrapAlgorithm};
 use unicode_width::UnicodeWidthStr;
@@ -12,19 +12,19 @@ pub(in crate::cli) enum Headings {
     Plain,
 }
 
-/// How far everything but a heading is moved in.
-const INDENT: usize = 2;
-/// How far code is moved in beyond the text.
+/// Stands before everything but a heading.
+const INDENT: &str = "  ";
+/// Further columns before code.
 const CODE_INDENT: usize = 4;
-/// A word of a table that is wider than this has its meaning on the lines below it.
+/// The meaning of a wider term begins on the line below it.
 const WIDEST_TERM: usize = 24;
-/// Keeps words of code on one line.
+/// Stands for a blank in code while text is wrapped, so that code stays on one line.
 const JOINED: &str = "\u{a0}";
 
-/// The topic in lines of at most so many columns, where its code allows.
+/// The topic in lines of at most `columns`, except for longer code.
 pub(super) fn render(blocks: &[Block], columns: usize, headings: Headings) -> String {
     let page = Page { columns, headings };
-    let mut lines = page.blocks(blocks, "  ").replace(JOINED, " ");
+    let mut lines = page.blocks(blocks, INDENT).replace(JOINED, " ");
     lines.push('\n');
     lines
 }
@@ -68,7 +68,7 @@ impl Page {
     fn table(&self, rows: &[(Text, Text)], indent: &str) -> String {
         let terms: Vec<String> = rows.iter().map(|(term, _)| self.term(term)).collect();
         let narrow = terms.iter().map(|term| term.width()).filter(|width| *width <= WIDEST_TERM);
-        let widest = narrow.max().unwrap_or(INDENT);
+        let widest = narrow.max().unwrap_or(CODE_INDENT);
         let beside = format!("{indent}{:widest$}  ", "");
         let rows = rows.iter().zip(&terms).map(|((_, meaning), term)| {
             if term.width() <= widest {
@@ -116,7 +116,7 @@ impl Page {
 
     fn bold(&self, text: &str) -> String {
         match self.headings {
-            // Off by name: SGR 22 leaves a colour that somebody else has chosen.
+            // SGR 22 ends bold alone; SGR 0 would also reset a colour that somebody else has set.
             Headings::Bold => format!("\x1b[1m{text}\x1b[22m"),
             Headings::Plain => text.to_owned(),
         }
