@@ -17,35 +17,32 @@
 //!  a heartbeat:  daemon → bus → leader (roster → registry)
 //! ```
 //!
-//! | folder | what it is | may use | alone may name |
+//! | crate | what it is | depends on | alone depends on |
 //! |---|---|---|---|
-//! | [`protocol`] | what is said: plain data and pure rules | serde | (never tokio) |
+//! | [`protocol`] | what is said: plain data and pure rules | | |
 //! | [`identity`] | who somebody is and how that is proved | protocol | `nkeys` |
-//! | [`bus`] | how it travels: connect, supervise, encode, decode | protocol, identity | `async_nats` |
-//! | [`process`] | the operating system's end: pipes, stopping a tree | protocol | `unsafe`, `nix` |
-//! | [`screen`] | what a terminal shows, as a model: snapshots, views, text; keeper and cli both draw from it | protocol | `alacritty_terminal` |
-//! | [`keeper`] | one durable job, in a process of its own: its pipes or terminal, its log, its end | protocol, process, screen | |
-//! | [`daemon`] | the peer's end: intake, jobs, journal, heartbeat | protocol, identity, bus, process, keeper, leader | |
-//! | [`leader`] | who is in the fleet: roster (pure), registry | protocol, identity, bus | `sqlx` |
-//! | [`client`] | asking the fleet; yields typed events, prints nothing | protocol, identity, bus | |
-//! | [`cli`] | the person's end: one file per verb, rendering | all | `clap`, printing |
+//! | [`bus`] | how it travels: connect, reconnect, encode, decode | identity, protocol | `async-nats` |
+//! | [`process`] | the operating system's end: pipes, containment, stopping a process tree | protocol | |
+//! | [`screen`] | what a terminal shows, as a model: snapshots, views, text; shim and cli both draw from it | protocol | `alacritty_terminal` |
+//! | [`keeper`] | one durable job, in a process of its own: its pipes or terminal, its log, its end | process, protocol, screen | |
+//! | [`leader`] | who is in the fleet: roster (pure), registry | bus, identity, protocol | `sqlx` |
+//! | [`daemon`] | the peer: dispatcher, jobs, journal, heartbeat, policy, audit | bus, identity, leader, process, protocol, keeper | |
+//! | [`client`] | asking the fleet; yields typed events, prints nothing | bus, identity, protocol | |
+//! | [`cli`] | the `d` command line: one file a verb, rendering | bus, client, daemon, identity, leader, process, protocol, screen | `clap` |
 //!
-//! The same word at each stop: `exec` is `cli/exec.rs`, `client/exec.rs`, `protocol/exec.rs`,
-//! `daemon/exec.rs` and `tests/exec.rs`. `tests/architecture.rs` holds the table to its word.
+//! Each crate is a folder below `src/`, so the compiler keeps the borders; `tests/cli/architecture.rs` holds this table
+//! to the manifests. The same word at each stop: `exec` is `cli/exec.rs`, `client/exec.rs`, `protocol/exec.rs` and
+//! `tests/exec/`.
 
-#![deny(unsafe_code)]
-#![warn(missing_docs, unreachable_pub)]
+pub use peerbus_bus as bus;
+pub use peerbus_cli as cli;
+pub use peerbus_client as client;
+pub use peerbus_daemon as daemon;
+pub use peerbus_identity as identity;
+pub use peerbus_keeper as keeper;
+pub use peerbus_leader as leader;
+pub use peerbus_process as process;
+pub use peerbus_protocol as protocol;
+pub use peerbus_screen as screen;
 
-/// The version of this program, such as `0.1.0+cb3ae5e1f0`: a release names the commit it was built from.
-pub const VERSION: &str = env!("PEERBUS_VERSION");
-
-pub mod bus;
-pub mod cli;
-pub mod client;
-pub mod daemon;
-pub mod identity;
-pub mod keeper;
-pub mod leader;
-pub mod process;
-pub mod protocol;
-pub mod screen;
+pub use peerbus_protocol::VERSION;

@@ -6,7 +6,7 @@ use std::path::Path;
 use thiserror::Error;
 
 use super::member::Member;
-use crate::identity::{BadIdentity, Guest, IdentityFile, Key};
+use peerbus_identity::{BadIdentity, Guest, IdentityFile, Key};
 
 /// Why credentials cannot be used. Names the file, never its content.
 #[derive(Debug, Error)]

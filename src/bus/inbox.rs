@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{Incoming, locked};
-use crate::protocol::identity::Name;
-use crate::protocol::subjects;
+use peerbus_protocol::identity::Name;
+use peerbus_protocol::subjects;
 
 /// Bytes that may wait in one mailbox: several times what anybody asks for at once. What comes beyond is dropped, and
 /// is missed as what gets lost on its way is.

@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Incoming, Outgoing};
-use crate::identity::{Account, IdentityFile, Seal, SealedParts, Signer, Trust, Unproven};
-use crate::protocol::seal::TIME;
+use peerbus_identity::{Account, IdentityFile, Seal, SealedParts, Signer, Trust, Unproven};
+use peerbus_protocol::seal::TIME;
 
 /// A member of a fleet.
 #[derive(Clone)]

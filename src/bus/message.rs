@@ -7,8 +7,8 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 
-use crate::identity::SealedParts;
-use crate::protocol::seal::SIGNATURE;
+use peerbus_identity::SealedParts;
+use peerbus_protocol::seal::SIGNATURE;
 
 /// A message that arrived.
 #[derive(Debug, Clone)]

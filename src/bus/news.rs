@@ -13,8 +13,8 @@ use futures::StreamExt;
 use tokio::task::JoinSet;
 
 use super::{Incoming, Member, Outgoing, Shared, message};
-use crate::protocol::fleet::AccountMessage;
-use crate::protocol::subjects;
+use peerbus_protocol::fleet::AccountMessage;
+use peerbus_protocol::subjects;
 
 /// How long a leader may take to answer before a machine goes on without.
 const PATIENCE: Duration = Duration::from_secs(2);

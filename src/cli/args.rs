@@ -33,16 +33,16 @@ use super::stop::Stop;
 use super::task::Tasks;
 pub(super) use super::time::duration;
 use super::wait::Wait;
-use crate::daemon::broker;
-use crate::protocol::heartbeat::Role;
-use crate::protocol::peers::NAME_MAX;
-use crate::protocol::variables::Variables;
+use peerbus_daemon::broker;
+use peerbus_protocol::heartbeat::Role;
+use peerbus_protocol::peers::NAME_MAX;
+use peerbus_protocol::variables::Variables;
 
 /// Run commands on all your machines over a message bus.
 #[derive(Debug, Parser)]
 #[command(
     name = "d",
-    version = crate::VERSION,
+    version = peerbus_protocol::VERSION,
     about,
     max_term_width = 100,
     subcommand_required = true,
@@ -171,12 +171,12 @@ impl Verb {
         let mut builder = match self {
             Self::Daemon(Daemon::Run(_)) => {
                 // Until it can take them, and for good in all threads but this one.
-                crate::process::hold_signals_back()?;
+                peerbus_process::hold_signals_back()?;
                 tokio::runtime::Builder::new_multi_thread()
             }
             _ => {
                 // Whoever started it may have blocked them, and then nothing but KILL would end it.
-                crate::process::let_signals_in()?;
+                peerbus_process::let_signals_in()?;
                 tokio::runtime::Builder::new_current_thread()
             }
         };

@@ -20,15 +20,15 @@ use super::exit::{CANCELLED, Failure, REFUSED, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
 use super::output;
 use super::terminal::{Left, Manner, WINDOW, farewell, own_size, sit};
-use crate::bus::Bus;
-use crate::client::exec::{self as client, Attaching, Event, Execution, Integrity, Outcome, Patience};
-use crate::client::jobs;
-use crate::protocol::attach::{From, Sizes, Within};
-use crate::protocol::exec;
-use crate::protocol::frame::StreamKind;
-use crate::protocol::jobs::{Job, State};
-use crate::protocol::{Ending, TtySize};
-use crate::screen::{Filter, History, Screen};
+use peerbus_bus::Bus;
+use peerbus_client::exec::{self as client, Attaching, Event, Execution, Integrity, Outcome, Patience};
+use peerbus_client::jobs;
+use peerbus_protocol::attach::{From, Sizes, Within};
+use peerbus_protocol::exec;
+use peerbus_protocol::frame::StreamKind;
+use peerbus_protocol::jobs::{Job, State};
+use peerbus_protocol::{Ending, TtySize};
+use peerbus_screen::{Filter, History, Screen};
 
 /// What `d attach` is given.
 #[derive(Debug, ClapArgs)]

@@ -14,11 +14,11 @@ use super::exit::{Failure, OFFLINE, REFUSED, TIMED_OUT};
 use super::output;
 use super::peers::Format;
 use super::time::since;
-use crate::bus::{Bus, BusError};
-use crate::client::audit;
-use crate::client::peers::PingError;
-use crate::protocol::PeerId;
-use crate::protocol::audit::{Page, Query};
+use peerbus_bus::{Bus, BusError};
+use peerbus_client::audit;
+use peerbus_client::peers::PingError;
+use peerbus_protocol::PeerId;
+use peerbus_protocol::audit::{Page, Query};
 use table::Table;
 use verify::Verify;
 

@@ -15,10 +15,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::settings::variable;
-use crate::bus::NatsAddress;
-use crate::process::host;
-use crate::protocol::PeerId;
-use crate::protocol::peers::{PeerRow, Presence};
+use peerbus_bus::NatsAddress;
+use peerbus_process::host;
+use peerbus_protocol::PeerId;
+use peerbus_protocol::peers::{PeerRow, Presence};
 
 /// The `type` of a cache file.
 const TYPE: &str = "peerbus.peer_cache.v1";
@@ -91,7 +91,7 @@ impl Cache {
 
     /// The same, as it is written.
     pub(super) fn encode(&self) -> Vec<u8> {
-        crate::protocol::decode::to_json(self)
+        peerbus_protocol::decode::to_json(self)
     }
 
     /// Whether the list was learned within this time. One from the future was not.

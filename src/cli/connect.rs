@@ -3,10 +3,10 @@
 use super::args::Common;
 use super::exit::{BUS_UNREACHABLE, Failure, REFUSED};
 use super::settings::{MACHINES_CONFIG, Settings, machines_config_is_hidden, variable};
-use crate::bus::{Bus, Member, Persistence};
-use crate::protocol::attach::Within;
-use crate::protocol::exec::{JOB_VARIABLE, PEER_VARIABLE};
-use crate::protocol::identity::Standing;
+use peerbus_bus::{Bus, Member, Persistence};
+use peerbus_protocol::attach::Within;
+use peerbus_protocol::exec::{JOB_VARIABLE, PEER_VARIABLE};
+use peerbus_protocol::identity::Standing;
 
 /// What is said where the leader is needed and cannot be asked.
 pub(super) const NO_LEADER: &str = "Not connected to leader";

@@ -17,8 +17,8 @@ use futures::StreamExt;
 use super::args::{Common, peer_name};
 use super::exit::{Failure, OTHER};
 use super::output::{self, Table};
-use crate::bus::Bus;
 use check::{Check, Report};
+use peerbus_bus::Bus;
 
 /// Peers that are looked at side by side.
 const SIDE_BY_SIDE: usize = 16;

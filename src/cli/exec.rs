@@ -19,17 +19,17 @@ use super::exit::{
 };
 use super::output;
 use super::terminal;
-use crate::bus::Bus;
-use crate::client::exec::{self as client, Event, Integrity, Outcome, Patience};
-use crate::client::{Finding, NotFound, find};
-use crate::process::host;
-use crate::protocol::ending::Refusal;
-use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
-use crate::protocol::frame::JobState;
-use crate::protocol::task::Task;
-use crate::protocol::{Ending, JobId, PeerId};
 pub(super) use ending::{Next, conclude, tell_who_holds_it, unknown, waiting_for, was_cut, what_hangs};
 pub(super) use keyboard::{Enough, InputLost, Keys};
+use peerbus_bus::Bus;
+use peerbus_client::exec::{self as client, Event, Integrity, Outcome, Patience};
+use peerbus_client::{Finding, NotFound, find};
+use peerbus_process::host;
+use peerbus_protocol::ending::Refusal;
+use peerbus_protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
+use peerbus_protocol::frame::JobState;
+use peerbus_protocol::task::Task;
+use peerbus_protocol::{Ending, JobId, PeerId};
 pub(super) use queued::code_of as queue_code_of;
 use report::Report;
 pub(super) use report::shown;
@@ -166,7 +166,7 @@ fn request(args: &Exec) -> Result<ExecRequest, Failure> {
         within: own_job().into_iter().collect(),
     };
     // What the peer would refuse is refused here, before anything is sent.
-    ExecRequest::decode(&crate::protocol::decode::to_json(&request))
+    ExecRequest::decode(&peerbus_protocol::decode::to_json(&request))
         .map_err(|bad| Failure::usage(bad.to_string()))
 }
 

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use super::{log, misuse, output};
-use crate::client::exec::{Integrity, Outcome};
-use crate::protocol::Ending;
-use crate::protocol::ending::{Refusal, StartFailure};
+use peerbus_client::exec::{Integrity, Outcome};
+use peerbus_protocol::Ending;
+use peerbus_protocol::ending::{Refusal, StartFailure};
 
 pub(super) const BUS_UNREACHABLE: u8 = 255;
 pub(super) const NOT_FOUND: u8 = 254;

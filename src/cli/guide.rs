@@ -19,7 +19,7 @@ use super::args::Args;
 use super::exit::{self, Failure};
 use super::groups;
 use super::output;
-use crate::protocol::exec::quoted;
+use peerbus_protocol::exec::quoted;
 pub(super) use roff::{as_it_stands, page, page_name};
 pub(super) use terminal::Headings;
 

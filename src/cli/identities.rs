@@ -16,10 +16,10 @@ use super::output::Table;
 use super::peers::Format;
 use super::settings::Settings;
 use super::{keys, output, time};
-use crate::bus::{self, Bus, Credentials, Outgoing, Persistence, Reach};
-use crate::client::peers;
-use crate::identity::authority::{Authority, Entry, Invitation};
-use crate::protocol::identity::Standing;
+use peerbus_bus::{self as bus, Bus, Credentials, Outgoing, Persistence, Reach};
+use peerbus_client::peers;
+use peerbus_identity::authority::{Authority, Entry, Invitation};
+use peerbus_protocol::identity::Standing;
 
 /// How long servers may take to say who is connected.
 const PATIENCE: Duration = Duration::from_secs(2);

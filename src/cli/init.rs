@@ -22,15 +22,15 @@ use super::exit::Failure;
 use super::keys::{self, Places};
 use super::settings::{Settings, variable};
 use super::{daemon, output};
-use crate::bus::NatsAddress;
-use crate::client::peers;
-use crate::daemon::broker;
-use crate::identity::authority::Authority;
-use crate::process::host;
-use crate::protocol::PeerId;
-use crate::protocol::ending::with_causes;
-use crate::protocol::identity::{Name, Standing};
 use old_bus::OldBus;
+use peerbus_bus::NatsAddress;
+use peerbus_client::peers;
+use peerbus_daemon::broker;
+use peerbus_identity::authority::Authority;
+use peerbus_process::host;
+use peerbus_protocol::PeerId;
+use peerbus_protocol::ending::with_causes;
+use peerbus_protocol::identity::{Name, Standing};
 
 /// How long the leader may take to answer once its daemon is ready.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);

@@ -9,9 +9,9 @@ use super::args::Common;
 use super::exit::Failure;
 use super::settings::Settings;
 use super::{keys, output, time};
-use crate::identity::authority::Invited;
-use crate::protocol::identity::{Name, Standing};
-use crate::protocol::peers::normal_name;
+use peerbus_identity::authority::Invited;
+use peerbus_protocol::identity::{Name, Standing};
+use peerbus_protocol::peers::normal_name;
 
 /// What `d invite` is given.
 #[derive(Debug, ClapArgs)]

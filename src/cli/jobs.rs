@@ -15,14 +15,14 @@ use super::connect::{connect, must_see_jobs};
 use super::exit::{Failure, OFFLINE, OTHER, REFUSED, TIMED_OUT};
 use super::output;
 use super::peers::Format;
-use crate::bus::{Bus, BusError};
-use crate::client::jobs;
-use crate::client::policy::AskError;
-use crate::protocol::PeerId;
-use crate::protocol::jobs::{Job, Query, Which};
-use crate::protocol::peers::PeerRow;
 pub(super) use find::{Found, Wanted, find, wanted};
 pub(super) use newest::newest;
+use peerbus_bus::{Bus, BusError};
+use peerbus_client::jobs;
+use peerbus_client::policy::AskError;
+use peerbus_protocol::PeerId;
+use peerbus_protocol::jobs::{Job, Query, Which};
+use peerbus_protocol::peers::PeerRow;
 pub(super) use table::{state, who};
 
 /// What `d jobs` is given.

@@ -16,14 +16,14 @@ use super::connect::connect;
 use super::exit::{BUS_UNREACHABLE, Failure};
 use super::settings::{Settings, own_config, variable};
 use super::{daemon, output, peers as registry, status};
-use crate::bus::{BadAddress, NatsAddress};
-use crate::client::peers;
-use crate::daemon::state::RunBy;
-use crate::identity::Ticket;
-use crate::process::host;
-use crate::protocol::PeerId;
-use crate::protocol::heartbeat::Role;
-use crate::protocol::ids::BadId;
+use peerbus_bus::{BadAddress, NatsAddress};
+use peerbus_client::peers;
+use peerbus_daemon::state::RunBy;
+use peerbus_identity::Ticket;
+use peerbus_process::host;
+use peerbus_protocol::PeerId;
+use peerbus_protocol::heartbeat::Role;
+use peerbus_protocol::ids::BadId;
 
 /// How long the leader may take to hear a daemon that is ready.
 const HEARD_WITHIN: Duration = Duration::from_secs(10);

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::args::Common;
 use super::exit::Failure;
 use super::settings::{Settings, own_config};
-use crate::identity::authority::{Authority, AuthorityError};
-use crate::protocol::identity::{BadName, Name};
+use peerbus_identity::authority::{Authority, AuthorityError};
+use peerbus_protocol::identity::{BadName, Name};
 
 /// Where the files of a fleet with identities are: beside the configuration.
 pub(super) struct Places {

@@ -23,7 +23,7 @@ use tracing_subscriber::{Layer, Registry};
 use super::exit::Failure;
 use super::output;
 use super::settings::variable;
-use crate::process::{Blocking, LogFile};
+use peerbus_process::{Blocking, LogFile};
 
 pub(super) use level::Level;
 pub(super) use line::Priority;

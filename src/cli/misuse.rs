@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::output::escaped;
-use crate::protocol::exec::quoted;
+use peerbus_protocol::exec::quoted;
 
 /// What to say of it instead of what clap says.
 pub(super) fn explained(mistake: &clap::Error, words: &[OsString]) -> Option<String> {
@@ -82,7 +82,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::args::Args;
+    use crate::args::Args;
 
     fn explain(words: &[&[u8]]) -> Option<String> {
         let words: Vec<OsString> = words.iter().map(|word| OsString::from_vec(word.to_vec())).collect();

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::process::{Blocking, duplicate};
+use peerbus_process::{Blocking, duplicate};
 
 /// Rights of a new file, of which the umask takes away.
 const NEW: u32 = 0o666;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::bus::Credentials;
+use peerbus_bus::Credentials;
 
 /// What such a context says of a server and of who we are to it.
 #[derive(Debug, Default, Deserialize)]

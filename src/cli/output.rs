@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::exit::{Failure, OUTPUT_CLOSED, OUTPUT_FAILED};
 use super::guide::{Headings, Topic};
-use crate::process::Blocking;
+use peerbus_process::Blocking;
 pub(super) use table::{Cell, Table};
 
 /// Width of a text without a terminal.
@@ -160,7 +160,7 @@ pub(super) fn has_colours(output: &impl IsTerminal) -> bool {
 
 /// Columns there are for a table: no limit where stdout is no terminal, or one that does not know.
 fn width() -> Option<usize> {
-    let columns = io::stdout().is_terminal().then(crate::process::console_size).flatten()?.0;
+    let columns = io::stdout().is_terminal().then(peerbus_process::console_size).flatten()?.0;
     (columns > 0).then_some(usize::from(columns))
 }
 

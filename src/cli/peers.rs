@@ -8,11 +8,11 @@ use super::connect::{NO_LEADER, connect, must_be_an_operator};
 use super::exit::{BUS_UNREACHABLE, Failure, NOT_FOUND};
 use super::output::{self, Cell, Table};
 use super::time;
-use crate::bus::Bus;
-use crate::client::peers;
-use crate::client::{NotFound, RegistryError};
-use crate::protocol::PeerId;
-use crate::protocol::peers::{Found, GetAnswer, PeerRow, Presence};
+use peerbus_bus::Bus;
+use peerbus_client::peers;
+use peerbus_client::{NotFound, RegistryError};
+use peerbus_protocol::PeerId;
+use peerbus_protocol::peers::{Found, GetAnswer, PeerRow, Presence};
 
 /// What `d peers` is given.
 #[derive(Debug, ClapArgs)]

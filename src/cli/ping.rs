@@ -8,10 +8,10 @@ use super::args::{Common, duration, peer_name};
 use super::connect::connect;
 use super::exit::{Failure, OFFLINE, TIMED_OUT};
 use super::output;
-use crate::bus::{Bus, BusError};
-use crate::client::peers::{PingError, ping};
-use crate::protocol::PeerId;
-use crate::protocol::heartbeat::Heartbeat;
+use peerbus_bus::{Bus, BusError};
+use peerbus_client::peers::{PingError, ping};
+use peerbus_protocol::PeerId;
+use peerbus_protocol::heartbeat::Heartbeat;
 
 /// What `d ping` is given.
 #[derive(Debug, ClapArgs)]

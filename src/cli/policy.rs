@@ -6,13 +6,13 @@ use super::args::{Assignment, Common, assignment, peer_name, variables};
 use super::connect::connect;
 use super::exit::{Failure, OFFLINE, OTHER, REFUSED, TIMED_OUT};
 use super::output;
-use crate::bus::{Bus, BusError};
-use crate::client::policy::{AskError, ask};
-use crate::protocol::PeerId;
-use crate::protocol::ending::Refusal;
-use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
-use crate::protocol::identity::Standing;
-use crate::protocol::policy::{Answer, Decision, Question, Rule, Whom};
+use peerbus_bus::{Bus, BusError};
+use peerbus_client::policy::{AskError, ask};
+use peerbus_protocol::PeerId;
+use peerbus_protocol::ending::Refusal;
+use peerbus_protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
+use peerbus_protocol::identity::Standing;
+use peerbus_protocol::policy::{Answer, Decision, Question, Rule, Whom};
 
 /// What can be asked of a peer's policy.
 #[derive(Debug, Subcommand)]
@@ -155,7 +155,7 @@ async fn show(common: &Common, args: &Show) -> Result<u8, Failure> {
 }
 
 fn kind() -> Question {
-    Question { kind: Some(crate::protocol::policy::TYPE.to_owned()), ..Question::default() }
+    Question { kind: Some(peerbus_protocol::policy::TYPE.to_owned()), ..Question::default() }
 }
 
 fn explained(answer: &Answer, decision: &Decision) -> Vec<String> {

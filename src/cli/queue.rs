@@ -11,11 +11,11 @@ use super::jobs::Wanted;
 use super::output::Table;
 use super::peers::Format;
 use super::{exec, output, time};
-use crate::bus::Bus;
-use crate::client::queue::{self as client, Listed, QueueError, Withdrawn};
-use crate::protocol::exec::{Command, ExecRequest, JobResult};
-use crate::protocol::identity::Asker;
-use crate::protocol::{JobId, PeerId, subjects};
+use peerbus_bus::Bus;
+use peerbus_client::queue::{self as client, Listed, QueueError, Withdrawn};
+use peerbus_protocol::exec::{Command, ExecRequest, JobResult};
+use peerbus_protocol::identity::Asker;
+use peerbus_protocol::{JobId, PeerId, subjects};
 
 /// Fewest of a job's last characters that name it.
 const FEWEST: usize = 4;

@@ -15,12 +15,12 @@ use super::exit::{BUS_UNREACHABLE, Failure, OTHER};
 use super::jobs::Found;
 use super::settings::Settings;
 use super::{keys, output};
-use crate::bus::{Bus, Credentials};
-use crate::client::{jobs, steer};
-use crate::leader::fleet::{NotPushed, push, tell};
-use crate::protocol::PeerId;
-use crate::protocol::identity::Name;
-use crate::protocol::jobs::Query;
+use peerbus_bus::{Bus, Credentials};
+use peerbus_client::{jobs, steer};
+use peerbus_leader::fleet::{NotPushed, push, tell};
+use peerbus_protocol::PeerId;
+use peerbus_protocol::identity::Name;
+use peerbus_protocol::jobs::Query;
 
 /// How long one job may take to end.
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);

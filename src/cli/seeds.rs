@@ -11,9 +11,9 @@ use super::connect::connect;
 use super::exec::Exec;
 use super::exit::Failure;
 use super::{exec, output, peers, status, task as tasks, time};
-use crate::protocol::heartbeat::Role;
-use crate::protocol::peers::PeerRow;
 use machine::SetPeerConfig;
+use peerbus_protocol::heartbeat::Role;
+use peerbus_protocol::peers::PeerRow;
 
 /// The verbs under their old names.
 #[derive(Debug, Subcommand)]

@@ -13,10 +13,10 @@ use super::jobs::{self, Found, Wanted, wanted};
 use super::output;
 use super::stop::{self, SIGNAL_WITHIN, Stop};
 use super::terminal::Manner;
-use crate::bus::Bus;
-use crate::client::steer;
-use crate::protocol::attach::is_name;
-use crate::protocol::jobs::{Job, State};
+use peerbus_bus::Bus;
+use peerbus_client::steer;
+use peerbus_protocol::attach::is_name;
+use peerbus_protocol::jobs::{Job, State};
 
 /// What `d session` is asked for.
 #[derive(Debug, Subcommand)]

@@ -16,14 +16,14 @@ use super::args::{Common, RoleArg};
 use super::exit::Failure;
 use super::nats_context::NatsContext;
 use super::task;
-use crate::bus::{self, Credentials, NatsAddress, Reach};
-use crate::daemon::broker;
-use crate::daemon::policy::{Kept, Presence};
-use crate::process::{host, ownership};
-use crate::protocol::PeerId;
-use crate::protocol::heartbeat::Role;
-use crate::protocol::ids::BadId;
 use file::File;
+use peerbus_bus::{self as bus, Credentials, NatsAddress, Reach};
+use peerbus_daemon::broker;
+use peerbus_daemon::policy::{Kept, Presence};
+use peerbus_process::{host, ownership};
+use peerbus_protocol::PeerId;
+use peerbus_protocol::heartbeat::Role;
+use peerbus_protocol::ids::BadId;
 
 /// Where the bus is, where nobody says otherwise.
 const DEFAULT_NATS: &str = "nats://127.0.0.1:4222";

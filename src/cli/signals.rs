@@ -5,7 +5,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::process::is_ignored;
+use peerbus_process::is_ignored;
 
 /// Listens from now on. Nothing is heard of a signal that is ignored.
 pub(super) fn listen(kind: SignalKind) -> Option<Signal> {

@@ -10,12 +10,12 @@ use super::exit::{Failure, OTHER, USAGE};
 use super::output::Table;
 use super::settings::{Settings, variable};
 use super::{output, time};
-use crate::bus::NatsAddress;
-use crate::client::peers as registry;
-use crate::daemon::handover::NextState;
-use crate::daemon::state::{self, DaemonState, ReadError, State};
-use crate::protocol::heartbeat::Role;
-use crate::protocol::peers::{Found, PeerRow};
+use peerbus_bus::NatsAddress;
+use peerbus_client::peers as registry;
+use peerbus_daemon::handover::NextState;
+use peerbus_daemon::state::{self, DaemonState, ReadError, State};
+use peerbus_protocol::heartbeat::Role;
+use peerbus_protocol::peers::{Found, PeerRow};
 
 /// How long the daemon of this machine may take to answer over the bus.
 const PING_WITHIN: Duration = Duration::from_secs(2);

@@ -9,12 +9,12 @@ use super::connect::{connect, must_see_jobs};
 use super::exit::{Failure, NOT_STARTED, OFFLINE, OTHER, REFUSED, TIMED_OUT, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
 use super::output;
-use crate::bus::{Bus, BusError};
-use crate::client::steer::{self, SteerError};
-use crate::process::Signal;
-use crate::protocol::Ending;
-use crate::protocol::exec::JobResult;
-use crate::protocol::jobs::{Job, State};
+use peerbus_bus::{Bus, BusError};
+use peerbus_client::steer::{self, SteerError};
+use peerbus_process::Signal;
+use peerbus_protocol::Ending;
+use peerbus_protocol::exec::JobResult;
+use peerbus_protocol::jobs::{Job, State};
 
 /// How long a signal may take to be taken.
 pub(super) const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub(super) struct Stop {
 }
 
 fn signal(text: &str) -> Result<Signal, String> {
-    text.parse().map_err(|bad: crate::process::BadSignal| bad.to_string())
+    text.parse().map_err(|bad: peerbus_process::BadSignal| bad.to_string())
 }
 
 /// `d stop`

@@ -31,10 +31,10 @@ use super::output::Table;
 use super::peers::Format;
 use super::settings::Settings;
 use super::{exit, output};
-use crate::protocol::attach::is_name;
-use crate::protocol::task::{self as protocol, Step as Part};
 use book::{Book, Step};
 pub(super) use book::{Task, of_policy};
+use peerbus_protocol::attach::is_name;
+use peerbus_protocol::task::{self as protocol, Step as Part};
 
 /// What can be done with tasks.
 #[derive(Debug, Subcommand)]

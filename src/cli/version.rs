@@ -16,7 +16,7 @@ pub(super) fn say_who_differs() {
     let others: Vec<String> = known
         .peers
         .iter()
-        .filter(|peer| peer.online && peer.version != crate::VERSION)
+        .filter(|peer| peer.online && peer.version != peerbus_protocol::VERSION)
         .map(|peer| format!("{} {}", peer.id, peer.version))
         .collect();
     if others.is_empty() {

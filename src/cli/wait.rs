@@ -11,12 +11,12 @@ use super::exec::{Next, Streams, conclude, unknown, was_cut};
 use super::exit::{Failure, NOT_FOUND, OFFLINE, REFUSED, TIMED_OUT, UNKNOWN};
 use super::jobs::{Found, Row, Wanted, find, wanted};
 use super::{output, queue};
-use crate::bus::Bus;
-use crate::client::exec::{Integrity, Outcome};
-use crate::client::jobs::{self, News};
-use crate::client::policy::AskError;
-use crate::protocol::Ending;
-use crate::protocol::jobs::{Job, State};
+use peerbus_bus::Bus;
+use peerbus_client::exec::{Integrity, Outcome};
+use peerbus_client::jobs::{self, News};
+use peerbus_client::policy::AskError;
+use peerbus_protocol::Ending;
+use peerbus_protocol::jobs::{Job, State};
 
 /// Pause between two looks whether a job still waits in the queue.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);

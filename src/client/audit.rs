@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::peers::{PingError, sentence};
 use super::proof;
-use crate::bus::Bus;
-use crate::protocol::audit::chain::{Chain, Verdict};
-use crate::protocol::audit::{Head, Page, QUERY_TYPE, Query};
-use crate::protocol::reply::ERROR_HEADER;
-use crate::protocol::{BadMessage, PeerId, decode, subjects};
+use peerbus_bus::Bus;
+use peerbus_protocol::audit::chain::{Chain, Verdict};
+use peerbus_protocol::audit::{Head, Page, QUERY_TYPE, Query};
+use peerbus_protocol::reply::ERROR_HEADER;
+use peerbus_protocol::{BadMessage, PeerId, decode, subjects};
 
 /// How long one page may take. The peer reads a few MiB from its disk at most.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -28,7 +28,7 @@ const ATTEMPTS: usize = 3;
 /// One page.
 ///
 /// # Errors
-/// As [`crate::client::peers::ping`]. A daemon that keeps no audit log declines.
+/// As [`crate::peers::ping`]. A daemon that keeps no audit log declines.
 pub async fn page(bus: &Bus, peer: &PeerId, query: &Query) -> Result<Page, PingError> {
     let query = Query { kind: Some(QUERY_TYPE.to_owned()), ..query.clone() };
     let payload = decode::to_json(&query).into();

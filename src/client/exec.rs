@@ -25,12 +25,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::bus::Bus;
-use crate::protocol::attach::{Asked, From, Sizes, Within};
-use crate::protocol::exec::{ExecRequest, JobResult, OutputHolder, WINDOW};
-use crate::protocol::frame::{Accepted, StreamKind};
-use crate::protocol::tty::TtySize;
-use crate::protocol::{Ending, JobId, PeerId, decode};
+use peerbus_bus::Bus;
+use peerbus_protocol::attach::{Asked, From, Sizes, Within};
+use peerbus_protocol::exec::{ExecRequest, JobResult, OutputHolder, WINDOW};
+use peerbus_protocol::frame::{Accepted, StreamKind};
+use peerbus_protocol::tty::TtySize;
+use peerbus_protocol::{Ending, JobId, PeerId, decode};
 
 /// Something the owner of an execution is told.
 #[derive(Debug)]

@@ -12,11 +12,11 @@ use thiserror::Error;
 
 use super::peers::{self, RegistryError};
 use super::proof;
-use crate::bus::{Bus, Outgoing};
-use crate::protocol::PeerId;
-use crate::protocol::decode;
-use crate::protocol::peers::{Found, is_among, is_name, is_short_name};
-use crate::protocol::service::{Document, PING_ALL};
+use peerbus_bus::{Bus, Outgoing};
+use peerbus_protocol::PeerId;
+use peerbus_protocol::decode;
+use peerbus_protocol::peers::{Found, is_among, is_name, is_short_name};
+use peerbus_protocol::service::{Document, PING_ALL};
 
 /// How long all peers are listened to when they are asked who they are.
 const ROLL_CALL: Duration = Duration::from_millis(400);

@@ -8,11 +8,11 @@ use tokio::time::timeout_at;
 use super::peers::sentence;
 use super::policy::AskError;
 use super::proof;
-use crate::bus::{Bus, BusError};
-use crate::protocol::attach::Within;
-use crate::protocol::jobs::{Job, PAGE_MAX, Page, QUERY_TYPE, Query, State, Which, means};
-use crate::protocol::reply::ERROR_HEADER;
-use crate::protocol::{BadMessage, JobId, PeerId, decode, subjects};
+use peerbus_bus::{Bus, BusError};
+use peerbus_protocol::attach::Within;
+use peerbus_protocol::jobs::{Job, PAGE_MAX, Page, QUERY_TYPE, Query, State, Which, means};
+use peerbus_protocol::reply::ERROR_HEADER;
+use peerbus_protocol::{BadMessage, JobId, PeerId, decode, subjects};
 
 /// How long a peer may take for one page: it reads its journal.
 pub const PATIENCE: Duration = Duration::from_secs(5);

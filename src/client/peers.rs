@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::proof;
-use crate::bus::{Bus, BusError, Incoming};
-use crate::protocol::decode;
-use crate::protocol::health::Health;
-use crate::protocol::heartbeat::Heartbeat;
-use crate::protocol::peers::{
+use peerbus_bus::{Bus, BusError, Incoming};
+use peerbus_protocol::decode;
+use peerbus_protocol::health::Health;
+use peerbus_protocol::heartbeat::Heartbeat;
+use peerbus_protocol::peers::{
     Found, GET_TYPE, GetAnswer, GetRequest, LIST_TYPE, ListRequest, PEER_TYPE, Page, PeerRow, REMOVE_TYPE,
     REMOVED_TYPE,
 };
-use crate::protocol::reply::{ERROR_HEADER, ErrorBody};
-use crate::protocol::{BadMessage, PeerId, subjects};
+use peerbus_protocol::reply::{ERROR_HEADER, ErrorBody};
+use peerbus_protocol::{BadMessage, PeerId, subjects};
 
 /// How long a leader may take to answer. It answers from memory.
 const PATIENCE: Duration = Duration::from_secs(5);

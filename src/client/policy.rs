@@ -6,10 +6,10 @@ use thiserror::Error;
 
 use super::peers::sentence;
 use super::proof;
-use crate::bus::{Bus, BusError};
-use crate::protocol::policy::{Answer, Question};
-use crate::protocol::reply::ERROR_HEADER;
-use crate::protocol::{BadMessage, PeerId, decode, subjects};
+use peerbus_bus::{Bus, BusError};
+use peerbus_protocol::policy::{Answer, Question};
+use peerbus_protocol::reply::ERROR_HEADER;
+use peerbus_protocol::{BadMessage, PeerId, decode, subjects};
 
 /// How long a peer may take: it may have to look at a slow file system.
 const PATIENCE: Duration = Duration::from_secs(10);

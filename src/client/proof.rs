@@ -1,10 +1,10 @@
 //! Whether an answer is by whom it should be, in a fleet whose members sign what they say.
 
-use crate::bus::{Bus, Incoming};
-use crate::identity::Signer;
-use crate::protocol::PeerId;
-use crate::protocol::identity::Standing;
-use crate::protocol::peers::{is_among, is_name};
+use peerbus_bus::{Bus, Incoming};
+use peerbus_identity::Signer;
+use peerbus_protocol::PeerId;
+use peerbus_protocol::identity::Standing;
+use peerbus_protocol::peers::{is_among, is_name};
 
 /// Whether an answer is this peer's own.
 pub(super) fn is_of(bus: &Bus, peer: &PeerId, answer: &Incoming) -> Result<(), String> {

@@ -10,18 +10,18 @@ use futures::StreamExt;
 use thiserror::Error;
 
 use super::steer::{self, SteerError};
-use crate::bus::{Bus, BusError, Outgoing};
-use crate::identity::SealedParts;
-use crate::protocol::exec::{ExecRequest, JobResult};
-use crate::protocol::identity::Asker;
-use crate::protocol::jetstream::{
+use peerbus_bus::{Bus, BusError, Outgoing};
+use peerbus_identity::SealedParts;
+use peerbus_protocol::exec::{ExecRequest, JobResult};
+use peerbus_protocol::identity::Asker;
+use peerbus_protocol::jetstream::{
     self, ConsumerInfo, Done, NO_CONSUMER, NO_MESSAGE, NO_MESSAGE_TO_DELETE, NO_STREAM, NOT_FOR_ACCOUNT,
     NoAnswer, SUBJECT_TAKEN, Stored, StreamInfo, Waiting,
 };
-use crate::protocol::queue::{MESSAGE_ID, STREAM};
-use crate::protocol::steer::{CancelAnswer, Cancelled};
-use crate::protocol::subjects;
-use crate::protocol::{JobId, PeerId, decode};
+use peerbus_protocol::queue::{MESSAGE_ID, STREAM};
+use peerbus_protocol::steer::{CancelAnswer, Cancelled};
+use peerbus_protocol::subjects;
+use peerbus_protocol::{JobId, PeerId, decode};
 
 /// How long JetStream may take to answer a question.
 const PATIENCE: Duration = Duration::from_secs(5);

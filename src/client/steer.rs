@@ -7,15 +7,15 @@ use thiserror::Error;
 
 use super::peers::sentence;
 use super::proof;
-use crate::bus::{Bus, BusError, Incoming, Mailbox, Outgoing};
-use crate::protocol::attach::{DetachAnswer, DetachRequest, RenameRequest, Renamed};
-use crate::protocol::exec::JobResult;
-use crate::protocol::frame::{Challenge, FrameKind, KIND, Signalled};
-use crate::protocol::reply::ERROR_HEADER;
-use crate::protocol::seal::CHALLENGE;
-use crate::protocol::steer::{CancelAnswer, CancelRequest, Cancelled, SignalRequest};
-use crate::protocol::subjects::{self, Verb};
-use crate::protocol::{BadMessage, JobId, PeerId, decode};
+use peerbus_bus::{Bus, BusError, Incoming, Mailbox, Outgoing};
+use peerbus_protocol::attach::{DetachAnswer, DetachRequest, RenameRequest, Renamed};
+use peerbus_protocol::exec::JobResult;
+use peerbus_protocol::frame::{Challenge, FrameKind, KIND, Signalled};
+use peerbus_protocol::reply::ERROR_HEADER;
+use peerbus_protocol::seal::CHALLENGE;
+use peerbus_protocol::steer::{CancelAnswer, CancelRequest, Cancelled, SignalRequest};
+use peerbus_protocol::subjects::{self, Verb};
+use peerbus_protocol::{BadMessage, JobId, PeerId, decode};
 
 /// How long an answer may take before the same is said again: each is done once.
 const SAY_AGAIN: Duration = Duration::from_secs(1);

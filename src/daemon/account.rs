@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::context::Context;
-use crate::bus::Member;
+use peerbus_bus::Member;
 
 fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("account.jwt")

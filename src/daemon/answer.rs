@@ -3,18 +3,18 @@
 use bytes::Bytes;
 
 use super::context::Context;
-use crate::bus::Outgoing;
-use crate::protocol::attach::{
+use peerbus_bus::Outgoing;
+use peerbus_protocol::attach::{
     DETACHED_TYPE, DetachAnswer, Detached, RENAMED_TYPE, Renamed, STARTED_TYPE, Started,
 };
-use crate::protocol::exec::JobResult;
-use crate::protocol::frame::{self, Accepted, Challenge, FrameKind};
-use crate::protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
-use crate::protocol::seal::REFUSES;
-use crate::protocol::steer::{CANCEL_TYPE, CancelAnswer, Cancelled};
-use crate::protocol::subjects::{self, Verb};
-use crate::protocol::window::Frame;
-use crate::protocol::{Ending, JobId, PeerId, decode};
+use peerbus_protocol::exec::JobResult;
+use peerbus_protocol::frame::{self, Accepted, Challenge, FrameKind};
+use peerbus_protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
+use peerbus_protocol::seal::REFUSES;
+use peerbus_protocol::steer::{CANCEL_TYPE, CancelAnswer, Cancelled};
+use peerbus_protocol::subjects::{self, Verb};
+use peerbus_protocol::window::Frame;
+use peerbus_protocol::{Ending, JobId, PeerId, decode};
 
 /// How a message is answered that nobody of the fleet is proved to have said: a word and a number.
 pub(super) const UNPROVEN: (&str, u16) = ("unproven", 403);

@@ -11,10 +11,10 @@ use super::audit::Audit;
 use super::context::Context;
 use super::exec::Request;
 use super::journal::Begun;
-use crate::protocol::audit::{self, Decision, Outcome};
-use crate::protocol::exec::{Command, JobResult, quoted};
-use crate::protocol::identity::{Asker, Name, Standing};
-use crate::protocol::{Ending, JobId};
+use peerbus_protocol::audit::{self, Decision, Outcome};
+use peerbus_protocol::exec::{Command, JobResult, quoted};
+use peerbus_protocol::identity::{Asker, Name, Standing};
+use peerbus_protocol::{Ending, JobId};
 
 /// Longest text of a command that is written to the journal and the log, in characters.
 const COMMAND_SHOWN: usize = 300;
@@ -152,7 +152,7 @@ impl Asked {
 
     /// Says how it ended.
     pub(super) async fn ended(&self, audit: &Audit, result: &JobResult) {
-        let bytes = |total: &Option<crate::protocol::exec::StreamTotal>| total.as_ref().map(|it| it.bytes);
+        let bytes = |total: &Option<peerbus_protocol::exec::StreamTotal>| total.as_ref().map(|it| it.bytes);
         let (out, err, duration_ms) = (bytes(&result.out), bytes(&result.err), result.duration_ms);
         let (killed, left_running) = (result.killed, result.left_running);
         match &result.ending {
@@ -181,7 +181,7 @@ impl Asked {
 
 /// What the audit log says of an end.
 fn outcome(result: &JobResult) -> Outcome {
-    let bytes = |total: &Option<crate::protocol::exec::StreamTotal>| total.as_ref().map(|it| it.bytes);
+    let bytes = |total: &Option<peerbus_protocol::exec::StreamTotal>| total.as_ref().map(|it| it.bytes);
     Outcome {
         ending: result.ending.clone(),
         out: bytes(&result.out),

@@ -21,10 +21,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::bus::{Credentials, NatsAddress, is_private};
-use crate::identity::authority::Authority;
-use crate::process::{Companion, Signal, host};
-use crate::protocol::ending::with_causes;
+use peerbus_bus::{Credentials, NatsAddress, is_private};
+use peerbus_identity::authority::Authority;
+use peerbus_process::{Companion, Signal, host};
+use peerbus_protocol::ending::with_causes;
 
 /// The port a broker listens on where none is named.
 pub const DEFAULT_PORT: u16 = 4222;

@@ -18,12 +18,12 @@ use super::policy::Kept;
 use super::proof::Challenges;
 use super::roll::Roll;
 use super::state::RunBy;
-use crate::bus::{self, Bus};
-use crate::process::{self, Containment, Nursery};
-use crate::protocol::heartbeat::Role;
-use crate::protocol::service::Counts;
-use crate::protocol::variables::Variables;
-use crate::protocol::{Instance, JobId, PeerId};
+use peerbus_bus::{self as bus, Bus};
+use peerbus_process::{self as process, Containment, Nursery};
+use peerbus_protocol::heartbeat::Role;
+use peerbus_protocol::service::Counts;
+use peerbus_protocol::variables::Variables;
+use peerbus_protocol::{Instance, JobId, PeerId};
 
 /// Jobs a peer runs at once, unless its configuration says otherwise. A job costs the daemon about
 /// 100 KiB, and up to 4 MiB while its caller does not read.

@@ -8,12 +8,12 @@ use super::asked;
 use super::context::Context;
 use super::proof::{self, Signed};
 use super::queue::Ticket;
-use crate::bus::Incoming;
-use crate::protocol::ending::{Refusal, sentence};
-use crate::protocol::exec::{ExecRequest, JobResult};
-use crate::protocol::identity::Asker;
-use crate::protocol::seal::SIGNATURE;
-use crate::protocol::{Ending, JobId, subjects};
+use peerbus_bus::Incoming;
+use peerbus_protocol::ending::{Refusal, sentence};
+use peerbus_protocol::exec::{ExecRequest, JobResult};
+use peerbus_protocol::identity::Asker;
+use peerbus_protocol::seal::SIGNATURE;
+use peerbus_protocol::{Ending, JobId, subjects};
 
 /// A well-formed request.
 #[derive(Debug, Clone)]

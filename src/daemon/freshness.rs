@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::protocol::JobId;
-use crate::protocol::subjects::Verb;
+use peerbus_protocol::JobId;
+use peerbus_protocol::subjects::Verb;
 
 /// How long a challenge may be answered.
 const CHALLENGE_HOLDS: Duration = Duration::from_secs(60);

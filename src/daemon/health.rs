@@ -7,11 +7,11 @@ use tokio::sync::mpsc;
 use super::context::Context;
 use super::handover::Attempt;
 use super::journal::SPARES;
-use crate::bus::{Incoming, Outgoing};
-use crate::leader::registry::moved_aside;
-use crate::process::{host, ownership};
-use crate::protocol::health::{Containment, Health, TYPE, Upgrade};
-use crate::protocol::{decode, subjects};
+use peerbus_bus::{Incoming, Outgoing};
+use peerbus_leader::registry::moved_aside;
+use peerbus_process::{host, ownership};
+use peerbus_protocol::health::{Containment, Health, TYPE, Upgrade};
+use peerbus_protocol::{decode, subjects};
 
 /// Questions that may wait.
 pub(super) const WAITING: usize = 64;
@@ -35,7 +35,7 @@ fn look(context: &Context) -> Health {
         kind: TYPE.to_owned(),
         peer_id: context.peer().clone(),
         instance: context.instance,
-        daemon_version: crate::VERSION.to_owned(),
+        daemon_version: peerbus_protocol::VERSION.to_owned(),
         now_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default(),
         user: host::current_user(),
         containment: match context.nursery.cgroups() {

@@ -11,10 +11,10 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::context::Context;
 use super::solitude;
-use crate::bus::{Incoming, Outgoing};
-use crate::process::host;
-use crate::protocol::heartbeat::{Heartbeat, INTERVAL_MS, PeerState, TYPE};
-use crate::protocol::{decode, subjects};
+use peerbus_bus::{Incoming, Outgoing};
+use peerbus_process::host;
+use peerbus_protocol::heartbeat::{Heartbeat, INTERVAL_MS, PeerState, TYPE};
+use peerbus_protocol::{decode, subjects};
 
 /// How long the look for the way to the bus may hold up a heartbeat.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ impl Pulse {
             ip_address: way.as_ref().map(|way| way.ip.to_string()),
             mac_address: way.and_then(|way| way.mac),
             role: settings.role,
-            daemon_version: crate::VERSION.to_owned(),
+            daemon_version: peerbus_protocol::VERSION.to_owned(),
             os: std::env::consts::OS.to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
             uptime_s: self.context.started.elapsed().as_secs(),

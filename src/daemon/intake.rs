@@ -15,13 +15,13 @@ use super::durable::{self, Left};
 use super::exec::{self, Received, Request};
 use super::job;
 use super::proof::{self, Signed};
-use crate::bus::Incoming;
-use crate::protocol::JobId;
-use crate::protocol::frame::OFFSET;
-use crate::protocol::identity::Asker;
-use crate::protocol::seal::SIGNATURE;
-use crate::protocol::steer::{INSTANCE_HEADER, Steer};
-use crate::protocol::subjects::{self, Below, Verb};
+use peerbus_bus::Incoming;
+use peerbus_protocol::JobId;
+use peerbus_protocol::frame::OFFSET;
+use peerbus_protocol::identity::Asker;
+use peerbus_protocol::seal::SIGNATURE;
+use peerbus_protocol::steer::{INSTANCE_HEADER, Steer};
+use peerbus_protocol::subjects::{self, Below, Verb};
 
 /// Messages that may wait on a subscription before they are taken to the desk.
 pub(super) const WAITING: usize = 8_192;

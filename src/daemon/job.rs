@@ -35,11 +35,11 @@ use super::durable;
 use super::exec::Request;
 use super::intake::Message;
 use super::journal::{Begun, Record, now};
-use crate::protocol::ending::Refusal;
-use crate::protocol::exec::JobResult;
-use crate::protocol::identity::Asker;
-use crate::protocol::steer::{Cancelled, Steer};
-use crate::protocol::{Ending, JobId};
+use peerbus_protocol::ending::Refusal;
+use peerbus_protocol::exec::JobResult;
+use peerbus_protocol::identity::Asker;
+use peerbus_protocol::steer::{Cancelled, Steer};
+use peerbus_protocol::{Ending, JobId};
 
 /// Attends to one id, from the first message about it until nobody needs it here any more. What is
 /// left in `messages` is for the next attendant.

@@ -16,9 +16,9 @@ use super::answer::{UNPROVEN, cannot};
 use super::context::Context;
 use super::policy::may_see_all;
 use super::proof;
-use crate::bus::{BusError, Incoming, Outgoing};
-use crate::protocol::jobs::{PAGE_TYPE, Page, Query, WAIT_MAX_MS};
-use crate::protocol::{JobId, decode, subjects};
+use peerbus_bus::{BusError, Incoming, Outgoing};
+use peerbus_protocol::jobs::{PAGE_TYPE, Page, Query, WAIT_MAX_MS};
+use peerbus_protocol::{JobId, decode, subjects};
 
 /// Questions that may wait.
 pub(super) const WAITING: usize = 256;

@@ -39,13 +39,13 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tokio::sync::watch;
 
-use crate::process::host::is_full;
-use crate::process::{Identity, Lodging};
-use crate::protocol::exec::JobResult;
-use crate::protocol::identity::{Asker, Name, Standing};
-use crate::protocol::{Instance, JobId, decode};
 pub(super) use copies::Delivered;
 pub(super) use naming::NotNamed;
+use peerbus_process::host::is_full;
+use peerbus_process::{Identity, Lodging};
+use peerbus_protocol::exec::JobResult;
+use peerbus_protocol::identity::{Asker, Name, Standing};
+use peerbus_protocol::{Instance, JobId, decode};
 pub(super) use spares::SPARES;
 
 /// How long an ended job is remembered.

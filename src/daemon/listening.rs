@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::context::Context;
-use crate::protocol::subjects;
+use peerbus_protocol::subjects;
 
 /// Pause between two looks whether our own subscriptions are there.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);

@@ -24,10 +24,10 @@ use serde::Deserialize;
 use super::journal::{Begun, Journal, Record};
 use super::recovery::recover_after;
 use super::state;
-use crate::keeper::{Place, link};
-use crate::process::{self, Identity, Lodging, OtherProcess, Signal, StateLock};
-use crate::protocol::JobId;
-use crate::protocol::decode;
+use peerbus_keeper::{Place, link};
+use peerbus_process::{self as process, Identity, Lodging, OtherProcess, Signal, StateLock};
+use peerbus_protocol::JobId;
+use peerbus_protocol::decode;
 
 /// How long processes may take to end by themselves.
 const GRACE: Duration = Duration::from_secs(5);

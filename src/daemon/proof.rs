@@ -13,11 +13,11 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::context::Context;
-use crate::bus::Incoming;
-use crate::identity::PublicKey;
-use crate::protocol::identity::Asker;
-use crate::protocol::seal::{CHALLENGE, TIME};
-use crate::protocol::{JobId, subjects};
+use peerbus_bus::Incoming;
+use peerbus_identity::PublicKey;
+use peerbus_protocol::identity::Asker;
+use peerbus_protocol::seal::{CHALLENGE, TIME};
+use peerbus_protocol::{JobId, subjects};
 
 /// How far a caller's clock may be from ours, and how old a request may be, without a challenge.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(30);

@@ -13,11 +13,11 @@ use super::audit::{self, Audit, SIZE};
 use super::context::Settings;
 use super::durable::{self, Known, Left};
 use super::journal::{Entry, Journal, Record};
-use crate::keeper::Place;
-use crate::process::{self, StateLock};
-use crate::protocol::ending::StartFailure;
-use crate::protocol::exec::JobResult;
-use crate::protocol::{Ending, JobId, PeerId};
+use peerbus_keeper::Place;
+use peerbus_process::{self as process, StateLock};
+use peerbus_protocol::ending::StartFailure;
+use peerbus_protocol::exec::JobResult;
+use peerbus_protocol::{Ending, JobId, PeerId};
 
 /// How long what is left of a dead daemon's job gets to end by itself.
 const GRACE: Duration = Duration::from_secs(5);

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::protocol::JobId;
-use crate::protocol::attach::Within;
-use crate::protocol::task::Reached;
-use crate::protocol::window::Totals;
+use peerbus_protocol::JobId;
+use peerbus_protocol::attach::Within;
+use peerbus_protocol::task::Reached;
+use peerbus_protocol::window::Totals;
 
 /// All of them.
 #[derive(Clone, Default)]

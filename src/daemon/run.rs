@@ -19,10 +19,10 @@ use super::journal::now;
 use super::serving::{notify, serve};
 use super::state::{self, DaemonState, RunBy, State, StateFile, TYPE};
 use super::{listening, trust};
-use crate::bus::{Bus, Link};
-use crate::process::{self, Identity, LockError, Nursery, StateLock, ownership};
-use crate::protocol::Instance;
-use crate::protocol::ending::with_causes;
+use peerbus_bus::{Bus, Link};
+use peerbus_process::{self as process, Identity, LockError, Nursery, StateLock, ownership};
+use peerbus_protocol::Instance;
+use peerbus_protocol::ending::with_causes;
 
 /// Why a daemon ended.
 #[derive(Debug, Error)]
@@ -224,7 +224,7 @@ fn first_state(settings: &Settings, instance: Instance, program: &Path) -> anyho
         since: now(),
         process: Identity::of_self().context("reading what process this is")?,
         instance,
-        version: crate::VERSION.to_owned(),
+        version: peerbus_protocol::VERSION.to_owned(),
         peer_id: settings.peer.clone(),
         role: settings.role,
         nats: settings.bus.address.to_string(),

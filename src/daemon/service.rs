@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 
 use super::context::Context;
 use super::heartbeat::Pulse;
-use crate::bus::{Incoming, Outgoing};
-use crate::protocol::service::{self, Identity};
-use crate::protocol::{decode, subjects};
+use peerbus_bus::{Incoming, Outgoing};
+use peerbus_protocol::service::{self, Identity};
+use peerbus_protocol::{decode, subjects};
 
 /// Questions that may wait.
 const WAITING: usize = 1024;

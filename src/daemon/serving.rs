@@ -20,11 +20,11 @@ use super::journal::Journal;
 use super::run::{DaemonError, Ready};
 use super::state::{State, StateFile};
 use super::{jobs, policy, queue, recovery, service, solitude, trust};
-use crate::bus::{Bus, NatsAddress, Persistence};
-use crate::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
-use crate::process::Nursery;
-use crate::protocol::heartbeat::{PeerState, Role};
-use crate::protocol::{Instance, subjects};
+use peerbus_bus::{Bus, NatsAddress, Persistence};
+use peerbus_leader::{self as leader, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
+use peerbus_process::Nursery;
+use peerbus_protocol::heartbeat::{PeerState, Role};
+use peerbus_protocol::{Instance, subjects};
 
 /// Requests from the queue that may wait before they are taken to the desk.
 const WAITING_FROM_QUEUE: usize = 16;

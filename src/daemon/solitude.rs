@@ -14,9 +14,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::context::Context;
-use crate::bus::{Bus, BusError, Incoming, Outgoing};
-use crate::protocol::heartbeat::{Heartbeat, INTERVAL_MS, Look, Ping};
-use crate::protocol::{Instance, PeerId, decode, subjects};
+use peerbus_bus::{Bus, BusError, Incoming, Outgoing};
+use peerbus_protocol::heartbeat::{Heartbeat, INTERVAL_MS, Look, Ping};
+use peerbus_protocol::{Instance, PeerId, decode, subjects};
 
 /// How long another daemon may take to answer. A daemon answers from a task of its own.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::handover::{NextState, ProgramState};
 use super::journal::now;
 use super::policy::PolicyState;
-use crate::process::host::is_full;
-use crate::process::{Identity, ownership};
-use crate::protocol::heartbeat::Role;
-use crate::protocol::{Instance, PeerId, decode};
+use peerbus_process::host::is_full;
+use peerbus_process::{Identity, ownership};
+use peerbus_protocol::heartbeat::Role;
+use peerbus_protocol::{Instance, PeerId, decode};
 
 /// The `type` of a state file.
 pub const TYPE: &str = "peerbus.daemon_state.v1";

@@ -3,8 +3,8 @@
 
 use super::context::{Context, Settings};
 use super::state::{State, StateFile};
-use crate::bus::{self, Reach};
-use crate::process::host;
+use peerbus_bus::{self as bus, Reach};
+use peerbus_process::host;
 
 /// What a daemon may connect to, by what it is to the bus and what it was told.
 #[must_use]

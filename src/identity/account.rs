@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::jwt::{BadToken, Claims};
 use super::key::{Key, PublicKey};
-use crate::protocol::identity::Standing;
+use peerbus_protocol::identity::Standing;
 
 /// How long a machine may go on answering a message, in nanoseconds: 24 hours, the longest a job's
 /// caller may be silent.

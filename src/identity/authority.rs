@@ -23,8 +23,8 @@ use super::file::IdentityFile;
 use super::invitation::{Ticket, Wanted};
 use super::key::{Key, PublicKey};
 use super::trust::{self, Signer, now};
-use crate::protocol::identity::{Name, Standing};
-use crate::protocol::peers::is_name;
+use peerbus_protocol::identity::{Name, Standing};
+use peerbus_protocol::peers::is_name;
 pub use server::ServerDocuments;
 use store::Store;
 

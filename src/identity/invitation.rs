@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::jwt::Claims;
 use super::key::{Key, PACKED, PublicKey, RAW};
 use super::trust::{self, IdentityClaims, Signer};
-use crate::protocol::identity::{Name, Standing};
+use peerbus_protocol::identity::{Name, Standing};
 
 /// What a line begins with.
 const PREFIX: &str = "pbj1_";

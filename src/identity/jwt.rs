@@ -70,8 +70,8 @@ impl<T: Serialize> Claims<T> {
     pub(super) fn said(&self) -> String {
         let part = |json: Vec<u8>| BASE64.encode(json);
         let header = Header { typ: "JWT".to_owned(), alg: ALGORITHM.to_owned() };
-        let header = part(crate::protocol::decode::to_json(&header));
-        format!("{header}.{}", part(crate::protocol::decode::to_json(self)))
+        let header = part(peerbus_protocol::decode::to_json(&header));
+        format!("{header}.{}", part(peerbus_protocol::decode::to_json(self)))
     }
 }
 

@@ -12,9 +12,9 @@ use super::file::IdentityFile;
 use super::invitation::Guest;
 use super::key::Key;
 use super::trust::NoMember;
-use crate::protocol::identity::Name;
-use crate::protocol::seal::{CHALLENGE, SIGNED_HEADERS, TIME};
-pub(super) use crate::protocol::seal::{IDENTITY, SIGNATURE};
+use peerbus_protocol::identity::Name;
+use peerbus_protocol::seal::{CHALLENGE, SIGNED_HEADERS, TIME};
+pub(super) use peerbus_protocol::seal::{IDENTITY, SIGNATURE};
 
 /// What the signed bytes begin with.
 const PURPOSE: &[u8] = b"peerbus.seal.v1";

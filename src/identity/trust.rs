@@ -11,7 +11,7 @@ use super::account::{Account, BadAccount};
 use super::jwt::{BadToken, Claims};
 use super::key::{Key, PublicKey};
 use super::seal::{self, SealedParts, Unproven};
-use crate::protocol::identity::{Asker, Name, Standing};
+use peerbus_protocol::identity::{Asker, Name, Standing};
 
 /// Identities whose tokens were checked already. Beyond that, all are checked again.
 const REMEMBERED: usize = 16_384;
@@ -52,7 +52,7 @@ pub enum NoMember {
     Stranger,
     /// Its name is none.
     #[error("the identity's name: {0}")]
-    Name(#[from] crate::protocol::identity::BadName),
+    Name(#[from] peerbus_protocol::identity::BadName),
     /// Over.
     #[error("the identity of {0} has expired")]
     Expired(Name),

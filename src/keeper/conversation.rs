@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::wire::{self, Hearing, LINE_MOST, Saying};
 use super::words::{FromKeeper, ToKeeper};
-use crate::process::host;
+use peerbus_process::host;
 
 /// How long somebody who has connected may take to say hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);

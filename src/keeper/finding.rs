@@ -13,7 +13,7 @@ use super::place::{Place, socket_in};
 use super::starting::last_line;
 use super::wire::{self, LINE_MOST};
 use super::words::{About, Ended, FromKeeper, ToKeeper, VERSION};
-use crate::process::{Lodging, host};
+use peerbus_process::{Lodging, host};
 
 /// How long a keeper that lives may take to answer. One is away for moments, when it comes and when it goes.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);

@@ -14,9 +14,9 @@ use bytes::Bytes;
 use tokio::net::unix::pipe::Sender;
 
 use super::words::WriterState;
-use crate::process::Feed;
-use crate::protocol::frame::Want;
-use crate::protocol::stdin::{Joined, WINDOW, WINDOW_OF_OTHERS};
+use peerbus_process::Feed;
+use peerbus_protocol::frame::Want;
+use peerbus_protocol::stdin::{Joined, WINDOW, WINDOW_OF_OTHERS};
 
 /// Most writers that are remembered.
 const WRITERS_MOST: usize = 256;

@@ -187,8 +187,8 @@ async fn speak(mut saying: Saying, orders: Arc<Orders>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::Ending;
     use bytes::Bytes;
+    use peerbus_protocol::Ending;
 
     fn stdin(offset: u64) -> ToKeeper {
         ToKeeper::Stdin { from: "ann".to_owned(), offset, data: Bytes::from(vec![7; 64 * 1024]) }

@@ -8,7 +8,7 @@ use super::serve::Keeper;
 use super::steps::Steps;
 use super::terminal::KeptTerminal;
 use super::words::{FromKeeper, Hello, Screen, State, ToKeeper, VERSION};
-use crate::protocol::{Ending, TtySize};
+use peerbus_protocol::{Ending, TtySize};
 
 /// What is answered to who asks for a terminal of a job that has none.
 const NO_TERMINAL: &str = "it has no terminal";

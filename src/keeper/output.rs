@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::log::Writer;
 use super::words::LogReach;
-use crate::protocol::frame::{OUTPUT_MAX, StreamKind};
+use peerbus_protocol::frame::{OUTPUT_MAX, StreamKind};
 
 /// How often a disk that takes nothing is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(200);

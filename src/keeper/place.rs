@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::words::{About, Ended};
-use crate::protocol::JobId;
+use peerbus_protocol::JobId;
 
 /// The name of the socket.
 pub(super) const SOCKET: &str = "socket";
@@ -114,5 +114,5 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         text => text?,
     };
     let broken = |error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()));
-    crate::protocol::decode::json(&text).map(Some).map_err(broken)
+    peerbus_protocol::decode::json(&text).map(Some).map_err(broken)
 }

@@ -14,7 +14,7 @@ use super::place::Place;
 use super::serve;
 use super::wire::{self, Hearing, ORDER_MOST, Saying};
 use super::words::FirstWord;
-use crate::process::{ignore_signals, inherited, keep_memory_private, take_stdin};
+use peerbus_process::{ignore_signals, inherited, keep_memory_private, take_stdin};
 
 /// Threads for what may block: counting processes, writing the end.
 const BLOCKING_THREADS: usize = 4;

@@ -25,15 +25,15 @@ use super::steps::Steps;
 use super::terminal::KeptTerminal;
 use super::words::{About, Ended, FromKeeper, Order, ToKeeper, VERSION};
 use super::written::{self, Newest};
-use crate::process::{
+use peerbus_process::{
     Course, Exit, Identity, Lodging, Nursery, Outcome, Process, Spec, StartError, Started, StartedInTerminal,
     Stdin, Taps, Terminal, joined, start, start_in_terminal,
 };
-use crate::protocol::Ending;
-use crate::protocol::ending::sentence;
-use crate::protocol::exec::OutputHolder;
-use crate::protocol::frame::StreamKind;
-use crate::protocol::window::Totals;
+use peerbus_protocol::Ending;
+use peerbus_protocol::ending::sentence;
+use peerbus_protocol::exec::OutputHolder;
+use peerbus_protocol::frame::StreamKind;
+use peerbus_protocol::window::Totals;
 
 /// How often an ending is tried to be written that the disk does not take.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
@@ -121,7 +121,7 @@ fn prepare(place: &Place, order: &Order) -> io::Result<(About, Output, UnixListe
         v: VERSION,
         job: order.spec.job,
         keeper: Identity::of_self()?,
-        version: crate::VERSION.to_owned(),
+        version: peerbus_protocol::VERSION.to_owned(),
         lodging: order.lodging.clone(),
         tty: order.tty,
         name: order.name.clone(),

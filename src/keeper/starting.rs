@@ -16,8 +16,8 @@ use super::link::Link;
 use super::place::Place;
 use super::wire::{LINE_MOST, line, understood};
 use super::words::{FirstWord, FromKeeper, Hello, Order, VERSION};
-use crate::process::{Detached, Identity, Nursery, StartError, open_log};
-use crate::protocol::ending::sentence;
+use peerbus_process::{Detached, Identity, Nursery, StartError, open_log};
+use peerbus_protocol::ending::sentence;
 
 /// How long a lock may be held by somebody who only looks at it.
 const LOOKED_AT_FOR: Duration = Duration::from_secs(2);

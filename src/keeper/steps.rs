@@ -11,10 +11,10 @@ use tokio::task::JoinHandle;
 
 use super::serve::{Begun, Keeper, begin};
 use super::words::{FromKeeper, NextOrder, Order, TaskOrder};
-use crate::process::{Command, Lodging, Signal, Spec, StartError};
-use crate::protocol::Ending;
-use crate::protocol::frame::StreamKind;
-use crate::protocol::task::Reached;
+use peerbus_process::{Command, Lodging, Signal, Spec, StartError};
+use peerbus_protocol::Ending;
+use peerbus_protocol::frame::StreamKind;
+use peerbus_protocol::task::Reached;
 
 /// Longest line of a step that is shown, in characters.
 const SHOWN: usize = 2_000;

@@ -12,10 +12,10 @@ use std::io;
 use bytes::Bytes;
 
 use super::words::{self, Turn};
-use crate::process::Terminal;
-use crate::protocol::TtySize;
-use crate::protocol::attach::SizeFrom;
-use crate::screen::Screen;
+use peerbus_process::Terminal;
+use peerbus_protocol::TtySize;
+use peerbus_protocol::attach::SizeFrom;
+use peerbus_screen::Screen;
 
 /// Writers whose sizes are remembered; the others' count when they say them.
 const SIZES_MOST: usize = 256;

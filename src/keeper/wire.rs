@@ -161,7 +161,7 @@ pub(super) fn understood<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keeper::words::{FromKeeper, LogReach};
+    use crate::words::{FromKeeper, LogReach};
     use tokio::io::AsyncWriteExt;
 
     async fn heard(said: &[u8]) -> Vec<FromKeeper> {

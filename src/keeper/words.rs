@@ -14,14 +14,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::process::{Identity, Lodging, Spec, StartError};
-use crate::protocol::attach::SizeFrom;
-use crate::protocol::exec::{self, HungProcess, JobResult, OutputHolder, Rusage, StreamTotal};
-use crate::protocol::frame::Want;
-use crate::protocol::task::Reached;
-use crate::protocol::tty::TtySize;
-use crate::protocol::window::Totals;
-use crate::protocol::{Ending, Instance, JobId, PeerId};
+use peerbus_process::{Identity, Lodging, Spec, StartError};
+use peerbus_protocol::attach::SizeFrom;
+use peerbus_protocol::exec::{self, HungProcess, JobResult, OutputHolder, Rusage, StreamTotal};
+use peerbus_protocol::frame::Want;
+use peerbus_protocol::task::Reached;
+use peerbus_protocol::tty::TtySize;
+use peerbus_protocol::window::Totals;
+use peerbus_protocol::{Ending, Instance, JobId, PeerId};
 
 /// The version of these words.
 pub const VERSION: u32 = 1;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
-use crate::process::joined;
+use peerbus_process::joined;
 
 /// Writes a file in place of the one that is there. Blocks on the disk. A directory that was taken away is
 /// made again.

@@ -22,10 +22,10 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::MissedTickBehavior;
 
-use crate::bus::{Bus, Incoming, Member, Outgoing};
-use crate::identity::authority::Authority;
-use crate::protocol::fleet::AccountMessage;
-use crate::protocol::{decode, subjects};
+use peerbus_bus::{Bus, Incoming, Member, Outgoing};
+use peerbus_identity::authority::Authority;
+use peerbus_protocol::fleet::AccountMessage;
+use peerbus_protocol::{decode, subjects};
 
 pub use spread::{NotPushed, push, tell};
 

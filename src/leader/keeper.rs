@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use crate::protocol::PeerId;
-use crate::protocol::peers::PeerRow;
+use peerbus_protocol::PeerId;
+use peerbus_protocol::peers::PeerRow;
 
 use super::registry::{Place, Registry, RegistryError, Removal};
 

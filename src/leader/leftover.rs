@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::REGISTRY_FILE;
 use super::registry::{Place, Registry, RegistryError};
-use crate::protocol::PeerId;
+use peerbus_protocol::PeerId;
 
 /// What was found and taken out.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::bus::{Bus, BusError, Incoming};
-use crate::protocol::peers::Page;
-use crate::protocol::{Instance, PeerId, decode, subjects};
+use peerbus_bus::{Bus, BusError, Incoming};
+use peerbus_protocol::peers::Page;
+use peerbus_protocol::{Instance, PeerId, decode, subjects};
 
 use super::post::{INSTANCE_HEADER, LEADER_HEADER};
 use super::query;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{self, OwnedPermit};
 
-use crate::bus::{Bus, Incoming, Outgoing};
-use crate::protocol::peers::{EVENT_TYPE, PeerEvent};
-use crate::protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER};
-use crate::protocol::{Instance, PeerId, decode, service, subjects};
+use peerbus_bus::{Bus, Incoming, Outgoing};
+use peerbus_protocol::peers::{EVENT_TYPE, PeerEvent};
+use peerbus_protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER};
+use peerbus_protocol::{Instance, PeerId, decode, service, subjects};
 
 use super::query::Refusal;
 use super::roster::Change;

@@ -3,13 +3,13 @@
 //! Guarantees: an answer is whole and fits into one message, or it is an error. A page is sorted by
 //! id, and following `next` shows every peer that was there all the time exactly once.
 
-use crate::protocol::decode::{self, BadMessage};
-use crate::protocol::peers::{
+use peerbus_protocol::decode::{self, BadMessage};
+use peerbus_protocol::peers::{
     Found, GET_TYPE, GetAnswer, GetRequest, ListRequest, NAME_MAX, PAGE_MAX, PAGE_TYPE, PEER_TYPE, Page,
     PeerRow, REMOVE_TYPE, REMOVED_TYPE, is_name, is_short_name, normal_name,
 };
-use crate::protocol::reply::ErrorBody;
-use crate::protocol::{Instance, PeerId};
+use peerbus_protocol::reply::ErrorBody;
+use peerbus_protocol::{Instance, PeerId};
 
 use super::roster::Roster;
 
@@ -183,7 +183,7 @@ impl Desk<'_> {
             left_out: self.roster.has_left_out(),
         };
         // The envelope, with room for `next` and the longest id in it.
-        let mut size = decode::to_json(&page).len() + crate::protocol::ids::PEER_ID_MAX;
+        let mut size = decode::to_json(&page).len() + peerbus_protocol::ids::PEER_ID_MAX;
         let mut rows = self.roster.after(after).peekable();
         while let Some(row) = rows.peek() {
             size += decode::to_json(row).len() + 1;
@@ -260,14 +260,14 @@ fn asked(payload: &[u8], kind: &'static str) -> Result<String, Refusal> {
 
 /// The question a leader asks to find out whether there is another one.
 pub(super) fn shortest_list() -> Vec<u8> {
-    let kind = Some(crate::protocol::peers::LIST_TYPE.to_owned());
+    let kind = Some(peerbus_protocol::peers::LIST_TYPE.to_owned());
     decode::to_json(&ListRequest { kind, after: None, limit: Some(1) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leader::roster::tests::row;
+    use crate::roster::tests::row;
     use std::time::Duration;
 
     fn roster(rows: Vec<PeerRow>) -> Roster {

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use crate::bus::{Bus, BusError, Outgoing};
-use crate::protocol::heartbeat::Look;
-use crate::protocol::jetstream::{self, NO_STREAM, NOT_FOR_ACCOUNT, NoAnswer, StreamInfo};
-use crate::protocol::{PeerId, decode, queue, subjects};
+use peerbus_bus::{Bus, BusError, Outgoing};
+use peerbus_protocol::heartbeat::Look;
+use peerbus_protocol::jetstream::{self, NO_STREAM, NOT_FOR_ACCOUNT, NoAnswer, StreamInfo};
+use peerbus_protocol::{PeerId, decode, queue, subjects};
 
 /// How often the stream is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

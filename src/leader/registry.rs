@@ -28,8 +28,8 @@ use sqlx::any::AnyConnectOptions;
 use sqlx::{AnyConnection, AssertSqlSafe, ConnectOptions, Connection, Row};
 use thiserror::Error;
 
-use crate::protocol::PeerId;
-use crate::protocol::peers::PeerRow;
+use peerbus_protocol::PeerId;
+use peerbus_protocol::peers::PeerRow;
 
 use dialect::{COLUMNS, Dialect};
 use patience::bounded;

@@ -27,10 +27,10 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::Duration;
 
-use crate::protocol::PeerId;
-use crate::protocol::audit::Head;
-use crate::protocol::heartbeat::{self, Heartbeat, PeerState};
-use crate::protocol::peers::{EventKind, PeerRow, Presence};
+use peerbus_protocol::PeerId;
+use peerbus_protocol::audit::Head;
+use peerbus_protocol::heartbeat::{self, Heartbeat, PeerState};
+use peerbus_protocol::peers::{EventKind, PeerRow, Presence};
 
 use voices::{Heard, PATIENCE, Voices};
 

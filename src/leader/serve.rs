@@ -13,9 +13,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::bus::{Bus, Link};
-use crate::protocol::peers::{PeerRow, Presence};
-use crate::protocol::{PeerId, subjects};
+use peerbus_bus::{Bus, Link};
+use peerbus_protocol::peers::{PeerRow, Presence};
+use peerbus_protocol::{PeerId, subjects};
 
 use super::clock::PresenceClock;
 use super::complaints::Complaints;
@@ -88,7 +88,7 @@ struct Leader {
     born: Instant,
     rival: Option<Rival>,
     /// A rival that turned out not to answer, and until when it is not given way to.
-    mute_rival: Option<(crate::protocol::Instance, Instant)>,
+    mute_rival: Option<(peerbus_protocol::Instance, Instant)>,
 }
 
 impl Leader {
@@ -239,7 +239,7 @@ impl Leader {
         let (bus, subject) = (self.bus.clone(), subjects::ping(&self.settings.peer));
         let (generation, background) = (self.link.generation, self.inputs.background());
         tokio::spawn(async move {
-            use crate::bus::BusError::NoResponders;
+            use peerbus_bus::BusError::NoResponders;
             let answer = bus.request(&subject, bytes::Bytes::new(), PROBE_PATIENCE).await;
             let is_alive = matches!(answer, Ok(_) | Err(NoResponders(_)));
             let sent = is_alive.then_some(sent);

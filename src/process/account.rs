@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use nix::unistd::{Uid, User, geteuid, getgrouplist};
 
 use super::spec::StartError;
-use crate::protocol::ending::StartFailure;
+use peerbus_protocol::ending::StartFailure;
 
 /// One user of this machine.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use super::pidfd::PidFd;
 use super::reaper;
 use super::signal::Signal;
 use super::tree::{Asked, KILLED_GONE, Stopped, stop};
-use crate::protocol::JobId;
+use peerbus_protocol::JobId;
 
 /// How much longer than it needs a reaper may take on a busy machine.
 const REAPER_LATE: Duration = Duration::from_secs(5);

@@ -26,10 +26,10 @@ use super::pidfd::{Exit, ExitKind, Usage};
 use super::signal::Signal;
 use super::taps::Taps;
 use super::tree::{KILLED_GONE, Stopped, Tree};
-use crate::protocol::exec::{HOLDERS_SHOWN, HungProcess, OutputHolder, Rusage, StreamTotal};
-use crate::protocol::frame::StreamKind;
-use crate::protocol::window::Totals;
-use crate::protocol::{Ending, JobId};
+use peerbus_protocol::exec::{HOLDERS_SHOWN, HungProcess, OutputHolder, Rusage, StreamTotal};
+use peerbus_protocol::frame::StreamKind;
+use peerbus_protocol::window::Totals;
+use peerbus_protocol::{Ending, JobId};
 
 /// How long a process may take to end after it was asked to, before it is killed.
 const KILL_GRACE: Duration = Duration::from_secs(5);

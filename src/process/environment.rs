@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use nix::unistd::geteuid;
 
 use super::account::Account;
-use crate::protocol::tty::USUAL_TERM;
+use peerbus_protocol::tty::USUAL_TERM;
 
 /// Where commands are looked for when nobody says otherwise.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -10,7 +10,7 @@ use nix::libc;
 use super::launch::{LaunchError, Step};
 use super::plan::Plan;
 use super::spec::StartError;
-use crate::protocol::ending::StartFailure;
+use peerbus_protocol::ending::StartFailure;
 
 /// Finds the fixed word and the sentence.
 pub(super) fn explain(plan: &Plan, error: &LaunchError) -> StartError {

@@ -115,8 +115,8 @@ fn is_hung_up(pipe: &Sender) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::terminal::Terminal;
-    use crate::protocol::TtySize;
+    use crate::terminal::Terminal;
+    use peerbus_protocol::TtySize;
     use std::time::Duration;
     use tokio::io::AsyncReadExt;
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::members::Members;
 use super::stat::{Stat, is_gone};
-use crate::protocol::exec::OutputHolder;
+use peerbus_protocol::exec::OutputHolder;
 
 /// Longest command line that is shown, in characters.
 const COMMAND_SHOWN: usize = 60;

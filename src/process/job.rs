@@ -29,7 +29,7 @@ use super::signal::Signal;
 use super::spec::{Spec, StartError, Stdin};
 use super::terminal::{self, Terminal};
 use super::tree::{Asked, Leader, Tree};
-use crate::protocol::TtySize;
+use peerbus_protocol::TtySize;
 
 /// How long a command that cannot be attended to gets to end by itself.
 const GRACE: Duration = Duration::from_secs(5);

@@ -12,7 +12,7 @@ use super::identity::Identity;
 use super::pidfd::PidFd;
 use super::signal::Signal;
 use super::stat::{Stat, is_gone};
-use crate::protocol::JobId;
+use peerbus_protocol::JobId;
 
 /// How to find them.
 #[derive(Debug)]

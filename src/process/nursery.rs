@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::{self, Cgroup};
 use super::hierarchy::{self, BASE_DIGITS, BASE_PREFIX, JOB_PREFIX, KEEPERS};
 use super::launch::{LAUNCH_WITHIN, LaunchError, Program, Step, Surroundings, launch};
-use crate::protocol::JobId;
+use peerbus_protocol::JobId;
 
 /// How the processes of a job are kept together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

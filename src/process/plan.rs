@@ -10,7 +10,7 @@ use super::account::Account;
 use super::environment::{self, DEFAULT_PATH, Environment};
 use super::launch::{LAUNCH_WITHIN, Program};
 use super::spec::{Command, Spec, StartError};
-use crate::protocol::ending::StartFailure;
+use peerbus_protocol::ending::StartFailure;
 
 /// The shell that there is where there is no bash.
 const LAST_SHELL: &str = "/bin/sh";

@@ -11,7 +11,7 @@ use super::hierarchy::{self, BASE_DIGITS, BASE_PREFIX, JOB_PREFIX};
 use super::identity::Identity;
 use super::members::Members;
 use super::nursery::Lodging;
-use crate::protocol::JobId;
+use peerbus_protocol::JobId;
 
 /// The processes that live in a lodging now, by the way they are kept together there.
 ///

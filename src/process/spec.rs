@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::protocol::decode;
-use crate::protocol::ending::{StartFailure, sentence};
-use crate::protocol::{Ending, JobId, TtySize};
+use peerbus_protocol::decode;
+use peerbus_protocol::ending::{StartFailure, sentence};
+use peerbus_protocol::{Ending, JobId, TtySize};
 
 /// One command to start. The caller has resolved everything but user, home and directory.
 #[derive(Clone, Serialize, Deserialize)]
@@ -110,7 +110,7 @@ impl StartError {
     }
 
     /// The same in words of another's.
-    pub(crate) fn of_system(message: impl Into<String>) -> Self {
+    pub fn of_system(message: impl Into<String>) -> Self {
         Self::new(StartFailure::System, message)
     }
 

@@ -16,8 +16,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use tokio::io::Interest;
 use tokio::net::unix::pipe::Receiver;
 
-use crate::protocol::frame::{OUTPUT_MAX, StreamKind};
-use crate::protocol::window::Totals;
+use peerbus_protocol::frame::{OUTPUT_MAX, StreamKind};
+use peerbus_protocol::window::Totals;
 
 /// Longest time to gather small pieces into one frame.
 const GATHER_FOR: Duration = Duration::from_millis(2);

@@ -28,7 +28,7 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 
 use super::account::Account;
 use super::spec::StartError;
-use crate::protocol::TtySize;
+use peerbus_protocol::TtySize;
 
 /// Our end. Clones are the same terminal; one may read and one may write at the same time.
 #[derive(Debug, Clone)]

@@ -21,7 +21,7 @@ use super::members::{Members, send};
 use super::pidfd::PidFd;
 use super::reaper;
 use super::signal::Signal;
-use crate::protocol::exec::HungProcess;
+use peerbus_protocol::exec::HungProcess;
 
 /// How long killed processes may take to be gone. Only one that hangs in the kernel, as on a dead
 /// network file system, takes longer than milliseconds.

@@ -39,7 +39,7 @@ fn one<T: DeserializeOwned>(payload: &[u8]) -> Result<T, BadMessage> {
 
 /// Cuts the middle out of a sentence that quotes a long foreign text: an answer has to fit into a
 /// message, and a log into a screen.
-pub(crate) fn readable(sentence: &str) -> String {
+pub fn readable(sentence: &str) -> String {
     const BEGIN: usize = 600;
     const END: usize = 300;
     let length = sentence.chars().count();

@@ -88,13 +88,12 @@ pub struct ExecRequest {
     pub within: Vec<Within>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
 fn is_false(value: &bool) -> bool {
     !value
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
-pub(crate) fn is_zero(count: &u32) -> bool {
+/// Whether a count is left out where it is written.
+pub fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 

@@ -167,7 +167,7 @@ pub enum Due {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::exec::EXAMPLE;
+    use crate::exec::EXAMPLE;
 
     fn request(id: JobId, expires_ms: Option<i64>) -> ExecRequest {
         let example = ExecRequest::decode(EXAMPLE.as_bytes()).expect("the example");
@@ -192,7 +192,7 @@ mod tests {
             (request(JobId::new(), Some(made + 1)), "`id`"),
             (
                 ExecRequest {
-                    stream: Some(crate::protocol::exec::StreamOptions { window: 1 }),
+                    stream: Some(crate::exec::StreamOptions { window: 1 }),
                     ..request(id, Some(made + 1))
                 },
                 "`stream`",

@@ -201,7 +201,7 @@ impl Collectors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Ending, Instance, JobId};
+    use crate::{Ending, Instance, JobId};
     use proptest::prelude::*;
 
     fn answer(out: &[u8], err: &[u8], limit: usize) -> (Vec<u8>, Collected) {

@@ -1,5 +1,5 @@
 //! The headers of a message that proves who said it. What they hold is made and checked by
-//! [`crate::identity`].
+//! `identity`.
 
 use super::frame;
 use super::reply::ERROR_HEADER;

@@ -103,7 +103,7 @@ impl<'de> Deserialize<'de> for Unseen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::decode;
+    use crate::decode;
 
     #[test]
     fn values_are_passed_on_and_not_shown() {

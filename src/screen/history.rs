@@ -10,7 +10,7 @@ use alacritty_terminal::term::cell::{Cell, Flags};
 use super::Emulator;
 use super::lexer::{Lexer, Piece};
 use super::paint::Painter;
-use crate::protocol::TtySize;
+use peerbus_protocol::TtySize;
 
 /// So much text is shown at once: fewer lines than there is room for.
 const AT_ONCE: usize = 512;

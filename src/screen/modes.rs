@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 pub(super) use titles::Titles;
 
-use crate::protocol::TtySize;
+use peerbus_protocol::TtySize;
 
 /// Tab stops are this far apart at first.
 const TABS_EVERY: u16 = 8;

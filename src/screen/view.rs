@@ -12,7 +12,7 @@ use alacritty_terminal::term::cell::{Cell, Flags};
 use super::Screen;
 use super::modes::SHOWN;
 use super::paint::{Painter, cells};
-use crate::protocol::TtySize;
+use peerbus_protocol::TtySize;
 
 /// What is drawn of a screen, and where.
 #[derive(Debug, Default)]

@@ -33,13 +33,13 @@ macro_rules! both {
         mod best { $(
             #[test]
             fn $case() {
-                super::$case(&crate::exec::bench::contained("best"));
+                super::$case(&crate::bench::contained("best"));
             }
         )* }
         mod reaper { $(
             #[test]
             fn $case() {
-                super::$case(&crate::exec::bench::contained("reaper"));
+                super::$case(&crate::bench::contained("reaper"));
             }
         )* }
     };

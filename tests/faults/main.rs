@@ -8,17 +8,18 @@
     reason = "a test that cannot go on says so and stops"
 )]
 
+use peerbus_harness as harness;
+
 mod bench;
 mod caller;
 mod crash;
 mod dead_mount;
 mod disk;
-#[path = "../harness/mod.rs"]
-mod harness;
 mod journal;
 mod late;
 mod leaving;
 mod limits;
 mod links;
+mod process;
 mod transfer;
 mod twins;

@@ -4,6 +4,8 @@
 //! dies. The kernel ties that to the *thread* that made the child, so one thread that lives as
 //! long as the process makes them all.
 
+#![expect(unsafe_code, reason = "a child is told to end with its test between fork and exec")]
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};

@@ -388,7 +388,7 @@ fn give_to_server(kind: Kind, folder: &Path) {
 
 /// An empty server's files, made once and kept. Tests that want them at the same time wait.
 fn template(kind: Kind) -> PathBuf {
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let kept = crate::target_directory().join("tmp");
     let lock = File::create(kept.join(format!("{kind:?}.lock"))).expect("making a lock");
     lock.lock().expect("waiting for the lock");
     let version = server_command(kind).arg("--version").output();

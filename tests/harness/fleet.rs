@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use peerbus::protocol::identity::Standing;
+use peerbus_protocol::identity::Standing;
 
 use super::child::{Finished, Keep, Live, piped, tail};
 use super::procs;
@@ -494,7 +494,7 @@ impl Daemon {
     #[track_caller]
     pub fn start(&self) {
         let DaemonOptions { id, role, flags, environment, configuration, .. } = &self.options;
-        let mut command = piped(env!("CARGO_BIN_EXE_d"));
+        let mut command = piped(crate::d_program());
         private_environment(&mut command, &self.home);
         if let Some(toml) = configuration {
             fs::write(self.home.join("config.toml"), toml).expect("writing the daemon's configuration");
@@ -559,7 +559,7 @@ impl DCommand {
     pub fn new<I: IntoIterator<Item: AsRef<OsStr>>>(home: &Path, arguments: I) -> DCommand {
         let arguments: Vec<OsString> =
             arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
-        let mut command = piped(env!("CARGO_BIN_EXE_d"));
+        let mut command = piped(crate::d_program());
         private_environment(&mut command, home);
         command.current_dir(home).args(&arguments);
         let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();

@@ -9,8 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use peerbus::keeper::Place;
-use peerbus::process::{
+use peerbus_keeper::Place;
+use peerbus_process::{
     Identity, Lodging, OtherProcess, Signal, StateLock, cgroups_of, clear, inhabitants, is_locked,
     lodgings_of,
 };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use peerbus::identity::IdentityFile;
+use peerbus_identity::IdentityFile;
 
 /// How long an answer of the server itself may take.
 const SERVER_DEADLINE: Duration = Duration::from_secs(20);

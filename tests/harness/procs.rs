@@ -43,7 +43,7 @@ pub fn marker() -> String {
 
 /// All processes whose arguments contain `marker`, other than this test and `d` itself.
 pub fn with_argument(marker: &str) -> Vec<Process> {
-    let d = Path::new(env!("CARGO_BIN_EXE_d"));
+    let d = crate::d_program();
     all_pids()
         .filter(|pid| *pid != own_pid())
         .filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).map_or(true, |program| program != d))

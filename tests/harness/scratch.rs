@@ -36,6 +36,12 @@ pub struct Scratch {
     held: File,
 }
 
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Scratch {
     /// A new empty directory.
     pub fn new() -> Scratch {

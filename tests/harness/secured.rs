@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use peerbus::identity::authority::{Authority, Invited};
-use peerbus::identity::{IdentityFile, Key};
-use peerbus::protocol::identity::{Name, Standing};
+use peerbus_identity::authority::{Authority, Invited};
+use peerbus_identity::{IdentityFile, Key};
+use peerbus_protocol::identity::{Name, Standing};
 
 use super::scratch::Scratch;
 use super::server::ServerOptions;
@@ -16,6 +16,12 @@ pub const OPERATOR: &str = "alice";
 pub struct Secured {
     scratch: Scratch,
     authority: Authority,
+}
+
+impl Default for Secured {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Secured {

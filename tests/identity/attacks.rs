@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::harness::fleet::{Fleet, FleetBuilder};
 use crate::harness::nats::{Message, Raw};
-use crate::speaker::{Said, job_id, now_ms, request};
+use crate::harness::speaker::{Said, job_id, now_ms, request};
 
 const SOON: Duration = Duration::from_secs(20);
 /// Less than it takes to notice that frames are missing.

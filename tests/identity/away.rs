@@ -8,8 +8,8 @@ use peerbus::protocol::identity::Standing;
 
 use crate::harness::fleet::{DaemonOptions, Fleet};
 use crate::harness::nats::{Message, Raw};
+use crate::harness::speaker::{Said, job_id, request};
 use crate::machines::{Machines, SOON};
-use crate::speaker::{Said, job_id, request};
 
 /// Between two requests of somebody who does not give up.
 const AT_ONCE: Duration = Duration::from_millis(5);

@@ -157,5 +157,5 @@ pub(crate) fn refused(finished: &Finished, code: i32, said: &[&str]) {
 
 /// Seconds since 1970.
 pub(crate) fn now() -> i64 {
-    crate::speaker::now_ms() / 1000
+    crate::harness::speaker::now_ms() / 1000
 }

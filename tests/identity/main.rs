@@ -7,8 +7,7 @@
     reason = "a test that cannot go on says so and stops"
 )]
 
-#[path = "../harness/mod.rs"]
-mod harness;
+use peerbus_harness as harness;
 
 mod attacks;
 mod away;
@@ -19,7 +18,8 @@ mod names;
 mod proved;
 mod revoking;
 mod rights;
-mod speaker;
+mod server_rights;
 mod steering;
 mod thieves;
+mod trusted_network;
 mod unit;

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::harness::fleet::Fleet;
 use crate::harness::nats::{Login, Raw};
 use crate::harness::secured::Secured;
+use crate::harness::speaker::Said;
 use crate::machines::{Machines, SOON, refused};
-use crate::speaker::Said;
 
 /// Long enough for what must not happen to have happened.
 const A_WHILE: Duration = Duration::from_millis(700);

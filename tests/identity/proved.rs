@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::fleet::Fleet;
 use crate::harness::nats::{Message, Raw};
 use crate::harness::procs;
-use crate::speaker::{Said, job_id, now_ms};
+use crate::harness::speaker::{Said, job_id, now_ms};
 
 const SOON: Duration = Duration::from_secs(20);
 

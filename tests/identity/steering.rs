@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::harness::child::Finished;
 use crate::harness::fleet::{DaemonOptions, Fleet};
 use crate::harness::nats::{Message, Raw};
+use crate::harness::speaker::{Said, job_id, request};
 use crate::harness::wait::eventually;
-use crate::speaker::{Said, job_id, request};
 
 const SOON: Duration = Duration::from_secs(30);
 

@@ -13,9 +13,9 @@ use peerbus::protocol::subjects;
 use crate::harness::nats::{Message, Raw};
 use crate::harness::secured::Secured;
 use crate::harness::server::Server;
+use crate::harness::speaker::{Said, now_ms};
 use crate::harness::wait::eventually;
 use crate::machines::{Machines, SOON, now, refused};
-use crate::speaker::{Said, now_ms};
 
 /// The guest of an invitation, as a member that can sign.
 fn guest_of(machines: &Machines, token: &str) -> IdentityFile {

@@ -2,23 +2,27 @@
 //! and waited for.
 
 #![allow(
+    unsafe_code,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot go on says so and stops"
+    reason = "a test that cannot go on says so and stops; some ask the system for what std does not offer"
 )]
 
+use peerbus_harness as harness;
+
 mod attaching;
+mod background;
 mod bench;
 mod completing;
 mod durable;
 mod finding;
-#[path = "../harness/mod.rs"]
-mod harness;
+mod keeper;
 mod listing;
 mod logs;
 mod many;
 mod members;
+mod queue;
 mod silent;
 mod stopping;
 mod tasks;

@@ -8,9 +8,11 @@
     reason = "a test that cannot go on says so and stops"
 )]
 
+use peerbus_harness as harness;
+
+mod bad_input;
 mod flood;
-#[path = "../harness/mod.rs"]
-mod harness;
+mod fuzz;
 mod malformed;
 mod once;
 mod plain;
@@ -20,3 +22,4 @@ mod stdin;
 mod steer;
 mod stream;
 mod talk;
+mod wire;

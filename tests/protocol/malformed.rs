@@ -255,7 +255,7 @@ fn malformed_requests_delay_nobody_while_the_bus_takes_hardly_anything() {
     // All answers would take more than a minute. Not nothing: the kernel throws away what comes for a full
     // buffer, and with it the acknowledgements of the requests on their way there.
     const TAKEN: u64 = 250_000;
-    let quiet = DaemonOptions::worker("w1").through_relay().env("PEERBUS_LOG", "error,peerbus::bus=warn");
+    let quiet = DaemonOptions::worker("w1").through_relay().env("PEERBUS_LOG", "error,peerbus_bus=warn");
     let fleet = Fleet::builder().daemon(quiet).start();
     let daemon = fleet.daemon("w1");
     let mut raw = Raw::connect(&fleet.url());

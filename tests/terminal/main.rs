@@ -1,24 +1,23 @@
 //! Sitting at a terminal on another machine: the real `d` in a real terminal, with a real server.
 
 #![allow(
+    unsafe_code,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a test that cannot go on says so and stops"
+    clippy::print_stderr,
+    reason = "a test that cannot go on says so and stops; some ask the system for what std does not offer, or print figures"
 )]
 
-#[path = "../harness/mod.rs"]
-mod harness;
+use peerbus_harness as harness;
 
 mod asked;
 mod keys;
 mod leaving;
 mod losses;
 mod person;
-#[path = "../screen/reference.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod reference;
+mod screen;
 mod screens;
 mod sessions;
 mod steered;

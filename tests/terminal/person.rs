@@ -15,7 +15,7 @@ use peerbus::protocol::TtySize;
 
 use crate::harness::child::{Finished, Live};
 use crate::harness::fleet::{DCommand, Fleet};
-use crate::reference::Reference;
+use crate::harness::reference::Reference;
 
 /// Long enough for anything that must happen, on a busy machine too.
 pub(crate) const SOON: Duration = Duration::from_secs(90);

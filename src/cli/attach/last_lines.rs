@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::bus::Bus;
-use crate::cli::exec::{Streams, conclude};
-use crate::cli::exit::Failure;
-use crate::cli::jobs::Found;
-use crate::client::exec::{self as client, Attaching, Event, Outcome, Patience};
-use crate::protocol::attach::From;
-use crate::protocol::exec;
+use crate::exec::{Streams, conclude};
+use crate::exit::Failure;
+use crate::jobs::Found;
+use peerbus_bus::Bus;
+use peerbus_client::exec::{self as client, Attaching, Event, Outcome, Patience};
+use peerbus_protocol::attach::From;
+use peerbus_protocol::exec;
 
 /// Bytes that are looked at first for each line.
 const LINE: u64 = 200;

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::cli::{output, time};
-use crate::protocol::audit::{Entry, Event, Flood, Outcome, Request, Steered};
-use crate::protocol::identity::Asker;
-use crate::protocol::{JobId, decode};
+use crate::{output, time};
+use peerbus_protocol::audit::{Entry, Event, Flood, Outcome, Request, Steered};
+use peerbus_protocol::identity::Asker;
+use peerbus_protocol::{JobId, decode};
 
 const HEADING: [&str; 9] = ["WHEN", "JOB", "WHO", "AS", "DIRECTORY", "DECISION", "ENDING", "TOOK", "COMMAND"];
 
@@ -90,7 +90,7 @@ fn row(when: String, request: &Request, ending: String, took: String) -> Vec<Str
     };
     let or_dash = |text: String| if text.is_empty() { none() } else { text };
     let short = request.job.to_string();
-    let short = short[short.len() - crate::protocol::ids::SHORT_JOB_ID..].to_owned();
+    let short = short[short.len() - peerbus_protocol::ids::SHORT_JOB_ID..].to_owned();
     let decision = match &request.rule {
         Some(rule) => format!("{} by {rule}", request.decision),
         None => request.decision.to_string(),

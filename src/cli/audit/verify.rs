@@ -3,16 +3,16 @@
 use clap::Args as ClapArgs;
 
 use super::{first_page, no_answer};
-use crate::cli::args::{Common, peer_name};
-use crate::cli::connect::connect;
-use crate::cli::exit::{Failure, OTHER};
-use crate::cli::output;
-use crate::cli::settings::Settings;
-use crate::client::{audit as client, peers};
-use crate::daemon::audit;
-use crate::protocol::audit::chain::Verdict;
-use crate::protocol::audit::{Head, Query};
-use crate::protocol::peers::Found;
+use crate::args::{Common, peer_name};
+use crate::connect::connect;
+use crate::exit::{Failure, OTHER};
+use crate::output;
+use crate::settings::Settings;
+use peerbus_client::{audit as client, peers};
+use peerbus_daemon::audit;
+use peerbus_protocol::audit::chain::Verdict;
+use peerbus_protocol::audit::{Head, Query};
+use peerbus_protocol::peers::Found;
 
 /// What `d audit verify` is given.
 #[derive(Debug, ClapArgs)]

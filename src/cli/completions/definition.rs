@@ -9,9 +9,9 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 use super::jobs::{self, Offer};
 use super::{DIRECTORIES, FILES, peers};
-use crate::cli::args::{Args, Common};
-use crate::cli::settings::file::setting_names;
-use crate::cli::task;
+use crate::args::{Args, Common};
+use crate::settings::file::setting_names;
+use crate::task;
 
 /// The names of arguments that name a peer, as the code or the person sees them.
 const PEER_NAMES: [&str; 4] = ["peer", "peers", "target", "targets"];

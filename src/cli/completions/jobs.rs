@@ -16,15 +16,15 @@ use clap_complete::engine::CompletionCandidate;
 use serde::{Deserialize, Serialize};
 
 use super::refresh::answer_of;
-use crate::bus::NatsAddress;
-use crate::cli::args::Common;
-use crate::cli::connect::connect;
-use crate::cli::exit::{Failure, OTHER};
-use crate::cli::jobs::{Row, newest, state};
-use crate::cli::settings::Settings;
-use crate::cli::{cache, output};
-use crate::protocol::attach::is_name;
-use crate::protocol::jobs::State;
+use crate::args::Common;
+use crate::connect::connect;
+use crate::exit::{Failure, OTHER};
+use crate::jobs::{Row, newest, state};
+use crate::settings::Settings;
+use crate::{cache, output};
+use peerbus_bus::NatsAddress;
+use peerbus_protocol::attach::is_name;
+use peerbus_protocol::jobs::State;
 
 /// The verb that fetches the list.
 const VERB: &str = "refresh-jobs";
@@ -79,12 +79,12 @@ impl Memory {
 }
 
 /// `d refresh-jobs`: fetches the list, remembers it, and says it.
-pub(in crate::cli) async fn refresh(common: &Common) -> Result<u8, Failure> {
+pub(crate) async fn refresh(common: &Common) -> Result<u8, Failure> {
     let list = async {
         let bus = connect(common).await?;
         let rows = newest(&bus, OF_EACH).await?;
         let memory = Memory { kind: TYPE.to_owned(), bus: bus.address().to_string(), rows };
-        Ok::<_, Failure>((bus.address().clone(), crate::protocol::decode::to_json(&memory)))
+        Ok::<_, Failure>((bus.address().clone(), peerbus_protocol::decode::to_json(&memory)))
     };
     let too_long = Failure::new(OTHER, "the list of jobs took too long");
     let (bus, text) = tokio::time::timeout(LIMIT, list).await.map_err(|_| too_long)??;

@@ -13,11 +13,11 @@ use clap_complete::engine::CompletionCandidate;
 use jiff::SignedDuration;
 
 use super::refresh;
-use crate::bus::NatsAddress;
-use crate::cli::args::Common;
-use crate::cli::cache::{self, Cache, CachedPeer};
-use crate::cli::settings::Settings;
-use crate::protocol::peers::Presence;
+use crate::args::Common;
+use crate::cache::{self, Cache, CachedPeer};
+use crate::settings::Settings;
+use peerbus_bus::NatsAddress;
+use peerbus_protocol::peers::Presence;
 
 /// An older list is fetched again.
 const FRESH: SignedDuration = SignedDuration::from_secs(30);

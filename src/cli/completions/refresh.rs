@@ -13,12 +13,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::ASKED;
-use crate::bus::NatsAddress;
-use crate::cli::args::Common;
-use crate::cli::cache::{self, Cache};
-use crate::cli::connect::connect;
-use crate::cli::exit::{Failure, OTHER};
-use crate::cli::{output, peers};
+use crate::args::Common;
+use crate::cache::{self, Cache};
+use crate::connect::connect;
+use crate::exit::{Failure, OTHER};
+use crate::{output, peers};
+use peerbus_bus::NatsAddress;
 
 /// The verb that fetches the list of peers.
 const PEERS: &str = "refresh-peers";
@@ -27,7 +27,7 @@ const PEERS: &str = "refresh-peers";
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// `d refresh-peers`
-pub(in crate::cli) async fn run(common: &Common) -> Result<u8, Failure> {
+pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
     let Some(_alone) = alone() else { return Ok(0) };
     let list = async {
         let bus = connect(common).await?;

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{DocumentMut, Item, Table, Value};
 
-use crate::cli::exit::Failure;
-use crate::cli::named_file::NamedFile;
-use crate::cli::render::without_secrets;
-use crate::cli::settings::file::{File, mistake, parse};
+use crate::exit::Failure;
+use crate::named_file::NamedFile;
+use crate::render::without_secrets;
+use crate::settings::file::{File, mistake, parse};
 
 /// A new file: everyone on the machine may read where the bus is.
 const MODE: u32 = 0o644;
@@ -23,7 +23,7 @@ const MODE: u32 = 0o644;
 const SECRET_MODE: u32 = 0o600;
 
 /// A change of the configuration file that is not written yet.
-pub(in crate::cli) struct Edit {
+pub(crate) struct Edit {
     path: PathBuf,
     document: DocumentMut,
     /// Held on the folder until the change is written.
@@ -32,7 +32,7 @@ pub(in crate::cli) struct Edit {
 
 impl Edit {
     /// Begins to change a file, which need not be there.
-    pub(in crate::cli) fn open(path: PathBuf) -> Result<Self, Failure> {
+    pub(crate) fn open(path: PathBuf) -> Result<Self, Failure> {
         let failed = |doing: &str, path: &Path, error: io::Error| {
             Failure::other(format!("{doing} {}: {error}", path.display()))
         };
@@ -57,7 +57,7 @@ impl Edit {
     }
 
     /// Sets what a person typed: a text, unless the setting wants a number, a list or a truth value.
-    pub(in crate::cli) fn set_text(&mut self, key: &str, value: &str) -> Result<(), Failure> {
+    pub(crate) fn set_text(&mut self, key: &str, value: &str) -> Result<(), Failure> {
         let before = self.document.clone();
         let as_text = self.set(key, Value::from(value));
         let (Err(mistake), Ok(as_toml)) = (&as_text, value.parse::<Value>()) else { return as_text };
@@ -69,7 +69,7 @@ impl Edit {
     }
 
     /// Sets a value. One that no configuration can have is refused, and nothing is changed.
-    pub(in crate::cli) fn set(&mut self, key: &str, value: Value) -> Result<(), Failure> {
+    pub(crate) fn set(&mut self, key: &str, value: Value) -> Result<(), Failure> {
         let (table, last) = walk(key)?;
         let before = self.document.clone();
         let mut place: &mut Table = self.document.as_table_mut();
@@ -124,7 +124,7 @@ impl Edit {
     }
 
     /// Takes a setting out.
-    pub(in crate::cli) fn unset(&mut self, key: &str) -> Result<(), Failure> {
+    pub(crate) fn unset(&mut self, key: &str) -> Result<(), Failure> {
         let (table, last) = walk(key)?;
         let mut place = self.document.as_table_mut() as &mut dyn toml_edit::TableLike;
         let missing = || Failure::other(format!("{key}: it is not set in {}", self.path.display()));
@@ -135,7 +135,7 @@ impl Edit {
     }
 
     /// Writes it.
-    pub(in crate::cli) fn save(self) -> Result<(), Failure> {
+    pub(crate) fn save(self) -> Result<(), Failure> {
         let text = self.document.to_string();
         self.write(&text).map_err(|error| {
             Failure::other(format!("writing the configuration {}: {error}", self.path.display()))

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::cli::exit::Failure;
-use crate::cli::render::without_secrets;
-use crate::cli::settings::{MACHINES_CONFIG, Settings, variable};
+use crate::exit::Failure;
+use crate::render::without_secrets;
+use crate::settings::{MACHINES_CONFIG, Settings, variable};
 
 /// One setting.
 #[derive(Debug, Serialize)]

@@ -3,9 +3,9 @@
 use std::env;
 use std::ffi::OsString;
 
-use crate::cli::exit::Failure;
-use crate::cli::output;
-use crate::daemon::handover::Checked;
+use crate::exit::Failure;
+use crate::output;
+use peerbus_daemon::handover::Checked;
 
 /// Says it, as JSON.
 pub(super) fn say() -> Result<u8, Failure> {

@@ -15,9 +15,9 @@ use tokio::net::UnixDatagram;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::run::Flags;
-use crate::cli::args::Common;
-use crate::cli::exit::Failure;
-use crate::process::{Detached, ExitKind, Signal, open_log};
+use crate::args::Common;
+use crate::exit::Failure;
+use peerbus_process::{Detached, ExitKind, Signal, open_log};
 
 /// How long a daemon that did not come up may take to end when it is asked to, before it is killed.
 /// It has no jobs to wait for yet.
@@ -41,8 +41,8 @@ const NOT_PASSED_ON: [&str; 12] = [
     "WATCHDOG_USEC",
     "OLDPWD",
     "PWD",
-    crate::protocol::exec::JOB_VARIABLE,
-    crate::protocol::exec::PEER_VARIABLE,
+    peerbus_protocol::exec::JOB_VARIABLE,
+    peerbus_protocol::exec::PEER_VARIABLE,
 ];
 
 /// Paths in the environment, which may have been meant from where `d` was run.
@@ -214,7 +214,7 @@ fn arguments(
     }
     let typed = [
         ("--id", id),
-        ("--role", role.map(|role| crate::protocol::heartbeat::Role::from(role).as_str().to_owned())),
+        ("--role", role.map(|role| peerbus_protocol::heartbeat::Role::from(role).as_str().to_owned())),
         ("--directory", directory),
         ("--broker", broker.map(|_| "managed".to_owned())),
         ("--broker-listen", broker_listen.map(|address| address.to_string())),

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::cli::exit::Failure;
-use crate::cli::settings::{Settings, variable};
-use crate::daemon::job_is_open;
-use crate::daemon::state::{self, DaemonState, RunBy, State};
-use crate::process::{DirectoryWatch, Identity, OtherProcess, StateLock};
-use crate::protocol::exec::JOB_VARIABLE;
+use crate::exit::Failure;
+use crate::settings::{Settings, variable};
+use peerbus_daemon::job_is_open;
+use peerbus_daemon::state::{self, DaemonState, RunBy, State};
+use peerbus_process::{DirectoryWatch, Identity, OtherProcess, StateLock};
+use peerbus_protocol::exec::JOB_VARIABLE;
 
 /// What a state directory says of its daemon.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Running {
     /// What it does or waits for.
     pub(super) fn doing(&self) -> String {
         match &self.state {
-            Some(state) => crate::cli::status::doing(state),
+            Some(state) => crate::status::doing(state),
             None => "starting".to_owned(),
         }
     }

@@ -11,11 +11,11 @@ use std::path::Path;
 
 use super::restart::run_anew;
 use super::unit::{Unit, systemctl};
-use crate::cli::args::Common;
-use crate::cli::exit::Failure;
-use crate::cli::output;
-use crate::cli::settings::is_machines_config;
-use crate::process::host;
+use crate::args::Common;
+use crate::exit::Failure;
+use crate::output;
+use crate::settings::is_machines_config;
+use peerbus_process::host;
 
 /// The unit, as it is installed with the package.
 const TEXT: &str = include_str!("../../../deploy/peerbus.service");
@@ -25,14 +25,14 @@ const UNITS: &str = "/etc/systemd/system";
 
 /// Sees to it that a daemon runs with the settings in force, now and, where systemd starts it, after each
 /// boot. One that runs is restarted. Returns when it is ready.
-pub(in crate::cli) async fn settle(common: &Common) -> Result<(), Failure> {
+pub(crate) async fn settle(common: &Common) -> Result<(), Failure> {
     install_unit(common)?;
     run_anew(common).await
 }
 
 /// Has the daemon start with the machine, by a unit that is written where there is none. Where that cannot be had it is
 /// said.
-pub(in crate::cli) fn install_unit(common: &Common) -> Result<(), Failure> {
+pub(crate) fn install_unit(common: &Common) -> Result<(), Failure> {
     let unit = match Unit::installed()? {
         None if may_install(common) => {
             install(Path::new(UNITS))?;

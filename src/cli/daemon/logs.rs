@@ -9,15 +9,15 @@ use super::found::{self, Found};
 use super::start::directory_of;
 use super::tail::{self, Follower};
 use super::unit::Unit;
-use crate::cli::args::Common;
-use crate::cli::exit::Failure;
-use crate::cli::output;
-use crate::daemon::state::RunBy;
-use crate::process::DirectoryWatch;
+use crate::args::Common;
+use crate::exit::Failure;
+use crate::output;
+use peerbus_daemon::state::RunBy;
+use peerbus_process::DirectoryWatch;
 
 /// What `d daemon logs` is given.
 #[derive(Debug, ClapArgs)]
-pub(in crate::cli) struct Logs {
+pub(crate) struct Logs {
     /// Go on with what is added, until Ctrl-C
     #[arg(short, long)]
     follow: bool,

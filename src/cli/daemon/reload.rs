@@ -10,15 +10,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::found::{self, Found, Running};
 use super::start::directory_of;
-use crate::cli::args::{Common, duration};
-use crate::cli::exit::{Failure, NOT_RUNNING, OTHER};
-use crate::cli::output;
-use crate::daemon::policy::{PolicyState, digest};
-use crate::process::{DirectoryWatch, Signal};
+use crate::args::{Common, duration};
+use crate::exit::{Failure, NOT_RUNNING, OTHER};
+use crate::output;
+use peerbus_daemon::policy::{PolicyState, digest};
+use peerbus_process::{DirectoryWatch, Signal};
 
 /// What `d daemon reload` is given.
 #[derive(Debug, ClapArgs)]
-pub(in crate::cli) struct Reload {
+pub(crate) struct Reload {
     /// How long it may take
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     timeout: Duration,

@@ -13,11 +13,11 @@ use super::run::{Flags, gather};
 use super::start::{Start, Started, Turn, ready, refuse_flags, start_detached};
 use super::stop::{Patience, stop};
 use super::unit::Unit;
-use crate::cli::args::{Common, duration};
-use crate::cli::exit::Failure;
-use crate::cli::output;
-use crate::cli::settings::Settings;
-use crate::daemon;
+use crate::args::{Common, duration};
+use crate::exit::Failure;
+use crate::output;
+use crate::settings::Settings;
+use peerbus_daemon as daemon;
 
 /// How long a daemon may take to be ready where nobody says so.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ const STOP_PATIENCE: Patience = Patience { timeout: Duration::from_secs(30), for
 
 /// What `d daemon restart` is given.
 #[derive(Debug, ClapArgs)]
-pub(in crate::cli) struct Restart {
+pub(crate) struct Restart {
     #[command(flatten)]
     start: Start,
     /// How long the old daemon may take to stop
@@ -56,7 +56,7 @@ pub(super) async fn run(common: &Common, args: Restart) -> Result<u8, Failure> {
 /// Sees to it that a daemon runs with the settings that are in force: starts one where none runs, and
 /// restarts one that has another peer id, role or bus. One that somebody runs in a terminal is theirs to
 /// restart. Returns when it is ready.
-pub(in crate::cli) async fn ensure_running(common: &Common) -> Result<(), Failure> {
+pub(crate) async fn ensure_running(common: &Common) -> Result<(), Failure> {
     leave_to_its_terminal(common)?;
     renewed(common, Flags::default(), READY_WITHIN, STOP_PATIENCE, true).await.map(drop)
 }
@@ -69,7 +69,7 @@ pub(super) async fn run_anew(common: &Common) -> Result<(), Failure> {
 }
 
 /// Refuses to start a daemon anew that somebody runs in a terminal.
-pub(in crate::cli) fn may_run_anew(common: &Common) -> Result<(), Failure> {
+pub(crate) fn may_run_anew(common: &Common) -> Result<(), Failure> {
     let directory = found::state_dir(&Settings::read_or_default(common)?);
     if let Ok(Found::Runs(running)) = found::look(&directory)
         && running.is_in_foreground()

@@ -9,22 +9,22 @@ use tokio::sync::Notify;
 
 use super::server::nats_server;
 use super::{check, succession};
-use crate::bus;
-use crate::cli::args::{AuditArg, BrokerArg, Common, RoleArg, UpgradeArg, listen};
-use crate::cli::exit::{Failure, OTHER, TAKEN};
-use crate::cli::settings::{Settings, check_for_root, variable};
-use crate::cli::{log, output};
-use crate::daemon::broker::{self, Managed};
-use crate::daemon::state::RunBy;
-use crate::daemon::{self, Asked, CALLER_GRACE, DaemonError, Ended, MAX_JOBS, handover, trust};
-use crate::leader::registry::Place;
-use crate::process::{Containment, ReceivedSignal, Signal, SignalListener};
-use crate::protocol::exec::check_directory;
-use crate::protocol::heartbeat::Role;
+use crate::args::{AuditArg, BrokerArg, Common, RoleArg, UpgradeArg, listen};
+use crate::exit::{Failure, OTHER, TAKEN};
+use crate::settings::{Settings, check_for_root, variable};
+use crate::{log, output};
+use peerbus_bus as bus;
+use peerbus_daemon::broker::{self, Managed};
+use peerbus_daemon::state::RunBy;
+use peerbus_daemon::{self as daemon, Asked, CALLER_GRACE, DaemonError, Ended, MAX_JOBS, handover, trust};
+use peerbus_leader::registry::Place;
+use peerbus_process::{Containment, ReceivedSignal, Signal, SignalListener};
+use peerbus_protocol::exec::check_directory;
+use peerbus_protocol::heartbeat::Role;
 
 /// What `d daemon run` is given.
 #[derive(Debug, ClapArgs)]
-pub(in crate::cli) struct DaemonRun {
+pub(crate) struct DaemonRun {
     #[command(flatten)]
     flags: Flags,
     /// How `d daemon start` runs it: without a terminal, its log in this file
@@ -37,7 +37,7 @@ pub(in crate::cli) struct DaemonRun {
 
 /// What a daemon is told on the command line, however it is started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, ClapArgs)]
-pub(in crate::cli) struct Flags {
+pub(crate) struct Flags {
     /// This machine's peer id [default: from the hostname]
     #[arg(long, value_name = "ID")]
     pub(super) id: Option<String>,
@@ -192,7 +192,7 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
             required: file.audit == Some(AuditArg::Required),
         },
         containment: containment()?,
-        max_peers: file.max_peers.unwrap_or(crate::leader::MAX_PEERS),
+        max_peers: file.max_peers.unwrap_or(peerbus_leader::MAX_PEERS),
         policy,
         run_by: RunBy::Foreground,
         handover: handover::Settings {

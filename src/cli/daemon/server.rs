@@ -3,13 +3,13 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use crate::cli::settings::{Settings, variable};
+use crate::settings::{Settings, variable};
 
 /// Its name, where it is found like any other program.
 const NAME: &str = "nats-server";
 
 /// The one that was named; else the one in PATH, or that came with this program.
-pub(in crate::cli) fn nats_server(settings: &Settings<'_>) -> PathBuf {
+pub(crate) fn nats_server(settings: &Settings<'_>) -> PathBuf {
     let named = variable("PEERBUS_NATS_SERVER").map(PathBuf::from);
     let named = named.or_else(|| settings.file.nats_server.clone());
     named.or_else(found).unwrap_or_else(|| PathBuf::from(NAME))

@@ -16,14 +16,14 @@ use super::child::{Child, Outcome, log_path};
 use super::found::{self, Found, Running, Waited};
 use super::run::{Flags, gather};
 use super::unit::Unit;
-use crate::cli::args::{Common, duration};
-use crate::cli::exit::{CANCELLED, Failure, OTHER, TAKEN};
-use crate::cli::output;
-use crate::cli::settings::Settings;
+use crate::args::{Common, duration};
+use crate::exit::{CANCELLED, Failure, OTHER, TAKEN};
+use crate::output;
+use crate::settings::Settings;
 
 /// What `d daemon start` is given.
 #[derive(Debug, ClapArgs)]
-pub(in crate::cli) struct Start {
+pub(crate) struct Start {
     #[command(flatten)]
     pub(super) flags: Flags,
     /// How long it may take to be ready; then it is stopped again

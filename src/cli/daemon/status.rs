@@ -8,17 +8,17 @@ use serde::Serialize;
 use super::child::log_path;
 use super::found::{self, Found, Running};
 use super::unit::Unit;
-use crate::cli::args::Common;
-use crate::cli::exit::{Failure, NOT_RUNNING, OTHER};
-use crate::cli::output::Table;
-use crate::cli::settings::Settings;
-use crate::cli::{output, status, time};
-use crate::daemon::handover::NextState;
-use crate::daemon::state::{DaemonState, OffTheBus, RunBy, State};
+use crate::args::Common;
+use crate::exit::{Failure, NOT_RUNNING, OTHER};
+use crate::output::Table;
+use crate::settings::Settings;
+use crate::{output, status, time};
+use peerbus_daemon::handover::NextState;
+use peerbus_daemon::state::{DaemonState, OffTheBus, RunBy, State};
 
 /// What `d daemon status` is given.
 #[derive(Debug, ClapArgs)]
-pub(in crate::cli) struct DaemonStatus {
+pub(crate) struct DaemonStatus {
     /// As JSON: one object in one line
     #[arg(long)]
     json: bool,

@@ -9,12 +9,12 @@ use tokio::time::{Instant, sleep, timeout};
 use super::found::{self, Found, Running, refuse_inside_own_job};
 use super::start::{Turn, directory_of};
 use super::unit::Unit;
-use crate::cli::args::{Common, duration};
-use crate::cli::exit::Failure;
-use crate::cli::output;
-use crate::daemon::{orphans, recover_after};
-use crate::process::Signal;
-use crate::protocol::ending::with_causes;
+use crate::args::{Common, duration};
+use crate::exit::Failure;
+use crate::output;
+use peerbus_daemon::{orphans, recover_after};
+use peerbus_process::Signal;
+use peerbus_protocol::ending::with_causes;
 
 /// How long one that was killed may take to be gone.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What `d daemon stop` is given.
 #[derive(Debug, ClapArgs)]
-pub(in crate::cli) struct Stop {
+pub(crate) struct Stop {
     /// How long it may take: its jobs get 5 seconds to end, and are stopped then
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     timeout: Duration,

@@ -19,13 +19,13 @@ use clap::Args as ClapArgs;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::child::log_path;
-use crate::cli::args::Common;
-use crate::cli::exit::Failure;
-use crate::cli::output;
-use crate::daemon::Next;
-use crate::daemon::handover::{Attempt, Phase, copy_this, sync};
-use crate::daemon::state::{self, RunBy, State};
-use crate::process::{
+use crate::args::Common;
+use crate::exit::Failure;
+use crate::output;
+use peerbus_daemon::Next;
+use peerbus_daemon::handover::{Attempt, Phase, copy_this, sync};
+use peerbus_daemon::state::{self, RunBy, State};
+use peerbus_process::{
     Detached, DirectoryWatch, FileId, Identity, OtherProcess, Signal, StateLock, become_program,
     keep_memory_private,
 };
@@ -38,7 +38,7 @@ const FAILED: &str = ".failed";
 
 /// What the guard is given.
 #[derive(Debug, ClapArgs)]
-pub(in crate::cli) struct Guard {
+pub(crate) struct Guard {
     /// The daemon, as JSON
     #[arg(long)]
     of: String,
@@ -194,7 +194,7 @@ pub(super) async fn guard(common: &Common, args: Guard) -> Result<u8, Failure> {
     if let Some(daemon) = &daemon {
         stop(daemon).await.map_err(failed)?;
     }
-    output::say(&format!("{why}; {} goes on", crate::VERSION));
+    output::say(&format!("{why}; {} goes on", peerbus_protocol::VERSION));
     give_up(&state_dir, attempt, &why);
     if run_by == RunBy::Systemd {
         // Which starts it again by itself, by the name that leads to the old program.
@@ -202,7 +202,7 @@ pub(super) async fn guard(common: &Common, args: Guard) -> Result<u8, Failure> {
     }
     Err(Failure::other(format!(
         "starting {} again: {}",
-        crate::VERSION,
+        peerbus_protocol::VERSION,
         be_the_daemon(args, &state_dir, run_by)
     )))
 }

@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::process::older;
+use peerbus_process::older;
 
 /// Reads a log, and goes on where it was.
 pub(super) struct Follower {

@@ -11,9 +11,9 @@ use std::process::{Command, Output};
 
 use super::found::{self, Found, Running};
 use super::start::Started;
-use crate::cli::exit::Failure;
-use crate::cli::output;
-use crate::process::host;
+use crate::exit::Failure;
+use crate::output;
+use peerbus_process::host;
 
 /// Its name.
 const UNIT: &str = "peerbus.service";
@@ -172,7 +172,7 @@ impl Unit {
 }
 
 /// Whether the machine's systemd runs a unit; no, where there is no systemd.
-pub(in crate::cli) fn is_unit_active(unit: &str) -> Result<bool, Failure> {
+pub(crate) fn is_unit_active(unit: &str) -> Result<bool, Failure> {
     if !sd_notify::booted().unwrap_or(false) {
         return Ok(false);
     }
@@ -180,7 +180,7 @@ pub(in crate::cli) fn is_unit_active(unit: &str) -> Result<bool, Failure> {
 }
 
 /// Stops a unit of the machine, for good.
-pub(in crate::cli) fn disable_unit(unit: &str) -> Result<(), Failure> {
+pub(crate) fn disable_unit(unit: &str) -> Result<(), Failure> {
     systemctl(&["disable", "--now", unit])
 }
 

@@ -16,14 +16,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::found::{self, Found, Running};
 use super::start::directory_of;
-use crate::cli::args::{Common, duration};
-use crate::cli::exit::{CANCELLED, Failure, NOT_RUNNING, OTHER, TAKEN};
-use crate::cli::output;
-use crate::cli::settings::variable;
-use crate::daemon::handover::{Attempt, Phase, install};
-use crate::daemon::job_is_open;
-use crate::process::{DirectoryWatch, FileId, Signal, host};
-use crate::protocol::exec::JOB_VARIABLE;
+use crate::args::{Common, duration};
+use crate::exit::{CANCELLED, Failure, NOT_RUNNING, OTHER, TAKEN};
+use crate::output;
+use crate::settings::variable;
+use peerbus_daemon::handover::{Attempt, Phase, install};
+use peerbus_daemon::job_is_open;
+use peerbus_process::{DirectoryWatch, FileId, Signal, host};
+use peerbus_protocol::exec::JOB_VARIABLE;
 use staging::Staged;
 
 /// How much longer than everybody was given an answer is waited for: a daemon has to be started again by
@@ -32,7 +32,7 @@ const LATE: Duration = Duration::from_secs(60);
 
 /// What `d daemon upgrade` is given.
 #[derive(Debug, ClapArgs)]
-pub(in crate::cli) struct Upgrade {
+pub(crate) struct Upgrade {
     /// The new program; - for standard input
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
@@ -234,7 +234,7 @@ fn doing(directory: &Path, attempt: &Attempt) -> String {
         }
         (Phase::Asked, None) => "the daemon was asked".to_owned(),
         (_, Some(state))
-            if state.version == attempt.version && state.state == crate::daemon::state::State::Ready =>
+            if state.version == attempt.version && state.state == peerbus_daemon::state::State::Ready =>
         {
             "it is ready, and has to prove itself".to_owned()
         }

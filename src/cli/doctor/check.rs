@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::output::Cell;
+use crate::output::Cell;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::cli::args::Common;
-use crate::cli::exit::{CANCELLED, Failure, OTHER};
-use crate::cli::output;
-use crate::cli::settings::Settings;
-use crate::daemon::orphans::{self, Kind, Orphan};
-use crate::process::Identity;
-use crate::protocol::ending::with_causes;
+use crate::args::Common;
+use crate::exit::{CANCELLED, Failure, OTHER};
+use crate::output;
+use crate::settings::Settings;
+use peerbus_daemon::orphans::{self, Kind, Orphan};
+use peerbus_process::Identity;
+use peerbus_protocol::ending::with_causes;
 
 /// How it is to be done.
 pub(super) struct Wish {

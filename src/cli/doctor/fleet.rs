@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use super::check::{Check, Report};
 use super::peer::Known;
-use crate::bus::Bus;
-use crate::cli::args::Common;
-use crate::cli::connect::{connect, is_refused};
-use crate::cli::exit::{BUS_UNREACHABLE, Failure};
-use crate::cli::{exec, peers};
-use crate::client::peers as registry;
-use crate::protocol::peers::PeerRow;
+use crate::args::Common;
+use crate::connect::{connect, is_refused};
+use crate::exit::{BUS_UNREACHABLE, Failure};
+use crate::{exec, peers};
+use peerbus_bus::Bus;
+use peerbus_client::peers as registry;
+use peerbus_protocol::peers::PeerRow;
 
 const FLEET: &str = "fleet";
 
@@ -58,7 +58,7 @@ pub(super) async fn registry(
         Ok(census) => {
             let took = began.elapsed().as_secs_f64() * 1000.0;
             let online = census.rows.iter().filter(|row| row.is_online).count();
-            let age = crate::cli::time::span(census.age_ms / 1000);
+            let age = crate::time::span(census.age_ms / 1000);
             report.add(Check::pass(
                 FLEET,
                 "registry",
@@ -92,16 +92,16 @@ pub(super) async fn registry(
 fn versions(rows: &[PeerRow]) -> Check {
     let older: Vec<String> = rows
         .iter()
-        .filter(|row| row.is_online && row.daemon_version != crate::VERSION)
+        .filter(|row| row.is_online && row.daemon_version != peerbus_protocol::VERSION)
         .map(|row| format!("{} runs {}", row.peer_id, row.daemon_version))
         .collect();
     if older.is_empty() {
         return Check::pass(
             FLEET,
             "versions",
-            format!("all that are online run {}, as this d", crate::VERSION),
+            format!("all that are online run {}, as this d", peerbus_protocol::VERSION),
         );
     }
     // Peers are brought forward one after the other, so different versions are no failure.
-    Check::pass(FLEET, "versions", format!("this d is {}; {}", crate::VERSION, older.join(", ")))
+    Check::pass(FLEET, "versions", format!("this d is {}; {}", peerbus_protocol::VERSION, older.join(", ")))
 }

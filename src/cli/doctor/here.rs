@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use super::check::{Check, Report};
-use crate::bus;
-use crate::cli::args::Common;
-use crate::cli::connect::is_refused;
-use crate::cli::render::without_secrets;
-use crate::cli::settings::file::File;
-use crate::cli::settings::{Settings, own_config};
-use crate::cli::status;
-use crate::daemon::state::{self, DaemonState, OffTheBus, ReadError, State};
-use crate::process::host;
+use crate::args::Common;
+use crate::connect::is_refused;
+use crate::render::without_secrets;
+use crate::settings::file::File;
+use crate::settings::{Settings, own_config};
+use crate::status;
+use peerbus_bus as bus;
+use peerbus_daemon::state::{self, DaemonState, OffTheBus, ReadError, State};
+use peerbus_process::host;
 
 const HERE: &str = "here";
 
@@ -109,7 +109,7 @@ async fn daemon(common: &Common, state_dir: &Path) -> Check {
             }
             false => "is the network up (`wg show`), and is a nats-server running there?",
         };
-        let since = crate::cli::time::local_time(since);
+        let since = crate::time::local_time(since);
         return Check::fail(HERE, "daemon", format!("{who} is off the bus since {since}: {why}"), next);
     }
     match status::look(common).await {

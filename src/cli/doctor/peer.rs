@@ -5,17 +5,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::check::Check;
-use crate::bus::Bus;
-use crate::cli::exec::caller;
-use crate::cli::time;
-use crate::client::exec::{self, Event, Integrity, Patience};
-use crate::client::peers::{PingError, health, ping};
-use crate::protocol::ending::Refusal;
-use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW};
-use crate::protocol::health::{Containment, Health};
-use crate::protocol::peers::{PeerRow, Presence};
-use crate::protocol::variables::Variables;
-use crate::protocol::{Ending, JobId, PeerId};
+use crate::exec::caller;
+use crate::time;
+use peerbus_bus::Bus;
+use peerbus_client::exec::{self, Event, Integrity, Patience};
+use peerbus_client::peers::{PingError, health, ping};
+use peerbus_protocol::ending::Refusal;
+use peerbus_protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW};
+use peerbus_protocol::health::{Containment, Health};
+use peerbus_protocol::peers::{PeerRow, Presence};
+use peerbus_protocol::variables::Variables;
+use peerbus_protocol::{Ending, JobId, PeerId};
 
 /// How long a peer may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -90,7 +90,7 @@ pub(super) async fn look(bus: &Bus, known: Known) -> Vec<Check> {
 
 fn no_answer(error: &PingError) -> String {
     match error {
-        PingError::Bus(crate::bus::BusError::NoResponders(_)) => {
+        PingError::Bus(peerbus_bus::BusError::NoResponders(_)) => {
             "nobody answers to its id on the bus".to_owned()
         }
         error => error.to_string(),

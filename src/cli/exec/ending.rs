@@ -1,15 +1,15 @@
 //! What is said of the end of a command, and where to find out what is not known here.
 
 use super::{Streams, Written};
-use crate::cli::exit::{self, Failure};
-use crate::cli::output;
-use crate::client::exec::{Integrity, Outcome};
-use crate::protocol::ending::StartFailure;
-use crate::protocol::exec::{HungProcess, JobResult, OutputHolder};
-use crate::protocol::{Ending, JobId, PeerId};
+use crate::exit::{self, Failure};
+use crate::output;
+use peerbus_client::exec::{Integrity, Outcome};
+use peerbus_protocol::ending::StartFailure;
+use peerbus_protocol::exec::{HungProcess, JobResult, OutputHolder};
+use peerbus_protocol::{Ending, JobId, PeerId};
 
 /// Says what is to be said of the end, and gives the code. `is_kept` says whether the peer keeps what the job prints.
-pub(in crate::cli) fn conclude(
+pub(crate) fn conclude(
     peer: &PeerId,
     job: JobId,
     outcome: &Outcome,
@@ -72,7 +72,7 @@ pub(in crate::cli) fn conclude(
 }
 
 /// What of a job even KILL did not end, where there is any.
-pub(in crate::cli) fn what_hangs(result: Option<&JobResult>) -> Option<String> {
+pub(crate) fn what_hangs(result: Option<&JobResult>) -> Option<String> {
     let hung = &result?.hung;
     let names = hung.iter().map(|HungProcess { pid, program }| format!("{program} (pid {pid})"));
     let verb = if hung.len() == 1 { "hangs" } else { "hang" };
@@ -81,18 +81,18 @@ pub(in crate::cli) fn what_hangs(result: Option<&JobResult>) -> Option<String> {
 }
 
 /// What is said of a command that ended by itself, where output is missing that was still to come.
-pub(in crate::cli) fn was_cut(cut: &str, ending: &Ending) -> Option<Failure> {
+pub(crate) fn was_cut(cut: &str, ending: &Ending) -> Option<Failure> {
     let counts = exit::counts_as_cut(ending);
     counts.then(|| Failure::new(exit::UNKNOWN, format!("output was cut: {cut}; the command {ending}")))
 }
 
 /// What is said where output is still to come after the command's own end.
-pub(in crate::cli) fn waiting_for(holders: &[OutputHolder], next: &str) -> String {
+pub(crate) fn waiting_for(holders: &[OutputHolder], next: &str) -> String {
     format!("the command has ended; still waiting for the output of: {}; {next}", named(holders))
 }
 
 /// Says what goes on with the output of a command that has just ended.
-pub(in crate::cli) fn tell_who_holds_it(peer: &PeerId, outcome: &Outcome) {
+pub(crate) fn tell_who_holds_it(peer: &PeerId, outcome: &Outcome) {
     let holders = outcome.result.as_ref().map_or(&[][..], |result| &result.held_by);
     if !holders.is_empty() {
         let what = "still held the output and goes on; what it prints from now on is discarded";
@@ -109,12 +109,7 @@ fn named(holders: &[OutputHolder]) -> String {
 }
 
 /// Nobody here knows how it ended, or what it has printed: where that may be found out.
-pub(in crate::cli) fn unknown(
-    code: u8,
-    (peer, job): (&PeerId, JobId),
-    why: &str,
-    next: Next,
-) -> Result<u8, Failure> {
+pub(crate) fn unknown(code: u8, (peer, job): (&PeerId, JobId), why: &str, next: Next) -> Result<u8, Failure> {
     let next = match next {
         Next::Wait => format!("; `d wait {peer}/{job}` waits for its end, and has its code"),
         Next::Read => format!("; `d logs {peer}/{job}` shows what is kept of what it has printed"),
@@ -126,7 +121,7 @@ pub(in crate::cli) fn unknown(
 
 /// What there is to be done about an end that nobody here knows.
 #[derive(Clone, Copy)]
-pub(in crate::cli) enum Next {
+pub(crate) enum Next {
     /// The peer may know it, or will.
     Wait,
     /// The peer has said all it knows; what the job has printed is kept.

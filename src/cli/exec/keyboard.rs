@@ -11,26 +11,26 @@ use futures::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::mpsc;
 
-use crate::cli::exit::{CANCELLED, Failure};
-use crate::cli::signals::{listen, received};
-use crate::client::exec::Steering;
-use crate::process::Blocking;
-use crate::protocol::frame::OUTPUT_MAX;
+use crate::exit::{CANCELLED, Failure};
+use crate::signals::{listen, received};
+use peerbus_client::exec::Steering;
+use peerbus_process::Blocking;
+use peerbus_protocol::frame::OUTPUT_MAX;
 
 /// Why no more of standard input can be read, where that is not its end. Told by the thread that reads it.
 #[derive(Debug, Clone, Default)]
-pub(in crate::cli) struct InputLost(Arc<OnceLock<String>>);
+pub(crate) struct InputLost(Arc<OnceLock<String>>);
 
 impl InputLost {
     /// Nothing more can be read. What came before must not be taken for all there was: the end of `to` would say that,
     /// so it stays open for as long as `d` runs.
-    pub(in crate::cli) fn tell<T>(&self, error: &std::io::Error, steering: &Steering, to: mpsc::Sender<T>) {
+    pub(crate) fn tell<T>(&self, error: &std::io::Error, steering: &Steering, to: mpsc::Sender<T>) {
         self.0.get_or_init(|| format!("reading standard input: {error}"));
         steering.input_lost();
         std::mem::forget(to);
     }
 
-    pub(in crate::cli) fn why(&self) -> Option<String> {
+    pub(crate) fn why(&self) -> Option<String> {
         self.0.get().cloned()
     }
 }
@@ -55,7 +55,7 @@ pub(super) fn read_stdin(to: mpsc::Sender<Bytes>, steering: Steering, lost: Inpu
 }
 
 /// Ctrl-C, and the signals that end a program.
-pub(in crate::cli) struct Keys {
+pub(crate) struct Keys {
     steering: Steering,
     /// Whether the command goes on when `d` ends.
     durable: bool,
@@ -68,7 +68,7 @@ pub(in crate::cli) struct Keys {
 }
 
 impl Keys {
-    pub(in crate::cli) fn new(steering: Steering, durable: bool) -> Self {
+    pub(crate) fn new(steering: Steering, durable: bool) -> Self {
         let ends = [listen(SignalKind::terminate()), listen(SignalKind::hangup())];
         Self {
             steering,
@@ -82,17 +82,17 @@ impl Keys {
     }
 
     /// Of somebody who looks on: a command that is durable is left with each of them.
-    pub(in crate::cli) fn watching(steering: Steering) -> Self {
+    pub(crate) fn watching(steering: Steering) -> Self {
         Self { watching: true, ..Self::new(steering, true) }
     }
 
     /// Whether it was Ctrl-C.
-    pub(in crate::cli) fn were_pressed(&self) -> bool {
+    pub(crate) fn were_pressed(&self) -> bool {
         self.pressed > 0
     }
 
     /// Waits for a key or a signal, and acts on it.
-    pub(in crate::cli) async fn pressed(&mut self) {
+    pub(crate) async fn pressed(&mut self) {
         let [terminate, hangup] = &mut self.ends;
         tokio::select! {
             () = received(&mut self.interrupts) => self.interrupt(),
@@ -125,20 +125,20 @@ impl Keys {
 }
 
 /// Whether the person has had enough, asked for more than one command's time.
-pub(in crate::cli) struct Enough {
+pub(crate) struct Enough {
     signals: [Option<Signal>; 3],
     said: bool,
 }
 
 impl Enough {
     /// Counts from now on.
-    pub(in crate::cli) fn listen() -> Self {
+    pub(crate) fn listen() -> Self {
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
         Self { signals: kinds.map(listen), said: false }
     }
 
     /// Whether such a signal came.
-    pub(in crate::cli) fn was_said(&mut self) -> bool {
+    pub(crate) fn was_said(&mut self) -> bool {
         self.said |= self.said().now_or_never().is_some();
         self.said
     }

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use super::{Exec, nowhere};
-use crate::bus::Bus;
-use crate::cli::args::Common;
-use crate::cli::connect::{connect, must_be_an_operator};
-use crate::cli::exit::{BUS_UNREACHABLE, Failure, REFUSED, UNKNOWN};
-use crate::cli::output;
-use crate::cli::time::{local_time_of_ms, until};
-use crate::client::queue::{self as client, QueueError};
-use crate::client::{Finding, find};
-use crate::protocol::exec::ExecRequest;
-use crate::protocol::queue::{LONGEST, Span};
-use crate::protocol::{JobId, PeerId};
+use crate::args::Common;
+use crate::connect::{connect, must_be_an_operator};
+use crate::exit::{BUS_UNREACHABLE, Failure, REFUSED, UNKNOWN};
+use crate::output;
+use crate::time::{local_time_of_ms, until};
+use peerbus_bus::Bus;
+use peerbus_client::queue::{self as client, QueueError};
+use peerbus_client::{Finding, find};
+use peerbus_protocol::exec::ExecRequest;
+use peerbus_protocol::queue::{LONGEST, Span};
+use peerbus_protocol::{JobId, PeerId};
 
 /// Reads how long a command may wait.
 pub(super) fn expiry(text: &str) -> Result<Duration, String> {
@@ -100,7 +100,7 @@ fn failure(error: &QueueError, peer: &PeerId, job: JobId) -> Failure {
 }
 
 /// The exit code where the queue did not do what it was asked.
-pub(in crate::cli) fn code_of(error: &QueueError) -> u8 {
+pub(crate) fn code_of(error: &QueueError) -> u8 {
     match error {
         QueueError::Full(_) | QueueError::TooLarge(_) => REFUSED,
         QueueError::Unsure(_) => UNKNOWN,

@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Streams, Written};
-use crate::cli::exit::{BUS_UNREACHABLE, CANCELLED, Failure, NOT_FOUND, OFFLINE};
-use crate::cli::named_file::NamedFile;
-use crate::client::exec::{Integrity, Outcome};
-use crate::protocol::ending::StartFailure;
-use crate::protocol::exec::JobResult;
-use crate::protocol::{Ending, JobId, PeerId};
+use crate::exit::{BUS_UNREACHABLE, CANCELLED, Failure, NOT_FOUND, OFFLINE};
+use crate::named_file::NamedFile;
+use peerbus_client::exec::{Integrity, Outcome};
+use peerbus_protocol::ending::StartFailure;
+use peerbus_protocol::exec::JobResult;
+use peerbus_protocol::{Ending, JobId, PeerId};
 
 /// The `type` of a report.
 const TYPE: &str = "peerbus.report.v1";
@@ -48,7 +48,7 @@ pub(super) struct Report {
 }
 
 /// A result in the keys that people's programs are shown everywhere: a peer is `peer_id`.
-pub(in crate::cli) fn shown(result: &JobResult) -> Value {
+pub(crate) fn shown(result: &JobResult) -> Value {
     let mut shown = serde_json::json!(result);
     if let Value::Object(fields) = &mut shown
         && let Some(peer) = fields.remove("peer")

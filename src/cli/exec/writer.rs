@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::client::exec::Steering;
-use crate::process::Blocking;
-use crate::protocol::frame::StreamKind;
+use peerbus_client::exec::Steering;
+use peerbus_process::Blocking;
+use peerbus_protocol::frame::StreamKind;
 
 /// How long an output may take for what is on its way to it when nobody knows whether it is read.
 const LAST_BYTES: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ enum Piece {
 
 /// How `d`'s own outputs fared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::cli) enum Written {
+pub(crate) enum Written {
     /// They took what they were given.
     #[default]
     Whole,
@@ -43,7 +43,7 @@ pub(in crate::cli) enum Written {
 }
 
 /// The writing thread.
-pub(in crate::cli) struct Writer {
+pub(crate) struct Writer {
     pieces: Sender<Piece>,
     thread: JoinHandle<()>,
     /// Closed by the thread when it ends.
@@ -77,7 +77,7 @@ impl Progress {
 }
 
 impl Writer {
-    pub(in crate::cli) fn start(steering: Steering) -> Self {
+    pub(crate) fn start(steering: Steering) -> Self {
         let (pieces, work) = channel();
         let progress = Arc::<Progress>::default();
         let noted = Arc::clone(&progress);
@@ -90,27 +90,27 @@ impl Writer {
     }
 
     /// Hands a piece on. Never waits: the window limits how much can be under way.
-    pub(in crate::cli) fn write(&self, stream: StreamKind, bytes: Bytes) {
+    pub(crate) fn write(&self, stream: StreamKind, bytes: Bytes) {
         self.hand_on(Piece::Output(stream, bytes));
     }
 
     /// The same of what draws a terminal; nobody counts it.
-    pub(in crate::cli) fn draw(&self, bytes: Bytes) {
+    pub(crate) fn draw(&self, bytes: Bytes) {
         self.show(bytes, 0);
     }
 
     /// The same of what is shown in place of so many bytes of output.
-    pub(in crate::cli) fn show(&self, bytes: Bytes, stands_for: usize) {
+    pub(crate) fn show(&self, bytes: Bytes, stands_for: usize) {
         self.hand_on(Piece::Shown(bytes, stands_for));
     }
 
     /// Says something behind all that was handed on so far.
-    pub(in crate::cli) fn say(&self, text: String) {
+    pub(crate) fn say(&self, text: String) {
         self.hand_on(Piece::Said(text));
     }
 
     /// Waits until all that was handed on so far is written, and no longer than this.
-    pub(in crate::cli) fn wait_until_written(&self, patience: Duration) {
+    pub(crate) fn wait_until_written(&self, patience: Duration) {
         let (mark, reached) = channel();
         self.hand_on(Piece::Mark(mark));
         let _ = reached.recv_timeout(patience);
@@ -124,7 +124,7 @@ impl Writer {
 
     /// Ends the thread, and says how the outputs fared. Where not all of it is waited for, as when nobody knows
     /// the ending, one that stands still does not hold us up for long, and what is not in it is said.
-    pub(in crate::cli) fn finish(self, wait_for_all: bool) -> Written {
+    pub(crate) fn finish(self, wait_for_all: bool) -> Written {
         if wait_for_all {
             drop(self.pieces);
             return match self.thread.join() {
@@ -144,7 +144,7 @@ impl Writer {
     /// The same for a job that is left as it is, of which so much was received. Says, too, up to where it was written:
     /// there one may go on. LIMIT: an output that stands still may have taken more of a piece than the system has told
     /// us, which is shown again then; none is missing.
-    pub(in crate::cli) fn leave(self, received: u64) -> (Written, u64) {
+    pub(crate) fn leave(self, received: u64) -> (Written, u64) {
         let (written, unwritten) = self.stop();
         (written, received.saturating_sub(unwritten))
     }
@@ -160,7 +160,7 @@ impl Writer {
     }
 
     /// Waits until everything is written, and no longer than this: nobody may read it any more.
-    pub(in crate::cli) fn finish_within(self, patience: Duration) -> Written {
+    pub(crate) fn finish_within(self, patience: Duration) -> Written {
         drop(self.pieces);
         match (self.ended.recv_timeout(patience), self.progress.written()) {
             (Err(RecvTimeoutError::Timeout), Written::Whole) => Written::Closed,

@@ -9,12 +9,12 @@ use super::{Source, TOPICS, Topic};
 const INDENT: &str = "4";
 
 /// Such as `peerbus-jobs`.
-pub(in crate::cli) fn page_name(topic: &Topic) -> String {
+pub(crate) fn page_name(topic: &Topic) -> String {
     format!("peerbus-{}", topic.name)
 }
 
 /// The page's source.
-pub(in crate::cli) fn page(topic: &Topic) -> String {
+pub(crate) fn page(topic: &Topic) -> String {
     let mut page = Roff::new();
     page.control("SH", ["NAME"]);
     page.text([roman(format!("{} - {}", page_name(topic), topic.about()))]);
@@ -33,7 +33,7 @@ pub(in crate::cli) fn page(topic: &Topic) -> String {
 }
 
 /// Lines that stay as they are.
-pub(in crate::cli) fn as_it_stands(text: &str, page: &mut Roff) {
+pub(crate) fn as_it_stands(text: &str, page: &mut Roff) {
     page.control("nf", []);
     for line in text.lines() {
         page.text([roman(line)]);

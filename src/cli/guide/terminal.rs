@@ -7,7 +7,7 @@ use super::markdown::{Block, Span, Text};
 
 /// How headings look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum Headings {
+pub(crate) enum Headings {
     Bold,
     Plain,
 }
@@ -126,7 +126,7 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::guide::markdown::parse;
+    use crate::guide::markdown::parse;
 
     #[test]
     fn text_is_filled_and_code_is_not() {

@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::bus::{BadAddress, NatsAddress};
-use crate::cli::exit::Failure;
-use crate::cli::keys::{self, Places};
-use crate::cli::output;
-use crate::identity::authority::Authority;
+use crate::exit::Failure;
+use crate::keys::{self, Places};
+use crate::output;
+use peerbus_bus::{BadAddress, NatsAddress};
+use peerbus_identity::authority::Authority;
 
 /// Where that server keeps what it is told later, from where it is started.
 const RESOLVER: &str = "peerbus-accounts";

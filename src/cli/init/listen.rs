@@ -5,10 +5,10 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use crate::cli::exit::Failure;
-use crate::cli::output;
-use crate::daemon::broker::{self, DEFAULT_PORT};
-use crate::process::host;
+use crate::exit::Failure;
+use crate::output;
+use peerbus_daemon::broker::{self, DEFAULT_PORT};
+use peerbus_process::host;
 
 /// The address, where none was named.
 pub(super) fn chosen() -> Result<SocketAddr, Failure> {

@@ -6,14 +6,14 @@
 
 use std::net::SocketAddr;
 
-use crate::cli::args::Common;
-use crate::cli::connect::connect;
-use crate::cli::daemon::{disable_unit, is_unit_active};
-use crate::cli::exit::Failure;
-use crate::cli::settings::Settings;
-use crate::cli::{output, status};
-use crate::client::peers;
-use crate::protocol::heartbeat::Role;
+use crate::args::Common;
+use crate::connect::connect;
+use crate::daemon::{disable_unit, is_unit_active};
+use crate::exit::Failure;
+use crate::settings::Settings;
+use crate::{output, status};
+use peerbus_client::peers;
+use peerbus_protocol::heartbeat::Role;
 
 /// The unit of a bus that was installed with the package.
 const UNIT: &str = "peerbus-nats.service";

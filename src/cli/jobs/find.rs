@@ -7,16 +7,16 @@
 use futures::stream::StreamExt;
 
 use super::{listed, no_answer, state, who};
-use crate::bus::{Bus, BusError};
-use crate::cli::args::peer_name;
-use crate::cli::exit::{Failure, NOT_FOUND, OFFLINE, TIMED_OUT};
-use crate::cli::output;
-use crate::client::jobs;
-use crate::client::policy::AskError;
-use crate::protocol::identity::Name;
-use crate::protocol::ids::SHORT_JOB_ID;
-use crate::protocol::jobs::{Job, MATCH_MAX, Query, State, Which, is_name_of, means_id};
-use crate::protocol::{JobId, PeerId};
+use crate::args::peer_name;
+use crate::exit::{Failure, NOT_FOUND, OFFLINE, TIMED_OUT};
+use crate::output;
+use peerbus_bus::{Bus, BusError};
+use peerbus_client::jobs;
+use peerbus_client::policy::AskError;
+use peerbus_protocol::identity::Name;
+use peerbus_protocol::ids::SHORT_JOB_ID;
+use peerbus_protocol::jobs::{Job, MATCH_MAX, Query, State, Which, is_name_of, means_id};
+use peerbus_protocol::{JobId, PeerId};
 
 /// What follows where a peer gives no answer.
 const UNKNOWN_THERE: &str = "whether it has the job, nobody can say";
@@ -26,13 +26,13 @@ const NAMED: usize = 5;
 
 /// What was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) struct Wanted {
+pub(crate) struct Wanted {
     peer: Option<String>,
     word: String,
 }
 
 /// Takes apart what was typed.
-pub(in crate::cli) fn wanted(text: &str) -> Result<Wanted, String> {
+pub(crate) fn wanted(text: &str) -> Result<Wanted, String> {
     let (peer, word) = match text.split_once('/') {
         Some((peer, word)) => (Some(peer_name(peer)?), word),
         None => (None, text),
@@ -57,21 +57,21 @@ pub(in crate::cli) fn wanted(text: &str) -> Result<Wanted, String> {
 
 /// A job that was found.
 #[derive(Debug, Clone)]
-pub(in crate::cli) struct Found {
+pub(crate) struct Found {
     /// Where it is.
-    pub(in crate::cli) peer: PeerId,
+    pub(crate) peer: PeerId,
     /// As it stood.
-    pub(in crate::cli) job: Job,
+    pub(crate) job: Job,
 }
 
 impl Wanted {
     /// As it was typed, without its peer.
-    pub(in crate::cli) fn word(&self) -> &str {
+    pub(crate) fn word(&self) -> &str {
         &self.word
     }
 
     /// The peer that alone is asked, by any of its names.
-    pub(in crate::cli) fn peer(&self) -> Option<&str> {
+    pub(crate) fn peer(&self) -> Option<&str> {
         self.peer.as_deref()
     }
 
@@ -95,7 +95,7 @@ impl Wanted {
 }
 
 /// Finds the one job that is meant.
-pub(in crate::cli) async fn find(bus: &Bus, wanted: &Wanted) -> Result<Found, Failure> {
+pub(crate) async fn find(bus: &Bus, wanted: &Wanted) -> Result<Found, Failure> {
     let query = Query { wanted: Some(wanted.word.clone()), state: Which::All, ..Query::default() };
     let own = bus.member().map(|member| member.own().name.clone());
     let (found, silent) = match &wanted.peer {
@@ -119,7 +119,7 @@ pub(in crate::cli) async fn find(bus: &Bus, wanted: &Wanted) -> Result<Found, Fa
 type Silent = Vec<(PeerId, Failure)>;
 
 async fn on_one(bus: &Bus, name: &str, query: &Query) -> Result<(Vec<Found>, Silent), Failure> {
-    let mut peer = crate::cli::exec::target(bus, name).await?;
+    let mut peer = crate::exec::target(bus, name).await?;
     loop {
         match jobs::all(bus, &peer, query).await {
             Ok(all) => {
@@ -129,7 +129,7 @@ async fn on_one(bus: &Bus, name: &str, query: &Query) -> Result<(Vec<Found>, Sil
                 ));
             }
             Err(AskError::Bus(BusError::NoResponders(_))) => {
-                peer = crate::cli::exec::elsewhere(bus, name, &peer).await?;
+                peer = crate::exec::elsewhere(bus, name, &peer).await?;
             }
             Err(error) => return Err(no_answer(&peer, &error, UNKNOWN_THERE)),
         }
@@ -137,7 +137,7 @@ async fn on_one(bus: &Bus, name: &str, query: &Query) -> Result<(Vec<Found>, Sil
 }
 
 async fn on_all(bus: &Bus, wanted: &Wanted, query: &Query) -> Result<(Vec<Found>, Silent), Failure> {
-    let rows = crate::cli::peers::all(bus)
+    let rows = crate::peers::all(bus)
         .await
         .map_err(|failure| failure.with_next(&format!("PEER/{} asks one peer without it", wanted.word)))?;
     let (mut found, mut silent) = (Vec::new(), Vec::new());

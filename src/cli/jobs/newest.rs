@@ -3,14 +3,14 @@
 use futures::stream::StreamExt;
 
 use super::Row;
-use crate::bus::Bus;
-use crate::cli::exit::Failure;
-use crate::client::jobs;
-use crate::protocol::jobs::{Query, Which};
+use crate::exit::Failure;
+use peerbus_bus::Bus;
+use peerbus_client::jobs;
+use peerbus_protocol::jobs::{Query, Which};
 
 /// So many of each peer that is online.
-pub(in crate::cli) async fn newest(bus: &Bus, of_each: u32) -> Result<Vec<Row>, Failure> {
-    let online = crate::cli::peers::all(bus).await?.into_iter().filter(|row| row.is_online);
+pub(crate) async fn newest(bus: &Bus, of_each: u32) -> Result<Vec<Row>, Failure> {
+    let online = crate::peers::all(bus).await?.into_iter().filter(|row| row.is_online);
     let query = Query { state: Which::All, limit: Some(of_each), ..Query::default() };
     let peers = online.map(|row| row.peer_id).collect();
     let mut coming = std::pin::pin!(jobs::of_all(bus, peers, &query));

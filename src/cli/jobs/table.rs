@@ -1,12 +1,12 @@
 //! Jobs as a table for people.
 
 use super::Row;
-use crate::cli::exit::counts_as_cut;
-use crate::cli::output::{Cell, Table};
-use crate::cli::time;
-use crate::protocol::Ending;
-use crate::protocol::jobs::{Job, State};
-use crate::protocol::task::Reached;
+use crate::exit::counts_as_cut;
+use crate::output::{Cell, Table};
+use crate::time;
+use peerbus_protocol::Ending;
+use peerbus_protocol::jobs::{Job, State};
+use peerbus_protocol::task::Reached;
 
 const HEADING: [&str; 6] = ["JOB", "PEER", "STATE", "AGE", "WHO", "COMMAND"];
 const WIDE: [&str; 11] =
@@ -43,7 +43,7 @@ fn cells(row: &Row, wide: bool) -> Vec<Cell> {
 }
 
 /// How it stands, in a word or two.
-pub(in crate::cli) fn state(job: &Job) -> Cell {
+pub(crate) fn state(job: &Job) -> Cell {
     match (job.state, &job.ending) {
         (State::Running, _) if job.waits_for_disk.is_some() => Cell::bad("waits for disk"),
         (State::Running, _) => match job.step {
@@ -75,7 +75,7 @@ fn ended(ending: &Ending) -> Cell {
 }
 
 /// Who was proved to have asked, or else who says so.
-pub(in crate::cli) fn who(job: &Job) -> String {
+pub(crate) fn who(job: &Job) -> String {
     match (&job.asker, &job.from) {
         (Some(asker), _) => asker.to_string(),
         (None, Some(from)) => from.clone(),

@@ -17,14 +17,14 @@ use tokio::time::{Instant, sleep};
 use toml_edit::Value;
 
 use super::{leads_nobody, not_overruled};
-use crate::bus::{Bus, Credentials, NatsAddress, Persistence, Reach, Settings as BusSettings};
-use crate::cli::args::Common;
-use crate::cli::config::Edit;
-use crate::cli::exit::{BUS_UNREACHABLE, Failure, REFUSED};
-use crate::cli::keys::{self, Places};
-use crate::cli::{daemon, output, time};
-use crate::identity::{IdentityFile, Ticket};
+use crate::args::Common;
+use crate::config::Edit;
+use crate::exit::{BUS_UNREACHABLE, Failure, REFUSED};
+use crate::keys::{self, Places};
+use crate::{daemon, output, time};
 use asking::{NotTakenIn, ask};
+use peerbus_bus::{Bus, Credentials, NatsAddress, Persistence, Reach, Settings as BusSettings};
+use peerbus_identity::{IdentityFile, Ticket};
 use pending::Pending;
 
 /// How long the leader may take to hear a daemon that is ready.
@@ -83,7 +83,7 @@ pub(super) async fn run(
 /// A link to the bus as the guest of this invitation.
 async fn connect(common: &Common, ticket: &Ticket, url: &str) -> Result<Bus, Failure> {
     let address: NatsAddress =
-        url.parse().map_err(|bad: crate::bus::BadAddress| Failure::usage(bad.to_string()))?;
+        url.parse().map_err(|bad: peerbus_bus::BadAddress| Failure::usage(bad.to_string()))?;
     let credentials = Credentials::Guest(Box::new(ticket.guest.clone()));
     let settings =
         BusSettings { address: address.clone(), credentials, reach: Reach::Anywhere, name: "d".to_owned() };

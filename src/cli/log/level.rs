@@ -11,7 +11,7 @@ const WORDS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// A level of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(in crate::cli) struct Level(String);
+pub(crate) struct Level(String);
 
 impl Level {
     pub(super) fn off() -> Self {
@@ -54,7 +54,7 @@ impl FromStr for Level {
         }
         let wrong = || {
             let words = WORDS.join(", ");
-            format!("log: {text:?} is neither one of {words} nor like \"info,peerbus::leader=debug\"")
+            format!("log: {text:?} is neither one of {words} nor like \"info,peerbus_leader=debug\"")
         };
         // A word that is no level would be taken for the name of a target, whatever it was meant to be.
         let is_a_level = |part: &str| WORDS.contains(&part.to_ascii_lowercase().as_str());
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!("INFO".parse(), Ok(Level::info()));
         assert_eq!("off".parse(), Ok(Level::of_our_own("off")));
         assert_eq!("trace".parse(), Ok(Level::trace()));
-        let directives = "warn,peerbus::leader=debug";
+        let directives = "warn,peerbus_leader=debug";
         assert_eq!(directives.parse(), Ok(Level(directives.to_owned())));
     }
 

@@ -16,7 +16,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::cli::output::{escaped, is_shown_as_it_is};
+use crate::output::{escaped, is_shown_as_it_is};
 
 /// How a line begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +29,11 @@ pub(super) enum Beginning {
 
 /// A priority of syslog, as the journal takes it off the begin of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) struct Priority(u8);
+pub(crate) struct Priority(u8);
 
 impl Priority {
     /// Something has failed.
-    pub(in crate::cli) const ERROR: Self = Self(3);
+    pub(crate) const ERROR: Self = Self(3);
 
     fn of(level: Level) -> Self {
         match level {

@@ -29,7 +29,7 @@ const CUT: &str = "…";
 
 /// A text in a table.
 #[derive(Debug, Clone, Default)]
-pub(in crate::cli) struct Cell {
+pub(crate) struct Cell {
     /// Escaped.
     text: String,
     colour: Option<&'static str>,
@@ -37,12 +37,12 @@ pub(in crate::cli) struct Cell {
 
 impl Cell {
     /// As it should be: green.
-    pub(in crate::cli) fn good(text: &str) -> Self {
+    pub(crate) fn good(text: &str) -> Self {
         Self { colour: Some(GREEN), ..text.into() }
     }
 
     /// As it should not be: red.
-    pub(in crate::cli) fn bad(text: &str) -> Self {
+    pub(crate) fn bad(text: &str) -> Self {
         Self { colour: Some(RED), ..text.into() }
     }
 
@@ -87,7 +87,7 @@ enum TooWide {
 
 /// Rows for a person.
 #[derive(Debug)]
-pub(in crate::cli) struct Table {
+pub(crate) struct Table {
     heading: Vec<Cell>,
     rows: Vec<Row>,
     too_wide: TooWide,
@@ -95,37 +95,37 @@ pub(in crate::cli) struct Table {
 
 impl Table {
     /// A list, below its heading.
-    pub(in crate::cli) fn of(heading: &[&str]) -> Self {
+    pub(crate) fn of(heading: &[&str]) -> Self {
         let heading = heading.iter().map(|word| (*word).into()).collect();
         Self { heading, rows: Vec::new(), too_wide: TooWide::Cut }
     }
 
     /// What is known of one thing: a name and a fact in each row.
-    pub(in crate::cli) fn of_facts() -> Self {
+    pub(crate) fn of_facts() -> Self {
         Self { heading: Vec::new(), rows: Vec::new(), too_wide: TooWide::Wrapped }
     }
 
     /// Shows all, however wide the terminal is.
-    pub(in crate::cli) fn wide(self, wide: bool) -> Self {
+    pub(crate) fn wide(self, wide: bool) -> Self {
         Self { too_wide: if wide { TooWide::Shown } else { self.too_wide }, ..self }
     }
 
     /// Adds a row.
-    pub(in crate::cli) fn row<C: Into<Cell>>(&mut self, cells: impl IntoIterator<Item = C>) {
+    pub(crate) fn row<C: Into<Cell>>(&mut self, cells: impl IntoIterator<Item = C>) {
         self.rows.push(Row::Cells(cells.into_iter().map(Into::into).collect()));
     }
 
     /// Adds a fact.
-    pub(in crate::cli) fn fact(&mut self, name: &str, fact: impl Into<Cell>) {
+    pub(crate) fn fact(&mut self, name: &str, fact: impl Into<Cell>) {
         self.row([name.into(), fact.into()]);
     }
 
     /// Adds a line over the rows that follow.
-    pub(in crate::cli) fn title(&mut self, title: &str) {
+    pub(crate) fn title(&mut self, title: &str) {
         self.rows.push(Row::Title(title.into()));
     }
 
-    pub(in crate::cli) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 

@@ -4,20 +4,20 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 
 use super::pretty;
-use crate::cli::args::{Common, RoleArg};
-use crate::cli::exit::Failure;
-use crate::cli::join::{self, Wish};
-use crate::cli::settings::Settings;
-use crate::cli::{output, status};
-use crate::leader::leftover;
-use crate::protocol::heartbeat::Role;
+use crate::args::{Common, RoleArg};
+use crate::exit::Failure;
+use crate::join::{self, Wish};
+use crate::settings::Settings;
+use crate::{output, status};
+use peerbus_leader::leftover;
+use peerbus_protocol::heartbeat::Role;
 
 /// Where the leader of a fleet is that was never told otherwise.
 const LEADER: &str = "10.0.0.1";
 
 /// What `d setPeerConfig` is given. Whatever is left out stays as it is.
 #[derive(Debug, ClapArgs)]
-pub(in crate::cli) struct SetPeerConfig {
+pub(crate) struct SetPeerConfig {
     /// leader or worker
     #[arg(long)]
     role: Option<String>,

@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::jobs;
-use crate::cli::args::{AuditArg, BrokerArg, RoleArg, UpgradeArg, duration, listen, size};
-use crate::cli::exit::Failure;
-use crate::cli::log::Level;
-use crate::cli::task::Task;
-use crate::daemon::audit;
-use crate::daemon::limits::Limits;
-use crate::protocol::exec::check_directory;
-use crate::protocol::variables::Variables;
+use crate::args::{AuditArg, BrokerArg, RoleArg, UpgradeArg, duration, listen, size};
+use crate::exit::Failure;
+use crate::log::Level;
+use crate::task::Task;
+use peerbus_daemon::audit;
+use peerbus_daemon::limits::Limits;
+use peerbus_protocol::exec::check_directory;
+use peerbus_protocol::variables::Variables;
 
 /// The bit of a file's mode that lets everyone write it.
 const WRITABLE_BY_ANYONE: u32 = 0o002;
@@ -27,58 +27,58 @@ const WRITABLE_BY_ANYONE: u32 = 0o002;
 /// The configuration file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::cli) struct File {
+pub(crate) struct File {
     /// All of it as it stands there.
     #[serde(skip)]
-    pub(in crate::cli) text: toml::Table,
-    pub(in crate::cli) nats: Option<String>,
-    pub(in crate::cli) creds: Option<PathBuf>,
+    pub(crate) text: toml::Table,
+    pub(crate) nats: Option<String>,
+    pub(crate) creds: Option<PathBuf>,
     /// The daemon's own identity.
-    pub(in crate::cli) daemon_creds: Option<PathBuf>,
+    pub(crate) daemon_creds: Option<PathBuf>,
     /// The folder with the fleet's keys, on the machine that has them.
-    pub(in crate::cli) fleet_keys: Option<PathBuf>,
+    pub(crate) fleet_keys: Option<PathBuf>,
     /// Who may run what here: a file, looked for beside this one.
-    pub(in crate::cli) policy: Option<PathBuf>,
-    pub(in crate::cli) peer_id: Option<String>,
-    pub(in crate::cli) role: Option<RoleArg>,
-    pub(in crate::cli) state_dir: Option<PathBuf>,
-    pub(in crate::cli) database_url: Option<String>,
+    pub(crate) policy: Option<PathBuf>,
+    pub(crate) peer_id: Option<String>,
+    pub(crate) role: Option<RoleArg>,
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) database_url: Option<String>,
     /// Where commands run that name no directory.
     #[serde(default, deserialize_with = "directory")]
-    pub(in crate::cli) directory: Option<String>,
+    pub(crate) directory: Option<String>,
     /// The shell for shell lines.
-    pub(in crate::cli) shell: Option<PathBuf>,
+    pub(crate) shell: Option<PathBuf>,
     /// Variables every job gets.
     #[serde(default)]
-    pub(in crate::cli) env: Variables,
+    pub(crate) env: Variables,
     #[serde(default)]
-    pub(in crate::cli) tags: Vec<String>,
+    pub(crate) tags: Vec<String>,
     /// How much the daemon's log says.
-    pub(in crate::cli) log: Option<Level>,
-    pub(in crate::cli) max_jobs: Option<std::num::NonZeroU16>,
+    pub(crate) log: Option<Level>,
+    pub(crate) max_jobs: Option<std::num::NonZeroU16>,
     #[serde(default, deserialize_with = "time")]
-    pub(in crate::cli) caller_grace: Option<std::time::Duration>,
+    pub(crate) caller_grace: Option<std::time::Duration>,
     /// Whether a bus that asks nobody who they are may be on a public address.
-    pub(in crate::cli) trusted_network: Option<bool>,
+    pub(crate) trusted_network: Option<bool>,
     /// Bytes of the audit log.
     #[serde(default, deserialize_with = "audit_size")]
-    pub(in crate::cli) audit_size: Option<u64>,
+    pub(crate) audit_size: Option<u64>,
     /// What a daemon does that cannot write its audit log.
-    pub(in crate::cli) audit: Option<AuditArg>,
+    pub(crate) audit: Option<AuditArg>,
     /// When the daemon becomes another version of itself.
-    pub(in crate::cli) upgrade: Option<UpgradeArg>,
+    pub(crate) upgrade: Option<UpgradeArg>,
     /// The limits of durable jobs.
     #[serde(default, deserialize_with = "jobs::limits")]
-    pub(in crate::cli) jobs: Limits,
-    pub(in crate::cli) max_peers: Option<u32>,
-    pub(in crate::cli) broker: Option<BrokerArg>,
+    pub(crate) jobs: Limits,
+    pub(crate) max_peers: Option<u32>,
+    pub(crate) broker: Option<BrokerArg>,
     #[serde(default, deserialize_with = "address")]
-    pub(in crate::cli) broker_listen: Option<SocketAddr>,
+    pub(crate) broker_listen: Option<SocketAddr>,
     /// The nats-server to start.
-    pub(in crate::cli) nats_server: Option<PathBuf>,
+    pub(crate) nats_server: Option<PathBuf>,
     /// What `d task run` knows, beside what it brings along.
     #[serde(default)]
-    pub(in crate::cli) tasks: BTreeMap<String, Task>,
+    pub(crate) tasks: BTreeMap<String, Task>,
 }
 
 fn directory<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
@@ -107,7 +107,7 @@ fn address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAdd
 impl File {
     /// Adds what a person may know of the machine's configuration, where their own file says nothing; returns what it
     /// added. Whether the fleet has identities is known of the machine's bus alone, not of another that the person named.
-    pub(in crate::cli) fn add(&mut self, machine: Self) -> toml::Table {
+    pub(crate) fn add(&mut self, machine: Self) -> toml::Table {
         let Self { text, nats, peer_id, tasks, daemon_creds, .. } = machine;
         let mut added = Vec::new();
         if self.nats.is_none() && nats.is_some() {
@@ -140,7 +140,7 @@ impl File {
     }
 
     /// Reads a file; none where there is none.
-    pub(in crate::cli) fn read(path: &Path) -> Result<Option<Self>, Failure> {
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>, Failure> {
         match fs::read_to_string(path) {
             Ok(text) => {
                 check_rights(path)?;
@@ -153,7 +153,7 @@ impl File {
 }
 
 /// The names of all settings, as the parser knows them.
-pub(in crate::cli) fn setting_names() -> Vec<String> {
+pub(crate) fn setting_names() -> Vec<String> {
     struct Names<'a>(&'a mut Vec<String>);
     impl<'de> serde::Deserializer<'de> for Names<'_> {
         type Error = serde::de::value::Error;
@@ -196,7 +196,7 @@ fn check_rights(path: &Path) -> Result<(), Failure> {
 }
 
 /// Reads the text of a configuration.
-pub(in crate::cli) fn parse(path: &Path, text: &str) -> Result<File, Failure> {
+pub(crate) fn parse(path: &Path, text: &str) -> Result<File, Failure> {
     let parsed = toml::from_str(text).and_then(|file: File| Ok(File { text: toml::from_str(text)?, ..file }));
     parsed.map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
@@ -206,7 +206,7 @@ pub(in crate::cli) fn parse(path: &Path, text: &str) -> Result<File, Failure> {
 }
 
 /// What is wrong with a text, without its line. The parser takes a word without quotes for a number that is none.
-pub(in crate::cli) fn mistake(error: &toml::de::Error, text: &str) -> String {
+pub(crate) fn mistake(error: &toml::de::Error, text: &str) -> String {
     let what = error.message().trim();
     let line = error.span().and_then(|span| {
         let begin = text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);

@@ -4,8 +4,8 @@ use std::num::NonZeroU16;
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::cli::args::size;
-use crate::daemon::limits::{KEEP_DAYS, LOG_LIMIT, LOG_LIMIT_MIN, LOGS_TOTAL, Limits, MOST};
+use crate::args::size;
+use peerbus_daemon::limits::{KEEP_DAYS, LOG_LIMIT, LOG_LIMIT_MIN, LOGS_TOTAL, Limits, MOST};
 
 /// As it stands in the file.
 #[derive(Debug, Default, Deserialize)]

@@ -7,12 +7,12 @@
 use std::path::{Path, PathBuf};
 
 use super::{Settings, variable};
-use crate::bus::Credentials;
-use crate::cli::exit::Failure;
-use crate::identity::Signer;
-use crate::protocol::PeerId;
-use crate::protocol::heartbeat::Role;
-use crate::protocol::identity::Standing;
+use crate::exit::Failure;
+use peerbus_bus::Credentials;
+use peerbus_identity::Signer;
+use peerbus_protocol::PeerId;
+use peerbus_protocol::heartbeat::Role;
+use peerbus_protocol::identity::Standing;
 
 /// What a person without an identity does.
 const GET_ONE: &str = "on the fleet's first machine `d invite --operator NAME` invites a person, and `d join TOKEN`, \
@@ -33,7 +33,7 @@ impl Settings<'_> {
     }
 
     /// The folder with the fleet's keys.
-    pub(in crate::cli) fn fleet_keys(&self) -> Option<&Path> {
+    pub(crate) fn fleet_keys(&self) -> Option<&Path> {
         self.file.fleet_keys.as_deref()
     }
 
@@ -63,7 +63,7 @@ impl Settings<'_> {
     ///
     /// # Errors
     /// When the identity is not this machine's, or is none that can do what the role wants.
-    pub(in crate::cli) fn daemons_peer(
+    pub(crate) fn daemons_peer(
         &self,
         flag: Option<String>,
         role: Role,
@@ -92,7 +92,7 @@ impl Settings<'_> {
                 "is that of {name}, and this daemon is to be {wanted}: a machine has one name"
             ));
         }
-        wanted.parse().map_err(|bad: crate::protocol::ids::BadId| Failure::usage(bad.to_string()))
+        wanted.parse().map_err(|bad: peerbus_protocol::ids::BadId| Failure::usage(bad.to_string()))
     }
 }
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::cli::args::duration;
-use crate::daemon::policy;
-use crate::protocol::exec::check_directory;
+use crate::args::duration;
+use peerbus_daemon::policy;
+use peerbus_protocol::exec::check_directory;
 
 /// Where the project is that `pull`, `build` and `deploy` are for, unless the configuration says.
 const PROJECT: &str = "/opt/automateLinux";
@@ -27,7 +27,7 @@ const DEPTH_MAX: usize = 8;
 /// A task, as configured. Every key may be left out.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::cli) struct Task {
+pub(crate) struct Task {
     /// Where its steps run.
     #[serde(default, deserialize_with = "directory")]
     directory: Option<String>,
@@ -172,7 +172,7 @@ impl Book {
 }
 
 /// All tasks, as a policy may name them.
-pub(in crate::cli) fn of_policy(configured: BTreeMap<String, Task>) -> policy::Tasks {
+pub(crate) fn of_policy(configured: BTreeMap<String, Task>) -> policy::Tasks {
     let book = Book::of(configured);
     let steps = |name: &str| {
         let steps = book.steps(name)?.into_iter();

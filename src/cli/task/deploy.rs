@@ -14,18 +14,18 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use crate::bus::Bus;
-use crate::cli::args::Common;
-use crate::cli::connect::{connect, must_be_an_operator};
-use crate::cli::exec;
-use crate::cli::exit::{self, Failure, NOT_STARTED, OFFLINE, OTHER, UNKNOWN};
-use crate::cli::output;
-use crate::client::exec::{self as client, Event, Integrity, Outcome, Patience};
-use crate::client::peers::health;
-use crate::protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW};
-use crate::protocol::health::{Health, Upgrade};
-use crate::protocol::variables::Variables;
-use crate::protocol::{Ending, Instance, JobId, PeerId};
+use crate::args::Common;
+use crate::connect::{connect, must_be_an_operator};
+use crate::exec;
+use crate::exit::{self, Failure, NOT_STARTED, OFFLINE, OTHER, UNKNOWN};
+use crate::output;
+use peerbus_bus::Bus;
+use peerbus_client::exec::{self as client, Event, Integrity, Outcome, Patience};
+use peerbus_client::peers::health;
+use peerbus_protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW};
+use peerbus_protocol::health::{Health, Upgrade};
+use peerbus_protocol::variables::Variables;
+use peerbus_protocol::{Ending, Instance, JobId, PeerId};
 
 /// The task that may send a program.
 pub(super) const TASK: &str = "deploy";
@@ -186,8 +186,8 @@ async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) 
         match execution.next().await {
             Some(Event::Output { stream, bytes, .. }) => {
                 match stream {
-                    crate::protocol::frame::StreamKind::Out => said.extend_from_slice(&bytes),
-                    crate::protocol::frame::StreamKind::Err => told.extend_from_slice(&bytes),
+                    peerbus_protocol::frame::StreamKind::Out => said.extend_from_slice(&bytes),
+                    peerbus_protocol::frame::StreamKind::Err => told.extend_from_slice(&bytes),
                 }
                 steering.wrote(stream, bytes.len());
             }

@@ -1,11 +1,11 @@
 //! A task on a peer whose daemon knows no durable jobs: `d` has each step run in turn, as any other command.
 
 use super::on;
-use crate::cli::args::Common;
-use crate::cli::exec::{self, Enough, Exec};
-use crate::cli::exit::{CANCELLED, Failure, NOT_STARTED};
-use crate::cli::output;
-use crate::cli::task::book::Step;
+use crate::args::Common;
+use crate::exec::{self, Enough, Exec};
+use crate::exit::{CANCELLED, Failure, NOT_STARTED};
+use crate::output;
+use crate::task::book::Step;
 
 /// A task on one peer.
 pub(super) struct Task<'a> {

@@ -13,13 +13,13 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::keyboard::LAST_QUESTION;
-use crate::cli::exec::{Writer, Written};
-use crate::cli::output;
-use crate::client::exec::Steering;
-use crate::protocol::attach::{Asked, Sizes};
-use crate::protocol::frame::StreamKind;
-use crate::protocol::{PeerId, TtySize};
-use crate::screen::{Filter, Screen, View};
+use crate::exec::{Writer, Written};
+use crate::output;
+use peerbus_client::exec::Steering;
+use peerbus_protocol::attach::{Asked, Sizes};
+use peerbus_protocol::frame::StreamKind;
+use peerbus_protocol::{PeerId, TtySize};
+use peerbus_screen::{Filter, Screen, View};
 
 /// A shorter silence of the peer is not worth a line on somebody's screen.
 const WORTH_SAYING: Duration = Duration::from_secs(1);

@@ -179,7 +179,7 @@ impl Matcher {
 }
 
 /// Keys as people write them: `ctrl-],d`, `ctrl-p,ctrl-q`, or `none`.
-pub(in crate::cli) fn detach_keys(text: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn detach_keys(text: &str) -> Result<Vec<u8>, String> {
     if text == "none" {
         return Ok(Vec::new());
     }

@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 
 use super::decode::{Decoder, Token};
 use super::escape::{Keys, Typed};
-use crate::cli::exec::InputLost;
-use crate::cli::signals::{listen, received};
-use crate::client::exec::Steering;
-use crate::process::{Blocking, CONTINUES, Console, SUSPENDS, Wait, wait_for_keys};
+use crate::exec::InputLost;
+use crate::signals::{listen, received};
+use peerbus_client::exec::Steering;
+use peerbus_process::{Blocking, CONTINUES, Console, SUSPENDS, Wait, wait_for_keys};
 
 /// As much as is read at once; a person types less.
 const AT_ONCE: usize = 4096;

@@ -25,22 +25,22 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::cli::exec::{InputLost, Streams, Written, waiting_for};
-use crate::cli::exit::{Failure, UNKNOWN};
-use crate::cli::output;
-use crate::client::exec::{Event, Execution, Integrity, Outcome, Steering};
-use crate::process::{Console, console_size, suspend};
-use crate::protocol::frame::{Accepted, JobState};
-use crate::protocol::tty::{MOST, Tty};
-use crate::protocol::{Ending, PeerId, TtySize};
+use crate::exec::{InputLost, Streams, Written, waiting_for};
+use crate::exit::{Failure, UNKNOWN};
+use crate::output;
 use board::{Away, Board};
 use escape::{Keys, Typed};
 use keyboard::{Keyboard, Signals, read_input, take_answers};
+use peerbus_client::exec::{Event, Execution, Integrity, Outcome, Steering};
+use peerbus_process::{Console, console_size, suspend};
+use peerbus_protocol::frame::{Accepted, JobState};
+use peerbus_protocol::tty::{MOST, Tty};
+use peerbus_protocol::{Ending, PeerId, TtySize};
 
-pub(in crate::cli) use escape::detach_keys;
+pub(crate) use escape::detach_keys;
 
 /// Output on its way to a terminal: little, so that Ctrl-C is seen to work at once.
-pub(in crate::cli) const WINDOW: u64 = 256 * 1024;
+pub(crate) const WINDOW: u64 = 256 * 1024;
 
 /// Typed ahead of a command that does not read. Beyond it nothing is read that somebody types.
 const TYPED_AHEAD: usize = 64 * 1024;
@@ -50,17 +50,17 @@ const TYPED_AHEAD: usize = 64 * 1024;
 const END_AGAIN: Duration = Duration::from_secs(1);
 
 /// How the person sits there.
-pub(in crate::cli) struct Manner {
+pub(crate) struct Manner {
     /// Whether what is typed goes to the command.
-    pub(in crate::cli) writes: bool,
+    pub(crate) writes: bool,
     /// The keys that leave, if not the usual.
-    pub(in crate::cli) detach_keys: Option<Vec<u8>>,
+    pub(crate) detach_keys: Option<Vec<u8>>,
     /// Whether the end of an input that is no terminal is typed, too; else the rest is only watched.
-    pub(in crate::cli) types_end: bool,
+    pub(crate) types_end: bool,
 }
 
 /// How it ended for the person.
-pub(in crate::cli) enum Left {
+pub(crate) enum Left {
     /// The command has ended.
     Ended(Box<Outcome>),
     /// The command goes on.
@@ -69,7 +69,7 @@ pub(in crate::cli) enum Left {
 
 /// Why somebody leaves a terminal that goes on.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Parting {
+pub(crate) enum Parting {
     /// They pressed the keys for it.
     Keys,
     /// Somebody else wanted it.
@@ -79,7 +79,7 @@ pub(in crate::cli) enum Parting {
 }
 
 /// Says what is to be said to somebody who has left a terminal, and gives the code.
-pub(in crate::cli) fn farewell(why: &Parting, peer: &PeerId, word: &str) -> Result<u8, Failure> {
+pub(crate) fn farewell(why: &Parting, peer: &PeerId, word: &str) -> Result<u8, Failure> {
     let goes_on = format!("{word} on {peer}, which goes on; `d attach {peer}/{word}` shows it again");
     match why {
         Parting::Keys => output::say(&format!("left {goes_on}")),
@@ -92,7 +92,7 @@ pub(in crate::cli) fn farewell(why: &Parting, peer: &PeerId, word: &str) -> Resu
 }
 
 /// The terminal that standard output is, in words for the peer. `None` of the numbers is 0.
-pub(in crate::cli) fn own_tty() -> Tty {
+pub(crate) fn own_tty() -> Tty {
     let TtySize { cols, rows } = own_size();
     let word = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
     let term = std::env::var("TERM").ok();
@@ -101,7 +101,7 @@ pub(in crate::cli) fn own_tty() -> Tty {
 }
 
 /// Its size. Where nobody knows, the usual; of a larger one than a peer takes, as much as that.
-pub(in crate::cli) fn own_size() -> TtySize {
+pub(crate) fn own_size() -> TtySize {
     let (cols, rows) = console_size().unwrap_or((0, 0));
     let or = |size: u16, usual: u16| if size == 0 { usual } else { size };
     bounded(TtySize { cols: or(cols, TtySize::USUAL.cols), rows: or(rows, TtySize::USUAL.rows) })
@@ -113,7 +113,7 @@ fn bounded(size: TtySize) -> TtySize {
 }
 
 /// Sits at the terminal until the command has ended or the person leaves. `stdin` is where keys go.
-pub(in crate::cli) async fn sit(
+pub(crate) async fn sit(
     mut execution: Execution,
     peer: &PeerId,
     stdin: mpsc::Sender<Bytes>,

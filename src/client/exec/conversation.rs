@@ -9,20 +9,20 @@ use super::feed::Feed;
 use super::ledger::Ledger;
 use super::phase::{Due, Phase, RESUME_FOR, Repeats, SETTLING, SILENCE, resume_pause};
 use super::{Event, Outcome, Patience, Question, Word};
-use crate::bus::{Bus, Incoming, Link, Mailbox, Outgoing};
-use crate::protocol::attach::{AttachRequest, From, ResizeRequest, Within};
-use crate::protocol::ending::StartFailure;
-use crate::protocol::exec::JobResult;
-use crate::protocol::frame::{self, Accepted, Alive, FrameKind, Gap, Signalled, StreamKind, Want};
-use crate::protocol::joining::Order;
-use crate::protocol::steer::{
+use peerbus_bus::{Bus, Incoming, Link, Mailbox, Outgoing};
+use peerbus_protocol::attach::{AttachRequest, From, ResizeRequest, Within};
+use peerbus_protocol::ending::StartFailure;
+use peerbus_protocol::exec::JobResult;
+use peerbus_protocol::frame::{self, Accepted, Alive, FrameKind, Gap, Signalled, StreamKind, Want};
+use peerbus_protocol::joining::Order;
+use peerbus_protocol::steer::{
     CREDIT_EVERY_MS, CancelAnswer, CancelRequest, Cancelled, Credit, INSTANCE_HEADER, ReleaseRequest, Resume,
     SignalRequest,
 };
-use crate::protocol::subjects::{self, Verb};
-use crate::protocol::tty::TtySize;
-use crate::protocol::window::Totals;
-use crate::protocol::{Ending, Instance, JobId, PeerId, decode};
+use peerbus_protocol::subjects::{self, Verb};
+use peerbus_protocol::tty::TtySize;
+use peerbus_protocol::window::Totals;
+use peerbus_protocol::{Ending, Instance, JobId, PeerId, decode};
 
 /// How often a credit is repeated when nothing is written.
 const CREDIT_EVERY: Duration = Duration::from_millis(CREDIT_EVERY_MS);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::protocol::frame::{OUTPUT_MAX, Want};
+use peerbus_protocol::frame::{OUTPUT_MAX, Want};
 
 #[derive(Debug, Default)]
 pub(super) struct Feed {

@@ -3,12 +3,12 @@
 
 use bytes::Bytes;
 
-use crate::protocol::exec::{JobResult, StreamTotal};
-use crate::protocol::frame::{Gap, StreamKind};
-use crate::protocol::joining::{Joining, Order, Piece};
-use crate::protocol::steer::{Credit, FRAMES_IN_FLIGHT, Resume};
-use crate::protocol::window::Totals;
-use crate::protocol::{Ending, Instance};
+use peerbus_protocol::exec::{JobResult, StreamTotal};
+use peerbus_protocol::frame::{Gap, StreamKind};
+use peerbus_protocol::joining::{Joining, Order, Piece};
+use peerbus_protocol::steer::{Credit, FRAMES_IN_FLIGHT, Resume};
+use peerbus_protocol::window::Totals;
+use peerbus_protocol::{Ending, Instance};
 
 use super::Integrity;
 

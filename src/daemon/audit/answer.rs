@@ -9,18 +9,18 @@ use super::super::context::Context;
 use super::super::policy::may_see_all;
 use super::super::proof;
 use super::time;
-use crate::bus::{Incoming, Outgoing};
-use crate::protocol::audit::{PAGE_TYPE, Page, Query};
-use crate::protocol::{decode, subjects};
+use peerbus_bus::{Incoming, Outgoing};
+use peerbus_protocol::audit::{PAGE_TYPE, Page, Query};
+use peerbus_protocol::{decode, subjects};
 
 /// Questions that may wait.
-pub(in crate::daemon) const WAITING: usize = 64;
+pub(crate) const WAITING: usize = 64;
 
 /// Bytes of a page that are not lines, and a little more.
 const FRAME: usize = 1_024;
 
 /// Answers for as long as it is polled.
-pub(in crate::daemon) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<Incoming>) {
+pub(crate) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<Incoming>) {
     while let Some(question) = questions.recv().await {
         let Some(reply) = question.reply.clone().filter(|reply| subjects::is_inbox(reply)) else { continue };
         match proof::of(&context, &question) {
@@ -67,7 +67,7 @@ async fn one(context: &Context, reply: &str, query: Query) {
     };
     // Who asked asks again when this gets lost.
     let sent = context.bus.publish(Outgoing::to(reply).payload(decode::to_json(&page)).sealed()).await;
-    if let Err(error @ crate::bus::BusError::TooLarge { .. }) = sent {
+    if let Err(error @ peerbus_bus::BusError::TooLarge { .. }) = sent {
         cannot(context, reply, "audit", 500, &format!("a line does not fit into a message: {error}")).await;
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::protocol::audit::{Cursor, LINE_MAX};
+use peerbus_protocol::audit::{Cursor, LINE_MAX};
 
 /// The folder below a state directory.
 pub(super) const FOLDER: &str = "audit";

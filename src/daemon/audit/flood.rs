@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::protocol::audit::{Event, Example, Flood};
-use crate::protocol::identity::Name;
+use peerbus_protocol::audit::{Event, Example, Flood};
+use peerbus_protocol::identity::Name;
 
 /// How often what was counted is written down.
 pub(super) const SUM_UP_EVERY: Duration = Duration::from_secs(10);

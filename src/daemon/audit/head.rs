@@ -10,8 +10,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::protocol::audit::Head;
-use crate::protocol::decode;
+use peerbus_protocol::audit::Head;
+use peerbus_protocol::decode;
 
 /// Its name below the state directory.
 const FILE: &str = "audit.head";

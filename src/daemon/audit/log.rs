@@ -15,8 +15,8 @@ use serde_json::Value;
 use super::files;
 use super::head;
 use super::opening::{self, Found};
-use crate::protocol::audit::{Entry, Event, Head, LINE_MAX, LineHash};
-use crate::protocol::{PeerId, decode};
+use peerbus_protocol::audit::{Entry, Event, Head, LINE_MAX, LineHash};
+use peerbus_protocol::{PeerId, decode};
 
 /// Into how many files a log is divided: when it is full, this part of it goes at once.
 const FILES: u64 = 8;

@@ -9,7 +9,7 @@
 //! refused; what cannot be read is counted. Guarantees: a command is not started before the line
 //! that it was allowed is written, or counted as one that could not be; a daemon that is killed
 //! leaves that line, and the next one writes how the job ended; the lines are a chain
-//! ([`crate::protocol::audit::chain`]) across rotated files. Values of variables are never written.
+//! ([`peerbus_protocol::audit::chain`]) across rotated files. Values of variables are never written.
 //!
 //! An asker that is proved fills only its share of the log (`share`), and a line is never longer than one may be.
 //!
@@ -37,9 +37,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::protocol::audit::{Event, Head, Outcome, Query, Request, Steered};
-use crate::protocol::identity::{Asker, Name};
-use crate::protocol::{Ending, Instance, JobId};
+use peerbus_protocol::audit::{Event, Head, Outcome, Query, Request, Steered};
+use peerbus_protocol::identity::{Asker, Name};
+use peerbus_protocol::{Ending, Instance, JobId};
 
 pub(super) use answer::{WAITING, answer};
 pub use log::{SIZE, SIZE_MIN};

@@ -18,8 +18,8 @@ use serde::Deserialize;
 
 use super::files::{self, Line, Lines, LogFile};
 use super::head;
-use crate::protocol::audit::{Event, Head, LineHash};
-use crate::protocol::decode;
+use peerbus_protocol::audit::{Event, Head, LineHash};
+use peerbus_protocol::decode;
 
 /// The end of a log.
 #[derive(Debug)]

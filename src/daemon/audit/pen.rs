@@ -7,18 +7,18 @@ use std::io;
 use std::path::PathBuf;
 
 use super::log::Log;
-use crate::protocol::audit::{Event, Head};
-use crate::protocol::{Instance, PeerId};
+use peerbus_protocol::audit::{Event, Head};
+use peerbus_protocol::{Instance, PeerId};
 
 /// What a log is, and whose.
 #[derive(Debug, Clone)]
-pub(in crate::daemon) struct Place {
-    pub(in crate::daemon) state_dir: PathBuf,
-    pub(in crate::daemon) peer: PeerId,
+pub(crate) struct Place {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) peer: PeerId,
     /// Bytes of all its files.
-    pub(in crate::daemon) size: u64,
+    pub(crate) size: u64,
     /// The daemon that has been started; none for who only ends what another has left.
-    pub(in crate::daemon) instance: Option<Instance>,
+    pub(crate) instance: Option<Instance>,
 }
 
 /// Lines that could not be written.
@@ -91,7 +91,8 @@ impl Pen {
     fn open(&self) -> io::Result<Log> {
         let mut log = Log::open(&self.place.state_dir, &self.place.peer, self.place.size)?;
         if let Some(instance) = self.place.instance {
-            let (version, user) = (crate::VERSION.to_owned(), crate::process::host::current_user());
+            let (version, user) =
+                (peerbus_protocol::VERSION.to_owned(), peerbus_process::host::current_user());
             log.append(&Event::Started { instance, version, user })?;
         }
         Ok(log)

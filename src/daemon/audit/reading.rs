@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use super::files::{self, Lines, LogFile};
 use super::head;
-use crate::protocol::audit::chain::{Chain, Verdict};
-use crate::protocol::audit::{Cursor, PAGE_MAX, Query};
-use crate::protocol::{JobId, decode};
+use peerbus_protocol::audit::chain::{Chain, Verdict};
+use peerbus_protocol::audit::{Cursor, PAGE_MAX, Query};
+use peerbus_protocol::{JobId, decode};
 
 /// How often a check is begun anew because files were rotated out under it.
 const ATTEMPTS: usize = 3;
@@ -137,7 +137,7 @@ pub fn verify(state_dir: &Path) -> io::Result<Option<Verdict>> {
 fn check(
     state_dir: &Path,
     all: Vec<LogFile>,
-    known: io::Result<Option<crate::protocol::audit::Head>>,
+    known: io::Result<Option<peerbus_protocol::audit::Head>>,
 ) -> io::Result<Verdict> {
     let mut chain = Chain::default();
     let name = head::path(state_dir);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::protocol::identity::Name;
+use peerbus_protocol::identity::Name;
 
 /// The part of the log that one asker may fill, at once and then in each [`DAY`].
 const PART: u64 = 4;

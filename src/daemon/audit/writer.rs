@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::flood::{Counter, REFUSED_WHOLE, SUM_UP_EVERY};
 use super::pen::Pen;
-use crate::protocol::Instance;
-use crate::protocol::audit::{Event, Flood, Head};
-use crate::protocol::identity::Name;
+use peerbus_protocol::Instance;
+use peerbus_protocol::audit::{Event, Flood, Head};
+use peerbus_protocol::identity::Name;
 
 /// Lines taken in one go; each is written by itself, and the head once for all of them.
 const AT_ONCE: usize = 256;

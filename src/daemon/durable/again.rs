@@ -12,20 +12,16 @@ use super::job::Job;
 use super::keeping::Known;
 
 /// A record that was left open, and what is known of its keeper; nothing where it was slow to answer.
-pub(in crate::daemon) struct Left {
-    pub(in crate::daemon) entry: Entry,
-    pub(in crate::daemon) record: Record,
-    pub(in crate::daemon) known: Option<Known>,
+pub(crate) struct Left {
+    pub(crate) entry: Entry,
+    pub(crate) record: Record,
+    pub(crate) known: Option<Known>,
     /// Whether its end is in the audit log already.
-    pub(in crate::daemon) told: bool,
+    pub(crate) told: bool,
 }
 
 /// Goes on with a job that another daemon has left.
-pub(in crate::daemon) async fn resume_left(
-    context: Arc<Context>,
-    left: Left,
-    messages: &mut mpsc::Receiver<Message>,
-) {
+pub(crate) async fn resume_left(context: Arc<Context>, left: Left, messages: &mut mpsc::Receiver<Message>) {
     let Left { entry, record, known, told } = left;
     let mut job = Job::of(&context, &record);
     job.seat = Some(context.seat_of_an_adopted());
@@ -50,7 +46,7 @@ pub(in crate::daemon) async fn resume_left(
 }
 
 /// Attends to a durable job that nobody attends to, from the first message about it: it has ended, as a rule.
-pub(in crate::daemon) async fn attend_again(
+pub(crate) async fn attend_again(
     context: Arc<Context>,
     record: Record,
     first: Message,

@@ -9,9 +9,9 @@
 
 use super::job::Job;
 use super::viewers::Seat;
-use crate::keeper::ToKeeper;
-use crate::keeper::words::Turn;
-use crate::protocol::attach::SizeFrom;
+use peerbus_keeper::ToKeeper;
+use peerbus_keeper::words::Turn;
+use peerbus_protocol::attach::SizeFrom;
 
 /// Turns that are told: as many as a keeper remembers.
 const TURNS_MOST: usize = 64;

@@ -6,11 +6,11 @@ use super::super::context::Leaving;
 use super::super::job::blocking;
 use super::job::Job;
 use super::keeping::{self, Cleared, Keeper, Known};
-use crate::keeper::Ended;
-use crate::process::StartError;
-use crate::protocol::Ending;
-use crate::protocol::ending::StartFailure;
-use crate::protocol::exec::JobResult;
+use peerbus_keeper::Ended;
+use peerbus_process::StartError;
+use peerbus_protocol::Ending;
+use peerbus_protocol::ending::StartFailure;
+use peerbus_protocol::exec::JobResult;
 
 impl Job {
     /// Nothing of it runs, and nothing will.

@@ -20,16 +20,16 @@ use super::viewer::Word;
 use super::viewers::{Gone, Seat, Viewers};
 use super::watchdog::Watchdog;
 use super::writers::Writers;
-use crate::keeper::link::NoStart;
-use crate::keeper::words::{LogReach, TaskOrder, VERSION};
-use crate::keeper::{FromKeeper, Link, Order, Place, ToKeeper};
-use crate::protocol::attach::{AttachRequest, Within};
-use crate::protocol::exec::{JobResult, OutputHolder};
-use crate::protocol::frame::{FrameKind, Signalled};
-use crate::protocol::identity::Asker;
-use crate::protocol::task::Reached;
-use crate::protocol::tty::TtySize;
-use crate::protocol::{Ending, JobId, decode};
+use peerbus_keeper::link::NoStart;
+use peerbus_keeper::words::{LogReach, TaskOrder, VERSION};
+use peerbus_keeper::{FromKeeper, Link, Order, Place, ToKeeper};
+use peerbus_protocol::attach::{AttachRequest, Within};
+use peerbus_protocol::exec::{JobResult, OutputHolder};
+use peerbus_protocol::frame::{FrameKind, Signalled};
+use peerbus_protocol::identity::Asker;
+use peerbus_protocol::task::Reached;
+use peerbus_protocol::tty::TtySize;
+use peerbus_protocol::{Ending, JobId, decode};
 
 /// Everything that can happen to it.
 enum Happening {
@@ -97,11 +97,7 @@ pub(super) struct Coming {
 const AHEAD: u64 = 256 * 1024;
 
 /// Starts a job that was admitted, and sees it through.
-pub(in crate::daemon) async fn run(
-    context: Arc<Context>,
-    admitted: Admitted,
-    messages: &mut mpsc::Receiver<Message>,
-) {
+pub(crate) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
     let Admitted { request, commands, lodging, entry, begun, place: seat, asked, enrolled, held } = admitted;
     let Commands { spec, timeout_ms, then } = commands;
     let place = Place::of(&context.settings.state_dir, request.id);

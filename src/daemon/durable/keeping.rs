@@ -7,9 +7,9 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::super::context::{Context, Leaving};
 use super::super::journal::Entry;
-use crate::keeper::link::{self, NoStart};
-use crate::keeper::{Ended, Found, FromKeeper, Link, Order, Place, ToKeeper};
-use crate::process::{self, Identity, Lodging, StartError};
+use peerbus_keeper::link::{self, NoStart};
+use peerbus_keeper::{Ended, Found, FromKeeper, Link, Order, Place, ToKeeper};
+use peerbus_process::{self as process, Identity, Lodging, StartError};
 
 /// Pause between two looks for a keeper that cannot be looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -31,7 +31,7 @@ pub(super) enum Keeper {
 
 /// What is known of a keeper that was looked for.
 #[derive(Debug)]
-pub(in crate::daemon) enum Known {
+pub(crate) enum Known {
     /// It lives.
     Alive(Box<Link>),
     /// It wrote down how the job ended.
@@ -49,7 +49,7 @@ pub(in crate::daemon) enum Known {
 
 /// What became of the processes that a keeper left.
 #[derive(Debug, Clone, Copy, Default)]
-pub(in crate::daemon) struct Cleared {
+pub(crate) struct Cleared {
     /// How many had to be stopped.
     pub(super) killed: u32,
     /// How many could not be; one at least where nobody could look.
@@ -131,7 +131,7 @@ fn stopping() -> StartError {
 
 /// Looks for the keeper of a job until it is known what became of it. What a dead one left of its job is stopped;
 /// where that lives, the journal knows if the keeper's own word of it cannot be read.
-pub(in crate::daemon) async fn look(place: &Place, journalled: Option<&Lodging>) -> Known {
+pub(crate) async fn look(place: &Place, journalled: Option<&Lodging>) -> Known {
     let mut said = false;
     loop {
         match link::find(place).await {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::keeper::words::Turn;
-use crate::protocol::attach::{self, Asked, SizeFrom};
-use crate::protocol::exec::{JobResult, OutputHolder};
-use crate::protocol::window::Totals;
+use peerbus_keeper::words::Turn;
+use peerbus_protocol::attach::{self, Asked, SizeFrom};
+use peerbus_protocol::exec::{JobResult, OutputHolder};
+use peerbus_protocol::window::Totals;
 
 /// How a job stands.
 #[derive(Debug, Clone)]

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use super::super::journal::Journal;
 use super::super::limits::Limits;
-use crate::keeper::Place;
-use crate::protocol::JobId;
+use peerbus_keeper::Place;
+use peerbus_protocol::JobId;
 
 /// What the name of a job's directory ends with once it is to go: what a crash leaves of it is no job's any more.
 const GOING: &str = "going";
@@ -29,7 +29,7 @@ struct Kept {
 ///
 /// # Errors
 /// When it cannot be seen what there is. What cannot be removed is said in the log, and tried again the next time.
-pub(in crate::daemon) fn retain(state_dir: &Path, journal: &Journal, limits: &Limits) -> io::Result<()> {
+pub(crate) fn retain(state_dir: &Path, journal: &Journal, limits: &Limits) -> io::Result<()> {
     finish(&state_dir.join("jobs"))?;
     let mut all = Vec::new();
     for (job, place) in Place::all(state_dir)? {

@@ -14,12 +14,12 @@ use super::super::asked::{self, Steered};
 use super::super::job::blocking;
 use super::super::journal::NotNamed;
 use super::job::Job;
-use crate::keeper::ToKeeper;
-use crate::protocol::attach::{DetachRequest, Detached, RenameRequest};
-use crate::protocol::decode;
-use crate::protocol::frame::Accepted;
-use crate::protocol::identity::Asker;
-use crate::protocol::window::Totals;
+use peerbus_keeper::ToKeeper;
+use peerbus_protocol::attach::{DetachRequest, Detached, RenameRequest};
+use peerbus_protocol::decode;
+use peerbus_protocol::frame::Accepted;
+use peerbus_protocol::identity::Asker;
+use peerbus_protocol::window::Totals;
 
 /// Inboxes that are remembered: more than a job has viewers at once.
 const REMEMBERED: usize = 256;

@@ -19,7 +19,7 @@ const FOR_EACH_PROCESSOR: usize = 2;
 const QUICK: Duration = Duration::from_secs(1);
 
 /// Gives turns.
-pub(in crate::daemon) struct Starts(Arc<Semaphore>);
+pub(crate) struct Starts(Arc<Semaphore>);
 
 /// The right to start a keeper now.
 pub(super) struct Turn {

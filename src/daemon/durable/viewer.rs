@@ -18,15 +18,15 @@ use super::super::answer;
 use super::super::context::{Context, Leaving};
 use super::look::{self, Look};
 use super::news::News;
-use crate::bus::{Link, Outgoing};
-use crate::keeper::log::{Piece, Reader};
-use crate::process::joined;
-use crate::protocol::attach::{Asked, SizeFrom, Sizes, UNREADABLE};
-use crate::protocol::exec::{JobResult, OutputHolder};
-use crate::protocol::frame::{ALIVE_EVERY_MS, Accepted, Alive, FrameKind, OUTPUT_MAX};
-use crate::protocol::steer::Credit;
-use crate::protocol::window::{Frame, Outbox, Totals};
-use crate::protocol::{JobId, decode};
+use peerbus_bus::{Link, Outgoing};
+use peerbus_keeper::log::{Piece, Reader};
+use peerbus_process::joined;
+use peerbus_protocol::attach::{Asked, SizeFrom, Sizes, UNREADABLE};
+use peerbus_protocol::exec::{JobResult, OutputHolder};
+use peerbus_protocol::frame::{ALIVE_EVERY_MS, Accepted, Alive, FrameKind, OUTPUT_MAX};
+use peerbus_protocol::steer::Credit;
+use peerbus_protocol::window::{Frame, Outbox, Totals};
+use peerbus_protocol::{JobId, decode};
 
 /// Silence after which a viewer is dropped. It says something every 5 s.
 const SILENCE: Duration = Duration::from_secs(20);

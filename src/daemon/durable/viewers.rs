@@ -9,7 +9,7 @@ use super::super::freshness::Attachment;
 use super::VIEWERS_MOST;
 use super::viewer::{self, Viewer, Word};
 use super::words::Manner;
-use crate::protocol::attach::Within;
+use peerbus_protocol::attach::Within;
 
 /// The viewers of one job, by their inbox.
 pub(super) struct Viewers {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::super::job::blocking;
-use crate::keeper::Place;
-use crate::process::{Identity, OtherProcess, Signal};
+use peerbus_keeper::Place;
+use peerbus_process::{Identity, OtherProcess, Signal};
 
 /// How long it may be silent. It answers within milliseconds, within a second or two on a machine under heavy load.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(10);

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
-use crate::keeper::words::WriterState;
-use crate::protocol::frame::Want;
+use peerbus_keeper::words::WriterState;
+use peerbus_protocol::frame::Want;
 
 /// So many are remembered whoever of them is there: half of what a keeper remembers, and twice as many as can be there
 /// at once.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::settle::sync;
-use crate::process::FileId;
-use crate::protocol::{Instance, decode};
+use peerbus_process::FileId;
+use peerbus_protocol::{Instance, decode};
 
 /// Its name below the state directory.
 pub const FILE: &str = "upgrade.json";
@@ -103,7 +103,7 @@ impl Attempt {
             kept: None,
             file,
             version,
-            before: crate::VERSION.to_owned(),
+            before: peerbus_protocol::VERSION.to_owned(),
             at: super::super::journal::now(),
             jobs_until_ms: None,
             ready_within_ms: 60_000,

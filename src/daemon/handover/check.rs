@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::process::ownership;
-use crate::protocol::decode;
+use peerbus_process::ownership;
+use peerbus_protocol::decode;
 
 /// The `type` of what a program says that was checked.
 pub const CHECK_TYPE: &str = "peerbus.check.v1";
@@ -32,7 +32,7 @@ impl Checked {
     /// What this program says.
     #[must_use]
     pub fn this() -> Self {
-        Self { kind: CHECK_TYPE.to_owned(), version: crate::VERSION.to_owned() }
+        Self { kind: CHECK_TYPE.to_owned(), version: peerbus_protocol::VERSION.to_owned() }
     }
 }
 

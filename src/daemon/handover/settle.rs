@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::attempt::{Attempt, Phase};
-use crate::process::{FileId, be_called};
+use peerbus_process::{FileId, be_called};
 
 /// How long a new daemon has to be ready before its program takes the place of the old one: one that
 /// crashes does it soon.
@@ -20,17 +20,17 @@ const PREVIOUS: &str = ".previous";
 
 /// A daemon that has yet to prove itself.
 #[derive(Debug, Clone)]
-pub(in crate::daemon) struct OnTrial(Attempt);
+pub(crate) struct OnTrial(Attempt);
 
 impl OnTrial {
-    pub(in crate::daemon) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0.path
     }
 }
 
 /// Finds out what the daemon before this one has left of an attempt, and clears up what came to nothing.
 /// To be called by who holds the state directory.
-pub(in crate::daemon) fn settled_before(state_dir: &Path) -> Option<OnTrial> {
+pub(crate) fn settled_before(state_dir: &Path) -> Option<OnTrial> {
     let attempt = match Attempt::read(state_dir) {
         Ok(attempt) => attempt.filter(Attempt::is_open)?,
         Err(error) => {
@@ -90,14 +90,14 @@ pub(super) fn conclude_stale(state_dir: &Path, attempt: Attempt) {
 
 /// Where it is on trial: serves for a while, and then takes the place of the program before. To be polled once
 /// this daemon is ready.
-pub(in crate::daemon) async fn stand_trial(state_dir: PathBuf, trial: Option<OnTrial>) {
+pub(crate) async fn stand_trial(state_dir: PathBuf, trial: Option<OnTrial>) {
     let Some(OnTrial(attempt)) = trial else { return };
     tokio::time::sleep(PROVED_AFTER).await;
     loop {
         let (directory, attempt) = (state_dir.clone(), attempt.clone());
         match tokio::task::spawn_blocking(move || take_place(&directory, attempt)).await {
             Ok(Ok(())) => {
-                tracing::info!(version = crate::VERSION, "this version has proved itself");
+                tracing::info!(version = peerbus_protocol::VERSION, "this version has proved itself");
                 return;
             }
             Ok(Err(error)) => tracing::error!(%error, "putting the new program in its place"),

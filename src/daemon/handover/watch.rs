@@ -13,9 +13,9 @@ use super::NextState;
 use super::attempt::{Attempt, Phase};
 use super::check::check;
 use super::settle::{conclude_stale, keep_this};
-use crate::daemon::context::{Context, Intake};
-use crate::process::FileId;
-use crate::process::host::is_full;
+use crate::context::{Context, Intake};
+use peerbus_process::FileId;
+use peerbus_process::host::is_full;
 
 /// How often it is looked whether there is another program. To be told by the system would hold up the end of
 /// a daemon that is killed, by some hundredths of a second, and cost no less.
@@ -34,18 +34,18 @@ const AT_REST: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Where other versions come from, and who is told of them.
-pub(in crate::daemon) struct Notice {
+pub(crate) struct Notice {
     /// The file this daemon was started from.
-    pub(in crate::daemon) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Rung when it was asked for one.
-    pub(in crate::daemon) asked: Arc<Notify>,
+    pub(crate) asked: Arc<Notify>,
     /// What became of another one.
-    pub(in crate::daemon) news: watch::Sender<Option<NextState>>,
+    pub(crate) news: watch::Sender<Option<NextState>>,
 }
 
 /// Waits until there is another version that would start, and nothing that it would cut off. When this
 /// returns, nothing new is taken in any more, and the attempt is written down.
-pub(in crate::daemon) async fn go(context: &Arc<Context>, notice: &Notice) -> Attempt {
+pub(crate) async fn go(context: &Arc<Context>, notice: &Notice) -> Attempt {
     let mut refused = None;
     loop {
         if let Some(attempt) = candidate(context, &notice.path).await

@@ -16,37 +16,37 @@ use super::super::policy::{self, Allowed};
 use super::super::queue::{Taken, taken};
 use super::super::roll::Enrolled;
 use super::{blocking, live, recorded, reply};
-use crate::keeper::words::NextOrder;
-use crate::process::{self, Lodging, Spec};
-use crate::protocol::ending::{Refusal, sentence};
-use crate::protocol::exec::{Command, ExecRequest, JOB_VARIABLE, JobResult, PEER_VARIABLE};
-use crate::protocol::{Ending, JobId};
+use peerbus_keeper::words::NextOrder;
+use peerbus_process::{self as process, Lodging, Spec};
+use peerbus_protocol::ending::{Refusal, sentence};
+use peerbus_protocol::exec::{Command, ExecRequest, JOB_VARIABLE, JobResult, PEER_VARIABLE};
+use peerbus_protocol::{Ending, JobId};
 
 /// How long a refusal that could not be journalled is remembered: longer than any caller repeats
 /// its request.
 const REFUSAL_REMEMBERED: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A job that may start: its id is taken.
-pub(in crate::daemon) struct Admitted {
-    pub(in crate::daemon) request: Request,
-    pub(in crate::daemon) commands: Commands,
-    pub(in crate::daemon) lodging: Lodging,
-    pub(in crate::daemon) entry: Entry,
+pub(crate) struct Admitted {
+    pub(crate) request: Request,
+    pub(crate) commands: Commands,
+    pub(crate) lodging: Lodging,
+    pub(crate) entry: Entry,
     /// What was journalled of it.
-    pub(in crate::daemon) begun: Begun,
-    pub(in crate::daemon) place: Place,
-    pub(in crate::daemon) asked: Asked,
-    pub(in crate::daemon) enrolled: Enrolled,
+    pub(crate) begun: Begun,
+    pub(crate) place: Place,
+    pub(crate) asked: Asked,
+    pub(crate) enrolled: Enrolled,
     /// What was said about it while it was taken from the queue.
-    pub(in crate::daemon) held: Vec<Message>,
+    pub(crate) held: Vec<Message>,
 }
 
 /// What is to run.
-pub(in crate::daemon) struct Commands {
-    pub(in crate::daemon) spec: Spec,
-    pub(in crate::daemon) timeout_ms: Option<u64>,
+pub(crate) struct Commands {
+    pub(crate) spec: Spec,
+    pub(crate) timeout_ms: Option<u64>,
     /// What follows, where it is a task.
-    pub(in crate::daemon) then: Vec<NextOrder>,
+    pub(crate) then: Vec<NextOrder>,
 }
 
 /// A request that may run, as far as everything goes that can be looked at before.

@@ -6,10 +6,10 @@ use super::super::answer;
 use super::blocking;
 use super::live::Live;
 use super::sink::Sink;
-use crate::process::{Outcome, Taps};
-use crate::protocol::decode;
-use crate::protocol::exec::JobResult;
-use crate::protocol::reply;
+use peerbus_process::{Outcome, Taps};
+use peerbus_protocol::decode;
+use peerbus_protocol::exec::JobResult;
+use peerbus_protocol::reply;
 
 impl Live {
     /// Writes the ending down, then tells it.

@@ -18,11 +18,11 @@ use super::admission::Admitted;
 use super::sink::Sink;
 use super::stdin::Stdin;
 use super::timing::Timing;
-use crate::bus::Link;
-use crate::process::{self, Course, Exit, Process, StartError, Started, Taps, joined};
-use crate::protocol::exec::{JobResult, OutputHolder};
-use crate::protocol::frame::{Accepted, Alive, FrameKind, JobState, StreamKind};
-use crate::protocol::{Ending, decode};
+use peerbus_bus::Link;
+use peerbus_process::{self as process, Course, Exit, Process, StartError, Started, Taps, joined};
+use peerbus_protocol::exec::{JobResult, OutputHolder};
+use peerbus_protocol::frame::{Accepted, Alive, FrameKind, JobState, StreamKind};
+use peerbus_protocol::{Ending, decode};
 
 /// Everything that can happen to a running job.
 enum Happening {

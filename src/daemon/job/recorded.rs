@@ -11,10 +11,10 @@ use super::super::journal::Record;
 use super::super::policy;
 use super::super::proof::{is_anothers, members_sign};
 use super::reply;
-use crate::protocol::ending::Refusal;
-use crate::protocol::exec::JobResult;
-use crate::protocol::steer::{Cancelled, Steer};
-use crate::protocol::{Ending, JobId};
+use peerbus_protocol::ending::Refusal;
+use peerbus_protocol::exec::JobResult;
+use peerbus_protocol::steer::{Cancelled, Steer};
+use peerbus_protocol::{Ending, JobId};
 
 /// Answers one message about a recorded job.
 pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Message) {

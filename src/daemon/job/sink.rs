@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 
 use super::super::answer;
 use super::super::context::Context;
-use crate::protocol::JobId;
-use crate::protocol::frame::{FrameKind, OUTPUT_MAX, StreamKind};
-use crate::protocol::reply::Collectors;
-use crate::protocol::window::{Frame, Outbox, Totals};
+use peerbus_protocol::JobId;
+use peerbus_protocol::frame::{FrameKind, OUTPUT_MAX, StreamKind};
+use peerbus_protocol::reply::Collectors;
+use peerbus_protocol::window::{Frame, Outbox, Totals};
 
 /// What the headers of a frame take of the server's limit, in bytes, generously.
 const HEADERS: usize = 1024;

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use tokio::net::unix::pipe::Sender;
 
-use crate::process::Feed;
-use crate::protocol::frame::Want;
-use crate::protocol::stdin::{Joined, WINDOW};
+use peerbus_process::Feed;
+use peerbus_protocol::frame::Want;
+use peerbus_protocol::stdin::{Joined, WINDOW};
 
 #[derive(Debug)]
 pub(super) struct Stdin {

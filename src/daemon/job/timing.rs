@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::protocol::frame::ALIVE_EVERY_MS;
+use peerbus_protocol::frame::ALIVE_EVERY_MS;
 
 /// How often a caller is told that its job lives.
 const ALIVE_EVERY: Duration = Duration::from_millis(ALIVE_EVERY_MS);

@@ -10,13 +10,13 @@ use super::super::policy;
 use super::super::proof::{is_anothers, members_sign};
 use super::live::Live;
 use super::reply;
-use crate::protocol::Ending;
-use crate::protocol::decode;
-use crate::protocol::ending::Refusal;
-use crate::protocol::exec::JobResult;
-use crate::protocol::frame::{FrameKind, Signalled};
-use crate::protocol::identity::Asker;
-use crate::protocol::steer::{CancelRequest, Cancelled, Credit, Resume, SignalRequest, Steer};
+use peerbus_protocol::Ending;
+use peerbus_protocol::decode;
+use peerbus_protocol::ending::Refusal;
+use peerbus_protocol::exec::JobResult;
+use peerbus_protocol::frame::{FrameKind, Signalled};
+use peerbus_protocol::identity::Asker;
+use peerbus_protocol::steer::{CancelRequest, Cancelled, Credit, Resume, SignalRequest, Steer};
 
 /// Signals of others than the caller that are remembered, so that each is applied once.
 const STRANGERS_REMEMBERED: usize = 64;

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-use crate::daemon::context::Context;
-use crate::daemon::journal::Record;
-use crate::daemon::roll::Present;
-use crate::keeper::Place;
-use crate::keeper::log::{Extent, Reader};
-use crate::protocol::ending::sentence;
-use crate::protocol::exec::{JobResult, StreamTotal};
-use crate::protocol::jobs::{Job, PAGE_MAX, Query, State, Which, means, means_id};
-use crate::protocol::window::Totals;
-use crate::protocol::{Ending, JobId, decode};
+use crate::context::Context;
+use crate::journal::Record;
+use crate::roll::Present;
+use peerbus_keeper::Place;
+use peerbus_keeper::log::{Extent, Reader};
+use peerbus_protocol::ending::sentence;
+use peerbus_protocol::exec::{JobResult, StreamTotal};
+use peerbus_protocol::jobs::{Job, PAGE_MAX, Query, State, Which, means, means_id};
+use peerbus_protocol::window::Totals;
+use peerbus_protocol::{Ending, JobId, decode};
 
 /// The jobs a question asks for, newest first, and where the next page goes on. Blocking.
 ///

@@ -12,9 +12,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use super::{Journal, sync_directory};
-use crate::bus::{Headers, Incoming};
-use crate::protocol::seal::{IDENTITY, SIGNATURE, TIME};
-use crate::protocol::{JobId, decode};
+use peerbus_bus::{Headers, Incoming};
+use peerbus_protocol::seal::{IDENTITY, SIGNATURE, TIME};
+use peerbus_protocol::{JobId, decode};
 
 /// The headers that prove who made a request.
 const KEPT_HEADERS: [&str; 3] = [IDENTITY, SIGNATURE, TIME];

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Journal, KEEP_FOR, KEEP_MOST, KEEP_RESULTS_FOR, KEEP_RESULTS_MOST, read_record, sync_directory};
-use crate::protocol::JobId;
+use peerbus_protocol::JobId;
 
 /// When the youngest id from the queue was made that was forgotten, in milliseconds since 1970.
 const FORGOTTEN: &str = "forgotten";

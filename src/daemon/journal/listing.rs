@@ -6,14 +6,14 @@ use std::io;
 use std::path::Path;
 
 use super::Journal;
-use crate::protocol::JobId;
+use peerbus_protocol::JobId;
 
 impl Journal {
     /// The jobs that have not ended.
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub(in crate::daemon) fn open_ids(&self) -> io::Result<BTreeSet<JobId>> {
+    pub(crate) fn open_ids(&self) -> io::Result<BTreeSet<JobId>> {
         ids(&self.open)
     }
 
@@ -21,7 +21,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::open_ids`].
-    pub(in crate::daemon) fn all_ids(&self) -> io::Result<BTreeSet<JobId>> {
+    pub(crate) fn all_ids(&self) -> io::Result<BTreeSet<JobId>> {
         // In this order: a record goes from the first to the second, and is in one of them whenever one looks.
         let mut all = ids(&self.open)?;
         all.append(&mut ids(&self.ended)?);

@@ -11,12 +11,12 @@ use std::sync::{MutexGuard, PoisonError};
 use thiserror::Error;
 
 use super::{Begun, Entry, Journal, Step, decode, reserve, sync_directory, write_step};
-use crate::protocol::JobId;
-use crate::protocol::identity::Name;
+use peerbus_protocol::JobId;
+use peerbus_protocol::identity::Name;
 
 /// Why a job does not get a name.
 #[derive(Debug, Error)]
-pub(in crate::daemon) enum NotNamed {
+pub(crate) enum NotNamed {
     /// Another job of the same owner has the name.
     #[error("the name {name} is taken: it is that of {by}, which has not ended")]
     Taken { name: String, by: JobId },
@@ -30,7 +30,7 @@ impl Entry {
     ///
     /// # Errors
     /// Then it is called as before.
-    pub(in crate::daemon) fn rename(&mut self, name: &str) -> Result<(), NotNamed> {
+    pub(crate) fn rename(&mut self, name: &str) -> Result<(), NotNamed> {
         let journal = self.journal.clone();
         let record = journal.find(self.id)?;
         let owner = record.and_then(|record| record.begun.asker);
@@ -63,7 +63,7 @@ impl Journal {
     ///
     /// # Errors
     /// Then it must not run.
-    pub(in crate::daemon) fn begin_as(
+    pub(crate) fn begin_as(
         &self,
         begun: &Begun,
         begin: impl FnOnce() -> io::Result<Entry>,

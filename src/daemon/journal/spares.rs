@@ -16,11 +16,11 @@ use std::sync::PoisonError;
 use tempfile::{NamedTempFile, TempPath};
 
 use super::{Begun, Journal, RESERVE, Step, write_step};
-use crate::process::host::is_full;
-use crate::protocol::JobId;
+use peerbus_process::host::is_full;
+use peerbus_protocol::JobId;
 
 /// How many there are, 8 KiB each: enough to look around and to make room, and half a MiB at most.
-pub(in crate::daemon) const SPARES: u32 = 64;
+pub(crate) const SPARES: u32 = 64;
 
 /// Bytes of a spare: as much as a record ever takes.
 const SPARE_BYTES: usize = 2 * 1024 + RESERVE;
@@ -30,7 +30,7 @@ impl Journal {
     ///
     /// # Errors
     /// When they cannot be looked at.
-    pub(in crate::daemon) fn restock(&self) -> io::Result<u32> {
+    pub(crate) fn restock(&self) -> io::Result<u32> {
         let _alone = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
         fs::create_dir_all(&self.spare)?;
         for number in 0..SPARES {
@@ -48,7 +48,7 @@ impl Journal {
     ///
     /// # Errors
     /// When they cannot be looked at.
-    pub(in crate::daemon) fn spares_left(&self) -> io::Result<u32> {
+    pub(crate) fn spares_left(&self) -> io::Result<u32> {
         let is_spare = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|file| file.is_file());
         let count = fs::read_dir(&self.spare)?.flatten().filter(is_spare).count();
         Ok(u32::try_from(count).unwrap_or(u32::MAX).min(SPARES))
@@ -96,7 +96,7 @@ impl Journal {
     }
 
     /// Waits until some are missing.
-    pub(in crate::daemon) async fn spares_are_missing(&self) {
+    pub(crate) async fn spares_are_missing(&self) {
         // The sender is as old as this.
         let _ = self.spares_whole.subscribe().wait_for(|whole| !whole).await;
     }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::forgetting::prune;
 use super::*;
-use crate::protocol::Ending;
+use peerbus_protocol::Ending;
 
 fn begun(id: JobId) -> Begun {
     Begun {
@@ -161,10 +161,10 @@ fn the_oldest_are_forgotten_first() {
 
 /// A message of the queue, as it is delivered.
 fn delivered() -> Delivered {
-    let message = crate::bus::Incoming {
+    let message = peerbus_bus::Incoming {
         subject: "queue.w1.x".to_owned(),
         reply: None,
-        headers: crate::bus::Headers::of([("D-Identity", "token"), ("D-Time", "17"), ("Other", "x")]),
+        headers: peerbus_bus::Headers::of([("D-Identity", "token"), ("D-Time", "17"), ("Other", "x")]),
         payload: bytes::Bytes::from_static(b"{}\xff"),
         no_responders: false,
         status: None,

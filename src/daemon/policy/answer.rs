@@ -10,13 +10,13 @@ use super::super::proof;
 use super::check::{Denied, by_all};
 use super::who::may_see_all;
 use super::{Allowed, Policy};
-use crate::bus::{Incoming, Outgoing};
-use crate::protocol::identity::Asker;
-use crate::protocol::policy::{ANSWER_TYPE, Answer, Decision, Objection, Question, Rule, Whom};
-use crate::protocol::{Ending, decode, subjects};
+use peerbus_bus::{Incoming, Outgoing};
+use peerbus_protocol::identity::Asker;
+use peerbus_protocol::policy::{ANSWER_TYPE, Answer, Decision, Objection, Question, Rule, Whom};
+use peerbus_protocol::{Ending, decode, subjects};
 
 /// Questions that may wait.
-pub(in crate::daemon) const WAITING: usize = 64;
+pub(crate) const WAITING: usize = 64;
 
 /// Questions that are looked into at once: one that hangs in a file system holds up no other.
 const AT_ONCE: usize = 16;
@@ -28,7 +28,7 @@ const RULES_SHOWN: usize = 256 * 1024;
 const OBJECTIONS_SHOWN: usize = 100;
 
 /// Answers for as long as it is polled.
-pub(in crate::daemon) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<Incoming>) {
+pub(crate) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<Incoming>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     while let Some(question) = questions.recv().await {
         let Some(reply) = question.reply.clone().filter(|reply| subjects::is_inbox(reply)) else { continue };

@@ -7,26 +7,26 @@ use std::time::Duration;
 
 use super::super::context::Context;
 use super::{Access, Against, Policy, Verdict, Wish};
-use crate::process::{Links, find_real_directory, user_name};
-use crate::protocol::Ending;
-use crate::protocol::ending::{Refusal, sentence as cut};
-use crate::protocol::exec::ExecRequest;
-use crate::protocol::identity::Asker;
+use peerbus_process::{Links, find_real_directory, user_name};
+use peerbus_protocol::Ending;
+use peerbus_protocol::ending::{Refusal, sentence as cut};
+use peerbus_protocol::exec::ExecRequest;
+use peerbus_protocol::identity::Asker;
 
 /// How long it may take to find out where a directory leads. A caller asks again for a few seconds longer.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
 
 /// A request that may run, as far as the policy goes, and where it has to.
-pub(in crate::daemon) struct Allowed {
+pub(crate) struct Allowed {
     /// The number of the rule that allows it.
-    pub(in crate::daemon) rule: usize,
-    pub(in crate::daemon) directory: String,
-    pub(in crate::daemon) links: Links,
+    pub(crate) rule: usize,
+    pub(crate) directory: String,
+    pub(crate) links: Links,
 }
 
 /// A request that may not, and what its caller is told.
-pub(in crate::daemon) struct Denied {
-    pub(in crate::daemon) ending: Ending,
+pub(crate) struct Denied {
+    pub(crate) ending: Ending,
     /// For those who may know.
     pub(super) against: Vec<Against>,
 }
@@ -38,7 +38,7 @@ impl Denied {
 }
 
 /// Decides by the rules as they are now.
-pub(in crate::daemon) async fn check(
+pub(crate) async fn check(
     context: &Arc<Context>,
     asker: &Asker,
     exec: &ExecRequest,
@@ -51,7 +51,7 @@ pub(in crate::daemon) async fn check(
 ///
 /// # Errors
 /// A sentence for whoever asks.
-pub(in crate::daemon) fn may_attach(
+pub(crate) fn may_attach(
     context: &Context,
     asker: &Asker,
     owner: &Asker,

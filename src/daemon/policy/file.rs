@@ -14,7 +14,7 @@ use super::rule::{Access, Choice, Commands, Rule, User, What};
 use super::who::Who;
 use super::words::{VariableName, Words};
 use super::{Policy, Tasks, Text};
-use crate::process::ownership;
+use peerbus_process::ownership;
 
 /// The word that stands for everything.
 const ANY: &str = "any";

@@ -93,7 +93,7 @@ impl Kept {
 
     /// Compares with what an earlier daemon of this state directory had. Where that had a policy and now there is no
     /// file, nothing is allowed: else whoever can make a file disappear could do everything.
-    pub(in crate::daemon) fn remember(&self, before: Option<&PolicyState>) {
+    pub(crate) fn remember(&self, before: Option<&PolicyState>) {
         let Some(before) = before.filter(|before| before.rules.is_some()) else { return };
         let Inner { path, presence, now, .. } = &*self.inner;
         let mut now = now.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,7 +115,7 @@ impl Kept {
 
     /// Reads it again. With a mistake in it, the rules stay as they were; so they do when a file that
     /// was in force is gone.
-    pub(in crate::daemon) async fn read_again(&self) -> PolicyState {
+    pub(crate) async fn read_again(&self) -> PolicyState {
         let own = self.clone();
         if let Err(panic) = tokio::task::spawn_blocking(move || own.read_now()).await {
             tracing::error!(%panic, "reading the policy");
@@ -148,7 +148,7 @@ impl Kept {
     }
 
     /// Says which rules are in force.
-    pub(in crate::daemon) fn tell(&self) {
+    pub(crate) fn tell(&self) {
         let (policy, state) = (self.policy(), self.state());
         let path = state.path.display();
         match state.rules {
@@ -162,7 +162,7 @@ impl Kept {
     }
 
     /// What the state file says of it.
-    pub(in crate::daemon) fn state(&self) -> PolicyState {
+    pub(crate) fn state(&self) -> PolicyState {
         self.inner.now.lock().unwrap_or_else(PoisonError::into_inner).state.clone()
     }
 

@@ -39,8 +39,8 @@ pub(super) use rule::Access;
 use rule::{Choice, Commands, Rule, What, Wish};
 use who::Who;
 
-use crate::protocol::decode;
-use crate::protocol::identity::{Asker, Standing};
+use peerbus_protocol::decode;
+use peerbus_protocol::identity::{Asker, Standing};
 
 pub(super) use answer::{WAITING, answer};
 pub(super) use check::{Allowed, check, may_attach};

@@ -7,9 +7,9 @@ use serde::Deserialize;
 
 use super::who::Who;
 use super::words::{VariableName, Words};
-use crate::protocol::exec::Command;
-use crate::protocol::identity::Asker;
-use crate::protocol::variables::Variables;
+use peerbus_protocol::exec::Command;
+use peerbus_protocol::identity::Asker;
+use peerbus_protocol::variables::Variables;
 
 /// One step of a task, as the peer's own configuration has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(super) struct Wish<'a> {
 /// What may be done with the output and the input of a job that is somebody else's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(in crate::daemon) enum Access {
+pub(crate) enum Access {
     /// Reading what it prints.
     Read,
     /// Typing as well, and all that changes what others see of it.

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::file::parse;
 use super::rule::Wish;
 use super::*;
-use crate::protocol::exec::Command;
-use crate::protocol::variables::Variables;
+use peerbus_protocol::exec::Command;
+use peerbus_protocol::variables::Variables;
 
 fn tasks() -> Tasks {
     let step = |line: &str| Step {

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::protocol::identity::{Asker, Name, Standing};
+use peerbus_protocol::identity::{Asker, Name, Standing};
 
 /// The word for everybody who reaches a peer that asks nobody who they are.
 const NETWORK: &str = "network";
@@ -49,7 +49,7 @@ impl FromStr for Who {
 
 /// Whether somebody may stop a job, or ask how it ended, that `starter` has started: whoever started it,
 /// and every operator. Where the network is the boundary, that is everybody.
-pub(in crate::daemon) fn may_steer(asker: &Asker, starter: Option<&Asker>) -> bool {
+pub(crate) fn may_steer(asker: &Asker, starter: Option<&Asker>) -> bool {
     match asker {
         Asker::Anyone => true,
         Asker::Known { standing: Standing::Operator, .. } => true,
@@ -60,7 +60,7 @@ pub(in crate::daemon) fn may_steer(asker: &Asker, starter: Option<&Asker>) -> bo
 }
 
 /// Whether a job is somebody's own. Where the network is the boundary, nobody is somebody else.
-pub(in crate::daemon) fn is_own(asker: &Asker, owner: &Asker) -> bool {
+pub(crate) fn is_own(asker: &Asker, owner: &Asker) -> bool {
     match (asker, owner) {
         (Asker::Anyone, _) => true,
         (Asker::Known { name, .. }, Asker::Known { name: owner, .. }) => name == owner,
@@ -70,7 +70,7 @@ pub(in crate::daemon) fn is_own(asker: &Asker, owner: &Asker) -> bool {
 
 /// Whether somebody may see every rule, and ask on behalf of others: an operator, and everybody where
 /// the network is the boundary.
-pub(in crate::daemon) fn may_see_all(asker: &Asker) -> bool {
+pub(crate) fn may_see_all(asker: &Asker) -> bool {
     matches!(asker, Asker::Anyone | Asker::Known { standing: Standing::Operator, .. })
 }
 

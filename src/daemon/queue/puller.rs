@@ -13,8 +13,8 @@ use super::super::context::{Context, Leaving};
 use super::super::exec::Request;
 use super::super::journal::Delivered;
 use super::reading;
-use crate::bus::{Incoming, Outgoing};
-use crate::protocol::{decode, jetstream, queue};
+use peerbus_bus::{Incoming, Outgoing};
+use peerbus_protocol::{decode, jetstream, queue};
 
 /// How long the server keeps a pull that has nothing to be answered with.
 const PULL_FOR: Duration = Duration::from_secs(60);

@@ -13,12 +13,12 @@ use super::super::job;
 use super::super::journal::Delivered;
 use super::super::proof;
 use super::ticket::{Ticket, drop_copy};
-use crate::bus::Outgoing;
-use crate::protocol::ending::{Refusal, sentence};
-use crate::protocol::exec::ExecRequest;
-use crate::protocol::identity::Asker;
-use crate::protocol::queue::Span;
-use crate::protocol::{Ending, JobId, subjects};
+use peerbus_bus::Outgoing;
+use peerbus_protocol::ending::{Refusal, sentence};
+use peerbus_protocol::exec::ExecRequest;
+use peerbus_protocol::identity::Asker;
+use peerbus_protocol::queue::Span;
+use peerbus_protocol::{Ending, JobId, subjects};
 
 /// A message that does not become a job.
 pub(super) struct Bad {

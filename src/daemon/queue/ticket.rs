@@ -13,12 +13,12 @@ use super::super::job::blocking;
 use super::super::journal::{Delivered, Entry};
 use super::super::policy;
 use super::super::proof;
-use crate::bus::{BusError, Outgoing};
-use crate::protocol::ending::{Refusal, sentence};
-use crate::protocol::exec::JobResult;
-use crate::protocol::queue::{Due, Span};
-use crate::protocol::steer::Steer;
-use crate::protocol::{Ending, JobId};
+use peerbus_bus::{BusError, Outgoing};
+use peerbus_protocol::ending::{Refusal, sentence};
+use peerbus_protocol::exec::JobResult;
+use peerbus_protocol::queue::{Due, Span};
+use peerbus_protocol::steer::Steer;
+use peerbus_protocol::{Ending, JobId};
 
 /// The word for a delivery that must not come again.
 const DONE: &str = "+ACK";

@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use super::{Authority, AuthorityError};
-use crate::identity::file::IdentityFile;
-use crate::identity::jwt::Claims;
-use crate::identity::key::{Key, PublicKey};
-use crate::identity::trust::{self, Signer, now};
-use crate::protocol::identity::Standing;
+use crate::file::IdentityFile;
+use crate::jwt::Claims;
+use crate::key::{Key, PublicKey};
+use crate::trust::{self, Signer, now};
+use peerbus_protocol::identity::Standing;
 
 /// How long an identity for the moment holds.
 const HOLDS_FOR_SECONDS: i64 = 600;

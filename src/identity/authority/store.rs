@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::AuthorityError;
-use crate::identity::key::Key;
+use crate::key::Key;
 
 #[derive(Debug)]
 pub(super) struct Store {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::identity::{Guest, NoMember, Ticket, Trust};
+use crate::{Guest, NoMember, Ticket, Trust};
 
 struct Scene {
     folder: tempfile::TempDir,
@@ -147,7 +147,7 @@ fn a_file_is_read_as_it_was_written_and_only_from_its_owner() {
 
 #[test]
 fn a_seal_holds_for_one_message_at_one_place() {
-    use crate::identity::{Seal, SealedParts, Unproven};
+    use crate::{Seal, SealedParts, Unproven};
     let scene = Scene::new();
     let alice = scene.authority.make(&name("alice"), Standing::Operator, None).expect("made");
     let trust = scene.trust();
@@ -186,7 +186,7 @@ fn a_seal_holds_for_one_message_at_one_place() {
 /// They are signed by the fleet's key as well, and lie in every server's configuration.
 #[test]
 fn another_document_of_the_fleet_is_not_its_account() {
-    use crate::identity::BadAccount;
+    use crate::BadAccount;
     let scene = Scene::new();
     let trust = scene.trust();
     let documents = scene.authority.for_server().expect("documents");

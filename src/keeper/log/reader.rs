@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use bytes::{Bytes, BytesMut};
 
 use super::segment::{HEADER_BYTES, RECORD_BYTES, Record, bytes_path, read_header, runs_path, starts};
-use crate::protocol::frame::StreamKind;
-use crate::protocol::window::Totals;
+use peerbus_protocol::frame::StreamKind;
+use peerbus_protocol::window::Totals;
 
 /// Records read at a time.
 const RECORDS_AT_ONCE: usize = 512;

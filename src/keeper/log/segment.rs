@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::protocol::frame::StreamKind;
-use crate::protocol::window::Totals;
+use peerbus_protocol::frame::StreamKind;
+use peerbus_protocol::window::Totals;
 
 /// Two numbers: the bytes of each stream before the segment.
 pub(super) const HEADER_BYTES: u64 = 16;

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::segment::{HEADER_BYTES, RECORD_BYTES, Record, bytes_path, header, runs_path, starts};
 use super::{Extent, Piece, Reader, Writer};
-use crate::protocol::frame::StreamKind::{self, Err, Out};
-use crate::protocol::window::Totals;
+use peerbus_protocol::frame::StreamKind::{self, Err, Out};
+use peerbus_protocol::window::Totals;
 
 /// What was written, byte by byte.
 #[derive(Debug, Default, Clone)]

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use bytes::{Buf, Bytes};
 
 use super::segment::{HEADER_BYTES, RECORD_BYTES, Record, bytes_path, header, runs_path};
-use crate::protocol::frame::StreamKind;
-use crate::protocol::window::Totals;
+use peerbus_protocol::frame::StreamKind;
+use peerbus_protocol::window::Totals;
 
 /// A log is kept in this many parts; one of them is dropped at a time.
 const SEGMENTS: u64 = 8;

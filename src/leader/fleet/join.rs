@@ -10,14 +10,14 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 
-use crate::bus::{Bus, Incoming, Member, Outgoing};
-use crate::identity::authority::{Authority, AuthorityError, Entry};
-use crate::identity::{PublicKey, Unproven};
-use crate::protocol::fleet::{CLOCKS_APART_MS, JOINED_TYPE, JoinRequest, Joined, refused};
-use crate::protocol::identity::{Name, Standing};
-use crate::protocol::peers::{Found, GET_TYPE, GetAnswer, GetRequest};
-use crate::protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
-use crate::protocol::{decode, subjects};
+use peerbus_bus::{Bus, Incoming, Member, Outgoing};
+use peerbus_identity::authority::{Authority, AuthorityError, Entry};
+use peerbus_identity::{PublicKey, Unproven};
+use peerbus_protocol::fleet::{CLOCKS_APART_MS, JOINED_TYPE, JoinRequest, Joined, refused};
+use peerbus_protocol::identity::{Name, Standing};
+use peerbus_protocol::peers::{Found, GET_TYPE, GetAnswer, GetRequest};
+use peerbus_protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
+use peerbus_protocol::{decode, subjects};
 
 /// How long the registry may take to say whether it hears somebody.
 const REGISTRY_WITHIN: Duration = Duration::from_secs(2);

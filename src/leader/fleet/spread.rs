@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::bus::{Bus, BusError, Credentials, Member, NatsAddress, Outgoing, Persistence, Reach, Settings};
-use crate::identity::authority::{Authority, AuthorityError};
-use crate::protocol::fleet::AccountMessage;
-use crate::protocol::{decode, subjects};
+use peerbus_bus::{Bus, BusError, Credentials, Member, NatsAddress, Outgoing, Persistence, Reach, Settings};
+use peerbus_identity::authority::{Authority, AuthorityError};
+use peerbus_protocol::fleet::AccountMessage;
+use peerbus_protocol::{decode, subjects};
 
 /// How long a server may take to let us in, and again to answer.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::leader::roster::tests::row;
+use crate::roster::tests::row;
 
 /// Has a keeper of this file do all that waits; returns what it reported.
 async fn kept(file: &Path, waiting: Waiting) -> Vec<Report> {

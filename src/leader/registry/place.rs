@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::dialect::{Dialect, SQLITE};
 use server::Server;
 
-use crate::leader::REGISTRY_FILE;
+use crate::REGISTRY_FILE;
 
 /// Readable and writable by the daemon's user alone: the registry says what machines there are.
 const MODE: u32 = 0o600;
@@ -106,7 +106,7 @@ impl Place {
     ///
     /// # Errors
     /// When it cannot be moved.
-    pub(in crate::leader) fn move_aside(&self) -> io::Result<Option<PathBuf>> {
+    pub(crate) fn move_aside(&self) -> io::Result<Option<PathBuf>> {
         let Kind::File(file) = &self.0 else { return Ok(None) };
         if file.file_name().is_none_or(|name| name != REGISTRY_FILE) {
             return Ok(None);

@@ -4,9 +4,9 @@ use sqlx::Any;
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 
-use crate::protocol::heartbeat::Role;
-use crate::protocol::ids::BadId;
-use crate::protocol::peers::{PeerRow, Presence};
+use peerbus_protocol::heartbeat::Role;
+use peerbus_protocol::ids::BadId;
+use peerbus_protocol::peers::{PeerRow, Presence};
 
 use super::dialect::COLUMNS;
 use super::table::Table;

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::*;
-use crate::leader::roster::tests::row;
+use crate::roster::tests::row;
 
 async fn open(file: &Path) -> Registry {
     Registry::open(&Place::sqlite(file)).await.expect("the registry opens")

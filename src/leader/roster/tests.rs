@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::Instance;
-use crate::protocol::heartbeat::{Role, TYPE};
+use peerbus_protocol::Instance;
+use peerbus_protocol::heartbeat::{Role, TYPE};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 const SEEN: &str = "2026-01-02T03:04:05Z";

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use crate::protocol::Instance;
-use crate::protocol::heartbeat::{Heartbeat, PeerState};
+use peerbus_protocol::Instance;
+use peerbus_protocol::heartbeat::{Heartbeat, PeerState};
 
 /// How many of its own intervals an instance may be silent before it counts as gone.
 pub(super) const PATIENCE: u32 = 3;

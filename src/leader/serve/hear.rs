@@ -5,18 +5,18 @@ use std::time::Duration;
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::time::Instant;
 
-use crate::bus::{Incoming, Outgoing};
-use crate::identity::Signer;
-use crate::leader::RegistryState;
-use crate::leader::office::{self, Rival};
-use crate::leader::post::Call;
-use crate::leader::query::{Desk, Refusal};
-use crate::protocol::heartbeat::{Heartbeat, PeerState, Role};
-use crate::protocol::identity::Standing;
-use crate::protocol::peers::Presence;
-use crate::protocol::seal::IDENTITY;
-use crate::protocol::service::Document;
-use crate::protocol::{PeerId, decode};
+use crate::RegistryState;
+use crate::office::{self, Rival};
+use crate::post::Call;
+use crate::query::{Desk, Refusal};
+use peerbus_bus::{Incoming, Outgoing};
+use peerbus_identity::Signer;
+use peerbus_protocol::heartbeat::{Heartbeat, PeerState, Role};
+use peerbus_protocol::identity::Standing;
+use peerbus_protocol::peers::Presence;
+use peerbus_protocol::seal::IDENTITY;
+use peerbus_protocol::service::Document;
+use peerbus_protocol::{PeerId, decode};
 
 use super::{Event, Leader, now_on_the_wall};
 

@@ -6,12 +6,12 @@ use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::bus::{Bus, Incoming, Link, Mailbox, Outgoing};
-use crate::leader::LeaderSettings;
-use crate::leader::keeper::Report;
-use crate::leader::office::Questions;
-use crate::leader::post::{Post, ReplyTo};
-use crate::protocol::subjects;
+use crate::LeaderSettings;
+use crate::keeper::Report;
+use crate::office::Questions;
+use crate::post::{Post, ReplyTo};
+use peerbus_bus::{Bus, Incoming, Link, Mailbox, Outgoing};
+use peerbus_protocol::subjects;
 
 /// Heartbeats that may wait: several of each peer of a large fleet.
 const BEATS_MAX: usize = 65_536;

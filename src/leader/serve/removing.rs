@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc::OwnedPermit;
 
-use crate::bus::{Incoming, Outgoing};
-use crate::leader::query::Refusal;
-use crate::leader::registry::Removal;
-use crate::protocol::PeerId;
-use crate::protocol::peers::{Found, PeerRow};
+use crate::query::Refusal;
+use crate::registry::Removal;
+use peerbus_bus::{Incoming, Outgoing};
+use peerbus_protocol::PeerId;
+use peerbus_protocol::peers::{Found, PeerRow};
 
 use super::Leader;
 

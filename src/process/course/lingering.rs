@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 use super::super::holders::{Holder, Look, look};
 use super::super::taps::Taps;
 use super::super::tree::Tree;
-use crate::protocol::exec::{HOLDERS_SHOWN, OutputHolder};
-use crate::protocol::window::Totals;
+use peerbus_protocol::exec::{HOLDERS_SHOWN, OutputHolder};
+use peerbus_protocol::window::Totals;
 
 /// When to look for the first time, counted from the command's end, and the shortest pause after that.
 const FIRST_LOOK: Duration = Duration::from_millis(100);

@@ -26,7 +26,7 @@ use super::super::tree::{Asked, Leader, Tree};
 use super::{Order, RELEASE, Report, line};
 
 /// Starts a reaper that starts the command. Blocks until the command runs or has failed.
-pub(in crate::process) fn start(
+pub(crate) fn start(
     spec: &Spec,
     lock: &Path,
     reaper: &Path,
@@ -89,7 +89,7 @@ fn begun(
 }
 
 /// Lets what still runs go on without the reaper.
-pub(in crate::process) fn release(mut control: &UnixStream) {
+pub(crate) fn release(mut control: &UnixStream) {
     // A reaper that has ended needs no release.
     let _ = control.write_all(format!("{RELEASE}\n").as_bytes());
 }

@@ -27,7 +27,7 @@ use super::super::plan::Plan;
 use super::super::spec::{Spec, StartError};
 use super::super::tree::{Asked, Leader, stop};
 use super::{GRACE, Order, RELEASE, Report, line};
-use crate::protocol::JobId;
+use peerbus_protocol::JobId;
 
 /// The program `d reaper`, which only a daemon starts: without its socket it fails at once.
 #[must_use]

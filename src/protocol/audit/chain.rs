@@ -10,7 +10,7 @@
 use serde::Deserialize;
 
 use super::{Event, Head, LineHash};
-use crate::protocol::decode;
+use crate::decode;
 
 /// Most faults that are told one by one.
 const TOLD: usize = 20;

@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::cli::exit::Failure;
-use crate::daemon::handover::{check, elf, sync};
+use crate::exit::Failure;
+use peerbus_daemon::handover::{check, elf, sync};
 
 /// Hexadecimal digits that tell the state directories of one program apart.
 const DIGITS: usize = 16;

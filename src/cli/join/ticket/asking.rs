@@ -5,14 +5,14 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 
-use crate::bus::{Bus, BusError, Incoming};
-use crate::cli::exit::{BUS_UNREACHABLE, Failure, REFUSED};
-use crate::identity::{IdentityFile, Key, Ticket, Trust};
-use crate::protocol::decode;
-use crate::protocol::fleet::{JOIN_TYPE, JoinRequest, Joined, refused};
-use crate::protocol::identity::Standing;
-use crate::protocol::reply::{ERROR_HEADER, ErrorBody};
-use crate::protocol::subjects;
+use crate::exit::{BUS_UNREACHABLE, Failure, REFUSED};
+use peerbus_bus::{Bus, BusError, Incoming};
+use peerbus_identity::{IdentityFile, Key, Ticket, Trust};
+use peerbus_protocol::decode;
+use peerbus_protocol::fleet::{JOIN_TYPE, JoinRequest, Joined, refused};
+use peerbus_protocol::identity::Standing;
+use peerbus_protocol::reply::{ERROR_HEADER, ErrorBody};
+use peerbus_protocol::subjects;
 
 /// How long the leader may take. It writes its books first.
 const PATIENCE: Duration = Duration::from_secs(10);

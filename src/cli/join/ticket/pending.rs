@@ -5,9 +5,9 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::cli::exit::Failure;
-use crate::cli::keys::Places;
-use crate::identity::{Key, Ticket};
+use crate::exit::Failure;
+use crate::keys::Places;
+use peerbus_identity::{Key, Ticket};
 
 /// A key, and the file it is kept in.
 pub(super) struct Pending {

@@ -1,13 +1,13 @@
 //! What the peer says, and what that means for the conversation.
 
 use super::*;
-use crate::client::exec::ledger::NotTaken;
-use crate::client::proof;
-use crate::protocol::attach::{Detached, LOOP, UNREADABLE};
-use crate::protocol::ending::Refusal;
-use crate::protocol::frame::Challenge;
-use crate::protocol::reply::ErrorBody;
-use crate::protocol::seal::REFUSES;
+use crate::exec::ledger::NotTaken;
+use crate::proof;
+use peerbus_protocol::attach::{Detached, LOOP, UNREADABLE};
+use peerbus_protocol::ending::Refusal;
+use peerbus_protocol::frame::Challenge;
+use peerbus_protocol::reply::ErrorBody;
+use peerbus_protocol::seal::REFUSES;
 
 /// Bytes that may draw a terminal: more than the largest one takes with every cell in colors of its own.
 const SCREEN_MOST: usize = 64 << 20;

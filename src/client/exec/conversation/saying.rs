@@ -1,7 +1,7 @@
 //! Putting words on the bus. What gets lost is said again by its clock.
 
 use super::*;
-use crate::protocol::seal::CHALLENGE;
+use peerbus_protocol::seal::CHALLENGE;
 
 impl Conversation {
     pub(super) async fn ask(&mut self) {
@@ -15,9 +15,9 @@ impl Conversation {
         }
         let request = self.bus.sealed(request);
         self.signatures.extend(request.signature());
-        if let Err(crate::bus::BusError::TooLarge { size, limit }) = self.bus.publish(request).await {
+        if let Err(peerbus_bus::BusError::TooLarge { size, limit }) = self.bus.publish(request).await {
             self.finish(Ending::Refused {
-                why: crate::protocol::ending::Refusal::BadRequest,
+                why: peerbus_protocol::ending::Refusal::BadRequest,
                 message: format!("the request has {size} bytes, the server takes {limit}"),
             });
         }

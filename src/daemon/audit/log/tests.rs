@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::super::reading;
 use super::*;
-use crate::protocol::Instance;
-use crate::protocol::audit::Query;
+use peerbus_protocol::Instance;
+use peerbus_protocol::audit::Query;
 
 fn event() -> Event {
     Event::Stopped { instance: Instance::new() }
@@ -251,6 +251,6 @@ fn pages_have_every_line_once_and_their_size() {
     let few = Query { limit: Some(3), ..Query::default() };
     assert_eq!(reading::page(dir.path(), &few, usize::MAX).expect("a page").lines, whole[..3]);
     let gone =
-        Query { cursor: Some(crate::protocol::audit::Cursor { file: 2, offset: 9 }), ..Query::default() };
+        Query { cursor: Some(peerbus_protocol::audit::Cursor { file: 2, offset: 9 }), ..Query::default() };
     assert!(reading::page(dir.path(), &gone, usize::MAX).expect("a page").skipped);
 }

@@ -1,9 +1,9 @@
 //! What goes, and what stays.
 
 use super::*;
-use crate::daemon::journal::{Begun, Entry};
-use crate::protocol::exec::JobResult;
-use crate::protocol::{Ending, Instance};
+use crate::journal::{Begun, Entry};
+use peerbus_protocol::exec::JobResult;
+use peerbus_protocol::{Ending, Instance};
 
 /// A state directory with a journal.
 struct Scene {

@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
 use super::BadPlace;
-use crate::leader::registry::dialect::{Dialect, MYSQL, POSTGRES};
+use crate::registry::dialect::{Dialect, MYSQL, POSTGRES};
 
 /// Parameters that say where the server is; they are shown.
 const WHERE: [&str; 4] = ["host", "hostaddr", "port", "socket"];

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::Instance;
-use crate::protocol::audit::Entry;
+use crate::Instance;
+use crate::audit::Entry;
 
 fn log(lines: u64) -> Vec<Vec<u8>> {
     let mut head = Head::of_nothing();

@@ -1,0 +1,45 @@
+//! What is said on the bus: plain data and pure rules.
+//!
+//! Every message is one UTF-8 JSON object with a `type`, except output and stdin, which are raw
+//! bytes. This folder knows how a message looks and which message may follow which; it knows
+//! neither sockets nor clocks nor processes, so everything here can be tested in place.
+//!
+//! Guarantees: a value of a type in here is well formed (ids are checked when they are built,
+//! requests when they are decoded), unknown JSON fields are accepted, and a missing or wrong field
+//! is an error that names it.
+
+/// The version of this program, such as `0.1.0+cb3ae5e1f0`: a release names the commit it was built from.
+pub const VERSION: &str = env!("PEERBUS_VERSION");
+
+pub mod attach;
+pub mod audit;
+pub mod decode;
+pub mod ending;
+pub mod exec;
+pub mod fleet;
+pub mod frame;
+pub mod health;
+pub mod heartbeat;
+pub mod identity;
+pub mod ids;
+pub mod jetstream;
+pub mod jobs;
+pub mod joining;
+pub mod peers;
+pub mod policy;
+pub mod queue;
+pub mod reply;
+pub mod seal;
+pub mod service;
+pub mod stdin;
+pub mod steer;
+pub mod subjects;
+pub mod task;
+pub mod tty;
+pub mod variables;
+pub mod window;
+
+pub use decode::BadMessage;
+pub use ending::Ending;
+pub use ids::{Instance, JobId, PeerId};
+pub use tty::TtySize;

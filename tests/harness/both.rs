@@ -1,0 +1,20 @@
+//! Each case once with a cgroup, where the machine has them, and once with a reaper.
+
+/// Makes two tests of a case, one for each way of keeping a job together. The case takes a `Bench`.
+#[macro_export]
+macro_rules! both {
+    ($($case:ident)*) => {
+        mod best { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(super::Bench::new(peerbus::process::Containment::Best)).await;
+            }
+        )* }
+        mod reaper { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(super::Bench::new(peerbus::process::Containment::Reaper)).await;
+            }
+        )* }
+    };
+}
