@@ -8,7 +8,10 @@ use futures::StreamExt;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use super::{Connection, Link, Route, Settings, Shared, locked, message, news, reach};
+use super::{
+    Connection, ConnectionState, Settings, Shared, Subscription, account_sync, address_policy, locked,
+    message,
+};
 
 /// How long a server may take to answer a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,13 +31,13 @@ pub(super) async fn live_once(shared: &Arc<Shared>, settings: &Settings) -> Resu
     // A bell of this connection only: one that rings late must not end the next.
     let broken = Arc::new(Notify::new());
     shared.refusals.send_modify(Vec::clear);
-    let ears = Ears { broken: Arc::clone(&broken), refusals: Arc::clone(&shared.refusals) };
+    let ears = Listeners { broken: Arc::clone(&broken), refusals: Arc::clone(&shared.refusals) };
     let client = connect(&ears, settings).await?;
     let connection = Connection { client, broken, over: Arc::new(watch::Sender::new(false)) };
     let mut followers = JoinSet::new();
     let inbox = connection.client.subscribe(shared.inbox.wildcard()).await.map_err(|e| e.to_string())?;
     followers.spawn(follow_inbox(Arc::clone(shared), inbox));
-    news::follow(shared, &connection.client, &mut followers).await?;
+    account_sync::follow(shared, &connection.client, &mut followers).await?;
     let routes = {
         let mut routes = locked(&shared.routes);
         routes.retain(|route| !route.to.is_closed());
@@ -46,7 +49,7 @@ pub(super) async fn live_once(shared: &Arc<Shared>, settings: &Settings) -> Resu
         follow_later(&connection, route).await;
     }
     shared.last_error.send_replace(None);
-    shared.link.send_modify(|link| *link = Link { up: true, generation: link.generation + 1 });
+    shared.link.send_modify(|link| *link = ConnectionState { up: true, generation: link.generation + 1 });
     let mut stopped = shared.stopped.subscribe();
     tokio::select! {
         () = connection.broken.notified() => {}
@@ -60,12 +63,12 @@ pub(super) async fn live_once(shared: &Arc<Shared>, settings: &Settings) -> Resu
 }
 
 /// Tries the servers of the cluster one after another, beginning anywhere.
-async fn connect(ears: &Ears, settings: &Settings) -> Result<async_nats::Client, String> {
+async fn connect(ears: &Listeners, settings: &Settings) -> Result<async_nats::Client, String> {
     let servers: Vec<_> = settings.address.servers().zip(settings.address.hosts()).collect();
     let first = rand::random_range(0..servers.len().max(1));
     let mut reason = "no server is named".to_owned();
     for (server, (host, port)) in servers.iter().cycle().skip(first).take(servers.len()) {
-        if let Err(why) = reach::check(settings.reach, host, *port).await {
+        if let Err(why) = address_policy::check(settings.reach, host, *port).await {
             reason = why;
             continue;
         }
@@ -77,7 +80,11 @@ async fn connect(ears: &Ears, settings: &Settings) -> Result<async_nats::Client,
     Err(reason)
 }
 
-async fn connect_to(ears: &Ears, settings: &Settings, server: &str) -> Result<async_nats::Client, String> {
+async fn connect_to(
+    ears: &Listeners,
+    settings: &Settings,
+    server: &str,
+) -> Result<async_nats::Client, String> {
     let credentials = settings.credentials.clone();
     // The library reconnects by itself and then sends what was queued meanwhile, however late.
     // Once it was let in, another handshake has no credentials and ends that client. Until then it
@@ -129,12 +136,12 @@ fn sentence(error: &async_nats::ConnectError) -> String {
 
 /// What listens to the events of one connection.
 #[derive(Clone)]
-struct Ears {
+struct Listeners {
     broken: Arc<Notify>,
     refusals: Arc<watch::Sender<Vec<String>>>,
 }
 
-impl Ears {
+impl Listeners {
     fn on_event(&self, event: &async_nats::Event) {
         use async_nats::Event;
         match event {
@@ -156,7 +163,7 @@ impl Ears {
 }
 
 /// Serves one route on one connection, in a task of its own.
-pub(super) async fn follow_later(connection: &Connection, route: Route) {
+pub(super) async fn follow_later(connection: &Connection, route: Subscription) {
     let Connection { client, broken, over } = connection;
     let subscribed = match &route.queue {
         Some(queue) => client.queue_subscribe(route.subject.clone(), queue.clone()).await,
@@ -176,7 +183,7 @@ pub(super) async fn follow_later(connection: &Connection, route: Route) {
 async fn follow(
     broken: Arc<Notify>,
     mut over: watch::Receiver<bool>,
-    route: Route,
+    route: Subscription,
     mut messages: async_nats::Subscriber,
 ) {
     loop {

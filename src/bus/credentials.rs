@@ -5,8 +5,8 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use super::member::Member;
-use peerbus_identity::{BadIdentity, Guest, IdentityFile, Key};
+use super::signing::Signing;
+use peerbus_identity::{BadIdentity, IdentityFile, Invitee, Key};
 
 /// Why credentials cannot be used. Names the file, never its content.
 #[derive(Debug, Error)]
@@ -50,9 +50,9 @@ pub enum Credentials {
     /// A bare nkey, by its seed.
     Nkey(String),
     /// An identity of a fleet: it also signs what is said, and knows whom to believe.
-    Identity(Box<Member>),
+    Identity(Box<Signing>),
     /// Whoever holds an invitation to a fleet.
-    Guest(Box<Guest>),
+    Guest(Box<Invitee>),
     /// A user JWT with the seed of its key, as in a `.creds` file.
     Jwt {
         /// The JWT.
@@ -71,7 +71,7 @@ impl Credentials {
         let shown = path.display().to_string();
         if let Some(identity) = IdentityFile::read(path)? {
             let member =
-                Member::new(&identity).map_err(|why| BadIdentity::Malformed { path: shown.clone(), why })?;
+                Signing::new(&identity).map_err(|why| BadIdentity::Malformed { path: shown.clone(), why })?;
             return Ok(Self::Identity(Box::new(member)));
         }
         let text = std::fs::read_to_string(path)

@@ -11,16 +11,16 @@
 //! end the process. Limits: like NATS itself, delivery is at most once. What was written just
 //! before a cut is lost silently; who cares counts, and asks again.
 
+mod account_sync;
 mod address;
+mod address_policy;
+mod bulk_limiter;
 mod connection;
 mod credentials;
-mod gate;
 mod inbox;
-mod member;
 mod message;
-mod news;
-mod reach;
-mod supervise;
+mod reconnect;
+mod signing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,16 +30,16 @@ use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
 
 pub use address::{BadAddress, NatsAddress};
+pub use address_policy::{AddressPolicy, PublicAddress, is_private, public_server};
 pub use credentials::{BadCredentials, Credentials};
 pub use inbox::Mailbox;
-pub use member::Member;
 pub use message::{Headers, Incoming, Outgoing};
-pub use reach::{Public, Reach, is_private, public_server};
-pub use supervise::Persistence;
+pub use reconnect::ReconnectPolicy;
+pub use signing::Signing;
 
-use gate::Gate;
+use bulk_limiter::BulkLimiter;
 use inbox::Inbox;
-use peerbus_identity::{Guest, Seal};
+use peerbus_identity::{Invitee, MessageSigner};
 
 /// Has the client library's own panics logged as what they are here: the end of one connection, by
 /// a message it could not stand. Otherwise they are printed, with a backtrace, into the error output
@@ -65,7 +65,7 @@ pub struct Settings {
     /// Who we are to them.
     pub credentials: Credentials,
     /// Which servers may be connected to.
-    pub reach: Reach,
+    pub reach: AddressPolicy,
     /// The name this connection carries in the server's own lists.
     pub name: String,
 }
@@ -73,14 +73,14 @@ pub struct Settings {
 impl Settings {
     /// Our place in the fleet, where it has identities.
     #[must_use]
-    pub fn member(&self) -> Option<&Member> {
+    pub fn member(&self) -> Option<&Signing> {
         match &self.credentials {
             Credentials::Identity(member) => Some(member),
             _ => None,
         }
     }
 
-    fn guest(&self) -> Option<&Guest> {
+    fn guest(&self) -> Option<&Invitee> {
         match &self.credentials {
             Credentials::Guest(guest) => Some(guest),
             _ => None,
@@ -126,7 +126,7 @@ pub enum BusError {
 
 /// The state of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Link {
+pub struct ConnectionState {
     /// Whether there is a connection now.
     pub up: bool,
     /// Counts the connections made so far. A higher number than the one remembered means that what
@@ -143,17 +143,17 @@ pub struct Bus {
 struct Shared {
     address: NatsAddress,
     connection: Mutex<Option<Connection>>,
-    link: watch::Sender<Link>,
+    link: watch::Sender<ConnectionState>,
     last_error: watch::Sender<Option<String>>,
     /// What the server refused on this connection, in its words.
     refusals: Arc<watch::Sender<Vec<String>>>,
-    routes: Mutex<Vec<Route>>,
+    routes: Mutex<Vec<Subscription>>,
     inbox: Inbox,
-    member: Option<Member>,
-    guest: Option<Seal>,
+    member: Option<Signing>,
+    guest: Option<MessageSigner>,
     /// Counts the accounts of the fleet that were learnt.
     account: watch::Sender<u64>,
-    gate: Gate,
+    gate: BulkLimiter,
     stopped: watch::Sender<bool>,
 }
 
@@ -169,7 +169,7 @@ struct Connection {
 
 /// A subscription that outlives connections.
 #[derive(Clone)]
-struct Route {
+struct Subscription {
     subject: String,
     queue: Option<String>,
     to: mpsc::Sender<Incoming>,
@@ -178,25 +178,25 @@ struct Route {
 impl Bus {
     /// Starts to keep up a link; returns at once. [`Bus::connected`] waits for it.
     #[must_use]
-    pub fn open(settings: Settings, persistence: Persistence) -> Self {
+    pub fn open(settings: Settings, persistence: ReconnectPolicy) -> Self {
         let member = settings.member().cloned();
         let guest = settings.guest();
         let name = member.as_ref().map(|member| &member.own().name).or(guest.map(|guest| &guest.id));
         let shared = Arc::new(Shared {
             address: settings.address.clone(),
             connection: Mutex::new(None),
-            link: watch::Sender::new(Link { up: false, generation: 0 }),
+            link: watch::Sender::new(ConnectionState { up: false, generation: 0 }),
             last_error: watch::Sender::new(None),
             refusals: Arc::new(watch::Sender::new(Vec::new())),
             routes: Mutex::new(Vec::new()),
             inbox: Inbox::new(name),
-            guest: guest.map(Seal::of_guest),
+            guest: guest.map(MessageSigner::of_guest),
             account: watch::Sender::new(0),
             member: member.clone(),
-            gate: Gate::new(),
+            gate: BulkLimiter::new(),
             stopped: watch::Sender::new(false),
         });
-        tokio::spawn(supervise::keep_up(Arc::clone(&shared), settings, persistence));
+        tokio::spawn(reconnect::keep_up(Arc::clone(&shared), settings, persistence));
         Self { shared }
     }
 
@@ -223,7 +223,7 @@ impl Bus {
 
     /// Our place in the fleet, where it has identities.
     #[must_use]
-    pub fn member(&self) -> Option<&Member> {
+    pub fn member(&self) -> Option<&Signing> {
         self.shared.member.as_ref()
     }
 
@@ -241,7 +241,7 @@ impl Bus {
 
     /// The state of the link, to look at or to wait on.
     #[must_use]
-    pub fn link(&self) -> watch::Receiver<Link> {
+    pub fn link(&self) -> watch::Receiver<ConnectionState> {
         self.shared.link.subscribe()
     }
 
@@ -283,9 +283,9 @@ impl Bus {
 
     /// What the server said of itself, while the link is up.
     #[must_use]
-    pub fn server(&self) -> Option<Server> {
+    pub fn server(&self) -> Option<ServerInfo> {
         let info = self.client()?.server_info();
-        Some(Server {
+        Some(ServerInfo {
             version: info.version,
             host: info.host,
             auth_required: info.auth_required,
@@ -326,7 +326,7 @@ impl Bus {
         }
         let message = match (&self.shared.member, &self.shared.guest) {
             (Some(member), _) => member.sealed(message),
-            (None, Some(guest)) => member::sealed_by(guest, message),
+            (None, Some(guest)) => signing::sealed_by(guest, message),
             (None, None) => message,
         };
         Outgoing { sealed: false, ..message }
@@ -363,7 +363,7 @@ impl Bus {
         capacity: usize,
     ) -> mpsc::Receiver<Incoming> {
         let (to, messages) = mpsc::channel(capacity);
-        let route = Route { subject: subject.to_owned(), queue: queue.map(str::to_owned), to };
+        let route = Subscription { subject: subject.to_owned(), queue: queue.map(str::to_owned), to };
         let connection = {
             // Under one lock, or a connection made in between would subscribe as well.
             let mut routes = locked(&self.shared.routes);
@@ -436,7 +436,7 @@ impl Bus {
 
 /// What a server says of itself.
 #[derive(Debug, Clone)]
-pub struct Server {
+pub struct ServerInfo {
     /// Its version.
     pub version: String,
     /// The address it listens on.

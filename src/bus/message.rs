@@ -7,8 +7,8 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 
-use peerbus_identity::SealedParts;
-use peerbus_protocol::seal::SIGNATURE;
+use peerbus_identity::SigningInput;
+use peerbus_protocol::signature::SIGNATURE;
 
 /// A message that arrived.
 #[derive(Debug, Clone)]
@@ -69,8 +69,8 @@ pub struct Outgoing {
 impl Incoming {
     /// The message, as far as a seal covers it, for whoever checks that.
     #[must_use]
-    pub fn sealed_parts<'a>(&'a self, header: &'a dyn Fn(&str) -> Option<&'a str>) -> SealedParts<'a> {
-        SealedParts {
+    pub fn sealed_parts<'a>(&'a self, header: &'a dyn Fn(&str) -> Option<&'a str>) -> SigningInput<'a> {
+        SigningInput {
             subject: &self.subject,
             reply: self.reply.as_deref(),
             headers: header,

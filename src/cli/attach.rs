@@ -16,19 +16,21 @@ use super::connect::{connect, must_see_jobs, own_job};
 use super::exec::{
     DetachKeys, Keys, Streams, Writer, Written, conclude, detach_keys, tell_who_holds_it, waiting_for,
 };
-use super::exit::{CANCELLED, Failure, REFUSED, UNKNOWN};
+use super::exit::{CANCELLED, CliError, REFUSED, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
 use super::output;
 use super::terminal::{Left, Manner, WINDOW, farewell, own_size, sit};
 use peerbus_bus::Bus;
-use peerbus_client::exec::{self as client, Attaching, Event, Execution, Integrity, Outcome, Patience};
+use peerbus_client::exec::{
+    self as client, AttachOptions, Completion, Event, Execution, Integrity, Timeouts,
+};
 use peerbus_client::jobs;
-use peerbus_protocol::attach::{From, Sizes, Within};
+use peerbus_protocol::attach::{AttachFrom, Sizes, Within};
 use peerbus_protocol::exec;
 use peerbus_protocol::frame::StreamKind;
-use peerbus_protocol::jobs::{Job, State};
+use peerbus_protocol::jobs::{Job, JobStatus};
 use peerbus_protocol::{Ending, TtySize};
-use peerbus_screen::{Filter, History, Screen};
+use peerbus_screen::{History, QueryFilter, Screen};
 
 /// What `d attach` is given.
 #[derive(Debug, ClapArgs)]
@@ -77,29 +79,29 @@ pub(super) struct Logs {
 }
 
 /// `d attach`
-pub(super) async fn run(common: &Common, args: &Attach) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: &Attach) -> Result<u8, CliError> {
     let bus = connect(common).await?;
     must_see_jobs(&bus)?;
     let found = durable(&bus, &args.job).await?;
-    if found.job.tty && found.job.state == State::Running && args.since_byte.is_none() {
+    if found.job.tty && found.job.state == JobStatus::Running && args.since_byte.is_none() {
         let detach_keys = args.detach_keys.clone().map(|keys| keys.0);
         let writes = !args.watch && (args.stdin || std::io::stdin().is_terminal());
         return terminal(&bus, &found, Manner { writes, detach_keys, types_end: false }).await;
     }
-    let from = args.since_byte.map_or(From::Start, From::Byte);
+    let from = args.since_byte.map_or(AttachFrom::Start, AttachFrom::Byte);
     let as_text = args.since_byte.is_none();
     let view = View { from, writes: !args.watch, until: None, as_text };
     follow(&bus, &found, &view).await
 }
 
 /// `d logs`
-pub(super) async fn logs(common: &Common, args: &Logs) -> Result<u8, Failure> {
+pub(super) async fn logs(common: &Common, args: &Logs) -> Result<u8, CliError> {
     let bus = connect(common).await?;
     must_see_jobs(&bus)?;
     let found = durable(&bus, &args.kept_job).await?;
     let from = match args.lines {
-        Some(lines) => From::Byte(last_lines::begin(&bus, &found, lines, printed(&found.job)).await?),
-        None => args.since_byte.map_or(From::Start, From::Byte),
+        Some(lines) => AttachFrom::Byte(last_lines::begin(&bus, &found, lines, printed(&found.job)).await?),
+        None => args.since_byte.map_or(AttachFrom::Start, AttachFrom::Byte),
     };
     let until = (!args.follow).then(|| printed(&found.job));
     let as_text = args.since_byte.is_none() && !args.raw;
@@ -107,15 +109,15 @@ pub(super) async fn logs(common: &Common, args: &Logs) -> Result<u8, Failure> {
 }
 
 /// Sits at a terminal that goes on already: what it shows first.
-pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result<u8, Failure> {
+pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result<u8, CliError> {
     let Found { peer, job } = found;
     let (keys, typed) = tokio::sync::mpsc::channel(1);
     let size = std::io::stdout().is_terminal().then(own_size);
     let tty = size.filter(|_| manner.writes);
     // What is drawn is held against no digest, so each piece of it has to be proved.
     let (window, write, within) = (WINDOW, manner.writes, within(bus).await);
-    let how = Attaching { from: From::Screen, window, write, tty, sealed: true, within };
-    let patience = Patience { absent: std::time::Duration::ZERO };
+    let how = AttachOptions { from: AttachFrom::Screen, window, write, tty, sealed: true, within };
+    let patience = Timeouts { absent: std::time::Duration::ZERO };
     let execution = client::attach(bus, peer.clone(), job.id, how, typed, patience);
     let (left, streams) = sit(execution, peer, keys, manner).await;
     let word = job.name.clone().unwrap_or_else(|| job.id.short());
@@ -139,7 +141,7 @@ async fn within(bus: &Bus) -> Vec<Within> {
 
 /// How it is looked at.
 struct View {
-    from: From,
+    from: AttachFrom,
     /// Whether Ctrl-C is for the job.
     writes: bool,
     /// Where to leave, where that is not at its end: a combined offset.
@@ -153,7 +155,7 @@ enum Shown {
     Bytes,
     /// On a terminal, which has to be put away at the end.
     Terminal {
-        filter: Filter,
+        filter: QueryFilter,
         screen: Screen,
     },
     /// As the text that it comes to.
@@ -171,12 +173,12 @@ impl Shown {
             true if view.as_text => Self::Text {
                 history: History::new(size, output::is_colored()),
                 sizes: Sizes { sizes: Vec::new() },
-                follows: view.until.is_none() && found.job.state == State::Running,
+                follows: view.until.is_none() && found.job.state == JobStatus::Running,
             },
             // What was asked of the job's terminal is not asked of this one: the answer would be typed to nobody knows
             // whom.
             true if std::io::stdout().is_terminal() => {
-                Self::Terminal { filter: Filter::default(), screen: Screen::new(size) }
+                Self::Terminal { filter: QueryFilter::default(), screen: Screen::new(size) }
             }
             _ => Self::Bytes,
         }
@@ -223,14 +225,14 @@ impl Shown {
 }
 
 /// A job of which something is kept.
-pub(super) async fn durable(bus: &Bus, job: &Wanted) -> Result<Found, Failure> {
+pub(super) async fn durable(bus: &Bus, job: &Wanted) -> Result<Found, CliError> {
     let found = find(bus, job).await?;
     if found.job.durable {
         return Ok(found);
     }
     let (short, peer) = (found.job.id.short(), &found.peer);
     let what = format!("refused: {peer}: {short} is not durable: what it prints goes to its caller alone");
-    Err(Failure::new(REFUSED, format!("{what}; `d exec -d` and `d exec --durable` start one that is")))
+    Err(CliError::new(REFUSED, format!("{what}; `d exec -d` and `d exec --durable` start one that is")))
 }
 
 /// Bytes of both outputs that were printed when it was found.
@@ -238,12 +240,12 @@ fn printed(job: &Job) -> u64 {
     job.out.unwrap_or_default().saturating_add(job.err.unwrap_or_default())
 }
 
-async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, Failure> {
-    if let From::Byte(since) = view.from
+async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, CliError> {
+    if let AttachFrom::Byte(since) = view.from
         && since > printed(&found.job)
     {
         let printed = printed(&found.job);
-        return Err(Failure::usage(format!("--since-byte {since}: it has printed {printed} bytes so far")));
+        return Err(CliError::usage(format!("--since-byte {since}: it has printed {printed} bytes so far")));
     }
     // Nothing is typed into it from here.
     let (_, nothing) = tokio::sync::mpsc::channel(1);
@@ -252,8 +254,8 @@ async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, Failure> {
     let (window, write) = (exec::WINDOW, view.writes);
     // Who leaves at once may read what it is a part of.
     let within = if view.until.is_none() { within(bus).await } else { Vec::new() };
-    let how = Attaching { from: view.from, window, write, tty: None, sealed: true, within };
-    let patience = Patience { absent: std::time::Duration::ZERO };
+    let how = AttachOptions { from: view.from, window, write, tty: None, sealed: true, within };
+    let patience = Timeouts { absent: std::time::Duration::ZERO };
     let execution = client::attach(bus, found.peer.clone(), found.job.id, how, nothing, patience);
     let mut keys = match view.writes {
         true => Keys::new(execution.steering(), true),
@@ -268,13 +270,13 @@ async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, Failure> {
         return Err(failure);
     }
     let code = match seen {
-        Seen::Ended(outcome) => ended(found, view, &outcome)?,
-        Seen::Left { by: None, .. } if view.until.is_some() && !keys.were_pressed() => 0,
-        Seen::Left { at, by } => return Err(left(found, at, by, keys.were_pressed())),
+        ViewOutcome::Ended(outcome) => ended(found, view, &outcome)?,
+        ViewOutcome::Left { by: None, .. } if view.until.is_some() && !keys.were_pressed() => 0,
+        ViewOutcome::Left { at, by } => return Err(left(found, at, by, keys.were_pressed())),
     };
     match missing {
         0 => Ok(code),
-        bytes => Err(Failure::new(
+        bytes => Err(CliError::new(
             UNKNOWN,
             format!(
                 "output was lost: {bytes} bytes that were asked for are no longer kept: {} keeps the newest ([jobs] \
@@ -286,8 +288,8 @@ async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, Failure> {
 }
 
 /// What became of it while it was looked at.
-enum Seen {
-    Ended(Box<Outcome>),
+enum ViewOutcome {
+    Ended(Box<Completion>),
     Left { at: u64, by: Option<String> },
 }
 
@@ -298,7 +300,7 @@ async fn look(
     view: &View,
     keys: &mut Keys,
     missing: &mut u64,
-) -> (Seen, Written) {
+) -> (ViewOutcome, Written) {
     let steering = execution.steering();
     let writer = Writer::start(execution.steering());
     let talkative = std::io::stderr().is_terminal();
@@ -315,7 +317,7 @@ async fn look(
             Some(Event::Accepted(accepted)) => {
                 shown = Shown::of(found, view, accepted.tty);
                 at = accepted.from.unwrap_or_default().sum();
-                if let From::Byte(since) = view.from
+                if let AttachFrom::Byte(since) = view.from
                     && at > since
                 {
                     *missing += at - since;
@@ -349,7 +351,7 @@ async fn look(
             Some(Event::Ended(outcome)) => {
                 shown.finish(&writer);
                 let output = writer.finish(outcome.result.is_some());
-                return (Seen::Ended(outcome), output);
+                return (ViewOutcome::Ended(outcome), output);
             }
             Some(Event::Detached { at, by }) => {
                 shown.finish(&writer);
@@ -358,13 +360,13 @@ async fn look(
                     true => (writer.finish(true), at),
                     false => writer.leave(at),
                 };
-                return (Seen::Left { at, by }, output);
+                return (ViewOutcome::Left { at, by }, output);
             }
             None => {
                 let ending = Ending::Unknown { why: "the conversation broke off inside d".to_owned() };
-                let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
+                let outcome = Completion { ending, result: None, integrity: Integrity::Whole };
                 shown.finish(&writer);
-                return (Seen::Ended(Box::new(outcome)), writer.finish(false));
+                return (ViewOutcome::Ended(Box::new(outcome)), writer.finish(false));
             }
         }
         if is_enough(view, found, at) {
@@ -375,7 +377,7 @@ async fn look(
 
 /// Whether all was seen that was asked for. One that has ended says so by itself, behind all it has printed.
 fn is_enough(view: &View, found: &Found, at: u64) -> bool {
-    found.job.state != State::Ended && view.until.is_some_and(|until| at >= until)
+    found.job.state != JobStatus::Ended && view.until.is_some_and(|until| at >= until)
 }
 
 fn name(stream: StreamKind) -> &'static str {
@@ -385,13 +387,13 @@ fn name(stream: StreamKind) -> &'static str {
     }
 }
 
-fn ended(found: &Found, view: &View, outcome: &Outcome) -> Result<u8, Failure> {
+fn ended(found: &Found, view: &View, outcome: &Completion) -> Result<u8, CliError> {
     let Found { peer, job } = found;
     let shown = outcome.result.is_some() && outcome.integrity == Integrity::Whole;
-    if shown && job.state == State::Ended {
+    if shown && job.state == JobStatus::Ended {
         output::say(&format!("{} on {peer} has ended: {}", job.id.short(), outcome.ending));
     }
-    if job.state != State::Ended {
+    if job.state != JobStatus::Ended {
         tell_who_holds_it(peer, outcome);
     }
     match shown && view.until.is_some() {
@@ -401,16 +403,16 @@ fn ended(found: &Found, view: &View, outcome: &Outcome) -> Result<u8, Failure> {
 }
 
 /// The job goes on; who pressed a key knows why.
-fn left(found: &Found, at: u64, by: Option<String>, pressed: bool) -> Failure {
+fn left(found: &Found, at: u64, by: Option<String>, pressed: bool) -> CliError {
     let Found { peer, job } = found;
     let short = job.id.short();
     let next = format!("`d attach {peer}/{short} --since-byte {at}` goes on where this ended");
     if let Some(who) = by {
         let what = format!("unknown: detached by {who} from {short} on {peer}, which goes on");
-        return Failure::new(UNKNOWN, format!("{what}; {next}"));
+        return CliError::new(UNKNOWN, format!("{what}; {next}"));
     }
     match pressed {
-        true => Failure::new(CANCELLED, format!("left {short} on {peer}, which goes on; {next}")),
-        false => Failure::new(UNKNOWN, format!("unknown: d was ended, and the job goes on; {next}")),
+        true => CliError::new(CANCELLED, format!("left {short} on {peer}, which goes on; {next}")),
+        false => CliError::new(UNKNOWN, format!("unknown: d was ended, and the job goes on; {next}")),
     }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::args::{Common, peer_name};
 use super::connect::connect;
-use super::exit::{Failure, OFFLINE, REFUSED, TIMED_OUT};
+use super::exit::{CliError, OFFLINE, REFUSED, TIMED_OUT};
 use super::output;
 use super::peers::Format;
 use super::time::since;
@@ -18,7 +18,7 @@ use peerbus_bus::{Bus, BusError};
 use peerbus_client::audit;
 use peerbus_client::peers::PingError;
 use peerbus_protocol::PeerId;
-use peerbus_protocol::audit::{Page, Query};
+use peerbus_protocol::audit::{AuditPage, AuditQuery};
 use table::Table;
 use verify::Verify;
 
@@ -58,22 +58,22 @@ enum Verb {
 }
 
 /// `d audit`
-pub(super) async fn run(common: &Common, args: Audit) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: Audit) -> Result<u8, CliError> {
     match args.verb {
         Some(Verb::Verify(verify)) => verify::run(common, &verify).await,
         None => show(common, &args).await,
     }
 }
 
-async fn show(common: &Common, args: &Audit) -> Result<u8, Failure> {
+async fn show(common: &Common, args: &Audit) -> Result<u8, CliError> {
     let bus = connect(common).await?;
     let name = args.peer.as_deref().unwrap_or_default();
     let since = args.since.map(|since| since.to_string());
-    let mut query = Query { since, last: args.lines, ..Query::default() };
+    let mut query = AuditQuery { since, last: args.lines, ..AuditQuery::default() };
     let (peer, mut page) = first_page(&bus, name, &query).await?;
     // `-n` holds back the lines until the last one has come: the peer may write more meanwhile.
     let most = if args.json && args.lines.is_none() { audit::LOG_MOST } else { audit::HELD_MOST };
-    let (mut shown, mut fetched) = (Shown::new(args), audit::Fetched::at_most(most));
+    let (mut shown, mut fetched) = (Shown::new(args), audit::FetchCount::at_most(most));
     loop {
         fetched.add(&page.lines).map_err(|error| no_answer(&peer, &error))?;
         shown.take(page.lines)?;
@@ -101,7 +101,7 @@ impl Shown {
         Self { json: args.json, wide: args.output == Some(Format::Wide), most, held: VecDeque::new() }
     }
 
-    fn take(&mut self, lines: Vec<String>) -> Result<(), Failure> {
+    fn take(&mut self, lines: Vec<String>) -> Result<(), CliError> {
         if self.json && self.most.is_none() {
             return lines.iter().try_for_each(|line| output::json_line(line));
         }
@@ -111,7 +111,7 @@ impl Shown {
         Ok(())
     }
 
-    fn finish(self) -> Result<(), Failure> {
+    fn finish(self) -> Result<(), CliError> {
         if self.json {
             return self.held.iter().try_for_each(|line| output::json_line(line));
         }
@@ -122,7 +122,7 @@ impl Shown {
 }
 
 /// The first page, from whoever has the name that was typed.
-async fn first_page(bus: &Bus, name: &str, query: &Query) -> Result<(PeerId, Page), Failure> {
+async fn first_page(bus: &Bus, name: &str, query: &AuditQuery) -> Result<(PeerId, AuditPage), CliError> {
     let mut peer = super::exec::target(bus, name).await?;
     loop {
         match audit::page(bus, &peer, query).await {
@@ -135,20 +135,21 @@ async fn first_page(bus: &Bus, name: &str, query: &Query) -> Result<(PeerId, Pag
     }
 }
 
-fn no_answer(peer: &PeerId, error: &PingError) -> Failure {
+fn no_answer(peer: &PeerId, error: &PingError) -> CliError {
     match error {
-        PingError::Bus(error @ BusError::Forbidden(_)) => {
-            Failure::new(REFUSED, format!("refused: only operators may read what {peer} wrote down: {error}"))
-        }
+        PingError::Bus(error @ BusError::Forbidden(_)) => CliError::new(
+            REFUSED,
+            format!("refused: only operators may read what {peer} wrote down: {error}"),
+        ),
         PingError::Bus(BusError::Timeout { .. }) => {
-            Failure::new(TIMED_OUT, format!("timed out: {peer}: {error}"))
+            CliError::new(TIMED_OUT, format!("timed out: {peer}: {error}"))
         }
         PingError::Bus(_) | PingError::Unproven(_) => {
-            Failure::new(OFFLINE, format!("no answer: {peer}: {error}"))
+            CliError::new(OFFLINE, format!("no answer: {peer}: {error}"))
         }
         PingError::Malformed(_) => {
             let next = format!("`d daemon logs` on {peer} tells more; an older daemon keeps no audit log");
-            Failure::other(format!("{peer} shows no audit log: {error}; {next}"))
+            CliError::other(format!("{peer} shows no audit log: {error}; {next}"))
         }
     }
 }

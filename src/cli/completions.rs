@@ -17,7 +17,7 @@ use std::ffi::{OsStr, OsString};
 use clap::{Args as ClapArgs, ValueEnum};
 
 use super::args::Common;
-use super::exit::Failure;
+use super::exit::CliError;
 use super::guide;
 use super::output;
 pub(super) use jobs::refresh as refresh_jobs;
@@ -53,7 +53,7 @@ enum Shell {
 }
 
 /// `d completions`
-pub(super) fn run(args: &Completions) -> Result<u8, Failure> {
+pub(super) fn run(args: &Completions) -> Result<u8, CliError> {
     let script = match args.shell {
         Shell::Bash => include_str!("../../shell/completions/d.bash"),
         Shell::Zsh => include_str!("../../shell/completions/d.zsh"),

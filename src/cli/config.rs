@@ -6,7 +6,7 @@ mod force;
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::args::Common;
-use super::exit::Failure;
+use super::exit::CliError;
 use super::output::{self, Table};
 use super::peers::Format;
 use super::settings::{Settings, own_config};
@@ -60,7 +60,7 @@ pub(super) struct ConfigUnset {
 }
 
 /// `d config`
-pub(super) fn run(common: &Common, verb: Config) -> Result<u8, Failure> {
+pub(super) fn run(common: &Common, verb: Config) -> Result<u8, CliError> {
     match verb {
         Config::Show(args) => show(common, &args)?,
         Config::Set(args) => {
@@ -78,7 +78,7 @@ pub(super) fn run(common: &Common, verb: Config) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn show(common: &Common, args: &ConfigShow) -> Result<(), Failure> {
+fn show(common: &Common, args: &ConfigShow) -> Result<(), CliError> {
     let settings = Settings::read(common)?;
     let in_force = force::all(&settings, &own_config(common))?;
     if args.json {

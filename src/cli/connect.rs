@@ -1,9 +1,9 @@
 //! Joining the bus for one command line.
 
 use super::args::Common;
-use super::exit::{BUS_UNREACHABLE, Failure, REFUSED};
+use super::exit::{BUS_UNREACHABLE, CliError, REFUSED};
 use super::settings::{MACHINES_CONFIG, Settings, machines_config_is_hidden, variable};
-use peerbus_bus::{Bus, Member, Persistence};
+use peerbus_bus::{Bus, ReconnectPolicy, Signing};
 use peerbus_protocol::attach::Within;
 use peerbus_protocol::exec::{JOB_VARIABLE, PEER_VARIABLE};
 use peerbus_protocol::identity::Standing;
@@ -12,11 +12,11 @@ use peerbus_protocol::identity::Standing;
 pub(super) const NO_LEADER: &str = "Not connected to leader";
 
 /// Connects, or says why not within the time that was given.
-pub(super) async fn connect(common: &Common) -> Result<Bus, Failure> {
+pub(super) async fn connect(common: &Common) -> Result<Bus, CliError> {
     let settings = Settings::read(common)?.bus("d")?;
     let address = settings.address.to_string();
     let own = settings.member().map(|member| member.own().name.clone());
-    let bus = Bus::open(settings, Persistence::FirstAttemptCounts);
+    let bus = Bus::open(settings, ReconnectPolicy::FirstAttemptCounts);
     bus.connected(common.connect_timeout).await.map_err(|error| {
         let said = error.to_string();
         let next = match own {
@@ -35,7 +35,7 @@ pub(super) async fn connect(common: &Common) -> Result<Bus, Failure> {
         } else {
             format!("connecting to the bus at {address}: {said}")
         };
-        Failure::new(BUS_UNREACHABLE, format!("bus unreachable: {what}; {next}"))
+        CliError::new(BUS_UNREACHABLE, format!("bus unreachable: {what}; {next}"))
             .in_known_words_for_seeds(NO_LEADER)
     })?;
     Ok(bus)
@@ -59,9 +59,9 @@ pub(super) fn is_refused(said: &str) -> bool {
 }
 
 /// Refuses to see and steer jobs to whom no peer would let, where that is known here.
-pub(super) fn must_see_jobs(bus: &Bus) -> Result<(), Failure> {
-    match bus.member().map(Member::own) {
-        Some(own) if own.standing != Standing::Operator => Err(Failure::new(
+pub(super) fn must_see_jobs(bus: &Bus) -> Result<(), CliError> {
+    match bus.member().map(Signing::own) {
+        Some(own) if own.standing != Standing::Operator => Err(CliError::new(
             REFUSED,
             format!("refused: only operators may see the jobs, and {} ({}) is none", own.name, own.standing),
         )),
@@ -70,9 +70,9 @@ pub(super) fn must_see_jobs(bus: &Bus) -> Result<(), Failure> {
 }
 
 /// Refuses what only an operator may do, where that is known here: the bus would not even carry it.
-pub(super) fn must_be_an_operator(bus: &Bus) -> Result<(), Failure> {
-    match bus.member().map(Member::own) {
-        Some(own) if own.standing == Standing::Inspector => Err(Failure::new(
+pub(super) fn must_be_an_operator(bus: &Bus) -> Result<(), CliError> {
+    match bus.member().map(Signing::own) {
+        Some(own) if own.standing == Standing::Inspector => Err(CliError::new(
             REFUSED,
             format!("refused: {} is an inspector, who may look and change nothing", own.name),
         )),

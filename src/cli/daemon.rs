@@ -20,9 +20,9 @@
 //! that start at once one starts the daemon and the others wait for it.
 
 mod check;
-mod child;
-mod found;
+mod detached;
 mod install;
+mod locate;
 mod logs;
 mod reload;
 mod restart;
@@ -31,15 +31,15 @@ mod server;
 mod start;
 mod status;
 mod stop;
-mod succession;
 mod tail;
 mod unit;
 mod upgrade;
+mod upgrade_guard;
 
 use clap::Subcommand;
 
 use super::args::Common;
-use super::exit::Failure;
+use super::exit::CliError;
 pub(super) use install::{install_unit, settle};
 use logs::Logs;
 use reload::Reload;
@@ -50,9 +50,9 @@ pub(super) use server::nats_server;
 use start::Start;
 use status::DaemonStatus;
 use stop::Stop;
-use succession::Guard;
 pub(super) use unit::{disable_unit, is_unit_active};
 use upgrade::Upgrade;
+use upgrade_guard::Guard;
 
 /// What can be done with this machine's daemon.
 #[derive(Debug, Subcommand)]
@@ -96,7 +96,7 @@ pub(super) enum Daemon {
 }
 
 /// Does what is asked with this machine's daemon.
-pub(super) async fn run(common: &Common, verb: Daemon) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, verb: Daemon) -> Result<u8, CliError> {
     match verb {
         Daemon::Run(args) => run::run(common, *args).await,
         Daemon::Start(args) => start::run(common, *args).await,
@@ -104,7 +104,7 @@ pub(super) async fn run(common: &Common, verb: Daemon) -> Result<u8, Failure> {
         Daemon::Restart(args) => restart::run(common, *args).await,
         Daemon::Upgrade(args) => upgrade::run(common, args).await,
         Daemon::Check => check::say(),
-        Daemon::Guard(args) => succession::guard(common, args).await,
+        Daemon::Guard(args) => upgrade_guard::guard(common, args).await,
         Daemon::Reload(args) => reload::run(common, &args).await,
         Daemon::Status(args) => status::run(common, &args).await,
         Daemon::Logs(args) => logs::run(common, &args).await,

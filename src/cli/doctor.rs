@@ -15,7 +15,7 @@ use clap::Args as ClapArgs;
 use futures::StreamExt;
 
 use super::args::{Common, peer_name};
-use super::exit::{Failure, OTHER};
+use super::exit::{CliError, OTHER};
 use super::output::{self, Table};
 use check::{Check, Report};
 use peerbus_bus::Bus;
@@ -44,9 +44,9 @@ pub(super) struct Doctor {
 }
 
 /// `d doctor`
-pub(super) async fn run(common: &Common, args: &Doctor) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: &Doctor) -> Result<u8, CliError> {
     if args.clean {
-        return clean::run(common, clean::Wish { yes: args.yes, json: args.json }).await;
+        return clean::run(common, clean::CleanOptions { yes: args.yes, json: args.json }).await;
     }
     let mut report = Report::default();
     here::look(common, &mut report).await;
@@ -64,7 +64,7 @@ async fn look_at_all(bus: &Bus, peers: Vec<peer::Known>, report: &mut Report) {
     looked.into_iter().flatten().for_each(|check| report.add(check));
 }
 
-fn show(report: &Report, json: bool) -> Result<(), Failure> {
+fn show(report: &Report, json: bool) -> Result<(), CliError> {
     if json {
         return output::json(&report.as_json());
     }

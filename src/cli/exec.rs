@@ -15,15 +15,15 @@ use clap::{ArgGroup, Args as ClapArgs};
 use super::args::{Assignment, Common, assignment, duration, peer_name, variables};
 use super::connect::{connect, must_be_an_operator, own_job};
 use super::exit::{
-    BUS_UNREACHABLE, Failure, INPUT_LOST, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, OUTPUT_FAILED, REFUSED, UNKNOWN,
+    BUS_UNREACHABLE, CliError, INPUT_LOST, NOT_FOUND, OFFLINE, OUTPUT_CLOSED, OUTPUT_FAILED, REFUSED, UNKNOWN,
 };
 use super::output;
 use super::terminal;
 pub(super) use ending::{Next, conclude, tell_who_holds_it, unknown, waiting_for, was_cut, what_hangs};
 pub(super) use keyboard::{Enough, InputLost, Keys};
 use peerbus_bus::Bus;
-use peerbus_client::exec::{self as client, Event, Integrity, Outcome, Patience};
-use peerbus_client::{Finding, NotFound, find};
+use peerbus_client::exec::{self as client, Completion, Event, Integrity, Timeouts};
+use peerbus_client::{NotFound, Resolution, find};
 use peerbus_process::host;
 use peerbus_protocol::ending::Refusal;
 use peerbus_protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
@@ -117,15 +117,15 @@ pub(super) enum Done {
 }
 
 /// `d exec`
-pub(super) async fn run(common: &Common, args: Exec) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: Exec) -> Result<u8, CliError> {
     match run_if_known(common, args).await? {
         Done::Code(code) => Ok(code),
-        Done::NotSupported(said) => Err(Failure::new(REFUSED, said)),
+        Done::NotSupported(said) => Err(CliError::new(REFUSED, said)),
     }
 }
 
 /// The same, for who can do it in another way.
-pub(super) async fn run_if_known(common: &Common, args: Exec) -> Result<Done, Failure> {
+pub(super) async fn run_if_known(common: &Common, args: Exec) -> Result<Done, CliError> {
     let request = request(&args)?;
     if let Some(expiry) = args.queue {
         return Enough::unless_said(queued::run(common, &args, expiry, request)).await.map(Done::Code);
@@ -141,9 +141,9 @@ pub(super) async fn run_if_known(common: &Common, args: Exec) -> Result<Done, Fa
     done
 }
 
-fn request(args: &Exec) -> Result<ExecRequest, Failure> {
+fn request(args: &Exec) -> Result<ExecRequest, CliError> {
     if let Some(directory) = &args.directory {
-        check_directory(directory).map_err(|why| Failure::usage(format!("the directory {why}")))?;
+        check_directory(directory).map_err(|why| CliError::usage(format!("the directory {why}")))?;
     }
     let request = ExecRequest {
         kind: Some(TYPE.to_owned()),
@@ -167,7 +167,7 @@ fn request(args: &Exec) -> Result<ExecRequest, Failure> {
     };
     // What the peer would refuse is refused here, before anything is sent.
     ExecRequest::decode(&peerbus_protocol::decode::to_json(&request))
-        .map_err(|bad| Failure::usage(bad.to_string()))
+        .map_err(|bad| CliError::usage(bad.to_string()))
 }
 
 /// Who asks, for the log of the peer.
@@ -181,7 +181,7 @@ async fn run_there(
     args: &Exec,
     request: ExecRequest,
     report: &mut Report,
-) -> Result<Done, Failure> {
+) -> Result<Done, CliError> {
     let bus = Enough::unless_said(connect(common)).await.inspect_err(|failure| report.failed(failure))?;
     must_be_an_operator(&bus).inspect_err(|failure| report.failed(failure))?;
     let job = request.id.unwrap_or_default();
@@ -209,11 +209,11 @@ async fn run_there(
         if outcome.ending == (Ending::Offline {}) && outcome.result.is_none() {
             // The word may be the hostname or address of a peer, and look like an id.
             match whereabouts(&bus, &args.peer, &peer).await {
-                Whereabouts::Elsewhere(other) => {
+                PeerPresence::Elsewhere(other) => {
                     peer = other;
                     continue;
                 }
-                Whereabouts::Nowhere(failure) => {
+                PeerPresence::Nowhere(failure) => {
                     report.failed(&failure);
                     return Err(failure);
                 }
@@ -235,7 +235,7 @@ async fn run_there(
 
 /// What became of an execution as far as it was followed.
 enum Followed {
-    Ended(Box<Outcome>),
+    Ended(Box<Completion>),
     Left {
         at: u64,
         by: Option<String>,
@@ -257,16 +257,16 @@ pub(super) struct Streams {
 
 impl Streams {
     /// What outweighs how the command ended. `what` became of it is said with it.
-    pub(super) fn failure(&self, what: &str) -> Option<Failure> {
+    pub(super) fn failure(&self, what: &str) -> Option<CliError> {
         match &self.output {
-            Written::Closed => return Some(Failure::new(OUTPUT_CLOSED, "")),
+            Written::Closed => return Some(CliError::new(OUTPUT_CLOSED, "")),
             Written::Failed(why) => {
-                return Some(Failure::new(OUTPUT_FAILED, format!("output failed: {why}; {what}")));
+                return Some(CliError::new(OUTPUT_FAILED, format!("output failed: {why}; {what}")));
             }
             Written::Whole => {}
         }
         let why = self.input_lost.as_ref()?;
-        Some(Failure::new(INPUT_LOST, format!("input lost: {why}; {what}")))
+        Some(CliError::new(INPUT_LOST, format!("input lost: {why}; {what}")))
     }
 }
 
@@ -296,22 +296,22 @@ fn has_run(ending: &Ending) -> bool {
 }
 
 /// Says which job it is that goes on. Where nobody is told, it must not go on unknown to everybody.
-pub(super) fn tell(peer: &PeerId, job: JobId) -> Result<(), Failure> {
+pub(super) fn tell(peer: &PeerId, job: JobId) -> Result<(), CliError> {
     output::line(&job.to_string()).map_err(|failure| {
         let why = if failure.code == OUTPUT_CLOSED { "nobody reads stdout" } else { &failure.message };
-        Failure::new(failure.code, format!("{why}; the job goes on, as {peer}/{job}"))
+        CliError::new(failure.code, format!("{why}; the job goes on, as {peer}/{job}"))
     })
 }
 
 /// The job was left as it is, as was asked for or because `d` was ended.
-fn left(peer: &PeerId, job: JobId, at: u64, by: Option<String>, on_purpose: bool) -> Result<u8, Failure> {
+fn left(peer: &PeerId, job: JobId, at: u64, by: Option<String>, on_purpose: bool) -> Result<u8, CliError> {
     if on_purpose && by.is_none() {
         tell(peer, job)?;
         return Ok(0);
     }
     let next = format!("`d attach {peer}/{job} --since-byte {at}` goes on where this ended");
     let why = by.map_or_else(|| "d was ended".to_owned(), |who| format!("detached by {who}"));
-    Err(Failure::new(UNKNOWN, format!("unknown: {why}, and the command goes on; {next}")))
+    Err(CliError::new(UNKNOWN, format!("unknown: {why}, and the command goes on; {next}")))
 }
 
 /// Follows one execution to its end, or until it is left; says how our own streams fared meanwhile.
@@ -322,7 +322,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
     let mut stdin = request.stdin.then_some(stdin);
     let durable = request.is_durable();
     let in_terminal = request.tty.is_some() && !args.detach;
-    let mut execution = client::start(bus, peer.clone(), request, chunks, Patience { absent: args.wait });
+    let mut execution = client::start(bus, peer.clone(), request, chunks, Timeouts { absent: args.wait });
     if in_terminal && let Some(stdin) = stdin.take() {
         let detach_keys = args.detach_keys.clone().map(|keys| keys.0);
         let manner = terminal::Manner { writes: true, detach_keys, types_end: true };
@@ -381,7 +381,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
             None => {
                 let why = "the conversation broke off inside d".to_owned();
                 let ending = Ending::Unknown { why };
-                let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
+                let outcome = Completion { ending, result: None, integrity: Integrity::Whole };
                 return (Followed::Ended(Box::new(outcome)), streams(writer.finish(false)));
             }
         }
@@ -389,56 +389,58 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
 }
 
 /// The peer a word means. A word that is an id is not looked up: the peer itself will answer.
-pub(super) async fn target(bus: &Bus, name: &str) -> Result<PeerId, Failure> {
+pub(super) async fn target(bus: &Bus, name: &str) -> Result<PeerId, CliError> {
     if let Ok(peer) = name.parse() {
         return Ok(peer);
     }
     match find::find(bus, name).await {
-        Ok(Finding::Peer(peer) | Finding::Offline(peer)) => Ok(peer),
+        Ok(Resolution::Peer(peer) | Resolution::Offline(peer)) => Ok(peer),
         Err(not_found) => Err(nowhere(name, &not_found)),
     }
 }
 
 /// Where a peer may be that is not on the bus under the name it was called by.
-enum Whereabouts {
+enum PeerPresence {
     Elsewhere(PeerId),
-    Nowhere(Failure),
+    Nowhere(CliError),
 }
 
-async fn whereabouts(bus: &Bus, name: &str, peer: &PeerId) -> Whereabouts {
+async fn whereabouts(bus: &Bus, name: &str, peer: &PeerId) -> PeerPresence {
     match find::find(bus, name).await {
-        Ok(Finding::Peer(other)) if other != *peer => Whereabouts::Elsewhere(other),
-        Ok(Finding::Peer(found) | Finding::Offline(found)) => Whereabouts::Nowhere(offline(&found, "")),
-        Err(NotFound::RegistryAway { .. }) => {
-            Whereabouts::Nowhere(offline(peer, ", or unknown: the registry is away"))
+        Ok(Resolution::Peer(other)) if other != *peer => PeerPresence::Elsewhere(other),
+        Ok(Resolution::Peer(found) | Resolution::Offline(found)) => {
+            PeerPresence::Nowhere(offline(&found, ""))
         }
-        Err(not_found) => Whereabouts::Nowhere(nowhere(name, &not_found)),
+        Err(NotFound::RegistryAway { .. }) => {
+            PeerPresence::Nowhere(offline(peer, ", or unknown: the registry is away"))
+        }
+        Err(not_found) => PeerPresence::Nowhere(nowhere(name, &not_found)),
     }
 }
 
 /// The other peer that a name means, when nobody has it as an id.
-pub(super) async fn elsewhere(bus: &Bus, name: &str, peer: &PeerId) -> Result<PeerId, Failure> {
+pub(super) async fn elsewhere(bus: &Bus, name: &str, peer: &PeerId) -> Result<PeerId, CliError> {
     match whereabouts(bus, name, peer).await {
-        Whereabouts::Elsewhere(other) => Ok(other),
-        Whereabouts::Nowhere(failure) => Err(failure),
+        PeerPresence::Elsewhere(other) => Ok(other),
+        PeerPresence::Nowhere(failure) => Err(failure),
     }
 }
 
-fn offline(peer: &PeerId, or: &str) -> Failure {
+fn offline(peer: &PeerId, or: &str) -> CliError {
     let next = format!("`d peer show {peer}` tells when it was last seen; --wait 30s waits for it");
-    Failure::new(OFFLINE, format!("offline: Peer is offline: {peer}{or}; {next}"))
+    CliError::new(OFFLINE, format!("offline: Peer is offline: {peer}{or}; {next}"))
         .in_known_words_for_seeds(format!("Peer is offline: {peer}"))
 }
 
-fn nowhere(name: &str, not_found: &NotFound) -> Failure {
+fn nowhere(name: &str, not_found: &NotFound) -> CliError {
     match not_found {
         NotFound::Unknown(_) => super::peers::not_found(name),
         NotFound::Ambiguous { .. } | NotFound::Claimed { .. } => {
-            Failure::new(NOT_FOUND, format!("not found: {not_found}"))
+            CliError::new(NOT_FOUND, format!("not found: {not_found}"))
                 .in_known_words_for_seeds(format!("Peer not found: {name}"))
         }
         NotFound::RegistryAway { .. } => {
-            Failure::new(BUS_UNREACHABLE, format!("registry unreachable: {not_found}"))
+            CliError::new(BUS_UNREACHABLE, format!("registry unreachable: {not_found}"))
                 .in_known_words_for_seeds(super::connect::NO_LEADER)
         }
     }

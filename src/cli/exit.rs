@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::{log, misuse, output};
-use peerbus_client::exec::{Integrity, Outcome};
+use peerbus_client::exec::{Completion, Integrity};
 use peerbus_protocol::Ending;
 use peerbus_protocol::ending::{Refusal, StartFailure};
 
@@ -65,7 +65,7 @@ What the exit codes mean
 
 /// Why a command line failed, with its code.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct CliError {
     /// The exit code.
     pub(super) code: u8,
     /// Said before everything else, without `d: `, in the words that scripts know.
@@ -78,7 +78,7 @@ pub(super) struct Failure {
     more: Vec<String>,
 }
 
-impl Failure {
+impl CliError {
     pub(super) fn new(code: u8, message: impl Into<String>) -> Self {
         Self { code, known_text: None, seeds_text: None, message: message.into(), more: Vec::new() }
     }
@@ -144,13 +144,13 @@ fn say_mistake(text: &str) {
 }
 
 /// Says why it failed, and gives the code.
-pub(super) fn report(failure: &Failure) -> ExitCode {
+pub(super) fn report(failure: &CliError) -> ExitCode {
     say(failure);
     failure.code.into()
 }
 
 /// Says why it failed.
-pub(super) fn say(failure: &Failure) {
+pub(super) fn say(failure: &CliError) {
     let mark = if log::is_journal() { log::Priority::ERROR.to_string() } else { String::new() };
     if let Some(text) = &failure.known_text {
         output::complain(&format!("{mark}{text}"));
@@ -162,7 +162,7 @@ pub(super) fn say(failure: &Failure) {
 }
 
 /// The exit code of an execution.
-pub(super) fn code_of(outcome: &Outcome) -> u8 {
+pub(super) fn code_of(outcome: &Completion) -> u8 {
     if let Integrity::Damaged(_) = outcome.integrity {
         return UNKNOWN;
     }
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     fn code(ending: Ending) -> u8 {
-        code_of(&Outcome { ending, result: None, integrity: Integrity::Whole })
+        code_of(&Completion { ending, result: None, integrity: Integrity::Whole })
     }
 
     #[test]
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn lost_output_is_never_success() {
         let integrity = Integrity::Damaged("1 byte".into());
-        let outcome = Outcome { ending: Ending::Exited { code: 0 }, result: None, integrity };
+        let outcome = Completion { ending: Ending::Exited { code: 0 }, result: None, integrity };
         assert_eq!(code_of(&outcome), UNKNOWN);
     }
 }

@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use clap::CommandFactory;
 
 use super::args::Args;
-use super::exit::{self, Failure};
+use super::exit::{self, CliError};
 use super::groups;
 use super::output;
 use peerbus_protocol::exec::quoted;
@@ -89,7 +89,7 @@ impl Topic {
 }
 
 /// Answers `d help`, `d help TOPIC`, and `d help WORD` for an unknown word. Returns none for any other command line.
-pub(super) fn answer() -> Option<Result<u8, Failure>> {
+pub(super) fn answer() -> Option<Result<u8, CliError>> {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     match words.iter().map(|word| word.to_str()).collect::<Option<Vec<_>>>()?.as_slice() {
         ["help"] => Some(show_overview()),
@@ -118,7 +118,7 @@ fn whole() -> clap::Command {
     whole
 }
 
-fn show_overview() -> Result<u8, Failure> {
+fn show_overview() -> Result<u8, CliError> {
     show_verbs(&["d", "help"])?;
     output::line("")?;
     output::line("Topics of the guide, for `d help TOPIC`:")?;
@@ -128,7 +128,7 @@ fn show_overview() -> Result<u8, Failure> {
 }
 
 /// Returns none if the parser has the whole answer.
-fn show(word: &str) -> Option<Result<u8, Failure>> {
+fn show(word: &str) -> Option<Result<u8, CliError>> {
     let is_verb = whole().find_subcommand(word).is_some();
     match TOPICS.iter().find(|topic| topic.name == word) {
         Some(topic) if is_verb && matches!(topic.source, Source::Markdown(_)) => Some(show_both(topic)),
@@ -138,25 +138,26 @@ fn show(word: &str) -> Option<Result<u8, Failure>> {
     }
 }
 
-fn show_both(topic: &Topic) -> Result<u8, Failure> {
+fn show_both(topic: &Topic) -> Result<u8, CliError> {
     output::topic(topic)?;
     output::lines(["", &format!("The verb `d {}`", topic.name), ""])?;
     show_verbs(&["d", "help", topic.name])
 }
 
 /// Shows the parser's answer to these words, which ask for help.
-fn show_verbs(words: &[&str]) -> Result<u8, Failure> {
+fn show_verbs(words: &[&str]) -> Result<u8, CliError> {
     if let Err(help) = groups::parsed(words.iter()) {
         output::help(&help)?;
     }
     Ok(0)
 }
 
-fn no_such_word(word: &str) -> Failure {
+fn no_such_word(word: &str) -> CliError {
     let likeness = |name: &str| strsim::jaro_winkler(word, name);
     let nearest = words().into_iter().map(|(name, _)| (likeness(&name), name));
     let nearest = nearest.filter(|(likeness, _)| *likeness >= NEAR_ENOUGH).max_by(|a, b| a.0.total_cmp(&b.0));
-    let failure = Failure::usage(format!("there is no verb and no topic {}", quoted(&output::escaped(word))));
+    let failure =
+        CliError::usage(format!("there is no verb and no topic {}", quoted(&output::escaped(word))));
     match nearest {
         Some((_, name)) => failure.with_next(&format!("the nearest is {name}; `d help` lists them all")),
         None => failure.with_next("`d help` lists them all"),

@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::args::Common;
 use super::connect::connect;
-use super::exit::Failure;
+use super::exit::CliError;
 use super::output::Table;
 use super::peers::Format;
 use super::settings::Settings;
 use super::{keys, output, time};
-use peerbus_bus::{self as bus, Bus, Credentials, Outgoing, Persistence, Reach};
+use peerbus_bus::{self as bus, AddressPolicy, Bus, Credentials, Outgoing, ReconnectPolicy};
 use peerbus_client::peers;
-use peerbus_identity::authority::{Authority, Entry, Invitation};
+use peerbus_identity::authority::{Authority, IdentityRecord, InvitationRecord};
 use peerbus_protocol::identity::Standing;
 
 /// How long servers may take to say who is connected.
@@ -58,7 +58,7 @@ struct Line {
 }
 
 /// `d identities`
-pub(super) async fn run(common: &Common, args: &Identities) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: &Identities) -> Result<u8, CliError> {
     let authority = keys::open(common)?;
     let entries = authority.identities().map_err(|error| keys::failed(&error))?;
     let invitations = authority.invitations().map_err(|error| keys::failed(&error))?;
@@ -89,7 +89,7 @@ pub(super) async fn run(common: &Common, args: &Identities) -> Result<u8, Failur
 }
 
 impl Line {
-    fn of(entry: &Entry, last_seen: Option<String>, now: i64) -> Self {
+    fn of(entry: &IdentityRecord, last_seen: Option<String>, now: i64) -> Self {
         let state = match entry.revoked {
             Some(_) => "revoked",
             None if entry.holds(now) => "valid",
@@ -108,7 +108,7 @@ impl Line {
     }
 
     /// An invitation that was taken up is an identity by now.
-    fn invited(invitation: &Invitation, now: i64) -> Option<Self> {
+    fn invited(invitation: &InvitationRecord, now: i64) -> Option<Self> {
         if invitation.taken_by.is_some() {
             return None;
         }
@@ -152,7 +152,10 @@ fn later(seen: &mut HashMap<String, String>, key: String, at: String) {
 }
 
 /// When machines were heard last, by the key they have now.
-async fn in_the_registry(common: &Common, entries: &[Entry]) -> Result<Vec<(String, String)>, Failure> {
+async fn in_the_registry(
+    common: &Common,
+    entries: &[IdentityRecord],
+) -> Result<Vec<(String, String)>, CliError> {
     let bus = connect(common).await?;
     let rows = peers::list(&bus).await.map_err(|error| super::peers::no_registry(&error))?;
     bus.close().await;
@@ -189,9 +192,13 @@ async fn on_the_server(common: &Common, authority: &Authority) -> Result<HashMap
     let address = address.map_err(|failure| failure.message)?;
     let (jwt, key) = authority.system_user().map_err(|error| error.to_string())?;
     let credentials = Credentials::Jwt { jwt, seed: key.seed() };
-    let settings =
-        bus::Settings { address, credentials, reach: Reach::Anywhere, name: "peerbus-authority".to_owned() };
-    let bus = Bus::open(settings, Persistence::FirstAttemptCounts);
+    let settings = bus::Settings {
+        address,
+        credentials,
+        reach: AddressPolicy::Anywhere,
+        name: "peerbus-authority".to_owned(),
+    };
+    let bus = Bus::open(settings, ReconnectPolicy::FirstAttemptCounts);
     bus.connected(common.connect_timeout).await.map_err(|error| error.to_string())?;
     let account = authority.for_server().map_err(|error| error.to_string())?.account_key;
     // 2: those that were closed, too.

@@ -18,8 +18,8 @@ use toml_edit::Value;
 use super::args::{Common, listen as listen_address};
 use super::config::Edit;
 use super::connect::connect;
-use super::exit::Failure;
-use super::keys::{self, Places};
+use super::exit::CliError;
+use super::keys::{self, FleetPaths};
 use super::settings::{Settings, variable};
 use super::{daemon, output};
 use old_bus::OldBus;
@@ -65,7 +65,7 @@ pub(super) struct Init {
 
 /// What is to be made.
 struct Plan {
-    places: Places,
+    places: FleetPaths,
     peer: PeerId,
     operator: Name,
     bus: BusPlan,
@@ -88,7 +88,7 @@ impl BusPlan {
 }
 
 /// `d init`
-pub(super) async fn run(common: &Common, args: Init) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: Init) -> Result<u8, CliError> {
     let plan = plan(common, args).await?;
     let authority = make(&plan)?;
     output::say(&format!(
@@ -110,7 +110,7 @@ pub(super) async fn run(common: &Common, args: Init) -> Result<u8, Failure> {
                 "the fleet is made, and its leader does not answer yet: {}; when that is mended: `d daemon start`",
                 failure.message
             );
-            Failure::new(failure.code, message)
+            CliError::new(failure.code, message)
         })?,
     }
     output::line(&format!("made a fleet: leader {peer}, operator {operator}, bus {}", bus.url()))?;
@@ -122,23 +122,23 @@ pub(super) async fn run(common: &Common, args: Init) -> Result<u8, Failure> {
 }
 
 /// Looks at everything that could be wrong. Makes nothing.
-async fn plan(common: &Common, args: Init) -> Result<Plan, Failure> {
+async fn plan(common: &Common, args: Init) -> Result<Plan, CliError> {
     let Init { id, operator, listen, external, convert } = args;
-    let places = Places::of(common)?;
+    let places = FleetPaths::of(common)?;
     let settings = Settings::read_or_default(common)?;
     let file = &settings.file;
     if places.fleet.exists() || file.fleet_keys.is_some() {
-        return Err(Failure::other(format!("there is a fleet already, in {}", places.fleet.display())));
+        return Err(CliError::other(format!("there is a fleet already, in {}", places.fleet.display())));
     }
     if let Some(creds) = file.daemon_creds.as_ref().or(file.creds.as_ref()) {
-        return Err(Failure::other(format!(
+        return Err(CliError::other(format!(
             "this machine belongs to a fleet already, by {}; `d config unset` of daemon_creds and creds takes it out",
             creds.display()
         )));
     }
     for name in ["PEERBUS_CREDS", "PEERBUS_DAEMON_CREDS", "PEERBUS_ROLE", "PEERBUS_PEER_ID"] {
         if let Some(value) = variable(name).filter(|value| id.as_ref() != Some(value)) {
-            return Err(Failure::usage(format!(
+            return Err(CliError::usage(format!(
                 "{name}={value} in the environment goes before the configuration that is to be written; unset it"
             )));
         }
@@ -146,7 +146,7 @@ async fn plan(common: &Common, args: Init) -> Result<Plan, Failure> {
     let peer = settings.peer_id(id)?;
     let operator = operator.map_or_else(own_name, Ok)?;
     if operator.as_str() == peer.as_str() {
-        return Err(Failure::usage(format!(
+        return Err(CliError::usage(format!(
             "{peer} is the name of this machine, so the first operator needs another one: --operator NAME"
         )));
     }
@@ -164,7 +164,7 @@ async fn plan(common: &Common, args: Init) -> Result<Plan, Failure> {
                 None => listen::check(address)?,
             }
             let program = daemon::nats_server(&settings);
-            broker::version(&program).map_err(|error| Failure::other(format!(
+            broker::version(&program).map_err(|error| CliError::other(format!(
                 "{}; `deploy/get-nats-server` gets one, nats_server in the configuration or PEERBUS_NATS_SERVER \
                  names it, and `--external URL` does with one that runs elsewhere",
                 with_causes(error.as_ref())
@@ -176,17 +176,17 @@ async fn plan(common: &Common, args: Init) -> Result<Plan, Failure> {
 }
 
 /// The name of whoever runs this, also as root by sudo.
-fn own_name() -> Result<Name, Failure> {
+fn own_name() -> Result<Name, CliError> {
     let user = variable("SUDO_USER").filter(|_| host::is_root()).unwrap_or_else(host::current_user);
     user.to_lowercase().parse().map_err(|bad| {
-        Failure::usage(format!(
+        CliError::usage(format!(
             "--operator NAME says who the first operator is, as your own name cannot be one: {bad}"
         ))
     })
 }
 
 /// Makes the keys, the two identities and the configuration, or nothing.
-fn make(plan: &Plan) -> Result<Authority, Failure> {
+fn make(plan: &Plan) -> Result<Authority, CliError> {
     let mut edit = Edit::open(plan.places.config.clone())?;
     // First of all: what somebody else has made there meanwhile is not ours to take away.
     let authority = Authority::create(&plan.places.fleet).map_err(|error| keys::failed(&error))?;
@@ -196,13 +196,13 @@ fn make(plan: &Plan) -> Result<Authority, Failure> {
     for (name, standing) in [(&leader, Standing::Leader), (&plan.operator, Standing::Operator)] {
         let path = plan.places.creds(name);
         if path.exists() {
-            return Err(Failure::other(format!(
+            return Err(CliError::other(format!(
                 "{} is there already: the identity of another fleet?",
                 path.display()
             )));
         }
         let identity = authority.make(name, standing, None).map_err(|error| keys::failed(&error))?;
-        identity.write(&path).map_err(|error| Failure::other(error.to_string()))?;
+        identity.write(&path).map_err(|error| CliError::other(error.to_string()))?;
         made.files.push(path);
     }
     let path = |path: &Path| Value::from(path.display().to_string());
@@ -244,7 +244,7 @@ impl Drop for Made<'_> {
 }
 
 /// Stops the bus that was there before, where there was one, and starts the leader in its place.
-async fn make_room_and_start(common: &Common, old: Option<&OldBus>) -> Result<(), Failure> {
+async fn make_room_and_start(common: &Common, old: Option<&OldBus>) -> Result<(), CliError> {
     if let Some(old) = old {
         old.stop()?;
     }
@@ -252,7 +252,7 @@ async fn make_room_and_start(common: &Common, old: Option<&OldBus>) -> Result<()
 }
 
 /// Starts the leader, and waits until it answers.
-async fn start(common: &Common) -> Result<(), Failure> {
+async fn start(common: &Common) -> Result<(), CliError> {
     daemon::settle(common).await?;
     let deadline = Instant::now() + ANSWERS_WITHIN;
     loop {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 
 use super::args::Common;
-use super::exit::Failure;
+use super::exit::CliError;
 use super::settings::Settings;
 use super::{keys, output, time};
 use peerbus_identity::authority::Invited;
@@ -60,17 +60,17 @@ fn hostname(text: &str) -> Result<String, String> {
 }
 
 /// `d invite`
-pub(super) fn run(common: &Common, args: Invite) -> Result<u8, Failure> {
+pub(super) fn run(common: &Common, args: Invite) -> Result<u8, CliError> {
     let Invite { machine, operator, inspector, mut names, addresses, lasts, identity_for } = args;
     names.extend(addresses.iter().map(|address| address.to_canonical().to_string()));
     if names.len() > NAMES_MAX || names.iter().map(String::len).sum::<usize>() > NAMES_BYTES_MAX {
         let most = format!("at most {NAMES_MAX} names and addresses, of {NAMES_BYTES_MAX} bytes together");
-        return Err(Failure::usage(format!("a certificate holds {most}")));
+        return Err(CliError::usage(format!("a certificate holds {most}")));
     }
     let wished =
         [(machine, Standing::Worker), (operator, Standing::Operator), (inspector, Standing::Inspector)];
     let wished = wished.into_iter().find_map(|(name, standing)| Some((name?, standing)));
-    let (name, standing) = wished.ok_or_else(|| Failure::usage("nobody is named"))?;
+    let (name, standing) = wished.ok_or_else(|| CliError::usage("nobody is named"))?;
     let authority = keys::open(common)?;
     let address = Settings::read(common)?.address()?;
     let after = |time: Duration| keys::now().saturating_add_unsigned(time.as_secs().max(1));

@@ -12,16 +12,16 @@ use futures::stream::StreamExt;
 
 use super::args::{Common, peer_name};
 use super::connect::{connect, must_see_jobs};
-use super::exit::{Failure, OFFLINE, OTHER, REFUSED, TIMED_OUT};
+use super::exit::{CliError, OFFLINE, OTHER, REFUSED, TIMED_OUT};
 use super::output;
 use super::peers::Format;
 pub(super) use find::{Found, Wanted, find, wanted};
 pub(super) use newest::newest;
 use peerbus_bus::{Bus, BusError};
 use peerbus_client::jobs;
-use peerbus_client::policy::AskError;
+use peerbus_client::policy::PolicyQueryError;
 use peerbus_protocol::PeerId;
-use peerbus_protocol::jobs::{Job, Query, Which};
+use peerbus_protocol::jobs::{Job, JobFilter, JobQuery};
 use peerbus_protocol::peers::PeerRow;
 pub(super) use table::{state, who};
 
@@ -72,32 +72,32 @@ pub(super) struct Sessions {
 }
 
 /// `d jobs`
-pub(super) async fn run(common: &Common, args: &Jobs) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: &Jobs) -> Result<u8, CliError> {
     list(common, args, |_| true).await
 }
 
 /// `d session list`: the jobs that have a terminal.
-pub(super) async fn sessions(common: &Common, args: &Sessions) -> Result<u8, Failure> {
+pub(super) async fn sessions(common: &Common, args: &Sessions) -> Result<u8, CliError> {
     let Sessions { peers, json } = args;
     let output = Some(Format::Wide);
     let all = Jobs { peers: peers.clone(), all: false, newest: None, json: *json, output };
     list(common, &all, |row| row.job.tty).await
 }
 
-async fn list(common: &Common, args: &Jobs, wanted: impl Fn(&Row) -> bool) -> Result<u8, Failure> {
+async fn list(common: &Common, args: &Jobs, wanted: impl Fn(&Row) -> bool) -> Result<u8, CliError> {
     let bus = connect(common).await?;
     must_see_jobs(&bus)?;
-    let query = Query {
-        state: if args.all { Which::All } else { Which::Running },
+    let query = JobQuery {
+        state: if args.all { JobFilter::All } else { JobFilter::Running },
         limit: args.newest,
-        ..Query::default()
+        ..JobQuery::default()
     };
     let answers = if args.peers.is_empty() {
         ask(&bus, online(&bus, args.json || args.output == Some(Format::Wide)).await?, &query).await
     } else {
         ask_named(&bus, &args.peers, &query).await
     };
-    let Answers { mut rows, silent } = answers;
+    let PeerAnswers { mut rows, silent } = answers;
     // Where it is asked for twice it is one all the same.
     rows.sort_unstable_by(|one, other| (other.job.id, &other.peer).cmp(&(one.job.id, &one.peer)));
     rows.dedup_by(|one, other| one.job.id == other.job.id && one.peer == other.peer);
@@ -108,7 +108,7 @@ async fn list(common: &Common, args: &Jobs, wanted: impl Fn(&Row) -> bool) -> Re
     Ok(silent.iter().map(|one| one.code).max().unwrap_or_default())
 }
 
-fn show(args: &Jobs, rows: &[Row]) -> Result<(), Failure> {
+fn show(args: &Jobs, rows: &[Row]) -> Result<(), CliError> {
     if args.json {
         return rows.iter().try_for_each(output::json);
     }
@@ -119,13 +119,13 @@ fn show(args: &Jobs, rows: &[Row]) -> Result<(), Failure> {
 
 /// What peers have answered, and why others have not.
 #[derive(Default)]
-struct Answers {
+struct PeerAnswers {
     rows: Vec<Row>,
-    silent: Vec<Failure>,
+    silent: Vec<CliError>,
 }
 
-impl Answers {
-    fn take(&mut self, peer: PeerId, answer: Result<Vec<Job>, AskError>) {
+impl PeerAnswers {
+    fn take(&mut self, peer: PeerId, answer: Result<Vec<Job>, PolicyQueryError>) {
         match answer {
             Ok(jobs) => self.rows.extend(jobs.into_iter().map(|job| Row { peer: peer.clone(), job })),
             Err(error) => self.silent.push(no_answer(&peer, &error, "its jobs are not in this list")),
@@ -133,8 +133,8 @@ impl Answers {
     }
 }
 
-async fn ask(bus: &Bus, peers: Vec<PeerId>, query: &Query) -> Answers {
-    let mut answers = Answers::default();
+async fn ask(bus: &Bus, peers: Vec<PeerId>, query: &JobQuery) -> PeerAnswers {
+    let mut answers = PeerAnswers::default();
     let mut coming = std::pin::pin!(jobs::of_all(bus, peers, query));
     while let Some((peer, answer)) = coming.next().await {
         answers.take(peer, answer);
@@ -144,7 +144,7 @@ async fn ask(bus: &Bus, peers: Vec<PeerId>, query: &Query) -> Answers {
 }
 
 /// The same of peers by any of their names, with those that nobody has.
-async fn ask_named(bus: &Bus, names: &[String], query: &Query) -> Answers {
+async fn ask_named(bus: &Bus, names: &[String], query: &JobQuery) -> PeerAnswers {
     let (mut peers, mut unknown) = (Vec::new(), Vec::new());
     for name in names {
         match named(bus, name).await {
@@ -159,18 +159,20 @@ async fn ask_named(bus: &Bus, names: &[String], query: &Query) -> Answers {
 }
 
 /// The peer a word means: the one with that id, where it is there, else the one with that other name.
-async fn named(bus: &Bus, name: &str) -> Result<PeerId, Failure> {
+async fn named(bus: &Bus, name: &str) -> Result<PeerId, CliError> {
     let peer = super::exec::target(bus, name).await?;
-    let question = Query { limit: Some(1), ..Query::default() };
+    let question = JobQuery { limit: Some(1), ..JobQuery::default() };
     match jobs::page(bus, &peer, &question, jobs::PATIENCE).await {
-        Err(AskError::Bus(BusError::NoResponders(_))) => super::exec::elsewhere(bus, name, &peer).await,
+        Err(PolicyQueryError::Bus(BusError::NoResponders(_))) => {
+            super::exec::elsewhere(bus, name, &peer).await
+        }
         // Whatever it is, it is said when the peer is asked in earnest.
         _ => Ok(peer),
     }
 }
 
 /// Who is to be asked where nobody was named. How many are offline is said, or who, and no mistake.
-async fn online(bus: &Bus, named: bool) -> Result<Vec<PeerId>, Failure> {
+async fn online(bus: &Bus, named: bool) -> Result<Vec<PeerId>, CliError> {
     let (there, away): (Vec<PeerRow>, Vec<PeerRow>) =
         super::peers::all(bus).await?.into_iter().partition(|row| row.is_online);
     match away.len() {
@@ -198,17 +200,17 @@ fn listed<'a>(peers: impl ExactSizeIterator<Item = &'a PeerId>, most: usize) -> 
 }
 
 /// Why a peer's part is missing, and what that means.
-fn no_answer(peer: &PeerId, error: &AskError, so: &str) -> Failure {
+fn no_answer(peer: &PeerId, error: &PolicyQueryError, so: &str) -> CliError {
     match error {
-        AskError::Bus(BusError::NoResponders(_)) => {
-            Failure::new(OFFLINE, format!("offline: Peer is offline: {peer}: {so}"))
+        PolicyQueryError::Bus(BusError::NoResponders(_)) => {
+            CliError::new(OFFLINE, format!("offline: Peer is offline: {peer}: {so}"))
         }
-        AskError::Bus(_) => Failure::new(TIMED_OUT, format!("timed out: {peer}: {error}: {so}")),
-        AskError::Declined(_) => {
-            Failure::new(REFUSED, format!("refused: {peer}: {error}; an older daemon tells no jobs"))
+        PolicyQueryError::Bus(_) => CliError::new(TIMED_OUT, format!("timed out: {peer}: {error}: {so}")),
+        PolicyQueryError::Declined(_) => {
+            CliError::new(REFUSED, format!("refused: {peer}: {error}; an older daemon tells no jobs"))
         }
-        AskError::Unproven(_) | AskError::Malformed(_) => {
-            Failure::new(OTHER, format!("{peer}: {error}: {so}"))
+        PolicyQueryError::Unproven(_) | PolicyQueryError::Malformed(_) => {
+            CliError::new(OTHER, format!("{peer}: {error}: {so}"))
         }
     }
 }

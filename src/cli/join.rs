@@ -13,13 +13,13 @@ use toml_edit::Value;
 use super::args::{Common, RoleArg};
 use super::config::Edit;
 use super::connect::connect;
-use super::exit::{BUS_UNREACHABLE, Failure};
+use super::exit::{BUS_UNREACHABLE, CliError};
 use super::settings::{Settings, own_config, variable};
 use super::{daemon, output, peers as registry, status};
 use peerbus_bus::{BadAddress, NatsAddress};
 use peerbus_client::peers;
-use peerbus_daemon::state::RunBy;
-use peerbus_identity::Ticket;
+use peerbus_daemon::state::SupervisedBy;
+use peerbus_identity::InviteToken;
 use peerbus_process::host;
 use peerbus_protocol::PeerId;
 use peerbus_protocol::heartbeat::Role;
@@ -51,33 +51,33 @@ pub(super) struct Join {
 }
 
 /// `d join`
-pub(super) async fn run(common: &Common, args: Join) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: Join) -> Result<u8, CliError> {
     let said = if args.leader == "-" { from_stdin()? } else { args.leader };
-    if Ticket::is_one(&said) {
+    if InviteToken::is_one(&said) {
         return ticket::run(common, &said, args.id.as_deref(), args.stop_leading).await;
     }
     if !args.stop_leading {
         leads_nobody(common)?;
     }
-    let wish = Wish { role: Some(RoleArg::Worker), id: args.id, leader: Some(said) };
+    let wish = JoinRequest { role: Some(RoleArg::Worker), id: args.id, leader: Some(said) };
     let saved = save(common, &wish)?;
     let (peer, leader) = (&saved.peer, &saved.leader);
     register(&saved).await.map_err(|failure| {
         let message =
             format!("saved as {peer}, but the leader at {leader} does not hear it: {}", failure.message);
-        Failure::new(failure.code, message)
+        CliError::new(failure.code, message)
     })?;
     output::line(&format!("joined as {peer}; the leader at {leader} hears it"))?;
     Ok(0)
 }
 
 /// Refuses to turn a leader into a worker behind the back of whoever relies on it.
-fn leads_nobody(common: &Common) -> Result<(), Failure> {
+fn leads_nobody(common: &Common) -> Result<(), CliError> {
     let state_dir = Settings::read_or_default(common)?.state_dir();
     let Some(leader) = status::running(&state_dir).filter(|daemon| daemon.role == Role::Leader) else {
         return Ok(());
     };
-    Err(Failure::other(format!(
+    Err(CliError::other(format!(
         "this machine's daemon, {}, leads the fleet on {}; to join another it would stop, and its bus with it where it \
          manages one: --stop-leading does that",
         leader.peer_id, leader.nats
@@ -85,18 +85,18 @@ fn leads_nobody(common: &Common) -> Result<(), Failure> {
 }
 
 /// The line that somebody hands over without anybody else seeing it.
-fn from_stdin() -> Result<String, Failure> {
+fn from_stdin() -> Result<String, CliError> {
     let mut line = String::new();
     let read = std::io::stdin().read_line(&mut line);
-    read.map_err(|error| Failure::other(format!("reading the token from standard input: {error}")))?;
+    read.map_err(|error| CliError::other(format!("reading the token from standard input: {error}")))?;
     match line.trim() {
-        "" => Err(Failure::usage("TOKEN: standard input has none")),
+        "" => Err(CliError::usage("TOKEN: standard input has none")),
         line => Ok(line.to_owned()),
     }
 }
 
 /// What this machine is to be. What is left out stays as it is.
-pub(super) struct Wish {
+pub(super) struct JoinRequest {
     pub(super) role: Option<RoleArg>,
     pub(super) id: Option<String>,
     /// A host, a host and port, or a NATS URL.
@@ -116,7 +116,7 @@ pub(super) struct Saved {
 }
 
 /// Writes it into the configuration file. A wish with a mistake in it is refused as a whole.
-pub(super) fn save(common: &Common, wish: &Wish) -> Result<Saved, Failure> {
+pub(super) fn save(common: &Common, wish: &JoinRequest) -> Result<Saved, CliError> {
     let mut edit = Edit::open(own_config(common))?;
     let mut common = common.clone();
     if let Some(role) = wish.role {
@@ -125,7 +125,7 @@ pub(super) fn save(common: &Common, wish: &Wish) -> Result<Saved, Failure> {
         edit.set("role", Value::from(role))?;
     }
     if let Some(id) = &wish.id {
-        let id: PeerId = id.parse().map_err(|bad: BadId| Failure::usage(format!("--id: {bad}")))?;
+        let id: PeerId = id.parse().map_err(|bad: BadId| CliError::usage(format!("--id: {bad}")))?;
         not_overruled("PEERBUS_PEER_ID", id.as_str())?;
         edit.set("peer_id", Value::from(id.as_str()))?;
     }
@@ -149,9 +149,9 @@ pub(super) fn save(common: &Common, wish: &Wish) -> Result<Saved, Failure> {
 }
 
 /// Refuses to save what would have no effect: the environment goes before the file.
-fn not_overruled(name: &str, wanted: &str) -> Result<(), Failure> {
+fn not_overruled(name: &str, wanted: &str) -> Result<(), CliError> {
     match variable(name) {
-        Some(other) if other != wanted => Err(Failure::usage(format!(
+        Some(other) if other != wanted => Err(CliError::usage(format!(
             "{name}={other} in the environment goes before the configuration; unset it to have {wanted:?}"
         ))),
         _ => Ok(()),
@@ -159,7 +159,7 @@ fn not_overruled(name: &str, wanted: &str) -> Result<(), Failure> {
 }
 
 /// The bus on a host.
-fn url_of(leader: &str) -> Result<String, Failure> {
+fn url_of(leader: &str) -> Result<String, CliError> {
     let url = match leader.parse::<std::net::Ipv6Addr>() {
         Ok(ip) => format!("nats://[{ip}]:4222"),
         Err(_) if leader.contains("://") => leader.to_owned(),
@@ -169,31 +169,31 @@ fn url_of(leader: &str) -> Result<String, Failure> {
     let is_sound = !leader.is_empty()
         && url
             .parse::<NatsAddress>()
-            .map_err(|bad: BadAddress| Failure::usage(format!("leader {leader:?}: {bad}")))
+            .map_err(|bad: BadAddress| CliError::usage(format!("leader {leader:?}: {bad}")))
             .is_ok();
     if is_sound {
         Ok(url)
     } else {
-        Err(Failure::usage(format!("leader {leader:?}: it is no host, such as 10.0.0.1")))
+        Err(CliError::usage(format!("leader {leader:?}: it is no host, such as 10.0.0.1")))
     }
 }
 
 /// The peer id that this machine's hostname makes.
-pub(super) fn id_of_this_host() -> Result<PeerId, Failure> {
+pub(super) fn id_of_this_host() -> Result<PeerId, CliError> {
     let hostname =
-        host::hostname().map_err(|error| Failure::other(format!("reading the hostname: {error}")))?;
+        host::hostname().map_err(|error| CliError::other(format!("reading the hostname: {error}")))?;
     PeerId::from_hostname(&hostname).map_err(|_| {
-        Failure::usage(format!("the hostname {hostname:?} makes no peer id; give one with `d join --id`"))
+        CliError::usage(format!("the hostname {hostname:?} makes no peer id; give one with `d join --id`"))
     })
 }
 
 /// Has the daemon of this machine run with the settings in force, and waits until the leader hears it.
-pub(super) async fn register(saved: &Saved) -> Result<(), Failure> {
+pub(super) async fn register(saved: &Saved) -> Result<(), CliError> {
     // Without a bus a daemon would not get ready; without a leader it does, and is heard later.
     connect(&saved.common).await?.close().await;
     let state_dir = Settings::read_or_default(&saved.common)?.state_dir();
     // One that somebody runs in a terminal is theirs to start again.
-    if status::running(&state_dir).is_none_or(|daemon| daemon.run_by != Some(RunBy::Foreground)) {
+    if status::running(&state_dir).is_none_or(|daemon| daemon.run_by != Some(SupervisedBy::Foreground)) {
         daemon::install_unit(&saved.common)?;
     }
     daemon::ensure_running(&saved.common).await?;
@@ -207,7 +207,7 @@ pub(super) async fn register(saved: &Saved) -> Result<(), Failure> {
         }
     };
     tokio::time::timeout(HEARD_WITHIN, heard).await.map_err(|_| {
-        Failure::new(
+        CliError::new(
             BUS_UNREACHABLE,
             format!("the leader does not hear the daemon of {}; `d doctor` tells more", saved.peer),
         )
@@ -215,12 +215,12 @@ pub(super) async fn register(saved: &Saved) -> Result<(), Failure> {
 }
 
 /// Has a daemon that runs here take up what was saved. One that does not run is left so.
-pub(super) async fn take_up(saved: &Saved) -> Result<(), Failure> {
+pub(super) async fn take_up(saved: &Saved) -> Result<(), CliError> {
     if status::runs(&Settings::read_or_default(&saved.common)?.state_dir()) {
         daemon::ensure_running(&saved.common).await.map_err(|failure| {
             let message =
                 format!("saved, but this machine's daemon has not taken it up: {}", failure.message);
-            Failure::new(failure.code, message)
+            CliError::new(failure.code, message)
         })?;
     }
     Ok(())
@@ -228,14 +228,14 @@ pub(super) async fn take_up(saved: &Saved) -> Result<(), Failure> {
 
 /// The same, where the bus is there: on one that is not, a daemon that works would only be lost. Success
 /// means that the leader answers.
-pub(super) async fn follow(saved: &Saved) -> Result<(), Failure> {
+pub(super) async fn follow(saved: &Saved) -> Result<(), CliError> {
     connect(&saved.common).await?.close().await;
     take_up(saved).await?;
     leader_answers(&saved.common).await
 }
 
 /// Whether a leader answers on the bus.
-pub(super) async fn leader_answers(common: &Common) -> Result<(), Failure> {
+pub(super) async fn leader_answers(common: &Common) -> Result<(), CliError> {
     let bus = connect(common).await?;
     peers::list(&bus).await.map(drop).map_err(|error| registry::no_registry(&error))
 }

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::args::Common;
-use super::exit::Failure;
+use super::exit::CliError;
 use super::settings::{Settings, own_config};
 use peerbus_identity::authority::{Authority, AuthorityError};
 use peerbus_protocol::identity::{BadName, Name};
 
 /// Where the files of a fleet with identities are: beside the configuration.
-pub(super) struct Places {
+pub(super) struct FleetPaths {
     /// The configuration file.
     pub(super) config: PathBuf,
     /// The fleet's keys and books.
@@ -22,11 +22,11 @@ pub(super) struct Places {
     pub(super) identity: PathBuf,
 }
 
-impl Places {
-    pub(super) fn of(common: &Common) -> Result<Self, Failure> {
+impl FleetPaths {
+    pub(super) fn of(common: &Common) -> Result<Self, CliError> {
         let config = own_config(common);
         let config = std::path::absolute(&config)
-            .map_err(|error| Failure::other(format!("finding {}: {error}", config.display())))?;
+            .map_err(|error| CliError::other(format!("finding {}: {error}", config.display())))?;
         let folder = config.parent().unwrap_or(Path::new("/")).to_owned();
         Ok(Self { fleet: folder.join("fleet"), identity: folder.join("identity"), config })
     }
@@ -38,25 +38,25 @@ impl Places {
 
     /// Makes the folder of the identities, for its owner alone; the one above it is the configuration's, which
     /// everyone on the machine may read.
-    pub(super) fn make_identity_folder(&self) -> Result<(), Failure> {
+    pub(super) fn make_identity_folder(&self) -> Result<(), CliError> {
         let above = self.identity.parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(above)
-            .map_err(|error| Failure::other(format!("making {}: {error}", above.display())))?;
+            .map_err(|error| CliError::other(format!("making {}: {error}", above.display())))?;
         DirBuilder::new().recursive(true).mode(0o700).create(&self.identity).map_err(|error| {
-            Failure::other(format!("making the folder of identities {}: {error}", self.identity.display()))
+            CliError::other(format!("making the folder of identities {}: {error}", self.identity.display()))
         })
     }
 }
 
 /// Opens the fleet's keys.
-pub(super) fn open(common: &Common) -> Result<Authority, Failure> {
+pub(super) fn open(common: &Common) -> Result<Authority, CliError> {
     let settings = Settings::read(common)?;
     let folder = match settings.fleet_keys() {
         Some(keys) => keys.to_owned(),
-        None => Places::of(common)?.fleet,
+        None => FleetPaths::of(common)?.fleet,
     };
     if !folder.exists() {
-        return Err(Failure::other(format!(
+        return Err(CliError::other(format!(
             "there are no keys of a fleet in {}: this is for the fleet's first machine, as whoever ran `d init` there",
             folder.display()
         )));
@@ -64,10 +64,10 @@ pub(super) fn open(common: &Common) -> Result<Authority, Failure> {
     Authority::open(&folder).map_err(|error| failed(&error))
 }
 
-pub(super) fn failed(error: &AuthorityError) -> Failure {
+pub(super) fn failed(error: &AuthorityError) -> CliError {
     match error {
-        AuthorityError::Taken(..) | AuthorityError::Unknown(_) => Failure::usage(error.to_string()),
-        _ => Failure::other(error.to_string()),
+        AuthorityError::Taken(..) | AuthorityError::Unknown(_) => CliError::usage(error.to_string()),
+        _ => CliError::other(error.to_string()),
     }
 }
 

@@ -23,6 +23,7 @@ mod invite;
 mod jobs;
 mod join;
 mod keys;
+mod legacy;
 mod log;
 mod manual;
 mod misuse;
@@ -35,7 +36,6 @@ mod policy;
 mod queue;
 mod render;
 mod revoke;
-mod seeds;
 mod session;
 mod settings;
 mod signals;
@@ -50,7 +50,7 @@ mod wait;
 use std::process::ExitCode;
 
 use args::{Args, Verb};
-use exit::Failure;
+use exit::CliError;
 
 /// Runs one command line.
 #[must_use]
@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
     };
     let runtime = match args.verb.runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return exit::report(&Failure::other(format!("starting: {error}"))),
+        Err(error) => return exit::report(&CliError::other(format!("starting: {error}"))),
     };
     let done = runtime.block_on(run(args));
     // A thread that reads a terminal cannot be asked to stop; it must not hold up the end.
@@ -88,7 +88,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> Result<u8, Failure> {
+async fn run(args: Args) -> Result<u8, CliError> {
     let Args { common, verb } = args;
     // A daemon starts its own, once it has read its file.
     if !matches!(verb, Verb::Daemon(daemon::Daemon::Run(_))) {
@@ -121,7 +121,7 @@ async fn run(args: Args) -> Result<u8, Failure> {
         Verb::Doctor(args) => doctor::run(&common, &args).await,
         Verb::Config(verb) => config::run(&common, verb),
         Verb::Task(verb) => task::run(&common, verb).await,
-        Verb::Seeds(verb) => seeds::run(&common, verb).await,
+        Verb::Seeds(verb) => legacy::run(&common, verb).await,
         Verb::ManPages(pages) => manual::run(&pages),
         Verb::ExitCodes => {
             output::own_text(exit::TABLE)?;

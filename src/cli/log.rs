@@ -20,7 +20,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
-use super::exit::Failure;
+use super::exit::CliError;
 use super::output;
 use super::settings::variable;
 use peerbus_process::{Blocking, LogFile};
@@ -33,33 +33,33 @@ use line::{Beginning, Lines};
 const VARIABLE: &str = "PEERBUS_LOG";
 
 /// Starts the log of a command line, which says nothing of itself unless asked to.
-pub(super) fn of_a_command(verbose: u8) -> Result<(), Failure> {
+pub(super) fn of_a_command(verbose: u8) -> Result<(), CliError> {
     start(&chosen(verbose, None, Level::off())?, BoxMakeWriter::new(|| Blocking(io::stderr())))
 }
 
 /// Starts the log of a daemon; `file` is what its configuration says. Where its log shall be in
 /// `log_to`, that becomes all its output.
-pub(super) fn of_a_daemon(verbose: u8, file: Option<&Level>, log_to: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn of_a_daemon(verbose: u8, file: Option<&Level>, log_to: Option<&Path>) -> Result<(), CliError> {
     let writer = match log_to {
         None => BoxMakeWriter::new(|| Blocking(io::stderr())),
         Some(path) => {
-            let opening = |error| Failure::other(format!("opening the log {}: {error}", path.display()));
+            let opening = |error| CliError::other(format!("opening the log {}: {error}", path.display()));
             BoxMakeWriter::new(Mutex::new(LogFile::take_over(path).map_err(opening)?))
         }
     };
     start(&chosen(verbose, file, Level::info())?, writer)
 }
 
-fn chosen(verbose: u8, file: Option<&Level>, otherwise: Level) -> Result<Level, Failure> {
+fn chosen(verbose: u8, file: Option<&Level>, otherwise: Level) -> Result<Level, CliError> {
     match (verbose, variable(VARIABLE)) {
         (0, None) => Ok(file.cloned().unwrap_or(otherwise)),
-        (0, Some(text)) => text.parse().map_err(|why| Failure::usage(format!("{VARIABLE}: {why}"))),
+        (0, Some(text)) => text.parse().map_err(|why| CliError::usage(format!("{VARIABLE}: {why}"))),
         (1, _) => Ok(Level::debug()),
         (_, _) => Ok(Level::trace()),
     }
 }
 
-fn start(level: &Level, writer: BoxMakeWriter) -> Result<(), Failure> {
+fn start(level: &Level, writer: BoxMakeWriter) -> Result<(), CliError> {
     let beginning = if is_journal() { Beginning::Priority } else { Beginning::Time };
     // At this level the library writes out what is sent: secrets, too.
     let harmless = filter_fn(|event| {
@@ -73,7 +73,7 @@ fn start(level: &Level, writer: BoxMakeWriter) -> Result<(), Failure> {
         .event_format(Lines(beginning))
         .with_filter(harmless);
     let started = Registry::default().with(level.filter()).with(lines).try_init();
-    started.map_err(|error| Failure::other(format!("starting the log: {error}")))
+    started.map_err(|error| CliError::other(format!("starting the log: {error}")))
 }
 
 /// Whether what is written to stderr goes to the system's journal, which then says which file that

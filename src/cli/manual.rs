@@ -10,7 +10,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use super::args::Args;
-use super::exit::{self, Failure};
+use super::exit::{self, CliError};
 use super::guide;
 use super::output;
 
@@ -32,9 +32,9 @@ pub(super) struct ManPages {
 }
 
 /// `d man-pages`
-pub(super) fn run(args: &ManPages) -> Result<u8, Failure> {
+pub(super) fn run(args: &ManPages) -> Result<u8, CliError> {
     let failed =
-        |error| Failure::other(format!("writing manual pages to {}: {error}", args.directory.display()));
+        |error| CliError::other(format!("writing manual pages to {}: {error}", args.directory.display()));
     fs::create_dir_all(&args.directory).map_err(failed)?;
     let mut whole = Args::command();
     whole.build();

@@ -14,7 +14,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use super::exit::{Failure, OUTPUT_CLOSED, OUTPUT_FAILED};
+use super::exit::{CliError, OUTPUT_CLOSED, OUTPUT_FAILED};
 use super::guide::{Headings, Topic};
 use peerbus_process::Blocking;
 pub(super) use table::{Cell, Table};
@@ -25,47 +25,47 @@ const COLUMNS_OF_A_FILE: usize = 80;
 const COLUMNS_AT_MOST: usize = 100;
 
 /// Says one line of what was asked for.
-pub(super) fn line(text: &str) -> Result<(), Failure> {
+pub(super) fn line(text: &str) -> Result<(), CliError> {
     put(&escaped(text))
 }
 
 /// Says several, each on a line of its own.
-pub(super) fn lines<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Result<(), Failure> {
+pub(super) fn lines<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Result<(), CliError> {
     texts.into_iter().try_for_each(|text| line(text.as_ref()))
 }
 
 /// Says a text of the program's own, as it is.
-pub(super) fn own_text(text: &'static str) -> Result<(), Failure> {
+pub(super) fn own_text(text: &'static str) -> Result<(), CliError> {
     put(text)
 }
 
 /// Shows a topic of the guide.
-pub(super) fn topic(topic: &Topic) -> Result<(), Failure> {
+pub(super) fn topic(topic: &Topic) -> Result<(), CliError> {
     let headings = if is_colored() { Headings::Bold } else { Headings::Plain };
     let columns = width().unwrap_or(COLUMNS_OF_A_FILE).min(COLUMNS_AT_MOST);
     bytes(topic.for_terminal(columns, headings).as_bytes())
 }
 
 /// Says one object of JSON in a line.
-pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(value).map_err(|error| Failure::other(format!("as JSON: {error}")))?;
+pub(super) fn json(value: &impl Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string(value).map_err(|error| CliError::other(format!("as JSON: {error}")))?;
     json_line(&text)
 }
 
 /// The same, laid out over several lines.
-pub(super) fn pretty_json(value: &impl Serialize) -> Result<(), Failure> {
+pub(super) fn pretty_json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value);
-    let text = text.map_err(|error| Failure::other(format!("as JSON: {error}")))?;
+    let text = text.map_err(|error| CliError::other(format!("as JSON: {error}")))?;
     text.lines().try_for_each(json_line)
 }
 
 /// Says a line that should be JSON already: the same, if it is, and harmless, if it is not.
-pub(super) fn json_line(text: &str) -> Result<(), Failure> {
+pub(super) fn json_line(text: &str) -> Result<(), CliError> {
     put(&harmless_json(text))
 }
 
 /// Shows rows; of a list that has none, says `none` to whoever reads along.
-pub(super) fn list(table: &Table, none: &str) -> Result<(), Failure> {
+pub(super) fn list(table: &Table, none: &str) -> Result<(), CliError> {
     if table.is_empty() {
         say(none);
         return Ok(());
@@ -74,13 +74,13 @@ pub(super) fn list(table: &Table, none: &str) -> Result<(), Failure> {
 }
 
 /// Shows rows.
-pub(super) fn table(table: &Table) -> Result<(), Failure> {
+pub(super) fn table(table: &Table) -> Result<(), CliError> {
     let stdout = io::stdout();
     table.lines(width(), has_colours(&stdout)).iter().try_for_each(|line| put(line))
 }
 
 /// Shows a part of a log: lines of text, whatever else is in them.
-pub(super) fn log(part: &[u8]) -> Result<(), Failure> {
+pub(super) fn log(part: &[u8]) -> Result<(), CliError> {
     let text = String::from_utf8_lossy(part);
     let shown: String = text.split_inclusive('\n').map(log_line).collect();
     bytes(shown.as_bytes())
@@ -94,12 +94,12 @@ fn log_line(line: &str) -> String {
 }
 
 /// Answers a shell that completes, in lines of harmless words and one tab.
-pub(super) fn answer(lines: &[String]) -> Result<(), Failure> {
+pub(super) fn answer(lines: &[String]) -> Result<(), CliError> {
     put(&lines.join("\n"))
 }
 
 /// Shows help, as the parser has laid it out, where it wants it shown.
-pub(super) fn help(help: &clap::Error) -> Result<(), Failure> {
+pub(super) fn help(help: &clap::Error) -> Result<(), CliError> {
     let text = |colours: bool| match help.render() {
         text if colours => text.ansi().to_string(),
         text => text.to_string(),
@@ -113,22 +113,22 @@ pub(super) fn help(help: &clap::Error) -> Result<(), Failure> {
     bytes(text(is_colored()).as_bytes())
 }
 
-fn put(line: &str) -> Result<(), Failure> {
+fn put(line: &str) -> Result<(), CliError> {
     bytes(format!("{line}\n").as_bytes())
 }
 
 /// Waits where an output takes no more at the moment.
-fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+fn bytes(bytes: &[u8]) -> Result<(), CliError> {
     // Held, so that two threads do not write into each other's lines.
     let stdout = io::stdout().lock();
     Blocking(&stdout).write_all(bytes).map_err(|error| failure(&error))
 }
 
 /// A closed output is no failure of ours; the code says what happened, as a signal would.
-fn failure(error: &io::Error) -> Failure {
+fn failure(error: &io::Error) -> CliError {
     match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::new(OUTPUT_CLOSED, ""),
-        _ => Failure::new(OUTPUT_FAILED, format!("output failed: writing standard output: {error}")),
+        io::ErrorKind::BrokenPipe => CliError::new(OUTPUT_CLOSED, ""),
+        _ => CliError::new(OUTPUT_FAILED, format!("output failed: writing standard output: {error}")),
     }
 }
 

@@ -5,7 +5,7 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use super::args::{Common, peer_name};
 use super::cache;
 use super::connect::{NO_LEADER, connect, must_be_an_operator};
-use super::exit::{BUS_UNREACHABLE, Failure, NOT_FOUND};
+use super::exit::{BUS_UNREACHABLE, CliError, NOT_FOUND};
 use super::output::{self, Cell, Table};
 use super::time;
 use peerbus_bus::Bus;
@@ -69,7 +69,7 @@ pub(super) struct PeerRm {
 }
 
 /// `d peers`
-pub(super) async fn list(common: &Common, args: &Peers) -> Result<u8, Failure> {
+pub(super) async fn list(common: &Common, args: &Peers) -> Result<u8, CliError> {
     let rows = all(&connect(common).await?).await?;
     if args.json {
         rows.iter().try_for_each(output::json)?;
@@ -83,7 +83,7 @@ pub(super) async fn list(common: &Common, args: &Peers) -> Result<u8, Failure> {
 }
 
 /// `d peer`
-pub(super) async fn one_peer(common: &Common, verb: Peer) -> Result<u8, Failure> {
+pub(super) async fn one_peer(common: &Common, verb: Peer) -> Result<u8, CliError> {
     match verb {
         Peer::Show(args) => show(common, &args).await,
         Peer::Rm(args) => {
@@ -97,7 +97,7 @@ pub(super) async fn one_peer(common: &Common, verb: Peer) -> Result<u8, Failure>
     }
 }
 
-async fn show(common: &Common, args: &PeerShow) -> Result<u8, Failure> {
+async fn show(common: &Common, args: &PeerShow) -> Result<u8, CliError> {
     let row = one(&connect(common).await?, &args.peer).await?;
     if args.json {
         output::json(&row)?;
@@ -128,7 +128,7 @@ async fn show(common: &Common, args: &PeerShow) -> Result<u8, Failure> {
 
 /// All peers, or a loud failure: never an empty list because nobody answered. One that is short
 /// because the registry is full says so.
-pub(super) async fn all(bus: &Bus) -> Result<Vec<PeerRow>, Failure> {
+pub(super) async fn all(bus: &Bus) -> Result<Vec<PeerRow>, CliError> {
     let list = peers::census(bus).await.map_err(|error| no_registry(&error))?;
     if list.left_out {
         let most = list.rows.len();
@@ -142,7 +142,7 @@ pub(super) async fn all(bus: &Bus) -> Result<Vec<PeerRow>, Failure> {
 }
 
 /// One peer by any of its names.
-pub(super) async fn one(bus: &Bus, name: &str) -> Result<PeerRow, Failure> {
+pub(super) async fn one(bus: &Bus, name: &str) -> Result<PeerRow, CliError> {
     let row = meant(name, peers::get(bus, name).await)?;
     cache::learn_one(bus.address(), &row);
     Ok(row)
@@ -164,14 +164,14 @@ impl WhenOnline {
 }
 
 /// Takes a peer out of the registry; returns what was known of it.
-pub(super) async fn remove(common: &Common, name: &str, online: WhenOnline) -> Result<PeerRow, Failure> {
+pub(super) async fn remove(common: &Common, name: &str, online: WhenOnline) -> Result<PeerRow, CliError> {
     let bus = connect(common).await?;
     must_be_an_operator(&bus)?;
     if online == WhenOnline::Refuse {
         let row = meant(name, peers::get(&bus, name).await)?;
         if row.is_online {
             let peer = &row.peer_id;
-            return Err(Failure::other(format!(
+            return Err(CliError::other(format!(
                 "{peer} is online and would be back with its next heartbeat: stop its daemon first (`d daemon stop` \
                  there), or --force"
             )));
@@ -188,28 +188,28 @@ pub(super) async fn remove(common: &Common, name: &str, online: WhenOnline) -> R
     Ok(row)
 }
 
-fn meant(name: &str, answer: Result<GetAnswer, RegistryError>) -> Result<PeerRow, Failure> {
+fn meant(name: &str, answer: Result<GetAnswer, RegistryError>) -> Result<PeerRow, CliError> {
     let GetAnswer { found, claimed_by, .. } = answer.map_err(|error| no_registry(&error))?;
     match found {
         Found::One { peer } => Ok(*peer),
         Found::None {} if claimed_by.is_empty() => Err(not_found(name)),
         Found::None {} => {
             let not_found = NotFound::Claimed { name: name.to_owned(), ids: claimed_by };
-            Err(Failure::new(NOT_FOUND, format!("not found: {not_found}"))
+            Err(CliError::new(NOT_FOUND, format!("not found: {not_found}"))
                 .in_known_words_for_seeds(format!("Peer not found: {name}")))
         }
         Found::Many { ids } => Err(ambiguous(name, &ids)),
     }
 }
 
-pub(super) fn not_found(name: &str) -> Failure {
-    Failure::new(NOT_FOUND, format!("not found: Peer not found: {name}; `d peers` shows who is known"))
+pub(super) fn not_found(name: &str) -> CliError {
+    CliError::new(NOT_FOUND, format!("not found: Peer not found: {name}; `d peers` shows who is known"))
         .in_known_words_for_seeds(format!("Peer not found: {name}"))
 }
 
-fn ambiguous(name: &str, ids: &[PeerId]) -> Failure {
+fn ambiguous(name: &str, ids: &[PeerId]) -> CliError {
     let ids = ids.iter().map(PeerId::as_str).collect::<Vec<_>>().join(", ");
-    Failure::new(
+    CliError::new(
         NOT_FOUND,
         format!("not found: {name} is ambiguous: {ids} have it; name one of them by its id"),
     )
@@ -217,9 +217,9 @@ fn ambiguous(name: &str, ids: &[PeerId]) -> Failure {
 }
 
 /// Says that the registry gave no answer, and why.
-pub(super) fn no_registry(error: &RegistryError) -> Failure {
+pub(super) fn no_registry(error: &RegistryError) -> CliError {
     let next = "is a daemon with --role leader running? Commands still work by peer id";
-    Failure::new(BUS_UNREACHABLE, format!("registry unreachable: {NO_LEADER}: {error}; {next}"))
+    CliError::new(BUS_UNREACHABLE, format!("registry unreachable: {NO_LEADER}: {error}; {next}"))
         .in_known_words_for_seeds(NO_LEADER)
 }
 

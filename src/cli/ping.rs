@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 
 use super::args::{Common, duration, peer_name};
 use super::connect::connect;
-use super::exit::{Failure, OFFLINE, TIMED_OUT};
+use super::exit::{CliError, OFFLINE, TIMED_OUT};
 use super::output;
 use peerbus_bus::{Bus, BusError};
 use peerbus_client::peers::{PingError, ping};
@@ -31,7 +31,7 @@ pub(super) struct Ping {
 }
 
 /// `d ping`
-pub(super) async fn run(common: &Common, args: &Ping) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: &Ping) -> Result<u8, CliError> {
     let bus = connect(common).await?;
     let mut peer = super::exec::target(&bus, &args.peer).await?;
     for _ in 0..args.count {
@@ -53,7 +53,7 @@ pub(super) async fn run(common: &Common, args: &Ping) -> Result<u8, Failure> {
 
 /// One answer, and the time it took. Where nobody has the word that was typed as an id, the peer
 /// becomes the one whose hostname or address it is.
-async fn answer(bus: &Bus, args: &Ping, peer: &mut PeerId) -> Result<(Heartbeat, Duration), Failure> {
+async fn answer(bus: &Bus, args: &Ping, peer: &mut PeerId) -> Result<(Heartbeat, Duration), CliError> {
     loop {
         match ping(bus, peer, args.timeout).await {
             Ok(answer) => return Ok(answer),
@@ -61,9 +61,9 @@ async fn answer(bus: &Bus, args: &Ping, peer: &mut PeerId) -> Result<(Heartbeat,
                 *peer = super::exec::elsewhere(bus, &args.peer, peer).await?;
             }
             Err(error @ PingError::Bus(BusError::Timeout { .. })) => {
-                return Err(Failure::new(TIMED_OUT, format!("timed out: {peer}: {error}")));
+                return Err(CliError::new(TIMED_OUT, format!("timed out: {peer}: {error}")));
             }
-            Err(error) => return Err(Failure::new(OFFLINE, format!("no answer: {peer}: {error}"))),
+            Err(error) => return Err(CliError::new(OFFLINE, format!("no answer: {peer}: {error}"))),
         }
     }
 }

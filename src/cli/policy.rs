@@ -4,15 +4,15 @@ use clap::{ArgGroup, Args as ClapArgs, Subcommand};
 
 use super::args::{Assignment, Common, assignment, peer_name, variables};
 use super::connect::connect;
-use super::exit::{Failure, OFFLINE, OTHER, REFUSED, TIMED_OUT};
+use super::exit::{CliError, OFFLINE, OTHER, REFUSED, TIMED_OUT};
 use super::output;
 use peerbus_bus::{Bus, BusError};
-use peerbus_client::policy::{AskError, ask};
+use peerbus_client::policy::{PolicyQueryError, ask};
 use peerbus_protocol::PeerId;
 use peerbus_protocol::ending::Refusal;
 use peerbus_protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
 use peerbus_protocol::identity::Standing;
-use peerbus_protocol::policy::{Answer, Decision, Question, Rule, Whom};
+use peerbus_protocol::policy::{OnBehalfOf, PolicyAnswer, PolicyDecision, PolicyQuery, PolicyRule};
 
 /// What can be asked of a peer's policy.
 #[derive(Debug, Subcommand)]
@@ -39,7 +39,7 @@ pub(super) struct Check {
     peer: String,
     /// For this identity; its standing is operator, unless named [default: whoever asks]
     #[arg(long = "as", value_name = "NAME[:STANDING]", value_parser = whom)]
-    whom: Option<Whom>,
+    whom: Option<OnBehalfOf>,
     /// Directory to run in: absolute, or ~ for the user's home
     #[arg(short = 'C', long, value_name = "DIR")]
     directory: Option<String>,
@@ -75,7 +75,7 @@ pub(super) struct Show {
 }
 
 /// An identity and its standing, as in `bob:worker`.
-fn whom(text: &str) -> Result<Whom, String> {
+fn whom(text: &str) -> Result<OnBehalfOf, String> {
     let (name, standing) = match text.split_once(':') {
         Some((name, standing)) => (name, standing),
         None => (text, Standing::Operator.as_str()),
@@ -83,20 +83,20 @@ fn whom(text: &str) -> Result<Whom, String> {
     let known = || Standing::ALL.map(Standing::as_str).join(", ");
     let standing =
         standing.parse().map_err(|()| format!("{standing:?} is no standing; there are {}", known()))?;
-    Ok(Whom { name: name.parse().map_err(|bad| format!("{bad}"))?, standing })
+    Ok(OnBehalfOf { name: name.parse().map_err(|bad| format!("{bad}"))?, standing })
 }
 
 /// `d policy`
-pub(super) async fn run(common: &Common, verb: Policy) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, verb: Policy) -> Result<u8, CliError> {
     match verb {
         Policy::Check(args) => check(common, args).await,
         Policy::Show(args) => show(common, &args).await,
     }
 }
 
-async fn check(common: &Common, args: Check) -> Result<u8, Failure> {
+async fn check(common: &Common, args: Check) -> Result<u8, CliError> {
     if let Some(directory) = &args.directory {
-        check_directory(directory).map_err(|why| Failure::usage(format!("the directory {why}")))?;
+        check_directory(directory).map_err(|why| CliError::usage(format!("the directory {why}")))?;
     }
     let request = ExecRequest {
         kind: Some(TYPE.to_owned()),
@@ -118,21 +118,21 @@ async fn check(common: &Common, args: Check) -> Result<u8, Failure> {
         from: None,
         within: Vec::new(),
     };
-    request.check().map_err(|bad| Failure::usage(bad.to_string()))?;
+    request.check().map_err(|bad| CliError::usage(bad.to_string()))?;
     let answer =
-        answer(common, &args.peer, Question { whom: args.whom, request: Some(request), ..kind() }).await?;
+        answer(common, &args.peer, PolicyQuery { whom: args.whom, request: Some(request), ..kind() }).await?;
     let Some(decision) = &answer.decision else {
-        return Err(Failure::other(format!("{} has decided nothing", answer.peer_id)));
+        return Err(CliError::other(format!("{} has decided nothing", answer.peer_id)));
     };
     if args.json {
         output::json(&answer)?;
     } else {
         output::lines(explained(&answer, decision))?;
     }
-    Ok(if matches!(decision, Decision::Allowed { .. }) { 0 } else { OTHER })
+    Ok(if matches!(decision, PolicyDecision::Allowed { .. }) { 0 } else { OTHER })
 }
 
-async fn show(common: &Common, args: &Show) -> Result<u8, Failure> {
+async fn show(common: &Common, args: &Show) -> Result<u8, CliError> {
     let answer = answer(common, &args.peer, kind()).await?;
     if args.json {
         output::json(&answer)?;
@@ -154,12 +154,12 @@ async fn show(common: &Common, args: &Show) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn kind() -> Question {
-    Question { kind: Some(peerbus_protocol::policy::TYPE.to_owned()), ..Question::default() }
+fn kind() -> PolicyQuery {
+    PolicyQuery { kind: Some(peerbus_protocol::policy::TYPE.to_owned()), ..PolicyQuery::default() }
 }
 
-fn explained(answer: &Answer, decision: &Decision) -> Vec<String> {
-    let Answer { peer_id: peer, whom, .. } = answer;
+fn explained(answer: &PolicyAnswer, decision: &PolicyDecision) -> Vec<String> {
+    let PolicyAnswer { peer_id: peer, whom, .. } = answer;
     let mut lines = Vec::new();
     let quote = |number: usize| {
         let rule = answer.rules.iter().find(|rule| rule.number == number);
@@ -170,12 +170,12 @@ fn explained(answer: &Answer, decision: &Decision) -> Vec<String> {
             .collect::<Vec<_>>()
     };
     match decision {
-        Decision::Allowed { rule } => {
+        PolicyDecision::Allowed { rule } => {
             lines.push(format!("allowed: {peer} lets {whom} do this, by {}", place(answer, *rule)));
             lines.extend(quote(*rule));
             lines.extend(answer.rules.iter().filter(|it| it.number == *rule).flat_map(warnings));
         }
-        Decision::Refused { why: Refusal::Policy, objections, .. } => {
+        PolicyDecision::Refused { why: Refusal::Policy, objections, .. } => {
             lines.push(match objections.len() {
                 0 => format!("refused: the policy of {peer} has no rule for {whom}"),
                 _ => format!("refused: no rule that the policy of {peer} has for {whom} allows this"),
@@ -185,7 +185,7 @@ fn explained(answer: &Answer, decision: &Decision) -> Vec<String> {
                 lines.extend(quote(it.rule));
             }
         }
-        Decision::Refused { message, .. } => lines.push(format!("refused: {message}")),
+        PolicyDecision::Refused { message, .. } => lines.push(format!("refused: {message}")),
     }
     lines
 }
@@ -246,7 +246,7 @@ const INTERPRETERS: [&str; 50] = [
 
 /// What to say of a rule that leaves words open to one of those. Its text is looked at line by line, as it is written:
 /// more is not promised.
-fn warnings(rule: &Rule) -> Vec<String> {
+fn warnings(rule: &PolicyRule) -> Vec<String> {
     let open = |line: &&str| ["*\"", "...\"", "*'", "...'"].iter().any(|end| line.contains(end));
     let program = |line: &str| {
         let first = line.split(['"', '\'']).nth(1)?;
@@ -264,7 +264,7 @@ fn warnings(rule: &Rule) -> Vec<String> {
 }
 
 /// Where a rule stands.
-fn place(answer: &Answer, number: usize) -> String {
+fn place(answer: &PolicyAnswer, number: usize) -> String {
     let line = answer.rules.iter().find(|rule| rule.number == number).and_then(|rule| rule.line);
     match (&answer.file, line) {
         (Some(file), Some(line)) => format!("rule {number} ({file} line {line})"),
@@ -273,11 +273,11 @@ fn place(answer: &Answer, number: usize) -> String {
     }
 }
 
-fn text_of(rule: &Rule) -> Vec<String> {
+fn text_of(rule: &PolicyRule) -> Vec<String> {
     rule.text.lines().map(str::to_owned).collect()
 }
 
-async fn answer(common: &Common, name: &str, question: Question) -> Result<Answer, Failure> {
+async fn answer(common: &Common, name: &str, question: PolicyQuery) -> Result<PolicyAnswer, CliError> {
     let bus = connect(common).await?;
     let peer = super::exec::target(&bus, name).await?;
     match one_answer(&bus, &peer, &question).await? {
@@ -285,25 +285,31 @@ async fn answer(common: &Common, name: &str, question: Question) -> Result<Answe
         None => {
             // Nobody has it as an id: it may be a hostname or an address.
             let peer = super::exec::elsewhere(&bus, name, &peer).await?;
-            let gone = || Failure::new(OFFLINE, format!("offline: Peer is offline: {peer}"));
+            let gone = || CliError::new(OFFLINE, format!("offline: Peer is offline: {peer}"));
             one_answer(&bus, &peer, &question).await?.ok_or_else(gone)
         }
     }
 }
 
-async fn one_answer(bus: &Bus, peer: &PeerId, question: &Question) -> Result<Option<Answer>, Failure> {
+async fn one_answer(
+    bus: &Bus,
+    peer: &PeerId,
+    question: &PolicyQuery,
+) -> Result<Option<PolicyAnswer>, CliError> {
     match ask(bus, peer, question).await {
         Ok(answer) => Ok(Some(answer)),
-        Err(AskError::Bus(BusError::NoResponders(_))) => Ok(None),
-        Err(error @ AskError::Bus(BusError::Timeout { .. })) => {
-            Err(Failure::new(TIMED_OUT, format!("timed out: {peer}: {error}")))
+        Err(PolicyQueryError::Bus(BusError::NoResponders(_))) => Ok(None),
+        Err(error @ PolicyQueryError::Bus(BusError::Timeout { .. })) => {
+            Err(CliError::new(TIMED_OUT, format!("timed out: {peer}: {error}")))
         }
-        Err(AskError::Bus(error @ BusError::Forbidden(_))) => Err(Failure::new(
+        Err(PolicyQueryError::Bus(error @ BusError::Forbidden(_))) => Err(CliError::new(
             REFUSED,
             format!("refused: only operators may ask {peer} for its policy: {error}"),
         )),
-        Err(AskError::Declined(why)) => Err(Failure::new(REFUSED, format!("refused: {peer}: {}", why))),
-        Err(error) => Err(Failure::new(OFFLINE, format!("no answer: {peer}: {error}"))),
+        Err(PolicyQueryError::Declined(why)) => {
+            Err(CliError::new(REFUSED, format!("refused: {peer}: {}", why)))
+        }
+        Err(error) => Err(CliError::new(OFFLINE, format!("no answer: {peer}: {error}"))),
     }
 }
 
@@ -320,7 +326,7 @@ mod tests {
             ("argv = [[\"make\", \"build\"], [\"cat\", \"/srv/*\"]]", 0),
             ("argv = \"any\"", 0),
         ] {
-            let rule = Rule { number: 1, line: None, text: text.to_owned() };
+            let rule = PolicyRule { number: 1, line: None, text: text.to_owned() };
             assert_eq!(warnings(&rule).len(), said, "{text}");
         }
     }

@@ -6,15 +6,15 @@ use serde::Serialize;
 use super::args::{Common, peer_name};
 use super::connect::{connect, must_be_an_operator};
 use super::exec::queue_code_of;
-use super::exit::{Failure, NOT_FOUND, OTHER, UNKNOWN};
+use super::exit::{CliError, NOT_FOUND, OTHER, UNKNOWN};
 use super::jobs::Wanted;
 use super::output::Table;
 use super::peers::Format;
 use super::{exec, output, time};
 use peerbus_bus::Bus;
-use peerbus_client::queue::{self as client, Listed, QueueError, Withdrawn};
+use peerbus_client::queue::{self as client, CancelOutcome, QueueError, QueuedJob};
 use peerbus_protocol::exec::{Command, ExecRequest, JobResult};
-use peerbus_protocol::identity::Asker;
+use peerbus_protocol::identity::Principal;
 use peerbus_protocol::{JobId, PeerId, subjects};
 
 /// Fewest of a job's last characters that name it.
@@ -58,7 +58,7 @@ pub(super) struct Cancel {
 }
 
 /// `d queue`
-pub(super) async fn run(common: &Common, verb: Queue) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, verb: Queue) -> Result<u8, CliError> {
     let bus = connect(common).await?;
     must_be_an_operator(&bus)?;
     match verb {
@@ -67,11 +67,11 @@ pub(super) async fn run(common: &Common, verb: Queue) -> Result<u8, Failure> {
     }
 }
 
-fn no_queue(error: &QueueError) -> Failure {
-    Failure::new(queue_code_of(error), format!("no queue: {error}"))
+fn no_queue(error: &QueueError) -> CliError {
+    CliError::new(queue_code_of(error), format!("no queue: {error}"))
 }
 
-async fn list(bus: &Bus, args: &List) -> Result<u8, Failure> {
+async fn list(bus: &Bus, args: &List) -> Result<u8, CliError> {
     let peer = match &args.peer {
         Some(name) => Some(exec::target(bus, name).await?),
         None => None,
@@ -109,12 +109,12 @@ struct Row {
 }
 
 impl Row {
-    fn of(listed: Listed) -> Self {
-        let Listed { peer, job, queued_at, asker, request, .. } = listed;
+    fn of(listed: QueuedJob) -> Self {
+        let QueuedJob { peer, job, queued_at, asker, request, .. } = listed;
         let error = asker.as_ref().err().or(request.as_ref().err()).cloned();
         let asker = match asker {
-            Ok(known @ Asker::Known { .. }) => Some(known.to_string()),
-            Ok(Asker::Anyone) | Err(_) => None,
+            Ok(known @ Principal::Known { .. }) => Some(known.to_string()),
+            Ok(Principal::Anyone) | Err(_) => None,
         };
         let request = request.ok();
         let expires_ms = request.as_ref().and_then(|request| request.expires_ms);
@@ -171,18 +171,18 @@ fn command(request: &ExecRequest) -> Option<String> {
     })
 }
 
-async fn cancel(bus: &Bus, text: &str) -> Result<u8, Failure> {
+async fn cancel(bus: &Bus, text: &str) -> Result<u8, CliError> {
     let (peer, job) = meant(bus, text).await?;
     match client::withdraw(bus, &peer, job).await.map_err(|error| no_queue(&error))? {
-        Withdrawn::Surely => {
+        CancelOutcome::Surely => {
             output::line(&format!("cancelled {job}: it never runs on {peer}"))?;
             Ok(0)
         }
-        Withdrawn::Runs => {
-            Err(Failure::new(OTHER, format!("begun: {job} runs on {peer}; `d stop {peer}/{job}` stops it")))
+        CancelOutcome::Runs => {
+            Err(CliError::new(OTHER, format!("begun: {job} runs on {peer}; `d stop {peer}/{job}` stops it")))
         }
-        Withdrawn::Ended(result) => Err(Failure::new(OTHER, ended(&peer, job, result.as_deref()))),
-        Withdrawn::PeerCannotSay(why) => Err(Failure::new(
+        CancelOutcome::Ended(result) => Err(CliError::new(OTHER, ended(&peer, job, result.as_deref()))),
+        CancelOutcome::PeerCannotSay(why) => Err(CliError::new(
             UNKNOWN,
             format!(
                 "unknown: {job} is out of the queue and was handed to {peer} before, which may have begun it: {why}; \
@@ -224,7 +224,7 @@ pub(super) async fn the_one_that_waits(bus: &Bus, wanted: &Wanted) -> Option<(Pe
 }
 
 /// Whether a job waits. A server that is away says nothing to the contrary.
-pub(super) async fn waits(bus: &Bus, peer: &PeerId, job: JobId) -> Result<bool, Failure> {
+pub(super) async fn waits(bus: &Bus, peer: &PeerId, job: JobId) -> Result<bool, CliError> {
     match client::places(bus, &subjects::queue(peer, job)).await {
         Ok(places) => Ok(!places.is_empty()),
         Err(QueueError::Bus(_)) => Ok(true),
@@ -233,7 +233,7 @@ pub(super) async fn waits(bus: &Bus, peer: &PeerId, job: JobId) -> Result<bool, 
 }
 
 /// The one job that is meant.
-async fn meant(bus: &Bus, text: &str) -> Result<(PeerId, JobId), Failure> {
+async fn meant(bus: &Bus, text: &str) -> Result<(PeerId, JobId), CliError> {
     let (peer, word) = match text.split_once('/') {
         Some((peer, word)) => (Some(exec::target(bus, peer).await?), word),
         None => (None, text),
@@ -243,13 +243,13 @@ async fn meant(bus: &Bus, text: &str) -> Result<(PeerId, JobId), Failure> {
         return Ok((peer.clone(), job));
     }
     if job.is_none() && (word.len() < FEWEST || word.chars().any(|c| !c.is_ascii_hexdigit() && c != '-')) {
-        return Err(Failure::usage(format!(
+        return Err(CliError::usage(format!(
             "{word:?} is not a job: its id is wanted, or the last {FEWEST} or more characters of it"
         )));
     }
     let mut found = waiting_as(bus, peer.as_ref(), word).await.map_err(|error| no_queue(&error))?;
     match found.len() {
-        0 => Err(Failure::new(
+        0 => Err(CliError::new(
             NOT_FOUND,
             format!(
                 "not found: no job {word} waits in the queue: it has begun, is over, was cancelled, or never was; \
@@ -259,7 +259,7 @@ async fn meant(bus: &Bus, text: &str) -> Result<(PeerId, JobId), Failure> {
         1 => Ok(found.remove(0)),
         _ => {
             let ids: Vec<String> = found.iter().map(|(peer, job)| format!("{peer}/{job}")).collect();
-            Err(Failure::usage(format!("{word} is ambiguous: {} end in it", ids.join(", "))))
+            Err(CliError::usage(format!("{word} is ambiguous: {} end in it", ids.join(", "))))
         }
     }
 }

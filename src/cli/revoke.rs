@@ -11,16 +11,16 @@ use futures::stream::StreamExt;
 
 use super::args::Common;
 use super::connect::{connect, must_see_jobs};
-use super::exit::{BUS_UNREACHABLE, Failure, OTHER};
+use super::exit::{BUS_UNREACHABLE, CliError, OTHER};
 use super::jobs::Found;
 use super::settings::Settings;
 use super::{keys, output};
 use peerbus_bus::{Bus, Credentials};
-use peerbus_client::{jobs, steer};
-use peerbus_leader::fleet::{NotPushed, push, tell};
+use peerbus_client::{control, jobs};
+use peerbus_leader::fleet::{PushError, push, tell};
 use peerbus_protocol::PeerId;
 use peerbus_protocol::identity::Name;
-use peerbus_protocol::jobs::Query;
+use peerbus_protocol::jobs::JobQuery;
 
 /// How long one job may take to end.
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
@@ -40,7 +40,7 @@ pub(super) struct Revoke {
 }
 
 /// `d revoke`
-pub(super) async fn run(common: &Common, args: Revoke) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: Revoke) -> Result<u8, CliError> {
     let Revoke { name, stop_jobs } = args;
     let authority = keys::open(common)?;
     let settings = Settings::read(common)?;
@@ -48,7 +48,7 @@ pub(super) async fn run(common: &Common, args: Revoke) -> Result<u8, Failure> {
         && own.own().standing.is_machine()
         && own.own().name == name
     {
-        return Err(Failure::usage(format!(
+        return Err(CliError::usage(format!(
             "{name} is this machine, which has the fleet's keys: without it nobody could be invited or revoked"
         )));
     }
@@ -59,8 +59,8 @@ pub(super) async fn run(common: &Common, args: Revoke) -> Result<u8, Failure> {
         tell(&address, &authority, &account).await
     };
     told.await.map_err(|error| {
-        let code = if matches!(error, NotPushed::Bus(_)) { BUS_UNREACHABLE } else { OTHER };
-        Failure::new(
+        let code = if matches!(error, PushError::Bus(_)) { BUS_UNREACHABLE } else { OTHER };
+        CliError::new(
             code,
             format!(
                 "{name} is revoked in the fleet's books, and the fleet was not told: {error}; the leader's daemon tells \
@@ -72,7 +72,7 @@ pub(super) async fn run(common: &Common, args: Revoke) -> Result<u8, Failure> {
     let asked = async {
         let bus = connect(common).await?;
         let (left, silent) = left_running(&bus, &name).await?;
-        Ok::<_, Failure>((bus, left, silent))
+        Ok::<_, CliError>((bus, left, silent))
     };
     match asked.await {
         Ok((bus, left, silent)) => {
@@ -91,13 +91,13 @@ pub(super) async fn run(common: &Common, args: Revoke) -> Result<u8, Failure> {
 }
 
 /// The durable jobs of somebody that still run, and the peers that did not say.
-async fn left_running(bus: &Bus, name: &Name) -> Result<(Vec<Found>, Vec<PeerId>), Failure> {
+async fn left_running(bus: &Bus, name: &Name) -> Result<(Vec<Found>, Vec<PeerId>), CliError> {
     must_see_jobs(bus)?;
     let rows = super::peers::all(bus).await?;
     let (online, away): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.is_online);
     let mut silent: Vec<PeerId> = away.into_iter().map(|row| row.peer_id).collect();
     let mut left = Vec::new();
-    let query = Query::default();
+    let query = JobQuery::default();
     let online = online.into_iter().map(|row| row.peer_id).collect();
     let mut coming = std::pin::pin!(jobs::of_all(bus, online, &query));
     while let Some((peer, answer)) = coming.next().await {
@@ -115,7 +115,7 @@ async fn left_running(bus: &Bus, name: &Name) -> Result<(Vec<Found>, Vec<PeerId>
 }
 
 /// Says which they are, and stops them where that is wanted; says whether none was left that was to be.
-async fn see_to(bus: &Bus, name: &Name, left: &[Found], stop_jobs: bool) -> Result<bool, Failure> {
+async fn see_to(bus: &Bus, name: &Name, left: &[Found], stop_jobs: bool) -> Result<bool, CliError> {
     let mut all_stopped = true;
     for Found { peer, job } in left {
         let (short, command) = (job.id.short(), &job.command);
@@ -124,7 +124,7 @@ async fn see_to(bus: &Bus, name: &Name, left: &[Found], stop_jobs: bool) -> Resu
             output::line(&format!("still runs: {what}"))?;
             continue;
         }
-        match steer::stop(bus, peer, job.id, &format!("{name} was revoked"), STOPPED_WITHIN).await {
+        match control::stop(bus, peer, job.id, &format!("{name} was revoked"), STOPPED_WITHIN).await {
             Ok(_) => output::line(&format!("stopped: {what}"))?,
             Err(error) => {
                 all_stopped = false;

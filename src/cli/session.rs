@@ -8,15 +8,15 @@ use super::args::{Assignment, Common, assignment, peer_name};
 use super::attach::{self, durable};
 use super::connect::{connect, must_see_jobs};
 use super::exec::{self, DetachKeys, Exec, detach_keys};
-use super::exit::{Failure, OTHER};
+use super::exit::{CliError, OTHER};
 use super::jobs::{self, Found, Wanted, wanted};
 use super::output;
 use super::stop::{self, SIGNAL_WITHIN, Stop};
 use super::terminal::Manner;
 use peerbus_bus::Bus;
-use peerbus_client::steer;
+use peerbus_client::control;
 use peerbus_protocol::attach::is_name;
-use peerbus_protocol::jobs::{Job, State};
+use peerbus_protocol::jobs::{Job, JobStatus};
 
 /// What `d session` is asked for.
 #[derive(Debug, Subcommand)]
@@ -133,7 +133,7 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 /// `d session`
-pub(super) async fn run(common: &Common, verb: Session) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, verb: Session) -> Result<u8, CliError> {
     match verb {
         Session::New(new) => {
             if !new.detach {
@@ -150,12 +150,12 @@ pub(super) async fn run(common: &Common, verb: Session) -> Result<u8, Failure> {
 }
 
 /// Nobody sits down without a terminal: what comes from elsewhere would be typed, and its end with it.
-fn must_be_typed_at(asked_for: bool, instead: &str) -> Result<(), Failure> {
+fn must_be_typed_at(asked_for: bool, instead: &str) -> Result<(), CliError> {
     if asked_for || std::io::stdin().is_terminal() {
         return Ok(());
     }
     let what = "standard input is no terminal to sit down at";
-    Err(Failure::usage(format!("{what}; {instead}, and -i types what comes from there")))
+    Err(CliError::usage(format!("{what}; {instead}, and -i types what comes from there")))
 }
 
 fn as_exec(new: New) -> Exec {
@@ -183,18 +183,18 @@ fn as_exec(new: New) -> Exec {
 }
 
 /// A terminal that goes on.
-async fn session(bus: &Bus, wanted: &Wanted) -> Result<Found, Failure> {
+async fn session(bus: &Bus, wanted: &Wanted) -> Result<Found, CliError> {
     let found = durable(bus, wanted).await?;
     let Found { peer, job } = &found;
     let short = job.id.short();
-    if job.state != State::Running {
+    if job.state != JobStatus::Running {
         let what = format!("{short} on {peer} goes on no more; `d logs {peer}/{short}` shows what it wrote");
-        return Err(Failure::new(OTHER, what));
+        return Err(CliError::new(OTHER, what));
     }
     if !job.tty {
         let what =
             format!("{short} on {peer} has no terminal; `d attach {peer}/{short}` shows what it writes");
-        return Err(Failure::new(OTHER, what));
+        return Err(CliError::new(OTHER, what));
     }
     Ok(found)
 }
@@ -204,7 +204,7 @@ fn called(job: &Job) -> String {
     job.name.clone().unwrap_or_else(|| job.id.short())
 }
 
-async fn sit_down(common: &Common, args: Attach) -> Result<u8, Failure> {
+async fn sit_down(common: &Common, args: Attach) -> Result<u8, CliError> {
     if !args.watch {
         must_be_typed_at(args.stdin, "--watch only looks on")?;
     }
@@ -218,18 +218,18 @@ async fn sit_down(common: &Common, args: Attach) -> Result<u8, Failure> {
     attach::terminal(&bus, &found, Manner { writes: !args.watch, detach_keys, types_end: false }).await
 }
 
-async fn rename(common: &Common, args: Rename) -> Result<u8, Failure> {
+async fn rename(common: &Common, args: Rename) -> Result<u8, CliError> {
     let bus = connect(common).await?;
     must_see_jobs(&bus)?;
     let found = session(&bus, &args.session).await?;
     let Found { peer, job } = &found;
-    let renamed = steer::rename(&bus, peer, job.id, job.name.as_deref(), &args.name, SIGNAL_WITHIN).await;
+    let renamed = control::rename(&bus, peer, job.id, job.name.as_deref(), &args.name, SIGNAL_WITHIN).await;
     let renamed = renamed.map_err(|error| stop::not_done(&found, &error, "may or may not be renamed"))?;
     output::line(&format!("{} on {peer} is {} now", called(job), renamed.name))?;
     Ok(0)
 }
 
-async fn detach(common: &Common, args: Detach) -> Result<u8, Failure> {
+async fn detach(common: &Common, args: Detach) -> Result<u8, CliError> {
     let bus = connect(common).await?;
     must_see_jobs(&bus)?;
     let found = session(&bus, &args.session).await?;
@@ -244,8 +244,8 @@ async fn detach(common: &Common, args: Detach) -> Result<u8, Failure> {
 }
 
 /// Has everybody leave it; says how many there were.
-async fn have_them_leave(bus: &Bus, found: &Found) -> Result<u32, Failure> {
-    let left = steer::detach(bus, &found.peer, found.job.id, &exec::caller(), SIGNAL_WITHIN).await;
+async fn have_them_leave(bus: &Bus, found: &Found) -> Result<u32, CliError> {
+    let left = control::detach(bus, &found.peer, found.job.id, &exec::caller(), SIGNAL_WITHIN).await;
     let so = "may have been left by everybody, or not";
     left.map(|left| left.viewers).map_err(|error| stop::not_done(found, &error, so))
 }

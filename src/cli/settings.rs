@@ -13,13 +13,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::args::{Common, RoleArg};
-use super::exit::Failure;
+use super::exit::CliError;
 use super::nats_context::NatsContext;
 use super::task;
 use file::File;
-use peerbus_bus::{self as bus, Credentials, NatsAddress, Reach};
+use peerbus_bus::{self as bus, AddressPolicy, Credentials, NatsAddress};
 use peerbus_daemon::broker;
-use peerbus_daemon::policy::{Kept, Presence};
+use peerbus_daemon::policy::{LoadedPolicy, PolicyFileRule};
 use peerbus_process::{host, ownership};
 use peerbus_protocol::PeerId;
 use peerbus_protocol::heartbeat::Role;
@@ -47,16 +47,16 @@ pub(super) struct Settings<'a> {
 
 impl<'a> Settings<'a> {
     /// Reads the file, where there is one. One that was named must be there.
-    pub(super) fn read(common: &'a Common) -> Result<Self, Failure> {
+    pub(super) fn read(common: &'a Common) -> Result<Self, CliError> {
         let own = own_config(common);
         if named(common).is_some() && !own.exists() {
-            return Err(Failure::usage(format!("configuration {}: there is no such file", own.display())));
+            return Err(CliError::usage(format!("configuration {}: there is no such file", own.display())));
         }
         Self::read_or_default(common)
     }
 
     /// Reads the file for somebody who is about to write it: one that was named need not be there.
-    pub(super) fn read_or_default(common: &'a Common) -> Result<Self, Failure> {
+    pub(super) fn read_or_default(common: &'a Common) -> Result<Self, CliError> {
         let mut file = File::read(&own_config(common))?.unwrap_or_default();
         let mut machines = toml::Table::new();
         if named(common).is_none() && !host::is_root() {
@@ -66,20 +66,20 @@ impl<'a> Settings<'a> {
     }
 
     /// A person's link to the bus, for a connection of this name.
-    pub(super) fn bus(&self, name: &str) -> Result<bus::Settings, Failure> {
+    pub(super) fn bus(&self, name: &str) -> Result<bus::Settings, CliError> {
         let address = self.address()?;
         let credentials = self.credentials(&address, self.persons_file())?;
         self.check_person(&credentials)?;
-        Ok(bus::Settings { address, credentials, reach: Reach::Anywhere, name: name.to_owned() })
+        Ok(bus::Settings { address, credentials, reach: AddressPolicy::Anywhere, name: name.to_owned() })
     }
 
     /// What this machine's daemon shows to the bus.
-    pub(super) fn daemons_credentials(&self) -> Result<Credentials, Failure> {
+    pub(super) fn daemons_credentials(&self) -> Result<Credentials, CliError> {
         self.credentials(&self.address()?, self.daemons_file())
     }
 
     /// Refuses to run root's daemon by files that others can change: they would be root as well.
-    pub(super) fn check_daemons_files(&self) -> Result<(), Failure> {
+    pub(super) fn check_daemons_files(&self) -> Result<(), CliError> {
         check_for_root("configuration", &own_config(self.common))?;
         if let Some(file) = self.daemons_file() {
             check_for_root("credentials", &file)?;
@@ -88,11 +88,11 @@ impl<'a> Settings<'a> {
     }
 
     /// Where the bus is.
-    pub(super) fn address(&self) -> Result<NatsAddress, Failure> {
+    pub(super) fn address(&self) -> Result<NatsAddress, CliError> {
         let context = self.nats_context()?.map(|context| context.url).filter(|url| !url.is_empty());
         let nats = self.nats().or(context);
         let nats = nats.as_deref().unwrap_or(DEFAULT_NATS);
-        nats.parse().map_err(|bad: bus::BadAddress| Failure::usage(bad.to_string()))
+        nats.parse().map_err(|bad: bus::BadAddress| CliError::usage(bad.to_string()))
     }
 
     /// The bus, where a flag, the environment or the file names it.
@@ -101,26 +101,26 @@ impl<'a> Settings<'a> {
     }
 
     /// Whether anything names a bus, so that it is not merely the default.
-    pub(super) fn names_a_bus(&self) -> Result<bool, Failure> {
+    pub(super) fn names_a_bus(&self) -> Result<bool, CliError> {
         Ok(self.nats().is_some() || self.nats_context()?.is_some())
     }
 
     /// The selected context, which counts only where nothing else names a bus.
-    pub(super) fn nats_context(&self) -> Result<Option<NatsContext>, Failure> {
+    pub(super) fn nats_context(&self) -> Result<Option<NatsContext>, CliError> {
         if self.nats().is_some() {
             return Ok(None);
         }
-        NatsContext::selected(&config_home()).map_err(Failure::usage)
+        NatsContext::selected(&config_home()).map_err(CliError::usage)
     }
 
-    fn credentials(&self, address: &NatsAddress, file: Option<PathBuf>) -> Result<Credentials, Failure> {
+    fn credentials(&self, address: &NatsAddress, file: Option<PathBuf>) -> Result<Credentials, CliError> {
         let context = self.nats_context()?;
         let context = context.as_ref();
         let own = context.and_then(NatsContext::credentials);
         let context_file =
             context.map(|context| &context.creds).filter(|path| !path.is_empty()).map(PathBuf::from);
         if let Some(path) = file.or(context_file) {
-            return Credentials::from_file(&path).map_err(|bad| Failure::usage(bad.to_string()));
+            return Credentials::from_file(&path).map_err(|bad| CliError::usage(bad.to_string()));
         }
         if let Some(credentials) = own.or_else(|| address.userinfo().cloned()) {
             return Ok(credentials);
@@ -152,14 +152,14 @@ impl<'a> Settings<'a> {
     }
 
     /// This machine's peer id: a flag, else the environment, else the file, else made of the hostname.
-    pub(super) fn peer_id(&self, flag: Option<String>) -> Result<PeerId, Failure> {
+    pub(super) fn peer_id(&self, flag: Option<String>) -> Result<PeerId, CliError> {
         if let Some(id) = self.named_peer(flag) {
-            return id.parse().map_err(|bad: BadId| Failure::usage(bad.to_string()));
+            return id.parse().map_err(|bad: BadId| CliError::usage(bad.to_string()));
         }
         let hostname =
-            host::hostname().map_err(|error| Failure::other(format!("reading the hostname: {error}")))?;
+            host::hostname().map_err(|error| CliError::other(format!("reading the hostname: {error}")))?;
         PeerId::from_hostname(&hostname).map_err(|_| {
-            Failure::usage(format!("the hostname {hostname:?} makes no peer id; give one with --id"))
+            CliError::usage(format!("the hostname {hostname:?} makes no peer id; give one with --id"))
         })
     }
 
@@ -169,13 +169,13 @@ impl<'a> Settings<'a> {
     }
 
     /// This machine's role: a flag, else the environment, else the file, else a worker's.
-    pub(super) fn role(&self, flag: Option<RoleArg>) -> Result<Role, Failure> {
+    pub(super) fn role(&self, flag: Option<RoleArg>) -> Result<Role, CliError> {
         let named = match (flag, variable("PEERBUS_ROLE").as_deref()) {
             (Some(role), _) => Some(role),
             (None, Some("leader")) => Some(RoleArg::Leader),
             (None, Some("worker")) => Some(RoleArg::Worker),
             (None, Some(other)) => {
-                return Err(Failure::usage(format!("PEERBUS_ROLE: {other:?} is neither leader nor worker")));
+                return Err(CliError::usage(format!("PEERBUS_ROLE: {other:?} is neither leader nor worker")));
             }
             (None, None) => self.file.role,
         };
@@ -194,17 +194,17 @@ impl<'a> Settings<'a> {
 
     /// The policy of this machine's daemon: the file that is named, else `policy.toml` beside the
     /// configuration, if it is there.
-    pub(super) fn policy(&self) -> Result<Kept, Failure> {
+    pub(super) fn policy(&self) -> Result<LoadedPolicy, CliError> {
         let named = self.file.policy.as_deref().unwrap_or(Path::new(DEFAULT_POLICY));
         let beside = own_config(self.common).with_file_name(named);
         let path = std::path::absolute(&beside).unwrap_or(beside);
         let presence = match &self.file.policy {
-            Some(word) if word.as_os_str() == NO_POLICY => Presence::None,
-            Some(_) => Presence::Required,
-            None => Presence::Optional,
+            Some(word) if word.as_os_str() == NO_POLICY => PolicyFileRule::None,
+            Some(_) => PolicyFileRule::Required,
+            None => PolicyFileRule::Optional,
         };
         let tasks = task::of_policy(self.file.tasks.clone());
-        Kept::read(path, presence, tasks).map_err(|mistake| Failure::usage(mistake.to_string()))
+        LoadedPolicy::read(path, presence, tasks).map_err(|mistake| CliError::usage(mistake.to_string()))
     }
 
     /// Where the tokens of managed brokers on this machine are.
@@ -221,13 +221,13 @@ impl<'a> Settings<'a> {
 }
 
 /// Refuses a file or folder of root's daemon that others can change.
-pub(super) fn check_for_root(what: &str, path: &Path) -> Result<(), Failure> {
+pub(super) fn check_for_root(what: &str, path: &Path) -> Result<(), CliError> {
     // Of `/dev/null` and its like nothing stays; what is not there is told elsewhere.
     match path.is_file() || path.is_dir() {
         true => ownership::check_for_root(path),
         false => Ok(()),
     }
-    .map_err(|why| Failure::usage(format!("{what} {}: {why}", path.display())))
+    .map_err(|why| CliError::usage(format!("{what} {}: {why}", path.display())))
 }
 
 /// A variable of the environment; an empty one counts as none.

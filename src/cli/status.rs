@@ -6,14 +6,14 @@ use clap::Args as ClapArgs;
 
 use super::args::Common;
 use super::connect::connect;
-use super::exit::{Failure, OTHER, USAGE};
+use super::exit::{CliError, OTHER, USAGE};
 use super::output::Table;
 use super::settings::{Settings, variable};
 use super::{output, time};
 use peerbus_bus::NatsAddress;
 use peerbus_client::peers as registry;
-use peerbus_daemon::handover::NextState;
-use peerbus_daemon::state::{self, DaemonState, ReadError, State};
+use peerbus_daemon::self_upgrade::UpgradeOutcome;
+use peerbus_daemon::state::{self, DaemonState, ReadError, RunState};
 use peerbus_protocol::heartbeat::Role;
 use peerbus_protocol::peers::{Found, PeerRow};
 
@@ -32,7 +32,7 @@ pub(super) struct Status {
 }
 
 /// What is known of this machine's daemon.
-pub(super) struct Own {
+pub(super) struct LocalDaemon {
     pub(super) state: DaemonState,
     /// Host of the bus.
     pub(super) leader_address: String,
@@ -47,10 +47,10 @@ pub(super) struct Own {
 }
 
 /// Reads the daemon's state file and asks the leader what it hears.
-pub(super) async fn look(common: &Common) -> Result<Own, Failure> {
+pub(super) async fn look(common: &Common) -> Result<LocalDaemon, CliError> {
     let settings = Settings::read(common)?;
     let state = state::read(&settings.state_dir())
-        .map_err(|error| Failure::new(OTHER, format!("no daemon: {error}; start one with `d daemon run`")))?
+        .map_err(|error| CliError::new(OTHER, format!("no daemon: {error}; start one with `d daemon run`")))?
         .truth();
     ask(common, &settings, state).await
 }
@@ -60,11 +60,17 @@ pub(super) async fn ask(
     common: &Common,
     settings: &Settings<'_>,
     state: DaemonState,
-) -> Result<Own, Failure> {
+) -> Result<LocalDaemon, CliError> {
     let leader_address =
         state.nats.parse::<NatsAddress>().map_or_else(|_| state.nats.clone(), |nats| nats.first().0);
-    let mut own =
-        Own { state, leader_address, on_the_bus: false, connected: false, unasked: None, workers: None };
+    let mut own = LocalDaemon {
+        state,
+        leader_address,
+        on_the_bus: false,
+        connected: false,
+        unasked: None,
+        workers: None,
+    };
     let bus = match connect(&as_the_daemon(common, settings, &own.state)?).await {
         Ok(bus) => bus,
         Err(failure) => {
@@ -72,7 +78,7 @@ pub(super) async fn ask(
             return Ok(own);
         }
     };
-    let lives = matches!(own.state.state, State::Starting | State::Ready | State::Stopping);
+    let lives = matches!(own.state.state, RunState::Starting | RunState::Ready | RunState::Stopping);
     if let (true, Ok((beat, _))) = (lives, registry::ping(&bus, &own.state.peer_id, PING_WITHIN).await) {
         own.on_the_bus = beat.instance == own.state.instance;
     }
@@ -102,13 +108,13 @@ pub(super) fn runs(state_dir: &std::path::Path) -> bool {
 
 /// The daemon that runs on a state directory, by its own word.
 pub(super) fn running(state_dir: &std::path::Path) -> Option<DaemonState> {
-    let runs = |state: State| matches!(state, State::Starting | State::Ready | State::Stopping);
+    let runs = |state: RunState| matches!(state, RunState::Starting | RunState::Ready | RunState::Stopping);
     state::read(state_dir).ok().map(DaemonState::truth).filter(|daemon| runs(daemon.state))
 }
 
 /// The daemon's bus, unless a flag names another. Where the person's own settings lead to it too,
 /// they are kept, because they may say who the person is to it.
-fn as_the_daemon(common: &Common, settings: &Settings<'_>, state: &DaemonState) -> Result<Common, Failure> {
+fn as_the_daemon(common: &Common, settings: &Settings<'_>, state: &DaemonState) -> Result<Common, CliError> {
     let same = settings.address()?.to_string() == state.nats;
     let nats = if common.nats.is_some() || same { common.nats.clone() } else { Some(state.nats.clone()) };
     Ok(Common { nats, ..common.clone() })
@@ -116,24 +122,24 @@ fn as_the_daemon(common: &Common, settings: &Settings<'_>, state: &DaemonState) 
 
 /// This machine's peer id: that of the daemon that runs, else the configured one, else that of the
 /// daemon that ran last.
-fn own_id(common: &Common) -> Result<String, Failure> {
+fn own_id(common: &Common) -> Result<String, CliError> {
     let settings = Settings::read(common)?;
     let last = state::read(&settings.state_dir()).map(DaemonState::truth);
     if let Ok(state) = &last
-        && matches!(state.state, State::Starting | State::Ready | State::Stopping)
+        && matches!(state.state, RunState::Starting | RunState::Ready | RunState::Stopping)
     {
         return Ok(state.peer_id.to_string());
     }
     let configured = variable("PEERBUS_PEER_ID").or(settings.file.peer_id);
     configured.map_or_else(|| last.map(|state| state.peer_id.to_string()), Ok).map_err(|error| {
-        Failure::other(format!(
+        CliError::other(format!(
             "no peer id: none is configured, and {error}; `d config set peer_id ID` sets one"
         ))
     })
 }
 
 /// `d status`
-pub(super) async fn run(common: &Common, args: &Status) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: &Status) -> Result<u8, CliError> {
     if args.id {
         output::line(&own_id(common)?)?;
         return Ok(0);
@@ -158,10 +164,10 @@ pub(super) async fn run(common: &Common, args: &Status) -> Result<u8, Failure> {
     } else {
         output::table(&facts(&own))?;
     }
-    Ok(u8::from(own.state.state != State::Ready || own.state.off_the_bus.is_some()))
+    Ok(u8::from(own.state.state != RunState::Ready || own.state.off_the_bus.is_some()))
 }
 
-fn facts(own: &Own) -> Table {
+fn facts(own: &LocalDaemon) -> Table {
     let state = &own.state;
     let next = state.program.as_ref().and_then(|program| program.next.as_ref());
     let mut table = Table::of_facts();
@@ -185,14 +191,14 @@ pub(super) fn doing(state: &DaemonState) -> String {
 }
 
 /// The version that runs, and what becomes of another one.
-pub(super) fn versions(runs: &str, next: Option<&NextState>) -> String {
-    let Some(NextState { version, is_refused, why }) = next else { return runs.to_owned() };
+pub(super) fn versions(runs: &str, next: Option<&UpgradeOutcome>) -> String {
+    let Some(UpgradeOutcome { version, is_refused, why }) = next else { return runs.to_owned() };
     let other = version.as_deref().unwrap_or("another one");
     let so = if *is_refused { "is not taken over" } else { "is to take over" };
     format!("{runs}; {other} {so}: {why}")
 }
 
-fn hears(own: &Own) -> String {
+fn hears(own: &LocalDaemon) -> String {
     match &own.unasked {
         Some(why) => format!("not asked: {why}"),
         None if own.connected => "hears us".to_owned(),
@@ -200,12 +206,12 @@ fn hears(own: &Own) -> String {
     }
 }
 
-pub(super) fn word(state: State) -> &'static str {
+pub(super) fn word(state: RunState) -> &'static str {
     match state {
-        State::Starting => "starting",
-        State::Ready => "ready",
-        State::Stopping => "stopping",
-        State::Stopped => "stopped",
-        State::Failed => "failed",
+        RunState::Starting => "starting",
+        RunState::Ready => "ready",
+        RunState::Stopping => "stopping",
+        RunState::Stopped => "stopped",
+        RunState::Failed => "failed",
     }
 }

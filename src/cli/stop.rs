@@ -6,15 +6,15 @@ use clap::Args as ClapArgs;
 
 use super::args::{Common, duration};
 use super::connect::{connect, must_see_jobs};
-use super::exit::{Failure, NOT_STARTED, OFFLINE, OTHER, REFUSED, TIMED_OUT, UNKNOWN};
+use super::exit::{CliError, NOT_STARTED, OFFLINE, OTHER, REFUSED, TIMED_OUT, UNKNOWN};
 use super::jobs::{Found, Wanted, find, wanted};
 use super::output;
 use peerbus_bus::{Bus, BusError};
-use peerbus_client::steer::{self, SteerError};
+use peerbus_client::control::{self, ControlError};
 use peerbus_process::Signal;
 use peerbus_protocol::Ending;
 use peerbus_protocol::exec::JobResult;
-use peerbus_protocol::jobs::{Job, State};
+use peerbus_protocol::jobs::{Job, JobStatus};
 
 /// How long a signal may take to be taken.
 pub(super) const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ fn signal(text: &str) -> Result<Signal, String> {
 }
 
 /// `d stop`
-pub(super) async fn run(common: &Common, args: &Stop) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: &Stop) -> Result<u8, CliError> {
     let bus = connect(common).await?;
     must_see_jobs(&bus)?;
     let found = find(&bus, &args.job).await?;
@@ -54,11 +54,11 @@ pub(super) async fn run(common: &Common, args: &Stop) -> Result<u8, Failure> {
     }
 }
 
-async fn stop(bus: &Bus, found: &Found, args: &Stop) -> Result<u8, Failure> {
+async fn stop(bus: &Bus, found: &Found, args: &Stop) -> Result<u8, CliError> {
     let Found { peer, job } = found;
-    let had_ended = job.state == State::Ended;
+    let had_ended = job.state == JobStatus::Ended;
     let why = format!("stopped by {}", super::exec::caller());
-    let result = steer::stop(bus, peer, job.id, &why, args.timeout)
+    let result = control::stop(bus, peer, job.id, &why, args.timeout)
         .await
         .map_err(|error| not_done(found, &error, "may still run"))?;
     if args.json {
@@ -86,22 +86,24 @@ fn said(found: &Found, result: &JobResult, had_ended: bool) -> String {
     format!("{short} on {peer} {verb}: {ending}{killed}{hung}")
 }
 
-async fn send(bus: &Bus, found: &Found, signal: Signal) -> Result<u8, Failure> {
+async fn send(bus: &Bus, found: &Found, signal: Signal) -> Result<u8, CliError> {
     let Found { peer, job } = found;
-    if job.state == State::Ended {
+    if job.state == JobStatus::Ended {
         return Err(ended_before(found, job));
     }
-    match steer::signal(bus, peer, job.id, &signal.name(), SIGNAL_WITHIN).await {
+    match control::signal(bus, peer, job.id, &signal.name(), SIGNAL_WITHIN).await {
         Ok(()) => {
             output::line(&format!("sent {signal} to {} on {peer}", job.id.short()))?;
             Ok(0)
         }
         Err(error) => {
             // A job that has ended meanwhile does not answer.
-            let again = wanted(&format!("{peer}/{}", job.id)).map_err(Failure::other)?;
+            let again = wanted(&format!("{peer}/{}", job.id)).map_err(CliError::other)?;
             match find(bus, &again).await {
-                Ok(now) if now.job.state == State::Ended => Err(ended_before(found, &now.job)),
-                Ok(now) if now.job.durable && matches!(error, SteerError::Bus(BusError::Timeout { .. })) => {
+                Ok(now) if now.job.state == JobStatus::Ended => Err(ended_before(found, &now.job)),
+                Ok(now)
+                    if now.job.durable && matches!(error, ControlError::Bus(BusError::Timeout { .. })) =>
+                {
                     let next = format!(
                         "its keeper may be stuck: `d stop {peer}/{}` does not depend on it",
                         job.id.short()
@@ -114,26 +116,26 @@ async fn send(bus: &Bus, found: &Found, signal: Signal) -> Result<u8, Failure> {
     }
 }
 
-fn ended_before(found: &Found, job: &Job) -> Failure {
+fn ended_before(found: &Found, job: &Job) -> CliError {
     let how = job.ending.as_ref().map_or_else(String::new, |ending| format!(": {ending}"));
     let short = job.id.short();
-    Failure::new(OTHER, format!("{short} on {} had ended already{how}; nothing was signalled", found.peer))
+    CliError::new(OTHER, format!("{short} on {} had ended already{how}; nothing was signalled", found.peer))
 }
 
-pub(super) fn not_done(found: &Found, error: &SteerError, so: &str) -> Failure {
+pub(super) fn not_done(found: &Found, error: &ControlError, so: &str) -> CliError {
     let Found { peer, job } = found;
     let short = job.id.short();
     match error {
-        SteerError::Bus(BusError::NoResponders(_)) => {
-            Failure::new(OFFLINE, format!("offline: Peer is offline: {peer}: {short} {so}"))
+        ControlError::Bus(BusError::NoResponders(_)) => {
+            CliError::new(OFFLINE, format!("offline: Peer is offline: {peer}: {short} {so}"))
         }
-        SteerError::Bus(_) | SteerError::Stopping(_) => {
+        ControlError::Bus(_) | ControlError::Stopping(_) => {
             let next = format!("`d jobs {peer} -a` shows what became of it");
-            Failure::new(TIMED_OUT, format!("timed out: {peer}: {short} {so}: {error}; {next}"))
+            CliError::new(TIMED_OUT, format!("timed out: {peer}: {short} {so}: {error}; {next}"))
         }
-        SteerError::Declined(_) => Failure::new(REFUSED, format!("refused: {peer}: {short}: {error}")),
-        SteerError::Unproven(_) | SteerError::Malformed(_) => {
-            Failure::other(format!("{peer}: {short} {so}: {error}"))
+        ControlError::Declined(_) => CliError::new(REFUSED, format!("refused: {peer}: {short}: {error}")),
+        ControlError::Unproven(_) | ControlError::Malformed(_) => {
+            CliError::other(format!("{peer}: {short} {so}: {error}"))
         }
     }
 }

@@ -15,9 +15,9 @@
 //! one does not begin. A step that restarts the daemon must not wait for that (`systemctl --no-block restart …`) where it
 //! would wait for itself.
 
-mod book;
+mod catalog;
 mod deploy;
-mod older;
+mod legacy_steps;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,13 +26,13 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use super::args::{Common, peer_name};
 use super::exec::{self, Done, Enough, Exec};
-use super::exit::{CANCELLED, Failure, NOT_STARTED, OTHER};
+use super::exit::{CANCELLED, CliError, NOT_STARTED, OTHER};
 use super::output::Table;
 use super::peers::Format;
 use super::settings::Settings;
 use super::{exit, output};
-use book::{Book, Step};
-pub(super) use book::{Task, of_policy};
+use catalog::{Step, TaskCatalog};
+pub(super) use catalog::{Task, of_policy};
 use peerbus_protocol::attach::is_name;
 use peerbus_protocol::task::{self as protocol, Step as Part};
 
@@ -77,11 +77,11 @@ pub(super) struct TaskList {
 /// The names of all tasks, for completion; none where the configuration has a mistake.
 pub(super) fn names(common: &Common) -> Vec<String> {
     let Ok(settings) = Settings::read(common) else { return Vec::new() };
-    Book::of(settings.file.tasks).names().map(str::to_owned).collect()
+    TaskCatalog::of(settings.file.tasks).names().map(str::to_owned).collect()
 }
 
 /// `d task`
-pub(super) async fn run(common: &Common, verb: Tasks) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, verb: Tasks) -> Result<u8, CliError> {
     match verb {
         Tasks::Run(args) => on_all(common, args).await,
         Tasks::List(args) => list(common, &args),
@@ -103,7 +103,7 @@ struct Steps {
 }
 
 impl Work {
-    async fn on(&self, common: &Common, name: &str, peer: &str, enough: &mut Enough) -> Result<u8, Failure> {
+    async fn on(&self, common: &Common, name: &str, peer: &str, enough: &mut Enough) -> Result<u8, CliError> {
         match self {
             Self::Steps(steps) => on_one(common, name, steps, peer, enough).await,
             Self::Program(program) => deploy::send(common, name, program, peer).await,
@@ -112,13 +112,13 @@ impl Work {
 }
 
 /// Runs a task on one peer after the other.
-async fn on_all(common: &Common, args: TaskRun) -> Result<u8, Failure> {
+async fn on_all(common: &Common, args: TaskRun) -> Result<u8, CliError> {
     let TaskRun { name, binary, peers } = args;
     let (name, peers) = (name.as_str(), peers.as_slice());
     let work = match binary {
         None => Work::Steps(steps(common, name)?),
         Some(path) if name == deploy::TASK => Work::Program(deploy::Program::read(path)?),
-        Some(_) => return Err(Failure::usage(format!("--binary: it goes with `{}`", deploy::TASK))),
+        Some(_) => return Err(CliError::usage(format!("--binary: it goes with `{}`", deploy::TASK))),
     };
     let mut enough = Enough::listen();
     if let [peer] = peers {
@@ -146,13 +146,13 @@ async fn on_all(common: &Common, args: TaskRun) -> Result<u8, Failure> {
 }
 
 /// Runs a task of this name on one peer.
-pub(super) async fn named(common: &Common, name: &str, peer: &str) -> Result<u8, Failure> {
+pub(super) async fn named(common: &Common, name: &str, peer: &str) -> Result<u8, CliError> {
     on_one(common, name, &steps(common, name)?, peer, &mut Enough::listen()).await
 }
 
-fn steps(common: &Common, name: &str) -> Result<Steps, Failure> {
-    let book = Book::of(Settings::read(common)?.file.tasks);
-    let steps = book.steps(name).map_err(Failure::usage)?;
+fn steps(common: &Common, name: &str) -> Result<Steps, CliError> {
+    let book = TaskCatalog::of(Settings::read(common)?.file.tasks);
+    let steps = book.steps(name).map_err(CliError::usage)?;
     Ok(Steps { steps, program: book.program(name) })
 }
 
@@ -162,12 +162,12 @@ async fn on_one(
     steps: &Steps,
     peer: &str,
     enough: &mut Enough,
-) -> Result<u8, Failure> {
+) -> Result<u8, CliError> {
     let of = steps.steps.len() + usize::from(steps.program.is_some());
     let code = match exec::run_if_known(common, as_job(name, steps, of, peer)).await? {
         Done::Code(code) => code,
         Done::NotSupported(_) => {
-            let this = older::Task { name, steps: &steps.steps, of, peer };
+            let this = legacy_steps::Task { name, steps: &steps.steps, of, peer };
             this.run(common, enough).await?
         }
     };
@@ -223,11 +223,11 @@ fn on(peer: &str) -> Exec {
     }
 }
 
-fn list(common: &Common, args: &TaskList) -> Result<u8, Failure> {
-    let book = Book::of(Settings::read(common)?.file.tasks);
+fn list(common: &Common, args: &TaskList) -> Result<u8, CliError> {
+    let book = TaskCatalog::of(Settings::read(common)?.file.tasks);
     let mut table = Table::of(&["TASK", "DIRECTORY", "STEP"]).wide(args.output == Some(Format::Wide));
     for name in book.names() {
-        let steps = book.steps(name).map_err(Failure::usage)?;
+        let steps = book.steps(name).map_err(CliError::usage)?;
         if args.json {
             let steps: Vec<_> = steps.iter().map(Step::shown).collect();
             output::json(&serde_json::json!({ "task": name, "steps": steps }))?;

@@ -8,15 +8,15 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::args::{Common, duration};
 use super::connect::{connect, must_see_jobs};
 use super::exec::{Next, Streams, conclude, unknown, was_cut};
-use super::exit::{Failure, NOT_FOUND, OFFLINE, REFUSED, TIMED_OUT, UNKNOWN};
+use super::exit::{CliError, NOT_FOUND, OFFLINE, REFUSED, TIMED_OUT, UNKNOWN};
 use super::jobs::{Found, Row, Wanted, find, wanted};
 use super::{output, queue};
 use peerbus_bus::Bus;
-use peerbus_client::exec::{Integrity, Outcome};
+use peerbus_client::exec::{Completion, Integrity};
 use peerbus_client::jobs::{self, News};
-use peerbus_client::policy::AskError;
+use peerbus_client::policy::PolicyQueryError;
 use peerbus_protocol::Ending;
-use peerbus_protocol::jobs::{Job, State};
+use peerbus_protocol::jobs::{Job, JobStatus};
 
 /// Pause between two looks whether a job still waits in the queue.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ pub(super) struct Wait {
 }
 
 /// `d wait`
-pub(super) async fn run(common: &Common, args: &Wait) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: &Wait) -> Result<u8, CliError> {
     let bus = connect(common).await?;
     must_see_jobs(&bus)?;
     let within = args.timeout.map(|timeout| (Instant::now() + timeout, timeout));
@@ -64,25 +64,25 @@ pub(super) async fn run(common: &Common, args: &Wait) -> Result<u8, Failure> {
     if let Some(failure) = job.output_cut.as_deref().and_then(|cut| was_cut(cut, &ending)) {
         return Err(failure);
     }
-    let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
+    let outcome = Completion { ending, result: None, integrity: Integrity::Whole };
     conclude(&found.peer, job.id, &outcome, &Streams::default(), job.durable)
 }
 
 /// Does something before a time.
 async fn before<T>(
     within: Option<(Instant, Duration)>,
-    work: impl Future<Output = Result<T, Failure>>,
+    work: impl Future<Output = Result<T, CliError>>,
     late: impl Fn(Duration) -> String,
-) -> Result<T, Failure> {
+) -> Result<T, CliError> {
     let Some((deadline, timeout)) = within else { return work.await };
     match timeout_at(deadline, work).await {
         Ok(done) => done,
-        Err(_) => Err(Failure::new(TIMED_OUT, late(timeout))),
+        Err(_) => Err(CliError::new(TIMED_OUT, late(timeout))),
     }
 }
 
 /// The job that is meant; where it waits in the queue, once its peer has taken it.
-async fn begun(bus: &Bus, meant: &Wanted) -> Result<Found, Failure> {
+async fn begun(bus: &Bus, meant: &Wanted) -> Result<Found, CliError> {
     let unknown = match find(bus, meant).await {
         Err(unknown) if matches!(unknown.code, NOT_FOUND | OFFLINE) => unknown,
         found => return found,
@@ -92,14 +92,14 @@ async fn begun(bus: &Bus, meant: &Wanted) -> Result<Found, Failure> {
     while queue::waits(bus, &peer, job).await? {
         sleep(LOOK_AGAIN).await;
     }
-    let there = wanted(&format!("{peer}/{job}")).map_err(Failure::other)?;
+    let there = wanted(&format!("{peer}/{job}")).map_err(CliError::other)?;
     let mut said = false;
     loop {
         match find(bus, &there).await {
             Err(why) if why.code == NOT_FOUND => {
                 let what =
                     format!("not found: {job} waits in the queue no more, and {peer} does not know it");
-                return Err(Failure::new(NOT_FOUND, format!("{what}: it was cancelled, or it is lost")));
+                return Err(CliError::new(NOT_FOUND, format!("{what}: it was cancelled, or it is lost")));
             }
             Err(why) if matches!(why.code, OFFLINE | TIMED_OUT) => {
                 if !said {
@@ -116,9 +116,9 @@ async fn begun(bus: &Bus, meant: &Wanted) -> Result<Found, Failure> {
     }
 }
 
-async fn until_it_ends(bus: &Bus, found: &Found) -> Result<Job, Failure> {
+async fn until_it_ends(bus: &Bus, found: &Found) -> Result<Job, CliError> {
     let Found { peer, job } = found;
-    if job.state == State::Ended {
+    if job.state == JobStatus::Ended {
         return Ok(job.clone());
     }
     let mut waits_for_disk = None;
@@ -141,9 +141,11 @@ async fn until_it_ends(bus: &Bus, found: &Found) -> Result<Job, Failure> {
         Ok(Some(job)) => Ok(job),
         Ok(None) => {
             let what = format!("not found: {peer} knows {} no more", job.id);
-            Err(Failure::new(NOT_FOUND, what))
+            Err(CliError::new(NOT_FOUND, what))
         }
-        Err(error @ AskError::Declined(_)) => Err(Failure::new(REFUSED, format!("refused: {peer}: {error}"))),
-        Err(error) => Err(Failure::other(format!("{peer}: {error}"))),
+        Err(error @ PolicyQueryError::Declined(_)) => {
+            Err(CliError::new(REFUSED, format!("refused: {peer}: {error}")))
+        }
+        Err(error) => Err(CliError::other(format!("{peer}: {error}"))),
     }
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::peers::{PingError, sentence};
-use super::proof;
+use super::verify;
 use peerbus_bus::Bus;
 use peerbus_protocol::audit::chain::{Chain, Verdict};
-use peerbus_protocol::audit::{Head, Page, QUERY_TYPE, Query};
+use peerbus_protocol::audit::{AuditPage, AuditQuery, Checkpoint, QUERY_TYPE};
 use peerbus_protocol::reply::ERROR_HEADER;
 use peerbus_protocol::{BadMessage, PeerId, decode, subjects};
 
@@ -29,15 +29,15 @@ const ATTEMPTS: usize = 3;
 ///
 /// # Errors
 /// As [`crate::peers::ping`]. A daemon that keeps no audit log declines.
-pub async fn page(bus: &Bus, peer: &PeerId, query: &Query) -> Result<Page, PingError> {
-    let query = Query { kind: Some(QUERY_TYPE.to_owned()), ..query.clone() };
+pub async fn page(bus: &Bus, peer: &PeerId, query: &AuditQuery) -> Result<AuditPage, PingError> {
+    let query = AuditQuery { kind: Some(QUERY_TYPE.to_owned()), ..query.clone() };
     let payload = decode::to_json(&query).into();
     let answer = bus.request(&subjects::audit(peer), payload, PATIENCE).await?;
-    proof::is_of(bus, peer, &answer).map_err(PingError::Unproven)?;
+    verify::is_of(bus, peer, &answer).map_err(PingError::Unproven)?;
     if answer.headers.get(ERROR_HEADER).is_some() {
         return Err(PingError::Malformed(BadMessage(sentence(&answer))));
     }
-    let page = Page::decode(&answer.payload)?;
+    let page = AuditPage::decode(&answer.payload)?;
     match (page.next, query.cursor) {
         (Some(next), Some(before)) if (next.file, next.offset) <= (before.file, before.offset) => {
             Err(BadMessage("its pages do not advance".to_owned()).into())
@@ -51,12 +51,12 @@ pub async fn page(bus: &Bus, peer: &PeerId, query: &Query) -> Result<Page, PingE
 
 /// Counts what the pages of a log have brought, which has an end.
 #[derive(Debug)]
-pub struct Fetched {
+pub struct FetchCount {
     most: u64,
     bytes: u64,
 }
 
-impl Fetched {
+impl FetchCount {
     /// Of a log that has at most so many bytes.
     #[must_use]
     pub fn at_most(most: u64) -> Self {
@@ -80,7 +80,7 @@ impl Fetched {
 ///
 /// # Errors
 /// As [`page`].
-pub async fn verify(bus: &Bus, peer: &PeerId, known: &[(String, Head)]) -> Result<Verdict, PingError> {
+pub async fn verify(bus: &Bus, peer: &PeerId, known: &[(String, Checkpoint)]) -> Result<Verdict, PingError> {
     let mut attempt = 1;
     loop {
         let (verdict, skipped) = verify_once(bus, peer, known).await?;
@@ -94,13 +94,13 @@ pub async fn verify(bus: &Bus, peer: &PeerId, known: &[(String, Head)]) -> Resul
 async fn verify_once(
     bus: &Bus,
     peer: &PeerId,
-    known: &[(String, Head)],
+    known: &[(String, Checkpoint)],
 ) -> Result<(Verdict, bool), PingError> {
     let mut chain = Chain::default();
     for (kept_by, head) in known {
         chain.went_to(kept_by, head.clone());
     }
-    let (mut query, mut skipped, mut fetched) = (Query::default(), false, Fetched::at_most(LOG_MOST));
+    let (mut query, mut skipped, mut fetched) = (AuditQuery::default(), false, FetchCount::at_most(LOG_MOST));
     loop {
         let page = page(bus, peer, &query).await?;
         fetched.add(&page.lines)?;
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_log_has_an_end_however_short_its_lines_are() {
         for line in [String::new(), "x".repeat(1 << 16)] {
-            let mut fetched = Fetched::at_most(HELD_MOST >> 8);
+            let mut fetched = FetchCount::at_most(HELD_MOST >> 8);
             let (page, held) = (vec![line.clone(); 64], 64 * (line.len() as u64 + LINE_COST));
             let pages = std::iter::repeat(&page).take_while(|page| fetched.add(page).is_ok()).count();
             assert_eq!(pages as u64, (HELD_MOST >> 8) / held);

@@ -15,10 +15,10 @@
 //! A durable job does not end with its caller: who leaves it, or is silent for too long, can attach later. When the
 //! peer's daemon is restarted or replaced meanwhile, the conversation resumes with its successor.
 
-mod conversation;
-mod feed;
-mod ledger;
+mod driver;
 mod phase;
+mod recv_window;
+mod stdin_sender;
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use peerbus_bus::Bus;
-use peerbus_protocol::attach::{Asked, From, Sizes, Within};
+use peerbus_protocol::attach::{AttachFrom, Responder, Sizes, Within};
 use peerbus_protocol::exec::{ExecRequest, JobResult, OutputHolder, WINDOW};
 use peerbus_protocol::frame::{Accepted, StreamKind};
 use peerbus_protocol::tty::TtySize;
@@ -50,7 +50,7 @@ pub enum Event {
     },
     /// Who answers what the command asks its terminal, from which place of the output on. Until it is said the first
     /// time, everybody who writes.
-    Asked(Asked),
+    Asked(Responder),
     /// How large the terminal is, from which place of the output on.
     Sized(Sizes),
     /// Output that is no longer kept: what follows comes after it. Only whoever attached is told so.
@@ -68,7 +68,7 @@ pub enum Event {
     /// The peer is back.
     Resumed,
     /// The end. Nothing follows.
-    Ended(Box<Outcome>),
+    Ended(Box<Completion>),
     /// The job was left as it is. Nothing follows.
     Detached {
         /// How many bytes of its output came, and where one may attach to go on: a combined offset.
@@ -80,7 +80,7 @@ pub enum Event {
 
 /// How an execution ended, and whether its output is whole.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
+pub struct Completion {
     /// The ending.
     pub ending: Ending,
     /// All the peer said of it, where it said something.
@@ -89,7 +89,7 @@ pub struct Outcome {
     pub integrity: Integrity,
 }
 
-impl Outcome {
+impl Completion {
     fn without_result(ending: Ending) -> Self {
         Self { ending, result: None, integrity: Integrity::Whole }
     }
@@ -106,7 +106,7 @@ pub enum Integrity {
 
 /// What the owner of an execution may say.
 #[derive(Debug)]
-enum Word {
+enum ControlCommand {
     Wrote { stream: StreamKind, bytes: usize },
     Interrupt,
     Kill,
@@ -120,16 +120,16 @@ enum Word {
 
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct Timeouts {
     /// For a peer that is not on the bus to appear.
     pub absent: Duration,
 }
 
 /// How to attach to a durable job.
 #[derive(Debug, Clone)]
-pub struct Attaching {
+pub struct AttachOptions {
     /// Where its output is wanted from.
-    pub from: From,
+    pub from: AttachFrom,
     /// Most bytes of output on their way.
     pub window: u64,
     /// Whether to write to it too: standard input, signals, sizes.
@@ -146,13 +146,13 @@ pub struct Attaching {
 pub struct Execution {
     job: JobId,
     events: mpsc::UnboundedReceiver<Event>,
-    steering: Steering,
+    steering: ExecutionHandle,
 }
 
 /// The steering half of an execution; cheap to clone, for other tasks and threads.
 #[derive(Clone)]
-pub struct Steering {
-    words: mpsc::UnboundedSender<Word>,
+pub struct ExecutionHandle {
+    words: mpsc::UnboundedSender<ControlCommand>,
 }
 
 /// Starts a job on a peer. `stdin` is where standard input comes from, chunk by chunk, and ends
@@ -163,11 +163,11 @@ pub fn start(
     peer: PeerId,
     request: ExecRequest,
     stdin: mpsc::Receiver<Bytes>,
-    patience: Patience,
+    patience: Timeouts,
 ) -> Execution {
     let job = request.id.unwrap_or_default();
     let request = ExecRequest { id: Some(job), ..request };
-    follow(bus, peer, job, Question::of(&request), stdin, patience)
+    follow(bus, peer, job, Start::of(&request), stdin, patience)
 }
 
 /// Attaches to a durable job, whoever has started it and whether it still runs. `stdin` is read only where `how`
@@ -177,23 +177,23 @@ pub fn attach(
     bus: &Bus,
     peer: PeerId,
     job: JobId,
-    how: Attaching,
+    how: AttachOptions,
     stdin: mpsc::Receiver<Bytes>,
-    patience: Patience,
+    patience: Timeouts,
 ) -> Execution {
-    follow(bus, peer, job, Question::Attach(how), stdin, patience)
+    follow(bus, peer, job, Start::Attach(how), stdin, patience)
 }
 
 /// What a conversation begins with.
 #[derive(Debug)]
-enum Question {
+enum Start {
     /// Run this.
     Exec { request: Bytes, window: u64, durable: bool, within: Vec<Within> },
     /// Let me read, and perhaps write.
-    Attach(Attaching),
+    Attach(AttachOptions),
 }
 
-impl Question {
+impl Start {
     fn of(request: &ExecRequest) -> Self {
         let window = request.stream.map_or(WINDOW, |stream| stream.window);
         let (durable, within) = (request.is_durable(), request.within.clone());
@@ -205,15 +205,15 @@ fn follow(
     bus: &Bus,
     peer: PeerId,
     job: JobId,
-    question: Question,
+    question: Start,
     stdin: mpsc::Receiver<Bytes>,
-    patience: Patience,
+    patience: Timeouts,
 ) -> Execution {
     let (tell, events) = mpsc::unbounded_channel();
     let (words, listen) = mpsc::unbounded_channel();
-    let ends = conversation::Ends { tell, listen, stdin };
-    tokio::spawn(conversation::hold(bus.clone(), (peer, job), question, patience, ends));
-    Execution { job, events, steering: Steering { words } }
+    let ends = driver::Channels { tell, listen, stdin };
+    tokio::spawn(driver::hold(bus.clone(), (peer, job), question, patience, ends));
+    Execution { job, events, steering: ExecutionHandle { words } }
 }
 
 impl Execution {
@@ -230,61 +230,61 @@ impl Execution {
 
     /// The steering half.
     #[must_use]
-    pub fn steering(&self) -> Steering {
+    pub fn steering(&self) -> ExecutionHandle {
         self.steering.clone()
     }
 }
 
-impl Steering {
+impl ExecutionHandle {
     /// Reports that a piece of output was written (or discarded on purpose).
     pub fn wrote(&self, stream: StreamKind, bytes: usize) {
-        self.say(Word::Wrote { stream, bytes });
+        self.say(ControlCommand::Wrote { stream, bytes });
     }
 
     /// Interrupts all the command has started. Where it has ended, and is told to have left its output to others, those go
     /// on and are waited for no longer.
     pub fn interrupt(&self) {
-        self.say(Word::Interrupt);
+        self.say(ControlCommand::Interrupt);
     }
 
     /// Kills all the command has started, with the same exception; where they were let go already, stops waiting.
     pub fn kill(&self) {
-        self.say(Word::Kill);
+        self.say(ControlCommand::Kill);
     }
 
     /// Stops the job with its whole tree. The execution goes on to its ending.
     pub fn cancel(&self, why: &str) {
-        self.say(Word::Cancel(why.to_owned()));
+        self.say(ControlCommand::Cancel(why.to_owned()));
     }
 
     /// Says that the terminal has another size now.
     pub fn resize(&self, size: TtySize) {
-        self.say(Word::Resize(size));
+        self.say(ControlCommand::Resize(size));
     }
 
     /// Says that nobody can read the output any more: a command that was started for it is stopped, one that was
     /// attached to is left.
     pub fn output_closed(&self) {
-        self.say(Word::OutputClosed);
+        self.say(ControlCommand::OutputClosed);
     }
 
     /// Says that standard input broke off in its middle: a command that was started with it is stopped, one that was
     /// attached to is left.
     pub fn input_lost(&self) {
-        self.say(Word::InputLost);
+        self.say(ControlCommand::InputLost);
     }
 
     /// Leaves a durable job as it is. One that ends with its caller is stopped.
     pub fn detach(&self) {
-        self.say(Word::Detach);
+        self.say(ControlCommand::Detach);
     }
 
     /// Stops waiting: the ending is unknown.
     pub fn forget(&self) {
-        self.say(Word::Forget);
+        self.say(ControlCommand::Forget);
     }
 
-    fn say(&self, word: Word) {
+    fn say(&self, word: ControlCommand) {
         // The conversation may have ended; then there is nothing left to steer.
         let _ = self.words.send(word);
     }

@@ -11,19 +11,19 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::peers::{self, RegistryError};
-use super::proof;
+use super::verify;
 use peerbus_bus::{Bus, Outgoing};
 use peerbus_protocol::PeerId;
 use peerbus_protocol::decode;
 use peerbus_protocol::peers::{Found, is_among, is_name, is_short_name};
-use peerbus_protocol::service::{Document, PING_ALL};
+use peerbus_protocol::service::{PING_ALL, ServiceDocument};
 
 /// How long all peers are listened to when they are asked who they are.
 const ROLL_CALL: Duration = Duration::from_millis(400);
 
 /// Where a name leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
+pub enum Resolution {
     /// To this peer, which the registry believes to be there.
     Peer(PeerId),
     /// To this peer, which is known and not on the bus.
@@ -74,11 +74,11 @@ fn listed(ids: &[PeerId]) -> String {
 ///
 /// # Errors
 /// When nobody, or more than one, has that name.
-pub async fn find(bus: &Bus, name: &str) -> Result<Finding, NotFound> {
+pub async fn find(bus: &Bus, name: &str) -> Result<Resolution, NotFound> {
     match peers::get(bus, name).await {
         Ok(answer) => match answer.found {
-            Found::One { peer } if peer.is_online => Ok(Finding::Peer(peer.peer_id)),
-            Found::One { peer } => Ok(Finding::Offline(peer.peer_id)),
+            Found::One { peer } if peer.is_online => Ok(Resolution::Peer(peer.peer_id)),
+            Found::One { peer } => Ok(Resolution::Offline(peer.peer_id)),
             Found::None {} if answer.claimed_by.is_empty() => Err(NotFound::Unknown(name.to_owned())),
             Found::None {} => Err(NotFound::Claimed { name: name.to_owned(), ids: answer.claimed_by }),
             Found::Many { ids } => Err(NotFound::Ambiguous { name: name.to_owned(), ids }),
@@ -88,7 +88,7 @@ pub async fn find(bus: &Bus, name: &str) -> Result<Finding, NotFound> {
 }
 
 /// Has every peer on the bus say who it is.
-async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<Finding, NotFound> {
+async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<Resolution, NotFound> {
     // Who has the name, whose hostname it is the beginning of, and who only says so.
     let (mut ids, mut short, mut claimed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut answers = bus.mailbox();
@@ -99,9 +99,9 @@ async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<
             if answer.no_responders {
                 return;
             }
-            if let Ok(document) = decode::json::<Document>(&answer.payload)
+            if let Ok(document) = decode::json::<ServiceDocument>(&answer.payload)
                 && let Some(peer) = document.metadata.get("peer").and_then(|peer| peer.parse().ok())
-                && let Ok(signer) = proof::signer_of(bus, &peer, &answer)
+                && let Ok(signer) = verify::signer_of(bus, &peer, &answer)
             {
                 let said = named(&document, name);
                 match signer {
@@ -126,13 +126,13 @@ async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<
             Err(NotFound::Claimed { name: name.to_owned(), ids: claimed.into_iter().collect() })
         }
         [] => Err(NotFound::RegistryAway { name: name.to_owned(), registry }),
-        [one] => Ok(Finding::Peer(one.clone())),
+        [one] => Ok(Resolution::Peer(one.clone())),
         _ => Err(NotFound::Ambiguous { name: name.to_owned(), ids }),
     }
 }
 
 /// Whether the name is one of those a peer says are its own, or else the short form of its hostname; none: neither.
-fn named(document: &Document, name: &str) -> Option<bool> {
+fn named(document: &ServiceDocument, name: &str) -> Option<bool> {
     let has = |key: &str, is: fn(&str, &str) -> bool| {
         document.metadata.get(key).is_some_and(|value| is(name, value))
     };

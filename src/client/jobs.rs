@@ -6,11 +6,11 @@ use futures::stream::{self, Stream, StreamExt};
 use tokio::time::timeout_at;
 
 use super::peers::sentence;
-use super::policy::AskError;
-use super::proof;
+use super::policy::PolicyQueryError;
+use super::verify;
 use peerbus_bus::{Bus, BusError};
 use peerbus_protocol::attach::Within;
-use peerbus_protocol::jobs::{Job, PAGE_MAX, Page, QUERY_TYPE, Query, State, Which, means};
+use peerbus_protocol::jobs::{Job, JobFilter, JobPage, JobQuery, JobStatus, PAGE_MAX, QUERY_TYPE, means};
 use peerbus_protocol::reply::ERROR_HEADER;
 use peerbus_protocol::{BadMessage, JobId, PeerId, decode, subjects};
 
@@ -40,7 +40,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When the peer gives no answer, or one that is none to this question.
-pub async fn page(bus: &Bus, peer: &PeerId, query: &Query, patience: Duration) -> Result<Page, AskError> {
+pub async fn page(
+    bus: &Bus,
+    peer: &PeerId,
+    query: &JobQuery,
+    patience: Duration,
+) -> Result<JobPage, PolicyQueryError> {
     Ok(sized_page(bus, peer, query, patience).await?.0)
 }
 
@@ -48,16 +53,16 @@ pub async fn page(bus: &Bus, peer: &PeerId, query: &Query, patience: Duration) -
 async fn sized_page(
     bus: &Bus,
     peer: &PeerId,
-    query: &Query,
+    query: &JobQuery,
     patience: Duration,
-) -> Result<(Page, usize), AskError> {
-    let query = Query { kind: Some(QUERY_TYPE.to_owned()), ..query.clone() };
+) -> Result<(JobPage, usize), PolicyQueryError> {
+    let query = JobQuery { kind: Some(QUERY_TYPE.to_owned()), ..query.clone() };
     let answer = bus.request(&subjects::jobs(peer), decode::to_json(&query).into(), patience).await?;
-    proof::is_of(bus, peer, &answer).map_err(AskError::Unproven)?;
+    verify::is_of(bus, peer, &answer).map_err(PolicyQueryError::Unproven)?;
     if answer.headers.get(ERROR_HEADER).is_some() {
-        return Err(AskError::Declined(sentence(&answer)));
+        return Err(PolicyQueryError::Declined(sentence(&answer)));
     }
-    let mut page = Page::decode(&answer.payload)?;
+    let mut page = JobPage::decode(&answer.payload)?;
     check(&page, peer, &query)?;
     if let Some(word) = &query.wanted {
         page.jobs.retain(|job| means(word, job));
@@ -66,7 +71,7 @@ async fn sized_page(
 }
 
 /// Whether a page can be the answer: one that was changed on its way, or of another question, is none.
-fn check(page: &Page, peer: &PeerId, query: &Query) -> Result<(), BadMessage> {
+fn check(page: &JobPage, peer: &PeerId, query: &JobQuery) -> Result<(), BadMessage> {
     let newest = page.jobs.iter().map(|job| job.id).chain(page.next).max();
     if page.peer != *peer {
         return Err(BadMessage(format!("it is about {}", page.peer)));
@@ -86,7 +91,7 @@ fn check(page: &Page, peer: &PeerId, query: &Query) -> Result<(), BadMessage> {
 ///
 /// # Errors
 /// As [`page`]: all of them, or an error.
-pub async fn all(bus: &Bus, peer: &PeerId, query: &Query) -> Result<Vec<Job>, AskError> {
+pub async fn all(bus: &Bus, peer: &PeerId, query: &JobQuery) -> Result<Vec<Job>, PolicyQueryError> {
     let most = query.limit.map_or(usize::MAX, |limit| limit as usize);
     let mut query = query.clone();
     let (mut jobs, mut bytes) = (Vec::new(), 0);
@@ -112,8 +117,8 @@ pub async fn all(bus: &Bus, peer: &PeerId, query: &Query) -> Result<Vec<Job>, As
 pub fn of_all<'a>(
     bus: &'a Bus,
     peers: Vec<PeerId>,
-    query: &'a Query,
-) -> impl Stream<Item = (PeerId, Result<Vec<Job>, AskError>)> + 'a {
+    query: &'a JobQuery,
+) -> impl Stream<Item = (PeerId, Result<Vec<Job>, PolicyQueryError>)> + 'a {
     stream::iter(peers)
         .map(move |peer| async move {
             let answer = all(bus, &peer, query).await;
@@ -141,7 +146,7 @@ pub async fn chain(bus: &Bus, own: Within) -> Vec<Within> {
         && next < CHAIN_MOST
     {
         next += 1;
-        let query = Query { wanted: Some(job.to_string()), ..Query::default() };
+        let query = JobQuery { wanted: Some(job.to_string()), ..JobQuery::default() };
         // A peer that cannot be asked, or an older one, does not keep anybody from looking.
         let Ok(Ok(page)) = timeout_at(until, page(bus, &peer, &query, PATIENCE)).await else { continue };
         for within in page.jobs.into_iter().flat_map(|job| job.watched_from) {
@@ -163,26 +168,26 @@ pub async fn wait(
     peer: &PeerId,
     job: JobId,
     mut tell: impl FnMut(News<'_>),
-) -> Result<Option<Job>, AskError> {
-    let query = Query {
+) -> Result<Option<Job>, PolicyQueryError> {
+    let query = JobQuery {
         wanted: Some(job.to_string()),
-        state: Which::All,
+        state: JobFilter::All,
         wait_ms: u64::try_from(HELD_BACK.as_millis()).ok(),
-        ..Query::default()
+        ..JobQuery::default()
     };
     let mut silent = false;
     loop {
         let asked = tokio::time::Instant::now();
         match page(bus, peer, &query, HELD_BACK + HELD_BACK_MARGIN).await {
             Ok(page) => match page.jobs.into_iter().next() {
-                Some(job) if job.state != State::Ended => {
+                Some(job) if job.state != JobStatus::Ended => {
                     silent = false;
                     tell(News::GoesOn(&job));
                 }
                 found => return Ok(found),
             },
             // It may be on its way back.
-            Err(AskError::Bus(error)) => {
+            Err(PolicyQueryError::Bus(error)) => {
                 if !silent {
                     tell(News::NoAnswer(&error));
                 }

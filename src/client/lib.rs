@@ -6,14 +6,14 @@
 //! whole or an error. It does not know terminals, exit codes or configuration files.
 
 pub mod audit;
+pub mod control;
 pub mod exec;
 pub mod find;
 pub mod jobs;
 pub mod peers;
 pub mod policy;
-mod proof;
 pub mod queue;
-pub mod steer;
+mod verify;
 
-pub use find::{Finding, NotFound};
+pub use find::{NotFound, Resolution};
 pub use peers::RegistryError;

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::proof;
+use super::verify;
 use peerbus_bus::{Bus, BusError, Incoming};
 use peerbus_protocol::decode;
 use peerbus_protocol::health::Health;
 use peerbus_protocol::heartbeat::Heartbeat;
 use peerbus_protocol::peers::{
-    Found, GET_TYPE, GetAnswer, GetRequest, LIST_TYPE, ListRequest, PEER_TYPE, Page, PeerRow, REMOVE_TYPE,
-    REMOVED_TYPE,
+    Found, GET_TYPE, GetAnswer, GetRequest, LIST_TYPE, ListRequest, PEER_TYPE, PeerPage, PeerRow,
+    REMOVE_TYPE, REMOVED_TYPE,
 };
 use peerbus_protocol::reply::{ERROR_HEADER, ErrorBody};
 use peerbus_protocol::{BadMessage, PeerId, subjects};
@@ -56,7 +56,7 @@ impl From<BusError> for RegistryError {
 
 /// Everyone, and who says so.
 #[derive(Debug, Clone)]
-pub struct Census {
+pub struct PeerList {
     /// The leader that answered.
     pub leader: PeerId,
     /// How long it has listened without a break, in milliseconds.
@@ -82,7 +82,7 @@ pub async fn list(bus: &Bus) -> Result<Vec<PeerRow>, RegistryError> {
 ///
 /// # Errors
 /// As [`list`].
-pub async fn census(bus: &Bus) -> Result<Census, RegistryError> {
+pub async fn census(bus: &Bus) -> Result<PeerList, RegistryError> {
     for _ in 0..LIST_ATTEMPTS {
         if let Some(census) = census_once(bus).await? {
             return Ok(census);
@@ -92,12 +92,12 @@ pub async fn census(bus: &Bus) -> Result<Census, RegistryError> {
 }
 
 /// One pass over all pages; none when another leader answered in between.
-async fn census_once(bus: &Bus) -> Result<Option<Census>, RegistryError> {
+async fn census_once(bus: &Bus) -> Result<Option<PeerList>, RegistryError> {
     let (mut rows, mut left_out, mut bytes) = (Vec::new(), false, 0);
     let mut request = ListRequest { kind: Some(LIST_TYPE.to_owned()), after: None, limit: None };
     let mut leader = None;
     loop {
-        let (page, size): (Page, _) = sized(bus, subjects::LIST, &request).await?;
+        let (page, size): (PeerPage, _) = sized(bus, subjects::LIST, &request).await?;
         // Members' leaders say what they were asked; a question that was changed on its way leaves somebody out.
         if bus.member().is_some() && page.after != request.after {
             return Err(BadMessage("it begins at another place than was asked for".to_owned()).into());
@@ -115,7 +115,7 @@ async fn census_once(bus: &Bus) -> Result<Option<Census>, RegistryError> {
         }
         left_out |= page.left_out;
         let Some(next) = page.next else {
-            return Ok(Some(Census { leader: page.leader, age_ms: page.age_ms, rows, left_out }));
+            return Ok(Some(PeerList { leader: page.leader, age_ms: page.age_ms, rows, left_out }));
         };
         if request.after.as_ref().is_some_and(|after| *after >= next) {
             return Err(BadMessage("its pages do not advance".to_owned()).into());
@@ -133,7 +133,7 @@ pub async fn get(bus: &Bus, name: &str) -> Result<GetAnswer, RegistryError> {
     let request = GetRequest { kind: Some(GET_TYPE.to_owned()), peer: name.to_owned() };
     let mut answer = answers(ask(bus, subjects::GET, &request).await?, PEER_TYPE, name)?;
     if let Found::One { peer } = &answer.found
-        && !proof::is_named(bus, &peer.peer_id, name, answer.certificate.as_deref())
+        && !verify::is_named(bus, &peer.peer_id, name, answer.certificate.as_deref())
     {
         answer.claimed_by = vec![peer.peer_id.clone()];
         answer.found = Found::None {};
@@ -174,7 +174,7 @@ async fn sized<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
     question: &Q,
 ) -> Result<(A, usize), RegistryError> {
     let answer = bus.request(subject, decode::to_json(question).into(), PATIENCE).await?;
-    if let Err(why) = proof::is_leaders(bus, &answer) {
+    if let Err(why) = verify::is_leaders(bus, &answer) {
         return Err(RegistryError::Unproven(why));
     }
     if answer.headers.get(ERROR_HEADER).is_some() {
@@ -199,7 +199,7 @@ pub async fn ping(bus: &Bus, peer: &PeerId, patience: Duration) -> Result<(Heart
     let asked = Instant::now();
     let answer = bus.request(&subjects::ping(peer), bytes::Bytes::new(), patience).await?;
     let took = asked.elapsed();
-    proof::is_of(bus, peer, &answer).map_err(PingError::Unproven)?;
+    verify::is_of(bus, peer, &answer).map_err(PingError::Unproven)?;
     Ok((Heartbeat::decode(&answer.payload)?, took))
 }
 
@@ -211,7 +211,7 @@ pub async fn health(bus: &Bus, peer: &PeerId, patience: Duration) -> Result<(Hea
     let asked = Instant::now();
     let answer = bus.request(&subjects::health(peer), bytes::Bytes::new(), patience).await?;
     let took = asked.elapsed();
-    proof::is_of(bus, peer, &answer).map_err(PingError::Unproven)?;
+    verify::is_of(bus, peer, &answer).map_err(PingError::Unproven)?;
     if answer.headers.get(ERROR_HEADER).is_some() {
         return Err(PingError::Malformed(BadMessage(sentence(&answer))));
     }

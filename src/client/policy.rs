@@ -5,9 +5,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::peers::sentence;
-use super::proof;
+use super::verify;
 use peerbus_bus::{Bus, BusError};
-use peerbus_protocol::policy::{Answer, Question};
+use peerbus_protocol::policy::{PolicyAnswer, PolicyQuery};
 use peerbus_protocol::reply::ERROR_HEADER;
 use peerbus_protocol::{BadMessage, PeerId, decode, subjects};
 
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a peer gave no answer.
 #[derive(Debug, Error)]
-pub enum AskError {
+pub enum PolicyQueryError {
     /// The bus failed; [`BusError::NoResponders`] means that the peer is not there.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -35,11 +35,11 @@ pub enum AskError {
 ///
 /// # Errors
 /// When it gives no answer.
-pub async fn ask(bus: &Bus, peer: &PeerId, question: &Question) -> Result<Answer, AskError> {
+pub async fn ask(bus: &Bus, peer: &PeerId, question: &PolicyQuery) -> Result<PolicyAnswer, PolicyQueryError> {
     let answer = bus.request(&subjects::policy(peer), decode::to_json(question).into(), PATIENCE).await?;
-    proof::is_of(bus, peer, &answer).map_err(AskError::Unproven)?;
+    verify::is_of(bus, peer, &answer).map_err(PolicyQueryError::Unproven)?;
     if answer.headers.get(ERROR_HEADER).is_some() {
-        return Err(AskError::Declined(sentence(&answer)));
+        return Err(PolicyQueryError::Declined(sentence(&answer)));
     }
-    Ok(Answer::decode(&answer.payload)?)
+    Ok(PolicyAnswer::decode(&answer.payload)?)
 }

@@ -9,17 +9,17 @@ use std::time::Duration;
 use futures::StreamExt;
 use thiserror::Error;
 
-use super::steer::{self, SteerError};
+use super::control::{self, ControlError};
 use peerbus_bus::{Bus, BusError, Outgoing};
-use peerbus_identity::SealedParts;
+use peerbus_identity::SigningInput;
+use peerbus_protocol::control::{CancelAnswer, Cancelled};
 use peerbus_protocol::exec::{ExecRequest, JobResult};
-use peerbus_protocol::identity::Asker;
+use peerbus_protocol::identity::Principal;
 use peerbus_protocol::jetstream::{
-    self, ConsumerInfo, Done, NO_CONSUMER, NO_MESSAGE, NO_MESSAGE_TO_DELETE, NO_STREAM, NOT_FOR_ACCOUNT,
-    NoAnswer, SUBJECT_TAKEN, Stored, StreamInfo, Waiting,
+    self, ConsumerInfo, Done, JetStreamError, NO_CONSUMER, NO_MESSAGE, NO_MESSAGE_TO_DELETE, NO_STREAM,
+    NOT_FOR_ACCOUNT, PublishAck, SUBJECT_TAKEN, StoredMessage, StreamInfo,
 };
 use peerbus_protocol::queue::{MESSAGE_ID, STREAM};
-use peerbus_protocol::steer::{CancelAnswer, Cancelled};
 use peerbus_protocol::subjects;
 use peerbus_protocol::{JobId, PeerId, decode};
 
@@ -67,7 +67,7 @@ pub enum QueueError {
     Unsure(String),
     /// It gave another answer.
     #[error("asking the queue: {0}")]
-    Answer(#[from] NoAnswer),
+    Answer(#[from] JetStreamError),
     /// The bus failed.
     #[error("asking the queue: {0}")]
     Bus(BusError),
@@ -85,15 +85,15 @@ pub async fn leave(bus: &Bus, peer: &PeerId, id: JobId, request: &ExecRequest) -
     let (mut last, mut may_be_stored) = (String::new(), false);
     for patience in STORED_WITHIN {
         match bus.ask(message.clone(), patience).await {
-            Ok(answer) => match jetstream::answer::<Stored>(&answer.payload) {
+            Ok(answer) => match jetstream::answer::<PublishAck>(&answer.payload) {
                 Ok(stored) if stored.stream == STREAM => return Ok(()),
                 Ok(stored) => {
                     last = format!("it was stored in {} and not in {STREAM}", stored.stream);
                     may_be_stored = true;
                 }
                 // An earlier copy, of which the answer was lost: nobody else has this id.
-                Err(NoAnswer::Declined(why)) if is_there_already(&why) => return Ok(()),
-                Err(NoAnswer::Declined(why)) => return Err(QueueError::Full(why.to_string())),
+                Err(JetStreamError::Declined(why)) if is_there_already(&why) => return Ok(()),
+                Err(JetStreamError::Declined(why)) => return Err(QueueError::Full(why.to_string())),
                 Err(malformed) => {
                     last = malformed.to_string();
                     may_be_stored = true;
@@ -131,8 +131,8 @@ async fn is_made(bus: &Bus) -> Result<(), QueueError> {
 async fn info(bus: &Bus, wish: serde_json::Value) -> Result<StreamInfo, QueueError> {
     let payload = ask(bus, &jetstream::stream_info(), &wish).await?;
     jetstream::answer(&payload).map_err(|why| match &why {
-        NoAnswer::Declined(error) if error.err_code == NO_STREAM => QueueError::NoStream,
-        NoAnswer::Declined(error) if error.err_code == NOT_FOR_ACCOUNT => no_jetstream(bus),
+        JetStreamError::Declined(error) if error.err_code == NO_STREAM => QueueError::NoStream,
+        JetStreamError::Declined(error) if error.err_code == NOT_FOR_ACCOUNT => no_jetstream(bus),
         _ => QueueError::Answer(why),
     })
 }
@@ -151,7 +151,7 @@ fn no_jetstream(bus: &Bus) -> QueueError {
 
 /// A job that waits.
 #[derive(Debug, Clone)]
-pub struct Listed {
+pub struct QueuedJob {
     /// For whom.
     pub peer: PeerId,
     /// Which.
@@ -161,7 +161,7 @@ pub struct Listed {
     /// When the server took it, UTC.
     pub queued_at: String,
     /// Who left it, where that is proved, or why it is not.
-    pub asker: Result<Asker, String>,
+    pub asker: Result<Principal, String>,
     /// What it asks for, or why that cannot be read.
     pub request: Result<ExecRequest, String>,
 }
@@ -170,15 +170,16 @@ pub struct Listed {
 ///
 /// # Errors
 /// When the queue cannot be read.
-pub async fn waiting(bus: &Bus, peer: Option<&PeerId>) -> Result<Vec<Listed>, QueueError> {
+pub async fn waiting(bus: &Bus, peer: Option<&PeerId>) -> Result<Vec<QueuedJob>, QueueError> {
     let places =
         places(bus, &peer.map_or_else(|| subjects::QUEUE_ALL.to_owned(), subjects::queue_of)).await?;
     let fetched = futures::stream::iter(places).map(|(peer, job)| async move {
         let message = message(bus, &peer, job).await?;
         Ok(message.map(|message| listed(bus, peer, job, &message)))
     });
-    let fetched: Vec<Result<Option<Listed>, QueueError>> = fetched.buffered(FETCHED_AT_ONCE).collect().await;
-    let mut listed: Vec<Listed> =
+    let fetched: Vec<Result<Option<QueuedJob>, QueueError>> =
+        fetched.buffered(FETCHED_AT_ONCE).collect().await;
+    let mut listed: Vec<QueuedJob> =
         fetched.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()?;
     listed.sort_by_key(|listed| listed.seq);
     Ok(listed)
@@ -200,34 +201,34 @@ pub async fn places(bus: &Bus, filter: &str) -> Result<Vec<(PeerId, JobId)>, Que
 }
 
 /// The message of a job; none where none waits (any more).
-async fn message(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Option<Waiting>, QueueError> {
+async fn message(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Option<StoredMessage>, QueueError> {
     let wish = serde_json::json!({ "last_by_subj": subjects::queue(peer, job) });
     let payload = ask(bus, &jetstream::get_message(), &wish).await?;
     match jetstream::message(&payload) {
         Ok(message) => Ok(Some(message)),
-        Err(NoAnswer::Declined(why)) if why.err_code == NO_MESSAGE => Ok(None),
-        Err(NoAnswer::Declined(why)) if why.err_code == NO_STREAM => Err(QueueError::NoStream),
+        Err(JetStreamError::Declined(why)) if why.err_code == NO_MESSAGE => Ok(None),
+        Err(JetStreamError::Declined(why)) if why.err_code == NO_STREAM => Err(QueueError::NoStream),
         Err(why) => Err(QueueError::Answer(why)),
     }
 }
 
-fn listed(bus: &Bus, peer: PeerId, job: JobId, message: &Waiting) -> Listed {
+fn listed(bus: &Bus, peer: PeerId, job: JobId, message: &StoredMessage) -> QueuedJob {
     let header = |name: &str| message.header(name);
     let parts =
-        SealedParts { subject: &message.subject, reply: None, headers: &header, payload: &message.payload };
+        SigningInput { subject: &message.subject, reply: None, headers: &header, payload: &message.payload };
     let asker = match bus.member() {
-        None => Ok(Asker::Anyone),
+        None => Ok(Principal::Anyone),
         Some(member) => {
             member.trust().signer(&parts).map(|signer| signer.asker()).map_err(|why| why.to_string())
         }
     };
     let request = ExecRequest::decode(&message.payload).map_err(|bad| bad.0);
-    Listed { peer, job, seq: message.seq, queued_at: message.time.clone(), asker, request }
+    QueuedJob { peer, job, seq: message.seq, queued_at: message.time.clone(), asker, request }
 }
 
 /// What became of a wish that a job never runs.
 #[derive(Debug)]
-pub enum Withdrawn {
+pub enum CancelOutcome {
     /// It surely never runs.
     Surely,
     /// It runs, and was left alone.
@@ -242,13 +243,13 @@ pub enum Withdrawn {
 ///
 /// # Errors
 /// When the queue cannot be asked.
-pub async fn withdraw(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Withdrawn, QueueError> {
+pub async fn withdraw(bus: &Bus, peer: &PeerId, job: JobId) -> Result<CancelOutcome, QueueError> {
     let Some(waiting) = message(bus, peer, job).await? else {
         return Ok(ask_the_peer(bus, peer, job).await);
     };
     let payload = ask(bus, &jetstream::delete_message(), &serde_json::json!({ "seq": waiting.seq })).await?;
     match jetstream::answer::<Done>(&payload) {
-        Err(NoAnswer::Declined(why)) if why.err_code == NO_MESSAGE_TO_DELETE => {
+        Err(JetStreamError::Declined(why)) if why.err_code == NO_MESSAGE_TO_DELETE => {
             return Ok(ask_the_peer(bus, peer, job).await);
         }
         deleted => {
@@ -259,7 +260,7 @@ pub async fn withdraw(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Withdrawn,
         // A server that crashed may have forgotten that it was, and its peer knows. One that is away, or says
         // nothing, was handed nothing, as far as anybody can tell.
         Ok(false) => match ask_the_peer(bus, peer, job).await {
-            Withdrawn::PeerCannotSay(_) => Ok(Withdrawn::Surely),
+            CancelOutcome::PeerCannotSay(_) => Ok(CancelOutcome::Surely),
             said => Ok(said),
         },
         // What cannot be known is not said.
@@ -272,27 +273,27 @@ async fn was_handed_out(bus: &Bus, peer: &PeerId, seq: u64) -> Result<bool, Queu
     let payload = ask(bus, &jetstream::consumer_info(peer), &serde_json::json!({})).await?;
     match jetstream::answer::<ConsumerInfo>(&payload) {
         Ok(info) => Ok(info.delivered.stream_seq >= seq),
-        Err(NoAnswer::Declined(why)) if why.err_code == NO_CONSUMER => Ok(false),
+        Err(JetStreamError::Declined(why)) if why.err_code == NO_CONSUMER => Ok(false),
         Err(why) => Err(QueueError::Answer(why)),
     }
 }
 
 /// Asks a peer whether a job has begun. One that it has not seen it will never begin.
-async fn ask_the_peer(bus: &Bus, peer: &PeerId, job: JobId) -> Withdrawn {
-    match steer::take_back(bus, peer, job, "cancelled while it waited in the queue", PEER_WITHIN).await {
+async fn ask_the_peer(bus: &Bus, peer: &PeerId, job: JobId) -> CancelOutcome {
+    match control::take_back(bus, peer, job, "cancelled while it waited in the queue", PEER_WITHIN).await {
         Ok(answer) if answer.id == job => said(answer),
-        Ok(_) => Withdrawn::PeerCannotSay(format!("{peer} answered about another job")),
-        Err(SteerError::Bus(BusError::NoResponders(_))) => {
-            Withdrawn::PeerCannotSay(format!("{peer} is not on the bus"))
+        Ok(_) => CancelOutcome::PeerCannotSay(format!("{peer} answered about another job")),
+        Err(ControlError::Bus(BusError::NoResponders(_))) => {
+            CancelOutcome::PeerCannotSay(format!("{peer} is not on the bus"))
         }
-        Err(error) => Withdrawn::PeerCannotSay(format!("{peer}: {error}")),
+        Err(error) => CancelOutcome::PeerCannotSay(format!("{peer}: {error}")),
     }
 }
 
-fn said(answer: CancelAnswer) -> Withdrawn {
+fn said(answer: CancelAnswer) -> CancelOutcome {
     match answer.answer {
-        Cancelled::NeverSeen => Withdrawn::Surely,
-        Cancelled::Running => Withdrawn::Runs,
-        Cancelled::Ended => Withdrawn::Ended(answer.result),
+        Cancelled::NeverSeen => CancelOutcome::Surely,
+        Cancelled::Running => CancelOutcome::Runs,
+        Cancelled::Ended => CancelOutcome::Ended(answer.result),
     }
 }

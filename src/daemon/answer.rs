@@ -7,13 +7,13 @@ use peerbus_bus::Outgoing;
 use peerbus_protocol::attach::{
     DETACHED_TYPE, DetachAnswer, Detached, RENAMED_TYPE, Renamed, STARTED_TYPE, Started,
 };
+use peerbus_protocol::control::{CANCEL_TYPE, CancelAnswer, Cancelled};
 use peerbus_protocol::exec::JobResult;
 use peerbus_protocol::frame::{self, Accepted, Challenge, FrameKind};
 use peerbus_protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
-use peerbus_protocol::seal::REFUSES;
-use peerbus_protocol::steer::{CANCEL_TYPE, CancelAnswer, Cancelled};
+use peerbus_protocol::send_buffer::Frame;
+use peerbus_protocol::signature::REFUSES;
 use peerbus_protocol::subjects::{self, Verb};
-use peerbus_protocol::window::Frame;
 use peerbus_protocol::{Ending, JobId, PeerId, decode};
 
 /// How a message is answered that nobody of the fleet is proved to have said: a word and a number.

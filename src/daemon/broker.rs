@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use peerbus_bus::{Credentials, NatsAddress, is_private};
 use peerbus_identity::authority::Authority;
-use peerbus_process::{Companion, Signal, host};
+use peerbus_process::{BoundChild, Signal, host};
 use peerbus_protocol::ending::with_causes;
 
 /// The port a broker listens on where none is named.
@@ -40,7 +40,7 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// A broker to be started.
 #[derive(Debug, Clone)]
-pub struct Managed {
+pub struct BrokerSettings {
     /// Where it is to listen. Port 0 takes any free one.
     pub listen: SocketAddr,
     /// The nats-server to start.
@@ -84,7 +84,7 @@ pub(super) struct Broker {
 impl Broker {
     /// Starts a broker with its files below the state directory.
     pub(super) async fn start(
-        mut settings: Managed,
+        mut settings: BrokerSettings,
         state_dir: &Path,
         runtime_dir: &Path,
     ) -> anyhow::Result<Self> {
@@ -127,8 +127,8 @@ impl Broker {
 
 /// Starts the server again whenever it ends, until it is to stop.
 async fn keep_up(
-    mut companion: Companion,
-    settings: Managed,
+    mut companion: BoundChild,
+    settings: BrokerSettings,
     directory: PathBuf,
     mut stop: oneshot::Receiver<()>,
 ) {
@@ -155,7 +155,7 @@ async fn keep_up(
     }
 }
 
-async fn end(mut companion: Companion) {
+async fn end(mut companion: BoundChild) {
     // An error means that it has ended already.
     let _ = companion.signal(Signal::TERM);
     if tokio::time::timeout(STOP_WITHIN, companion.exited()).await.is_err() {
@@ -165,7 +165,7 @@ async fn end(mut companion: Companion) {
 }
 
 /// Starts the server and waits until it listens; says on which port.
-async fn launch(settings: &Managed, directory: &Path) -> anyhow::Result<(Companion, u16)> {
+async fn launch(settings: &BrokerSettings, directory: &Path) -> anyhow::Result<(BoundChild, u16)> {
     let configuration = configuration(settings, directory)?;
     let ports = tempfile::tempdir_in(directory).context("making a directory for the broker's port")?;
     let mut command = Command::new(&settings.program);
@@ -174,7 +174,7 @@ async fn launch(settings: &Managed, directory: &Path) -> anyhow::Result<(Compani
     let log = log.write(true).create(true).truncate(true).mode(0o600);
     let log = log.open(directory.join("nats-server.start.log")).context("making the broker's log")?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    let mut companion = Companion::start(command)
+    let mut companion = BoundChild::start(command)
         .await
         .with_context(|| format!("starting {}", settings.program.display()))?;
     let port = tokio::select! {
@@ -220,7 +220,7 @@ fn last_words(directory: &Path) -> String {
 }
 
 /// Writes the server's configuration; the secret is in the file only, never on a command line.
-fn configuration(settings: &Managed, directory: &Path) -> anyhow::Result<PathBuf> {
+fn configuration(settings: &BrokerSettings, directory: &Path) -> anyhow::Result<PathBuf> {
     let access = access(settings, directory)?;
     let path = directory.join("nats-server.conf");
     // The first keeps readers that are slow but moving, which servers before 2.12.15 do not know; the
@@ -255,7 +255,7 @@ fn configuration(settings: &Managed, directory: &Path) -> anyhow::Result<PathBuf
 }
 
 /// Whom it lets in.
-fn access(settings: &Managed, directory: &Path) -> anyhow::Result<String> {
+fn access(settings: &BrokerSettings, directory: &Path) -> anyhow::Result<String> {
     let Some(keys) = &settings.fleet_keys else {
         return Ok(format!("authorization {{ token: \"{}\" }}\n", token(directory)?));
     };

@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::audit::{self, Audit};
+use super::auth::Challenges;
 use super::durable::Starts;
-use super::freshness::{Attachment, Freshness};
-use super::handover;
 use super::journal::Journal;
 use super::limits::Limits;
-use super::policy::Kept;
-use super::proof::Challenges;
-use super::roll::Roll;
-use super::state::RunBy;
+use super::nonces::{Attachment, Nonces};
+use super::policy::LoadedPolicy;
+use super::running_jobs::RunningJobs;
+use super::self_upgrade;
+use super::state::SupervisedBy;
 use peerbus_bus::{self as bus, Bus};
-use peerbus_process::{self as process, Containment, Nursery};
+use peerbus_process::{self as process, ContainmentKind, ContainmentManager};
 use peerbus_protocol::heartbeat::Role;
 use peerbus_protocol::service::Counts;
 use peerbus_protocol::variables::Variables;
@@ -34,7 +34,7 @@ pub const CALLER_GRACE: Duration = Duration::from_secs(60);
 
 /// What a daemon is told at its start.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct DaemonSettings {
     /// Its id.
     pub peer: PeerId,
     /// Worker, or leader (which is a worker too).
@@ -50,7 +50,7 @@ pub struct Settings {
     /// The folder with the fleet's keys, where this is the machine that has them.
     pub fleet_keys: Option<PathBuf>,
     /// The broker to start, if any.
-    pub broker: Option<super::broker::Managed>,
+    pub broker: Option<super::broker::BrokerSettings>,
     /// Where commands run that name no directory.
     pub directory: Option<String>,
     /// The shell for `shell_cmd`; none means bash where there is one, else sh.
@@ -64,7 +64,7 @@ pub struct Settings {
     /// How long a job whose caller vanished goes on.
     pub caller_grace: Duration,
     /// How process trees are held together.
-    pub containment: Containment,
+    pub containment: ContainmentKind,
     /// Peers the registry takes, for a leader.
     pub max_peers: u32,
     /// The limits of durable jobs.
@@ -72,16 +72,16 @@ pub struct Settings {
     /// How its audit log is kept.
     pub audit: audit::Settings,
     /// Who may run what.
-    pub policy: Kept,
+    pub policy: LoadedPolicy,
     /// How it is run.
-    pub run_by: RunBy,
+    pub run_by: SupervisedBy,
     /// What it does about other versions of itself.
-    pub handover: handover::Settings,
+    pub handover: self_upgrade::UpgradeSettings,
 }
 
 /// Whether requests are heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Intake {
+pub(super) enum AcceptState {
     /// They are.
     Open,
     /// They are about to be no more.
@@ -92,7 +92,7 @@ pub(super) enum Intake {
 
 /// How far a daemon is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Leaving {
+pub(super) enum ShutdownPhase {
     /// Not at all.
     No,
     /// New jobs are refused.
@@ -105,14 +105,14 @@ pub(super) enum Leaving {
 
 /// What every part of a daemon shares.
 pub(super) struct Context {
-    pub(super) settings: Settings,
+    pub(super) settings: DaemonSettings,
     /// The file this daemon was started from.
     pub(super) program: PathBuf,
     pub(super) instance: Instance,
     pub(super) bus: Bus,
     pub(super) journal: Journal,
     pub(super) audit: Audit,
-    pub(super) nursery: Nursery,
+    pub(super) nursery: ContainmentManager,
     pub(super) started: Instant,
     /// The name of the user this daemon runs as.
     pub(super) own_user: String,
@@ -124,42 +124,42 @@ pub(super) struct Context {
     pub(super) look_into_queue: Notify,
     /// Rung when a copy of a queued job is to be looked at anew.
     pub(super) look_at_copies: Notify,
-    pub(super) leaving: watch::Sender<Leaving>,
-    pub(super) intake: watch::Sender<Intake>,
+    pub(super) leaving: watch::Sender<ShutdownPhase>,
+    pub(super) intake: watch::Sender<AcceptState>,
     places: Arc<Semaphore>,
     /// Ids that somebody attends to: all of what a handover would cut off. A job that outlives its daemon is
     /// not among them.
-    pub(super) attended: Tally,
+    pub(super) attended: ActiveCount,
     /// Rung when a durable job has ended, whose output may now be too much.
     pub(super) tidy: Notify,
     /// Jobs that are attended to.
-    pub(super) roll: Roll,
+    pub(super) roll: RunningJobs,
     /// Jobs that run now.
-    pub(super) running: Tally,
+    pub(super) running: ActiveCount,
     /// Durable jobs that run now; those go on when this daemon ends.
-    pub(super) durable: Tally,
+    pub(super) durable: ActiveCount,
     /// Turns for starting them.
     pub(super) starts: Starts,
     /// Durable jobs whose end is just being written down.
-    pub(super) finishing: Tally,
+    pub(super) finishing: ActiveCount,
     /// Jobs whose caller has not confirmed their ending.
-    pub(super) untold: Tally,
+    pub(super) untold: ActiveCount,
     counts: Mutex<Counts>,
     /// Of requests.
     pub(super) challenges: Challenges,
     /// Of words about jobs.
-    pub(super) freshness: Freshness,
+    pub(super) freshness: Nonces,
 }
 
 impl Context {
     pub(super) fn new(
-        settings: Settings,
+        settings: DaemonSettings,
         program: PathBuf,
         instance: Instance,
         bus: Bus,
         journal: Journal,
         audit: Audit,
-        nursery: Nursery,
+        nursery: ContainmentManager,
     ) -> Self {
         Self {
             places: Arc::new(Semaphore::new(settings.max_jobs)),
@@ -176,19 +176,19 @@ impl Context {
             rival: Notify::new(),
             look_into_queue: Notify::new(),
             look_at_copies: Notify::new(),
-            leaving: watch::Sender::new(Leaving::No),
-            intake: watch::Sender::new(Intake::Open),
-            attended: Tally::default(),
+            leaving: watch::Sender::new(ShutdownPhase::No),
+            intake: watch::Sender::new(AcceptState::Open),
+            attended: ActiveCount::default(),
             tidy: Notify::new(),
-            roll: Roll::default(),
-            running: Tally::default(),
-            durable: Tally::default(),
+            roll: RunningJobs::default(),
+            running: ActiveCount::default(),
+            durable: ActiveCount::default(),
             starts: Starts::default(),
-            finishing: Tally::default(),
-            untold: Tally::default(),
+            finishing: ActiveCount::default(),
+            untold: ActiveCount::default(),
             counts: Mutex::default(),
             challenges: Challenges::new(),
-            freshness: Freshness::default(),
+            freshness: Nonces::default(),
         }
     }
 
@@ -202,20 +202,20 @@ impl Context {
     }
 
     /// A place for one more job; none when all are taken.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub(super) fn place(&self) -> Option<JobSlot> {
         let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(Place { _permit: Some(permit), _counted: self.running.enter() })
+        Some(JobSlot { _permit: Some(permit), _counted: self.running.enter() })
     }
 
     /// A place for one more durable job; none when there are as many as may be.
-    pub(super) fn durable_place(&self) -> Option<Place> {
+    pub(super) fn durable_place(&self) -> Option<JobSlot> {
         let counted = self.durable.enter_below(self.settings.jobs.most)?;
-        Some(Place { _permit: None, _counted: counted })
+        Some(JobSlot { _permit: None, _counted: counted })
     }
 
     /// The place of a job that runs already, whatever the limit is now.
-    pub(super) fn seat_of_an_adopted(&self) -> Place {
-        Place { _permit: None, _counted: self.durable.enter() }
+    pub(super) fn seat_of_an_adopted(&self) -> JobSlot {
+        JobSlot { _permit: None, _counted: self.durable.enter() }
     }
 
     /// All jobs that run now.
@@ -241,11 +241,11 @@ impl Context {
 
 tokio::task_local! {
     /// Counts the attendant that this task is, until what it attends to outlives this daemon.
-    static ATTENDED: RefCell<Option<Counted>>;
+    static ATTENDED: RefCell<Option<ActiveGuard>>;
 }
 
 /// Counts an attendant while it attends to something that a handover would cut off.
-pub(super) async fn attending<T>(tally: &Tally, work: impl Future<Output = T>) -> T {
+pub(super) async fn attending<T>(tally: &ActiveCount, work: impl Future<Output = T>) -> T {
     ATTENDED.scope(RefCell::new(Some(tally.enter())), work).await
 }
 
@@ -256,33 +256,33 @@ pub(super) fn outlives_this_daemon() {
 }
 
 /// A place among the jobs that run; given back when dropped.
-pub(super) struct Place {
+pub(super) struct JobSlot {
     _permit: Option<OwnedSemaphorePermit>,
-    _counted: Counted,
+    _counted: ActiveGuard,
 }
 
 /// Counts something, and lets others wait until there is none of it.
 #[derive(Default)]
-pub(super) struct Tally(Arc<watch::Sender<u32>>);
+pub(super) struct ActiveCount(Arc<watch::Sender<u32>>);
 
 /// One that is counted, until it is dropped.
-pub(super) struct Counted(Arc<watch::Sender<u32>>);
+pub(super) struct ActiveGuard(Arc<watch::Sender<u32>>);
 
-impl Tally {
-    pub(super) fn enter(&self) -> Counted {
+impl ActiveCount {
+    pub(super) fn enter(&self) -> ActiveGuard {
         self.0.send_modify(|count| *count += 1);
-        Counted(Arc::clone(&self.0))
+        ActiveGuard(Arc::clone(&self.0))
     }
 
     /// Counts one more, unless there are `most` already.
-    fn enter_below(&self, most: usize) -> Option<Counted> {
+    fn enter_below(&self, most: usize) -> Option<ActiveGuard> {
         let room = |count: u32| usize::try_from(count).is_ok_and(|count| count < most);
         let entered = self.0.send_if_modified(|count| {
             let enters = room(*count);
             *count += u32::from(enters);
             enters
         });
-        entered.then(|| Counted(Arc::clone(&self.0)))
+        entered.then(|| ActiveGuard(Arc::clone(&self.0)))
     }
 
     pub(super) fn count(&self) -> u32 {
@@ -296,7 +296,7 @@ impl Tally {
     }
 }
 
-impl Drop for Counted {
+impl Drop for ActiveGuard {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::context::Context;
-use super::handover::Attempt;
 use super::journal::SPARES;
+use super::self_upgrade::UpgradeRecord;
 use peerbus_bus::{Incoming, Outgoing};
 use peerbus_leader::registry::moved_aside;
 use peerbus_process::{host, ownership};
-use peerbus_protocol::health::{Containment, Health, TYPE, Upgrade};
+use peerbus_protocol::health::{Containment, Health, TYPE, UpgradeStatus};
 use peerbus_protocol::{decode, subjects};
 
 /// Questions that may wait.
@@ -52,7 +52,7 @@ fn look(context: &Context) -> Health {
             .map(|why| format!("its program {}: {why}", context.program.display())),
         registry_aside: moved_aside(state_dir).map(|file| file.display().to_string()),
         program: context.program.to_str().map(str::to_owned),
-        upgrade: Attempt::read(state_dir).ok().flatten().map(|attempt| Upgrade {
+        upgrade: UpgradeRecord::read(state_dir).ok().flatten().map(|attempt| UpgradeStatus {
             id: attempt.id,
             version: attempt.version,
             phase: attempt.phase.as_str().to_owned(),

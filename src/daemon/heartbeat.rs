@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 
 use super::context::Context;
-use super::solitude;
+use super::id_conflict;
 use peerbus_bus::{Incoming, Outgoing};
 use peerbus_process::host;
 use peerbus_protocol::heartbeat::{Heartbeat, INTERVAL_MS, PeerState, TYPE};
@@ -20,7 +20,7 @@ use peerbus_protocol::{decode, subjects};
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Makes the heartbeats of one daemon.
-pub(super) struct Pulse {
+pub(super) struct HeartbeatSource {
     context: Arc<Context>,
     beats: AtomicU64,
     hostname: String,
@@ -28,7 +28,7 @@ pub(super) struct Pulse {
     way: Mutex<Option<host::Link>>,
 }
 
-impl Pulse {
+impl HeartbeatSource {
     pub(super) fn new(context: Arc<Context>) -> Self {
         let hostname = host::hostname().unwrap_or_else(|error| {
             tracing::warn!(%error, "reading the hostname");
@@ -88,7 +88,7 @@ impl Pulse {
 
 /// Beats for as long as it is polled: at once, at every new connection, and every interval, give or
 /// take a tenth, so that ten thousand peers do not beat as one.
-pub(super) async fn beat(pulse: Arc<Pulse>) {
+pub(super) async fn beat(pulse: Arc<HeartbeatSource>) {
     let mut link = pulse.context.bus.link();
     loop {
         let anew = link.borrow_and_update().up;
@@ -108,9 +108,9 @@ pub(super) async fn beat(pulse: Arc<Pulse>) {
 }
 
 /// Answers pings.
-pub(super) async fn answer_pings(pulse: Arc<Pulse>, mut pings: mpsc::Receiver<Incoming>) {
+pub(super) async fn answer_pings(pulse: Arc<HeartbeatSource>, mut pings: mpsc::Receiver<Incoming>) {
     while let Some(ping) = pings.recv().await {
-        solitude::pinged(&pulse.context, &ping.payload);
+        id_conflict::pinged(&pulse.context, &ping.payload);
         let Some(reply) = ping.reply.filter(|reply| subjects::is_inbox(reply)) else { continue };
         let beat = decode::to_json(&pulse.beat(PeerState::Up).await);
         // Who asked asks again when this gets lost.

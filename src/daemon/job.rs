@@ -13,13 +13,13 @@
 //! all output; output is held until the caller has acknowledged it.
 
 mod admission;
+mod control;
 mod ending;
-mod live;
-mod recorded;
-mod sink;
+mod lease;
+mod output;
+mod replay;
+mod runner;
 mod stdin;
-mod timing;
-mod words;
 
 pub(super) use admission::{Admitted, Commands};
 
@@ -29,16 +29,16 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::answer;
-use super::asked::{Asked, Steered};
 use super::context::Context;
+use super::dispatcher::Message;
 use super::durable;
-use super::exec::Request;
-use super::intake::Message;
-use super::journal::{Begun, Record, now};
+use super::journal::{Record, StartRecord, now};
+use super::request::Request;
+use super::request_summary::{ControlSummary, RequestSummary};
+use peerbus_protocol::control::{Cancelled, Control};
 use peerbus_protocol::ending::Refusal;
 use peerbus_protocol::exec::JobResult;
-use peerbus_protocol::identity::Asker;
-use peerbus_protocol::steer::{Cancelled, Steer};
+use peerbus_protocol::identity::Principal;
 use peerbus_protocol::{Ending, JobId};
 
 /// Attends to one id, from the first message about it until nobody needs it here any more. What is
@@ -55,7 +55,7 @@ pub(super) async fn attend(
             Ok(Some(record)) if record.begun.durable && may_run(&record) => {
                 durable::attend_again(Arc::clone(&context), record, message, messages).await;
             }
-            Ok(Some(record)) => recorded::answer(&context, &record, message).await,
+            Ok(Some(record)) => replay::answer(&context, &record, message).await,
             Ok(None) => match message {
                 Message::Request(request) if request.queued.is_some() => {
                     next.extend(come_up(&context, *request, messages).await);
@@ -114,12 +114,12 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 /// A word about an id that nobody has heard of.
-async fn unknown(context: &Arc<Context>, id: JobId, steer: Steer, from: &str, asker: &Asker) {
+async fn unknown(context: &Arc<Context>, id: JobId, steer: Control, from: &str, asker: &Principal) {
     match steer {
-        Steer::Cancel(cancel) if cancel.instance.is_none_or(|instance| instance == context.instance) => {
+        Control::Cancel(cancel) if cancel.instance.is_none_or(|instance| instance == context.instance) => {
             let why = cancel.why.unwrap_or_else(|| "cancelled before its request arrived".to_owned());
             let buried = bury(context, id, from, &why).await;
-            context.audit.steered(Steered::Stop(&why).by(id, from, asker, None)).await;
+            context.audit.steered(ControlSummary::Stop(&why).by(id, from, asker, None)).await;
             match buried {
                 Ok(()) => answer::cancelled(context, from, id, Cancelled::NeverSeen, None).await,
                 Err(error) => {
@@ -129,7 +129,7 @@ async fn unknown(context: &Arc<Context>, id: JobId, steer: Steer, from: &str, as
                 }
             }
         }
-        Steer::Result | Steer::Attach(_) | Steer::Rename(_) | Steer::Detach(_) => {
+        Control::Result | Control::Attach(_) | Control::Rename(_) | Control::Detach(_) => {
             answer::cannot(context, from, "unknown_job", 404, &format!("no job {id} is known here")).await
         }
         // Meant for a daemon that is not this one and left nothing to it.
@@ -155,7 +155,7 @@ pub(super) async fn bury_refused(context: &Arc<Context>, id: JobId, from: &str, 
 
 async fn bury_as(context: &Arc<Context>, id: JobId, from: &str, ending: Ending) -> std::io::Result<()> {
     let result = JobResult::bare(Some(id), context.peer().clone(), context.instance, ending);
-    let begun = Begun {
+    let begun = StartRecord {
         id,
         instance: context.instance,
         caller: from.to_owned(),
@@ -183,7 +183,7 @@ async fn cannot_look_up(context: &Arc<Context>, id: JobId, error: &std::io::Erro
     match message {
         Message::Request(request) => {
             let ending = Ending::Refused { why: Refusal::Journal, message: sentence };
-            Asked::by(context, &request).refused(&context.audit, &ending).await;
+            RequestSummary::by(context, &request).refused(&context.audit, &ending).await;
             let result = JobResult::bare(Some(id), context.peer().clone(), context.instance, ending);
             reply(context, &request, &result).await;
         }

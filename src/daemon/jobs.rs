@@ -13,11 +13,11 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::answer::{UNPROVEN, cannot};
+use super::auth;
 use super::context::Context;
 use super::policy::may_see_all;
-use super::proof;
 use peerbus_bus::{BusError, Incoming, Outgoing};
-use peerbus_protocol::jobs::{PAGE_TYPE, Page, Query, WAIT_MAX_MS};
+use peerbus_protocol::jobs::{JobPage, JobQuery, PAGE_TYPE, WAIT_MAX_MS};
 use peerbus_protocol::{JobId, decode, subjects};
 
 /// Questions that may wait.
@@ -63,21 +63,21 @@ pub(super) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<
 }
 
 /// The question, where whoever asks may have it answered.
-fn asked(context: &Context, question: &Incoming) -> Result<Query, (&'static str, u16, String)> {
-    let (asker, _) = proof::of(context, question).map_err(|why| (UNPROVEN.0, UNPROVEN.1, why))?;
+fn asked(context: &Context, question: &Incoming) -> Result<JobQuery, (&'static str, u16, String)> {
+    let (asker, _) = auth::of(context, question).map_err(|why| (UNPROVEN.0, UNPROVEN.1, why))?;
     if !may_see_all(&asker) {
         return Err(("not_yours", 403, format!("only operators may see the jobs, and {asker} is none")));
     }
-    Query::decode(&question.payload).map_err(|bad| ("bad_request", 400, decode::readable(&bad.0)))
+    JobQuery::decode(&question.payload).map_err(|bad| ("bad_request", 400, decode::readable(&bad.0)))
 }
 
 /// The job whose end is waited for, and how long.
-fn held_back(query: &Query) -> Option<(JobId, Duration)> {
+fn held_back(query: &JobQuery) -> Option<(JobId, Duration)> {
     let job = query.wanted.as_deref()?.parse().ok()?;
     Some((job, Duration::from_millis(query.wait_ms?.min(WAIT_MAX_MS))))
 }
 
-async fn one(context: &Arc<Context>, reply: &str, query: Query) {
+async fn one(context: &Arc<Context>, reply: &str, query: JobQuery) {
     let room = context.bus.max_payload().saturating_sub(FRAME);
     let looking = Arc::clone(context);
     let found = tokio::task::spawn_blocking(move || listing::page(&looking, &query, room)).await;
@@ -90,7 +90,7 @@ async fn one(context: &Arc<Context>, reply: &str, query: Query) {
         }
     };
     let (peer, instance) = (context.peer().clone(), context.instance);
-    let page = Page { kind: PAGE_TYPE.to_owned(), peer, instance, jobs, next };
+    let page = JobPage { kind: PAGE_TYPE.to_owned(), peer, instance, jobs, next };
     // Who asked asks again when this gets lost.
     let sent = context.bus.publish(Outgoing::to(reply).payload(decode::to_json(&page)).sealed()).await;
     if let Err(error @ BusError::TooLarge { .. }) = sent {

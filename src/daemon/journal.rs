@@ -22,7 +22,7 @@
 //! the kept answers of plain requests in `journal/results`.
 
 mod listing;
-mod naming;
+mod names;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -31,22 +31,22 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-mod copies;
-mod forgetting;
+mod prune;
 mod spares;
+mod spool;
 
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tokio::sync::watch;
 
-pub(super) use copies::Delivered;
-pub(super) use naming::NotNamed;
+pub(super) use names::NotNamed;
 use peerbus_process::host::is_full;
-use peerbus_process::{Identity, Lodging};
+use peerbus_process::{JobScope, ProcessKey};
 use peerbus_protocol::exec::JobResult;
-use peerbus_protocol::identity::{Asker, Name, Standing};
+use peerbus_protocol::identity::{Name, Principal, Standing};
 use peerbus_protocol::{Instance, JobId, decode};
 pub(super) use spares::SPARES;
+pub(super) use spool::Delivered;
 
 /// How long an ended job is remembered.
 pub(super) const KEEP_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -92,7 +92,7 @@ pub(super) struct Journal {
 
 /// The first step: an id becomes known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Begun {
+pub(super) struct StartRecord {
     /// The job.
     pub(super) id: JobId,
     /// The instance that took it.
@@ -119,7 +119,7 @@ pub(super) struct Begun {
     /// As whom, as asked.
     pub(super) user: Option<String>,
     /// Where its processes are to be found; none for a tombstone.
-    pub(super) lodging: Option<Lodging>,
+    pub(super) lodging: Option<JobScope>,
     /// Whether it goes on without its caller and its daemon.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) durable: bool,
@@ -134,17 +134,17 @@ pub(super) struct Begun {
     pub(super) queued: bool,
 }
 
-impl Begun {
+impl StartRecord {
     /// Whether it is a command that runs without another file of ours.
     fn needs_nothing_more(&self) -> bool {
         self.lodging.is_some() && !self.durable && !self.queued
     }
 
     /// Who asked, as far as it was proved.
-    pub(super) fn owner(&self) -> Asker {
+    pub(super) fn owner(&self) -> Principal {
         match (self.asker.clone(), self.standing) {
-            (Some(name), Some(standing)) => Asker::Known { name, standing },
-            _ => Asker::Anyone,
+            (Some(name), Some(standing)) => Principal::Known { name, standing },
+            _ => Principal::Anyone,
         }
     }
 }
@@ -153,9 +153,9 @@ impl Begun {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 enum Step {
-    Begun(Box<Begun>),
+    Begun(Box<StartRecord>),
     Starting { at: String },
-    Started { at: String, process: Identity },
+    Started { at: String, process: ProcessKey },
     Ended { at: String, result: Box<JobResult> },
 }
 
@@ -163,11 +163,11 @@ enum Step {
 #[derive(Debug, Clone)]
 pub(super) struct Record {
     /// The first step.
-    pub(super) begun: Begun,
+    pub(super) begun: StartRecord,
     /// Whether it was about to be started. Only one from the queue writes that down.
     pub(super) starting: bool,
     /// The process, where its start was written down.
-    pub(super) process: Option<Identity>,
+    pub(super) process: Option<ProcessKey>,
     /// The ending, where it was written down.
     pub(super) result: Option<JobResult>,
     /// When that was.
@@ -184,7 +184,7 @@ pub(super) struct Entry {
 
 impl Record {
     /// Of a job of which no more is known than that it was taken.
-    pub(super) fn of(begun: Begun) -> Self {
+    pub(super) fn of(begun: StartRecord) -> Self {
         Self { begun, starting: false, process: None, result: None, ended_at: None }
     }
 }
@@ -250,7 +250,7 @@ impl Journal {
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`] when it is known already; anything else means that the
     /// promise to run once cannot be kept, so the job must not run.
-    pub(super) fn begin(&self, begun: &Begun) -> io::Result<Entry> {
+    pub(super) fn begin(&self, begun: &StartRecord) -> io::Result<Entry> {
         let name = begun.id.to_string();
         if self.ended.join(&name).exists() {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -267,7 +267,7 @@ impl Journal {
     }
 
     /// A record with its first step, and room for those to come.
-    fn draft(&self, begun: &Begun) -> io::Result<NamedTempFile> {
+    fn draft(&self, begun: &StartRecord) -> io::Result<NamedTempFile> {
         let mut new = NamedTempFile::new_in(&self.new)?;
         write_step(new.as_file_mut(), &Step::Begun(Box::new(begun.clone())))?;
         reserve(new.as_file_mut())?;
@@ -279,7 +279,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::begin`].
-    pub(super) fn begin_queued(&self, begun: &Begun, delivered: &Delivered) -> io::Result<Entry> {
+    pub(super) fn begin_queued(&self, begun: &StartRecord, delivered: &Delivered) -> io::Result<Entry> {
         self.keep_copy(begun.id, delivered)?;
         let entry = self.begin(begun)?;
         if let Err(error) = entry.file.sync_all().and_then(|()| sync_directory(&self.open)) {
@@ -293,7 +293,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::begin`].
-    pub(super) fn bury(&self, begun: &Begun, result: &JobResult) -> io::Result<()> {
+    pub(super) fn bury(&self, begun: &StartRecord, result: &JobResult) -> io::Result<()> {
         // Nobody is to take it for one that runs under its name.
         let _alone = begun.name.as_ref().map(|_| self.alone());
         self.begin(begun)?.ended(result)
@@ -372,7 +372,7 @@ impl Entry {
     ///
     /// # Errors
     /// When the step cannot be written.
-    pub(super) fn started(&mut self, process: &Identity) -> io::Result<()> {
+    pub(super) fn started(&mut self, process: &ProcessKey) -> io::Result<()> {
         write_step(&mut self.file, &Step::Started { at: now(), process: process.clone() })
     }
 

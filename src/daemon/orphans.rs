@@ -21,11 +21,11 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde::Deserialize;
 
-use super::journal::{Begun, Journal, Record};
+use super::journal::{Journal, Record, StartRecord};
 use super::recovery::recover_after;
 use super::state;
-use peerbus_keeper::{Place, link};
-use peerbus_process::{self as process, Identity, Lodging, OtherProcess, Signal, StateLock};
+use peerbus_keeper::{JobDir, link};
+use peerbus_process::{self as process, JobScope, ProcessHandle, ProcessKey, Signal, StateLock};
 use peerbus_protocol::JobId;
 use peerbus_protocol::decode;
 
@@ -63,16 +63,16 @@ pub struct Orphan {
     /// What the job was to run, shortened, where that is known.
     pub command: Option<String>,
     /// The processes that were seen.
-    pub processes: Vec<Identity>,
-    lodging: Option<Lodging>,
-    keeper: Option<Identity>,
+    pub processes: Vec<ProcessKey>,
+    lodging: Option<JobScope>,
+    keeper: Option<ProcessKey>,
 }
 
 /// What a keeper writes of itself, as far as it concerns us.
 #[derive(Debug, Deserialize)]
-struct About {
-    keeper: Identity,
-    lodging: Lodging,
+struct ShimSummary {
+    keeper: ProcessKey,
+    lodging: JobScope,
 }
 
 /// Looks for them. Changes nothing. Takes 10 s where a keeper does not answer.
@@ -117,7 +117,7 @@ pub async fn find(state_dir: &Path) -> anyhow::Result<Vec<Orphan>> {
 fn left_open(Record { begun, .. }: Record) -> io::Result<Orphan> {
     let processes = begun.lodging.as_ref().map_or(Ok(Vec::new()), process::inhabitants)?;
     let why = "its daemon died, and none has come after it".to_owned();
-    let Begun { id: job, command, lodging, .. } = begun;
+    let StartRecord { id: job, command, lodging, .. } = begun;
     Ok(Orphan { job, kind: Kind::Job, why, command: Some(command), processes, lodging, keeper: None })
 }
 
@@ -135,7 +135,7 @@ fn left_by_its_keeper(state_dir: &Path, record: Record) -> io::Result<Option<Orp
 fn of_lodging(
     journal: &Journal,
     job: JobId,
-    lodging: Lodging,
+    lodging: JobScope,
     has_daemon: bool,
 ) -> io::Result<Option<Orphan>> {
     let processes = process::inhabitants(&lodging)?;
@@ -191,7 +191,7 @@ fn of_keeper(journal: &Journal, (job, place): (JobId, PathBuf)) -> anyhow::Resul
 /// The keepers of jobs that go on which do not answer.
 async fn silent(journal: &Journal, state_dir: &Path) -> anyhow::Result<Vec<Orphan>> {
     let keepers = keepers(state_dir)?.into_iter().map(|(job, directory)| async move {
-        let reacts = link::reacts(&Place::of(state_dir, job), ANSWERS_WITHIN).await;
+        let reacts = link::reacts(&JobDir::of(state_dir, job), ANSWERS_WITHIN).await;
         (job, directory, reacts)
     });
     let mut silent = Vec::new();
@@ -235,9 +235,9 @@ fn who_holds(job: JobId, place: &Path, why: &str, command: Option<String>) -> an
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(unproved("a lock of a job is held, and nobody has said who holds it"));
         }
-        text => decode::json::<About>(&text?),
+        text => decode::json::<ShimSummary>(&text?),
     };
-    let Ok(About { keeper, lodging }) = about else {
+    let Ok(ShimSummary { keeper, lodging }) = about else {
         return Ok(unproved("a lock of a job is held, and who holds it cannot be read"));
     };
     if !keeper.is_alive()? {
@@ -273,7 +273,7 @@ pub async fn stop(state_dir: &Path, orphans: &[Orphan]) -> anyhow::Result<Vec<Re
 async fn stop_one(orphan: &Orphan) -> io::Result<u32> {
     let mut stopped = 0;
     if let Some(keeper) = &orphan.keeper
-        && let Some(process) = OtherProcess::open(keeper)?
+        && let Some(process) = ProcessHandle::open(keeper)?
     {
         process.signal(Signal::KILL)?;
         if tokio::time::timeout(GONE_WITHIN, process.ended()).await.is_err() {

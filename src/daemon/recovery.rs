@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::future::join_all;
 
-use super::asked::Asked;
 use super::audit::{self, Audit, SIZE};
-use super::context::Settings;
+use super::context::DaemonSettings;
 use super::durable::{self, Known, Left};
 use super::journal::{Entry, Journal, Record};
-use peerbus_keeper::Place;
+use super::request_summary::RequestSummary;
+use peerbus_keeper::JobDir;
 use peerbus_process::{self as process, StateLock};
 use peerbus_protocol::ending::StartFailure;
 use peerbus_protocol::exec::JobResult;
@@ -49,7 +49,7 @@ pub async fn recover_after(state_dir: &Path, peer: &PeerId) -> anyhow::Result<()
 pub(super) async fn recover(
     journal: &Journal,
     audit: &Audit,
-    settings: &Settings,
+    settings: &DaemonSettings,
 ) -> anyhow::Result<Vec<Left>> {
     let (durable, left) = apart(begun(journal)?);
     let end = end_all(audit, &settings.peer, left);
@@ -112,7 +112,7 @@ async fn find(journal: &Journal, state_dir: &Path, entry: Entry, record: Record)
         .continued()
         .inspect_err(|error| tracing::error!(job = %id, %error, "reading the journal"))
         .ok()?;
-    let place = Place::of(state_dir, id);
+    let place = JobDir::of(state_dir, id);
     let known =
         tokio::time::timeout(KEEPER_ANSWERS_WITHIN, durable::look(&place, record.begun.lodging.as_ref()))
             .await
@@ -140,7 +140,7 @@ async fn end_all(audit: &Audit, peer: &PeerId, left: Vec<Open>) {
 async fn close(audit: &Audit, entry: Entry, record: Record, told: &HashSet<JobId>) {
     let id = record.begun.id;
     if let Some(result) = record.result.filter(|_| !told.contains(&id)) {
-        Asked::recorded(&record.begun).ended(audit, &result).await;
+        RequestSummary::recorded(&record.begun).ended(audit, &result).await;
     }
     if let Err(error) = entry.closed_for_another() {
         tracing::error!(job = %id, %error, "closing the record of a job that a dead daemon has ended");
@@ -172,7 +172,7 @@ async fn end(audit: &Audit, peer: &PeerId, entry: Entry, record: Record) {
     };
     let bare = JobResult::bare(Some(id), peer.clone(), record.begun.instance, ending);
     let result = JobResult { killed, left_running, ..bare };
-    Asked::recorded(&record.begun).found_dead(audit, &result).await;
+    RequestSummary::recorded(&record.begun).found_dead(audit, &result).await;
     if let Err(error) = entry.ended_for_another(&result) {
         tracing::error!(job = %id, %error, "writing the end of a dead daemon's job");
     }

@@ -13,14 +13,14 @@ use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
 use super::broker::Broker;
-use super::context::Settings;
-use super::handover::{self, Attempt, Notice, OnTrial, ProgramState};
+use super::context::DaemonSettings;
 use super::journal::now;
+use super::self_upgrade::{self, Notice, OnTrial, ProgramState, UpgradeRecord};
 use super::serving::{notify, serve};
-use super::state::{self, DaemonState, RunBy, State, StateFile, TYPE};
-use super::{listening, trust};
-use peerbus_bus::{Bus, Link};
-use peerbus_process::{self as process, Identity, LockError, Nursery, StateLock, ownership};
+use super::state::{self, DaemonState, RunState, StateFile, SupervisedBy, TYPE};
+use super::{readiness, trusted_network};
+use peerbus_bus::{Bus, ConnectionState};
+use peerbus_process::{self as process, ContainmentManager, LockError, ProcessKey, StateLock, ownership};
 use peerbus_protocol::Instance;
 use peerbus_protocol::ending::with_causes;
 
@@ -59,7 +59,7 @@ pub struct Ready {
 
 /// What a daemon is asked to do while it serves.
 #[derive(Debug)]
-pub struct Asked<S> {
+pub struct ControlSignals<S> {
     /// Ready when it is to stop.
     pub stop: S,
     /// Rung when it is to read its policy again.
@@ -70,24 +70,24 @@ pub struct Asked<S> {
 
 /// How a daemon ended that did not fail.
 #[derive(Debug)]
-pub enum Ended {
+pub enum Exit {
     /// It was asked to stop.
     Stopped,
     /// It is to become another version.
-    HandOver(Box<Next>),
+    HandOver(Box<NextVersion>),
 }
 
 /// What a daemon leaves to the next version of itself.
 #[derive(Debug)]
-pub struct Next {
+pub struct NextVersion {
     /// What is to be tried.
-    pub attempt: Attempt,
+    pub attempt: UpgradeRecord,
     /// Which process this is, to be told from others.
-    pub process: Identity,
+    pub process: ProcessKey,
     /// Where its files are.
     pub state_dir: PathBuf,
     /// How it is run.
-    pub run_by: RunBy,
+    pub run_by: SupervisedBy,
     /// The lock of the state directory.
     pub lock: StateLock,
 }
@@ -98,10 +98,10 @@ pub struct Next {
 /// # Errors
 /// When it cannot start, or cannot go on.
 pub async fn run(
-    settings: Settings,
+    settings: DaemonSettings,
     on_ready: impl FnOnce(&Ready),
-    asked: Asked<impl Future<Output = ()>>,
-) -> Result<Ended, DaemonError> {
+    asked: ControlSignals<impl Future<Output = ()>>,
+) -> Result<Exit, DaemonError> {
     let ended = run_unheard(settings, on_ready, asked).await;
     if let Err(error) = &ended {
         notify(&[NotifyState::Status(&error.in_one_line())]);
@@ -111,10 +111,10 @@ pub async fn run(
 
 /// The same; who waits for the daemon has yet to be told how it failed.
 async fn run_unheard(
-    mut settings: Settings,
+    mut settings: DaemonSettings,
     on_ready: impl FnOnce(&Ready),
-    asked: Asked<impl Future<Output = ()>>,
-) -> Result<Ended, DaemonError> {
+    asked: ControlSignals<impl Future<Output = ()>>,
+) -> Result<Exit, DaemonError> {
     process::reap_inherited();
     if let Err(error) = process::raise_descriptor_limit() {
         tracing::warn!(%error, "allowing more descriptors; they may not suffice for many jobs");
@@ -125,7 +125,7 @@ async fn run_unheard(
     let instance = Instance::new();
     state::make_directory(&settings.state_dir)?;
     let lock = lock(&settings)?;
-    let trial = handover::settled_before(&settings.state_dir);
+    let trial = self_upgrade::settled_before(&settings.state_dir);
     let path = program(trial.as_ref())?;
     if let Err(why) = ownership::check_for_root(&path) {
         // It runs already. What it does not do is become whatever lies there later.
@@ -139,18 +139,18 @@ async fn run_unheard(
     let process = first.process.clone();
     let mut state = StateFile::create(&settings.state_dir, first)
         .with_context(|| format!("writing the state file in {}", settings.state_dir.display()))?;
-    trust::check(&settings, &mut state).await?;
+    trusted_network::check(&settings, &mut state).await?;
     // Before anything else is started: a daemon that was started by a job leaves that job's cgroup
     // here, and what it started before would stay behind and end with the job.
     let nursery = open_nursery(&settings).inspect_err(|error| {
-        state.set(State::Failed, with_causes(error.as_ref()));
+        state.set(RunState::Failed, with_causes(error.as_ref()));
     })?;
     let broker = start_broker(&mut settings, &mut state).await?;
     let (state_dir, run_by) = (settings.state_dir.clone(), settings.run_by);
-    let born = Born { instance, nursery, path, trial };
-    let Asked { stop, reload, upgrade } = asked;
+    let born = Boot { instance, nursery, path, trial };
+    let ControlSignals { stop, reload, upgrade } = asked;
     tokio::pin!(stop);
-    let asked = Asked { stop: stop.as_mut(), reload, upgrade };
+    let asked = ControlSignals { stop: stop.as_mut(), reload, upgrade };
     let mut ended = live(settings, born, (&lock, &mut state), on_ready, asked).await;
     if let Some(broker) = broker {
         broker.stop().await;
@@ -158,20 +158,20 @@ async fn run_unheard(
     if let Ok(Some(_)) = &ended
         && was_stopped(stop).await
     {
-        handover::settled_before(&state_dir);
+        self_upgrade::settled_before(&state_dir);
         ended = Ok(None);
     }
     match ended {
         Ok(None) => {
-            state.set(State::Stopped, "asked to stop");
-            Ok(Ended::Stopped)
+            state.set(RunState::Stopped, "asked to stop");
+            Ok(Exit::Stopped)
         }
         Ok(Some(attempt)) => {
-            state.set(State::Stopping, format!("hands over to {}", attempt.version));
-            Ok(Ended::HandOver(Box::new(Next { attempt, process, state_dir, run_by, lock })))
+            state.set(RunState::Stopping, format!("hands over to {}", attempt.version));
+            Ok(Exit::HandOver(Box::new(NextVersion { attempt, process, state_dir, run_by, lock })))
         }
         Err(error) => {
-            state.set(State::Failed, error.to_string());
+            state.set(RunState::Failed, error.to_string());
             Err(error)
         }
     }
@@ -186,9 +186,9 @@ async fn was_stopped(stop: impl Future<Output = ()>) -> bool {
 }
 
 /// What a daemon has before it serves.
-struct Born {
+struct Boot {
     instance: Instance,
-    nursery: Nursery,
+    nursery: ContainmentManager,
     /// The file it was started from.
     path: PathBuf,
     /// Whether it has yet to prove itself.
@@ -209,20 +209,20 @@ fn program(trial: Option<&OnTrial>) -> anyhow::Result<PathBuf> {
     })
 }
 
-fn lock(settings: &Settings) -> Result<StateLock, DaemonError> {
+fn lock(settings: &DaemonSettings) -> Result<StateLock, DaemonError> {
     StateLock::acquire(&settings.state_dir).map_err(|error| match error {
         LockError::Held { .. } => DaemonError::Taken(format!("the state directory {error}")),
         LockError::Io { .. } => DaemonError::Failed(error.into()),
     })
 }
 
-fn first_state(settings: &Settings, instance: Instance, program: &Path) -> anyhow::Result<DaemonState> {
+fn first_state(settings: &DaemonSettings, instance: Instance, program: &Path) -> anyhow::Result<DaemonState> {
     Ok(DaemonState {
         kind: TYPE.to_owned(),
-        state: State::Starting,
+        state: RunState::Starting,
         state_reason: "starting".to_owned(),
         since: now(),
-        process: Identity::of_self().context("reading what process this is")?,
+        process: ProcessKey::of_self().context("reading what process this is")?,
         instance,
         version: peerbus_protocol::VERSION.to_owned(),
         peer_id: settings.peer.clone(),
@@ -235,18 +235,21 @@ fn first_state(settings: &Settings, instance: Instance, program: &Path) -> anyho
     })
 }
 
-fn open_nursery(settings: &Settings) -> anyhow::Result<Nursery> {
+fn open_nursery(settings: &DaemonSettings) -> anyhow::Result<ContainmentManager> {
     let reaper = PathBuf::from("/proc/self/exe");
-    Nursery::open(&settings.state_dir, reaper, settings.containment)
+    ContainmentManager::open(&settings.state_dir, reaper, settings.containment)
         .context("making a place for process trees")
 }
 
 /// Starts the broker that was asked for; then it is the bus.
-async fn start_broker(settings: &mut Settings, state: &mut StateFile) -> anyhow::Result<Option<Broker>> {
+async fn start_broker(
+    settings: &mut DaemonSettings,
+    state: &mut StateFile,
+) -> anyhow::Result<Option<Broker>> {
     let Some(managed) = settings.broker.clone() else { return Ok(None) };
     let broker =
         Broker::start(managed, &settings.state_dir, &settings.runtime_dir).await.inspect_err(|error| {
-            state.set(State::Failed, with_causes(error.as_ref()));
+            state.set(RunState::Failed, with_causes(error.as_ref()));
         })?;
     settings.bus.address = broker.address().clone();
     if let Some(credentials) = broker.credentials() {
@@ -258,14 +261,14 @@ async fn start_broker(settings: &mut Settings, state: &mut StateFile) -> anyhow:
 
 /// Lives until it is asked to stop, or it is time for another version, which is returned.
 async fn live(
-    settings: Settings,
-    born: Born,
+    settings: DaemonSettings,
+    born: Boot,
     (lock, state): (&StateLock, &mut StateFile),
     on_ready: impl FnOnce(&Ready),
-    asked: Asked<impl Future<Output = ()>>,
-) -> Result<Option<Attempt>, DaemonError> {
-    let Asked { stop, reload, upgrade } = asked;
-    let Born { instance, nursery, path, trial } = born;
+    asked: ControlSignals<impl Future<Output = ()>>,
+) -> Result<Option<UpgradeRecord>, DaemonError> {
+    let ControlSignals { stop, reload, upgrade } = asked;
+    let Boot { instance, nursery, path, trial } = born;
     tokio::pin!(stop);
     let policy = settings.policy.clone();
     policy.tell();
@@ -275,28 +278,28 @@ async fn live(
     };
     // From here on jobs may run, so whatever comes, they are stopped in order.
     let heard = tokio::select! {
-        heard = listening::listens(&serving.context) => Some(heard),
+        heard = readiness::listens(&serving.context) => Some(heard),
         () = &mut stop => None,
     };
     if let Some(Err(refusal)) = heard {
-        state.set(State::Stopping, "failed");
+        state.set(RunState::Stopping, "failed");
         serving.stop().await;
         return Err(DaemonError::Failed(anyhow::anyhow!(refusal)));
     }
     let heard = heard.is_some();
     if heard {
-        state.set(State::Ready, "serving");
+        state.set(RunState::Ready, "serving");
         on_ready(&serving.ready());
         notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
     }
     let context = Arc::clone(&serving.context);
     let notice = Notice { path, asked: upgrade, news: watch::Sender::new(None) };
     let mut news = notice.news.subscribe();
-    let settle = handover::stand_trial(context.settings.state_dir.clone(), trial);
+    let settle = self_upgrade::stand_trial(context.settings.state_dir.clone(), trial);
     // Who has yet to prove himself does not hand over.
     let go = async {
         settle.await;
-        handover::go(&context, &notice).await
+        self_upgrade::go(&context, &notice).await
     };
     tokio::pin!(go);
     let mut bus = BusWatch::new(&context.bus);
@@ -326,7 +329,7 @@ async fn live(
         Ok(Some(next)) => format!("hands over to {}", next.version),
         Err(_) => "failed".to_owned(),
     };
-    state.set(State::Stopping, why.clone());
+    state.set(RunState::Stopping, why.clone());
     match &ended {
         // For who runs this daemon it goes on.
         Ok(Some(_)) => notify(&[NotifyState::Status(&why)]),
@@ -361,7 +364,7 @@ fn taken_away(state_dir: &Path) -> anyhow::Error {
 /// Watches whether a daemon that serves has the bus.
 struct BusWatch {
     bus: Bus,
-    link: watch::Receiver<Link>,
+    link: watch::Receiver<ConnectionState>,
     errors: watch::Receiver<Option<String>>,
 }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::context::Context;
-use super::heartbeat::Pulse;
+use super::heartbeat::HeartbeatSource;
 use peerbus_bus::{Incoming, Outgoing};
-use peerbus_protocol::service::{self, Identity};
+use peerbus_protocol::service::{self, ServiceIdentity};
 use peerbus_protocol::{decode, subjects};
 
 /// Questions that may wait.
@@ -28,7 +28,7 @@ pub(super) async fn questions(context: &Context) -> [mpsc::Receiver<Incoming>; 3
 /// Answers for as long as it is polled.
 pub(super) async fn answer(
     context: Arc<Context>,
-    pulse: Arc<Pulse>,
+    pulse: Arc<HeartbeatSource>,
     questions: [mpsc::Receiver<Incoming>; 3],
 ) {
     let started = super::journal::now();
@@ -49,7 +49,7 @@ pub(super) async fn answer(
     }
 }
 
-async fn identity(context: &Context, pulse: &Pulse, started: &str) -> Identity {
+async fn identity(context: &Context, pulse: &HeartbeatSource, started: &str) -> ServiceIdentity {
     let beat = pulse.look().await;
     let mut metadata = BTreeMap::from([
         ("peer".to_owned(), beat.peer_id.to_string()),
@@ -60,7 +60,7 @@ async fn identity(context: &Context, pulse: &Pulse, started: &str) -> Identity {
         ("version".to_owned(), beat.daemon_version.clone()),
     ]);
     metadata.extend(beat.ip_address.map(|ip| ("ip_address".to_owned(), ip)));
-    Identity {
+    ServiceIdentity {
         peer: context.peer().clone(),
         instance: context.instance,
         version: beat.daemon_version,

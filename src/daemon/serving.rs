@@ -9,20 +9,20 @@ use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
-use super::account;
+use super::account_cache;
 use super::audit::{self, Audit};
-use super::context::{Context, Leaving, Settings};
+use super::context::{Context, DaemonSettings, ShutdownPhase};
+use super::dispatcher::{self, WAITING};
 use super::health;
-use super::heartbeat::{self, Pulse};
+use super::heartbeat::{self, HeartbeatSource};
 use super::housekeeping;
-use super::intake::{self, WAITING};
 use super::journal::Journal;
 use super::run::{DaemonError, Ready};
-use super::state::{State, StateFile};
-use super::{jobs, policy, queue, recovery, service, solitude, trust};
-use peerbus_bus::{Bus, NatsAddress, Persistence};
+use super::state::{RunState, StateFile};
+use super::{id_conflict, jobs, policy, queue, recovery, service, trusted_network};
+use peerbus_bus::{Bus, NatsAddress, ReconnectPolicy};
 use peerbus_leader::{self as leader, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
-use peerbus_process::Nursery;
+use peerbus_process::ContainmentManager;
 use peerbus_protocol::heartbeat::{PeerState, Role};
 use peerbus_protocol::{Instance, subjects};
 
@@ -58,25 +58,25 @@ pub(super) fn notify(states: &[NotifyState<'_>]) {
 
 /// Comes up: cleans up after a dead daemon, joins the bus, makes sure to be alone, and listens.
 pub(super) async fn serve(
-    settings: Settings,
+    settings: DaemonSettings,
     program: PathBuf,
     instance: Instance,
-    nursery: Nursery,
+    nursery: ContainmentManager,
     state: &mut StateFile,
 ) -> Result<Serving, DaemonError> {
     let journal = Journal::open(&settings.state_dir)?;
     let audit = Audit::of(&settings, instance).await;
     let left = recovery::recover(&journal, &audit, &settings).await?;
     if let Some(member) = settings.bus.member() {
-        account::recall(&settings.state_dir, member);
+        account_cache::recall(&settings.state_dir, member);
     }
-    let bus = Bus::open(settings.bus.clone(), Persistence::UntilClosed);
+    let bus = Bus::open(settings.bus.clone(), ReconnectPolicy::UntilClosed);
     let context = Arc::new(Context::new(settings, program, instance, bus, journal, audit, nursery));
     // These have their keepers already, and may end while the bus is away.
-    let desk = intake::Desk::open(&context, left);
+    let desk = dispatcher::Dispatcher::open(&context, left);
     join(&context.bus, &context.settings.bus.address, state).await;
     refuse_a_taken_id(&context).await?;
-    trust::warn_of_an_open_broker(&context);
+    trusted_network::warn_of_an_open_broker(&context);
     let leader = start_leader(&context).await?;
     let tasks = start_tasks(&context, desk).await;
     Ok(Serving { pulse: tasks.1, tasks: tasks.0, leader, context })
@@ -88,7 +88,7 @@ async fn join(bus: &Bus, address: &NatsAddress, state: &mut StateFile) {
     let mut reason = format!("connecting to the bus at {address}");
     loop {
         notify(&[NotifyState::Status(&reason)]);
-        state.set(State::Starting, reason.clone());
+        state.set(RunState::Starting, reason.clone());
         reason = loop {
             match bus.connected(NOTE_EVERY).await {
                 Ok(_) => return,
@@ -101,7 +101,7 @@ async fn join(bus: &Bus, address: &NatsAddress, state: &mut StateFile) {
 
 async fn refuse_a_taken_id(context: &Context) -> Result<(), DaemonError> {
     loop {
-        match solitude::taken(&context.bus, context.peer()).await {
+        match id_conflict::taken(&context.bus, context.peer()).await {
             Ok(None) => return Ok(()),
             Ok(Some(other)) => {
                 return Err(DaemonError::Taken(format!(
@@ -162,8 +162,11 @@ fn leader_ended(ended: Result<Result<(), LeaderError>, JoinError>) -> DaemonErro
 }
 
 /// Starts everything that listens or speaks by itself.
-async fn start_tasks(context: &Arc<Context>, desk: intake::Desk) -> (JoinSet<()>, Arc<Pulse>) {
-    let pulse = Arc::new(Pulse::new(Arc::clone(context)));
+async fn start_tasks(
+    context: &Arc<Context>,
+    desk: dispatcher::Dispatcher,
+) -> (JoinSet<()>, Arc<HeartbeatSource>) {
+    let pulse = Arc::new(HeartbeatSource::new(Arc::clone(context)));
     let (bus, peer) = (&context.bus, context.peer());
     let pings = bus.subscribe(&subjects::ping(peer), None, WAITING).await;
     let checkups = bus.subscribe(&subjects::health(peer), None, health::WAITING).await;
@@ -184,9 +187,9 @@ async fn start_tasks(context: &Arc<Context>, desk: intake::Desk) -> (JoinSet<()>
     tasks.spawn(queue::run(Arc::clone(context), to_desk));
     tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
     tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));
-    tasks.spawn(solitude::watch(Arc::clone(context)));
+    tasks.spawn(id_conflict::watch(Arc::clone(context)));
     tasks.spawn(housekeeping::keep(Arc::clone(context)));
-    tasks.spawn(account::keep(Arc::clone(context)));
+    tasks.spawn(account_cache::keep(Arc::clone(context)));
     (tasks, pulse)
 }
 
@@ -198,7 +201,7 @@ struct Leader {
 /// A daemon that serves.
 pub(super) struct Serving {
     pub(super) context: Arc<Context>,
-    pulse: Arc<Pulse>,
+    pulse: Arc<HeartbeatSource>,
     tasks: JoinSet<()>,
     leader: Option<Leader>,
 }
@@ -228,9 +231,9 @@ impl Serving {
     /// Refuses new work, gives jobs a while, stops what is left, and says goodbye.
     pub(super) async fn stop(mut self) {
         let context = &self.context;
-        context.leaving.send_replace(Leaving::Refusing);
+        context.leaving.send_replace(ShutdownPhase::Refusing);
         if !context.running.none(STOP_GRACE).await {
-            context.leaving.send_replace(Leaving::StoppingJobs);
+            context.leaving.send_replace(ShutdownPhase::StoppingJobs);
             if !context.running.none(STOP_JOBS_WITHIN).await {
                 tracing::error!(jobs = context.running.count(), "jobs could not be stopped");
             }
@@ -239,7 +242,7 @@ impl Serving {
             tracing::warn!(jobs = context.untold.count(), "callers have not confirmed how their jobs ended");
         }
         // Durable jobs go on. Whose end is not being written down now is left to the next daemon.
-        context.leaving.send_replace(Leaving::Closing);
+        context.leaving.send_replace(ShutdownPhase::Closing);
         if !context.finishing.none(TELL_WITHIN).await {
             tracing::warn!(
                 jobs = context.finishing.count(),

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::handover::{NextState, ProgramState};
 use super::journal::now;
 use super::policy::PolicyState;
+use super::self_upgrade::{ProgramState, UpgradeOutcome};
 use peerbus_process::host::is_full;
-use peerbus_process::{Identity, ownership};
+use peerbus_process::{ProcessKey, ownership};
 use peerbus_protocol::heartbeat::Role;
 use peerbus_protocol::{Instance, PeerId, decode};
 
@@ -28,7 +28,7 @@ pub const FILE: &str = "state.json";
 /// What a daemon does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum RunState {
     /// It is on its way to serving.
     Starting,
     /// It serves.
@@ -44,7 +44,7 @@ pub enum State {
 /// How a daemon is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RunBy {
+pub enum SupervisedBy {
     /// Systemd started it.
     Systemd,
     /// `d daemon start` did; its log is in the state directory.
@@ -60,13 +60,13 @@ pub struct DaemonState {
     #[serde(rename = "type")]
     pub kind: String,
     /// What the daemon does, or did last.
-    pub state: State,
+    pub state: RunState,
     /// Why, for people.
     pub state_reason: String,
     /// Since when, UTC.
     pub since: String,
     /// Which process it is or was, with start time and boot, so that nobody is taken for it.
-    pub process: Identity,
+    pub process: ProcessKey,
     /// Which start of the daemon.
     pub instance: Instance,
     /// Version of the daemon.
@@ -79,7 +79,7 @@ pub struct DaemonState {
     pub nats: String,
     /// How it is run; older daemons did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run_by: Option<RunBy>,
+    pub run_by: Option<SupervisedBy>,
     /// Its policy; older daemons had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyState>,
@@ -139,11 +139,11 @@ impl StateFile {
     }
 
     /// Notes a change. A file that cannot be written is said and changes nothing for the daemon.
-    pub(super) fn set(&mut self, state: State, reason: impl Into<String>) {
+    pub(super) fn set(&mut self, state: RunState, reason: impl Into<String>) {
         self.current.state = state;
         self.current.state_reason = reason.into();
         self.current.since = now();
-        if state != State::Ready {
+        if state != RunState::Ready {
             self.current.off_the_bus = None;
         }
         self.note();
@@ -170,7 +170,7 @@ impl StateFile {
     }
 
     /// Notes what is known of another version.
-    pub(super) fn set_next(&mut self, next: Option<NextState>) {
+    pub(super) fn set_next(&mut self, next: Option<UpgradeOutcome>) {
         if let Some(program) = &mut self.current.program {
             program.next = next;
         }
@@ -283,10 +283,10 @@ impl DaemonState {
     /// not write that down.
     #[must_use]
     pub fn truth(mut self) -> Self {
-        let claims_to_live = matches!(self.state, State::Starting | State::Ready | State::Stopping);
+        let claims_to_live = matches!(self.state, RunState::Starting | RunState::Ready | RunState::Stopping);
         // Whoever cannot look has nothing better than the claim.
         if claims_to_live && !self.process.is_alive().unwrap_or(true) {
-            self.state = State::Failed;
+            self.state = RunState::Failed;
             self.state_reason = format!("process {} ended without saying why", self.process.pid);
             self.off_the_bus = None;
         }

@@ -35,7 +35,7 @@ pub enum BadAccount {
 
 /// What a standing may do on the bus, in NATS's words. `{{name()}}` stands for the identity's own name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rights {
+pub struct SubjectPermissions {
     /// What it may hear. Queue groups cannot be named: a server drops a template that has a second word.
     pub hear: &'static [&'static str],
     /// What it may say.
@@ -44,7 +44,7 @@ pub struct Rights {
     pub answer: bool,
 }
 
-impl Rights {
+impl SubjectPermissions {
     /// Those of a standing.
     #[must_use]
     pub fn of(standing: Standing) -> Self {
@@ -272,7 +272,7 @@ struct Scope {
 
 impl Scope {
     fn of(standing: Standing, key: &PublicKey) -> Self {
-        let Rights { hear, say, answer } = Rights::of(standing);
+        let SubjectPermissions { hear, say, answer } = SubjectPermissions::of(standing);
         let mut template = serde_json::json!({
             "pub": { "allow": say },
             "sub": { "allow": hear },
@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn nobody_may_say_or_hear_what_is_anothers() {
         for standing in Standing::ALL {
-            let Rights { hear, say, .. } = Rights::of(standing);
+            let SubjectPermissions { hear, say, .. } = SubjectPermissions::of(standing);
             for subject in hear.iter().chain(say) {
                 assert!(!subject.starts_with("_INBOX.") && *subject != ">", "{standing}: {subject}");
                 assert!(!subject.starts_with("_INBOX") || subject.starts_with("_INBOX_{{name()}}."));

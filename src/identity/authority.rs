@@ -20,9 +20,9 @@ use thiserror::Error;
 
 use super::account::{Account, BadAccount};
 use super::file::IdentityFile;
-use super::invitation::{Ticket, Wanted};
+use super::invite_token::{InviteClaims, InviteToken};
 use super::key::{Key, PublicKey};
-use super::trust::{self, Signer, now};
+use super::trust_store::{self, Signer, now};
 use peerbus_protocol::identity::{Name, Standing};
 use peerbus_protocol::peers::is_name;
 pub use server::ServerDocuments;
@@ -81,7 +81,7 @@ const KEPT_SECONDS: i64 = 7 * 24 * 3600;
 
 /// What the book says of one identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct IdentityRecord {
     /// Its name.
     pub name: Name,
     /// What it is for.
@@ -99,7 +99,7 @@ pub struct Entry {
     pub names: Vec<String>,
 }
 
-impl Entry {
+impl IdentityRecord {
     /// Whether it is one at that time.
     #[must_use]
     pub fn holds(&self, now: i64) -> bool {
@@ -109,7 +109,7 @@ impl Entry {
 
 /// What the book says of one invitation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Invitation {
+pub struct InvitationRecord {
     /// Its id, which is the guest's name on the bus.
     pub id: Name,
     /// Whom it is for.
@@ -283,33 +283,38 @@ impl Authority {
         key: &PublicKey,
         expires: Option<i64>,
         names: Vec<String>,
-    ) -> Result<(Entry, String), AuthorityError> {
+    ) -> Result<(IdentityRecord, String), AuthorityError> {
         self.refuse_taken(name, &names)?;
-        let mut book: Vec<Entry> = self.store.book("identities.json")?;
+        let mut book: Vec<IdentityRecord> = self.store.book("identities.json")?;
         // Later than any revocation of an older key of this name, and of this very key.
         let issued = now().max(self.account()?.issued + 1);
         let key = key.clone();
-        let entry = Entry { name: name.clone(), standing, key, issued, expires, revoked: None, names };
+        let entry =
+            IdentityRecord { name: name.clone(), standing, key, issued, expires, revoked: None, names };
         let token = self.token_of(&entry)?;
         book.push(entry.clone());
         self.store.write_book("identities.json", &book)?;
         Ok((entry, token))
     }
 
-    fn token_of(&self, entry: &Entry) -> Result<String, AuthorityError> {
-        let Entry { name, standing, key, issued, expires, names, .. } = entry.clone();
+    fn token_of(&self, entry: &IdentityRecord) -> Result<String, AuthorityError> {
+        let IdentityRecord { name, standing, key, issued, expires, names, .. } = entry.clone();
         let by = self.signing(standing)?;
-        Ok(trust::issue(&Signer { name, standing, key, issued, expires, names }, self.account.public(), &by))
+        Ok(trust_store::issue(
+            &Signer { name, standing, key, issued, expires, names },
+            self.account.public(),
+            &by,
+        ))
     }
 
     /// Invites somebody to the bus that is there; returns what is to be handed to them.
     ///
     /// # Errors
     /// When the name is taken, or the book cannot be written.
-    pub fn invite(&self, whom: &Invited<'_>) -> Result<Ticket, AuthorityError> {
+    pub fn invite(&self, whom: &Invited<'_>) -> Result<InviteToken, AuthorityError> {
         let _lock = self.store.lock()?;
         self.refuse_taken(whom.name, whom.names)?;
-        let wanted = Wanted {
+        let wanted = InviteClaims {
             name: whom.name,
             standing: whom.standing,
             bus: whom.bus,
@@ -320,9 +325,9 @@ impl Authority {
         };
         let ticket = wanted.signed(&self.signing(Standing::Guest)?);
         let ticket = ticket.map_err(|bad| self.store.malformed("an invitation", &bad))?;
-        let mut invitations: Vec<Invitation> = self.store.book("invitations.json")?;
+        let mut invitations: Vec<InvitationRecord> = self.store.book("invitations.json")?;
         invitations.retain(|old| old.until + KEPT_SECONDS > now());
-        invitations.push(Invitation {
+        invitations.push(InvitationRecord {
             id: ticket.guest.id.clone(),
             name: whom.name.clone(),
             standing: whom.standing,
@@ -340,9 +345,9 @@ impl Authority {
     ///
     /// # Errors
     /// When there is no such invitation, or another key took it up.
-    pub fn take_up(&self, id: &Name, key: &PublicKey) -> Result<(Entry, String), AuthorityError> {
+    pub fn take_up(&self, id: &Name, key: &PublicKey) -> Result<(IdentityRecord, String), AuthorityError> {
         let _lock = self.store.lock()?;
-        let mut invitations: Vec<Invitation> = self.store.book("invitations.json")?;
+        let mut invitations: Vec<InvitationRecord> = self.store.book("invitations.json")?;
         let Some(invitation) = invitations.iter_mut().find(|invitation| invitation.id == *id) else {
             return Err(AuthorityError::NotInvited("it is not in the book, or long over"));
         };
@@ -355,12 +360,12 @@ impl Authority {
             Some(_) | None => {}
         }
         let is_new = invitation.taken_by.replace(key.clone()).is_none();
-        let Invitation { name, standing, identity_expires, names, .. } = invitation.clone();
+        let InvitationRecord { name, standing, identity_expires, names, .. } = invitation.clone();
         if is_new {
             self.refuse_taken(&name, &names)?;
             self.store.write_book("invitations.json", &invitations)?;
         }
-        let book: Vec<Entry> = self.store.book("identities.json")?;
+        let book: Vec<IdentityRecord> = self.store.book("identities.json")?;
         match book.into_iter().rfind(|entry| entry.key == *key) {
             // Between the two books power may have been cut, so that it is entered only now.
             None => self.enter(&name, standing, key, identity_expires, names),
@@ -377,8 +382,8 @@ impl Authority {
     pub fn revoke(&self, name: &Name) -> Result<String, AuthorityError> {
         let _lock = self.store.lock()?;
         let at = now();
-        let mut book: Vec<Entry> = self.store.book("identities.json")?;
-        let mut invitations: Vec<Invitation> = self.store.book("invitations.json")?;
+        let mut book: Vec<IdentityRecord> = self.store.book("identities.json")?;
+        let mut invitations: Vec<InvitationRecord> = self.store.book("invitations.json")?;
         let mut account = self.account()?;
         let mut found = false;
         for entry in book.iter_mut().filter(|entry| entry.name == *name) {
@@ -406,7 +411,7 @@ impl Authority {
     ///
     /// # Errors
     /// When the book cannot be read.
-    pub fn identities(&self) -> Result<Vec<Entry>, AuthorityError> {
+    pub fn identities(&self) -> Result<Vec<IdentityRecord>, AuthorityError> {
         self.store.book("identities.json")
     }
 
@@ -414,7 +419,7 @@ impl Authority {
     ///
     /// # Errors
     /// When the book cannot be read.
-    pub fn invitations(&self) -> Result<Vec<Invitation>, AuthorityError> {
+    pub fn invitations(&self) -> Result<Vec<InvitationRecord>, AuthorityError> {
         self.store.book("invitations.json")
     }
 }

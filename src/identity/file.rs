@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::account::{Account, BadAccount};
 use super::key::{BadKey, Key, PublicKey};
-use super::trust::{self, Signer, Trust};
+use super::trust_store::{self, Signer, TrustStore};
 
 const TOKEN: &str = "NATS USER JWT";
 const SEED: &str = "USER NKEY SEED";
@@ -123,14 +123,14 @@ impl IdentityFile {
     ///
     /// # Errors
     /// A sentence that says what does not fit.
-    pub fn checked(&self) -> Result<(Signer, Trust), String> {
+    pub fn checked(&self) -> Result<(Signer, TrustStore), String> {
         let account = Account::read_own(&self.account, &self.fleet);
         let account = account.map_err(|bad: BadAccount| bad.to_string())?;
-        let signer = trust::own_identity(&self.token, &account).map_err(|bad| bad.to_string())?;
+        let signer = trust_store::own_identity(&self.token, &account).map_err(|bad| bad.to_string())?;
         if signer.key != *self.key.public() {
             return Err("its token and its secret are of different identities".to_owned());
         }
-        Ok((signer, Trust::of(self.fleet.clone(), &self.account, account)))
+        Ok((signer, TrustStore::of(self.fleet.clone(), &self.account, account)))
     }
 
     /// Writes it whole or not at all, readable by its owner alone.

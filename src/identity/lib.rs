@@ -18,16 +18,16 @@
 mod account;
 pub mod authority;
 mod file;
-mod invitation;
+mod invite_token;
 mod jwt;
 mod key;
-mod seal;
-mod trust;
+mod signature;
+mod trust_store;
 
-pub use account::{Account, BadAccount, Rights};
+pub use account::{Account, BadAccount, SubjectPermissions};
 pub use file::{BadIdentity, IdentityFile};
-pub use invitation::{Guest, NoInvitation, Ticket};
+pub use invite_token::{BadInviteToken, InviteToken, Invitee};
 pub use jwt::BadToken;
 pub use key::{BadKey, Key, PublicKey};
-pub use seal::{Seal, SealedParts, Unproven};
-pub use trust::{NoMember, Signer, Trust};
+pub use signature::{MessageSigner, SignatureError, SigningInput};
+pub use trust_store::{MembershipError, Signer, TrustStore};

@@ -22,24 +22,24 @@
 //! stays readable. A keeper takes about 1 MiB of memory of its own, with the reaper of its job twice that; the
 //! program itself they all share.
 
-mod conversation;
-mod finding;
-mod inputs;
+mod atomic_file;
+mod commands;
+mod connection;
+mod discover;
+mod job_dir;
 pub mod link;
 pub mod log;
-mod obeying;
+pub mod messages;
 mod output;
-mod place;
 mod program;
 mod serve;
-mod starting;
+mod spawn;
+mod stdin_mux;
 mod steps;
 mod terminal;
 mod wire;
-pub mod words;
-mod written;
 
-pub use link::{Found, Link, NoStart};
-pub use place::Place;
+pub use job_dir::JobDir;
+pub use link::{Found, ShimConnection, SpawnError};
+pub use messages::{FromShim, JobEnd, JobSpec, ToShim};
 pub use program::keeper_main;
-pub use words::{Ended, FromKeeper, Order, ToKeeper};

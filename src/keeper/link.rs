@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc};
 
-use super::wire::{self, Hearing, LINE_MOST, Saying};
-use super::words::{FromKeeper, Hello, ToKeeper};
+use super::messages::{FromShim, Hello, ToShim};
+use super::wire::{self, LINE_MOST, MessageReader, MessageWriter};
 
-pub use super::finding::{Found, find, reacts};
-pub use super::starting::{NoStart, start};
+pub use super::discover::{Found, find, reacts};
+pub use super::spawn::{SpawnError, start};
 
 /// Words that were heard and not asked for yet. A keeper with more to say waits, and says only the newest of
 /// what tells how things are.
@@ -25,17 +25,17 @@ const WORD: usize = 256;
 
 /// A connection to a keeper. To drop it changes nothing for the job.
 #[derive(Debug)]
-pub struct Link {
+pub struct ShimConnection {
     hello: Box<Hello>,
-    words: mpsc::Receiver<FromKeeper>,
-    orders: Arc<Orders>,
+    words: mpsc::Receiver<FromShim>,
+    orders: Arc<Requests>,
 }
 
-impl Link {
+impl ShimConnection {
     /// Takes over a connection on which the keeper has said hello.
-    pub(super) fn new(hello: Hello, hearing: Hearing, saying: Saying) -> Self {
+    pub(super) fn new(hello: Hello, hearing: MessageReader, saying: MessageWriter) -> Self {
         let (sender, words) = mpsc::channel(WORDS_AHEAD);
-        let orders = Arc::<Orders>::default();
+        let orders = Arc::<Requests>::default();
         tokio::spawn(hear(hearing, sender));
         tokio::spawn(speak(saying, Arc::clone(&orders)));
         Self { hello: Box::new(hello), words, orders }
@@ -55,18 +55,18 @@ impl Link {
 
     /// What the keeper says next; `None` when the connection is gone, and [`find`] says what became of the
     /// keeper. Cancel safe.
-    pub async fn next(&mut self) -> Option<FromKeeper> {
+    pub async fn next(&mut self) -> Option<FromShim> {
         self.words.recv().await
     }
 
     /// Says something. Does not wait; a word that the keeper never gets is one whose answer never comes. What is said
     /// again until it is answered is passed over while too much waits for a keeper that does not read.
-    pub fn say(&self, word: ToKeeper) {
+    pub fn say(&self, word: ToShim) {
         self.orders.push(word);
     }
 }
 
-impl Drop for Link {
+impl Drop for ShimConnection {
     fn drop(&mut self) {
         self.orders.close();
     }
@@ -74,25 +74,25 @@ impl Drop for Link {
 
 /// What is to be said, in order.
 #[derive(Debug, Default)]
-struct Orders {
+struct Requests {
     waiting: Mutex<Waiting>,
     rung: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    words: VecDeque<ToKeeper>,
+    words: VecDeque<ToShim>,
     bytes: usize,
     /// Whether nothing more comes, or nobody hears it.
     closed: bool,
 }
 
-impl Orders {
+impl Requests {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, word: ToKeeper) {
+    fn push(&self, word: ToShim) {
         self.lock().push(word);
         self.rung.notify_one();
     }
@@ -103,7 +103,7 @@ impl Orders {
     }
 
     /// The next word; none when nothing more comes. For one who listens.
-    async fn next(&self) -> Option<ToKeeper> {
+    async fn next(&self) -> Option<ToShim> {
         loop {
             {
                 let mut waiting = self.lock();
@@ -120,21 +120,18 @@ impl Orders {
 }
 
 impl Waiting {
-    fn push(&mut self, word: ToKeeper) {
+    fn push(&mut self, word: ToShim) {
         let size = size_of(&word);
         let is_repeated = matches!(
             word,
-            ToKeeper::Stdin { .. }
-                | ToKeeper::Signal { .. }
-                | ToKeeper::Resize { .. }
-                | ToKeeper::Screen { .. }
+            ToShim::Stdin { .. } | ToShim::Signal { .. } | ToShim::Resize { .. } | ToShim::Screen { .. }
         );
         if self.closed || (is_repeated && self.bytes + size > WAITING_MOST) {
             return;
         }
         // The newest counts.
-        if let ToKeeper::Pace { .. } = word
-            && let Some(older) = self.words.iter_mut().find(|older| matches!(older, ToKeeper::Pace { .. }))
+        if let ToShim::Pace { .. } = word
+            && let Some(older) = self.words.iter_mut().find(|older| matches!(older, ToShim::Pace { .. }))
         {
             *older = word;
             return;
@@ -143,21 +140,21 @@ impl Waiting {
         self.words.push_back(word);
     }
 
-    fn pop(&mut self) -> Option<ToKeeper> {
+    fn pop(&mut self) -> Option<ToShim> {
         let word = self.words.pop_front()?;
         self.bytes -= size_of(&word);
         Some(word)
     }
 }
 
-fn size_of(word: &ToKeeper) -> usize {
+fn size_of(word: &ToShim) -> usize {
     WORD + match word {
-        ToKeeper::Stdin { data, .. } => data.len(),
+        ToShim::Stdin { data, .. } => data.len(),
         _ => 0,
     }
 }
 
-async fn hear(mut hearing: Hearing, words: mpsc::Sender<FromKeeper>) {
+async fn hear(mut hearing: MessageReader, words: mpsc::Sender<FromShim>) {
     loop {
         let word = tokio::select! {
             word = hearing.word(LINE_MOST) => word,
@@ -175,7 +172,7 @@ async fn hear(mut hearing: Hearing, words: mpsc::Sender<FromKeeper>) {
     }
 }
 
-async fn speak(mut saying: Saying, orders: Arc<Orders>) {
+async fn speak(mut saying: MessageWriter, orders: Arc<Requests>) {
     while let Some(word) = orders.next().await {
         // All of it waits in the queue already; a connection that is gone shows where it is read.
         if saying.say(&word).is_err() || saying.flush().await.is_err() {
@@ -190,16 +187,16 @@ mod tests {
     use bytes::Bytes;
     use peerbus_protocol::Ending;
 
-    fn stdin(offset: u64) -> ToKeeper {
-        ToKeeper::Stdin { from: "ann".to_owned(), offset, data: Bytes::from(vec![7; 64 * 1024]) }
+    fn stdin(offset: u64) -> ToShim {
+        ToShim::Stdin { from: "ann".to_owned(), offset, data: Bytes::from(vec![7; 64 * 1024]) }
     }
 
-    fn stop() -> ToKeeper {
-        ToKeeper::Stop { ending: Ending::TimedOut {} }
+    fn stop() -> ToShim {
+        ToShim::Stop { ending: Ending::TimedOut {} }
     }
 
-    fn pace(until: u64) -> ToKeeper {
-        ToKeeper::Pace { until: Some(until) }
+    fn pace(until: u64) -> ToShim {
+        ToShim::Pace { until: Some(until) }
     }
 
     #[test]
@@ -211,22 +208,22 @@ mod tests {
         }
         assert!(waiting.bytes <= WAITING_MOST && waiting.bytes > WAITING_MOST / 2, "{}", waiting.bytes);
         for n in 0..100_000 {
-            waiting.push(ToKeeper::Signal { from: "ann".to_owned(), n, signal: "INT".to_owned() });
+            waiting.push(ToShim::Signal { from: "ann".to_owned(), n, signal: "INT".to_owned() });
         }
         assert!(waiting.words.len() < 20_000, "{}", waiting.words.len());
         waiting.push(stop());
-        let mut said: Vec<ToKeeper> = std::iter::from_fn(|| waiting.pop()).collect();
+        let mut said: Vec<ToShim> = std::iter::from_fn(|| waiting.pop()).collect();
         assert_eq!((said.pop(), waiting.bytes), (Some(stop()), 0), "what is said once is not passed over");
         assert_eq!(said.remove(0), stdin(0), "in order");
         assert_eq!(said.remove(0), pace(999), "the newest, and once");
-        assert!(said.iter().all(|word| !matches!(word, ToKeeper::Pace { .. })));
+        assert!(said.iter().all(|word| !matches!(word, ToShim::Pace { .. })));
         waiting.push(stdin(1_000));
         assert_eq!(waiting.pop(), Some(stdin(1_000)), "there is room again");
     }
 
     #[tokio::test]
     async fn all_that_was_said_is_heard_and_then_nothing() {
-        let orders = Arc::<Orders>::default();
+        let orders = Arc::<Requests>::default();
         let listener = tokio::spawn({
             let orders = Arc::clone(&orders);
             async move {

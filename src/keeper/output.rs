@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::log::Writer;
-use super::words::LogReach;
+use super::messages::LogExtent;
 use peerbus_protocol::frame::{OUTPUT_MAX, StreamKind};
 
 /// How often a disk that takes nothing is tried again.
@@ -29,7 +29,7 @@ pub(super) struct Output {
     /// Why the disk does not take it, and whether that was told.
     trouble: (Option<String>, bool),
     /// How far the log was when that was last told, and when.
-    told: (LogReach, Option<Instant>),
+    told: (LogExtent, Option<Instant>),
 }
 
 impl Output {
@@ -41,7 +41,7 @@ impl Output {
             until: None,
             try_again: None,
             trouble: (None, true),
-            told: (LogReach::default(), None),
+            told: (LogExtent::default(), None),
         })
     }
 
@@ -93,13 +93,13 @@ impl Output {
     }
 
     /// How far the log is.
-    pub(super) fn reach(&self) -> LogReach {
+    pub(super) fn reach(&self) -> LogExtent {
         let (totals, first) = (self.log.totals(), self.log.first());
-        LogReach { out: totals.out, err: totals.err, first_out: first.out, first_err: first.err }
+        LogExtent { out: totals.out, err: totals.err, first_out: first.out, first_err: first.err }
     }
 
     /// How far the log is, where that is news and it is time to tell it.
-    pub(super) fn news(&mut self, now: Instant) -> Option<LogReach> {
+    pub(super) fn news(&mut self, now: Instant) -> Option<LogExtent> {
         let reach = self.reach();
         let (told, at) = self.told;
         let is_due = at.is_none_or(|at| now >= at + TELL_EVERY);

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::net::UnixListener;
 
-use super::place::Place;
+use super::job_dir::JobDir;
+use super::messages::FirstMessage;
 use super::serve;
-use super::wire::{self, Hearing, ORDER_MOST, Saying};
-use super::words::FirstWord;
+use super::wire::{self, MessageReader, MessageWriter, ORDER_MOST};
 use peerbus_process::{ignore_signals, inherited, keep_memory_private, take_stdin};
 
 /// Threads for what may block: counting processes, writing the end.
@@ -26,14 +26,14 @@ const FOR_GOOD: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub(super) struct Inherited {
     /// To be dropped when there is no keeper any more, and not before.
     pub(super) lock: File,
-    pub(super) hearing: Hearing,
-    pub(super) saying: Saying,
+    pub(super) hearing: MessageReader,
+    pub(super) saying: MessageWriter,
 }
 
 /// The program `d keeper <job> <lock>`: without its lock and its order it fails at once.
 #[must_use]
 pub fn keeper_main() -> ExitCode {
-    let log = tracing_subscriber::fmt().with_ansi(false).with_target(false).with_writer(|| Said);
+    let log = tracing_subscriber::fmt().with_ansi(false).with_target(false).with_writer(|| ShimLog);
     log.with_max_level(tracing::Level::INFO).init();
     let lived = set_up().and_then(|(runtime, lock, socket)| runtime.block_on(live(lock, socket)));
     match lived {
@@ -46,9 +46,9 @@ pub fn keeper_main() -> ExitCode {
 }
 
 /// What a keeper has to say: into its standard error, which is a file.
-struct Said;
+struct ShimLog;
 
-impl io::Write for Said {
+impl io::Write for ShimLog {
     /// Takes all of it, whatever becomes of the file: a full disk must not end a keeper.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let _ = io::stderr().write_all(line);
@@ -76,19 +76,19 @@ fn set_up() -> io::Result<(tokio::runtime::Runtime, File, UnixStream)> {
 async fn live(lock: File, socket: UnixStream) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let (mut hearing, saying) = wire::split(tokio::net::UnixStream::from_std(socket)?);
-    let Some(FirstWord { directory, order, .. }) = hearing.word(ORDER_MOST).await? else {
+    let Some(FirstMessage { directory, order, .. }) = hearing.word(ORDER_MOST).await? else {
         // Its daemon died before it had said what to do, so nothing is to be done.
         return Ok(());
     };
-    serve::serve(Place::at(directory), order, Inherited { lock, hearing, saying }).await;
+    serve::serve(JobDir::at(directory), order, Inherited { lock, hearing, saying }).await;
     Ok(())
 }
 
 /// Listens where the daemon looks for its keepers. The path itself may be too long for a socket, so it is
 /// named by way of its open directory.
-pub(super) fn listen(place: &Place) -> io::Result<UnixListener> {
+pub(super) fn listen(place: &JobDir) -> io::Result<UnixListener> {
     let directory = File::open(place.directory())?;
-    let path = super::place::socket_in(&directory);
+    let path = super::job_dir::socket_in(&directory);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -99,8 +99,8 @@ pub(super) fn listen(place: &Place) -> io::Result<UnixListener> {
 }
 
 /// Takes the socket away again: nobody listens any more.
-pub(super) fn stop_listening(place: &Place) {
-    let socket: &Path = &place.directory().join(super::place::SOCKET);
+pub(super) fn stop_listening(place: &JobDir) {
+    let socket: &Path = &place.directory().join(super::job_dir::SOCKET);
     // One that is left behind is found out by whoever looks at the lock.
     let _ = fs::remove_file(socket);
 }

@@ -16,24 +16,24 @@ use tokio::net::unix::pipe::Sender;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::conversation::{Conversation, Newcomer, heard, may_say, receive};
-use super::inputs::Inputs;
+use super::atomic_file::{self, VersionedFile};
+use super::connection::{CurrentConnection, NewConnection, heard, may_say, receive};
+use super::job_dir::JobDir;
+use super::messages::{FromShim, JobEnd, JobSpec, ShimInfo, ToShim, VERSION};
 use super::output::Output;
-use super::place::Place;
 use super::program::{Inherited, listen, stop_listening};
+use super::stdin_mux::StdinMux;
 use super::steps::Steps;
-use super::terminal::KeptTerminal;
-use super::words::{About, Ended, FromKeeper, Order, ToKeeper, VERSION};
-use super::written::{self, Newest};
+use super::terminal::JobTerminal;
 use peerbus_process::{
-    Course, Exit, Identity, Lodging, Nursery, Outcome, Process, Spec, StartError, Started, StartedInTerminal,
-    Stdin, Taps, Terminal, joined, start, start_in_terminal,
+    CommandLifecycle, CommandOutcome, ContainmentManager, Exit, JobScope, OutputReader, Process, ProcessKey,
+    Spec, StartError, Started, StartedInTerminal, Stdin, Terminal, joined, start, start_in_terminal,
 };
 use peerbus_protocol::Ending;
 use peerbus_protocol::ending::sentence;
 use peerbus_protocol::exec::OutputHolder;
 use peerbus_protocol::frame::StreamKind;
-use peerbus_protocol::window::Totals;
+use peerbus_protocol::send_buffer::StreamOffsets;
 
 /// How often an ending is tried to be written that the disk does not take.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
@@ -48,10 +48,10 @@ const FAR: Duration = Duration::from_secs(3600);
 const NEWCOMERS: usize = 4;
 
 /// Everything that can happen to a keeper.
-enum Happening {
-    Started(Result<Result<Begun, StartError>, tokio::task::JoinError>),
-    Came(Newcomer),
-    Word(Option<ToKeeper>),
+enum Event {
+    Started(Result<Result<RunningCommand, StartError>, tokio::task::JoinError>),
+    Came(NewConnection),
+    Word(Option<ToShim>),
     MaySay,
     Output(StreamKind, Bytes),
     Exited(Exit),
@@ -63,19 +63,19 @@ enum Happening {
 }
 
 /// One keeper.
-pub(super) struct Keeper {
-    pub(super) place: Place,
-    pub(super) about: About,
+pub(super) struct Shim {
+    pub(super) place: JobDir,
+    pub(super) about: ShimInfo,
     /// The file of that.
-    pub(super) about_file: Newest<About>,
-    pub(super) course: Course,
+    pub(super) about_file: VersionedFile<ShimInfo>,
+    pub(super) course: CommandLifecycle,
     /// Whose output it was last told to wait for, after the command's own end.
     pub(super) waiting: Option<Vec<OutputHolder>>,
-    pub(super) inputs: Inputs,
+    pub(super) inputs: StdinMux,
     pub(super) output: Output,
-    pub(super) terminal: Option<KeptTerminal>,
-    pub(super) conversation: Conversation,
-    pub(super) ended: Option<Ended>,
+    pub(super) terminal: Option<JobTerminal>,
+    pub(super) conversation: CurrentConnection,
+    pub(super) ended: Option<JobEnd>,
     /// Where it is a task.
     pub(super) steps: Option<Steps>,
     /// All is over but the last words about it, which have to be in the log first; and whether a process that goes on
@@ -90,14 +90,14 @@ pub(super) struct Keeper {
 }
 
 /// Starts the command of an order and sees it through. The lock is held until all of it is written down.
-pub(super) async fn serve(place: Place, order: Order, inherited: Inherited) {
+pub(super) async fn serve(place: JobDir, order: JobSpec, inherited: Inherited) {
     let Inherited { lock, hearing, saying } = inherited;
-    let mut conversation = Conversation::with(hearing, saying);
+    let mut conversation = CurrentConnection::with(hearing, saying);
     match prepare(&place, &order) {
         Ok((about, output, listener)) => {
             let (newcomers, come) = mpsc::channel(NEWCOMERS);
             let receiving = tokio::spawn(receive(listener, newcomers));
-            let keeper = Keeper::new(place, about, output, conversation, &order);
+            let keeper = Shim::new(place, about, output, conversation, &order);
             let drained = keeper.live(order, come, receiving, lock).await;
             drained.await;
         }
@@ -106,7 +106,7 @@ pub(super) async fn serve(place: Place, order: Order, inherited: Inherited) {
             // It would say that the command may have run.
             let _ = std::fs::remove_file(place.about_file());
             let failed = StartError::of_system(sentence(format!("preparing the keeper of a job: {error}")));
-            conversation.say(&FromKeeper::Failed(failed));
+            conversation.say(&FromShim::Failed(failed));
             conversation.flush(TOLD_WITHIN).await;
         }
     }
@@ -114,13 +114,13 @@ pub(super) async fn serve(place: Place, order: Order, inherited: Inherited) {
 
 /// All that has to be there before the command may run. That the keeper is written down comes last: from
 /// then on the command may have run.
-fn prepare(place: &Place, order: &Order) -> io::Result<(About, Output, UnixListener)> {
+fn prepare(place: &JobDir, order: &JobSpec) -> io::Result<(ShimInfo, Output, UnixListener)> {
     let output = Output::create(&place.log(), order.log_limit)?;
     let listener = listen(place)?;
-    let about = About {
+    let about = ShimInfo {
         v: VERSION,
         job: order.spec.job,
-        keeper: Identity::of_self()?,
+        keeper: ProcessKey::of_self()?,
         version: peerbus_protocol::VERSION.to_owned(),
         lodging: order.lodging.clone(),
         tty: order.tty,
@@ -129,43 +129,59 @@ fn prepare(place: &Place, order: &Order) -> io::Result<(About, Output, UnixListe
         started_at: now(),
         process: None,
     };
-    written::keep_name_of(place.directory())?;
-    written::write(&place.about_file(), &about)?;
+    atomic_file::keep_name_of(place.directory())?;
+    atomic_file::write(&place.about_file(), &about)?;
     Ok((about, output, listener))
 }
 
 /// A command that runs.
-pub(super) struct Begun {
+pub(super) struct RunningCommand {
     process: Process,
     stdin: Option<Sender>,
-    taps: Taps,
+    taps: OutputReader,
     terminal: Option<Terminal>,
 }
 
 /// Starts a command, with pipes or in its terminal. Blocking.
-pub(super) fn begin(spec: &Spec, lodging: &Lodging) -> Result<Begun, StartError> {
-    let nursery = Nursery::of_one();
+pub(super) fn begin(spec: &Spec, lodging: &JobScope) -> Result<RunningCommand, StartError> {
+    let nursery = ContainmentManager::of_one();
     if spec.tty.is_none() {
         let Started { process, stdin, stdout, stderr } = start(spec, lodging, &nursery)?;
-        return Ok(Begun { process, stdin, taps: Taps::new(stdout, stderr), terminal: None });
+        return Ok(RunningCommand {
+            process,
+            stdin,
+            taps: OutputReader::new(stdout, stderr),
+            terminal: None,
+        });
     }
     let StartedInTerminal { process, terminal, typed, shown } = start_in_terminal(spec, lodging, &nursery)?;
-    Ok(Begun { process, stdin: Some(typed), taps: Taps::new(shown, None), terminal: Some(terminal) })
+    Ok(RunningCommand {
+        process,
+        stdin: Some(typed),
+        taps: OutputReader::new(shown, None),
+        terminal: Some(terminal),
+    })
 }
 
-impl Keeper {
-    fn new(place: Place, about: About, output: Output, conversation: Conversation, order: &Order) -> Self {
+impl Shim {
+    fn new(
+        place: JobDir,
+        about: ShimInfo,
+        output: Output,
+        conversation: CurrentConnection,
+        order: &JobSpec,
+    ) -> Self {
         Self {
-            about_file: Newest::at(place.about_file()),
+            about_file: VersionedFile::at(place.about_file()),
             place,
             about,
-            course: Course::new(order.spec.job, order.timeout_ms.map(Duration::from_millis))
+            course: CommandLifecycle::new(order.spec.job, order.timeout_ms.map(Duration::from_millis))
                 .without_waiting(order.no_wait),
             waiting: None,
             inputs: match (order.tty, order.spec.stdin) {
-                (Some(_), _) => Inputs::of_terminal(order.owner.as_deref()),
-                (None, Stdin::Pipe) => Inputs::expected(order.owner.as_deref()),
-                (None, Stdin::Null) => Inputs::closed(),
+                (Some(_), _) => StdinMux::of_terminal(order.owner.as_deref()),
+                (None, Stdin::Pipe) => StdinMux::expected(order.owner.as_deref()),
+                (None, Stdin::Null) => StdinMux::closed(),
             },
             output,
             terminal: None,
@@ -184,15 +200,15 @@ impl Keeper {
     /// writes.
     async fn live(
         mut self,
-        order: Order,
-        mut come: mpsc::Receiver<Newcomer>,
+        order: JobSpec,
+        mut come: mpsc::Receiver<NewConnection>,
         receiving: JoinHandle<()>,
         lock: File,
     ) -> impl Future<Output = ()> {
         let spec = Spec { tty: order.tty, ..order.spec };
         self.announce(&spec);
         let mut start = Some(tokio::task::spawn_blocking(move || begin(&spec, &order.lodging)));
-        let mut taps = Taps::none();
+        let mut taps = OutputReader::none();
         let mut process: Option<Process> = None;
         let (mut draining, mut output_open) = (Vec::new(), false);
         while !self.is_written {
@@ -200,33 +216,33 @@ impl Keeper {
             tokio::task::coop::consume_budget().await;
             let (room, deadline) = (self.output.room(), self.deadline());
             let happening = tokio::select! {
-                begun = joined(&mut start) => Happening::Started(begun),
-                Some(newcomer) = come.recv() => Happening::Came(newcomer),
-                word = heard(&mut self.conversation.hearing) => Happening::Word(word),
-                () = may_say(&self.conversation.saying) => Happening::MaySay,
-                (stream, bytes) = taps.next(room), if room > 0 => Happening::Output(stream, bytes),
-                exit = exited(&mut process), if !self.course.has_exited() => Happening::Exited(exit),
-                () = self.course.progressed() => Happening::Progressed,
-                () = self.inputs.writable() => Happening::InputWritable,
-                written = joined(&mut self.writing) => Happening::EndWritten(written),
-                () = self.about_file.written() => Happening::AboutWritten,
-                () = tokio::time::sleep_until(deadline.into()) => Happening::Clock,
+                begun = joined(&mut start) => Event::Started(begun),
+                Some(newcomer) = come.recv() => Event::Came(newcomer),
+                word = heard(&mut self.conversation.hearing) => Event::Word(word),
+                () = may_say(&self.conversation.saying) => Event::MaySay,
+                (stream, bytes) = taps.next(room), if room > 0 => Event::Output(stream, bytes),
+                exit = exited(&mut process), if !self.course.has_exited() => Event::Exited(exit),
+                () = self.course.progressed() => Event::Progressed,
+                () = self.inputs.writable() => Event::InputWritable,
+                written = joined(&mut self.writing) => Event::EndWritten(written),
+                () = self.about_file.written() => Event::AboutWritten,
+                () = tokio::time::sleep_until(deadline.into()) => Event::Clock,
             };
             match happening {
-                Happening::Started(begun) => {
+                Event::Started(begun) => {
                     if let Some(begun) = self.on_started(begun) {
                         taps = begun.taps;
                         process = Some(begun.process);
                     }
                 }
-                Happening::Came(newcomer) => self.on_newcomer(newcomer),
-                Happening::Word(Some(word)) => self.on_word(word),
-                Happening::Word(None) => {
+                Event::Came(newcomer) => self.on_newcomer(newcomer),
+                Event::Word(Some(word)) => self.on_word(word),
+                Event::Word(None) => {
                     self.output.pace(None);
                     self.conversation.give_up();
                 }
-                Happening::MaySay => self.conversation.write(),
-                Happening::Output(stream, bytes) => {
+                Event::MaySay => self.conversation.write(),
+                Event::Output(stream, bytes) => {
                     if let Some(terminal) = &mut self.terminal {
                         terminal.show(&bytes);
                     }
@@ -235,11 +251,11 @@ impl Keeper {
                     }
                     self.take(stream, bytes);
                 }
-                Happening::Exited(exit) => self.on_exit(exit),
-                Happening::Progressed | Happening::AboutWritten => {}
-                Happening::InputWritable => self.on_input_writable(),
-                Happening::EndWritten(written) => self.on_end_written(written),
-                Happening::Clock => self.on_clock(Instant::now()),
+                Event::Exited(exit) => self.on_exit(exit),
+                Event::Progressed | Event::AboutWritten => {}
+                Event::InputWritable => self.on_input_writable(),
+                Event::EndWritten(written) => self.on_end_written(written),
+                Event::Clock => self.on_clock(Instant::now()),
             }
             self.tell_news();
             let now = Instant::now();
@@ -247,7 +263,7 @@ impl Keeper {
                 && self.output.is_written()
                 && self.course.is_over(now, &taps, self.output.room())
             {
-                let taps = std::mem::replace(&mut taps, Taps::none());
+                let taps = std::mem::replace(&mut taps, OutputReader::none());
                 output_open |= !taps.are_dry();
                 draining.push(tokio::spawn(taps.drain()));
                 match self.next_step() {
@@ -275,19 +291,19 @@ impl Keeper {
 
     fn on_started(
         &mut self,
-        begun: Result<Result<Begun, StartError>, tokio::task::JoinError>,
-    ) -> Option<Begun> {
+        begun: Result<Result<RunningCommand, StartError>, tokio::task::JoinError>,
+    ) -> Option<RunningCommand> {
         match begun {
             Ok(Ok(mut started)) => {
                 self.course.started(&started.process);
                 if let Some(pipe) = started.stdin.take() {
                     self.inputs.connect(pipe);
                 }
-                self.terminal = started.terminal.take().zip(self.about.tty).map(KeptTerminal::new);
+                self.terminal = started.terminal.take().zip(self.about.tty).map(JobTerminal::new);
                 let process = started.process.identity().clone();
                 self.about.process = Some(process.clone());
                 self.write_about();
-                self.conversation.say(&FromKeeper::Started(process));
+                self.conversation.say(&FromShim::Started(process));
                 self.say_hello();
                 return Some(started);
             }
@@ -353,7 +369,7 @@ impl Keeper {
     fn write_end(&mut self) {
         self.write_again = None;
         let (path, ended) = (self.place.ended_file(), self.ended.clone());
-        self.writing = Some(tokio::task::spawn_blocking(move || written::write(&path, &ended)));
+        self.writing = Some(tokio::task::spawn_blocking(move || atomic_file::write(&path, &ended)));
     }
 
     fn on_end_written(&mut self, written: Result<io::Result<()>, tokio::task::JoinError>) {
@@ -373,10 +389,10 @@ impl Keeper {
     /// Tells the ending, and lets go of everything that says that there is a keeper.
     async fn leave(mut self, lock: File) {
         if let Some(failed) = self.failed.take() {
-            self.conversation.say(&FromKeeper::Failed(failed));
+            self.conversation.say(&FromShim::Failed(failed));
         }
         if let Some(ended) = self.ended.take() {
-            self.conversation.say(&FromKeeper::Ended(Box::new(ended)));
+            self.conversation.say(&FromShim::Ended(Box::new(ended)));
         }
         self.conversation.flush(TOLD_WITHIN).await;
         // Nothing is written any more once somebody else may have the directory.
@@ -393,8 +409,8 @@ async fn exited(process: &mut Option<Process>) -> Exit {
     }
 }
 
-fn ended(outcome: Outcome, first: Totals) -> Ended {
-    let Outcome {
+fn ended(outcome: CommandOutcome, first: StreamOffsets) -> JobEnd {
+    let CommandOutcome {
         ending,
         out,
         err,
@@ -408,7 +424,7 @@ fn ended(outcome: Outcome, first: Totals) -> Ended {
         rusage,
         duration_ms,
     } = outcome;
-    Ended {
+    JobEnd {
         v: VERSION,
         ending,
         out,

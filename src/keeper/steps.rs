@@ -9,12 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::serve::{Begun, Keeper, begin};
-use super::words::{FromKeeper, NextOrder, Order, TaskOrder};
-use peerbus_process::{Command, Lodging, Signal, Spec, StartError};
+use super::messages::{FromShim, JobSpec, StepSpec, TaskSpec};
+use super::serve::{RunningCommand, Shim, begin};
+use peerbus_process::{Command, JobScope, Signal, Spec, StartError};
 use peerbus_protocol::Ending;
 use peerbus_protocol::frame::StreamKind;
-use peerbus_protocol::task::Reached;
+use peerbus_protocol::task::StepProgress;
 
 /// Longest line of a step that is shown, in characters.
 const SHOWN: usize = 2_000;
@@ -24,10 +24,10 @@ const SHOWN: usize = 2_000;
 pub(super) struct Steps {
     /// `PEER: NAME`, as every line begins.
     title: String,
-    at: Reached,
-    waiting: VecDeque<NextOrder>,
+    at: StepProgress,
+    waiting: VecDeque<StepSpec>,
     /// The lodging of the first.
-    lodging: Lodging,
+    lodging: JobScope,
     /// How it is to end where the step that runs ends well: somebody wanted no more of it.
     called_off: Option<Ending>,
     /// Whether what was written to stderr ends in the middle of a line.
@@ -37,7 +37,7 @@ pub(super) struct Steps {
 /// What comes after a step.
 enum After {
     /// This one.
-    Next(NextOrder),
+    Next(StepSpec),
     /// Nothing: they have all ended well.
     Nothing,
     /// Nothing, because of how it ended; or because of what somebody has asked for.
@@ -46,11 +46,11 @@ enum After {
 
 impl Steps {
     /// Those of an order, where it is of a task.
-    pub(super) fn of(order: &Order) -> Option<Self> {
-        let TaskOrder { name, peer, of, then } = order.task.clone()?;
+    pub(super) fn of(order: &JobSpec) -> Option<Self> {
+        let TaskSpec { name, peer, of, then } = order.task.clone()?;
         Some(Self {
             title: format!("{peer}: {name}"),
-            at: Reached { n: 1, of },
+            at: StepProgress { n: 1, of },
             waiting: then.into(),
             lodging: order.lodging.clone(),
             called_off: None,
@@ -59,12 +59,12 @@ impl Steps {
     }
 
     /// The step that runs.
-    pub(super) fn at(&self) -> Reached {
+    pub(super) fn at(&self) -> StepProgress {
         self.at
     }
 
     /// Where it lives.
-    fn lodging(&self) -> Lodging {
+    fn lodging(&self) -> JobScope {
         self.lodging.of_command(self.at.n)
     }
 
@@ -77,7 +77,7 @@ impl Steps {
 
     /// What is said as the step begins.
     fn announced(&mut self, spec: &Spec) -> Bytes {
-        let (Reached { n, of }, directory) = (self.at, readable(&spec.directory));
+        let (StepProgress { n, of }, directory) = (self.at, readable(&spec.directory));
         let line = match &spec.command {
             Command::Shell { line, .. } => readable(line),
             Command::Argv(argv) => readable(&argv.join(" ")),
@@ -87,7 +87,7 @@ impl Steps {
 
     /// Why a step could not be started, with which that was.
     pub(super) fn failed(&self, error: StartError) -> StartError {
-        let Reached { n, of } = self.at;
+        let StepProgress { n, of } = self.at;
         StartError { message: format!("step {n} of {of}: {}", error.message), ..error }
     }
 
@@ -124,7 +124,7 @@ impl Steps {
 
     /// What is said where the task has stopped before its end.
     fn stopped(&mut self, ending: &Ending) -> Bytes {
-        let Reached { n, of } = self.at;
+        let StepProgress { n, of } = self.at;
         let why = match ending {
             Ending::Exited { code } => format!("it exited {code}"),
             Ending::Signalled { signal, .. } => format!("the signal {signal} ended it"),
@@ -144,7 +144,7 @@ impl Steps {
     }
 }
 
-impl Keeper {
+impl Shim {
     /// Says in the log which step of a task begins.
     pub(super) fn announce(&mut self, spec: &Spec) {
         if let Some(steps) = &mut self.steps {
@@ -154,7 +154,7 @@ impl Keeper {
     }
 
     /// The step that comes now that a command is over. Where a task stops before its end, that is said.
-    pub(super) fn next_step(&mut self) -> Option<NextOrder> {
+    pub(super) fn next_step(&mut self) -> Option<StepSpec> {
         let steps = self.steps.as_mut()?;
         let called_off = match steps.after(&self.course.ending()) {
             After::Next(next) => return Some(next),
@@ -170,8 +170,8 @@ impl Keeper {
     }
 
     /// Begins with the next step. Where it lives is written down before.
-    pub(super) async fn go_on(&mut self, next: NextOrder) -> JoinHandle<Result<Begun, StartError>> {
-        let NextOrder { spec, timeout_ms } = next;
+    pub(super) async fn go_on(&mut self, next: StepSpec) -> JoinHandle<Result<RunningCommand, StartError>> {
+        let StepSpec { spec, timeout_ms } = next;
         self.course.go_on(timeout_ms.map(Duration::from_millis)).await;
         if let Some(steps) = &self.steps {
             let lodging = steps.lodging();
@@ -180,7 +180,7 @@ impl Keeper {
                 self.about_file.write(self.about.clone());
                 self.about_file.finish().await;
             }
-            self.conversation.say(&FromKeeper::Step(steps.at()));
+            self.conversation.say(&FromShim::Step(steps.at()));
         }
         self.announce(&spec);
         let lodging = self.about.lodging.clone();

@@ -11,7 +11,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::words::{self, Turn};
+use super::messages::{self, ResponderFrom};
 use peerbus_process::Terminal;
 use peerbus_protocol::TtySize;
 use peerbus_protocol::attach::SizeFrom;
@@ -28,7 +28,7 @@ const CHANGES_MOST: usize = 64;
 
 /// A terminal, and what it shows.
 #[derive(Debug)]
-pub(super) struct KeptTerminal {
+pub(super) struct JobTerminal {
     terminal: Terminal,
     screen: Screen,
     /// How much of the job's output the screen shows.
@@ -37,10 +37,10 @@ pub(super) struct KeptTerminal {
     /// How large it is, from which byte on.
     changes: VecDeque<SizeFrom>,
     /// Who answers, from which byte on.
-    turns: VecDeque<Turn>,
+    turns: VecDeque<ResponderFrom>,
 }
 
-impl KeptTerminal {
+impl JobTerminal {
     pub(super) fn new((terminal, size): (Terminal, TtySize)) -> Self {
         Self {
             terminal,
@@ -96,7 +96,7 @@ impl KeptTerminal {
 
     /// From now on this writer answers what the command asks. What it asked before anybody was there is the first
     /// one's.
-    pub(super) fn asks(&mut self, writer: String) -> Turn {
+    pub(super) fn asks(&mut self, writer: String) -> ResponderFrom {
         if let Some(last) = self.turns.back().filter(|last| last.writer == writer) {
             return last.clone();
         }
@@ -104,7 +104,7 @@ impl KeptTerminal {
         if self.turns.len() >= TURNS_MOST {
             self.turns.pop_front();
         }
-        let turn = Turn { at, writer };
+        let turn = ResponderFrom { at, writer };
         self.turns.push_back(turn.clone());
         turn
     }
@@ -120,13 +120,13 @@ impl KeptTerminal {
     }
 
     /// Who answers, from which byte on, as far as that is remembered.
-    pub(super) fn turns(&self) -> Vec<Turn> {
+    pub(super) fn turns(&self) -> Vec<ResponderFrom> {
         self.turns.iter().cloned().collect()
     }
 
     /// What brings another terminal to the same picture.
-    pub(super) fn screen(&mut self, ask: u64) -> words::Screen {
+    pub(super) fn screen(&mut self, ask: u64) -> messages::ScreenSnapshot {
         let data = Bytes::from(self.screen.snapshot());
-        words::Screen { ask, at: self.shown, data, size: Some(self.screen.size()), error: None }
+        messages::ScreenSnapshot { ask, at: self.shown, data, size: Some(self.screen.size()), error: None }
     }
 }

@@ -20,7 +20,7 @@ const WAITING_MOST: usize = 16 << 20;
 
 /// The end that listens.
 #[derive(Debug)]
-pub(super) struct Hearing {
+pub(super) struct MessageReader {
     stream: OwnedReadHalf,
     buffer: BytesMut,
     /// How much of the buffer has no end of line in it.
@@ -29,19 +29,19 @@ pub(super) struct Hearing {
 
 /// The end that speaks.
 #[derive(Debug)]
-pub(super) struct Saying {
+pub(super) struct MessageWriter {
     stream: OwnedWriteHalf,
     waiting: BytesMut,
 }
 
 /// Both ends of a connection.
-pub(super) fn split(stream: UnixStream) -> (Hearing, Saying) {
+pub(super) fn split(stream: UnixStream) -> (MessageReader, MessageWriter) {
     let (reader, writer) = stream.into_split();
-    let hearing = Hearing { stream: reader, buffer: BytesMut::new(), looked_at: 0 };
-    (hearing, Saying { stream: writer, waiting: BytesMut::new() })
+    let hearing = MessageReader { stream: reader, buffer: BytesMut::new(), looked_at: 0 };
+    (hearing, MessageWriter { stream: writer, waiting: BytesMut::new() })
 }
 
-impl Hearing {
+impl MessageReader {
     /// The next word that is understood; `None` when nothing follows. Cancel safe.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Hearing {
     }
 }
 
-impl Saying {
+impl MessageWriter {
     /// Says something, as soon as the other side reads it.
     ///
     /// # Errors
@@ -161,10 +161,10 @@ pub(super) fn understood<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::{FromKeeper, LogReach};
+    use crate::messages::{FromShim, LogExtent};
     use tokio::io::AsyncWriteExt;
 
-    async fn heard(said: &[u8]) -> Vec<FromKeeper> {
+    async fn heard(said: &[u8]) -> Vec<FromShim> {
         let (ours, mut theirs) = UnixStream::pair().expect("a pair");
         let (mut hearing, _saying) = split(ours);
         let said = said.to_vec();
@@ -179,8 +179,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_known_is_passed_over() {
-        let reach = LogReach { out: 1, err: 2, first_out: 0, first_err: 0 };
-        let known = line(&FromKeeper::Log(reach)).expect("a line");
+        let reach = LogExtent { out: 1, err: 2, first_out: 0, first_err: 0 };
+        let known = line(&FromShim::Log(reach)).expect("a line");
         let with_more = br#"{"log":{"out":1,"err":2,"first_out":0,"first_err":0,"later":[1,{}]}}"#;
         let said = [
             &b"\n\x00\xff garbage\n{}\n[1]\n{\"later\":{\"a\":1}}\n\"word\"\n"[..],
@@ -189,7 +189,7 @@ mod tests {
             with_more,
             b"\n{\"log\":{\"out\":1,\"er",
         ];
-        assert_eq!(heard(&said.concat()).await, [FromKeeper::Log(reach), FromKeeper::Log(reach)]);
+        assert_eq!(heard(&said.concat()).await, [FromShim::Log(reach), FromShim::Log(reach)]);
     }
 
     #[tokio::test]
@@ -197,7 +197,7 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().expect("a pair");
         let (mut hearing, _saying) = split(ours);
         tokio::spawn(async move { while theirs.write_all(&[b'x'; 1000]).await.is_ok() {} });
-        assert!(hearing.word::<FromKeeper>(10_000).await.is_err());
+        assert!(hearing.word::<FromShim>(10_000).await.is_err());
         assert!(hearing.buffer.len() < 100_000);
     }
 

@@ -11,8 +11,8 @@
 //! An account that an older version wrote is written anew, with the rights that this version's members need.
 //! Limits: the books are looked at once a second.
 
+mod account_push;
 mod join;
-mod spread;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::MissedTickBehavior;
 
-use peerbus_bus::{Bus, Incoming, Member, Outgoing};
+use peerbus_bus::{Bus, Incoming, Outgoing, Signing};
 use peerbus_identity::authority::Authority;
 use peerbus_protocol::fleet::AccountMessage;
 use peerbus_protocol::{decode, subjects};
 
-pub use spread::{NotPushed, push, tell};
+pub use account_push::{PushError, push, tell};
 
 /// How often the books are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ const GUESTS_AT_ONCE: usize = 16;
 /// The fleet's keys, and the daemon's own place in the fleet.
 pub(super) struct Keys {
     authority: Arc<Authority>,
-    member: Member,
+    member: Signing,
 }
 
 impl Keys {
@@ -78,7 +78,7 @@ impl Keys {
 }
 
 /// Answers with the newest account.
-async fn answer(bus: Bus, member: Member, mut questions: mpsc::Receiver<Incoming>) {
+async fn answer(bus: Bus, member: Signing, mut questions: mpsc::Receiver<Incoming>) {
     while let Some(question) = questions.recv().await {
         let Some(reply) = question.reply.filter(|reply| subjects::is_inbox(reply)) else { continue };
         let body = decode::to_json(&AccountMessage::new(member.trust().account_token()));
@@ -87,7 +87,7 @@ async fn answer(bus: Bus, member: Member, mut questions: mpsc::Receiver<Incoming
 }
 
 /// Takes guests in, several at once: the books are on a disk.
-async fn attend(bus: Bus, authority: Arc<Authority>, member: Member, mut guests: mpsc::Receiver<Incoming>) {
+async fn attend(bus: Bus, authority: Arc<Authority>, member: Signing, mut guests: mpsc::Receiver<Incoming>) {
     let places = Arc::new(Semaphore::new(GUESTS_AT_ONCE));
     while let Some(question) = guests.recv().await {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -108,8 +108,8 @@ async fn say(bus: &Bus, message: Outgoing) {
 }
 
 /// Has the servers and the members know the account in the books, now and whenever it changes.
-async fn keep_spread(bus: Bus, authority: Arc<Authority>, member: Member) {
-    let mut spread = Spread::default();
+async fn keep_spread(bus: Bus, authority: Arc<Authority>, member: Signing) {
+    let mut spread = PushedAccount::default();
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -142,7 +142,7 @@ async fn read(authority: &Arc<Authority>, known: String) -> Result<String, Strin
 
 /// What was handed on already: the account, and the connection on which.
 #[derive(Default)]
-struct Spread {
+struct PushedAccount {
     read: String,
     told: Option<(String, u64)>,
     pushed: Option<(String, u64)>,
@@ -150,8 +150,8 @@ struct Spread {
     complaint: String,
 }
 
-impl Spread {
-    async fn look(&mut self, bus: &Bus, authority: &Authority, member: &Member, read: String) {
+impl PushedAccount {
+    async fn look(&mut self, bus: &Bus, authority: &Authority, member: &Signing, read: String) {
         if self.read != read {
             match member.trust().learn(&read) {
                 Ok(true) => tracing::info!("the fleet's account has changed"),

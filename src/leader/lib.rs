@@ -19,17 +19,17 @@
 //! registry was read for the first time.
 
 mod clock;
-mod complaints;
 pub mod fleet;
-mod keeper;
-pub mod leftover;
-mod office;
-mod post;
+mod leadership;
+mod publisher;
 mod query;
 mod queue;
+mod rate_limited_log;
 pub mod registry;
+mod registry_writer;
 pub mod roster;
 mod serve;
+pub mod stale_registry;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -41,8 +41,8 @@ use tokio::task::JoinSet;
 use peerbus_bus::Bus;
 use peerbus_protocol::{Instance, PeerId};
 
-use office::Holder;
-use registry::{BadPlace, Place};
+use leadership::CurrentLeader;
+use registry::{BadDatabaseUrl, DatabaseUrl};
 
 /// Most peers a leader takes, unless it is told otherwise.
 pub const MAX_PEERS: u32 = 20_000;
@@ -81,7 +81,7 @@ pub enum LeaderError {
     },
     /// The setting is no place a registry can be.
     #[error(transparent)]
-    Database(#[from] BadPlace),
+    Database(#[from] BadDatabaseUrl),
     /// The fleet's keys cannot be used.
     #[error("{0}")]
     Keys(String),
@@ -135,7 +135,7 @@ pub async fn run(
 ) -> Result<(), LeaderError> {
     let place = match &settings.database_url {
         Some(url) => url.parse()?,
-        None => Place::sqlite(&settings.state_dir.join(REGISTRY_FILE)),
+        None => DatabaseUrl::sqlite(&settings.state_dir.join(REGISTRY_FILE)),
     };
     let keys = settings.fleet_keys.as_ref().map(|keys| fleet::Keys::open(keys, &bus));
     let keys = keys.transpose().map_err(LeaderError::Keys)?;
@@ -160,17 +160,17 @@ async fn be_the_only_one(bus: &Bus, own: Instance) -> Result<(), LeaderError> {
         if link.wait_for(|link| link.up).await.is_err() {
             std::future::pending::<()>().await;
         }
-        match office::holder(bus).await {
-            Ok(Holder::Leader(peer, instance)) if instance != own => {
+        match leadership::holder(bus).await {
+            Ok(CurrentLeader::Leader(peer, instance)) if instance != own => {
                 return Err(LeaderError::AnotherLeader { peer, instance });
             }
-            Ok(Holder::Stranger) => {
+            Ok(CurrentLeader::Stranger) => {
                 tracing::warn!(
                     "somebody listens to questions for a leader and gives no answer; leading anyway"
                 );
                 return Ok(());
             }
-            Ok(Holder::Nobody | Holder::Leader(..)) => return Ok(()),
+            Ok(CurrentLeader::Nobody | CurrentLeader::Leader(..)) => return Ok(()),
             // The link went away again; its next one is waited for.
             Err(_) => tokio::task::yield_now().await,
         }

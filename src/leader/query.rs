@@ -5,7 +5,7 @@
 
 use peerbus_protocol::decode::{self, BadMessage};
 use peerbus_protocol::peers::{
-    Found, GET_TYPE, GetAnswer, GetRequest, ListRequest, NAME_MAX, PAGE_MAX, PAGE_TYPE, PEER_TYPE, Page,
+    Found, GET_TYPE, GetAnswer, GetRequest, ListRequest, NAME_MAX, PAGE_MAX, PAGE_TYPE, PEER_TYPE, PeerPage,
     PeerRow, REMOVE_TYPE, REMOVED_TYPE, is_name, is_short_name, normal_name,
 };
 use peerbus_protocol::reply::ErrorBody;
@@ -96,7 +96,7 @@ impl From<BadMessage> for Refusal {
 }
 
 /// What every answer needs to know.
-pub(super) struct Desk<'a> {
+pub(super) struct QueryHandler<'a> {
     /// Everyone.
     pub(super) roster: &'a Roster,
     /// The leader that answers.
@@ -113,7 +113,7 @@ pub(super) struct Desk<'a> {
     pub(super) certified_only: bool,
 }
 
-impl Desk<'_> {
+impl QueryHandler<'_> {
     /// Answers `peers.list`.
     pub(super) fn list(&self, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
         let request = ListRequest::decode(payload)?;
@@ -172,7 +172,7 @@ impl Desk<'_> {
 
     /// As many rows as were asked for and fit.
     fn page(&self, after: Option<&PeerId>, limit: usize) -> Result<Vec<u8>, Refusal> {
-        let mut page = Page {
+        let mut page = PeerPage {
             kind: PAGE_TYPE.to_owned(),
             peers: Vec::new(),
             next: None,
@@ -276,10 +276,10 @@ mod tests {
         roster
     }
 
-    fn ask<T>(roster: &Roster, max_payload: usize, answer: impl FnOnce(&Desk<'_>) -> T) -> T {
+    fn ask<T>(roster: &Roster, max_payload: usize, answer: impl FnOnce(&QueryHandler<'_>) -> T) -> T {
         let leader = "lead".parse().expect("valid");
         let instance = Instance::new();
-        answer(&Desk {
+        answer(&QueryHandler {
             roster,
             leader: &leader,
             instance,
@@ -290,7 +290,7 @@ mod tests {
         })
     }
 
-    fn list(roster: &Roster, question: &str, max_payload: usize) -> Result<Page, Refusal> {
+    fn list(roster: &Roster, question: &str, max_payload: usize) -> Result<PeerPage, Refusal> {
         let body = ask(roster, max_payload, |desk| desk.list(question.as_bytes()))?;
         assert!(body.len() <= max_payload, "{} > {max_payload}", body.len());
         Ok(serde_json::from_slice(&body).expect("a page"))

@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use peerbus_bus::{Bus, BusError, Outgoing};
-use peerbus_protocol::heartbeat::Look;
-use peerbus_protocol::jetstream::{self, NO_STREAM, NOT_FOR_ACCOUNT, NoAnswer, StreamInfo};
+use peerbus_protocol::heartbeat::PingHints;
+use peerbus_protocol::jetstream::{self, JetStreamError, NO_STREAM, NOT_FOR_ACCOUNT, StreamInfo};
 use peerbus_protocol::{PeerId, decode, queue, subjects};
 
 /// How often the stream is looked at.
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why there is no queue now.
 #[derive(Debug, thiserror::Error)]
-enum NoQueue {
+enum QueueError {
     #[error(
         "the server has no JetStream, so nothing can be left in the queue for peers that are away; \
          `jetstream {{ store_dir: … }}` in its configuration gives it one"
@@ -40,14 +40,14 @@ enum NoQueue {
     #[error("there is a stream {} of somebody else's, on {subjects}", queue::STREAM)]
     AnotherStream { subjects: String },
     #[error("{doing}: {why}")]
-    Declined { doing: String, why: NoAnswer },
+    Declined { doing: String, why: JetStreamError },
     #[error("looking at the queue: {0}")]
     Bus(BusError),
 }
 
 /// Keeps the queue for as long as it is polled.
 pub(super) async fn keep(bus: Bus) {
-    let mut keeper = Keeper { bus, seen: None, made: BTreeSet::new(), generation: 0 };
+    let mut keeper = StreamReconciler { bus, seen: None, made: BTreeSet::new(), generation: 0 };
     let (mut complaint, mut looks_to_wait, mut looked) = (String::new(), 0_u32, 0_u32);
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -57,7 +57,8 @@ pub(super) async fn keep(bus: Bus) {
         looked = (looked + 1) % ANEW_AFTER;
         if link.generation != keeper.generation || looked == 0 {
             // Another server may know nothing of what was made on the one before.
-            keeper = Keeper { seen: None, made: BTreeSet::new(), generation: link.generation, ..keeper };
+            keeper =
+                StreamReconciler { seen: None, made: BTreeSet::new(), generation: link.generation, ..keeper };
             looks_to_wait = 0;
         }
         if !link.up || looks_to_wait > 0 {
@@ -66,7 +67,7 @@ pub(super) async fn keep(bus: Bus) {
         }
         match keeper.look().await {
             Ok(()) => complaint.clear(),
-            Err(NoQueue::Bus(BusError::Disconnected)) => {}
+            Err(QueueError::Bus(BusError::Disconnected)) => {}
             Err(why) => {
                 looks_to_wait = TRY_AGAIN_AFTER;
                 complain(&mut complaint, &why);
@@ -76,13 +77,13 @@ pub(super) async fn keep(bus: Bus) {
 }
 
 /// Says what is wrong once, until it changes. Who leaves nothing in a queue needs none.
-fn complain(before: &mut String, why: &NoQueue) {
+fn complain(before: &mut String, why: &QueueError) {
     let text = why.to_string();
     if *before == text {
         return;
     }
     match why {
-        NoQueue::NoJetStream => tracing::info!(why = text, "there is no queue"),
+        QueueError::NoJetStream => tracing::info!(why = text, "there is no queue"),
         _ => tracing::warn!(why = text, "there is no queue for peers that are away"),
     }
     *before = text;
@@ -91,7 +92,7 @@ fn complain(before: &mut String, why: &NoQueue) {
 /// More than can wait in the queue: a server that says so is not listened to any further.
 const WAITING_MOST: usize = 200_000;
 
-struct Keeper {
+struct StreamReconciler {
     bus: Bus,
     /// The newest message when it was last looked what waits.
     seen: Option<u64>,
@@ -100,10 +101,12 @@ struct Keeper {
     generation: u64,
 }
 
-impl Keeper {
-    async fn look(&mut self) -> Result<(), NoQueue> {
+impl StreamReconciler {
+    async fn look(&mut self) -> Result<(), QueueError> {
         let info = match self.info(serde_json::json!({})).await {
-            Err(NoQueue::Declined { why: NoAnswer::Declined(error), .. }) if error.err_code == NO_STREAM => {
+            Err(QueueError::Declined { why: JetStreamError::Declined(error), .. })
+                if error.err_code == NO_STREAM =>
+            {
                 self.seen = None;
                 self.made.clear();
                 self.make(jetstream::create_stream(), queue::stream()).await?
@@ -112,7 +115,7 @@ impl Keeper {
         };
         let subjects = &info.config["subjects"];
         if *subjects != queue::stream()["subjects"] {
-            return Err(NoQueue::AnotherStream { subjects: subjects.to_string() });
+            return Err(QueueError::AnotherStream { subjects: subjects.to_string() });
         }
         if let Some(right) = put_right(&info.config) {
             tracing::warn!("the queue's stream is not as it has to be; changing it");
@@ -129,7 +132,7 @@ impl Keeper {
     }
 
     /// The peers that something waits for.
-    async fn awaited(&self) -> Result<BTreeSet<PeerId>, NoQueue> {
+    async fn awaited(&self) -> Result<BTreeSet<PeerId>, QueueError> {
         let mut peers = BTreeSet::new();
         let mut offset = 0;
         loop {
@@ -146,7 +149,7 @@ impl Keeper {
     }
 
     /// Has a peer's consumer be there, and tells the peer when it may not know that.
-    async fn open_for(&mut self, peer: &PeerId) -> Result<(), NoQueue> {
+    async fn open_for(&mut self, peer: &PeerId) -> Result<(), QueueError> {
         if self.made.contains(peer) {
             return Ok(());
         }
@@ -154,17 +157,17 @@ impl Keeper {
         let subject = jetstream::create_consumer(peer);
         self.ask::<jetstream::ConsumerInfo>(&subject, &queue::consumer(peer), doing).await?;
         self.made.insert(peer.clone());
-        let look = decode::to_json(&Look { queue: true });
+        let look = decode::to_json(&PingHints { queue: true });
         // A peer that is away looks when it comes back.
         let _ = self.bus.publish(Outgoing::to(&subjects::ping(peer)).payload(look)).await;
         Ok(())
     }
 
-    async fn info(&self, wish: serde_json::Value) -> Result<StreamInfo, NoQueue> {
+    async fn info(&self, wish: serde_json::Value) -> Result<StreamInfo, QueueError> {
         self.ask(&jetstream::stream_info(), &wish, || "looking at the queue".to_owned()).await
     }
 
-    async fn make(&self, subject: String, config: serde_json::Value) -> Result<StreamInfo, NoQueue> {
+    async fn make(&self, subject: String, config: serde_json::Value) -> Result<StreamInfo, QueueError> {
         self.ask(&subject, &config, || "making the queue".to_owned()).await
     }
 
@@ -173,15 +176,15 @@ impl Keeper {
         subject: &str,
         wish: &serde_json::Value,
         doing: impl Fn() -> String,
-    ) -> Result<T, NoQueue> {
+    ) -> Result<T, QueueError> {
         let question = Outgoing::to(subject).payload(decode::to_json(wish));
         let answer = match self.bus.ask(question, PATIENCE).await {
-            Err(BusError::NoResponders(_)) => return Err(NoQueue::NoJetStream),
-            answer => answer.map_err(NoQueue::Bus)?,
+            Err(BusError::NoResponders(_)) => return Err(QueueError::NoJetStream),
+            answer => answer.map_err(QueueError::Bus)?,
         };
         jetstream::answer(&answer.payload).map_err(|why| match &why {
-            NoAnswer::Declined(error) if error.err_code == NOT_FOR_ACCOUNT => NoQueue::NoJetStream,
-            _ => NoQueue::Declined { doing: doing(), why },
+            JetStreamError::Declined(error) if error.err_code == NOT_FOR_ACCOUNT => QueueError::NoJetStream,
+            _ => QueueError::Declined { doing: doing(), why },
         })
     }
 }

@@ -11,11 +11,11 @@
 //! place, and never a password. Limits: presence beyond `is_online`, load, jobs and uptime are not
 //! stored; a row whose id is no peer id is left alone and not shown.
 
+mod database_url;
 mod dialect;
-mod patience;
-mod place;
 mod row;
 mod table;
+mod timeouts;
 
 #[cfg(test)]
 mod tests;
@@ -31,18 +31,18 @@ use thiserror::Error;
 use peerbus_protocol::PeerId;
 use peerbus_protocol::peers::PeerRow;
 
+pub use database_url::{BadDatabaseUrl, DatabaseUrl, moved_aside};
 use dialect::{COLUMNS, Dialect};
-use patience::bounded;
-pub use place::{BadPlace, Place, moved_aside};
 use row::Cells;
 use table::Table;
+use timeouts::bounded;
 
 /// Why the registry cannot be used now. Says what was being done, where, and what came back.
 #[derive(Debug, Error)]
 #[error("{doing} the registry {place}: {why}")]
 pub struct RegistryError {
     doing: &'static str,
-    place: Place,
+    place: DatabaseUrl,
     why: String,
     /// Whether what is stored is no database any more.
     is_damage: bool,
@@ -68,7 +68,7 @@ pub enum Removal {
 
 /// An open registry.
 pub struct Registry {
-    place: Place,
+    place: DatabaseUrl,
     dialect: &'static Dialect,
     table: Table,
     connection: AnyConnection,
@@ -81,7 +81,7 @@ impl Registry {
     ///
     /// # Errors
     /// When it cannot be opened or is no database; names the place and the reason.
-    pub async fn open(place: &Place) -> Result<Self, RegistryError> {
+    pub async fn open(place: &DatabaseUrl) -> Result<Self, RegistryError> {
         let failed =
             |why: String| RegistryError { doing: "opening", place: place.clone(), why, is_damage: false };
         static DRIVERS: Once = Once::new();
@@ -202,7 +202,7 @@ impl Registry {
 
 async fn connect(url: &str, dialect: &Dialect) -> Result<AnyConnection, sqlx::Error> {
     let connection = async { AnyConnectOptions::from_str(url)?.disable_statement_logging().connect().await };
-    let mut connection = patience::connecting(connection).await?;
+    let mut connection = timeouts::connecting(connection).await?;
     if let Some(session) = dialect.session {
         bounded(sqlx::raw_sql(session).execute(&mut connection)).await?;
     }

@@ -18,7 +18,7 @@
 //! changes nothing; the number of peers is bounded, whatever is heard. Limits: before
 //! [`Roster::loaded`] there are no events at all, as it is not known yet what is new.
 
-mod voices;
+mod instances;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -28,11 +28,11 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use peerbus_protocol::PeerId;
-use peerbus_protocol::audit::Head;
+use peerbus_protocol::audit::Checkpoint;
 use peerbus_protocol::heartbeat::{self, Heartbeat, PeerState};
 use peerbus_protocol::peers::{EventKind, PeerRow, Presence};
 
-use voices::{Heard, PATIENCE, Voices};
+use instances::{Heard, Instances, PATIENCE};
 
 /// How long a peer may be silent after the leader began to listen, where its own interval is not
 /// known.
@@ -79,7 +79,7 @@ pub struct Roster {
 #[derive(Debug)]
 struct Peer {
     row: PeerRow,
-    voices: Voices,
+    voices: Instances,
     /// While the state is unknown: when it is decided.
     decided_at: Duration,
     /// The token by which its machine is a member, as it was heard last.
@@ -159,7 +159,7 @@ impl Roster {
         }
         for (id, mut row) in before {
             row.state = Presence::Unknown;
-            let peer = Peer { row, voices: Voices::default(), decided_at: now + GRACE, certificate: None };
+            let peer = Peer { row, voices: Instances::default(), decided_at: now + GRACE, certificate: None };
             self.peers.insert(id, peer);
         }
         effects
@@ -265,7 +265,7 @@ impl Peer {
             audit: None,
             names: None,
         };
-        Self { row, voices: Voices::default(), decided_at: now, certificate: None }
+        Self { row, voices: Instances::default(), decided_at: now, certificate: None }
     }
 
     /// Takes a heartbeat in; true when the row is to be written now.
@@ -391,7 +391,7 @@ impl Peer {
 
 /// How far an audit log ever went. One that goes back was cut, or begun anew by somebody, and either is
 /// to be seen.
-fn furthest(known: Option<Head>, said: Option<&Head>) -> Option<Head> {
+fn furthest(known: Option<Checkpoint>, said: Option<&Checkpoint>) -> Option<Checkpoint> {
     match (known, said) {
         (Some(known), Some(said)) if said.seq > known.seq => Some(said.clone()),
         (None, said) => said.cloned(),

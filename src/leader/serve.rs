@@ -1,6 +1,6 @@
 //! The one task that owns the roster: a closed set of events, and no waiting inside.
 
-mod hear;
+mod handlers;
 mod inputs;
 mod removing;
 
@@ -13,16 +13,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use peerbus_bus::{Bus, Link};
+use peerbus_bus::{Bus, ConnectionState};
 use peerbus_protocol::peers::{PeerRow, Presence};
 use peerbus_protocol::{PeerId, subjects};
 
 use super::clock::PresenceClock;
-use super::complaints::Complaints;
-use super::keeper::{self, Report, Waiting};
-use super::office::{self, Rival};
-use super::post::{Call, Post};
-use super::registry::Place;
+use super::leadership::{self, Competitor};
+use super::publisher::{Probe, Publisher};
+use super::rate_limited_log::RateLimitedLog;
+use super::registry::DatabaseUrl;
+use super::registry_writer::{self, PendingWrites, WriterEvent};
 use super::roster::{Effects, Roster};
 use super::{LeaderSettings, LeaderStatus, RegistryState};
 
@@ -42,14 +42,14 @@ const LAST_WRITE: Duration = Duration::from_secs(3);
 pub(super) async fn serve(
     bus: Bus,
     settings: LeaderSettings,
-    place: Place,
+    place: DatabaseUrl,
     status: watch::Sender<LeaderStatus>,
     mut stop: Pin<&mut impl Future<Output = ()>>,
 ) {
-    let waiting = Waiting::default();
+    let waiting = PendingWrites::default();
     let (inputs, post, reports) = Inputs::open(&bus, &settings).await;
     let mut keeper = JoinSet::new();
-    keeper.spawn(keeper::keep(place, waiting.clone(), reports));
+    keeper.spawn(registry_writer::keep(place, waiting.clone(), reports));
     let mut leader = Leader::new(bus, settings, status, inputs, post, waiting);
     tracing::info!(leader = %leader.settings.peer, "leading the fleet");
     leader.link_changed();
@@ -74,19 +74,19 @@ struct Leader {
     status: watch::Sender<LeaderStatus>,
     registry: RegistryState,
     inputs: Inputs,
-    post: Post,
-    waiting: Waiting,
+    post: Publisher,
+    waiting: PendingWrites,
     roster: Roster,
     clock: PresenceClock,
-    link: Link,
+    link: ConnectionState,
     probing: bool,
-    complaints: Complaints,
+    complaints: RateLimitedLog,
     removing: Removing,
     /// Peers heard since their rows were written.
     seen: BTreeSet<PeerId>,
     seen_written: Instant,
     born: Instant,
-    rival: Option<Rival>,
+    rival: Option<Competitor>,
     /// A rival that turned out not to answer, and until when it is not given way to.
     mute_rival: Option<(peerbus_protocol::Instance, Instant)>,
 }
@@ -97,8 +97,8 @@ impl Leader {
         settings: LeaderSettings,
         status: watch::Sender<LeaderStatus>,
         inputs: Inputs,
-        post: Post,
-        waiting: Waiting,
+        post: Publisher,
+        waiting: PendingWrites,
     ) -> Self {
         let most = usize::try_from(settings.max_peers).unwrap_or(usize::MAX);
         Self {
@@ -111,9 +111,9 @@ impl Leader {
             waiting,
             roster: Roster::new(most),
             clock: PresenceClock::new(),
-            link: Link { up: false, generation: 0 },
+            link: ConnectionState { up: false, generation: 0 },
             probing: false,
-            complaints: Complaints::default(),
+            complaints: RateLimitedLog::default(),
             removing: Removing::default(),
             seen: BTreeSet::new(),
             seen_written: Instant::now(),
@@ -159,20 +159,20 @@ impl Leader {
         self.waiting.put(effects.dirty.iter().filter_map(|peer| self.roster.get(peer)).cloned());
     }
 
-    fn database(&mut self, report: Report) {
+    fn database(&mut self, report: WriterEvent) {
         match report {
-            Report::Loaded(rows) => {
+            WriterEvent::Loaded(rows) => {
                 self.registry = RegistryState::Loaded;
                 let effects = self.roster.loaded(rows, self.clock.now());
                 self.apply(effects);
                 self.call_those_expected();
             }
-            Report::Removed(removals) => self.removed(removals),
-            Report::Away(why) => {
+            WriterEvent::Removed(removals) => self.removed(removals),
+            WriterEvent::Away(why) => {
                 self.not_removed(&why);
                 self.registry = RegistryState::Waiting { why };
             }
-            Report::Back => {
+            WriterEvent::Back => {
                 self.registry = RegistryState::Loaded;
                 self.waiting.put(self.roster.after(None).cloned());
             }
@@ -189,7 +189,7 @@ impl Leader {
             self.clock.start(Instant::now());
             self.roster.link_up(self.clock.now());
             self.probing = false;
-            self.post.call(Call::Everyone);
+            self.post.call(Probe::Everyone);
             self.call_those_expected();
         }
     }
@@ -198,7 +198,7 @@ impl Leader {
     fn call_those_expected(&self) {
         let is_expected = |row: &&PeerRow| row.is_online && row.state != Presence::Online;
         for row in self.roster.after(None).filter(is_expected) {
-            self.post.call(Call::Peer(row.peer_id.clone()));
+            self.post.call(Probe::Peer(row.peer_id.clone()));
         }
     }
 
@@ -262,10 +262,10 @@ impl Leader {
         self.show();
     }
 
-    fn stand_in(&mut self, questions: office::Questions) {
+    fn stand_in(&mut self, questions: leadership::QuerySubscription) {
         tracing::warn!("nobody answers for the fleet; leading again");
         self.inputs.answer_for_the_fleet(questions);
-        let until = Instant::now() + hear::MUTE_RIVAL;
+        let until = Instant::now() + handlers::MUTE_RIVAL;
         self.mute_rival = self.rival.as_ref().map(|rival| (rival.instance, until));
     }
 

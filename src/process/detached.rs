@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 use tokio::io::unix::AsyncFd;
 
 use super::cgroup::Cgroup;
+use super::containment::ContainmentManager;
 use super::environment;
-use super::identity::Identity;
 use super::job::reap;
-use super::launch::{LAUNCH_WITHIN, Program, Surroundings, launch};
-use super::nursery::Nursery;
+use super::launch::{LAUNCH_WITHIN, Program, SpawnOptions, launch};
 use super::pidfd::{self, Exit, PidFd};
+use super::process_key::ProcessKey;
 use super::signal::Signal;
 use super::spec::Links;
 
@@ -43,7 +43,7 @@ impl Detached {
     ) -> io::Result<Self> {
         let nothing = File::open("/dev/null")?;
         let stdio = [nothing.as_fd(), output.as_fd(), output.as_fd()];
-        let around = Surroundings { stdio, cgroup: None, keep: &[], terminal: false, within: LAUNCH_WITHIN };
+        let around = SpawnOptions { stdio, cgroup: None, keep: &[], terminal: false, within: LAUNCH_WITHIN };
         Self::launch(&program(&this_program(), arguments, environment)?, &around)
     }
 
@@ -54,7 +54,7 @@ impl Detached {
     /// # Errors
     /// When it could not be started; then nothing of it is left.
     pub fn keeper(
-        nursery: &Nursery,
+        nursery: &ContainmentManager,
         name: &str,
         order: &UnixStream,
         output: &File,
@@ -70,11 +70,11 @@ impl Detached {
         let stdio = [order.as_fd(), output.as_fd(), output.as_fd()];
         let keep = &[lock.as_fd()];
         let around =
-            Surroundings { stdio, cgroup: cgroup.as_deref(), keep, terminal: false, within: LAUNCH_WITHIN };
+            SpawnOptions { stdio, cgroup: cgroup.as_deref(), keep, terminal: false, within: LAUNCH_WITHIN };
         Self::launch(&program, &around)
     }
 
-    fn launch(program: &Program, around: &Surroundings<'_>) -> io::Result<Self> {
+    fn launch(program: &Program, around: &SpawnOptions<'_>) -> io::Result<Self> {
         let launched = launch(program, around).map_err(|error| error.source)?;
         let abandoned = |_: &io::Error| {
             let _ = launched.pidfd.signal(Signal::KILL);
@@ -101,8 +101,8 @@ impl Detached {
     ///
     /// # Errors
     /// When it has ended and was waited for.
-    pub fn identity(&self) -> io::Result<Identity> {
-        Identity::of(self.pid)
+    pub fn identity(&self) -> io::Result<ProcessKey> {
+        ProcessKey::of(self.pid)
     }
 
     /// Waits until it has ended. Cancel safe; to be called until it has returned, and not again.

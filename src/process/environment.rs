@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 
 use nix::unistd::geteuid;
 
-use super::account::Account;
+use super::user::User;
 use peerbus_protocol::tty::USUAL_TERM;
 
 /// Where commands are looked for when nobody says otherwise.
@@ -20,7 +20,7 @@ pub(super) type Environment = BTreeMap<OsString, OsString>;
 
 /// The environment for a job of `account`; `added` wins over the basics. One with a terminal is told
 /// of which kind that is.
-pub(super) fn of_job(account: &Account, added: &[(String, String)], terminal: bool) -> Environment {
+pub(super) fn of_job(account: &User, added: &[(String, String)], terminal: bool) -> Environment {
     let mut environment = basics(account, |name| std::env::var_os(name), geteuid().is_root());
     if terminal {
         environment.insert("TERM".into(), USUAL_TERM.into());
@@ -37,7 +37,7 @@ pub(super) fn of_reaper() -> Environment {
 
 /// A daemon of root may have been started from anyone's shell, so its PATH is not passed on; a
 /// person's own daemon has that person's.
-fn basics(account: &Account, own: impl Fn(&str) -> Option<OsString>, daemon_is_root: bool) -> Environment {
+fn basics(account: &User, own: impl Fn(&str) -> Option<OsString>, daemon_is_root: bool) -> Environment {
     let path = if daemon_is_root { None } else { own("PATH") };
     let mut environment = Environment::new();
     let mut set = |name: &str, value: &OsStr| environment.insert(name.into(), value.to_owned());
@@ -58,9 +58,9 @@ fn basics(account: &Account, own: impl Fn(&str) -> Option<OsString>, daemon_is_r
 mod tests {
     use super::*;
 
-    fn account() -> Account {
+    fn account() -> User {
         let (home, shell) = ("/home/ann".into(), "/bin/zsh".into());
-        Account { name: "ann".to_owned(), home, shell, credentials: None }
+        User { name: "ann".to_owned(), home, shell, credentials: None }
     }
 
     fn of_daemon(name: &str) -> Option<OsString> {

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 use super::launch::{LaunchError, Step};
-use super::plan::Plan;
+use super::resolved_command::ResolvedCommand;
 use super::spec::StartError;
 use peerbus_protocol::ending::StartFailure;
 
 /// Finds the fixed word and the sentence.
-pub(super) fn explain(plan: &Plan, error: &LaunchError) -> StartError {
+pub(super) fn explain(plan: &ResolvedCommand, error: &LaunchError) -> StartError {
     match error.step {
         Step::Fork => StartError::system("making a process", &error.source),
         Step::Surroundings => StartError::system("preparing a process", &error.source),
@@ -27,7 +27,7 @@ pub(super) fn explain(plan: &Plan, error: &LaunchError) -> StartError {
 }
 
 /// Nothing is looked at here: it would hang as well.
-fn stuck(plan: &Plan) -> String {
+fn stuck(plan: &ResolvedCommand) -> String {
     format!(
         "{} could not be started in {} as user {:?}: it took longer than {:?}; the file system of that directory, of the \
          program, or of a folder of PATH does not answer",
@@ -38,7 +38,7 @@ fn stuck(plan: &Plan) -> String {
     )
 }
 
-fn directory(plan: &Plan, error: &LaunchError) -> StartError {
+fn directory(plan: &ResolvedCommand, error: &LaunchError) -> StartError {
     let path = plan.directory.display();
     let why = match error.source.raw_os_error() {
         Some(libc::ENOENT | libc::ELOOP | libc::ENAMETOOLONG) => StartFailure::NoSuchDirectory,
@@ -49,14 +49,14 @@ fn directory(plan: &Plan, error: &LaunchError) -> StartError {
     StartError::new(why, format!("entering directory {path} as user {:?}: {}", plan.user, error.source))
 }
 
-fn elsewhere(plan: &Plan) -> StartError {
+fn elsewhere(plan: &ResolvedCommand) -> StartError {
     let path = plan.directory.display();
     let message =
         format!("entering directory {path}: it was changed meanwhile, and the way leads elsewhere now");
     StartError::new(StartFailure::NoSuchDirectory, message)
 }
 
-fn program(plan: &Plan, error: &LaunchError) -> StartError {
+fn program(plan: &ResolvedCommand, error: &LaunchError) -> StartError {
     let name = plan.command.display();
     let there = plan.candidates.iter().map(|path| plan.directory.join(path)).find(|path| path.exists());
     let errno = error.source.raw_os_error().unwrap_or_default();
@@ -78,7 +78,7 @@ fn program(plan: &Plan, error: &LaunchError) -> StartError {
     }
 }
 
-fn not_found(plan: &Plan) -> StartError {
+fn not_found(plan: &ResolvedCommand) -> StartError {
     let name = plan.command.display();
     let message = match plan.candidates.as_slice() {
         [only] if only.as_os_str() == plan.command => {

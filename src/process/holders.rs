@@ -26,7 +26,7 @@ const HUP: u64 = 1;
 
 /// One look at those who hold an output open.
 #[derive(Debug, Default)]
-pub(super) struct Look {
+pub(super) struct HolderScan {
     /// In the order in which they have begun.
     pub(super) holders: Vec<Holder>,
     /// Whether it missed nobody: a process that ends while it is looked at may have handed the output on.
@@ -58,9 +58,9 @@ impl Holder {
 ///
 /// # Errors
 /// When nobody can look, as without a free descriptor.
-pub(super) fn look(members: &Members, outputs: &[PathBuf], session: u32) -> io::Result<Look> {
+pub(super) fn look(members: &Members, outputs: &[PathBuf], session: u32) -> io::Result<HolderScan> {
     let inside = members.list()?;
-    let mut look = Look { holders: Vec::new(), is_whole: true };
+    let mut look = HolderScan { holders: Vec::new(), is_whole: true };
     for stat in &inside {
         match holds(stat.pid, outputs)? {
             Holds::Yes | Holds::Hidden => {

@@ -15,20 +15,20 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::cgroup::Cgroup;
-use super::clear::clear;
-use super::descriptors::Reserve;
+use super::containment::{ContainmentManager, JobScope};
 use super::explain::explain;
-use super::identity::Identity;
-use super::launch::{LaunchError, Launched, Step, Surroundings, launch};
+use super::fd_limit::Reserve;
+use super::kill_leftovers::clear;
+use super::launch::{LaunchError, Launched, SpawnOptions, Step, launch};
 use super::members::Members;
-use super::nursery::{Lodging, Nursery};
 use super::pidfd::{self, Exit, ExitKind, PidFd, Usage, Waited};
-use super::plan::Plan;
+use super::process_key::ProcessKey;
+use super::process_set::{Asked, Leader, ProcessSet};
 use super::reaper;
+use super::resolved_command::ResolvedCommand;
 use super::signal::Signal;
 use super::spec::{Spec, StartError, Stdin};
 use super::terminal::{self, Terminal};
-use super::tree::{Asked, Leader, Tree};
 use peerbus_protocol::TtySize;
 
 /// How long a command that cannot be attended to gets to end by itself.
@@ -50,19 +50,19 @@ pub struct Started {
 /// A command that was started. To drop it changes nothing for the command.
 #[derive(Debug)]
 pub struct Process {
-    identity: Identity,
+    identity: ProcessKey,
     since: Instant,
     exit: watch::Receiver<Option<Exit>>,
-    tree: Tree,
+    tree: ProcessSet,
 }
 
 impl Process {
     /// One that was started no earlier than `since`.
     pub(super) fn new(
-        identity: Identity,
+        identity: ProcessKey,
         since: Instant,
         exit: watch::Receiver<Option<Exit>>,
-        tree: Tree,
+        tree: ProcessSet,
     ) -> Self {
         Self { identity, since, exit, tree }
     }
@@ -75,13 +75,13 @@ impl Process {
 
     /// Which process it is.
     #[must_use]
-    pub fn identity(&self) -> &Identity {
+    pub fn identity(&self) -> &ProcessKey {
         &self.identity
     }
 
     /// All it has started and that lives.
     #[must_use]
-    pub fn tree(&self) -> Tree {
+    pub fn tree(&self) -> ProcessSet {
         self.tree.clone()
     }
 
@@ -107,7 +107,7 @@ struct Pipes {
 ///
 /// # Errors
 /// When it could not be started: then nothing of it ran, unless the error says that it may have, and nothing is left.
-pub fn start(spec: &Spec, lodging: &Lodging, nursery: &Nursery) -> Result<Started, StartError> {
+pub fn start(spec: &Spec, lodging: &JobScope, nursery: &ContainmentManager) -> Result<Started, StartError> {
     if spec.tty.is_some() {
         let error = io::Error::other("this command was to run in a terminal");
         return Err(opening_pipes(&error));
@@ -142,8 +142,8 @@ pub struct StartedInTerminal {
 /// When it could not be started: then nothing of it ran, unless the error says that it may have, and nothing is left.
 pub fn start_in_terminal(
     spec: &Spec,
-    lodging: &Lodging,
-    nursery: &Nursery,
+    lodging: &JobScope,
+    nursery: &ContainmentManager,
 ) -> Result<StartedInTerminal, StartError> {
     let size = spec.tty.unwrap_or(TtySize::USUAL);
     let spec = Spec { tty: Some(size), ..spec.clone() };
@@ -159,20 +159,20 @@ pub fn start_in_terminal(
 
 fn in_lodging(
     spec: &Spec,
-    lodging: &Lodging,
-    nursery: &Nursery,
+    lodging: &JobScope,
+    nursery: &ContainmentManager,
     stdio: [OwnedFd; 3],
 ) -> Result<Process, StartError> {
     let reserve = Reserve::take().map_err(|error| opening_pipes(&error))?;
     let started = match lodging {
-        Lodging::Cgroup { path } => nursery.while_starting(|| in_cgroup(spec, path, stdio, reserve)),
-        Lodging::Reaper { lock } => reaper::start(spec, lock, nursery.reaper(), stdio, reserve),
+        JobScope::Cgroup { path } => nursery.while_starting(|| in_cgroup(spec, path, stdio, reserve)),
+        JobScope::Reaper { lock } => reaper::start(spec, lock, nursery.reaper(), stdio, reserve),
     };
     started.map_err(|error| if error.may_have_run { stopped(error, lodging) } else { error })
 }
 
 /// Whatever runs of a command that cannot be attended to is stopped, as that of a dead daemon is.
-fn stopped(error: StartError, lodging: &Lodging) -> StartError {
+fn stopped(error: StartError, lodging: &JobScope) -> StartError {
     let became = match Handle::current().block_on(clear(lodging, GRACE)) {
         Ok(_) => "nothing of it is left".to_owned(),
         Err(left) => format!("it could not be stopped: {left}"),
@@ -200,7 +200,7 @@ impl Pipes {
 }
 
 fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3], reserve: Reserve) -> Result<Process, StartError> {
-    let plan = Plan::of(spec)?;
+    let plan = ResolvedCommand::of(spec)?;
     let cgroup = Cgroup::at(path);
     let stdio = stdio.each_ref().map(AsFd::as_fd);
     let since = Instant::now();
@@ -219,13 +219,13 @@ fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3], reserve: Reserve) ->
 /// predecessor's keeper starts a command. Then it is made again.
 fn launch_in(
     cgroup: &Cgroup,
-    plan: &Plan,
+    plan: &ResolvedCommand,
     stdio: [BorrowedFd<'_>; 3],
     terminal: bool,
 ) -> Result<Launched, StartError> {
     const TRIES: u32 = 200;
     let path = cgroup.path();
-    let around = Surroundings { stdio, cgroup: Some(path), keep: &[], terminal, within: plan.within };
+    let around = SpawnOptions { stdio, cgroup: Some(path), keep: &[], terminal, within: plan.within };
     let mut tries = 1;
     loop {
         cgroup
@@ -252,12 +252,12 @@ fn attend(
     drop(reserve);
     let pid = launched.pid;
     let leader = Leader { pid, pidfd: launched.pidfd.try_clone()? };
-    let identity = Identity::of(pid)?;
+    let identity = ProcessKey::of(pid)?;
     let (sender, exit) = watch::channel(None);
     let ended = launched.pidfd.watched()?;
     tokio::spawn(async move { _ = sender.send(Some(reap(pid, &ended).await)) });
     let (members, asked) = (Members::in_cgroup(cgroup), Asked::with_terminal(terminal));
-    Ok(Process::new(identity, since, exit, Tree::new(members, Some(leader), None, asked)))
+    Ok(Process::new(identity, since, exit, ProcessSet::new(members, Some(leader), None, asked)))
 }
 
 /// Ends a command that cannot be attended to, as when there are no descriptors left. What it has started may go on.

@@ -23,11 +23,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::unistd::geteuid;
 
-use super::account::Credentials;
-use super::descriptors;
+use super::fd_limit;
 use super::pidfd::{self, PidFd};
 use super::signal::Signal;
 use super::spec::Links;
+use super::user::Credentials;
 
 /// What to execute, in the form the kernel wants it.
 pub(super) struct Program {
@@ -58,7 +58,7 @@ impl Program {
 }
 
 /// What the process finds around it.
-pub(super) struct Surroundings<'a> {
+pub(super) struct SpawnOptions<'a> {
     /// Standard input, output and error. Numbers below 3 only in their own places.
     pub(super) stdio: [BorrowedFd<'a>; 3],
     /// The directory of the cgroup it is made in.
@@ -128,7 +128,7 @@ pub(super) const LAUNCH_WITHIN: Duration = Duration::from_secs(10);
 const REPORT_BYTES: usize = 5;
 
 /// Starts a program. Blocks until it is executed or has failed, and no longer than its surroundings allow.
-pub(super) fn launch(program: &Program, around: &Surroundings<'_>) -> Result<Launched, LaunchError> {
+pub(super) fn launch(program: &Program, around: &SpawnOptions<'_>) -> Result<Launched, LaunchError> {
     let failed = |source| LaunchError { step: Step::Fork, source };
     let (reader, writer) = io::pipe().map_err(failed)?;
     let cgroup = around.cgroup.map(File::open).transpose().map_err(failed)?;
@@ -157,7 +157,7 @@ pub(super) fn launch(program: &Program, around: &Surroundings<'_>) -> Result<Lau
         terminal: around.terminal,
         report: writer.as_raw_fd(),
         open_max: open_max(),
-        descriptor_limit: descriptors::of_others(),
+        descriptor_limit: fd_limit::of_others(),
         umask: geteuid().is_root().then_some(USUAL_UMASK),
     };
     let launched = fork(&child, cgroup.as_ref()).map_err(failed)?;
@@ -256,7 +256,7 @@ fn clone_process(child: &Child<'_>, cgroup: Option<&File>) -> io::Result<Launche
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
-        0 => child.run(Entered::Already),
+        0 => child.run(CgroupEntry::Already),
         // SAFETY: the kernel has just made this descriptor for us.
         _ => Ok(Launched { pid: pid as u32, pidfd: PidFd::from(unsafe { OwnedFd::from_raw_fd(pidfd) }) }),
     }
@@ -266,7 +266,7 @@ fn fork_process(child: &Child<'_>) -> io::Result<Launched> {
     // SAFETY: the child makes only async-signal-safe calls and never returns from `run`.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => child.run(Entered::NotYet),
+        0 => child.run(CgroupEntry::NotYet),
         pid => {
             let pid = pid as u32;
             // The child is not waited for before we are done with it, so its pid is its own.
@@ -282,7 +282,7 @@ fn fork_process(child: &Child<'_>) -> io::Result<Launched> {
 
 /// Whether the child was made inside its cgroup.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Entered {
+enum CgroupEntry {
     Already,
     NotYet,
 }
@@ -310,7 +310,7 @@ struct Child<'a> {
 }
 
 impl Child<'_> {
-    fn run(&self, entered: Entered) -> ! {
+    fn run(&self, entered: CgroupEntry) -> ! {
         let (step, errno) = self.become_program(entered);
         let mut report = [step as u8; REPORT_BYTES];
         report[1..].copy_from_slice(&errno.to_ne_bytes());
@@ -323,7 +323,7 @@ impl Child<'_> {
 
     /// Returns only when it failed. The order matters: the cgroup is entered with the daemon's
     /// rights, the directory with the job's.
-    fn become_program(&self, entered: Entered) -> (Step, c_int) {
+    fn become_program(&self, entered: CgroupEntry) -> (Step, c_int) {
         if let Err(errno) = self.settle(entered) {
             return (Step::Surroundings, errno);
         }
@@ -340,7 +340,7 @@ impl Child<'_> {
         (Step::Program, self.execute())
     }
 
-    fn settle(&self, entered: Entered) -> Result<(), c_int> {
+    fn settle(&self, entered: CgroupEntry) -> Result<(), c_int> {
         // SAFETY: plain system calls on numbers, and on a buffer of static lifetime.
         unsafe {
             checked(libc::setsid())?;
@@ -350,7 +350,7 @@ impl Child<'_> {
             if self.terminal {
                 checked(libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0))?;
             }
-            if let (Some(procs), Entered::NotYet) = (self.procs, entered) {
+            if let (Some(procs), CgroupEntry::NotYet) = (self.procs, entered) {
                 checked(libc::write(procs, c"0".as_ptr().cast(), 1) as c_int)?;
             }
             for &keep in &self.keep {

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::identity::Identity;
-use super::replace;
+use super::process_key::ProcessKey;
+use super::reexec;
 
 /// How long the lock of a dead holder may still be held: a process it was just making has a copy
 /// of everything open, until it executes its program.
@@ -79,7 +79,7 @@ impl StateLock {
         let path = directory.join("lock");
         let failed = |source| LockError::Io { path: path.clone(), source };
         // The program that was this process before has kept it for us.
-        if let Some(file) = replace::handed_over(&path)
+        if let Some(file) = reexec::handed_over(&path)
             && file.try_lock().is_ok()
         {
             return Self::held(file).map_err(failed);
@@ -169,7 +169,7 @@ impl HeldBy {
     fn this_process() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
         // Without `/proc` its number alone has to do.
-        let identity = Identity::of_self().ok();
+        let identity = ProcessKey::of_self().ok();
         Self {
             pid: Some(std::process::id()),
             since_unix_s: since.map(|since| since.as_secs()),
@@ -196,16 +196,16 @@ impl HeldBy {
     ///
     /// # Errors
     /// When the machine does not say.
-    pub fn identity(&self) -> io::Result<Option<Identity>> {
+    pub fn identity(&self) -> io::Result<Option<ProcessKey>> {
         let Some(pid) = self.pid.filter(|_| self.is_alive()) else { return Ok(None) };
         self.named(pid).map(Some)
     }
 
-    fn named(&self, pid: u32) -> io::Result<Identity> {
+    fn named(&self, pid: u32) -> io::Result<ProcessKey> {
         match (self.start_time, self.boot_id.clone()) {
-            (Some(start_time), Some(boot_id)) => Ok(Identity { pid, start_time, boot_id }),
+            (Some(start_time), Some(boot_id)) => Ok(ProcessKey { pid, start_time, boot_id }),
             // An earlier version wrote down no more than its number.
-            _ => Identity::of(pid),
+            _ => ProcessKey::of(pid),
         }
     }
 
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(by.pid, Some(std::process::id()));
         assert!(by.since_unix_s.expect("a time") > 1_600_000_000);
         let holder = StateLock::holder(directory.path()).expect("a look").expect("held");
-        assert_eq!(holder.identity().expect("a look"), Identity::of_self().ok());
+        assert_eq!(holder.identity().expect("a look"), ProcessKey::of_self().ok());
         drop(first);
         assert_eq!(StateLock::holder(directory.path()).expect("a look"), None);
         StateLock::acquire(directory.path()).expect("free again");

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::cgroup::Cgroup;
-use super::identity::Identity;
 use super::pidfd::PidFd;
+use super::process_key::ProcessKey;
 use super::signal::Signal;
 use super::stat::{Stat, is_gone};
 use peerbus_protocol::JobId;
@@ -28,7 +28,7 @@ pub(super) enum Members {
 /// The tree below a reaper, without the reaper itself.
 #[derive(Debug)]
 pub(super) struct Descendants {
-    reaper: Identity,
+    reaper: ProcessKey,
     nobody_left: Arc<AtomicBool>,
     released: AtomicBool,
     mark: Mark,
@@ -149,7 +149,7 @@ fn in_cgroup(cgroup: &Cgroup) -> io::Result<Vec<Stat>> {
 impl Descendants {
     /// `nobody_left` is set once the reaper has no child left. Then it never gets one again: this is
     /// exact, where a look at all processes may miss one that starts meanwhile.
-    pub(super) fn new(reaper: Identity, job: JobId, nobody_left: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(reaper: ProcessKey, job: JobId, nobody_left: Arc<AtomicBool>) -> Self {
         Self { reaper, nobody_left, released: AtomicBool::new(false), mark: Mark::of(job) }
     }
 

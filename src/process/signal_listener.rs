@@ -16,7 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::replace::{hold_signals_back, listened_to};
+use super::reexec::{hold_signals_back, listened_to};
 use super::signal::Signal;
 
 /// Receives the signals that are [held back](super::hold_signals_back).

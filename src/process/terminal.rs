@@ -26,8 +26,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::pipe::{Receiver, Sender};
 
-use super::account::Account;
 use super::spec::StartError;
+use super::user::User;
 use peerbus_protocol::TtySize;
 
 /// Our end. Clones are the same terminal; one may read and one may write at the same time.
@@ -134,7 +134,7 @@ impl AsyncWrite for Terminal {
 /// Makes the job's end its user's, as a login does, so that it can be opened by its name.
 pub(super) fn give_to(theirs: &OwnedFd, user: Option<&str>) -> Result<(), StartError> {
     let owner_and_messages = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IWGRP;
-    let uid = Account::find(user)?.credentials.map_or(geteuid(), |become_| Uid::from_raw(become_.uid));
+    let uid = User::find(user)?.credentials.map_or(geteuid(), |become_| Uid::from_raw(become_.uid));
     fchown(theirs.as_fd(), Some(uid), None)
         .and_then(|()| fchmod(theirs.as_fd(), owner_and_messages))
         .map_err(|errno| StartError::system("giving the terminal to its user", &errno.into()))

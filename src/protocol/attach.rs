@@ -30,7 +30,7 @@ pub struct AttachRequest {
     #[serde(default)]
     pub instance: Option<Instance>,
     /// Where to begin.
-    pub from: From,
+    pub from: AttachFrom,
     /// How many bytes of output may be sent before the first credit.
     pub window: u64,
     /// Whether stdin, signals and sizes will come from here.
@@ -68,7 +68,7 @@ fn is_false(value: &bool) -> bool {
 /// Where a viewer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", from = "Place")]
-pub enum From {
+pub enum AttachFrom {
     /// At this combined offset.
     Byte(u64),
     /// At the beginning.
@@ -95,7 +95,7 @@ enum Word {
     Screen,
 }
 
-impl std::convert::From<Place> for From {
+impl std::convert::From<Place> for AttachFrom {
     fn from(place: Place) -> Self {
         match place {
             Place::Byte { byte } => Self::Byte(byte),
@@ -122,21 +122,21 @@ pub struct ResizeRequest {
 
 /// Who answers what a command asks its terminal, from whichever place of its output: the body of the frame `asked`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct Responder {
     /// In order. What comes before the first belongs to it.
-    pub turns: Vec<Turn>,
+    pub turns: Vec<ResponderChange>,
 }
 
 /// From a place on it is this viewer who is asked, or it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Turn {
+pub struct ResponderChange {
     /// The place: a combined offset.
     pub at: u64,
     /// Whether it is.
     pub asked: bool,
 }
 
-impl Asked {
+impl Responder {
     /// Whether it is asked what stands at this place.
     #[must_use]
     pub fn is_at(&self, at: u64) -> bool {
@@ -273,15 +273,15 @@ mod tests {
     #[test]
     fn a_place_is_a_word_or_a_number_of_bytes() {
         for (text, from) in [
-            (r#"{"byte":7}"#, From::Byte(7)),
-            ("\"start\"", From::Start),
-            ("\"now\"", From::Now),
-            ("\"screen\"", From::Screen),
+            (r#"{"byte":7}"#, AttachFrom::Byte(7)),
+            ("\"start\"", AttachFrom::Start),
+            ("\"now\"", AttachFrom::Now),
+            ("\"screen\"", AttachFrom::Screen),
         ] {
-            assert_eq!(serde_json::from_str::<From>(text).expect(text), from);
+            assert_eq!(serde_json::from_str::<AttachFrom>(text).expect(text), from);
             assert_eq!(serde_json::to_string(&from).expect(text), text);
         }
-        assert!(serde_json::from_str::<From>(r#"{"byte":-1}"#).is_err());
+        assert!(serde_json::from_str::<AttachFrom>(r#"{"byte":-1}"#).is_err());
     }
 
     #[test]

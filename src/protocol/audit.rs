@@ -11,7 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::decode::{self, BadMessage};
-use super::identity::{Asker, Name, Standing};
+use super::identity::{Name, Principal, Standing};
 use super::{Ending, Instance, JobId, PeerId};
 
 /// The `type` of a question.
@@ -71,14 +71,14 @@ impl fmt::Display for LineHash {
 
 /// How far a log goes: its last line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
+pub struct Checkpoint {
     /// The number of the line; 0 for a log without any.
     pub seq: u64,
     /// Its hash.
     pub hash: LineHash,
 }
 
-impl Head {
+impl Checkpoint {
     /// Of a log without a line.
     #[must_use]
     pub fn of_nothing() -> Self {
@@ -88,7 +88,7 @@ impl Head {
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct AuditEntry {
     /// Counts the lines of a log, from 1, across its files.
     pub seq: u64,
     /// Hash of the line before it.
@@ -97,13 +97,13 @@ pub struct Entry {
     pub at: String,
     /// What happened.
     #[serde(flatten)]
-    pub event: Event,
+    pub event: AuditEvent,
 }
 
 /// What a line tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event {
+pub enum AuditEvent {
     /// The first line of each file: which peer's log this is, and the number of the oldest line that
     /// was kept when the file was begun. Older ones were removed to stay within the size.
     File {
@@ -127,32 +127,32 @@ pub enum Event {
         instance: Instance,
     },
     /// A request was allowed; its command is about to be started.
-    Begun(Request),
+    Begun(AuditedRequest),
     /// It has ended, or could not be started.
     Ended {
         /// What was asked for.
         #[serde(flatten)]
-        request: Request,
+        request: AuditedRequest,
         /// What became of it.
         #[serde(flatten)]
-        outcome: Outcome,
+        outcome: AuditedOutcome,
     },
     /// A request was refused.
     Refused {
         /// What was asked for.
         #[serde(flatten)]
-        request: Request,
+        request: AuditedRequest,
         /// Why, for programs and for people.
         ending: Ending,
     },
     /// Somebody did something with a job that was there already.
-    Steered(Steered),
+    Steered(AuditedControl),
     /// Requests that could not be read, counted and summed up.
-    Malformed(Flood),
+    Malformed(RejectSummary),
     /// Further refused requests of one asker, where there were too many to write down each.
-    ManyRefused(Flood),
+    ManyRefused(RejectSummary),
     /// Further words about jobs of one asker, likewise.
-    ManySteered(Flood),
+    ManySteered(RejectSummary),
     /// The daemon before this one was killed in the middle of a line, which was cut off again.
     Healed {
         /// Bytes that were there of it.
@@ -183,7 +183,7 @@ pub enum Event {
 
 /// What was asked for, by whom, and what was decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
+pub struct AuditedRequest {
     /// The job.
     pub job: JobId,
     /// Who asked, as far as it is proved; none where nobody is asked who they are.
@@ -207,18 +207,18 @@ pub struct Request {
     /// As whom.
     pub user: Option<String>,
     /// What was decided.
-    pub decision: Decision,
+    pub decision: AuditDecision,
     /// The rule of the peer's policy that decided, where one did.
     pub rule: Option<String>,
 }
 
-impl Request {
+impl AuditedRequest {
     /// Whose name stands in a table.
     #[must_use]
-    pub fn asker(&self) -> Asker {
+    pub fn asker(&self) -> Principal {
         match (&self.asker, self.standing) {
-            (Some(name), Some(standing)) => Asker::Known { name: name.clone(), standing },
-            _ => Asker::Anyone,
+            (Some(name), Some(standing)) => Principal::Known { name: name.clone(), standing },
+            _ => Principal::Anyone,
         }
     }
 }
@@ -226,14 +226,14 @@ impl Request {
 /// What was decided about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Decision {
+pub enum AuditDecision {
     /// It may run.
     Allowed,
     /// It may not; the ending says why.
     Refused,
 }
 
-impl fmt::Display for Decision {
+impl fmt::Display for AuditDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Allowed => "allowed",
@@ -244,7 +244,7 @@ impl fmt::Display for Decision {
 
 /// What became of a request that was allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct AuditedOutcome {
     /// How it ended.
     pub ending: Ending,
     /// Bytes of stdout; unknown when its daemon died.
@@ -261,7 +261,7 @@ pub struct Outcome {
 
 /// What somebody did with a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Steered {
+pub struct AuditedControl {
     /// The job.
     pub job: JobId,
     /// Who signed it; none where nobody is asked who they are.
@@ -280,7 +280,7 @@ pub struct Steered {
 
 /// Many requests in one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Flood {
+pub struct RejectSummary {
     /// Who said them, as far as that is proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asker: Option<Name>,
@@ -305,7 +305,7 @@ pub struct Example {
 
 /// A question for lines of the log. Without anything: from the oldest line on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Query {
+pub struct AuditQuery {
     /// [`QUERY_TYPE`]; may be left out.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -323,7 +323,7 @@ pub struct Query {
     pub limit: Option<u32>,
 }
 
-impl Query {
+impl AuditQuery {
     /// Decodes a question; an empty payload asks for the first page.
     ///
     /// # Errors
@@ -349,7 +349,7 @@ pub struct Cursor {
 
 /// A page of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Page {
+pub struct AuditPage {
     /// Always [`PAGE_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
@@ -362,14 +362,14 @@ pub struct Page {
     /// Ask again with this as `cursor`; none on the last page.
     pub next: Option<Cursor>,
     /// The last line there was when this page was begun; none where the log cannot be written.
-    pub head: Option<Head>,
+    pub head: Option<Checkpoint>,
     /// Whether lines at the cursor were removed since, to stay within the size: then this page goes
     /// on at the oldest line there is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
 }
 
-impl Page {
+impl AuditPage {
     /// Decodes an answer.
     ///
     /// # Errors

@@ -99,7 +99,7 @@ impl JoinRequest {
 
 /// The answer, sealed by the leader: the identity that the invitation has become.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Joined {
+pub struct JoinResponse {
     /// Always [`JOINED_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
@@ -111,7 +111,7 @@ pub struct Joined {
     pub is_heard: bool,
 }
 
-impl Joined {
+impl JoinResponse {
     /// Reads an answer.
     ///
     /// # Errors

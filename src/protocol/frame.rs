@@ -10,8 +10,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::exec::OutputHolder;
+use super::send_buffer::StreamOffsets;
 use super::tty::TtySize;
-use super::window::Totals;
 use super::{Instance, JobId};
 
 /// Header: the epoch, counted from 1; every resume begins a new one.
@@ -171,7 +171,7 @@ pub struct Accepted {
     pub durable: bool,
     /// Where the output begins that is sent here; none means at its beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<Totals>,
+    pub from: Option<StreamOffsets>,
     /// The size of its terminal, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<TtySize>,
@@ -205,7 +205,7 @@ impl Accepted {
 
 /// How much stdin the peer can take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Want {
+pub struct StdinCredit {
     /// Bytes received without a hole; sending goes on from here after a loss.
     pub received: u64,
     /// Bytes that may have been sent, counted from the beginning of stdin.

@@ -49,12 +49,12 @@ pub struct Health {
     pub registry_aside: Option<String>,
     /// The last upgrade, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upgrade: Option<Upgrade>,
+    pub upgrade: Option<UpgradeStatus>,
 }
 
 /// How far an upgrade has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Upgrade {
+pub struct UpgradeStatus {
     /// Which one.
     pub id: Instance,
     /// The version it is to.

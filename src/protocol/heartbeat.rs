@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::audit::Head;
+use super::audit::Checkpoint;
 use super::decode::{self, BadMessage};
 use super::{Instance, PeerId};
 
@@ -60,7 +60,7 @@ pub struct Heartbeat {
     pub tags: Vec<String>,
     /// How far its audit log goes: what somebody else knows of it cannot be undone on the peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub audit: Option<Head>,
+    pub audit: Option<Checkpoint>,
 }
 
 /// What a daemon says when it pings its own id, to look for others that have it: who hears it knows
@@ -73,7 +73,7 @@ pub struct Ping {
 
 /// What the leader says when it pings a peer for which something waits in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Look {
+pub struct PingHints {
     /// Always true.
     pub queue: bool,
 }

@@ -117,7 +117,7 @@ impl fmt::Display for Standing {
 
 /// Who asks for something, as far as it is proved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asker {
+pub enum Principal {
     /// Nobody is asked who they are: the network is the boundary.
     Anyone,
     /// Whose signature was verified.
@@ -129,7 +129,7 @@ pub enum Asker {
     },
 }
 
-impl fmt::Display for Asker {
+impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Anyone => f.write_str("anyone"),

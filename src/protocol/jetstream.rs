@@ -127,7 +127,7 @@ pub struct StreamState {
 
 /// That a message was stored.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Stored {
+pub struct PublishAck {
     /// In which stream.
     pub stream: String,
     /// Its number.
@@ -154,7 +154,7 @@ pub struct Done {}
 
 /// A message of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
+pub struct StoredMessage {
     /// Its subject.
     pub subject: String,
     /// Its number.
@@ -167,7 +167,7 @@ pub struct Waiting {
     pub payload: Vec<u8>,
 }
 
-impl Waiting {
+impl StoredMessage {
     /// The value of one header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -199,7 +199,7 @@ struct Failed {
 
 /// Why there is no answer to go on with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoAnswer {
+pub enum JetStreamError {
     /// JetStream declined.
     #[error(transparent)]
     Declined(#[from] ApiError),
@@ -212,16 +212,16 @@ pub enum NoAnswer {
 ///
 /// # Errors
 /// The error it is, or names what is wrong with it.
-pub fn answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, NoAnswer> {
+pub fn answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, JetStreamError> {
     if let Failed { error: Some(error) } = decoded(payload)? {
         let description = readable(&error.description);
-        return Err(NoAnswer::Declined(ApiError { description, ..error }));
+        return Err(JetStreamError::Declined(ApiError { description, ..error }));
     }
     decoded(payload)
 }
 
-fn decoded<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, NoAnswer> {
-    decode::json(payload).map_err(|bad| NoAnswer::Malformed(BadMessage(readable(&bad.0))))
+fn decoded<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, JetStreamError> {
+    decode::json(payload).map_err(|bad| JetStreamError::Malformed(BadMessage(readable(&bad.0))))
 }
 
 /// A foreign sentence, so that it can be shown to a person.
@@ -233,12 +233,12 @@ fn readable(sentence: &str) -> String {
 ///
 /// # Errors
 /// As [`answer`].
-pub fn message(payload: &[u8]) -> Result<Waiting, NoAnswer> {
+pub fn message(payload: &[u8]) -> Result<StoredMessage, JetStreamError> {
     let Got { message } = answer(payload)?;
     let bytes = |field: &str, text: &str| {
         BASE64.decode(text).map_err(|_| BadMessage(format!("field `message.{field}`: it is not base64")))
     };
-    Ok(Waiting {
+    Ok(StoredMessage {
         headers: headers(&String::from_utf8_lossy(&bytes("hdrs", &message.hdrs)?)),
         payload: bytes("data", &message.data)?,
         subject: message.subject,
@@ -261,11 +261,12 @@ mod tests {
     fn an_error_is_told_from_an_answer() {
         let error = br#"{"error":{"code":404,"err_code":10059,"description":"stream not found"},"total":0}"#;
         let error = answer::<StreamInfo>(error).expect_err("an error");
-        assert!(matches!(&error, NoAnswer::Declined(error) if error.err_code == NO_STREAM), "{error}");
-        let stored: Stored = answer(br#"{"stream":"QUEUE","seq":7,"duplicate":true}"#).expect("an answer");
+        assert!(matches!(&error, JetStreamError::Declined(error) if error.err_code == NO_STREAM), "{error}");
+        let stored: PublishAck =
+            answer(br#"{"stream":"QUEUE","seq":7,"duplicate":true}"#).expect("an answer");
         assert_eq!(stored.seq, 7);
         for bad in [&b"[]"[..], b"{}", b"hello", b""] {
-            assert!(matches!(answer::<Stored>(bad), Err(NoAnswer::Malformed(_))));
+            assert!(matches!(answer::<PublishAck>(bad), Err(JetStreamError::Malformed(_))));
         }
     }
 

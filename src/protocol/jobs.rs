@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::attach::Within;
 use super::decode::{self, BadMessage};
 use super::identity::Name;
-use super::task::Reached;
+use super::task::StepProgress;
 use super::{Ending, Instance, JobId, PeerId};
 
 /// The `type` of a question.
@@ -31,7 +31,7 @@ pub const WAIT_MAX_MS: u64 = 20_000;
 
 /// A question for jobs. Without anything: the first page of those that run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Query {
+pub struct JobQuery {
     /// [`QUERY_TYPE`]; may be left out.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -41,7 +41,7 @@ pub struct Query {
     pub wanted: Option<String>,
     /// Which of them.
     #[serde(default)]
-    pub state: Which,
+    pub state: JobFilter,
     /// Only jobs older than this one: `next` of the page before.
     #[serde(default)]
     pub after: Option<JobId>,
@@ -56,7 +56,7 @@ pub struct Query {
 /// Which jobs are asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Which {
+pub enum JobFilter {
     /// Those that have not ended.
     #[default]
     Running,
@@ -64,7 +64,7 @@ pub enum Which {
     All,
 }
 
-impl Query {
+impl JobQuery {
     /// Decodes a question; an empty payload asks for the first page.
     ///
     /// # Errors
@@ -114,7 +114,7 @@ pub fn means_id(word: &str, id: JobId) -> bool {
 /// How a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum JobStatus {
     /// It runs, or is just about to.
     Running,
     /// It has ended.
@@ -133,7 +133,7 @@ pub struct Job {
     /// Which.
     pub id: JobId,
     /// How it stands.
-    pub state: State,
+    pub state: JobStatus,
     /// Whether it goes on without its caller and its daemon.
     pub durable: bool,
     /// Whether it has a terminal.
@@ -176,7 +176,7 @@ pub struct Job {
     pub first_err: Option<u64>,
     /// The step that runs, of one that is a task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<Reached>,
+    pub step: Option<StepProgress>,
     /// Why it waits for room on the peer's disk, where it does: its output or its end cannot be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for_disk: Option<String>,
@@ -187,7 +187,7 @@ pub struct Job {
 
 /// A page of jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Page {
+pub struct JobPage {
     /// Always [`PAGE_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
@@ -201,7 +201,7 @@ pub struct Page {
     pub next: Option<JobId>,
 }
 
-impl Page {
+impl JobPage {
     /// Decodes an answer.
     ///
     /// # Errors
@@ -222,7 +222,7 @@ mod tests {
         let id: JobId = "0197c0de-0000-7000-8000-00000000cafe".parse().expect("an id");
         let job = |name: Option<&str>| Job {
             id,
-            state: State::Running,
+            state: JobStatus::Running,
             durable: true,
             tty: true,
             name: name.map(str::to_owned),
@@ -266,10 +266,10 @@ mod tests {
             (r#"{"limit":0}"#, "`limit`"),
             (r#"{"type":"peerbus.jobs.v9"}"#, "`type`"),
         ] {
-            let bad = Query::decode(text.as_bytes()).expect_err(text);
+            let bad = JobQuery::decode(text.as_bytes()).expect_err(text);
             assert!(bad.0.contains(named), "{text}: {bad}");
         }
         let long = format!(r#"{{"match":"{}"}}"#, "a".repeat(MATCH_MAX + 1));
-        assert!(Query::decode(long.as_bytes()).is_err());
+        assert!(JobQuery::decode(long.as_bytes()).is_err());
     }
 }

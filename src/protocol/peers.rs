@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::audit::Head;
+use super::audit::Checkpoint;
 use super::decode::{self, BadMessage};
 use super::heartbeat::Role;
 use super::{Instance, PeerId};
@@ -70,7 +70,7 @@ pub struct PeerRow {
     pub tags: Vec<String>,
     /// The furthest its audit log ever went, as far as this leader has heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub audit: Option<Head>,
+    pub audit: Option<Checkpoint>,
     /// Names and addresses that its certificate gives it: only those lead to it beside its id. None where its
     /// certificate was not seen, as in a fleet without identities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,7 +122,7 @@ impl ListRequest {
 
 /// One page of the registry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Page {
+pub struct PeerPage {
     /// Always [`PAGE_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,

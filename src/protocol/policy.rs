@@ -16,13 +16,13 @@ pub const ANSWER_TYPE: &str = "peerbus.policy_answer.v1";
 
 /// A question. Nothing runs for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Question {
+pub struct PolicyQuery {
     /// [`TYPE`]; may be left out by people who type it by hand.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// For whom it is asked; none means whoever asks.
     #[serde(rename = "as", default)]
-    pub whom: Option<Whom>,
+    pub whom: Option<OnBehalfOf>,
     /// The request that would be made; none asks for the rules alone.
     #[serde(default)]
     pub request: Option<ExecRequest>,
@@ -30,14 +30,14 @@ pub struct Question {
 
 /// An identity, as somebody else names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Whom {
+pub struct OnBehalfOf {
     /// Its name.
     pub name: Name,
     /// What it is for.
     pub standing: Standing,
 }
 
-impl Question {
+impl PolicyQuery {
     /// Decodes a question and checks its shape. Nothing at all asks for the rules.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Question {
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct PolicyAnswer {
     /// Always [`ANSWER_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
@@ -72,14 +72,14 @@ pub struct Answer {
     /// Whom the answer is about, for people.
     pub whom: String,
     /// What would become of the request; none where none was given.
-    pub decision: Option<Decision>,
+    pub decision: Option<PolicyDecision>,
     /// The rules the answer speaks of; all that may be shown, where no request was given.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<PolicyRule>,
     /// Rules that were left out, because an answer has to fit into a message.
     pub left_out: usize,
 }
 
-impl Answer {
+impl PolicyAnswer {
     /// Decodes an answer.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl Answer {
 /// What would become of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Decision {
+pub enum PolicyDecision {
     /// It would run, as far as the policy goes.
     Allowed {
         /// The number of the rule that allows it.
@@ -107,13 +107,13 @@ pub enum Decision {
         /// The sentence its refusal would have.
         message: String,
         /// What each rule has against it that is about whoever asks.
-        objections: Vec<Objection>,
+        objections: Vec<RuleMismatch>,
     },
 }
 
 /// What one rule has against a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Objection {
+pub struct RuleMismatch {
     /// The rule's number.
     pub rule: usize,
     /// The key of it that does not fit.
@@ -124,7 +124,7 @@ pub struct Objection {
 
 /// A rule, as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rule {
+pub struct PolicyRule {
     /// Its number: the first is 1.
     pub number: usize,
     /// Its first line in the file; none for the one that is built in.

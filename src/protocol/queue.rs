@@ -96,14 +96,14 @@ pub fn nanoseconds(time: Duration) -> i64 {
 /// When a request that may wait was made, and until when it may be begun, in milliseconds since 1970 by its
 /// caller's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct QueueLifetime {
     /// When its id was made.
     pub made_ms: i64,
     /// From then on it is not begun any more.
     pub expires_ms: i64,
 }
 
-impl Span {
+impl QueueLifetime {
     /// That of a request that was found under this id.
     ///
     /// # Errors
@@ -133,24 +133,24 @@ impl Span {
     /// Whether it may be begun at this time of the peer's clock, by a peer that knows of every id that was
     /// made after `remembered_ms` whether it has seen it.
     #[must_use]
-    pub fn judged(&self, now_ms: i64, remembered_ms: i64) -> Due {
+    pub fn judged(&self, now_ms: i64, remembered_ms: i64) -> QueueDue {
         let Self { made_ms, expires_ms } = *self;
         if now_ms < made_ms {
-            return Due::NotYet { for_ms: made_ms.abs_diff(now_ms) };
+            return QueueDue::NotYet { for_ms: made_ms.abs_diff(now_ms) };
         }
         if now_ms >= expires_ms {
-            return Due::Expired;
+            return QueueDue::Expired;
         }
         if made_ms <= remembered_ms {
-            return Due::PerhapsForgotten;
+            return QueueDue::PerhapsForgotten;
         }
-        Due::Now
+        QueueDue::Now
     }
 }
 
 /// Whether a request that has waited may be begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
+pub enum QueueDue {
     /// It may.
     Now,
     /// By the peer's clock it was not made yet, so that clock cannot say whether it is over.
@@ -180,7 +180,7 @@ mod tests {
         let longest = i64::try_from(LONGEST.as_millis()).expect("small");
         let made = id.made_ms();
         for good in [made + 1, made + longest] {
-            let span = Span::of(&request(id, Some(good)), id).expect("good");
+            let span = QueueLifetime::of(&request(id, Some(good)), id).expect("good");
             assert_eq!((span.made_ms, span.expires_ms), (made, good));
         }
         for (bad, named) in [
@@ -198,21 +198,21 @@ mod tests {
                 "`stream`",
             ),
         ] {
-            let error = Span::of(&bad, id).expect_err(named);
+            let error = QueueLifetime::of(&bad, id).expect_err(named);
             assert!(error.0.contains(named), "{error}");
         }
     }
 
     #[test]
     fn it_is_begun_in_its_time_and_only_where_it_would_be_remembered() {
-        let span = Span { made_ms: 1_000, expires_ms: 2_000 };
-        assert_eq!(span.judged(1_000, 0), Due::Now);
-        assert_eq!(span.judged(1_999, 999), Due::Now);
-        assert_eq!(span.judged(2_000, 0), Due::Expired);
-        assert_eq!(span.judged(i64::MAX, i64::MAX), Due::Expired);
-        assert_eq!(span.judged(1_500, 1_000), Due::PerhapsForgotten);
+        let span = QueueLifetime { made_ms: 1_000, expires_ms: 2_000 };
+        assert_eq!(span.judged(1_000, 0), QueueDue::Now);
+        assert_eq!(span.judged(1_999, 999), QueueDue::Now);
+        assert_eq!(span.judged(2_000, 0), QueueDue::Expired);
+        assert_eq!(span.judged(i64::MAX, i64::MAX), QueueDue::Expired);
+        assert_eq!(span.judged(1_500, 1_000), QueueDue::PerhapsForgotten);
         // A clock that has lost its time cannot say that something is still good.
-        assert_eq!(span.judged(999, 0), Due::NotYet { for_ms: 1 });
-        assert_eq!(span.judged(0, i64::MAX), Due::NotYet { for_ms: 1_000 });
+        assert_eq!(span.judged(999, 0), QueueDue::NotYet { for_ms: 1 });
+        assert_eq!(span.judged(0, i64::MAX), QueueDue::NotYet { for_ms: 1_000 });
     }
 }

@@ -13,7 +13,7 @@ pub const PING_ALL: &str = "$SRV.PING.exec";
 
 /// What may be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
+pub enum ServiceQuery {
     /// Who is there?
     Ping,
     /// What do you offer?
@@ -25,7 +25,7 @@ pub enum Question {
 /// Reads the question off a subject such as `$SRV.PING.exec`; none where it is no question for
 /// this service and instance.
 #[must_use]
-pub fn question(subject: &str, instance: Instance) -> Option<Question> {
+pub fn question(subject: &str, instance: Instance) -> Option<ServiceQuery> {
     let tokens: Vec<&str> = subject.split('.').collect();
     let meant = match tokens.get(2..)? {
         [] => true,
@@ -35,9 +35,9 @@ pub fn question(subject: &str, instance: Instance) -> Option<Question> {
     };
     match tokens[1] {
         _ if !meant => None,
-        "PING" => Some(Question::Ping),
-        "INFO" => Some(Question::Info),
-        "STATS" => Some(Question::Stats),
+        "PING" => Some(ServiceQuery::Ping),
+        "INFO" => Some(ServiceQuery::Info),
+        "STATS" => Some(ServiceQuery::Stats),
         _ => None,
     }
 }
@@ -50,7 +50,7 @@ pub fn question_subjects(instance: Instance) -> [String; 3] {
 
 /// One peer as an instance of the service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Document {
+pub struct ServiceDocument {
     /// `io.nats.micro.v1.…_response`.
     #[serde(rename = "type")]
     pub kind: String,
@@ -114,7 +114,7 @@ pub struct Counts {
 
 /// What every answer says of the peer.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub struct ServiceIdentity {
     /// The peer.
     pub peer: PeerId,
     /// The daemon's instance.
@@ -129,7 +129,7 @@ pub struct Identity {
 
 /// Answers a question.
 #[must_use]
-pub fn answer(question: Question, identity: &Identity, counts: &Counts) -> Document {
+pub fn answer(question: ServiceQuery, identity: &ServiceIdentity, counts: &Counts) -> ServiceDocument {
     let endpoint = Endpoint {
         name: NAME.to_owned(),
         subject: subjects::exec(&identity.peer),
@@ -140,7 +140,7 @@ pub fn answer(question: Question, identity: &Identity, counts: &Counts) -> Docum
         processing_time: None,
         average_processing_time: None,
     };
-    let mut document = Document {
+    let mut document = ServiceDocument {
         kind: "io.nats.micro.v1.ping_response".to_owned(),
         name: NAME.to_owned(),
         id: identity.instance.to_string(),
@@ -151,13 +151,13 @@ pub fn answer(question: Question, identity: &Identity, counts: &Counts) -> Docum
         endpoints: None,
     };
     match question {
-        Question::Ping => {}
-        Question::Info => {
+        ServiceQuery::Ping => {}
+        ServiceQuery::Info => {
             "io.nats.micro.v1.info_response".clone_into(&mut document.kind);
             document.description = Some("runs commands on this peer".to_owned());
             document.endpoints = Some(vec![endpoint]);
         }
-        Question::Stats => {
+        ServiceQuery::Stats => {
             "io.nats.micro.v1.stats_response".clone_into(&mut document.kind);
             document.started = Some(identity.started.clone());
             document.endpoints = Some(vec![Endpoint {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::frame::Want;
+use super::frame::StdinCredit;
 
 /// How far the writer whose job it is may be ahead of the command, in bytes.
 pub const WINDOW: u64 = 256 * 1024;
@@ -13,7 +13,7 @@ pub const WINDOW_OF_OTHERS: u64 = 32 * 1024;
 
 /// The input of one writer.
 #[derive(Debug)]
-pub struct Joined {
+pub struct StdinReassembler {
     window: u64,
     received: u64,
     written: u64,
@@ -26,7 +26,7 @@ pub struct Joined {
     open: bool,
 }
 
-impl Joined {
+impl StdinReassembler {
     /// Of a writer that may be so far ahead.
     #[must_use]
     pub fn expected(window: u64) -> Self {
@@ -46,10 +46,10 @@ impl Joined {
     }
 
     /// What the writer should know now.
-    pub fn want(&mut self) -> Want {
+    pub fn want(&mut self) -> StdinCredit {
         self.granted = self.written + self.window;
         let closed = !self.open || self.ended;
-        Want { received: self.received, limit: self.granted, again: false, closed }
+        StdinCredit { received: self.received, limit: self.granted, again: false, closed }
     }
 
     /// Whether so much was written since the last word that the writer should know.
@@ -59,7 +59,7 @@ impl Joined {
     }
 
     /// Takes a chunk; an empty one is the end. Returns what of it is new, and what to tell the writer.
-    pub fn take(&mut self, offset: u64, bytes: &Bytes) -> (Bytes, Want) {
+    pub fn take(&mut self, offset: u64, bytes: &Bytes) -> (Bytes, StdinCredit) {
         let hole = offset > self.received;
         let takes = self.open && !self.ended;
         let fresh = if takes && !hole { self.join(offset, bytes) } else { Bytes::new() };
@@ -67,7 +67,7 @@ impl Joined {
         if again {
             self.asked_from = Some(self.received);
         }
-        (fresh, Want { again, ..self.want() })
+        (fresh, StdinCredit { again, ..self.want() })
     }
 
     fn join(&mut self, offset: u64, bytes: &Bytes) -> Bytes {
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn overlaps_are_dropped_and_holes_are_asked_for() {
-        let mut stdin = Joined::expected(WINDOW);
+        let mut stdin = StdinReassembler::expected(WINDOW);
         let mut joined = Vec::new();
         let mut take = |offset, bytes: &'static [u8]| {
             let (fresh, want) = stdin.take(offset, &Bytes::from_static(bytes));
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_hole_is_asked_for_once() {
-        let mut stdin = Joined::expected(WINDOW);
+        let mut stdin = StdinReassembler::expected(WINDOW);
         let chunk = Bytes::from_static(b"x");
         let asked = (1..100).filter(|offset| stdin.take(*offset, &chunk).1.again).count();
         assert_eq!(asked, 1, "each would have everything sent again");
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_fresh_byte_does_not_keep_its_message() {
-        let mut stdin = Joined::expected(WINDOW);
+        let mut stdin = StdinReassembler::expected(WINDOW);
         let message = Bytes::from(vec![7; 1000]);
         let _held = (stdin.take(0, &message.slice(..999)), stdin.take(0, &message));
         assert!(message.is_unique(), "nothing else holds on to the message");
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn nothing_beyond_the_grant_is_taken() {
-        let mut stdin = Joined::expected(WINDOW);
+        let mut stdin = StdinReassembler::expected(WINDOW);
         let much = Bytes::from(vec![7; 300 * 1024]);
         assert_eq!(stdin.take(0, &much).1.received, WINDOW);
         stdin.wrote(WINDOW);

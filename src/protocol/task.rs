@@ -49,7 +49,7 @@ pub struct Step {
 
 /// How far a task has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reached {
+pub struct StepProgress {
     /// The step that runs, counted from 1.
     pub n: u32,
     /// How many there are.

@@ -9,7 +9,7 @@ use alacritty_terminal::term::cell::{Cell, Flags};
 
 use super::Emulator;
 use super::lexer::{Lexer, Piece};
-use super::paint::Painter;
+use super::render::Painter;
 use peerbus_protocol::TtySize;
 
 /// So much text is shown at once: fewer lines than there is room for.

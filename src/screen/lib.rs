@@ -19,12 +19,12 @@
 //! was half of a wide character.
 
 mod history;
-mod leave;
 mod lexer;
 mod modes;
-mod paint;
 mod queries;
-mod restore;
+mod render;
+mod reset;
+mod snapshot;
 mod view;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,7 +43,7 @@ use modes::Modes;
 use peerbus_protocol::TtySize;
 
 pub use history::History;
-pub use queries::Filter;
+pub use queries::QueryFilter;
 pub use view::View;
 
 /// What a terminal shows.
@@ -119,7 +119,7 @@ impl Screen {
     /// can go on in it: modes, margins, colors, the alternate screen. What it shows stays.
     #[must_use]
     pub fn leave(&self) -> Vec<u8> {
-        leave::leave(&self.emulator.modes, !self.lexer.held().is_empty() || self.lexer.overlong().is_some())
+        reset::leave(&self.emulator.modes, !self.lexer.held().is_empty() || self.lexer.overlong().is_some())
     }
 
     /// Whether it has the terminal say things by itself: what the mouse does, and who looks at it.
@@ -138,7 +138,7 @@ impl Screen {
     /// The same without the sequence or character that has begun.
     #[must_use]
     pub fn whole(&mut self) -> Vec<u8> {
-        let drawn = |emulator: &mut Emulator| restore::restore(&mut emulator.term, &emulator.modes);
+        let drawn = |emulator: &mut Emulator| snapshot::restore(&mut emulator.term, &emulator.modes);
         let size = self.size();
         // Of one that has begun anew there is little to draw, which does not fail.
         self.emulator.guarded(size, drawn).unwrap_or_else(|| drawn(&mut self.emulator))
@@ -243,7 +243,7 @@ impl Emulator {
     /// Does what the program asked for in words that only the modes understand.
     fn obey(&mut self) {
         if let Some(blinks) = self.modes.blink.take() {
-            self.term.grid_mut().cursor.template.flags.set(paint::BLINK, blinks);
+            self.term.grid_mut().cursor.template.flags.set(render::BLINK, blinks);
         }
         let words = self.modes.take_for_emulator();
         if !words.is_empty() {

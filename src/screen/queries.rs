@@ -15,7 +15,7 @@ const ENQ: u8 = 0x05;
 
 /// Takes questions out of what is written to a terminal.
 #[derive(Debug, Default)]
-pub struct Filter {
+pub struct QueryFilter {
     lexer: Lexer,
     /// How much of what the lexer holds was let through, because questions were let through then.
     passed: usize,
@@ -25,7 +25,7 @@ pub struct Filter {
     asked: bool,
 }
 
-impl Filter {
+impl QueryFilter {
     /// What of `bytes` a terminal may see, the first of which stands at `at`. Where it is `asked` it may see
     /// everything; a question is one by where it begins.
     ///
@@ -333,7 +333,7 @@ mod tests {
     ];
 
     fn filtered(bytes: &[u8], at: &[usize]) -> Vec<u8> {
-        let mut filter = Filter::default();
+        let mut filter = QueryFilter::default();
         let mut out = Vec::new();
         let mut from = 0;
         for &to in at.iter().chain([&bytes.len()]) {
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn who_is_asked_sees_everything_at_once() {
-        let mut filter = Filter::default();
+        let mut filter = QueryFilter::default();
         let mut at = 0;
         for bytes in [&b"a\x1b["[..], b"6", b"n\xe6\xbc", b"\xa2\x1b]11;", b"?\x07"] {
             assert_eq!(filter.feed(bytes, at, |_| true), bytes);
@@ -389,7 +389,7 @@ mod tests {
         let rest = filtered(bytes, &[]).len();
         let seen = |turn: u64, cut: usize, first: bool| {
             let asked = |at| (at < turn) == first;
-            let mut filter = Filter::default();
+            let mut filter = QueryFilter::default();
             let mut out = filter.feed(&bytes[..cut], 0, asked);
             out.extend(filter.feed(&bytes[cut..], cut as u64, asked));
             out.extend(filter.finish());
@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn a_question_that_began_before_is_asked_of_its_own() {
         for (turn, wanted) in [(8, &b"\x1b[6n"[..]), (9, b"")] {
-            let mut filter = Filter::default();
+            let mut filter = QueryFilter::default();
             assert_eq!(filter.feed(b"\x1b[", 0, |_| false), b"");
             assert!(!filter.has_begun());
             // It stands from 8 to 12.

@@ -11,7 +11,7 @@ use alacritty_terminal::term::cell::{Cell, Flags};
 
 use super::Screen;
 use super::modes::SHOWN;
-use super::paint::{Painter, cells};
+use super::render::{Painter, cells};
 use peerbus_protocol::TtySize;
 
 /// What is drawn of a screen, and where.

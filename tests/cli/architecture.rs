@@ -18,11 +18,11 @@ const WRITERS: [(&str, &str); 9] = [
     ("cli/output.rs", "all that d itself says"),
     ("cli/log.rs", "the log, whose lines are made in log/line.rs"),
     ("cli/exec/writer.rs", "the bytes of a command, which are its own"),
-    ("cli/daemon/succession.rs", "hands its own stderr on to the next version"),
+    ("cli/daemon/upgrade_guard.rs", "hands its own stderr on to the next version"),
     ("process/console.rs", "asks how large the terminal is"),
-    ("process/place.rs", "the answer of the process that looks a directory up"),
-    ("process/reaper/tend.rs", "hands its own on to the job"),
-    ("keeper/program.rs", "its log, which is a file"),
+    ("process/resolve_cwd.rs", "the answer of the process that looks a directory up"),
+    ("process/reaper/subreaper.rs", "hands its own on to the job"),
+    ("shim/program.rs", "its log, which is a file"),
 ];
 
 fn below_src(name: &str) -> PathBuf {

@@ -7,13 +7,13 @@ macro_rules! both {
         mod best { $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                super::$case(super::Bench::new(peerbus::process::Containment::Best)).await;
+                super::$case(super::Bench::new(peerbus::process::ContainmentKind::Best)).await;
             }
         )* }
         mod reaper { $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                super::$case(super::Bench::new(peerbus::process::Containment::Reaper)).await;
+                super::$case(super::Bench::new(peerbus::process::ContainmentKind::Reaper)).await;
             }
         )* }
     };

@@ -9,9 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use peerbus_keeper::Place;
+use peerbus_keeper::JobDir;
 use peerbus_process::{
-    Identity, Lodging, OtherProcess, Signal, StateLock, cgroups_of, clear, inhabitants, is_locked,
+    JobScope, ProcessHandle, ProcessKey, Signal, StateLock, cgroups_of, clear, inhabitants, is_locked,
     lodgings_of,
 };
 
@@ -55,7 +55,7 @@ fn state_directories(directory: &Path, depth: usize) -> Vec<PathBuf> {
 /// Daemon and keepers first, as they start others. Goes on with the rest where something fails, and says what did.
 async fn end(state: &Path) -> Vec<io::Error> {
     let mut failed = vec![end_daemon(state).await];
-    for (_, place) in Place::all(state).unwrap_or_default() {
+    for (_, place) in JobDir::all(state).unwrap_or_default() {
         failed.push(end_keeper(&place).await);
     }
     match lodgings_of(state) {
@@ -77,7 +77,7 @@ async fn end_daemon(state: &Path) -> io::Result<()> {
     }
 }
 
-async fn end_keeper(place: &Place) -> io::Result<()> {
+async fn end_keeper(place: &JobDir) -> io::Result<()> {
     if !is_locked(&place.directory().join("lock"))? {
         return Ok(());
     }
@@ -88,7 +88,7 @@ async fn end_keeper(place: &Place) -> io::Result<()> {
     }
 }
 
-async fn end_job(lodging: &Lodging) -> io::Result<()> {
+async fn end_job(lodging: &JobScope) -> io::Result<()> {
     for process in inhabitants(lodging)? {
         kill(&process).await?;
     }
@@ -96,16 +96,16 @@ async fn end_job(lodging: &Lodging) -> io::Result<()> {
 }
 
 /// Who holds the lock of the directory. A test that does so itself is no leftover.
-fn daemon_of(state: &Path) -> io::Result<Option<Identity>> {
+fn daemon_of(state: &Path) -> io::Result<Option<ProcessKey>> {
     let Some(holder) = StateLock::holder(state).map_err(io::Error::other)? else { return Ok(None) };
     let (Some(pid), Some(start_time), Some(boot_id)) = (holder.pid, holder.start_time, holder.boot_id) else {
         return Err(io::Error::other("its lock is held, and nobody says by whom"));
     };
-    Ok((pid != std::process::id()).then_some(Identity { pid, start_time, boot_id }))
+    Ok((pid != std::process::id()).then_some(ProcessKey { pid, start_time, boot_id }))
 }
 
-async fn kill(identity: &Identity) -> io::Result<()> {
-    let Some(process) = OtherProcess::open(identity)? else { return Ok(()) };
+async fn kill(identity: &ProcessKey) -> io::Result<()> {
+    let Some(process) = ProcessHandle::open(identity)? else { return Ok(()) };
     process.signal(Signal::KILL)?;
     let gone = tokio::time::timeout(GONE_WITHIN, process.ended()).await;
     gone.unwrap_or_else(|_| {

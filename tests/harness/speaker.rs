@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use peerbus_identity::{IdentityFile, Seal, SealedParts};
+use peerbus_identity::{IdentityFile, MessageSigner, SigningInput};
 use serde_json::{Value, json};
 
 use crate::nats::{Message, Raw};
@@ -43,7 +43,7 @@ impl Said {
         let said = self.header("D-Time", now_ms);
         let find =
             |name: &str| said.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        let seal = Seal::of(by).headers(&SealedParts {
+        let seal = MessageSigner::of(by).headers(&SigningInput {
             subject: &said.subject,
             reply: Some(&said.reply).filter(|reply| !reply.is_empty()).map(String::as_str),
             headers: &find,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use peerbus::identity::{Key, Ticket};
+use peerbus::identity::{InviteToken, Key};
 
 use crate::harness::child::Live;
 use crate::harness::server;
@@ -160,7 +160,7 @@ fn the_same_token_on_the_same_machine_goes_on_where_it_was() {
     let machines = Machines::with_a_fleet();
     let token = machines.invite(&["vps"]);
     // The answer to an earlier attempt was lost: the key is there, and the books have it.
-    let (ticket, key) = (Ticket::read(&token).unwrap(), Key::of_identity());
+    let (ticket, key) = (InviteToken::read(&token).unwrap(), Key::of_identity());
     let folder = machines.home("vps").join("identity");
     fs::create_dir(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use peerbus::identity::{IdentityFile, Key, Ticket};
-use peerbus::protocol::fleet::{JOIN_TYPE, JOINED_TYPE, JoinRequest, Joined};
+use peerbus::identity::{IdentityFile, InviteToken, Key};
+use peerbus::protocol::fleet::{JOIN_TYPE, JOINED_TYPE, JoinRequest, JoinResponse};
 use peerbus::protocol::identity::Standing;
 use peerbus::protocol::subjects;
 
@@ -19,7 +19,7 @@ use crate::machines::{Machines, SOON, now, refused};
 
 /// The guest of an invitation, as a member that can sign.
 fn guest_of(machines: &Machines, token: &str) -> IdentityFile {
-    let ticket = Ticket::read(token).unwrap();
+    let ticket = InviteToken::read(token).unwrap();
     IdentityFile {
         token: ticket.guest.token,
         key: ticket.guest.key,
@@ -108,7 +108,7 @@ fn the_leader_takes_in_nobody_but_the_guest_with_the_key_it_proves() {
     assert_eq!(word(&answer), "bad_request", "{answer:?}");
     // After all that the invitation is still good, for what it says and nothing else.
     let answer = asked(&mut raw, &mine, |said| said.signed(&mine), question(&mine, &key, &key));
-    let joined: Joined = serde_json::from_slice(&answer.payload).unwrap();
+    let joined: JoinResponse = serde_json::from_slice(&answer.payload).unwrap();
     let identity = IdentityFile {
         token: joined.identity,
         key: key.clone(),
@@ -158,8 +158,8 @@ fn a_bus_that_is_not_ours_can_give_a_machine_nothing() {
     let machines = Machines::with_a_fleet();
     let (server, theirs) = (Server::start(), Secured::new());
     let (leader, ours) = (theirs.identity("lead", Standing::Leader), machines.authority());
-    type Answer<'a> = Box<dyn Fn(&Message) -> Joined + 'a>;
-    let joined = |identity: String, account: String| Joined {
+    type Answer<'a> = Box<dyn Fn(&Message) -> JoinResponse + 'a>;
+    let joined = |identity: String, account: String| JoinResponse {
         kind: JOINED_TYPE.to_owned(),
         identity,
         account,

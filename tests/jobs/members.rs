@@ -1,12 +1,12 @@
 //! In a fleet with identities operators alone see and steer jobs, whoever asks and however.
 
-use peerbus::bus::{Bus, Credentials, Persistence, Reach, Settings};
+use peerbus::bus::{AddressPolicy, Bus, Credentials, ReconnectPolicy, Settings};
+use peerbus::client::control::{self, ControlError};
 use peerbus::client::jobs;
-use peerbus::client::policy::AskError;
-use peerbus::client::steer::{self, SteerError};
+use peerbus::client::policy::PolicyQueryError;
 use peerbus::protocol::PeerId;
 use peerbus::protocol::identity::Standing;
-use peerbus::protocol::jobs::{Query, Which};
+use peerbus::protocol::jobs::{JobFilter, JobQuery};
 use serde_json::json;
 
 use crate::bench::{SOON, all_are_known, ids, listed, short};
@@ -62,28 +62,28 @@ fn a_daemon_shows_its_jobs_to_operators_alone() {
             let settings = Settings {
                 address: fleet.url().parse().unwrap(),
                 credentials: Credentials::from_file(&file).unwrap(),
-                reach: Reach::Anywhere,
+                reach: AddressPolicy::Anywhere,
                 name: name.to_owned(),
             };
-            let bus = Bus::open(settings, Persistence::FirstAttemptCounts);
+            let bus = Bus::open(settings, ReconnectPolicy::FirstAttemptCounts);
             bus.connected(SOON).await.unwrap();
-            let query = Query { state: Which::All, ..Query::default() };
+            let query = JobQuery { state: JobFilter::All, ..JobQuery::default() };
             match jobs::page(&bus, &w1, &query, SOON).await {
-                Err(AskError::Declined(why)) => {
+                Err(PolicyQueryError::Declined(why)) => {
                     assert!(why.contains("only operators may see the jobs"), "{why}")
                 }
                 other => panic!("{name}: {other:?}"),
             }
             for signalled in [
-                steer::signal(&bus, &w1, id, "TERM", SOON).await,
-                steer::stop(&bus, &w1, id, "mischief", SOON).await.map(drop),
-                steer::rename(&bus, &w1, id, None, "mine", SOON).await.map(drop),
-                steer::detach(&bus, &w1, id, name, SOON).await.map(drop),
-                steer::rename(&bus, &w1, session, Some("theirs"), "mine", SOON).await.map(drop),
-                steer::detach(&bus, &w1, session, name, SOON).await.map(drop),
+                control::signal(&bus, &w1, id, "TERM", SOON).await,
+                control::stop(&bus, &w1, id, "mischief", SOON).await.map(drop),
+                control::rename(&bus, &w1, id, None, "mine", SOON).await.map(drop),
+                control::detach(&bus, &w1, id, name, SOON).await.map(drop),
+                control::rename(&bus, &w1, session, Some("theirs"), "mine", SOON).await.map(drop),
+                control::detach(&bus, &w1, session, name, SOON).await.map(drop),
             ] {
                 match signalled {
-                    Err(SteerError::Declined(why)) => {
+                    Err(ControlError::Declined(why)) => {
                         assert!(why.contains("another caller's job") || why.contains("this job of"), "{why}")
                     }
                     other => panic!("{name}: {other:?}"),

@@ -8,11 +8,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::exec::{Streams, conclude};
-use crate::exit::Failure;
+use crate::exit::CliError;
 use crate::jobs::Found;
 use peerbus_bus::Bus;
-use peerbus_client::exec::{self as client, Attaching, Event, Outcome, Patience};
-use peerbus_protocol::attach::From;
+use peerbus_client::exec::{self as client, AttachOptions, Completion, Event, Timeouts};
+use peerbus_protocol::attach::AttachFrom;
 use peerbus_protocol::exec;
 
 /// Bytes that are looked at first for each line.
@@ -22,7 +22,7 @@ const LINE: u64 = 200;
 const MORE: u64 = 16;
 
 /// The combined offset at which the last lines before `end` begin.
-pub(super) async fn begin(bus: &Bus, found: &Found, lines: usize, end: u64) -> Result<u64, Failure> {
+pub(super) async fn begin(bus: &Bus, found: &Found, lines: usize, end: u64) -> Result<u64, CliError> {
     let mut span = LINE.saturating_mul(lines as u64 + 1);
     loop {
         let from = end.saturating_sub(span);
@@ -37,7 +37,7 @@ pub(super) async fn begin(bus: &Bus, found: &Found, lines: usize, end: u64) -> R
 }
 
 /// What was seen of the lines.
-struct Tail {
+struct LineTail {
     lines: usize,
     /// Where it begins.
     first: u64,
@@ -47,7 +47,7 @@ struct Tail {
     is_open: bool,
 }
 
-impl Tail {
+impl LineTail {
     fn see(&mut self, at: u64, bytes: &[u8]) {
         for (index, byte) in (at..).zip(bytes) {
             self.is_open = *byte != b'\n';
@@ -68,18 +68,24 @@ impl Tail {
     }
 }
 
-async fn read(bus: &Bus, found: &Found, lines: usize, range: Range<u64>) -> Result<Tail, Failure> {
+async fn read(bus: &Bus, found: &Found, lines: usize, range: Range<u64>) -> Result<LineTail, CliError> {
     let Found { peer, job } = found;
-    let mut tail = Tail { lines, first: range.start, ends: VecDeque::new(), is_open: false };
+    let mut tail = LineTail { lines, first: range.start, ends: VecDeque::new(), is_open: false };
     if range.is_empty() {
         return Ok(tail);
     }
     let (_keys, nothing) = tokio::sync::mpsc::channel(1);
-    let from = From::Byte(range.start);
+    let from = AttachFrom::Byte(range.start);
     // It is left before its end, where totals would tell whether all of it came.
-    let how =
-        Attaching { from, window: exec::WINDOW, write: false, tty: None, sealed: true, within: Vec::new() };
-    let patience = Patience { absent: Duration::ZERO };
+    let how = AttachOptions {
+        from,
+        window: exec::WINDOW,
+        write: false,
+        tty: None,
+        sealed: true,
+        within: Vec::new(),
+    };
+    let patience = Timeouts { absent: Duration::ZERO };
     let mut execution = client::attach(bus, peer.clone(), job.id, how, nothing, patience);
     let steering = execution.steering();
     while let Some(event) = execution.next().await {
@@ -104,9 +110,9 @@ async fn read(bus: &Bus, found: &Found, lines: usize, range: Range<u64>) -> Resu
 }
 
 /// Why it could not be read.
-fn failure(found: &Found, outcome: &Outcome) -> Failure {
+fn failure(found: &Found, outcome: &Completion) -> CliError {
     match conclude(&found.peer, found.job.id, outcome, &Streams::default(), true) {
-        Ok(code) => Failure::new(code, outcome.ending.to_string()),
+        Ok(code) => CliError::new(code, outcome.ending.to_string()),
         Err(failure) => failure,
     }
 }
@@ -116,7 +122,7 @@ mod tests {
     use super::*;
 
     fn begin(lines: usize, first: u64, text: &str) -> Option<u64> {
-        let mut tail = Tail { lines, first, ends: VecDeque::new(), is_open: false };
+        let mut tail = LineTail { lines, first, ends: VecDeque::new(), is_open: false };
         for (at, piece) in (first..).step_by(2).zip(text.as_bytes().chunks(2)) {
             tail.see(at, piece);
         }

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use crate::{output, time};
-use peerbus_protocol::audit::{Entry, Event, Flood, Outcome, Request, Steered};
-use peerbus_protocol::identity::Asker;
+use peerbus_protocol::audit::{
+    AuditEntry, AuditEvent, AuditedControl, AuditedOutcome, AuditedRequest, RejectSummary,
+};
+use peerbus_protocol::identity::Principal;
 use peerbus_protocol::{JobId, decode};
 
 const HEADING: [&str; 9] = ["WHEN", "JOB", "WHO", "AS", "DIRECTORY", "DECISION", "ENDING", "TOOK", "COMMAND"];
@@ -20,41 +22,41 @@ pub(super) struct Table {
 impl Table {
     /// Adds a line.
     pub(super) fn add(&mut self, line: &str) {
-        let Ok(entry) = decode::json::<Entry>(line.as_bytes()) else {
+        let Ok(entry) = decode::json::<AuditEntry>(line.as_bytes()) else {
             return self.aside("", format!("not a line of an audit log: {line}"));
         };
         let when = time::local_time(&entry.at);
         match entry.event {
-            Event::Begun(request) => {
+            AuditEvent::Begun(request) => {
                 self.begun.insert(request.job, self.rows.len());
                 self.rows.push(row(when, &request, String::new(), String::new()));
             }
-            Event::Ended { request, outcome } => self.end(when, &request, &outcome),
-            Event::Refused { request, ending } => {
+            AuditEvent::Ended { request, outcome } => self.end(when, &request, &outcome),
+            AuditEvent::Refused { request, ending } => {
                 self.rows.push(row(when, &request, ending.to_string(), String::new()));
             }
-            Event::Malformed(flood) => self.aside(&when, many(&flood, "malformed")),
-            Event::ManyRefused(flood) => self.aside(&when, many(&flood, "further refused")),
-            Event::ManySteered(flood) => self.aside(&when, many(&flood, "further steering")),
-            Event::Steered(steered) => self.rows.push(steered_row(when, &steered)),
-            Event::Started { version, user, .. } => {
+            AuditEvent::Malformed(flood) => self.aside(&when, many(&flood, "malformed")),
+            AuditEvent::ManyRefused(flood) => self.aside(&when, many(&flood, "further refused")),
+            AuditEvent::ManySteered(flood) => self.aside(&when, many(&flood, "further steering")),
+            AuditEvent::Steered(steered) => self.rows.push(steered_row(when, &steered)),
+            AuditEvent::Started { version, user, .. } => {
                 self.aside(&when, format!("the daemon {version} was started as {user}"));
             }
-            Event::Stopped { .. } => self.aside(&when, "the daemon was stopped".to_owned()),
-            Event::Gap { lost, why, .. } => {
+            AuditEvent::Stopped { .. } => self.aside(&when, "the daemon was stopped".to_owned()),
+            AuditEvent::Gap { lost, why, .. } => {
                 self.aside(&when, format!("{lost} lines could not be written: {why}"));
             }
-            Event::Damaged { what } => self.aside(&when, format!("damaged: {what}")),
-            Event::Healed { .. } => {
+            AuditEvent::Damaged { what } => self.aside(&when, format!("damaged: {what}")),
+            AuditEvent::Healed { .. } => {
                 self.aside(&when, "half a line was cut off: the daemon had been killed".to_owned());
             }
-            Event::Other => self.aside(&when, "something this version does not know".to_owned()),
-            Event::File { .. } => {}
+            AuditEvent::Other => self.aside(&when, "something this version does not know".to_owned()),
+            AuditEvent::File { .. } => {}
         }
     }
 
     /// The end of a command goes into the row of its begin, where that is among the lines.
-    fn end(&mut self, when: String, request: &Request, outcome: &Outcome) {
+    fn end(&mut self, when: String, request: &AuditedRequest, outcome: &AuditedOutcome) {
         let took = format!("{:.1}s", outcome.duration_ms as f64 / 1000.0);
         let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), |bytes| bytes.to_string());
         let ending = format!("{}, {}+{} B", outcome.ending, bytes(outcome.out), bytes(outcome.err));
@@ -81,7 +83,7 @@ impl Table {
     }
 }
 
-fn row(when: String, request: &Request, ending: String, took: String) -> Vec<String> {
+fn row(when: String, request: &AuditedRequest, ending: String, took: String) -> Vec<String> {
     let none = || "-".to_owned();
     let asker = match &request.from {
         // Who it says it is beside who it was proved to be, which may be nobody.
@@ -108,11 +110,11 @@ fn row(when: String, request: &Request, ending: String, took: String) -> Vec<Str
     ]
 }
 
-fn steered_row(when: String, steered: &Steered) -> Vec<String> {
+fn steered_row(when: String, steered: &AuditedControl) -> Vec<String> {
     let none = || "-".to_owned();
     let who = match (&steered.asker, steered.standing) {
-        (Some(name), Some(standing)) => Asker::Known { name: name.clone(), standing },
-        _ => Asker::Anyone,
+        (Some(name), Some(standing)) => Principal::Known { name: name.clone(), standing },
+        _ => Principal::Anyone,
     };
     let detail = steered.detail.as_deref().map(|text| format!(" {text}")).unwrap_or_default();
     let of = steered.owner.as_ref().map(|owner| format!(" (job of {owner})")).unwrap_or_default();
@@ -120,7 +122,7 @@ fn steered_row(when: String, steered: &Steered) -> Vec<String> {
     vec![when, steered.job.short(), who.to_string(), none(), none(), none(), none(), none(), what]
 }
 
-fn many(flood: &Flood, what: &str) -> String {
+fn many(flood: &RejectSummary, what: &str) -> String {
     let example = flood.examples.first().map(|example| format!(", such as: {}", &example.why));
     let of = flood.asker.as_ref().map(|asker| format!(" of {asker}")).unwrap_or_default();
     format!("{} {what} requests{of}{}", flood.count, example.unwrap_or_default())

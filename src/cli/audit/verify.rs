@@ -5,13 +5,13 @@ use clap::Args as ClapArgs;
 use super::{first_page, no_answer};
 use crate::args::{Common, peer_name};
 use crate::connect::connect;
-use crate::exit::{Failure, OTHER};
+use crate::exit::{CliError, OTHER};
 use crate::output;
 use crate::settings::Settings;
 use peerbus_client::{audit as client, peers};
 use peerbus_daemon::audit;
 use peerbus_protocol::audit::chain::Verdict;
-use peerbus_protocol::audit::{Head, Query};
+use peerbus_protocol::audit::{AuditQuery, Checkpoint};
 use peerbus_protocol::peers::Found;
 
 /// What `d audit verify` is given.
@@ -29,7 +29,7 @@ pub(super) struct Verify {
 }
 
 /// `d audit verify`
-pub(super) async fn run(common: &Common, args: &Verify) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: &Verify) -> Result<u8, CliError> {
     let (of, verdict) = match &args.peer {
         Some(name) => remote(common, name).await?,
         None => local(common)?,
@@ -48,7 +48,7 @@ pub(super) async fn run(common: &Common, args: &Verify) -> Result<u8, Failure> {
     Ok(if verdict.is_sound() { 0 } else { OTHER })
 }
 
-fn tell(of: &str, verdict: &Verdict) -> Result<(), Failure> {
+fn tell(of: &str, verdict: &Verdict) -> Result<(), CliError> {
     for fault in &verdict.faults {
         output::line(&format!("BROKEN  {fault}"))?;
     }
@@ -66,10 +66,10 @@ fn tell(of: &str, verdict: &Verdict) -> Result<(), Failure> {
     output::line(&format!("the audit log of {of} is {word}: {range}"))
 }
 
-fn local(common: &Common) -> Result<(String, Verdict), Failure> {
+fn local(common: &Common) -> Result<(String, Verdict), CliError> {
     let state_dir = Settings::read(common)?.state_dir();
     let folder = audit::folder(&state_dir);
-    let failed = |why: String| Failure::other(format!("reading the audit log {}: {why}", folder.display()));
+    let failed = |why: String| CliError::other(format!("reading the audit log {}: {why}", folder.display()));
     match audit::verify(&state_dir) {
         Ok(Some(verdict)) => Ok((state_dir.display().to_string(), verdict)),
         Ok(None) => Err(failed(
@@ -79,10 +79,10 @@ fn local(common: &Common) -> Result<(String, Verdict), Failure> {
     }
 }
 
-async fn remote(common: &Common, name: &str) -> Result<(String, Verdict), Failure> {
+async fn remote(common: &Common, name: &str) -> Result<(String, Verdict), CliError> {
     let bus = connect(common).await?;
     // Nothing but who it is, and whether it has a log at all.
-    let (peer, _) = first_page(&bus, name, &Query { limit: Some(0), ..Query::default() }).await?;
+    let (peer, _) = first_page(&bus, name, &AuditQuery { limit: Some(0), ..AuditQuery::default() }).await?;
     let heard = match peers::get(&bus, peer.as_str()).await {
         Ok(answer) => match answer.found {
             Found::One { peer } => peer.audit,
@@ -93,7 +93,8 @@ async fn remote(common: &Common, name: &str) -> Result<(String, Verdict), Failur
             None
         }
     };
-    let known: Vec<(String, Head)> = heard.map(|head| ("the leader".to_owned(), head)).into_iter().collect();
+    let known: Vec<(String, Checkpoint)> =
+        heard.map(|head| ("the leader".to_owned(), head)).into_iter().collect();
     let verdict = client::verify(&bus, &peer, &known).await.map_err(|error| no_answer(&peer, &error))?;
     Ok((peer.to_string(), verdict))
 }

@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 use super::refresh::answer_of;
 use crate::args::Common;
 use crate::connect::connect;
-use crate::exit::{Failure, OTHER};
+use crate::exit::{CliError, OTHER};
 use crate::jobs::{Row, newest, state};
 use crate::settings::Settings;
 use crate::{cache, output};
 use peerbus_bus::NatsAddress;
 use peerbus_protocol::attach::is_name;
-use peerbus_protocol::jobs::State;
+use peerbus_protocol::jobs::JobStatus;
 
 /// The verb that fetches the list.
 const VERB: &str = "refresh-jobs";
@@ -79,14 +79,14 @@ impl Memory {
 }
 
 /// `d refresh-jobs`: fetches the list, remembers it, and says it.
-pub(crate) async fn refresh(common: &Common) -> Result<u8, Failure> {
+pub(crate) async fn refresh(common: &Common) -> Result<u8, CliError> {
     let list = async {
         let bus = connect(common).await?;
         let rows = newest(&bus, OF_EACH).await?;
         let memory = Memory { kind: TYPE.to_owned(), bus: bus.address().to_string(), rows };
-        Ok::<_, Failure>((bus.address().clone(), peerbus_protocol::decode::to_json(&memory)))
+        Ok::<_, CliError>((bus.address().clone(), peerbus_protocol::decode::to_json(&memory)))
     };
-    let too_long = Failure::new(OTHER, "the list of jobs took too long");
+    let too_long = CliError::new(OTHER, "the list of jobs took too long");
     let (bus, text) = tokio::time::timeout(LIMIT, list).await.map_err(|_| too_long)??;
     // One that cannot be written is not there the next time.
     let _ = keep(&bus, &text);
@@ -129,9 +129,9 @@ pub(super) fn candidates(common: &Common, offer: Offer, typed: &OsStr) -> Vec<Co
 
 fn matching(rows: &[Row], offer: Offer, typed: &str) -> Vec<CompletionCandidate> {
     let offered = rows.iter().filter(|row| match offer {
-        Offer::Running => row.job.state != State::Ended,
+        Offer::Running => row.job.state != JobStatus::Ended,
         Offer::Kept => row.job.durable,
-        Offer::Terminals => row.job.tty && row.job.state == State::Running,
+        Offer::Terminals => row.job.tty && row.job.state == JobStatus::Running,
     });
     offered
         .flat_map(|row| words(row).map(move |word| (word, row)))

@@ -16,7 +16,7 @@ use super::ASKED;
 use crate::args::Common;
 use crate::cache::{self, Cache};
 use crate::connect::connect;
-use crate::exit::{Failure, OTHER};
+use crate::exit::{CliError, OTHER};
 use crate::{output, peers};
 use peerbus_bus::NatsAddress;
 
@@ -27,13 +27,13 @@ const PEERS: &str = "refresh-peers";
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// `d refresh-peers`
-pub(crate) async fn run(common: &Common) -> Result<u8, Failure> {
+pub(crate) async fn run(common: &Common) -> Result<u8, CliError> {
     let Some(_alone) = alone() else { return Ok(0) };
     let list = async {
         let bus = connect(common).await?;
         peers::all(&bus).await.map(|rows| cache::learn(bus.address(), &rows))
     };
-    let too_long = Failure::new(OTHER, "the list of peers took too long");
+    let too_long = CliError::new(OTHER, "the list of peers took too long");
     let cache = tokio::time::timeout(LIMIT, list).await.map_err(|_| too_long)??;
     output::json_line(&String::from_utf8_lossy(&cache.encode()))?;
     Ok(0)

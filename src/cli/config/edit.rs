@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{DocumentMut, Item, Table, Value};
 
-use crate::exit::Failure;
+use crate::exit::CliError;
 use crate::named_file::NamedFile;
 use crate::render::without_secrets;
 use crate::settings::file::{File, mistake, parse};
@@ -32,12 +32,12 @@ pub(crate) struct Edit {
 
 impl Edit {
     /// Begins to change a file, which need not be there.
-    pub(crate) fn open(path: PathBuf) -> Result<Self, Failure> {
+    pub(crate) fn open(path: PathBuf) -> Result<Self, CliError> {
         let failed = |doing: &str, path: &Path, error: io::Error| {
-            Failure::other(format!("{doing} {}: {error}", path.display()))
+            CliError::other(format!("{doing} {}: {error}", path.display()))
         };
         if path.as_os_str() == "-" {
-            return Err(Failure::usage("--config -: a configuration is read, too, so it has to be a file"));
+            return Err(CliError::usage("--config -: a configuration is read, too, so it has to be a file"));
         }
         let path = std::path::absolute(&path).map_err(|error| failed("finding", &path, error))?;
         let path = path.canonicalize().unwrap_or(path);
@@ -52,24 +52,24 @@ impl Edit {
         };
         let document = text
             .parse()
-            .map_err(|error| Failure::usage(format!("configuration {}: {error}", path.display())))?;
+            .map_err(|error| CliError::usage(format!("configuration {}: {error}", path.display())))?;
         Ok(Self { path, document, _lock: lock })
     }
 
     /// Sets what a person typed: a text, unless the setting wants a number, a list or a truth value.
-    pub(crate) fn set_text(&mut self, key: &str, value: &str) -> Result<(), Failure> {
+    pub(crate) fn set_text(&mut self, key: &str, value: &str) -> Result<(), CliError> {
         let before = self.document.clone();
         let as_text = self.set(key, Value::from(value));
         let (Err(mistake), Ok(as_toml)) = (&as_text, value.parse::<Value>()) else { return as_text };
         if as_toml.is_str() {
-            return Err(Failure::usage(mistake.message.clone()));
+            return Err(CliError::usage(mistake.message.clone()));
         }
         self.document = before;
         self.set(key, as_toml)
     }
 
     /// Sets a value. One that no configuration can have is refused, and nothing is changed.
-    pub(crate) fn set(&mut self, key: &str, value: Value) -> Result<(), Failure> {
+    pub(crate) fn set(&mut self, key: &str, value: Value) -> Result<(), CliError> {
         let (table, last) = walk(key)?;
         let before = self.document.clone();
         let mut place: &mut Table = self.document.as_table_mut();
@@ -86,7 +86,7 @@ impl Edit {
                 Some(table) => place = table,
                 None => {
                     self.document = before;
-                    return Err(Failure::usage(format!("{key}: {name:?} is a value, not a table")));
+                    return Err(CliError::usage(format!("{key}: {name:?} is a value, not a table")));
                 }
             }
         }
@@ -106,7 +106,7 @@ impl Edit {
             // Said of this setting alone: the line is one that nobody has seen yet.
             let why = mistake_in(&self.document.to_string());
             self.document = before;
-            Failure::usage(format!("{key}: {why}"))
+            CliError::usage(format!("{key}: {why}"))
         })
     }
 
@@ -124,10 +124,10 @@ impl Edit {
     }
 
     /// Takes a setting out.
-    pub(crate) fn unset(&mut self, key: &str) -> Result<(), Failure> {
+    pub(crate) fn unset(&mut self, key: &str) -> Result<(), CliError> {
         let (table, last) = walk(key)?;
         let mut place = self.document.as_table_mut() as &mut dyn toml_edit::TableLike;
-        let missing = || Failure::other(format!("{key}: it is not set in {}", self.path.display()));
+        let missing = || CliError::other(format!("{key}: it is not set in {}", self.path.display()));
         for name in table {
             place = place.get_mut(name).and_then(Item::as_table_like_mut).ok_or_else(missing)?;
         }
@@ -135,10 +135,10 @@ impl Edit {
     }
 
     /// Writes it.
-    pub(crate) fn save(self) -> Result<(), Failure> {
+    pub(crate) fn save(self) -> Result<(), CliError> {
         let text = self.document.to_string();
         self.write(&text).map_err(|error| {
-            Failure::other(format!("writing the configuration {}: {error}", self.path.display()))
+            CliError::other(format!("writing the configuration {}: {error}", self.path.display()))
         })
     }
 
@@ -154,14 +154,14 @@ impl Edit {
 }
 
 /// The tables on the way to a key, and its last name.
-fn walk(key: &str) -> Result<(Vec<&str>, &str), Failure> {
+fn walk(key: &str) -> Result<(Vec<&str>, &str), CliError> {
     let mut names: Vec<&str> = key.split('.').collect();
     let is_name = |name: &&str| {
         !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
     };
     match names.pop() {
         Some(last) if is_name(&last) && names.iter().all(is_name) => Ok((names, last)),
-        _ => Err(Failure::usage(format!("{key:?} is not the name of a setting"))),
+        _ => Err(CliError::usage(format!("{key:?} is not the name of a setting"))),
     }
 }
 
@@ -177,7 +177,7 @@ fn mistake_in(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn edited(text: &str, change: impl FnOnce(&mut Edit) -> Result<(), Failure>) -> Result<String, String> {
+    fn edited(text: &str, change: impl FnOnce(&mut Edit) -> Result<(), CliError>) -> Result<String, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("config.toml");
         fs::write(&path, text).expect("written");

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::exit::Failure;
+use crate::exit::CliError;
 use crate::render::without_secrets;
 use crate::settings::{MACHINES_CONFIG, Settings, variable};
 
@@ -34,7 +34,7 @@ const VARIABLES: [(&str, &str); 8] = [
 ];
 
 /// All of them, sorted by key.
-pub(super) fn all(settings: &Settings<'_>, file: &Path) -> Result<Vec<InForce>, Failure> {
+pub(super) fn all(settings: &Settings<'_>, file: &Path) -> Result<Vec<InForce>, CliError> {
     let mut found: BTreeMap<String, (String, String)> = BTreeMap::new();
     let mut put = |key: &str, value: String, from: String| {
         found.insert(key.to_owned(), (value, from));

@@ -3,13 +3,13 @@
 use std::env;
 use std::ffi::OsString;
 
-use crate::exit::Failure;
+use crate::exit::CliError;
 use crate::output;
-use peerbus_daemon::handover::Checked;
+use peerbus_daemon::self_upgrade::ProgramCheck;
 
 /// Says it, as JSON.
-pub(super) fn say() -> Result<u8, Failure> {
-    output::json(&Checked::this())?;
+pub(super) fn say() -> Result<u8, CliError> {
+    output::json(&ProgramCheck::this())?;
     Ok(0)
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use super::restart::run_anew;
 use super::unit::{Unit, systemctl};
 use crate::args::Common;
-use crate::exit::Failure;
+use crate::exit::CliError;
 use crate::output;
 use crate::settings::is_machines_config;
 use peerbus_process::host;
@@ -25,14 +25,14 @@ const UNITS: &str = "/etc/systemd/system";
 
 /// Sees to it that a daemon runs with the settings in force, now and, where systemd starts it, after each
 /// boot. One that runs is restarted. Returns when it is ready.
-pub(crate) async fn settle(common: &Common) -> Result<(), Failure> {
+pub(crate) async fn settle(common: &Common) -> Result<(), CliError> {
     install_unit(common)?;
     run_anew(common).await
 }
 
 /// Has the daemon start with the machine, by a unit that is written where there is none. Where that cannot be had it is
 /// said.
-pub(crate) fn install_unit(common: &Common) -> Result<(), Failure> {
+pub(crate) fn install_unit(common: &Common) -> Result<(), CliError> {
     let unit = match Unit::installed()? {
         None if may_install(common) => {
             install(Path::new(UNITS))?;
@@ -56,10 +56,10 @@ fn may_install(common: &Common) -> bool {
     sd_notify::booted().unwrap_or(false) && host::is_root() && is_machines_config(common)
 }
 
-fn install(units: &Path) -> Result<(), Failure> {
+fn install(units: &Path) -> Result<(), CliError> {
     let path = units.join("peerbus.service");
     let program = env::current_exe()
-        .map_err(|error| Failure::other(format!("finding out where this program is: {error}")))?;
+        .map_err(|error| CliError::other(format!("finding out where this program is: {error}")))?;
     let write = || -> std::io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(units)?;
         file.write_all(text(&program.display().to_string()).as_bytes())?;
@@ -67,7 +67,7 @@ fn install(units: &Path) -> Result<(), Failure> {
         file.persist(&path)?;
         Ok(())
     };
-    write().map_err(|error| Failure::other(format!("writing the unit {}: {error}", path.display())))?;
+    write().map_err(|error| CliError::other(format!("writing the unit {}: {error}", path.display())))?;
     systemctl(&["daemon-reload"])?;
     output::say(&format!("wrote {}", path.display()));
     Ok(())

@@ -8,10 +8,10 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use tokio::time::{Instant, timeout_at};
 
-use super::found::{self, Found, Running};
+use super::locate::{self, LocatedDaemon, Running};
 use super::start::directory_of;
 use crate::args::{Common, duration};
-use crate::exit::{Failure, NOT_RUNNING, OTHER};
+use crate::exit::{CliError, NOT_RUNNING, OTHER};
 use crate::output;
 use peerbus_daemon::policy::{PolicyState, digest};
 use peerbus_process::{DirectoryWatch, Signal};
@@ -25,11 +25,11 @@ pub(crate) struct Reload {
 }
 
 /// `d daemon reload`
-pub(super) async fn run(common: &Common, args: &Reload) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: &Reload) -> Result<u8, CliError> {
     let directory = directory_of(common)?;
-    let failed = |error| Failure::other(format!("watching {}: {error}", directory.display()));
-    let Found::Runs(running) = found::look(&directory)? else {
-        return Err(Failure::new(NOT_RUNNING, format!("no daemon runs on {}", directory.display())));
+    let failed = |error| CliError::other(format!("watching {}: {error}", directory.display()));
+    let LocatedDaemon::Runs(running) = locate::look(&directory)? else {
+        return Err(CliError::new(NOT_RUNNING, format!("no daemon runs on {}", directory.display())));
     };
     let before = policy_of(&running)?;
     let watch = DirectoryWatch::of(&directory).map_err(failed)?;
@@ -37,12 +37,12 @@ pub(super) async fn run(common: &Common, args: &Reload) -> Result<u8, Failure> {
     running
         .process
         .signal(Signal::HUP)
-        .map_err(|error| Failure::other(format!("asking the daemon, process {}: {error}", running.pid())))?;
+        .map_err(|error| CliError::other(format!("asking the daemon, process {}: {error}", running.pid())))?;
     loop {
         // After the watch was made, so that no change is missed.
-        let now = match found::look(&directory)? {
-            Found::Runs(now) if now.identity == running.identity => now,
-            _ => return Err(Failure::other(format!("the daemon, process {}, has ended", running.pid()))),
+        let now = match locate::look(&directory)? {
+            LocatedDaemon::Runs(now) if now.identity == running.identity => now,
+            _ => return Err(CliError::other(format!("the daemon, process {}, has ended", running.pid()))),
         };
         let policy = policy_of(&now)?;
         if policy.reads > before.reads && policy.digest == digest(&policy.path) {
@@ -62,25 +62,25 @@ pub(super) async fn run(common: &Common, args: &Reload) -> Result<u8, Failure> {
                     args.timeout,
                     now.doing()
                 );
-                return Err(Failure::other(format!("policy {}: {why}", policy.path.display())));
+                return Err(CliError::other(format!("policy {}: {why}", policy.path.display())));
             }
         }
     }
 }
 
-fn policy_of(running: &Running) -> Result<PolicyState, Failure> {
+fn policy_of(running: &Running) -> Result<PolicyState, CliError> {
     let known = running.state.as_ref().and_then(|state| state.policy.clone());
     known.ok_or_else(|| {
         let next = "it is an older one, or has just been started: `d daemon restart`, or try again";
-        Failure::other(format!("the daemon, process {}, says nothing of a policy; {next}", running.pid()))
+        CliError::other(format!("the daemon, process {}, says nothing of a policy; {next}", running.pid()))
     })
 }
 
-fn conclude(running: &Running, policy: &PolicyState) -> Result<u8, Failure> {
+fn conclude(running: &Running, policy: &PolicyState) -> Result<u8, CliError> {
     let path = policy.path.display();
     match (&policy.mistake, policy.rules) {
         (Some(mistake), _) => {
-            Err(Failure::new(OTHER, format!("policy {path}: {mistake}; the rules stay as they were")))
+            Err(CliError::new(OTHER, format!("policy {path}: {mistake}; the rules stay as they were")))
         }
         (None, rules) => {
             let policy = rules

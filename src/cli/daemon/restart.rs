@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 
-use super::found::{self, Found, Running, refuse_inside_own_job};
+use super::locate::{self, LocatedDaemon, Running, refuse_inside_own_job};
 use super::run::{Flags, gather};
-use super::start::{Start, Started, Turn, ready, refuse_flags, start_detached};
+use super::start::{Start, StartLock, Started, ready, refuse_flags, start_detached};
 use super::stop::{Patience, stop};
 use super::unit::Unit;
 use crate::args::{Common, duration};
-use crate::exit::Failure;
+use crate::exit::CliError;
 use crate::output;
 use crate::settings::Settings;
 use peerbus_daemon as daemon;
@@ -42,7 +42,7 @@ pub(crate) struct Restart {
 }
 
 /// `d daemon restart`
-pub(super) async fn run(common: &Common, args: Restart) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: Restart) -> Result<u8, CliError> {
     let Restart { start: Start { flags, ready_timeout }, timeout, force, if_needed } = args;
     let patience = Patience { timeout, force };
     if Unit::installed()?.is_some() {
@@ -56,26 +56,26 @@ pub(super) async fn run(common: &Common, args: Restart) -> Result<u8, Failure> {
 /// Sees to it that a daemon runs with the settings that are in force: starts one where none runs, and
 /// restarts one that has another peer id, role or bus. One that somebody runs in a terminal is theirs to
 /// restart. Returns when it is ready.
-pub(crate) async fn ensure_running(common: &Common) -> Result<(), Failure> {
+pub(crate) async fn ensure_running(common: &Common) -> Result<(), CliError> {
     leave_to_its_terminal(common)?;
     renewed(common, Flags::default(), READY_WITHIN, STOP_PATIENCE, true).await.map(drop)
 }
 
 /// Has a daemon run with the settings in force, who it is on the bus among them: one that runs is restarted.
 /// Returns when it is ready.
-pub(super) async fn run_anew(common: &Common) -> Result<(), Failure> {
+pub(super) async fn run_anew(common: &Common) -> Result<(), CliError> {
     may_run_anew(common)?;
     renewed(common, Flags::default(), READY_WITHIN, STOP_PATIENCE, false).await.map(drop)
 }
 
 /// Refuses to start a daemon anew that somebody runs in a terminal.
-pub(crate) fn may_run_anew(common: &Common) -> Result<(), Failure> {
-    let directory = found::state_dir(&Settings::read_or_default(common)?);
-    if let Ok(Found::Runs(running)) = found::look(&directory)
+pub(crate) fn may_run_anew(common: &Common) -> Result<(), CliError> {
+    let directory = locate::state_dir(&Settings::read_or_default(common)?);
+    if let Ok(LocatedDaemon::Runs(running)) = locate::look(&directory)
         && running.is_in_foreground()
         && !Unit::installed()?.is_some_and(|unit| unit.runs(Some(&running)))
     {
-        return Err(Failure::other(format!(
+        return Err(CliError::other(format!(
             "a daemon runs in the foreground, process {}: stop it where it runs, then do this again",
             running.pid()
         )));
@@ -83,12 +83,12 @@ pub(crate) fn may_run_anew(common: &Common) -> Result<(), Failure> {
     Ok(())
 }
 
-fn leave_to_its_terminal(common: &Common) -> Result<(), Failure> {
+fn leave_to_its_terminal(common: &Common) -> Result<(), CliError> {
     let wanted = gather(Settings::read(common)?, Flags::default())?;
-    let Ok(Found::Runs(running)) = found::look(&wanted.state_dir) else { return Ok(()) };
+    let Ok(LocatedDaemon::Runs(running)) = locate::look(&wanted.state_dir) else { return Ok(()) };
     let is_units = Unit::installed()?.is_some_and(|unit| unit.runs(Some(&running)));
     match otherwise(&running, &wanted) {
-        Some(differs) if running.is_in_foreground() && !is_units => Err(Failure::other(format!(
+        Some(differs) if running.is_in_foreground() && !is_units => Err(CliError::other(format!(
             "the daemon that runs in the foreground, process {}, has {differs}: restart it where it runs, or with \
              `d daemon restart` in the background",
             running.pid()
@@ -103,13 +103,13 @@ async fn renewed(
     within: Duration,
     patience: Patience,
     if_needed: bool,
-) -> Result<Started, Failure> {
+) -> Result<Started, CliError> {
     let wanted = gather(Settings::read(common)?, flags.clone())?;
     let directory = wanted.state_dir.clone();
     let unit = Unit::installed()?;
-    let running = match (found::look(&directory), &unit) {
-        (Ok(Found::Runs(running)), _) => Some(running),
-        (Ok(Found::Not(_)), _) | (Err(_), Some(_)) => None,
+    let running = match (locate::look(&directory), &unit) {
+        (Ok(LocatedDaemon::Runs(running)), _) => Some(running),
+        (Ok(LocatedDaemon::Not(_)), _) | (Err(_), Some(_)) => None,
         (Err(failure), None) => return Err(failure),
     };
     let running = match running {
@@ -133,7 +133,7 @@ async fn by_unit(
     directory: &Path,
     running: Option<Running>,
     patience: Patience,
-) -> Result<Started, Failure> {
+) -> Result<Started, CliError> {
     if let Some(running) = running
         && !unit.runs(Some(&running))
     {
@@ -148,21 +148,21 @@ async fn detached(
     directory: &Path,
     within: Duration,
     patience: Patience,
-) -> Result<Started, Failure> {
-    let turn = Turn::take(directory, within).await?;
-    let Found::Runs(running) = found::look(directory)? else {
+) -> Result<Started, CliError> {
+    let turn = StartLock::take(directory, within).await?;
+    let LocatedDaemon::Runs(running) = locate::look(directory)? else {
         return start_detached(common, flags, directory, within, &turn).await;
     };
     let old = running.facts();
     stop(directory, running, patience).await?;
     start_detached(common, flags, directory, within, &turn).await.map_err(|failure| {
         let message = format!("the old daemon was stopped ({old}), and no new one runs: {}", failure.message);
-        Failure::new(failure.code, message)
+        CliError::new(failure.code, message)
     })
 }
 
 /// In what the daemon that runs differs from what is wanted.
-fn otherwise(running: &Running, wanted: &daemon::Settings) -> Option<String> {
+fn otherwise(running: &Running, wanted: &daemon::DaemonSettings) -> Option<String> {
     let state = running.state.as_ref()?;
     let bus = match &wanted.broker {
         // Port 0 stands for any.
@@ -184,7 +184,7 @@ fn otherwise(running: &Running, wanted: &daemon::Settings) -> Option<String> {
 }
 
 /// Says so where the daemon that runs is not as the settings have it.
-pub(super) fn say_if_otherwise(running: &Running, wanted: &daemon::Settings) {
+pub(super) fn say_if_otherwise(running: &Running, wanted: &daemon::DaemonSettings) {
     if let Some(differs) = otherwise(running, wanted) {
         output::say(&format!("the daemon that runs has {differs}"));
     }

@@ -8,17 +8,19 @@ use clap::Args as ClapArgs;
 use tokio::sync::Notify;
 
 use super::server::nats_server;
-use super::{check, succession};
+use super::{check, upgrade_guard};
 use crate::args::{AuditArg, BrokerArg, Common, RoleArg, UpgradeArg, listen};
-use crate::exit::{Failure, OTHER, TAKEN};
+use crate::exit::{CliError, OTHER, TAKEN};
 use crate::settings::{Settings, check_for_root, variable};
 use crate::{log, output};
 use peerbus_bus as bus;
-use peerbus_daemon::broker::{self, Managed};
-use peerbus_daemon::state::RunBy;
-use peerbus_daemon::{self as daemon, Asked, CALLER_GRACE, DaemonError, Ended, MAX_JOBS, handover, trust};
-use peerbus_leader::registry::Place;
-use peerbus_process::{Containment, ReceivedSignal, Signal, SignalListener};
+use peerbus_daemon::broker::{self, BrokerSettings};
+use peerbus_daemon::state::SupervisedBy;
+use peerbus_daemon::{
+    self as daemon, CALLER_GRACE, ControlSignals, DaemonError, Exit, MAX_JOBS, self_upgrade, trusted_network,
+};
+use peerbus_leader::registry::DatabaseUrl;
+use peerbus_process::{ContainmentKind, ReceivedSignal, Signal, SignalListener};
 use peerbus_protocol::exec::check_directory;
 use peerbus_protocol::heartbeat::Role;
 
@@ -61,7 +63,7 @@ pub(crate) struct Flags {
 }
 
 /// `d daemon run`
-pub(super) async fn run(common: &Common, args: DaemonRun) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: DaemonRun) -> Result<u8, CliError> {
     let settings = Settings::read(common)?;
     if args.check {
         gather(settings, args.flags)?;
@@ -76,24 +78,24 @@ pub(super) async fn run(common: &Common, args: DaemonRun) -> Result<u8, Failure>
             output::complain(&format!("ready peer={} nats={}", ready.peer, ready.nats));
         };
         match daemon::run(settings, ready, asked).await {
-            Ok(Ended::Stopped) => return Ok(0),
+            Ok(Exit::Stopped) => return Ok(0),
             // Returns only where that failed; then this version goes on.
-            Ok(Ended::HandOver(next)) => succession::hand_over(*next),
+            Ok(Exit::HandOver(next)) => upgrade_guard::hand_over(*next),
             Err(error @ DaemonError::Taken(_)) => {
-                return Err(Failure::new(TAKEN, error.in_one_line()));
+                return Err(CliError::new(TAKEN, error.in_one_line()));
             }
             Err(error @ DaemonError::Failed(_)) => {
-                return Err(Failure::new(OTHER, error.in_one_line()));
+                return Err(CliError::new(OTHER, error.in_one_line()));
             }
         }
     }
 }
 
-fn run_by(detached: bool) -> RunBy {
+fn run_by(detached: bool) -> SupervisedBy {
     match (detached, is_by_systemd()) {
-        (true, _) => RunBy::Detached,
-        (false, true) => RunBy::Systemd,
-        (false, false) => RunBy::Foreground,
+        (true, _) => SupervisedBy::Detached,
+        (false, true) => SupervisedBy::Systemd,
+        (false, false) => SupervisedBy::Foreground,
     }
 }
 
@@ -109,8 +111,8 @@ fn is_by_systemd() -> bool {
 }
 
 /// What a daemon is asked to do by signals. The log says by whom.
-fn signals() -> Result<Asked<impl Future<Output = ()>>, Failure> {
-    let failed = |error| Failure::other(format!("listening to signals: {error}"));
+fn signals() -> Result<ControlSignals<impl Future<Output = ()>>, CliError> {
+    let failed = |error| CliError::other(format!("listening to signals: {error}"));
     // Those that came while this program took over have waited.
     let signals = SignalListener::new().map_err(failed)?;
     let (reload, upgrade) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -142,27 +144,27 @@ fn signals() -> Result<Asked<impl Future<Output = ()>>, Failure> {
             }
         }
     };
-    Ok(Asked { stop, reload, upgrade })
+    Ok(ControlSignals { stop, reload, upgrade })
 }
 
 /// All settings of a daemon, with every mistake in them found.
-pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Settings, Failure> {
+pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::DaemonSettings, CliError> {
     settings.check_daemons_files()?;
     let role = settings.role(args.role)?;
     let credentials = settings.daemons_credentials()?;
     let peer = settings.daemons_peer(args.id, role, &credentials)?;
     let directory = args.directory.or_else(|| settings.file.directory.clone());
     if let Some(directory) = &directory {
-        check_directory(directory).map_err(|why| Failure::usage(format!("--directory: {why}")))?;
+        check_directory(directory).map_err(|why| CliError::usage(format!("--directory: {why}")))?;
     }
     let broker = match args.broker.or(settings.file.broker) {
         Some(_) => Some(managed(&settings, args.broker_listen)?),
         None if args.broker_listen.is_some() => {
-            return Err(Failure::usage("--broker-listen: it goes with --broker managed"));
+            return Err(CliError::usage("--broker-listen: it goes with --broker managed"));
         }
         None => None,
     };
-    let reach = trust::reach(&credentials, settings.trusts_the_network());
+    let reach = trusted_network::reach(&credentials, settings.trusts_the_network());
     let name = format!("peerbus-{peer}");
     let bus = bus::Settings { address: settings.address()?, credentials, reach, name };
     let (state_dir, runtime_dir) = (settings.state_dir(), settings.runtime_dir());
@@ -170,9 +172,9 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
     let file = settings.file;
     let database_url = args.database_url.or_else(|| variable("PEERBUS_DATABASE_URL")).or(file.database_url);
     if let (Role::Leader, Some(url)) = (role, &database_url) {
-        url.parse::<Place>().map_err(|bad| Failure::usage(bad.to_string()))?;
+        url.parse::<DatabaseUrl>().map_err(|bad| CliError::usage(bad.to_string()))?;
     }
-    Ok(daemon::Settings {
+    Ok(daemon::DaemonSettings {
         role,
         bus,
         state_dir: std::path::absolute(&state_dir).unwrap_or(state_dir),
@@ -194,8 +196,8 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
         containment: containment()?,
         max_peers: file.max_peers.unwrap_or(peerbus_leader::MAX_PEERS),
         policy,
-        run_by: RunBy::Foreground,
-        handover: handover::Settings {
+        run_by: SupervisedBy::Foreground,
+        handover: self_upgrade::UpgradeSettings {
             notice: file.upgrade != Some(UpgradeArg::Asked),
             check: check::of_this(),
         },
@@ -204,14 +206,14 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Sett
 }
 
 /// The broker to start. It listens where the bus was said to be, unless told otherwise.
-fn managed(settings: &Settings<'_>, listen: Option<SocketAddr>) -> Result<Managed, Failure> {
+fn managed(settings: &Settings<'_>, listen: Option<SocketAddr>) -> Result<BrokerSettings, CliError> {
     let listen = match (listen.or(settings.file.broker_listen), settings.nats()) {
         (Some(listen), _) => listen,
         (None, None) => ([127, 0, 0, 1], broker::DEFAULT_PORT).into(),
         (None, Some(_)) => {
             // As it was read, not as it was typed: that may hold a password.
             let nats = settings.address()?;
-            let wrong = |why: String| Failure::usage(format!("the broker cannot listen at {nats}: {why}"));
+            let wrong = |why: String| CliError::usage(format!("the broker cannot listen at {nats}: {why}"));
             let (host, port) = nats.first();
             let host = if host == "localhost" { "127.0.0.1".to_owned() } else { host };
             let ip: std::net::IpAddr = host.parse().map_err(|_| wrong("an address is wanted".to_owned()))?;
@@ -221,16 +223,16 @@ fn managed(settings: &Settings<'_>, listen: Option<SocketAddr>) -> Result<Manage
     let fleet_keys = settings.file.fleet_keys.clone();
     let program = nats_server(settings);
     check_for_root("nats-server", &program)?;
-    Ok(Managed { listen, fleet_keys, program })
+    Ok(BrokerSettings { listen, fleet_keys, program })
 }
 
 /// How process trees are held together: by cgroups where they can be made, unless told otherwise.
-fn containment() -> Result<Containment, Failure> {
+fn containment() -> Result<ContainmentKind, CliError> {
     match variable("PEERBUS_CONTAINMENT").as_deref() {
-        None | Some("best") => Ok(Containment::Best),
-        Some("reaper") => Ok(Containment::Reaper),
+        None | Some("best") => Ok(ContainmentKind::Best),
+        Some("reaper") => Ok(ContainmentKind::Reaper),
         Some(other) => {
-            Err(Failure::usage(format!("PEERBUS_CONTAINMENT: {other:?} is neither best nor reaper")))
+            Err(CliError::usage(format!("PEERBUS_CONTAINMENT: {other:?} is neither best nor reaper")))
         }
     }
 }

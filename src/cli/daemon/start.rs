@@ -12,12 +12,12 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use tokio::time::{Instant, sleep};
 
-use super::child::{Child, Outcome, log_path};
-use super::found::{self, Found, Running, Waited};
+use super::detached::{DetachedDaemon, StartOutcome, log_path};
+use super::locate::{self, LocatedDaemon, Running, Waited};
 use super::run::{Flags, gather};
 use super::unit::Unit;
 use crate::args::{Common, duration};
-use crate::exit::{CANCELLED, Failure, OTHER, TAKEN};
+use crate::exit::{CANCELLED, CliError, OTHER, TAKEN};
 use crate::output;
 use crate::settings::Settings;
 
@@ -52,7 +52,7 @@ impl Started {
 }
 
 /// `d daemon start`
-pub(super) async fn run(common: &Common, args: Start) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: Start) -> Result<u8, CliError> {
     let wanted = gather(Settings::read(common)?, args.flags.clone())?;
     let directory = wanted.state_dir.clone();
     let unit = Unit::installed()?;
@@ -68,7 +68,7 @@ pub(super) async fn run(common: &Common, args: Start) -> Result<u8, Failure> {
             unit.start(&directory)?
         }
         None => {
-            let turn = Turn::take(&directory, args.ready_timeout).await?;
+            let turn = StartLock::take(&directory, args.ready_timeout).await?;
             start_detached(common, args.flags, &directory, args.ready_timeout, &turn).await?
         }
     };
@@ -77,16 +77,16 @@ pub(super) async fn run(common: &Common, args: Start) -> Result<u8, Failure> {
 }
 
 /// The daemon that runs, as far as one may look: where there is a unit, it may be another user's.
-fn running_beside(directory: &Path, unit: Option<&Unit>) -> Result<Option<Running>, Failure> {
-    match (found::look(directory), unit) {
-        (Ok(Found::Runs(running)), _) => Ok(Some(running)),
-        (Ok(Found::Not(_)), _) | (Err(_), Some(_)) => Ok(None),
+fn running_beside(directory: &Path, unit: Option<&Unit>) -> Result<Option<Running>, CliError> {
+    match (locate::look(directory), unit) {
+        (Ok(LocatedDaemon::Runs(running)), _) => Ok(Some(running)),
+        (Ok(LocatedDaemon::Not(_)), _) | (Err(_), Some(_)) => Ok(None),
         (Err(failure), None) => Err(failure),
     }
 }
 
 /// A unit has its own settings; what is typed here would not reach it.
-pub(super) fn refuse_flags(common: &Common, flags: &Flags) -> Result<(), Failure> {
+pub(super) fn refuse_flags(common: &Common, flags: &Flags) -> Result<(), CliError> {
     let typed = *flags != Flags::default()
         || common.nats.is_some()
         || common.creds.is_some()
@@ -94,7 +94,7 @@ pub(super) fn refuse_flags(common: &Common, flags: &Flags) -> Result<(), Failure
     if !typed {
         return Ok(());
     }
-    Err(Failure::usage(
+    Err(CliError::usage(
         "systemd starts this machine's daemon by its unit peerbus.service, which these flags do not reach: put the \
          settings into the configuration file, or use `d daemon run` for one more daemon",
     ))
@@ -106,24 +106,26 @@ pub(super) async fn start_detached(
     flags: Flags,
     directory: &Path,
     within: Duration,
-    _turn: &Turn,
-) -> Result<Started, Failure> {
+    _turn: &StartLock,
+) -> Result<Started, CliError> {
     // Somebody else may have had the turn before.
-    if let Found::Runs(_) = found::look(directory)? {
+    if let LocatedDaemon::Runs(_) = locate::look(directory)? {
         return ready(directory, within).await.map(Started::Before);
     }
-    let mut child = Child::start(common, flags, directory)?;
+    let mut child = DetachedDaemon::start(common, flags, directory)?;
     match child.comes_up(within).await {
-        Outcome::Ready => match found::look(directory)? {
-            Found::Runs(running) => Ok(Started::Now(running)),
-            Found::Not(last) => Err(ended(directory, last.map(|state| state.state_reason))),
+        StartOutcome::Ready => match locate::look(directory)? {
+            LocatedDaemon::Runs(running) => Ok(Started::Now(running)),
+            LocatedDaemon::Not(last) => Err(ended(directory, last.map(|state| state.state_reason))),
         },
-        Outcome::Ended { code: TAKEN, .. } if matches!(found::look(directory)?, Found::Runs(_)) => {
+        StartOutcome::Ended { code: TAKEN, .. }
+            if matches!(locate::look(directory)?, LocatedDaemon::Runs(_)) =>
+        {
             // Somebody's `d daemon run` was faster.
             ready(directory, within).await.map(Started::Before)
         }
-        Outcome::Ended { code, how } => Err(failed(&mut child, directory, code, &how)),
-        Outcome::Stopped { why } => {
+        StartOutcome::Ended { code, how } => Err(failed(&mut child, directory, code, &how)),
+        StartOutcome::Stopped { why } => {
             let code = if why == "interrupted" { CANCELLED } else { OTHER };
             Err(failed(&mut child, directory, code, &format!("{why}, so it was stopped again")))
         }
@@ -131,30 +133,30 @@ pub(super) async fn start_detached(
 }
 
 /// Shows what the daemon said, and says how it failed.
-fn failed(child: &mut Child, directory: &Path, code: u8, how: &str) -> Failure {
+fn failed(child: &mut DetachedDaemon, directory: &Path, code: u8, how: &str) -> CliError {
     let words = child.last_words();
     words.iter().for_each(|line| output::complain(line));
     let status = child.status().map(str::to_owned).unwrap_or_default();
     let reason = if status.is_empty() { String::new() } else { format!(": {status}") };
     let log = log_path(directory);
-    Failure::new(code, format!("the daemon did not come up: {how}{reason}; its log is {}", log.display()))
+    CliError::new(code, format!("the daemon did not come up: {how}{reason}; its log is {}", log.display()))
 }
 
-fn ended(directory: &Path, reason: Option<String>) -> Failure {
+fn ended(directory: &Path, reason: Option<String>) -> CliError {
     let why = reason.map_or_else(String::new, |reason| format!(": {reason}"));
     let log = log_path(directory);
-    Failure::other(format!("the daemon ended as soon as it was ready{why}; its log is {}", log.display()))
+    CliError::other(format!("the daemon ended as soon as it was ready{why}; its log is {}", log.display()))
 }
 
 /// Waits for a daemon that somebody else started.
-pub(super) async fn ready(directory: &Path, within: Duration) -> Result<Running, Failure> {
-    match found::until_ready(directory, within).await? {
+pub(super) async fn ready(directory: &Path, within: Duration) -> Result<Running, CliError> {
+    match locate::until_ready(directory, within).await? {
         Waited::Ready(running) => Ok(running),
         Waited::Ended(last) => {
             let why = last.map_or_else(|| "it did not say why".to_owned(), |state| state.state_reason);
-            Err(Failure::other(format!("the daemon that was starting has ended: {why}")))
+            Err(CliError::other(format!("the daemon that was starting has ended: {why}")))
         }
-        Waited::StillNot(running) => Err(Failure::other(format!(
+        Waited::StillNot(running) => Err(CliError::other(format!(
             "a daemon runs as process {} and is not ready within {within:?}: {}; `d daemon stop` stops it",
             running.pid(),
             running.doing()
@@ -163,16 +165,16 @@ pub(super) async fn ready(directory: &Path, within: Duration) -> Result<Running,
 }
 
 /// Waits for a daemon that may yet have to be started again; none where none is ready in time.
-pub(super) async fn comes_back(directory: &Path, within: Duration) -> Result<Option<Running>, Failure> {
+pub(super) async fn comes_back(directory: &Path, within: Duration) -> Result<Option<Running>, CliError> {
     let deadline = Instant::now() + within;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match found::until_ready(directory, left).await? {
+        match locate::until_ready(directory, left).await? {
             Waited::Ready(running) => return Ok(Some(running)),
             Waited::StillNot(_) => return Ok(None),
             Waited::Ended(_) if left.is_zero() => return Ok(None),
             // Nothing tells of a daemon that is not there.
-            Waited::Ended(_) => sleep(Turn::ASK_EVERY).await,
+            Waited::Ended(_) => sleep(StartLock::ASK_EVERY).await,
         }
     }
 }
@@ -180,17 +182,17 @@ pub(super) async fn comes_back(directory: &Path, within: Duration) -> Result<Opt
 /// The turn to start the daemon of a state directory, until it is dropped. The kernel gives it back
 /// when its holder dies.
 #[derive(Debug)]
-pub(super) struct Turn(#[expect(dead_code, reason = "held, not used")] File);
+pub(super) struct StartLock(#[expect(dead_code, reason = "held, not used")] File);
 
-impl Turn {
+impl StartLock {
     /// How often it is asked for: a lock cannot be waited for with a limit.
     const ASK_EVERY: Duration = Duration::from_millis(50);
 
     /// Waits for it; makes the state directory where there is none.
-    pub(super) async fn take(directory: &Path, within: Duration) -> Result<Self, Failure> {
+    pub(super) async fn take(directory: &Path, within: Duration) -> Result<Self, CliError> {
         make(directory)?;
         let path = Self::path(directory);
-        let failed = |error| Failure::other(format!("locking {}: {error}", path.display()));
+        let failed = |error| CliError::other(format!("locking {}: {error}", path.display()));
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).map_err(failed)?;
@@ -202,7 +204,7 @@ impl Turn {
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(Self::ASK_EVERY).await,
                 Err(TryLockError::WouldBlock) => {
                     let who = "another `d daemon start` or `restart` is still at it";
-                    return Err(Failure::other(format!(
+                    return Err(CliError::other(format!(
                         "{who} after {within:?}, on {}",
                         directory.display()
                     )));
@@ -222,13 +224,13 @@ impl Turn {
     }
 }
 
-pub(super) fn make(directory: &Path) -> Result<(), Failure> {
+pub(super) fn make(directory: &Path) -> Result<(), CliError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
-        Failure::other(format!("making the state directory {}: {error}", directory.display()))
+        CliError::other(format!("making the state directory {}: {error}", directory.display()))
     })
 }
 
 /// The state directory in force, for verbs that know no flags of a daemon.
-pub(super) fn directory_of(common: &Common) -> Result<PathBuf, Failure> {
-    Ok(found::state_dir(&Settings::read(common)?))
+pub(super) fn directory_of(common: &Common) -> Result<PathBuf, CliError> {
+    Ok(locate::state_dir(&Settings::read(common)?))
 }

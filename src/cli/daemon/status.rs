@@ -5,16 +5,16 @@
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
-use super::child::log_path;
-use super::found::{self, Found, Running};
+use super::detached::log_path;
+use super::locate::{self, LocatedDaemon, Running};
 use super::unit::Unit;
 use crate::args::Common;
-use crate::exit::{Failure, NOT_RUNNING, OTHER};
+use crate::exit::{CliError, NOT_RUNNING, OTHER};
 use crate::output::Table;
 use crate::settings::Settings;
 use crate::{output, status, time};
-use peerbus_daemon::handover::NextState;
-use peerbus_daemon::state::{DaemonState, OffTheBus, RunBy, State};
+use peerbus_daemon::self_upgrade::UpgradeOutcome;
+use peerbus_daemon::state::{DaemonState, OffTheBus, RunState, SupervisedBy};
 
 /// What `d daemon status` is given.
 #[derive(Debug, ClapArgs)]
@@ -48,9 +48,9 @@ struct Report {
     /// The file it was started from.
     program: Option<String>,
     /// The other version it knows of.
-    next: Option<NextState>,
+    next: Option<UpgradeOutcome>,
     /// `systemd`, `detached` or `foreground`.
-    run_by: Option<RunBy>,
+    run_by: Option<SupervisedBy>,
     /// What systemd says of its unit, where there is one.
     unit: Option<String>,
     state_dir: String,
@@ -59,13 +59,13 @@ struct Report {
 }
 
 /// `d daemon status`
-pub(super) async fn run(common: &Common, args: &DaemonStatus) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: &DaemonStatus) -> Result<u8, CliError> {
     let settings = Settings::read(common)?;
-    let directory = found::state_dir(&settings);
+    let directory = locate::state_dir(&settings);
     let unit = Unit::installed()?.map(|unit| unit.words());
-    let (running, state) = match found::look(&directory)? {
-        Found::Runs(running) => (Some(running), None),
-        Found::Not(last) => (None, last),
+    let (running, state) = match locate::look(&directory)? {
+        LocatedDaemon::Runs(running) => (Some(running), None),
+        LocatedDaemon::Not(last) => (None, last),
     };
     let mut report = report(running.as_ref(), state.as_ref());
     report.unit = unit;
@@ -112,7 +112,7 @@ fn report(running: Option<&Running>, last: Option<&DaemonState>) -> Report {
     let state = running.and_then(|running| running.state.as_ref()).or(last);
     let word = match (running, state) {
         (_, Some(state)) => status::word(state.state),
-        (Some(_), None) => status::word(State::Starting),
+        (Some(_), None) => status::word(RunState::Starting),
         (None, None) => "never_started",
     };
     let program = state.and_then(|state| state.program.as_ref());
@@ -142,9 +142,9 @@ fn facts(report: &Report) -> Table {
     let yes = |yes: bool, good: &str, bad: &str| if yes { good.to_owned() } else { bad.to_owned() };
     let reason = report.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
     let run_by = report.run_by.map(|by| match by {
-        RunBy::Systemd => "by systemd",
-        RunBy::Detached => "detached, by `d daemon start`",
-        RunBy::Foreground => "in the foreground, by `d daemon run`",
+        SupervisedBy::Systemd => "by systemd",
+        SupervisedBy::Detached => "detached, by `d daemon start`",
+        SupervisedBy::Foreground => "in the foreground, by `d daemon run`",
     });
     let facts = [
         ("daemon", Some(yes(report.running, "runs", "does not run"))),

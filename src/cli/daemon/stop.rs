@@ -6,11 +6,11 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::found::{self, Found, Running, refuse_inside_own_job};
-use super::start::{Turn, directory_of};
+use super::locate::{self, LocatedDaemon, Running, refuse_inside_own_job};
+use super::start::{StartLock, directory_of};
 use super::unit::Unit;
 use crate::args::{Common, duration};
-use crate::exit::Failure;
+use crate::exit::CliError;
 use crate::output;
 use peerbus_daemon::{orphans, recover_after};
 use peerbus_process::Signal;
@@ -42,14 +42,14 @@ pub(super) struct Patience {
 }
 
 /// `d daemon stop`
-pub(super) async fn run(common: &Common, args: &Stop) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: &Stop) -> Result<u8, CliError> {
     let directory = directory_of(common)?;
     refuse_inside_own_job(&directory, "stop")?;
     let unit = Unit::installed()?;
-    let running = match (found::look(&directory), &unit) {
-        (Ok(Found::Not(_)), None) => one_that_starts(&directory, args.timeout).await?,
-        (Ok(Found::Not(_)), Some(_)) => None,
-        (Ok(Found::Runs(running)), _) => Some(running),
+    let running = match (locate::look(&directory), &unit) {
+        (Ok(LocatedDaemon::Not(_)), None) => one_that_starts(&directory, args.timeout).await?,
+        (Ok(LocatedDaemon::Not(_)), Some(_)) => None,
+        (Ok(LocatedDaemon::Runs(running)), _) => Some(running),
         // It may be another user's, whose unit it is.
         (Err(_), Some(_)) => None,
         (Err(failure), None) => return Err(failure),
@@ -70,21 +70,21 @@ pub(super) async fn run(common: &Common, args: &Stop) -> Result<u8, Failure> {
 }
 
 /// Where a `d daemon start` has not yet come so far that its daemon has the directory: that daemon.
-async fn one_that_starts(directory: &Path, within: Duration) -> Result<Option<Running>, Failure> {
+async fn one_that_starts(directory: &Path, within: Duration) -> Result<Option<Running>, CliError> {
     let deadline = Instant::now() + within;
     loop {
         // In this order: a start that is over has left a daemon, or none.
-        let starts = Turn::is_taken(directory);
-        match found::look(directory)? {
-            Found::Runs(running) => return Ok(Some(running)),
-            Found::Not(_) if !starts || Instant::now() >= deadline => return Ok(None),
-            Found::Not(_) => sleep(LOOK_AGAIN).await,
+        let starts = StartLock::is_taken(directory);
+        match locate::look(directory)? {
+            LocatedDaemon::Runs(running) => return Ok(Some(running)),
+            LocatedDaemon::Not(_) if !starts || Instant::now() >= deadline => return Ok(None),
+            LocatedDaemon::Not(_) => sleep(LOOK_AGAIN).await,
         }
     }
 }
 
 /// Stops it; says what was stopped.
-pub(super) async fn stop(directory: &Path, running: Running, patience: Patience) -> Result<String, Failure> {
+pub(super) async fn stop(directory: &Path, running: Running, patience: Patience) -> Result<String, CliError> {
     let Patience { timeout: within, force } = patience;
     let pid = running.pid();
     let stopped = format!("stopped {}", running.facts());
@@ -93,7 +93,7 @@ pub(super) async fn stop(directory: &Path, running: Running, patience: Patience)
         return if force { Ok(stopped + &silent_keepers(directory).await?) } else { Ok(stopped) };
     }
     if !force {
-        return Err(Failure::other(format!(
+        return Err(CliError::other(format!(
             "the daemon still runs as process {pid}, {within:?} after it was asked to stop ({}); `d daemon stop --force` \
              kills it",
             running.doing()
@@ -102,7 +102,7 @@ pub(super) async fn stop(directory: &Path, running: Running, patience: Patience)
     signal(&running, Signal::KILL)?;
     if !has_ended(&running, KILLED_WITHIN).await? {
         let why = "the kernel has not let go of it";
-        return Err(Failure::other(format!(
+        return Err(CliError::other(format!(
             "the daemon, process {pid}, was killed and is still there: {why}"
         )));
     }
@@ -112,8 +112,8 @@ pub(super) async fn stop(directory: &Path, running: Running, patience: Patience)
 
 /// Stops the jobs that would go on, but whose keepers do not answer: nobody could ever stop them otherwise. Says which
 /// were, a line each.
-async fn silent_keepers(directory: &Path) -> Result<String, Failure> {
-    let failed = |error| Failure::other(format!("looking for keepers that do not answer: {error:#}"));
+async fn silent_keepers(directory: &Path) -> Result<String, CliError> {
+    let failed = |error| CliError::other(format!("looking for keepers that do not answer: {error:#}"));
     let stopped = orphans::stop_silent(directory).await.map_err(failed)?;
     let said = stopped.into_iter().map(|(orphan, stopped)| match stopped {
         Ok(count) => format!("\nstopped {}: {}; {count} processes", orphan.job, orphan.why),
@@ -122,25 +122,25 @@ async fn silent_keepers(directory: &Path) -> Result<String, Failure> {
     Ok(said.collect())
 }
 
-fn signal(running: &Running, signal: Signal) -> Result<(), Failure> {
+fn signal(running: &Running, signal: Signal) -> Result<(), CliError> {
     running
         .process
         .signal(signal)
-        .map_err(|error| Failure::other(format!("stopping the daemon, process {}: {error}", running.pid())))
+        .map_err(|error| CliError::other(format!("stopping the daemon, process {}: {error}", running.pid())))
 }
 
-async fn has_ended(running: &Running, within: Duration) -> Result<bool, Failure> {
+async fn has_ended(running: &Running, within: Duration) -> Result<bool, CliError> {
     match timeout(within, running.process.ended()).await {
-        Ok(ended) => ended.map(|()| true).map_err(|error| Failure::other(format!("waiting: {error}"))),
+        Ok(ended) => ended.map(|()| true).map_err(|error| CliError::other(format!("waiting: {error}"))),
         Err(_) => Ok(false),
     }
 }
 
 /// Sees to it that nothing of a killed daemon's jobs is left, as the next daemon would.
-async fn clear_up(directory: &Path, running: &Running) -> Result<(), Failure> {
+async fn clear_up(directory: &Path, running: &Running) -> Result<(), CliError> {
     let Some(state) = &running.state else { return Ok(()) };
     recover_after(directory, &state.peer_id).await.map_err(|error| {
         let why = with_causes(error.as_ref());
-        Failure::other(format!("the daemon was killed; stopping its jobs: {why}"))
+        CliError::other(format!("the daemon was killed; stopping its jobs: {why}"))
     })
 }

@@ -9,9 +9,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::found::{self, Found, Running};
+use super::locate::{self, LocatedDaemon, Running};
 use super::start::Started;
-use crate::exit::Failure;
+use crate::exit::CliError;
 use crate::output;
 use peerbus_process::host;
 
@@ -36,7 +36,7 @@ pub(super) struct Unit {
 
 impl Unit {
     /// The unit, where systemd runs and has one.
-    pub(super) fn installed() -> Result<Option<Self>, Failure> {
+    pub(super) fn installed() -> Result<Option<Self>, CliError> {
         // Systemd makes a directory for exactly this question.
         if !sd_notify::booted().unwrap_or(false) {
             return Ok(None);
@@ -87,22 +87,22 @@ impl Unit {
     }
 
     /// Has it start with the machine, or with its person's session.
-    pub(super) fn enable(&self) -> Result<(), Failure> {
+    pub(super) fn enable(&self) -> Result<(), CliError> {
         self.ask(&["enable", UNIT])
     }
 
-    pub(super) fn start(&self, directory: &Path) -> Result<Started, Failure> {
+    pub(super) fn start(&self, directory: &Path) -> Result<Started, CliError> {
         self.change("start")?;
         self.started(directory)
     }
 
-    pub(super) fn restart(&self, directory: &Path) -> Result<Started, Failure> {
+    pub(super) fn restart(&self, directory: &Path) -> Result<Started, CliError> {
         self.change("restart")?;
         self.started(directory)
     }
 
     /// Stops it; says what was stopped.
-    pub(super) fn stop(&self) -> Result<String, Failure> {
+    pub(super) fn stop(&self) -> Result<String, CliError> {
         self.change("stop")?;
         Ok(format!("stopped unit={UNIT}"))
     }
@@ -120,16 +120,16 @@ impl Unit {
     }
 
     /// Which daemon it is now.
-    fn started(&self, directory: &Path) -> Result<Started, Failure> {
+    fn started(&self, directory: &Path) -> Result<Started, CliError> {
         let pid = self.property("MainPID")?;
-        match found::look(directory) {
-            Ok(Found::Runs(running)) if running.pid().to_string() == pid => Ok(Started::Now(running)),
+        match locate::look(directory) {
+            Ok(LocatedDaemon::Runs(running)) if running.pid().to_string() == pid => Ok(Started::Now(running)),
             _ => Ok(Started::ByUnit(format!("unit={UNIT} pid={pid}"))),
         }
     }
 
     /// Has systemd do something, and waits until it is done: the unit tells when it is ready.
-    fn change(&self, verb: &str) -> Result<(), Failure> {
+    fn change(&self, verb: &str) -> Result<(), CliError> {
         let done = output_of(self.command("systemctl").args([verb, UNIT]))?;
         if done.status.success() {
             return Ok(());
@@ -138,10 +138,10 @@ impl Unit {
         let said = String::from_utf8_lossy(&done.stderr).trim().replace('\n', "; ");
         let code = self.property("ExecMainStatus").ok().and_then(|code| code.parse().ok());
         let code = code.filter(|&code| code != 0 && verb != "stop").unwrap_or(1);
-        Err(Failure::new(code, format!("systemctl {verb} {UNIT}: {}: {said}", done.status)))
+        Err(CliError::new(code, format!("systemctl {verb} {UNIT}: {}: {said}", done.status)))
     }
 
-    fn ask(&self, words: &[&str]) -> Result<(), Failure> {
+    fn ask(&self, words: &[&str]) -> Result<(), CliError> {
         done(self.command("systemctl").args(words), words)
     }
 
@@ -153,13 +153,13 @@ impl Unit {
         }
     }
 
-    fn property(&self, name: &str) -> Result<String, Failure> {
+    fn property(&self, name: &str) -> Result<String, CliError> {
         let shown = output_of(self.command("systemctl").args(["show", "--property", name, "--value", UNIT]))?;
         if shown.status.success() {
             return Ok(String::from_utf8_lossy(&shown.stdout).trim().to_owned());
         }
         let said = String::from_utf8_lossy(&shown.stderr).trim().to_owned();
-        Err(Failure::other(format!("asking systemd for {UNIT}: {}: {said}", shown.status)))
+        Err(CliError::other(format!("asking systemd for {UNIT}: {}: {said}", shown.status)))
     }
 
     fn command(&self, program: &str) -> Command {
@@ -172,7 +172,7 @@ impl Unit {
 }
 
 /// Whether the machine's systemd runs a unit; no, where there is no systemd.
-pub(crate) fn is_unit_active(unit: &str) -> Result<bool, Failure> {
+pub(crate) fn is_unit_active(unit: &str) -> Result<bool, CliError> {
     if !sd_notify::booted().unwrap_or(false) {
         return Ok(false);
     }
@@ -180,25 +180,25 @@ pub(crate) fn is_unit_active(unit: &str) -> Result<bool, Failure> {
 }
 
 /// Stops a unit of the machine, for good.
-pub(crate) fn disable_unit(unit: &str) -> Result<(), Failure> {
+pub(crate) fn disable_unit(unit: &str) -> Result<(), CliError> {
     systemctl(&["disable", "--now", unit])
 }
 
 /// Asks the machine's systemd for something.
-pub(super) fn systemctl(words: &[&str]) -> Result<(), Failure> {
+pub(super) fn systemctl(words: &[&str]) -> Result<(), CliError> {
     done(Command::new("systemctl").args(words), words)
 }
 
-fn done(command: &mut Command, words: &[&str]) -> Result<(), Failure> {
+fn done(command: &mut Command, words: &[&str]) -> Result<(), CliError> {
     let done = output_of(command)?;
     if done.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&done.stderr).trim().replace('\n', "; ");
-    Err(Failure::other(format!("systemctl {}: {}: {said}", words.join(" "), done.status)))
+    Err(CliError::other(format!("systemctl {}: {}: {said}", words.join(" "), done.status)))
 }
 
-fn output_of(command: &mut Command) -> Result<Output, Failure> {
+fn output_of(command: &mut Command) -> Result<Output, CliError> {
     let name = command.get_program().to_string_lossy().into_owned();
-    command.output().map_err(|error| Failure::other(format!("running {name}: {error}")))
+    command.output().map_err(|error| CliError::other(format!("running {name}: {error}")))
 }

@@ -14,14 +14,14 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use tokio::time::{Instant, timeout_at};
 
-use super::found::{self, Found, Running};
+use super::locate::{self, LocatedDaemon, Running};
 use super::start::directory_of;
 use crate::args::{Common, duration};
-use crate::exit::{CANCELLED, Failure, NOT_RUNNING, OTHER, TAKEN};
+use crate::exit::{CANCELLED, CliError, NOT_RUNNING, OTHER, TAKEN};
 use crate::output;
 use crate::settings::variable;
-use peerbus_daemon::handover::{Attempt, Phase, install};
 use peerbus_daemon::job_is_open;
+use peerbus_daemon::self_upgrade::{UpgradePhase, UpgradeRecord, install};
 use peerbus_process::{DirectoryWatch, FileId, Signal, host};
 use peerbus_protocol::exec::JOB_VARIABLE;
 use staging::Staged;
@@ -51,15 +51,15 @@ pub(crate) struct Upgrade {
 }
 
 /// `d daemon upgrade`
-pub(super) async fn run(common: &Common, args: Upgrade) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, args: Upgrade) -> Result<u8, CliError> {
     let directory = directory_of(common)?;
-    let running = match found::look(&directory)? {
-        Found::Runs(running) => Some(running),
-        Found::Not(_) => None,
+    let running = match locate::look(&directory)? {
+        LocatedDaemon::Runs(running) => Some(running),
+        LocatedDaemon::Not(_) => None,
     };
     let path = program_of(running.as_ref())?;
     check_owner(&directory)?;
-    let _turn = Turn::take(&directory)?;
+    let _turn = UpgradeLock::take(&directory)?;
     settle_the_last(&directory, running.is_some())?;
     let staged = Staged::from(&args.from, &path, &directory, args.digest.as_deref())?;
     let version = staged.check().await?;
@@ -77,13 +77,13 @@ pub(super) async fn run(common: &Common, args: Upgrade) -> Result<u8, Failure> {
     };
     let attempt = asked(&args, &staged, path, version)?;
     let watch = DirectoryWatch::of(&directory)
-        .map_err(|error| Failure::other(format!("watching {}: {error}", directory.display())))?;
+        .map_err(|error| CliError::other(format!("watching {}: {error}", directory.display())))?;
     attempt.write(&directory).map_err(|error| staged.failed("writing down what is asked", &error))?;
     staged.keep();
     running
         .process
         .signal(Signal::USR1)
-        .map_err(|error| Failure::other(format!("asking the daemon, process {}: {error}", running.pid())))?;
+        .map_err(|error| CliError::other(format!("asking the daemon, process {}: {error}", running.pid())))?;
     if args.no_wait || is_its_own_job(&directory) {
         output::line(&format!(
             "asked {} for version={} upgrade={}",
@@ -98,14 +98,14 @@ pub(super) async fn run(common: &Common, args: Upgrade) -> Result<u8, Failure> {
 }
 
 /// The file that is replaced: the daemon's own, else this very program.
-fn program_of(running: Option<&Running>) -> Result<PathBuf, Failure> {
+fn program_of(running: Option<&Running>) -> Result<PathBuf, CliError> {
     let Some(running) = running else {
         return std::env::current_exe()
-            .map_err(|error| Failure::other(format!("finding out where this program is: {error}")));
+            .map_err(|error| CliError::other(format!("finding out where this program is: {error}")));
     };
     let program = running.state.as_ref().and_then(|state| state.program.clone());
     program.map(|program| program.path).ok_or_else(|| {
-        Failure::other(format!(
+        CliError::other(format!(
             "the daemon, process {}, is an older one that cannot hand over, or has just been started; put the new \
              program in its place and `d daemon restart`",
             running.pid()
@@ -114,9 +114,9 @@ fn program_of(running: Option<&Running>) -> Result<PathBuf, Failure> {
 }
 
 /// What is written down here has to be read by the daemon.
-fn check_owner(directory: &Path) -> Result<(), Failure> {
+fn check_owner(directory: &Path) -> Result<(), CliError> {
     match fs::metadata(directory) {
-        Ok(owner) if owner.uid() != host::user_number() => Err(Failure::other(format!(
+        Ok(owner) if owner.uid() != host::user_number() => Err(CliError::other(format!(
             "{} is another user's; whose daemon it is upgrades it",
             directory.display()
         ))),
@@ -134,13 +134,13 @@ fn is_its_own_job(directory: &Path) -> bool {
 }
 
 /// The turn to upgrade the daemon of a state directory, until it is dropped.
-struct Turn(#[expect(dead_code, reason = "held, not used")] File);
+struct UpgradeLock(#[expect(dead_code, reason = "held, not used")] File);
 
-impl Turn {
-    fn take(directory: &Path) -> Result<Self, Failure> {
+impl UpgradeLock {
+    fn take(directory: &Path) -> Result<Self, CliError> {
         super::start::make(directory)?;
         let path = directory.join("upgrade.lock");
-        let failed = |error| Failure::other(format!("locking {}: {error}", path.display()));
+        let failed = |error| CliError::other(format!("locking {}: {error}", path.display()));
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).map_err(failed)?;
@@ -152,14 +152,14 @@ impl Turn {
     }
 }
 
-fn taken(directory: &Path, what: &str) -> Failure {
-    Failure::new(TAKEN, format!("{what} of {} is under way; nothing was changed", directory.display()))
+fn taken(directory: &Path, what: &str) -> CliError {
+    CliError::new(TAKEN, format!("{what} of {} is under way; nothing was changed", directory.display()))
 }
 
 /// One at a time: an attempt that goes on has its turn, also when nobody waits for it any more.
-fn settle_the_last(directory: &Path, daemon_runs: bool) -> Result<(), Failure> {
-    let last = Attempt::read(directory).map_err(|error| Failure::other(error.to_string()))?;
-    let Some(last) = last.filter(Attempt::is_open) else { return Ok(()) };
+fn settle_the_last(directory: &Path, daemon_runs: bool) -> Result<(), CliError> {
+    let last = UpgradeRecord::read(directory).map_err(|error| CliError::other(error.to_string()))?;
+    let Some(last) = last.filter(UpgradeRecord::is_open) else { return Ok(()) };
     if daemon_runs {
         return Err(taken(directory, &format!("the upgrade to {}", last.version)));
     }
@@ -168,19 +168,19 @@ fn settle_the_last(directory: &Path, daemon_runs: bool) -> Result<(), Failure> {
         let _ = fs::remove_file(staged);
     }
     let why = "the daemon ended before it had proved itself";
-    last.now(Phase::Failed, why)
+    last.now(UpgradePhase::Failed, why)
         .write(directory)
-        .map_err(|error| Failure::other(format!("writing down how the last upgrade ended: {error}")))
+        .map_err(|error| CliError::other(format!("writing down how the last upgrade ended: {error}")))
 }
 
-fn asked(args: &Upgrade, staged: &Staged, path: PathBuf, version: String) -> Result<Attempt, Failure> {
+fn asked(args: &Upgrade, staged: &Staged, path: PathBuf, version: String) -> Result<UpgradeRecord, CliError> {
     let file = FileId::of(&staged.path).map_err(|error| staged.failed("looking at it", &error))?;
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
-    Ok(Attempt {
+    Ok(UpgradeRecord {
         jobs_until_ms: Some(now.saturating_add(ms(args.jobs_timeout))),
         ready_within_ms: ms(args.ready_timeout),
-        ..Attempt::new(path, Some(staged.path.clone()), file, version)
+        ..UpgradeRecord::new(path, Some(staged.path.clone()), file, version)
     })
 }
 
@@ -188,16 +188,16 @@ fn asked(args: &Upgrade, staged: &Staged, path: PathBuf, version: String) -> Res
 async fn follow(
     directory: &Path,
     watch: &DirectoryWatch,
-    asked: &Attempt,
+    asked: &UpgradeRecord,
     patience: Duration,
-) -> Result<Attempt, Failure> {
-    let failed = |error| Failure::other(format!("watching {}: {error}", directory.display()));
+) -> Result<UpgradeRecord, CliError> {
+    let failed = |error| CliError::other(format!("watching {}: {error}", directory.display()));
     let deadline = Instant::now() + patience;
     let mut said = String::new();
     loop {
-        let attempt = Attempt::read(directory).map_err(|error| Failure::other(error.to_string()))?;
+        let attempt = UpgradeRecord::read(directory).map_err(|error| CliError::other(error.to_string()))?;
         let Some(attempt) = attempt.filter(|attempt| attempt.id == asked.id) else {
-            return Err(Failure::other("somebody else has begun another upgrade meanwhile"));
+            return Err(CliError::other("somebody else has begun another upgrade meanwhile"));
         };
         if !attempt.is_open() {
             return Ok(attempt);
@@ -210,31 +210,31 @@ async fn follow(
         tokio::select! {
             changed = timeout_at(deadline, watch.changed()) => match changed {
                 Ok(changed) => changed.map_err(failed)?,
-                Err(_) => return Err(Failure::other(format!(
+                Err(_) => return Err(CliError::other(format!(
                     "the upgrade is still under way ({said}); `d daemon status` tells what became of it"
                 ))),
             },
             _ = tokio::signal::ctrl_c() => {
                 let why = "interrupted; the upgrade goes on, and `d daemon status` tells what became of it";
-                return Err(Failure::new(CANCELLED, why));
+                return Err(CliError::new(CANCELLED, why));
             }
         }
     }
 }
 
-fn doing(directory: &Path, attempt: &Attempt) -> String {
-    let state = match found::look(directory) {
-        Ok(Found::Runs(running)) => running.state,
+fn doing(directory: &Path, attempt: &UpgradeRecord) -> String {
+    let state = match locate::look(directory) {
+        Ok(LocatedDaemon::Runs(running)) => running.state,
         _ => None,
     };
     match (attempt.phase, state) {
-        (Phase::Asked, Some(state)) => {
+        (UpgradePhase::Asked, Some(state)) => {
             let next = state.program.and_then(|program| program.next);
             next.map_or_else(|| "the daemon was asked".to_owned(), |next| next.why)
         }
-        (Phase::Asked, None) => "the daemon was asked".to_owned(),
+        (UpgradePhase::Asked, None) => "the daemon was asked".to_owned(),
         (_, Some(state))
-            if state.version == attempt.version && state.state == peerbus_daemon::state::State::Ready =>
+            if state.version == attempt.version && state.state == peerbus_daemon::state::RunState::Ready =>
         {
             "it is ready, and has to prove itself".to_owned()
         }
@@ -243,24 +243,24 @@ fn doing(directory: &Path, attempt: &Attempt) -> String {
 }
 
 /// Says how it ended, once a daemon serves again.
-async fn conclude(directory: &Path, attempt: Attempt) -> Result<u8, Failure> {
-    let Attempt { version, before, why, .. } = attempt;
+async fn conclude(directory: &Path, attempt: UpgradeRecord) -> Result<u8, CliError> {
+    let UpgradeRecord { version, before, why, .. } = attempt;
     let running = super::start::comes_back(directory, LATE).await?;
     let serves = running.as_ref().and_then(|running| running.state.clone());
     match (attempt.phase, serves) {
-        (Phase::Done, Some(state)) if state.version == version => {
+        (UpgradePhase::Done, Some(state)) if state.version == version => {
             let facts = running.map_or_else(String::new, |running| running.facts());
             output::line(&format!("upgraded {facts} version={version} before={before}"))?;
             Ok(0)
         }
-        (_, Some(state)) => Err(Failure::new(
+        (_, Some(state)) => Err(CliError::new(
             OTHER,
             format!(
                 "not upgraded to {version}: {why}; {} serves, process {}",
                 state.version, state.process.pid
             ),
         )),
-        (_, None) => Err(Failure::new(
+        (_, None) => Err(CliError::new(
             NOT_RUNNING,
             format!("not upgraded to {version}: {why}; and no daemon is ready"),
         )),

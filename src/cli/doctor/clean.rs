@@ -7,25 +7,25 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::args::Common;
-use crate::exit::{CANCELLED, Failure, OTHER};
+use crate::exit::{CANCELLED, CliError, OTHER};
 use crate::output;
 use crate::settings::Settings;
 use peerbus_daemon::orphans::{self, Kind, Orphan};
-use peerbus_process::Identity;
+use peerbus_process::ProcessKey;
 use peerbus_protocol::ending::with_causes;
 
 /// How it is to be done.
-pub(super) struct Wish {
+pub(super) struct CleanOptions {
     pub(super) yes: bool,
     pub(super) json: bool,
 }
 
 /// Shows what was left, and stops it where that is wanted.
-pub(super) async fn run(common: &Common, wish: Wish) -> Result<u8, Failure> {
+pub(super) async fn run(common: &Common, wish: CleanOptions) -> Result<u8, CliError> {
     let directory = Settings::read(common)?.state_dir();
     let directory = std::path::absolute(&directory).unwrap_or(directory);
     let failed = |error: anyhow::Error| {
-        Failure::other(format!("{}: {}", directory.display(), with_causes(error.as_ref())))
+        CliError::other(format!("{}: {}", directory.display(), with_causes(error.as_ref())))
     };
     let found = orphans::find(&directory).await.map_err(failed)?;
     let provable = found.iter().filter(|orphan| orphan.kind != Kind::Unproved).count();
@@ -68,7 +68,7 @@ pub(super) async fn run(common: &Common, wish: Wish) -> Result<u8, Failure> {
     }
 }
 
-fn show(directory: &Path, found: &[Orphan]) -> Result<(), Failure> {
+fn show(directory: &Path, found: &[Orphan]) -> Result<(), CliError> {
     if found.is_empty() {
         return output::line(&format!("nothing was left running by a daemon on {}", directory.display()));
     }
@@ -84,22 +84,22 @@ fn show(directory: &Path, found: &[Orphan]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn agreed(wish: &Wish, count: usize) -> Result<bool, Failure> {
+fn agreed(wish: &CleanOptions, count: usize) -> Result<bool, CliError> {
     if wish.json || !io::stdin().is_terminal() {
         return Ok(false);
     }
     output::say(&format!("stop {count} of these, with all their processes? [y/N]"));
     let mut line = String::new();
     let read = io::stdin().lock().read_line(&mut line);
-    read.map_err(|error| Failure::other(format!("reading the answer: {error}")))?;
+    read.map_err(|error| CliError::other(format!("reading the answer: {error}")))?;
     match line.trim().to_lowercase().as_str() {
         "y" | "yes" => Ok(true),
-        _ => Err(Failure::new(CANCELLED, "nothing was stopped")),
+        _ => Err(CliError::new(CANCELLED, "nothing was stopped")),
     }
 }
 
 /// What it runs, for people: nothing is decided by it.
-fn program(process: &Identity) -> String {
+fn program(process: &ProcessKey) -> String {
     let words = fs::read(PathBuf::from(format!("/proc/{}/cmdline", process.pid))).unwrap_or_default();
     let words: Vec<_> = words.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     words.join(" ").trim().chars().take(100).collect()

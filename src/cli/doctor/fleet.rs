@@ -6,7 +6,7 @@ use super::check::{Check, Report};
 use super::peer::Known;
 use crate::args::Common;
 use crate::connect::{connect, is_refused};
-use crate::exit::{BUS_UNREACHABLE, Failure};
+use crate::exit::{BUS_UNREACHABLE, CliError};
 use crate::{exec, peers};
 use peerbus_bus::Bus;
 use peerbus_client::peers as registry;
@@ -52,7 +52,7 @@ pub(super) async fn registry(
     bus: &Bus,
     name: Option<&str>,
     report: &mut Report,
-) -> Result<Vec<Known>, Failure> {
+) -> Result<Vec<Known>, CliError> {
     let began = Instant::now();
     match registry::census(bus).await {
         Ok(census) => {

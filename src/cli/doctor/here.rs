@@ -10,7 +10,7 @@ use crate::settings::file::File;
 use crate::settings::{Settings, own_config};
 use crate::status;
 use peerbus_bus as bus;
-use peerbus_daemon::state::{self, DaemonState, OffTheBus, ReadError, State};
+use peerbus_daemon::state::{self, DaemonState, OffTheBus, ReadError, RunState};
 use peerbus_process::host;
 
 const HERE: &str = "here";
@@ -98,7 +98,7 @@ async fn daemon(common: &Common, state_dir: &Path) -> Check {
         }
     };
     let who = format!("{} {}", found.role.as_str(), found.peer_id);
-    if found.state != State::Ready {
+    if found.state != RunState::Ready {
         let next = "`d daemon start` (`systemctl start peerbus` where it is installed as a unit)";
         return Check::fail(HERE, "daemon", format!("{who} is not ready: {}", found.state_reason), next);
     }
@@ -116,7 +116,7 @@ async fn daemon(common: &Common, state_dir: &Path) -> Check {
         Ok(own) if own.connected => {
             Check::pass(HERE, "daemon", format!("{who} is ready, and the leader hears it"))
         }
-        Ok(status::Own { unasked: Some(why), .. }) => {
+        Ok(status::LocalDaemon { unasked: Some(why), .. }) => {
             Check::skip(HERE, "daemon", format!("{who} is ready; whether the leader hears it: {why}"))
         }
         _ => {
@@ -131,7 +131,7 @@ async fn daemon(common: &Common, state_dir: &Path) -> Check {
 fn program(state_dir: &Path) -> Check {
     const NAME: &str = "program";
     let running =
-        state::read(state_dir).ok().map(DaemonState::truth).filter(|state| state.state == State::Ready);
+        state::read(state_dir).ok().map(DaemonState::truth).filter(|state| state.state == RunState::Ready);
     let Some(DaemonState { version, program: Some(program), .. }) = running else {
         return Check::skip(HERE, NAME, "no daemon is ready that says what it was started from");
     };

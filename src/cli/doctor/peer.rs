@@ -8,7 +8,7 @@ use super::check::Check;
 use crate::exec::caller;
 use crate::time;
 use peerbus_bus::Bus;
-use peerbus_client::exec::{self, Event, Integrity, Patience};
+use peerbus_client::exec::{self, Event, Integrity, Timeouts};
 use peerbus_client::peers::{PingError, health, ping};
 use peerbus_protocol::ending::Refusal;
 use peerbus_protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW};
@@ -171,7 +171,7 @@ async fn said_by(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Vec<u8>, Echo> 
         within: Vec::new(),
     };
     let (_stdin, chunks) = tokio::sync::mpsc::channel(1);
-    let mut execution = exec::start(bus, peer.clone(), request, chunks, Patience { absent: Duration::ZERO });
+    let mut execution = exec::start(bus, peer.clone(), request, chunks, Timeouts { absent: Duration::ZERO });
     let steering = execution.steering();
     let mut said = Vec::new();
     loop {

@@ -1,9 +1,9 @@
 //! What is said of the end of a command, and where to find out what is not known here.
 
 use super::{Streams, Written};
-use crate::exit::{self, Failure};
+use crate::exit::{self, CliError};
 use crate::output;
-use peerbus_client::exec::{Integrity, Outcome};
+use peerbus_client::exec::{Completion, Integrity};
 use peerbus_protocol::ending::StartFailure;
 use peerbus_protocol::exec::{HungProcess, JobResult, OutputHolder};
 use peerbus_protocol::{Ending, JobId, PeerId};
@@ -12,10 +12,10 @@ use peerbus_protocol::{Ending, JobId, PeerId};
 pub(crate) fn conclude(
     peer: &PeerId,
     job: JobId,
-    outcome: &Outcome,
+    outcome: &Completion,
     streams: &Streams,
     is_kept: bool,
-) -> Result<u8, Failure> {
+) -> Result<u8, CliError> {
     let code = exit::code_of(outcome);
     let said_all = if is_kept { Next::Read } else { Next::Ask };
     let what = match &outcome.ending {
@@ -38,7 +38,7 @@ pub(crate) fn conclude(
     {
         return Err(failure);
     }
-    let failure = |text: String| Err(Failure::new(code, text));
+    let failure = |text: String| Err(CliError::new(code, text));
     if let Some(cut) = outcome.result.as_ref().and_then(|result| result.output_cut.as_deref())
         && let Some(failure) = was_cut(cut, &outcome.ending)
     {
@@ -81,9 +81,9 @@ pub(crate) fn what_hangs(result: Option<&JobResult>) -> Option<String> {
 }
 
 /// What is said of a command that ended by itself, where output is missing that was still to come.
-pub(crate) fn was_cut(cut: &str, ending: &Ending) -> Option<Failure> {
+pub(crate) fn was_cut(cut: &str, ending: &Ending) -> Option<CliError> {
     let counts = exit::counts_as_cut(ending);
-    counts.then(|| Failure::new(exit::UNKNOWN, format!("output was cut: {cut}; the command {ending}")))
+    counts.then(|| CliError::new(exit::UNKNOWN, format!("output was cut: {cut}; the command {ending}")))
 }
 
 /// What is said where output is still to come after the command's own end.
@@ -92,7 +92,7 @@ pub(crate) fn waiting_for(holders: &[OutputHolder], next: &str) -> String {
 }
 
 /// Says what goes on with the output of a command that has just ended.
-pub(crate) fn tell_who_holds_it(peer: &PeerId, outcome: &Outcome) {
+pub(crate) fn tell_who_holds_it(peer: &PeerId, outcome: &Completion) {
     let holders = outcome.result.as_ref().map_or(&[][..], |result| &result.held_by);
     if !holders.is_empty() {
         let what = "still held the output and goes on; what it prints from now on is discarded";
@@ -109,13 +109,18 @@ fn named(holders: &[OutputHolder]) -> String {
 }
 
 /// Nobody here knows how it ended, or what it has printed: where that may be found out.
-pub(crate) fn unknown(code: u8, (peer, job): (&PeerId, JobId), why: &str, next: Next) -> Result<u8, Failure> {
+pub(crate) fn unknown(
+    code: u8,
+    (peer, job): (&PeerId, JobId),
+    why: &str,
+    next: Next,
+) -> Result<u8, CliError> {
     let next = match next {
         Next::Wait => format!("; `d wait {peer}/{job}` waits for its end, and has its code"),
         Next::Read => format!("; `d logs {peer}/{job}` shows what is kept of what it has printed"),
         Next::Ask => format!("; `nats req exec.{peer}.{job}.result ''` shows what is known of it"),
     };
-    Err(Failure::new(code, format!("unknown: {why}{next}"))
+    Err(CliError::new(code, format!("unknown: {why}{next}"))
         .in_known_words_for_seeds(format!("Timeout waiting for response from {peer}")))
 }
 

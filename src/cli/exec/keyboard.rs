@@ -11,9 +11,9 @@ use futures::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::mpsc;
 
-use crate::exit::{CANCELLED, Failure};
+use crate::exit::{CANCELLED, CliError};
 use crate::signals::{listen, received};
-use peerbus_client::exec::Steering;
+use peerbus_client::exec::ExecutionHandle;
 use peerbus_process::Blocking;
 use peerbus_protocol::frame::OUTPUT_MAX;
 
@@ -24,7 +24,7 @@ pub(crate) struct InputLost(Arc<OnceLock<String>>);
 impl InputLost {
     /// Nothing more can be read. What came before must not be taken for all there was: the end of `to` would say that,
     /// so it stays open for as long as `d` runs.
-    pub(crate) fn tell<T>(&self, error: &std::io::Error, steering: &Steering, to: mpsc::Sender<T>) {
+    pub(crate) fn tell<T>(&self, error: &std::io::Error, steering: &ExecutionHandle, to: mpsc::Sender<T>) {
         self.0.get_or_init(|| format!("reading standard input: {error}"));
         steering.input_lost();
         std::mem::forget(to);
@@ -36,7 +36,7 @@ impl InputLost {
 }
 
 /// Reads standard input on a thread of its own, piece by piece, as the peer asks for it.
-pub(super) fn read_stdin(to: mpsc::Sender<Bytes>, steering: Steering, lost: InputLost) {
+pub(super) fn read_stdin(to: mpsc::Sender<Bytes>, steering: ExecutionHandle, lost: InputLost) {
     std::thread::spawn(move || {
         let mut input = Blocking(std::io::stdin());
         let mut buffer = vec![0; OUTPUT_MAX];
@@ -56,7 +56,7 @@ pub(super) fn read_stdin(to: mpsc::Sender<Bytes>, steering: Steering, lost: Inpu
 
 /// Ctrl-C, and the signals that end a program.
 pub(crate) struct Keys {
-    steering: Steering,
+    steering: ExecutionHandle,
     /// Whether the command goes on when `d` ends.
     durable: bool,
     /// Whether Ctrl-C is for `d`, and not for the command.
@@ -68,7 +68,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    pub(crate) fn new(steering: Steering, durable: bool) -> Self {
+    pub(crate) fn new(steering: ExecutionHandle, durable: bool) -> Self {
         let ends = [listen(SignalKind::terminate()), listen(SignalKind::hangup())];
         Self {
             steering,
@@ -82,7 +82,7 @@ impl Keys {
     }
 
     /// Of somebody who looks on: a command that is durable is left with each of them.
-    pub(crate) fn watching(steering: Steering) -> Self {
+    pub(crate) fn watching(steering: ExecutionHandle) -> Self {
         Self { watching: true, ..Self::new(steering, true) }
     }
 
@@ -154,12 +154,12 @@ impl Enough {
 
     /// Does something of which nobody knows yet, and stops at such a signal.
     pub(super) async fn unless_said<T>(
-        doing: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
+        doing: impl Future<Output = Result<T, CliError>>,
+    ) -> Result<T, CliError> {
         let mut enough = Self::listen();
         tokio::select! {
             done = doing => done,
-            () = enough.said() => Err(Failure::new(CANCELLED, "cancelled: before anything was sent")),
+            () = enough.said() => Err(CliError::new(CANCELLED, "cancelled: before anything was sent")),
         }
     }
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::{Exec, nowhere};
 use crate::args::Common;
 use crate::connect::{connect, must_be_an_operator};
-use crate::exit::{BUS_UNREACHABLE, Failure, REFUSED, UNKNOWN};
+use crate::exit::{BUS_UNREACHABLE, CliError, REFUSED, UNKNOWN};
 use crate::output;
 use crate::time::{local_time_of_ms, until};
 use peerbus_bus::Bus;
 use peerbus_client::queue::{self as client, QueueError};
-use peerbus_client::{Finding, find};
+use peerbus_client::{Resolution, find};
 use peerbus_protocol::exec::ExecRequest;
-use peerbus_protocol::queue::{LONGEST, Span};
+use peerbus_protocol::queue::{LONGEST, QueueLifetime};
 use peerbus_protocol::{JobId, PeerId};
 
 /// Reads how long a command may wait.
@@ -28,9 +28,9 @@ pub(super) fn expiry(text: &str) -> Result<Duration, String> {
 }
 
 /// Nobody sits at a terminal when the command begins; whoever wants to comes later.
-fn leaves_the_terminal(args: &Exec) -> Result<(), Failure> {
+fn leaves_the_terminal(args: &Exec) -> Result<(), CliError> {
     match args.tty && !args.detach {
-        true => Err(Failure::usage(
+        true => Err(CliError::usage(
             "--queue with -t: nobody is there to type when it begins; with -d as well it begins without you, and \
              `d attach` is the way to it",
         )),
@@ -44,7 +44,7 @@ pub(super) async fn run(
     args: &Exec,
     expiry: Duration,
     request: ExecRequest,
-) -> Result<u8, Failure> {
+) -> Result<u8, CliError> {
     leaves_the_terminal(args)?;
     let bus = connect(common).await?;
     must_be_an_operator(&bus)?;
@@ -60,7 +60,7 @@ pub(super) async fn run(
         ..request
     };
     // What the peer would refuse is refused here: nobody would hear of it there.
-    Span::of(&request, job).map_err(|bad| Failure::usage(bad.to_string()))?;
+    QueueLifetime::of(&request, job).map_err(|bad| CliError::usage(bad.to_string()))?;
     client::leave(&bus, &peer, job, &request).await.map_err(|error| failure(&error, &peer, job))?;
     super::tell(&peer, job)?;
     let end = local_time_of_ms(expires_ms);
@@ -76,26 +76,26 @@ pub(super) async fn run(
 }
 
 /// The peer, by any of its names, and whether it is on the bus. Nothing is left for one nobody knows.
-async fn known(bus: &Bus, name: &str) -> Result<(PeerId, bool), Failure> {
+async fn known(bus: &Bus, name: &str) -> Result<(PeerId, bool), CliError> {
     match find::find(bus, name).await {
-        Ok(Finding::Peer(peer)) => Ok((peer, true)),
-        Ok(Finding::Offline(peer)) => Ok((peer, false)),
+        Ok(Resolution::Peer(peer)) => Ok((peer, true)),
+        Ok(Resolution::Offline(peer)) => Ok((peer, false)),
         Err(not_found) => Err(nowhere(name, &not_found)),
     }
 }
 
-fn failure(error: &QueueError, peer: &PeerId, job: JobId) -> Failure {
+fn failure(error: &QueueError, peer: &PeerId, job: JobId) -> CliError {
     let code = code_of(error);
     match error {
-        QueueError::Unsure(_) => Failure::new(
+        QueueError::Unsure(_) => CliError::new(
             code,
             format!(
                 "unknown: {error}: {job} may run on {peer}; `d queue list {peer}` shows whether it waits, \
                  `d queue cancel {peer}/{job}` sees to it that it never runs"
             ),
         ),
-        _ if code == REFUSED => Failure::new(code, format!("refused: {error}")),
-        _ => Failure::new(code, format!("no queue: {error}")),
+        _ if code == REFUSED => CliError::new(code, format!("refused: {error}")),
+        _ => CliError::new(code, format!("no queue: {error}")),
     }
 }
 

@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Streams, Written};
-use crate::exit::{BUS_UNREACHABLE, CANCELLED, Failure, NOT_FOUND, OFFLINE};
+use crate::exit::{BUS_UNREACHABLE, CANCELLED, CliError, NOT_FOUND, OFFLINE};
 use crate::named_file::NamedFile;
-use peerbus_client::exec::{Integrity, Outcome};
+use peerbus_client::exec::{Completion, Integrity};
 use peerbus_protocol::ending::StartFailure;
 use peerbus_protocol::exec::JobResult;
 use peerbus_protocol::{Ending, JobId, PeerId};
@@ -60,10 +60,10 @@ pub(crate) fn shown(result: &JobResult) -> Value {
 
 impl Report {
     /// Begins a report. Whether it can be written is found out before anything runs.
-    pub(super) fn begin(path: Option<PathBuf>, asked: &str, id: JobId) -> Result<Self, Failure> {
+    pub(super) fn begin(path: Option<PathBuf>, asked: &str, id: JobId) -> Result<Self, CliError> {
         let open = |path: PathBuf| match NamedFile::open(&path) {
             Ok(file) => Ok((path, file)),
-            Err(error) => Err(Failure::usage(format!("--report {}: {error}", path.display()))),
+            Err(error) => Err(CliError::usage(format!("--report {}: {error}", path.display()))),
         };
         let file = path.map(open).transpose()?;
         let (peer, ending, result) = (None, None, None);
@@ -87,7 +87,7 @@ impl Report {
         self.peer = Some(peer.clone());
     }
 
-    pub(super) fn outcome(&mut self, outcome: &Outcome) {
+    pub(super) fn outcome(&mut self, outcome: &Completion) {
         self.ending = Some(outcome.ending.clone());
         self.result = outcome.result.as_ref().map(shown);
         self.output_lost = outcome.result.as_ref().and_then(|result| result.output_cut.clone());
@@ -112,7 +112,7 @@ impl Report {
     }
 
     /// A failure before anything was sent, or because nobody was there.
-    pub(super) fn failed(&mut self, failure: &Failure) {
+    pub(super) fn failed(&mut self, failure: &CliError) {
         match failure.code {
             OFFLINE => self.ending = Some(Ending::Offline {}),
             NOT_FOUND => self.not_started(StartFailure::NoSuchPeer, &failure.message),
@@ -123,13 +123,13 @@ impl Report {
     }
 
     /// Writes the file, where one is wanted.
-    pub(super) fn write(&mut self, exit_code: u8) -> Result<(), Failure> {
+    pub(super) fn write(&mut self, exit_code: u8) -> Result<(), CliError> {
         let Some((path, file)) = self.file.take() else { return Ok(()) };
         self.exit_code = exit_code;
         let text = serde_json::to_string(self).map_err(std::io::Error::from);
         text.and_then(|text| file.write(format!("{text}\n").as_bytes(), None)).map_err(|error| {
             let path = path.display();
-            Failure::other(format!(
+            CliError::other(format!(
                 "writing the report {path}: {error}; the command itself: code {exit_code}"
             ))
         })

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use peerbus_client::exec::Steering;
+use peerbus_client::exec::ExecutionHandle;
 use peerbus_process::Blocking;
 use peerbus_protocol::frame::StreamKind;
 
@@ -77,7 +77,7 @@ impl Progress {
 }
 
 impl Writer {
-    pub(crate) fn start(steering: Steering) -> Self {
+    pub(crate) fn start(steering: ExecutionHandle) -> Self {
         let (pieces, work) = channel();
         let progress = Arc::<Progress>::default();
         let noted = Arc::clone(&progress);
@@ -180,7 +180,7 @@ impl Piece {
     }
 }
 
-fn write_all(work: &Receiver<Piece>, steering: &Steering, progress: &Progress) {
+fn write_all(work: &Receiver<Piece>, steering: &ExecutionHandle, progress: &Progress) {
     // Unbuffered: a piece is on its way when it was written.
     let mut outputs = [duplicate(io::stdout()), duplicate(io::stderr())];
     // Of one that was closed nobody can tell any more.
@@ -226,7 +226,7 @@ fn write_all(work: &Receiver<Piece>, steering: &Steering, progress: &Progress) {
 }
 
 /// An output cannot be written to any more.
-fn give_up(is_terminal: bool, steering: &Steering) {
+fn give_up(is_terminal: bool, steering: &ExecutionHandle) {
     match is_terminal {
         // Somebody has closed the window, of which SIGHUP may tell later than this: what outlives its
         // caller goes on.

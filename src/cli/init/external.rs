@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::exit::Failure;
-use crate::keys::{self, Places};
+use crate::exit::CliError;
+use crate::keys::{self, FleetPaths};
 use crate::output;
 use peerbus_bus::{BadAddress, NatsAddress};
 use peerbus_identity::authority::Authority;
@@ -13,12 +13,12 @@ use peerbus_identity::authority::Authority;
 const RESOLVER: &str = "peerbus-accounts";
 
 /// Where the bus is.
-pub(super) fn address(url: &str) -> Result<NatsAddress, Failure> {
+pub(super) fn address(url: &str) -> Result<NatsAddress, CliError> {
     let url = if url.contains("://") { url.to_owned() } else { format!("nats://{url}") };
     let address: NatsAddress =
-        url.parse().map_err(|bad: BadAddress| Failure::usage(format!("--external: {bad}")))?;
+        url.parse().map_err(|bad: BadAddress| CliError::usage(format!("--external: {bad}")))?;
     match address.userinfo() {
-        Some(_) => Err(Failure::usage("--external: in a fleet with identities nobody has a password")),
+        Some(_) => Err(CliError::usage("--external: in a fleet with identities nobody has a password")),
         None => Ok(address),
     }
 }
@@ -26,9 +26,9 @@ pub(super) fn address(url: &str) -> Result<NatsAddress, Failure> {
 /// Writes the server's configuration, and says what is to be done with it.
 pub(super) fn hand_over(
     authority: &Authority,
-    places: &Places,
+    places: &FleetPaths,
     address: &NatsAddress,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let documents = authority.for_server().map_err(|error| keys::failed(&error))?;
     let (_, port) = address.first();
     let text = format!(
@@ -46,7 +46,7 @@ pub(super) fn hand_over(
         file.persist(&path)?;
         Ok(())
     };
-    write().map_err(|error| Failure::other(format!("writing {}: {error}", path.display())))?;
+    write().map_err(|error| CliError::other(format!("writing {}: {error}", path.display())))?;
     for line in [
         format!("the server's configuration is {}", path.display()),
         "on the server's machine: `nats-server -t -c nats-server.conf` checks it, `nats-server -c nats-server.conf` starts it"

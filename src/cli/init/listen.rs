@@ -5,13 +5,13 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use crate::exit::Failure;
+use crate::exit::CliError;
 use crate::output;
 use peerbus_daemon::broker::{self, DEFAULT_PORT};
 use peerbus_process::host;
 
 /// The address, where none was named.
-pub(super) fn chosen() -> Result<SocketAddr, Failure> {
+pub(super) fn chosen() -> Result<SocketAddr, CliError> {
     let private = |ip: &std::net::IpAddr| broker::check_listen((*ip, DEFAULT_PORT).into()).is_ok();
     let found: Vec<_> = host::wireguard_addresses().into_iter().filter(private).collect();
     match found.as_slice() {
@@ -28,18 +28,21 @@ pub(super) fn chosen() -> Result<SocketAddr, Failure> {
         }
         several => {
             let several: Vec<String> = several.iter().map(ToString::to_string).collect();
-            Err(Failure::usage(format!("--listen ADDRESS: this machine has several: {}", several.join(", "))))
+            Err(CliError::usage(format!(
+                "--listen ADDRESS: this machine has several: {}",
+                several.join(", ")
+            )))
         }
     }
 }
 
 /// Whether a server could listen there now.
-pub(super) fn check(address: SocketAddr) -> Result<(), Failure> {
+pub(super) fn check(address: SocketAddr) -> Result<(), CliError> {
     if address.port() == 0 {
-        return Err(Failure::usage("--listen: a port that the others can be told of is wanted, not 0"));
+        return Err(CliError::usage("--listen: a port that the others can be told of is wanted, not 0"));
     }
     TcpListener::bind(address).map(drop).map_err(|error| {
-        Failure::other(format!(
+        CliError::other(format!(
             "the bus cannot listen on {address}: {error}; --listen ADDRESS names another one"
         ))
     })

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use crate::args::Common;
 use crate::connect::connect;
 use crate::daemon::{disable_unit, is_unit_active};
-use crate::exit::Failure;
+use crate::exit::CliError;
 use crate::settings::Settings;
 use crate::{output, status};
 use peerbus_client::peers;
@@ -39,7 +39,7 @@ impl OldBus {
         common: &Common,
         settings: &Settings<'_>,
         address: SocketAddr,
-    ) -> Result<Option<Self>, Failure> {
+    ) -> Result<Option<Self>, CliError> {
         let url = format!("nats://{address}");
         let daemon = status::running(&settings.state_dir());
         let leads_there = daemon.as_ref().is_some_and(|it| it.role == Role::Leader && it.nats == url);
@@ -61,7 +61,7 @@ impl OldBus {
     }
 
     /// What becomes of it is for its owner to say.
-    pub(super) fn wants_to_be_asked(&self) -> Failure {
+    pub(super) fn wants_to_be_asked(&self) -> CliError {
         let who = match self.kind {
             Kind::Managed => "this machine's daemon manages it".to_owned(),
             Kind::Unit => format!("the unit {UNIT} runs it"),
@@ -70,7 +70,7 @@ impl OldBus {
             [] => "no other machine is in it".to_owned(),
             others => format!("in it are also {}", others.join(", ")),
         };
-        Failure::other(format!(
+        CliError::other(format!(
             "a fleet without identities has its bus on {} ({who}; {others}). `d init --convert` makes it one with \
              identities: that bus stops, one that knows its members takes its place, and the other machines are away \
              until each has joined (`d invite NAME` here, `d join TOKEN` there)",
@@ -79,7 +79,7 @@ impl OldBus {
     }
 
     /// Makes room. A managed one ends with its daemon, which is started anew afterwards.
-    pub(super) fn stop(&self) -> Result<(), Failure> {
+    pub(super) fn stop(&self) -> Result<(), CliError> {
         match self.kind {
             Kind::Managed => Ok(()),
             Kind::Unit => disable_unit(UNIT),

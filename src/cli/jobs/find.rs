@@ -8,14 +8,14 @@ use futures::stream::StreamExt;
 
 use super::{listed, no_answer, state, who};
 use crate::args::peer_name;
-use crate::exit::{Failure, NOT_FOUND, OFFLINE, TIMED_OUT};
+use crate::exit::{CliError, NOT_FOUND, OFFLINE, TIMED_OUT};
 use crate::output;
 use peerbus_bus::{Bus, BusError};
 use peerbus_client::jobs;
-use peerbus_client::policy::AskError;
+use peerbus_client::policy::PolicyQueryError;
 use peerbus_protocol::identity::Name;
 use peerbus_protocol::ids::SHORT_JOB_ID;
-use peerbus_protocol::jobs::{Job, MATCH_MAX, Query, State, Which, is_name_of, means_id};
+use peerbus_protocol::jobs::{Job, JobFilter, JobQuery, JobStatus, MATCH_MAX, is_name_of, means_id};
 use peerbus_protocol::{JobId, PeerId};
 
 /// What follows where a peer gives no answer.
@@ -95,15 +95,15 @@ impl Wanted {
 }
 
 /// Finds the one job that is meant.
-pub(crate) async fn find(bus: &Bus, wanted: &Wanted) -> Result<Found, Failure> {
-    let query = Query { wanted: Some(wanted.word.clone()), state: Which::All, ..Query::default() };
+pub(crate) async fn find(bus: &Bus, wanted: &Wanted) -> Result<Found, CliError> {
+    let query = JobQuery { wanted: Some(wanted.word.clone()), state: JobFilter::All, ..JobQuery::default() };
     let own = bus.member().map(|member| member.own().name.clone());
     let (found, silent) = match &wanted.peer {
         Some(name) => match on_one(bus, name, &query).await {
             // No peer is called so: it is the owner of a session, wherever that is.
             Err(failure) if failure.code == NOT_FOUND && own.is_some() => match wanted.behind_owner() {
                 Some(owned) => {
-                    let query = Query { wanted: Some(owned.word.clone()), ..query };
+                    let query = JobQuery { wanted: Some(owned.word.clone()), ..query };
                     let (found, silent) = on_all(bus, &owned, &query).await?;
                     return choose(&owned, found, &silent, own.as_ref());
                 }
@@ -116,9 +116,9 @@ pub(crate) async fn find(bus: &Bus, wanted: &Wanted) -> Result<Found, Failure> {
     choose(wanted, found, &silent, own.as_ref())
 }
 
-type Silent = Vec<(PeerId, Failure)>;
+type Silent = Vec<(PeerId, CliError)>;
 
-async fn on_one(bus: &Bus, name: &str, query: &Query) -> Result<(Vec<Found>, Silent), Failure> {
+async fn on_one(bus: &Bus, name: &str, query: &JobQuery) -> Result<(Vec<Found>, Silent), CliError> {
     let mut peer = crate::exec::target(bus, name).await?;
     loop {
         match jobs::all(bus, &peer, query).await {
@@ -128,7 +128,7 @@ async fn on_one(bus: &Bus, name: &str, query: &Query) -> Result<(Vec<Found>, Sil
                     Vec::new(),
                 ));
             }
-            Err(AskError::Bus(BusError::NoResponders(_))) => {
+            Err(PolicyQueryError::Bus(BusError::NoResponders(_))) => {
                 peer = crate::exec::elsewhere(bus, name, &peer).await?;
             }
             Err(error) => return Err(no_answer(&peer, &error, UNKNOWN_THERE)),
@@ -136,7 +136,7 @@ async fn on_one(bus: &Bus, name: &str, query: &Query) -> Result<(Vec<Found>, Sil
     }
 }
 
-async fn on_all(bus: &Bus, wanted: &Wanted, query: &Query) -> Result<(Vec<Found>, Silent), Failure> {
+async fn on_all(bus: &Bus, wanted: &Wanted, query: &JobQuery) -> Result<(Vec<Found>, Silent), CliError> {
     let rows = crate::peers::all(bus)
         .await
         .map_err(|failure| failure.with_next(&format!("PEER/{} asks one peer without it", wanted.word)))?;
@@ -156,7 +156,7 @@ async fn on_all(bus: &Bus, wanted: &Wanted, query: &Query) -> Result<(Vec<Found>
     // Whoever is known to be away was not asked, and may have it.
     silent.extend(rows.into_iter().filter(|row| !row.is_online).map(|row| {
         let why = format!("offline: Peer is offline: {}", row.peer_id);
-        (row.peer_id, Failure::new(OFFLINE, why))
+        (row.peer_id, CliError::new(OFFLINE, why))
     }));
     silent.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok((found, silent))
@@ -168,7 +168,7 @@ fn choose(
     mut found: Vec<Found>,
     silent: &Silent,
     own: Option<&Name>,
-) -> Result<Found, Failure> {
+) -> Result<Found, CliError> {
     let Wanted { word, .. } = wanted;
     // A name is its owner's: that of somebody else's is asked for with theirs before it.
     let by_bare_name =
@@ -182,7 +182,7 @@ fn choose(
         return Err(anothers(word, first));
     }
     // A session that runs has the name of those that have ended.
-    let runs = |found: &Found| found.job.state != State::Ended && is_name_of(word, &found.job);
+    let runs = |found: &Found| found.job.state != JobStatus::Ended && is_name_of(word, &found.job);
     if found.iter().filter(|found| runs(found)).count() == 1
         && found.iter().all(|found| is_name_of(word, &found.job))
     {
@@ -197,14 +197,17 @@ fn choose(
             let what = format!(
                 "timed out: no job {word} was found, and no answer came from {others}, which may have it"
             );
-            Err(Failure::new(TIMED_OUT, what))
+            Err(CliError::new(TIMED_OUT, what))
         }
         (1, Some(_)) if !wanted.is_certain() => {
             let (peer, job) = (&found[0].peer, &found[0].job);
             let what = format!(
                 "timed out: {peer} has a job {word}, and no answer came from {others}, which may have another"
             );
-            Err(Failure::new(TIMED_OUT, format!("{what}; {peer}/{} means the one on {peer}", job.id.short())))
+            Err(CliError::new(
+                TIMED_OUT,
+                format!("{what}; {peer}/{} means the one on {peer}", job.id.short()),
+            ))
         }
         (1, hung) => {
             if hung.is_some() {
@@ -216,29 +219,29 @@ fn choose(
     }
 }
 
-fn anothers(word: &str, Found { peer, job }: &Found) -> Failure {
+fn anothers(word: &str, Found { peer, job }: &Found) -> CliError {
     let of = job.asker.as_ref().map_or_else(|| "nobody who is known".to_owned(), ToString::to_string);
     let next = match &job.asker {
         Some(owner) => format!("{peer}/{owner}/{word} means it"),
         None => format!("{peer}/{} means it", job.id.short()),
     };
     let what = format!("not found: no job of yours is called {word}; the one on {peer} is of {of}");
-    Failure::new(NOT_FOUND, format!("{what}; {next}"))
+    CliError::new(NOT_FOUND, format!("{what}; {next}"))
 }
 
-fn not_found(word: &str, but: &str) -> Failure {
+fn not_found(word: &str, but: &str) -> CliError {
     let what = format!("not found: no job has the id, the last characters of it, or the name {word}{but}");
-    Failure::new(NOT_FOUND, format!("{what}; `d jobs -a` shows which there are, `d queue list` what waits"))
+    CliError::new(NOT_FOUND, format!("{what}; `d jobs -a` shows which there are, `d queue list` what waits"))
 }
 
-fn ambiguous(word: &str, found: &[Found]) -> Failure {
+fn ambiguous(word: &str, found: &[Found]) -> CliError {
     const SHOWN: usize = 20;
     let shown = |Found { peer, job }: &Found| {
         format!("{peer}/{}  {}  {}  {}", job.id, state(job), who(job), job.command)
     };
     let mut lines: Vec<String> = found.iter().take(SHOWN).map(shown).collect();
     lines.extend((found.len() > SHOWN).then(|| format!("and {} more", found.len() - SHOWN)));
-    Failure::usage(format!("{word} means {} jobs; name one of them by its whole id:", found.len()))
+    CliError::usage(format!("{word} means {} jobs; name one of them by its whole id:", found.len()))
         .with_lines(lines)
 }
 

@@ -3,15 +3,15 @@
 use futures::stream::StreamExt;
 
 use super::Row;
-use crate::exit::Failure;
+use crate::exit::CliError;
 use peerbus_bus::Bus;
 use peerbus_client::jobs;
-use peerbus_protocol::jobs::{Query, Which};
+use peerbus_protocol::jobs::{JobFilter, JobQuery};
 
 /// So many of each peer that is online.
-pub(crate) async fn newest(bus: &Bus, of_each: u32) -> Result<Vec<Row>, Failure> {
+pub(crate) async fn newest(bus: &Bus, of_each: u32) -> Result<Vec<Row>, CliError> {
     let online = crate::peers::all(bus).await?.into_iter().filter(|row| row.is_online);
-    let query = Query { state: Which::All, limit: Some(of_each), ..Query::default() };
+    let query = JobQuery { state: JobFilter::All, limit: Some(of_each), ..JobQuery::default() };
     let peers = online.map(|row| row.peer_id).collect();
     let mut coming = std::pin::pin!(jobs::of_all(bus, peers, &query));
     let mut rows = Vec::new();

@@ -5,8 +5,8 @@ use crate::exit::counts_as_cut;
 use crate::output::{Cell, Table};
 use crate::time;
 use peerbus_protocol::Ending;
-use peerbus_protocol::jobs::{Job, State};
-use peerbus_protocol::task::Reached;
+use peerbus_protocol::jobs::{Job, JobStatus};
+use peerbus_protocol::task::StepProgress;
 
 const HEADING: [&str; 6] = ["JOB", "PEER", "STATE", "AGE", "WHO", "COMMAND"];
 const WIDE: [&str; 11] =
@@ -45,18 +45,18 @@ fn cells(row: &Row, wide: bool) -> Vec<Cell> {
 /// How it stands, in a word or two.
 pub(crate) fn state(job: &Job) -> Cell {
     match (job.state, &job.ending) {
-        (State::Running, _) if job.waits_for_disk.is_some() => Cell::bad("waits for disk"),
-        (State::Running, _) => match job.step {
-            Some(Reached { n, of }) => Cell::good(&format!("running {n}/{of}")),
+        (JobStatus::Running, _) if job.waits_for_disk.is_some() => Cell::bad("waits for disk"),
+        (JobStatus::Running, _) => match job.step {
+            Some(StepProgress { n, of }) => Cell::good(&format!("running {n}/{of}")),
             None => Cell::good("running"),
         },
-        (State::Lost, _) => Cell::bad("lost"),
-        (State::Other, _) => "other".into(),
-        (State::Ended, Some(ending)) if job.output_cut.is_some() && counts_as_cut(ending) => {
+        (JobStatus::Lost, _) => Cell::bad("lost"),
+        (JobStatus::Other, _) => "other".into(),
+        (JobStatus::Ended, Some(ending)) if job.output_cut.is_some() && counts_as_cut(ending) => {
             Cell::bad("output cut")
         }
-        (State::Ended, Some(ending)) => ended(ending),
-        (State::Ended, None) => "ended".into(),
+        (JobStatus::Ended, Some(ending)) => ended(ending),
+        (JobStatus::Ended, None) => "ended".into(),
     }
 }
 

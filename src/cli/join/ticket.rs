@@ -19,12 +19,12 @@ use toml_edit::Value;
 use super::{leads_nobody, not_overruled};
 use crate::args::Common;
 use crate::config::Edit;
-use crate::exit::{BUS_UNREACHABLE, Failure, REFUSED};
-use crate::keys::{self, Places};
+use crate::exit::{BUS_UNREACHABLE, CliError, REFUSED};
+use crate::keys::{self, FleetPaths};
 use crate::{daemon, output, time};
 use asking::{NotTakenIn, ask};
-use peerbus_bus::{Bus, Credentials, NatsAddress, Persistence, Reach, Settings as BusSettings};
-use peerbus_identity::{IdentityFile, Ticket};
+use peerbus_bus::{AddressPolicy, Bus, Credentials, NatsAddress, ReconnectPolicy, Settings as BusSettings};
+use peerbus_identity::{IdentityFile, InviteToken};
 use pending::Pending;
 
 /// How long the leader may take to hear a daemon that is ready.
@@ -39,26 +39,26 @@ pub(super) async fn run(
     text: &str,
     id: Option<&str>,
     stop_leading: bool,
-) -> Result<u8, Failure> {
-    let ticket = Ticket::read(text).map_err(|bad| Failure::usage(format!("TOKEN: {bad}")))?;
+) -> Result<u8, CliError> {
+    let ticket = InviteToken::read(text).map_err(|bad| CliError::usage(format!("TOKEN: {bad}")))?;
     let (name, standing) = (&ticket.name, ticket.standing);
     if standing.is_machine() && !stop_leading {
         leads_nobody(common)?;
     }
     if id.is_some_and(|id| id != name.as_str()) {
-        return Err(Failure::usage(format!("--id: the invitation is for {name}, and for nobody else")));
+        return Err(CliError::usage(format!("--id: the invitation is for {name}, and for nobody else")));
     }
     if standing.is_machine() {
         not_overruled("PEERBUS_ROLE", "worker")?;
         not_overruled("PEERBUS_PEER_ID", name.as_str())?;
     }
-    let places = Places::of(common)?;
+    let places = FleetPaths::of(common)?;
     // What was named here beats what the token says: the way there may be another one from here.
     let url = common.nats.clone().unwrap_or_else(|| ticket.bus.clone());
     let bus = connect(common, &ticket, &url).await?;
     let (identity, pending) = taken_in(&bus, &ticket, &places).await?;
     let creds = places.creds(name);
-    identity.write(&creds).map_err(|error| Failure::other(error.to_string()))?;
+    identity.write(&creds).map_err(|error| CliError::other(error.to_string()))?;
     configure(&places, &ticket, &url)?;
     if standing.is_machine() {
         let common = Common { nats: Some(url.clone()), creds: None, ..common.clone() };
@@ -68,7 +68,7 @@ pub(super) async fn run(
                 "{name} is a member now, and the leader does not hear it yet: {}; the same command tries again",
                 failure.message
             );
-            Failure::new(failure.code, message)
+            CliError::new(failure.code, message)
         })?;
     }
     pending.done();
@@ -81,18 +81,22 @@ pub(super) async fn run(
 }
 
 /// A link to the bus as the guest of this invitation.
-async fn connect(common: &Common, ticket: &Ticket, url: &str) -> Result<Bus, Failure> {
+async fn connect(common: &Common, ticket: &InviteToken, url: &str) -> Result<Bus, CliError> {
     let address: NatsAddress =
-        url.parse().map_err(|bad: peerbus_bus::BadAddress| Failure::usage(bad.to_string()))?;
+        url.parse().map_err(|bad: peerbus_bus::BadAddress| CliError::usage(bad.to_string()))?;
     let credentials = Credentials::Guest(Box::new(ticket.guest.clone()));
-    let settings =
-        BusSettings { address: address.clone(), credentials, reach: Reach::Anywhere, name: "d".to_owned() };
-    let bus = Bus::open(settings, Persistence::FirstAttemptCounts);
+    let settings = BusSettings {
+        address: address.clone(),
+        credentials,
+        reach: AddressPolicy::Anywhere,
+        name: "d".to_owned(),
+    };
+    let bus = Bus::open(settings, ReconnectPolicy::FirstAttemptCounts);
     bus.connected(common.connect_timeout).await.map_err(|error| {
         let said = error.to_string();
         if !said.to_lowercase().contains("authori") {
             let next = "does this machine reach it? --nats names another way there";
-            return Failure::new(BUS_UNREACHABLE, format!("bus unreachable: {said}; {next}"));
+            return CliError::new(BUS_UNREACHABLE, format!("bus unreachable: {said}; {next}"));
         }
         let (now, until) = (keys::now(), ticket.until);
         let time = |seconds| time::local_time(&keys::utc(seconds));
@@ -102,13 +106,17 @@ async fn connect(common: &Common, ticket: &Ticket, url: &str) -> Result<Bus, Fai
             format!("the bus at {address} does not know the invitation: it is another fleet's, or it is over and this \
                      machine's clock, where it is {}, is wrong", time(now))
         };
-        Failure::new(REFUSED, format!("refused: {why}"))
+        CliError::new(REFUSED, format!("refused: {why}"))
     })?;
     Ok(bus)
 }
 
 /// Becomes a member, with the key that was kept from an earlier attempt or a new one.
-async fn taken_in(bus: &Bus, ticket: &Ticket, places: &Places) -> Result<(IdentityFile, Pending), Failure> {
+async fn taken_in(
+    bus: &Bus,
+    ticket: &InviteToken,
+    places: &FleetPaths,
+) -> Result<(IdentityFile, Pending), CliError> {
     places.make_identity_folder()?;
     let pending = Pending::open(places, ticket)?;
     match ask(bus, ticket, pending.key()).await {
@@ -130,7 +138,7 @@ async fn taken_in(bus: &Bus, ticket: &Ticket, places: &Places) -> Result<(Identi
 }
 
 /// Writes down who this machine, or this person, is.
-fn configure(places: &Places, ticket: &Ticket, url: &str) -> Result<(), Failure> {
+fn configure(places: &FleetPaths, ticket: &InviteToken, url: &str) -> Result<(), CliError> {
     let mut edit = Edit::open(places.config.clone())?;
     let creds = Value::from(places.creds(&ticket.name).display().to_string());
     edit.set("nats", Value::from(url))?;
@@ -145,7 +153,12 @@ fn configure(places: &Places, ticket: &Ticket, url: &str) -> Result<(), Failure>
 }
 
 /// Has the daemon run as that member, and waits until the leader hears it.
-async fn heard(common: &Common, bus: &Bus, ticket: &Ticket, identity: &IdentityFile) -> Result<(), Failure> {
+async fn heard(
+    common: &Common,
+    bus: &Bus,
+    ticket: &InviteToken,
+    identity: &IdentityFile,
+) -> Result<(), CliError> {
     daemon::settle(common).await?;
     let deadline = Instant::now() + HEARD_WITHIN;
     loop {
@@ -153,10 +166,10 @@ async fn heard(common: &Common, bus: &Bus, ticket: &Ticket, identity: &IdentityF
         let why = match ask(bus, ticket, &identity.key).await {
             Ok(taken) if taken.is_heard => return Ok(()),
             Ok(_) => "`d daemon logs` says what the daemon does".to_owned(),
-            Err(error) => Failure::from(error).message,
+            Err(error) => CliError::from(error).message,
         };
         if Instant::now() >= deadline {
-            return Err(Failure::new(BUS_UNREACHABLE, format!("not within {HEARD_WITHIN:?}: {why}")));
+            return Err(CliError::new(BUS_UNREACHABLE, format!("not within {HEARD_WITHIN:?}: {why}")));
         }
         sleep(ASK_AGAIN).await;
     }

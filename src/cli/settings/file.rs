@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::jobs;
 use crate::args::{AuditArg, BrokerArg, RoleArg, UpgradeArg, duration, listen, size};
-use crate::exit::Failure;
+use crate::exit::CliError;
 use crate::log::Level;
 use crate::task::Task;
 use peerbus_daemon::audit;
@@ -140,14 +140,14 @@ impl File {
     }
 
     /// Reads a file; none where there is none.
-    pub(crate) fn read(path: &Path) -> Result<Option<Self>, Failure> {
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>, CliError> {
         match fs::read_to_string(path) {
             Ok(text) => {
                 check_rights(path)?;
                 parse(path, &text).map(Some)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Failure::usage(format!("configuration {}: {error}", path.display()))),
+            Err(error) => Err(CliError::usage(format!("configuration {}: {error}", path.display()))),
         }
     }
 }
@@ -185,23 +185,23 @@ pub(crate) fn setting_names() -> Vec<String> {
 
 /// Whoever may write a daemon's configuration may run commands as its user. Of what is no file, such as
 /// `/dev/null` for none at all, nothing stays.
-fn check_rights(path: &Path) -> Result<(), Failure> {
+fn check_rights(path: &Path) -> Result<(), CliError> {
     let exposed = fs::metadata(path)
         .is_ok_and(|file| file.is_file() && file.permissions().mode() & WRITABLE_BY_ANYONE != 0);
     if !exposed {
         return Ok(());
     }
     let path = path.display();
-    Err(Failure::usage(format!("configuration {path}: anyone may write it; `chmod o-w {path}` mends that")))
+    Err(CliError::usage(format!("configuration {path}: anyone may write it; `chmod o-w {path}` mends that")))
 }
 
 /// Reads the text of a configuration.
-pub(crate) fn parse(path: &Path, text: &str) -> Result<File, Failure> {
+pub(crate) fn parse(path: &Path, text: &str) -> Result<File, CliError> {
     let parsed = toml::from_str(text).and_then(|file: File| Ok(File { text: toml::from_str(text)?, ..file }));
     parsed.map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         let what = mistake(&error, text);
-        Failure::usage(format!("configuration {}: line {line}: {what}", path.display()))
+        CliError::usage(format!("configuration {}: line {line}: {what}", path.display()))
     })
 }
 

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Settings, variable};
-use crate::exit::Failure;
+use crate::exit::CliError;
 use peerbus_bus::Credentials;
 use peerbus_identity::Signer;
 use peerbus_protocol::PeerId;
@@ -38,19 +38,19 @@ impl Settings<'_> {
     }
 
     /// Refuses to let a person's command go out as a machine, or as nobody in a fleet with identities.
-    pub(super) fn check_person(&self, credentials: &Credentials) -> Result<(), Failure> {
+    pub(super) fn check_person(&self, credentials: &Credentials) -> Result<(), CliError> {
         match credentials {
             Credentials::Identity(member) if is_persons(member.own().standing) => Ok(()),
             Credentials::Identity(member) => {
                 let Signer { name, standing, .. } = member.own();
                 let file = self.persons_file().unwrap_or_default();
-                Err(Failure::usage(format!(
+                Err(CliError::usage(format!(
                     "{} is the identity of {name} ({standing}), and d acts for a person: {GET_ONE}",
                     file.display()
                 )))
             }
             Credentials::None | Credentials::Token(_) if self.file.daemon_creds.is_some() => {
-                Err(Failure::usage(format!(
+                Err(CliError::usage(format!(
                     "this machine's fleet has identities, and nothing says who you are (creds, PEERBUS_CREDS, --creds): \
                      {GET_ONE}"
                 )))
@@ -68,11 +68,11 @@ impl Settings<'_> {
         flag: Option<String>,
         role: Role,
         credentials: &Credentials,
-    ) -> Result<PeerId, Failure> {
+    ) -> Result<PeerId, CliError> {
         let Credentials::Identity(member) = credentials else { return self.peer_id(flag) };
         let Signer { name, standing, .. } = member.own();
         let file = self.daemons_file().unwrap_or_default();
-        let wrong = |why: String| Err(Failure::usage(format!("the identity {} {why}", file.display())));
+        let wrong = |why: String| Err(CliError::usage(format!("the identity {} {why}", file.display())));
         if !standing.is_machine() {
             return wrong(format!(
                 "is that of {name} ({standing}), and a daemon is a machine: `d invite {}` on the fleet's first machine, \
@@ -92,7 +92,7 @@ impl Settings<'_> {
                 "is that of {name}, and this daemon is to be {wanted}: a machine has one name"
             ));
         }
-        wanted.parse().map_err(|bad: peerbus_protocol::ids::BadId| Failure::usage(bad.to_string()))
+        wanted.parse().map_err(|bad: peerbus_protocol::ids::BadId| CliError::usage(bad.to_string()))
     }
 }
 

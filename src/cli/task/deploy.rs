@@ -17,13 +17,13 @@ use tokio::time::{Instant, sleep};
 use crate::args::Common;
 use crate::connect::{connect, must_be_an_operator};
 use crate::exec;
-use crate::exit::{self, Failure, NOT_STARTED, OFFLINE, OTHER, UNKNOWN};
+use crate::exit::{self, CliError, NOT_STARTED, OFFLINE, OTHER, UNKNOWN};
 use crate::output;
 use peerbus_bus::Bus;
-use peerbus_client::exec::{self as client, Event, Integrity, Outcome, Patience};
+use peerbus_client::exec::{self as client, Completion, Event, Integrity, Timeouts};
 use peerbus_client::peers::health;
 use peerbus_protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW};
-use peerbus_protocol::health::{Health, Upgrade};
+use peerbus_protocol::health::{Health, UpgradeStatus};
 use peerbus_protocol::variables::Variables;
 use peerbus_protocol::{Ending, Instance, JobId, PeerId};
 
@@ -57,12 +57,12 @@ pub(super) struct Program {
 
 impl Program {
     /// Reads it once, so that each peer gets the same.
-    pub(super) fn read(path: PathBuf) -> Result<Self, Failure> {
+    pub(super) fn read(path: PathBuf) -> Result<Self, CliError> {
         let mut bytes = Vec::new();
         let read = File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes));
-        read.map_err(|error| Failure::usage(format!("--binary {}: {error}", path.display())))?;
+        read.map_err(|error| CliError::usage(format!("--binary {}: {error}", path.display())))?;
         if bytes.is_empty() {
-            return Err(Failure::usage(format!("--binary {}: it is empty", path.display())));
+            return Err(CliError::usage(format!("--binary {}: it is empty", path.display())));
         }
         let digest = blake3::hash(&bytes).to_hex().to_string();
         Ok(Self { path, bytes: bytes.into(), digest })
@@ -70,7 +70,7 @@ impl Program {
 }
 
 /// Sends a program to a peer, and has its daemon become that.
-pub(super) async fn send(common: &Common, name: &str, program: &Program, peer: &str) -> Result<u8, Failure> {
+pub(super) async fn send(common: &Common, name: &str, program: &Program, peer: &str) -> Result<u8, CliError> {
     let size = program.bytes.len();
     output::say(&format!("{peer}: {name} 1/2: sends {}, {size} bytes", program.path.display()));
     let words = ["--from", "-", "--digest", &program.digest];
@@ -78,7 +78,7 @@ pub(super) async fn send(common: &Common, name: &str, program: &Program, peer: &
 }
 
 /// Has the daemon of a peer become what was built there.
-pub(super) async fn built(common: &Common, step: &str, program: &str, peer: &str) -> Result<u8, Failure> {
+pub(super) async fn built(common: &Common, step: &str, program: &str, peer: &str) -> Result<u8, CliError> {
     // Said as every step, before anything of it: how it goes may be over when it is asked for the first time.
     output::say(&format!("{step}: its daemon is to become {program}"));
     upgrade(common, step, peer, &["--from", program], None).await
@@ -90,12 +90,12 @@ async fn upgrade(
     peer: &str,
     words: &[&str],
     input: Option<Bytes>,
-) -> Result<u8, Failure> {
+) -> Result<u8, CliError> {
     let bus = connect(common).await?;
     must_be_an_operator(&bus)?;
     let (peer, before) = ask(&bus, peer).await?;
     let (Some(program), Some(state_dir)) = (before.program, before.state_dir) else {
-        return Err(Failure::new(
+        return Err(CliError::new(
             NOT_STARTED,
             format!(
                 "not started: {peer}: its daemon, {}, is an older one that cannot hand over; bring it forward with \
@@ -124,7 +124,7 @@ async fn upgrade(
 }
 
 /// A peer by any of its names, and how it is.
-async fn ask(bus: &Bus, name: &str) -> Result<(PeerId, Health), Failure> {
+async fn ask(bus: &Bus, name: &str) -> Result<(PeerId, Health), CliError> {
     let peer = exec::target(bus, name).await?;
     match health(bus, &peer, ANSWER_WITHIN).await {
         Ok((health, _)) => Ok((peer, health)),
@@ -133,7 +133,7 @@ async fn ask(bus: &Bus, name: &str) -> Result<(PeerId, Health), Failure> {
             let other = exec::elsewhere(bus, name, &peer).await?;
             let (health, _) = health(bus, &other, ANSWER_WITHIN)
                 .await
-                .map_err(|error| Failure::new(OFFLINE, format!("offline: {other}: {error}")))?;
+                .map_err(|error| CliError::new(OFFLINE, format!("offline: {other}: {error}")))?;
             Ok((other, health))
         }
     }
@@ -146,7 +146,7 @@ enum Ran {
 }
 
 /// Runs a command there; what it says of itself is shown, and what it prints is returned.
-async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) -> Result<Ran, Failure> {
+async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) -> Result<Ran, CliError> {
     let request = ExecRequest {
         kind: Some(TYPE.to_owned()),
         id: Some(JobId::new()),
@@ -179,7 +179,7 @@ async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) 
         });
     }
     let mut execution =
-        client::start(bus, peer.clone(), request, chunks, Patience { absent: Duration::ZERO });
+        client::start(bus, peer.clone(), request, chunks, Timeouts { absent: Duration::ZERO });
     let (job, steering) = (execution.job(), execution.steering());
     let (mut said, mut told) = (Vec::new(), Vec::new());
     loop {
@@ -195,20 +195,20 @@ async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) 
                 String::from_utf8_lossy(&told).lines().for_each(output::complain);
                 let code = exec::conclude(peer, job, &outcome, &exec::Streams::default(), false)?;
                 return Ok(match &*outcome {
-                    Outcome { ending: Ending::Exited { code: 0 }, integrity: Integrity::Whole, .. } => {
-                        Ran::Said(String::from_utf8_lossy(&said).into_owned())
-                    }
+                    Completion {
+                        ending: Ending::Exited { code: 0 }, integrity: Integrity::Whole, ..
+                    } => Ran::Said(String::from_utf8_lossy(&said).into_owned()),
                     _ => Ran::Failed(code.max(exit::OTHER)),
                 });
             }
             Some(_) => {}
-            None => return Err(Failure::new(UNKNOWN, "the conversation broke off inside d")),
+            None => return Err(CliError::new(UNKNOWN, "the conversation broke off inside d")),
         }
     }
 }
 
 /// Asks how an upgrade goes until it is over and a daemon serves.
-async fn follow(bus: &Bus, peer: &PeerId, step: &str, id: Instance) -> Result<u8, Failure> {
+async fn follow(bus: &Bus, peer: &PeerId, step: &str, id: Instance) -> Result<u8, CliError> {
     let deadline = Instant::now() + JOBS_WITHIN + READY_WITHIN + LATE;
     let mut said = String::new();
     loop {
@@ -220,19 +220,19 @@ async fn follow(bus: &Bus, peer: &PeerId, step: &str, id: Instance) -> Result<u8
             // Nobody listens while the new one comes up, or the old one comes back.
             Err(_) => None,
         };
-        if let Some((Upgrade { version, phase, why, .. }, instance, serves)) = known {
+        if let Some((UpgradeStatus { version, phase, why, .. }, instance, serves)) = known {
             match phase.as_str() {
                 "done" => {
                     output::line(&format!("deployed peer={peer} version={serves} instance={instance}"))?;
                     return if serves == version {
                         Ok(0)
                     } else {
-                        Err(Failure::other(format!("{peer} serves {serves}, not {version}")))
+                        Err(CliError::other(format!("{peer} serves {serves}, not {version}")))
                     };
                 }
                 "failed" => {
                     let what = format!("{step}: stopped: {why}; {serves} serves");
-                    return Err(Failure::new(OTHER, what));
+                    return Err(CliError::new(OTHER, what));
                 }
                 _ => {}
             }
@@ -245,7 +245,7 @@ async fn follow(bus: &Bus, peer: &PeerId, step: &str, id: Instance) -> Result<u8
         }
         if Instant::now() >= deadline {
             let why = "it does not say how it ended; `d ping` and `d doctor` tell whether it is there";
-            return Err(Failure::new(UNKNOWN, format!("unknown: {peer}: {why}")));
+            return Err(CliError::new(UNKNOWN, format!("unknown: {peer}: {why}")));
         }
         sleep(ASK_EVERY).await;
     }

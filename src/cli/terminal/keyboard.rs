@@ -13,7 +13,7 @@ use super::decode::{Decoder, Token};
 use super::escape::{Keys, Typed};
 use crate::exec::InputLost;
 use crate::signals::{listen, received};
-use peerbus_client::exec::Steering;
+use peerbus_client::exec::ExecutionHandle;
 use peerbus_process::{Blocking, CONTINUES, Console, SUSPENDS, Wait, wait_for_keys};
 
 /// As much as is read at once; a person types less.
@@ -39,7 +39,7 @@ impl Keyboard {
         console: &Console,
         keys: Keys,
         to: mpsc::Sender<Typed>,
-        steering: Steering,
+        steering: ExecutionHandle,
     ) -> io::Result<Self> {
         let input = console.input()?;
         let (stop, stopped) = UnixStream::pair()?;
@@ -128,7 +128,7 @@ pub(super) fn take_answers(console: &Console) {
 }
 
 /// Reads what no person types on a thread of its own, and hands it on.
-pub(super) fn read_input(to: mpsc::Sender<Typed>, steering: Steering, lost: InputLost) {
+pub(super) fn read_input(to: mpsc::Sender<Typed>, steering: ExecutionHandle, lost: InputLost) {
     std::thread::spawn(move || {
         let mut input = Blocking(std::io::stdin());
         let mut buffer = [0; AT_ONCE];
@@ -149,7 +149,7 @@ pub(super) fn read_input(to: mpsc::Sender<Typed>, steering: Steering, lost: Inpu
 
 /// What the system tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum TerminalEvent {
     /// The terminal has another size.
     Size,
     /// Ctrl-C, while keys still make signals.
@@ -183,16 +183,16 @@ impl Signals {
         }
     }
 
-    pub(super) async fn next(&mut self) -> Told {
+    pub(super) async fn next(&mut self) -> TerminalEvent {
         let [terminate, hangup, quit] = &mut self.ends;
         tokio::select! {
-            () = received(&mut self.size) => Told::Size,
-            () = received(&mut self.interrupt) => Told::Interrupt,
-            () = received(terminate) => Told::End,
-            () = received(hangup) => Told::End,
-            () = received(quit) => Told::End,
-            () = received(&mut self.suspend) => Told::Suspend,
-            () = received(&mut self.goes_on) => Told::Continue,
+            () = received(&mut self.size) => TerminalEvent::Size,
+            () = received(&mut self.interrupt) => TerminalEvent::Interrupt,
+            () = received(terminate) => TerminalEvent::End,
+            () = received(hangup) => TerminalEvent::End,
+            () = received(quit) => TerminalEvent::End,
+            () = received(&mut self.suspend) => TerminalEvent::Suspend,
+            () = received(&mut self.goes_on) => TerminalEvent::Continue,
         }
     }
 }

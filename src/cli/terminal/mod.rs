@@ -12,8 +12,8 @@
 //! terminal still answers is taken away. While the peer is out
 //! of reach one line says so, and afterwards everything is drawn as it should be.
 
-mod board;
 mod decode;
+mod display;
 mod escape;
 mod keyboard;
 
@@ -26,12 +26,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::exec::{InputLost, Streams, Written, waiting_for};
-use crate::exit::{Failure, UNKNOWN};
+use crate::exit::{CliError, UNKNOWN};
 use crate::output;
-use board::{Away, Board};
+use display::{Away, Display};
 use escape::{Keys, Typed};
 use keyboard::{Keyboard, Signals, read_input, take_answers};
-use peerbus_client::exec::{Event, Execution, Integrity, Outcome, Steering};
+use peerbus_client::exec::{Completion, Event, Execution, ExecutionHandle, Integrity};
 use peerbus_process::{Console, console_size, suspend};
 use peerbus_protocol::frame::{Accepted, JobState};
 use peerbus_protocol::tty::{MOST, Tty};
@@ -62,7 +62,7 @@ pub(crate) struct Manner {
 /// How it ended for the person.
 pub(crate) enum Left {
     /// The command has ended.
-    Ended(Box<Outcome>),
+    Ended(Box<Completion>),
     /// The command goes on.
     Detached { at: u64, why: Parting },
 }
@@ -79,13 +79,13 @@ pub(crate) enum Parting {
 }
 
 /// Says what is to be said to somebody who has left a terminal, and gives the code.
-pub(crate) fn farewell(why: &Parting, peer: &PeerId, word: &str) -> Result<u8, Failure> {
+pub(crate) fn farewell(why: &Parting, peer: &PeerId, word: &str) -> Result<u8, CliError> {
     let goes_on = format!("{word} on {peer}, which goes on; `d attach {peer}/{word}` shows it again");
     match why {
         Parting::Keys => output::say(&format!("left {goes_on}")),
         Parting::By(who) => output::say(&format!("detached by {who} from {goes_on}")),
         Parting::Ended => {
-            return Err(Failure::new(UNKNOWN, format!("unknown: d was ended, and left {goes_on}")));
+            return Err(CliError::new(UNKNOWN, format!("unknown: d was ended, and left {goes_on}")));
         }
     }
     Ok(0)
@@ -120,7 +120,7 @@ pub(crate) async fn sit(
     manner: Manner,
 ) -> (Left, Streams) {
     let mut signals = Signals::listen();
-    let mut seat = Seat::new(&execution, peer, manner);
+    let mut seat = TerminalSession::new(&execution, peer, manner);
     let mut stdin = Some(stdin);
     loop {
         let has_typed = !seat.typed.is_empty();
@@ -164,9 +164,9 @@ async fn due(at: Option<Instant>) {
 }
 
 /// One person at one terminal.
-struct Seat {
-    steering: Steering,
-    board: Board,
+struct TerminalSession {
+    steering: ExecutionHandle,
+    board: Display,
     /// The person's own terminal, if keys are typed at one.
     console: Option<Console>,
     keyboard: Option<Keyboard>,
@@ -187,7 +187,7 @@ struct Seat {
     is_ended: bool,
 }
 
-impl Seat {
+impl TerminalSession {
     fn new(execution: &Execution, peer: &PeerId, manner: Manner) -> Self {
         let console = Console::of_input();
         let (to_keys, keys) = mpsc::channel(16);
@@ -197,7 +197,7 @@ impl Seat {
         };
         Self {
             steering: execution.steering(),
-            board: Board::new(execution.steering(), peer, manner.writes, own_size()),
+            board: Display::new(execution.steering(), peer, manner.writes, own_size()),
             console,
             keyboard: None,
             keys,
@@ -252,7 +252,7 @@ impl Seat {
             }
             None => {
                 let ending = Ending::Unknown { why: "the conversation broke off inside d".to_owned() };
-                let outcome = Outcome { ending, result: None, integrity: Integrity::Whole };
+                let outcome = Completion { ending, result: None, integrity: Integrity::Whole };
                 return Some(Left::Ended(Box::new(outcome)));
             }
         }
@@ -329,16 +329,18 @@ impl Seat {
         self.steering.detach();
     }
 
-    fn on_signal(&mut self, signal: keyboard::Told) {
+    fn on_signal(&mut self, signal: keyboard::TerminalEvent) {
         match signal {
-            keyboard::Told::Size => self.on_size(),
+            keyboard::TerminalEvent::Size => self.on_size(),
             // Until the command runs there is nothing that could be left.
-            keyboard::Told::Interrupt if self.to_keys.is_some() => self.steering.cancel("interrupted"),
-            keyboard::Told::Interrupt => self.hand_on(b"\x03".to_vec()),
-            keyboard::Told::Suspend => self.suspend(),
-            keyboard::Told::Continue => self.go_on(),
-            keyboard::Told::End if std::mem::take(&mut self.is_ended) => self.steering.forget(),
-            keyboard::Told::End => {
+            keyboard::TerminalEvent::Interrupt if self.to_keys.is_some() => {
+                self.steering.cancel("interrupted")
+            }
+            keyboard::TerminalEvent::Interrupt => self.hand_on(b"\x03".to_vec()),
+            keyboard::TerminalEvent::Suspend => self.suspend(),
+            keyboard::TerminalEvent::Continue => self.go_on(),
+            keyboard::TerminalEvent::End if std::mem::take(&mut self.is_ended) => self.steering.forget(),
+            keyboard::TerminalEvent::End => {
                 self.is_ended = true;
                 self.steering.detach();
             }

@@ -49,7 +49,7 @@ pub(super) struct Repeats {
 
 /// What a clock asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum TimerAction {
     /// Nothing yet.
     Nothing,
     /// Say it again.
@@ -74,16 +74,16 @@ impl Repeats {
         self.said <= 1
     }
 
-    pub(super) fn due(&mut self, now: Instant) -> Due {
+    pub(super) fn due(&mut self, now: Instant) -> TimerAction {
         if now < self.next {
-            return Due::Nothing;
+            return TimerAction::Nothing;
         }
         if self.said > REPEATS.len() {
-            return Due::GiveUp;
+            return TimerAction::GiveUp;
         }
         self.next = now + REPEATS[self.said.min(REPEATS.len() - 1)];
         self.said += 1;
-        Due::Again
+        TimerAction::Again
     }
 
     /// Has it said again now, and counted as before.
@@ -119,9 +119,9 @@ mod tests {
         let mut said = Vec::new();
         for tenths in 0..200 {
             match repeats.due(start + Duration::from_millis(100 * tenths)) {
-                Due::Again => said.push(tenths / 10),
-                Due::GiveUp => break,
-                Due::Nothing => {}
+                TimerAction::Again => said.push(tenths / 10),
+                TimerAction::GiveUp => break,
+                TimerAction::Nothing => {}
             }
         }
         assert_eq!(said, [0, 1, 3, 7]);

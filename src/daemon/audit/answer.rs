@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::super::answer::{UNPROVEN, cannot};
+use super::super::auth;
 use super::super::context::Context;
 use super::super::policy::may_see_all;
-use super::super::proof;
 use super::time;
 use peerbus_bus::{Incoming, Outgoing};
-use peerbus_protocol::audit::{PAGE_TYPE, Page, Query};
+use peerbus_protocol::audit::{AuditPage, AuditQuery, PAGE_TYPE};
 use peerbus_protocol::{decode, subjects};
 
 /// Questions that may wait.
@@ -23,7 +23,7 @@ const FRAME: usize = 1_024;
 pub(crate) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<Incoming>) {
     while let Some(question) = questions.recv().await {
         let Some(reply) = question.reply.clone().filter(|reply| subjects::is_inbox(reply)) else { continue };
-        match proof::of(&context, &question) {
+        match auth::of(&context, &question) {
             Ok((asker, _)) if may_see_all(&asker) => {}
             Ok((asker, _)) => {
                 let sentence = format!("only operators may read the audit log, and {asker} is none");
@@ -35,7 +35,7 @@ pub(crate) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<
                 continue;
             }
         }
-        let query = Query::decode(&question.payload).map_err(|bad| bad.0).and_then(|query| {
+        let query = AuditQuery::decode(&question.payload).map_err(|bad| bad.0).and_then(|query| {
             query.since.as_deref().map(time).transpose()?;
             Ok(query)
         });
@@ -46,7 +46,7 @@ pub(crate) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<
     }
 }
 
-async fn one(context: &Context, reply: &str, query: Query) {
+async fn one(context: &Context, reply: &str, query: AuditQuery) {
     let room = context.bus.max_payload().saturating_sub(FRAME);
     let (read, head) = match context.audit.page(query, room).await {
         Ok(page) => page,
@@ -56,7 +56,7 @@ async fn one(context: &Context, reply: &str, query: Query) {
             return cannot(context, reply, "audit", 500, &sentence).await;
         }
     };
-    let page = Page {
+    let page = AuditPage {
         kind: PAGE_TYPE.to_owned(),
         peer_id: context.peer().clone(),
         instance: context.instance,

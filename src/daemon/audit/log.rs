@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::checkpoint;
 use super::files;
-use super::head;
-use super::opening::{self, Found};
-use peerbus_protocol::audit::{Entry, Event, Head, LINE_MAX, LineHash};
+use super::recovery::{self, LogEnd};
+use peerbus_protocol::audit::{AuditEntry, AuditEvent, Checkpoint, LINE_MAX, LineHash};
 use peerbus_protocol::{PeerId, decode};
 
 /// Into how many files a log is divided: when it is full, this part of it goes at once.
@@ -48,7 +48,7 @@ pub(super) struct Log {
     file_size: u64,
     size: u64,
     file: Option<Open>,
-    last: Head,
+    last: Checkpoint,
 }
 
 /// The file that is written to.
@@ -70,7 +70,7 @@ impl Log {
     pub(super) fn open(state_dir: &Path, peer: &PeerId, size: u64) -> io::Result<Self> {
         let folder = state_dir.join(files::FOLDER);
         make(&folder)?;
-        let Found { last, file, tell } = opening::find_end(state_dir, &folder)?;
+        let LogEnd { last, file, tell } = recovery::find_end(state_dir, &folder)?;
         let size = size.max(SIZE_MIN);
         let mut log = Self {
             state_dir: state_dir.to_owned(),
@@ -95,7 +95,7 @@ impl Log {
     }
 
     /// How far it goes.
-    pub(super) fn last(&self) -> &Head {
+    pub(super) fn last(&self) -> &Checkpoint {
         &self.last
     }
 
@@ -104,14 +104,14 @@ impl Log {
     /// # Errors
     /// When it cannot be written; the lines are there all the same.
     pub(super) fn settle(&self) -> io::Result<()> {
-        head::write(&self.state_dir, &self.last)
+        checkpoint::write(&self.state_dir, &self.last)
     }
 
     /// Writes one line.
     ///
     /// # Errors
     /// When it cannot be written. Then nothing of it is in the log, and the next one is tried anew.
-    pub(super) fn append(&mut self, event: &Event) -> io::Result<()> {
+    pub(super) fn append(&mut self, event: &AuditEvent) -> io::Result<()> {
         self.look_after_the_file()?;
         let line = self.line(event);
         let too_long = |open: &Open| open.length + line.len() as u64 > self.file_size;
@@ -124,9 +124,9 @@ impl Log {
     }
 
     /// The next line, with its line end.
-    fn line(&self, event: &Event) -> Vec<u8> {
+    fn line(&self, event: &AuditEvent) -> Vec<u8> {
         let (seq, prev) = (self.last.seq + 1, self.last.hash.clone());
-        let mut line = bounded(&Entry { seq, prev, at: super::now(), event: event.clone() });
+        let mut line = bounded(&AuditEntry { seq, prev, at: super::now(), event: event.clone() });
         line.push(b'\n');
         line
     }
@@ -140,7 +140,7 @@ impl Log {
         }
         open.length += line.len() as u64;
         let text = line.strip_suffix(b"\n").unwrap_or(line);
-        self.last = Head { seq: self.last.seq + 1, hash: LineHash::of(text) };
+        self.last = Checkpoint { seq: self.last.seq + 1, hash: LineHash::of(text) };
         Ok(())
     }
 
@@ -166,7 +166,7 @@ impl Log {
     }
 
     fn tell_damage(&mut self, what: String) -> io::Result<()> {
-        let line = self.line(&Event::Damaged { what });
+        let line = self.line(&AuditEvent::Damaged { what });
         self.write(&line)
     }
 
@@ -187,12 +187,12 @@ impl Log {
             removed.push(file.path.clone());
         }
         let path = files::path(&self.folder, first);
-        let strange = opening::make_way(&path)?;
+        let strange = recovery::make_way(&path)?;
         let mut new = OpenOptions::new();
         let file = new.append(true).create_new(true).mode(0o600).open(&path)?;
         let before = self.file.replace(Open { path: path.clone(), file, length: 0, torn: false });
         // The file says itself how far back the log goes, before what is older is removed.
-        let line = self.line(&Event::File { peer: self.peer.clone(), oldest });
+        let line = self.line(&AuditEvent::File { peer: self.peer.clone(), oldest });
         if let Err(error) = self.write(&line) {
             self.file = before;
             fs::remove_file(&path)?;
@@ -219,7 +219,7 @@ fn bounded(entry: &impl Serialize) -> Vec<u8> {
 }
 
 /// About how long the line of an event is, in bytes.
-pub(super) fn length(event: &Event) -> usize {
+pub(super) fn length(event: &AuditEvent) -> usize {
     bounded(event).len() + LINE_BEGIN
 }
 

@@ -19,14 +19,14 @@
 //! heard, so every heartbeat carries the head, and a leader remembers how far it went.
 
 mod answer;
+mod appender;
+mod checkpoint;
 mod files;
-mod flood;
-mod head;
 mod log;
-mod opening;
-mod pen;
+mod quotas;
 mod reading;
-mod share;
+mod recovery;
+mod reject_summary;
 mod writer;
 
 use std::collections::HashSet;
@@ -37,17 +37,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use peerbus_protocol::audit::{Event, Head, Outcome, Query, Request, Steered};
-use peerbus_protocol::identity::{Asker, Name};
+use peerbus_protocol::audit::{
+    AuditEvent, AuditQuery, AuditedControl, AuditedOutcome, AuditedRequest, Checkpoint,
+};
+use peerbus_protocol::identity::{Name, Principal};
 use peerbus_protocol::{Ending, Instance, JobId};
 
 pub(super) use answer::{WAITING, answer};
+use appender::Appender;
+pub(super) use appender::Place;
 pub use log::{SIZE, SIZE_MIN};
-use pen::Pen;
-pub(super) use pen::Place;
+use quotas::Quotas;
 pub use reading::verify;
-use share::Shares;
-use writer::{Capped, Kind, Order, Shared, locked};
+use writer::{Capped, Kind, Shared, WriterCommand, locked};
 
 /// Lines that may wait to be written. Who has more to write waits; there are at most about as many
 /// jobs attended to at once.
@@ -71,9 +73,9 @@ impl Default for Settings {
 /// The log of one daemon, to write to.
 #[derive(Debug)]
 pub(super) struct Audit {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<WriterCommand>,
     shared: Arc<Shared>,
-    shares: Mutex<Shares>,
+    shares: Mutex<Quotas>,
     state_dir: PathBuf,
     instance: Option<Instance>,
     required: bool,
@@ -81,7 +83,7 @@ pub(super) struct Audit {
 
 impl Audit {
     /// The log of a daemon with these settings, once it is open: the first heartbeat says how far it goes.
-    pub(super) async fn of(daemon: &super::Settings, instance: Instance) -> Self {
+    pub(super) async fn of(daemon: &super::DaemonSettings, instance: Instance) -> Self {
         let Settings { size, required } = daemon.audit;
         let (state_dir, peer) = (daemon.state_dir.clone(), daemon.peer.clone());
         let audit = Self::open(Place { state_dir, peer, size, instance: Some(instance) }, required);
@@ -93,9 +95,9 @@ impl Audit {
     pub(super) fn open(place: Place, required: bool) -> Self {
         let (orders, waiting) = mpsc::channel(WAITING_LINES);
         let shared = Arc::new(Shared::default());
-        let shares = Mutex::new(Shares::of(place.size));
+        let shares = Mutex::new(Quotas::of(place.size));
         let (state_dir, instance) = (place.state_dir.clone(), place.instance);
-        tokio::spawn(writer::run(waiting, Arc::clone(&shared), Pen::new(place)));
+        tokio::spawn(writer::run(waiting, Arc::clone(&shared), Appender::new(place)));
         Self { orders, shared, shares, state_dir, instance, required }
     }
 
@@ -103,14 +105,14 @@ impl Audit {
     ///
     /// # Errors
     /// How long it takes until there is.
-    pub(super) fn has_room(&self, asker: &Asker) -> Result<(), Duration> {
+    pub(super) fn has_room(&self, asker: &Principal) -> Result<(), Duration> {
         match asker {
-            Asker::Known { name, .. } => locked(&self.shares).has_room(name, Instant::now()),
-            Asker::Anyone => Ok(()),
+            Principal::Known { name, .. } => locked(&self.shares).has_room(name, Instant::now()),
+            Principal::Anyone => Ok(()),
         }
     }
 
-    fn fill(&self, asker: Option<&Name>, event: &Event) {
+    fn fill(&self, asker: Option<&Name>, event: &AuditEvent) {
         if let Some(asker) = asker {
             locked(&self.shares).fill(asker, log::length(event), Instant::now());
         }
@@ -120,8 +122,8 @@ impl Audit {
     ///
     /// # Errors
     /// When it cannot be written, and the request is to be refused for that.
-    pub(super) async fn begun(&self, request: Request) -> Result<(), String> {
-        match self.write(request.asker.clone().as_ref(), Event::Begun(request)).await {
+    pub(super) async fn begun(&self, request: AuditedRequest) -> Result<(), String> {
+        match self.write(request.asker.clone().as_ref(), AuditEvent::Begun(request)).await {
             Err(why) if self.required => Err(why),
             // Said when it was counted as lost.
             _ => Ok(()),
@@ -130,33 +132,33 @@ impl Audit {
 
     /// A command has ended, or could not be started. Returns when that is written: the journal closes
     /// its record only then, or a daemon that is killed in between would leave a begin without an end.
-    pub(super) async fn ended(&self, request: Request, outcome: Outcome) {
+    pub(super) async fn ended(&self, request: AuditedRequest, outcome: AuditedOutcome) {
         // Said when it was counted as lost.
-        let _ = self.write(request.asker.clone().as_ref(), Event::Ended { request, outcome }).await;
+        let _ = self.write(request.asker.clone().as_ref(), AuditEvent::Ended { request, outcome }).await;
     }
 
-    async fn write(&self, asker: Option<&Name>, event: Event) -> Result<(), String> {
+    async fn write(&self, asker: Option<&Name>, event: AuditEvent) -> Result<(), String> {
         self.fill(asker, &event);
         let (done, written) = oneshot::channel();
-        self.say(Order::Write(Box::new(event), done)).await;
+        self.say(WriterCommand::Write(Box::new(event), done)).await;
         written.await.unwrap_or_else(|_| Err("its writer has ended".to_owned()))
     }
 
     /// A request was refused.
-    pub(super) async fn refused(&self, request: Request, ending: Ending) {
+    pub(super) async fn refused(&self, request: AuditedRequest, ending: Ending) {
         let (asker, caller, why) = (request.asker.clone(), request.caller.clone(), ending.to_string());
-        self.capped(asker, Event::Refused { request, ending }, caller, why).await;
+        self.capped(asker, AuditEvent::Refused { request, ending }, caller, why).await;
     }
 
     /// Somebody did something with a job that was there already.
-    pub(super) async fn steered(&self, steered: Steered) {
+    pub(super) async fn steered(&self, steered: AuditedControl) {
         let (asker, caller) = (steered.asker.clone(), steered.caller.clone());
         let why = format!("{} {}", steered.word, steered.detail.as_deref().unwrap_or_default());
-        self.capped(asker, Event::Steered(steered), caller, why).await;
+        self.capped(asker, AuditEvent::Steered(steered), caller, why).await;
     }
 
     /// A line of which there may be any number: beyond a rate, and beyond the asker's share, they are counted.
-    async fn capped(&self, asker: Option<Name>, event: Event, caller: String, why: String) {
+    async fn capped(&self, asker: Option<Name>, event: AuditEvent, caller: String, why: String) {
         let has_room =
             asker.as_ref().is_none_or(|asker| locked(&self.shares).has_room(asker, Instant::now()).is_ok());
         if has_room {
@@ -164,7 +166,7 @@ impl Audit {
         }
         let whole = has_room.then(|| Box::new(event.clone()));
         let kind = Kind::of(&event);
-        self.say(Order::Capped(Capped { kind, whole, asker, caller, why })).await;
+        self.say(WriterCommand::Capped(Capped { kind, whole, asker, caller, why })).await;
     }
 
     /// A request could not be read. Waits for nothing.
@@ -174,14 +176,14 @@ impl Audit {
     }
 
     /// How far the log goes; none where it cannot be written.
-    pub(super) fn head(&self) -> Option<Head> {
+    pub(super) fn head(&self) -> Option<Checkpoint> {
         locked(&self.shared.head).clone()
     }
 
     /// Returns when everything said so far is written.
     async fn flush(&self) {
         let (done, written) = oneshot::channel();
-        self.say(Order::Tell(done)).await;
+        self.say(WriterCommand::Tell(done)).await;
         // A writer that has ended has said so itself.
         let _ = written.await;
     }
@@ -206,7 +208,11 @@ impl Audit {
     }
 
     /// A page for who asks, read behind everything said so far.
-    async fn page(&self, query: Query, room: usize) -> std::io::Result<(reading::Read, Option<Head>)> {
+    async fn page(
+        &self,
+        query: AuditQuery,
+        room: usize,
+    ) -> std::io::Result<(reading::Read, Option<Checkpoint>)> {
         self.flush().await;
         let (head, state_dir) = (self.head(), self.state_dir.clone());
         let read = tokio::task::spawn_blocking(move || reading::page(&state_dir, &query, room));
@@ -216,12 +222,12 @@ impl Audit {
     /// The daemon goes: everything is written.
     pub(super) async fn close(&self) {
         let (done, closed) = oneshot::channel();
-        self.say(Order::Close(self.instance, done)).await;
+        self.say(WriterCommand::Close(self.instance, done)).await;
         // A writer that has ended has said so itself.
         let _ = closed.await;
     }
 
-    async fn say(&self, order: Order) {
+    async fn say(&self, order: WriterCommand) {
         if self.orders.send(order).await.is_err() {
             tracing::error!("a line of the audit log is lost: its writer has ended");
         }

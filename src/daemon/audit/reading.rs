@@ -7,10 +7,10 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 
+use super::checkpoint;
 use super::files::{self, Lines, LogFile};
-use super::head;
 use peerbus_protocol::audit::chain::{Chain, Verdict};
-use peerbus_protocol::audit::{Cursor, PAGE_MAX, Query};
+use peerbus_protocol::audit::{AuditQuery, Cursor, PAGE_MAX};
 use peerbus_protocol::{JobId, decode};
 
 /// How often a check is begun anew because files were rotated out under it.
@@ -37,7 +37,7 @@ struct Written {
 ///
 /// # Errors
 /// When the log cannot be read.
-pub(super) fn page(state_dir: &Path, query: &Query, room: usize) -> io::Result<Read> {
+pub(super) fn page(state_dir: &Path, query: &AuditQuery, room: usize) -> io::Result<Read> {
     let mut all = files::all(&state_dir.join(files::FOLDER))?;
     let since = query.since.as_deref().map(super::time).transpose().map_err(io::Error::other)?;
     let mut read = Read::default();
@@ -118,7 +118,7 @@ pub fn verify(state_dir: &Path) -> io::Result<Option<Verdict>> {
     let mut verdict = None;
     for _ in 0..ATTEMPTS {
         // Before the lines: a daemon that runs writes further ones meanwhile.
-        let known = head::read(state_dir);
+        let known = checkpoint::read(state_dir);
         let all = files::all(&folder)?;
         if all.is_empty() && matches!(known, Ok(None)) {
             return Ok(None);
@@ -137,10 +137,10 @@ pub fn verify(state_dir: &Path) -> io::Result<Option<Verdict>> {
 fn check(
     state_dir: &Path,
     all: Vec<LogFile>,
-    known: io::Result<Option<peerbus_protocol::audit::Head>>,
+    known: io::Result<Option<peerbus_protocol::audit::Checkpoint>>,
 ) -> io::Result<Verdict> {
     let mut chain = Chain::default();
-    let name = head::path(state_dir);
+    let name = checkpoint::path(state_dir);
     let name = name.display();
     let seq = match known {
         Ok(Some(head)) => {

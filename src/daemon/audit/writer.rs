@@ -6,19 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::flood::{Counter, REFUSED_WHOLE, SUM_UP_EVERY};
-use super::pen::Pen;
+use super::appender::Appender;
+use super::reject_summary::{Counter, REFUSED_WHOLE, SUM_UP_EVERY};
 use peerbus_protocol::Instance;
-use peerbus_protocol::audit::{Event, Flood, Head};
+use peerbus_protocol::audit::{AuditEvent, Checkpoint, RejectSummary};
 use peerbus_protocol::identity::Name;
 
 /// Lines taken in one go; each is written by itself, and the head once for all of them.
 const AT_ONCE: usize = 256;
 
 /// What the writer is asked to do.
-pub(super) enum Order {
+pub(super) enum WriterCommand {
     /// To write a line, and to tell whether it was written.
-    Write(Box<Event>, oneshot::Sender<Result<(), String>>),
+    Write(Box<AuditEvent>, oneshot::Sender<Result<(), String>>),
     /// To write down something of which there may be any number, or count it.
     Capped(Capped),
     /// To say when everything before this was written.
@@ -31,7 +31,7 @@ pub(super) enum Order {
 pub(super) struct Capped {
     pub(super) kind: Kind,
     /// Its line, where there may be one.
-    pub(super) whole: Option<Box<Event>>,
+    pub(super) whole: Option<Box<AuditEvent>>,
     pub(super) asker: Option<Name>,
     pub(super) caller: String,
     pub(super) why: String,
@@ -47,17 +47,17 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn of(event: &Event) -> Self {
+    pub(super) fn of(event: &AuditEvent) -> Self {
         match event {
-            Event::Steered(_) => Self::Steered,
+            AuditEvent::Steered(_) => Self::Steered,
             _ => Self::Refused,
         }
     }
 
-    fn many(self) -> fn(Flood) -> Event {
+    fn many(self) -> fn(RejectSummary) -> AuditEvent {
         match self {
-            Self::Refused => Event::ManyRefused,
-            Self::Steered => Event::ManySteered,
+            Self::Refused => AuditEvent::ManyRefused,
+            Self::Steered => AuditEvent::ManySteered,
         }
     }
 }
@@ -65,7 +65,7 @@ impl Kind {
 /// What is shared with those who have something to write.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    pub(super) head: Mutex<Option<Head>>,
+    pub(super) head: Mutex<Option<Checkpoint>>,
     pub(super) malformed: Mutex<Counter>,
     /// Rung when something was counted.
     pub(super) rung: Notify,
@@ -78,7 +78,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// What one asker says of one kind, each a line until there are too many.
 #[derive(Default)]
-struct OfOne {
+struct PrincipalBudget {
     counter: Counter,
     whole: u32,
     anew: Option<Instant>,
@@ -86,10 +86,10 @@ struct OfOne {
 
 /// The same of all: what one says takes nothing from the others.
 #[derive(Default)]
-struct OfAll(HashMap<(Kind, Option<Name>), OfOne>);
+struct TotalBudget(HashMap<(Kind, Option<Name>), PrincipalBudget>);
 
-impl OfAll {
-    fn take(&mut self, capped: Capped) -> Option<Event> {
+impl TotalBudget {
+    fn take(&mut self, capped: Capped) -> Option<AuditEvent> {
         let Capped { kind, whole, asker, caller, why } = capped;
         let one = self.0.entry((kind, asker.clone())).or_default();
         let now = Instant::now();
@@ -114,7 +114,7 @@ impl OfAll {
     }
 
     /// What is to be written down now. Who has been silent is forgotten.
-    fn sums(&mut self, now: Instant) -> Vec<Event> {
+    fn sums(&mut self, now: Instant) -> Vec<AuditEvent> {
         let sums = self.0.iter_mut().filter_map(|((kind, _), one)| one.counter.take(now, kind.many()));
         let sums = sums.collect();
         self.0.retain(|_, one| one.counter.due().is_some() || one.anew.is_some_and(|anew| anew > now));
@@ -122,17 +122,17 @@ impl OfAll {
     }
 
     /// What was counted, whenever it was.
-    fn rest(&mut self) -> Vec<Event> {
+    fn rest(&mut self) -> Vec<AuditEvent> {
         self.0.drain().filter_map(|((kind, _), mut one)| one.counter.rest(kind.many())).collect()
     }
 }
 
 /// A line, and who waits for it.
-type Line = (Event, Option<oneshot::Sender<Result<(), String>>>);
+type Line = (AuditEvent, Option<oneshot::Sender<Result<(), String>>>);
 
 /// Writes until it is told that the daemon goes, or nobody is left who could have something to say.
-pub(super) async fn run(mut orders: mpsc::Receiver<Order>, shared: Arc<Shared>, mut pen: Pen) {
-    let mut capped = OfAll::default();
+pub(super) async fn run(mut orders: mpsc::Receiver<WriterCommand>, shared: Arc<Shared>, mut pen: Appender) {
+    let mut capped = TotalBudget::default();
     // The log is opened at once: what is wrong with it is to be known before the first request.
     let mut open = true;
     let mut batch = Vec::new();
@@ -163,7 +163,7 @@ pub(super) async fn run(mut orders: mpsc::Receiver<Order>, shared: Arc<Shared>, 
     }
 }
 
-fn retry_at(pen: &Pen) -> Option<Instant> {
+fn retry_at(pen: &Appender) -> Option<Instant> {
     pen.is_in_trouble().then(|| Instant::now() + SUM_UP_EVERY)
 }
 
@@ -176,19 +176,19 @@ async fn at(when: Option<Instant>) {
 
 /// What is to be written now, and who is to be told then.
 fn sorted(
-    batch: Vec<Order>,
+    batch: Vec<WriterCommand>,
     shared: &Shared,
-    all: &mut OfAll,
+    all: &mut TotalBudget,
     open: &mut bool,
 ) -> (Vec<Line>, Vec<oneshot::Sender<()>>) {
     let (mut lines, mut told): (Vec<Line>, Vec<_>) = (Vec::new(), Vec::new());
     let mut goes = None;
     for order in batch {
         match order {
-            Order::Write(event, done) => lines.push((*event, Some(done))),
-            Order::Capped(capped) => lines.extend(all.take(capped).map(|event| (event, None))),
-            Order::Tell(done) => told.push(done),
-            Order::Close(instance, done) => {
+            WriterCommand::Write(event, done) => lines.push((*event, Some(done))),
+            WriterCommand::Capped(capped) => lines.extend(all.take(capped).map(|event| (event, None))),
+            WriterCommand::Tell(done) => told.push(done),
+            WriterCommand::Close(instance, done) => {
                 *open = false;
                 goes = instance;
                 told.push(done);
@@ -198,16 +198,16 @@ fn sorted(
     let now = Instant::now();
     let mut malformed = locked(&shared.malformed);
     let (malformed, sums) = match *open {
-        true => (malformed.take(now, Event::Malformed), all.sums(now)),
-        false => (malformed.rest(Event::Malformed), all.rest()),
+        true => (malformed.take(now, AuditEvent::Malformed), all.sums(now)),
+        false => (malformed.rest(AuditEvent::Malformed), all.rest()),
     };
-    let last = goes.map(|instance| Event::Stopped { instance });
+    let last = goes.map(|instance| AuditEvent::Stopped { instance });
     lines.extend(malformed.into_iter().chain(sums).chain(last).map(|event| (event, None)));
     (lines, told)
 }
 
 /// Writes lines, in their order. Blocking.
-fn write(pen: &mut Pen, lines: Vec<Line>) {
+fn write(pen: &mut Appender, lines: Vec<Line>) {
     if lines.is_empty() {
         pen.prepare();
     }

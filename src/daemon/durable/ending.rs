@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::super::context::Leaving;
+use super::super::context::ShutdownPhase;
 use super::super::job::blocking;
-use super::job::Job;
-use super::keeping::{self, Cleared, Keeper, Known};
-use peerbus_keeper::Ended;
+use super::job::DurableJob;
+use super::shim_handle::{self, Cleared, Known, ShimHandle};
+use peerbus_keeper::JobEnd;
 use peerbus_process::StartError;
 use peerbus_protocol::Ending;
 use peerbus_protocol::ending::StartFailure;
 use peerbus_protocol::exec::JobResult;
 
-impl Job {
+impl DurableJob {
     /// Nothing of it runs, and nothing will.
     pub(super) async fn not_started(&mut self, error: StartError) {
         // Who had it stopped before it began is told that.
@@ -34,7 +34,7 @@ impl Job {
             }
             // Somebody took its directory away: that says nothing of the command.
             Known::NeverStarted if self.runs || self.was_started => {
-                let cleared = keeping::clear(&self.place, self.begun.lodging.as_ref()).await;
+                let cleared = shim_handle::clear(&self.place, self.begun.lodging.as_ref()).await;
                 self.cleared(
                     cleared,
                     format!("{} was taken away while it ran", self.place.directory().display()),
@@ -58,7 +58,7 @@ impl Job {
         JobResult { killed, left_running: left, ..self.bare(Ending::Unknown { why }) }
     }
 
-    fn counted(&self, ended: &Ended) -> JobResult {
+    fn counted(&self, ended: &JobEnd) -> JobResult {
         JobResult {
             out: Some(ended.out.clone()),
             err: Some(ended.err.clone()),
@@ -77,12 +77,12 @@ impl Job {
 
     /// Writes the ending down, then tells it.
     async fn finish(&mut self, result: JobResult) {
-        self.keeper = Keeper::Gone;
+        self.keeper = ShimHandle::Gone;
         self.watchdog.end();
         // Counted before it is looked whether the books are closed, so that nobody closes them in between.
         let context = Arc::clone(&self.context);
         let _finishing = context.finishing.enter();
-        if *self.context.leaving.borrow() == Leaving::Closing {
+        if *self.context.leaving.borrow() == ShutdownPhase::Closing {
             // The books are closed. The next daemon finds it as it is.
             return;
         }

@@ -7,76 +7,76 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 
 use super::super::answer;
-use super::super::asked::Asked;
 use super::super::context::{self, Context};
-use super::super::intake::Message;
+use super::super::dispatcher::Message;
 use super::super::job::{Admitted, Commands};
-use super::super::journal::{Begun, Entry, Record};
-use super::super::roll::Enrolled;
-use super::keeping::{Begin, Doing, Keeper, Known};
-use super::news::News;
-use super::sessions::Departed;
-use super::viewer::Word;
-use super::viewers::{Gone, Seat, Viewers};
+use super::super::journal::{Entry, Record, StartRecord};
+use super::super::request_summary::RequestSummary;
+use super::super::running_jobs::JobGuard;
+use super::progress::Progress;
+use super::rename_detach::DetachedViewers;
+use super::shim_handle::{Begin, Known, ShimEvent, ShimHandle};
+use super::stdin_sources::StdinSources;
+use super::viewer::ViewerCommand;
+use super::viewers::{EndedViewer, ResponderRank, Viewers};
 use super::watchdog::Watchdog;
-use super::writers::Writers;
-use peerbus_keeper::link::NoStart;
-use peerbus_keeper::words::{LogReach, TaskOrder, VERSION};
-use peerbus_keeper::{FromKeeper, Link, Order, Place, ToKeeper};
+use peerbus_keeper::link::SpawnError;
+use peerbus_keeper::messages::{LogExtent, TaskSpec, VERSION};
+use peerbus_keeper::{FromShim, JobDir, JobSpec, ShimConnection, ToShim};
 use peerbus_protocol::attach::{AttachRequest, Within};
 use peerbus_protocol::exec::{JobResult, OutputHolder};
 use peerbus_protocol::frame::{FrameKind, Signalled};
-use peerbus_protocol::identity::Asker;
-use peerbus_protocol::task::Reached;
+use peerbus_protocol::identity::Principal;
+use peerbus_protocol::task::StepProgress;
 use peerbus_protocol::tty::TtySize;
 use peerbus_protocol::{Ending, JobId, decode};
 
 /// Everything that can happen to it.
-enum Happening {
+enum Event {
     Message(Option<Message>),
-    Keeper(Box<Doing>),
-    Left(Gone),
+    Keeper(Box<ShimEvent>),
+    Left(EndedViewer),
     KeeperIsDue,
 }
 
 /// A durable job.
-pub(super) struct Job {
+pub(super) struct DurableJob {
     pub(super) context: Arc<Context>,
     pub(super) id: JobId,
-    pub(super) begun: Begun,
+    pub(super) begun: StartRecord,
     /// Who asked for it.
-    pub(super) owner: Asker,
-    pub(super) asked: Asked,
-    pub(super) place: Place,
-    pub(super) keeper: Keeper,
+    pub(super) owner: Principal,
+    pub(super) asked: RequestSummary,
+    pub(super) place: JobDir,
+    pub(super) keeper: ShimHandle,
     /// Whether its command surely runs, or has run.
     pub(super) runs: bool,
     /// Whether its start was written down by the daemon before this one.
     pub(super) was_started: bool,
     pub(super) entry: Option<Entry>,
-    pub(super) seat: Option<context::Place>,
+    pub(super) seat: Option<context::JobSlot>,
     /// Whether its end is in the audit log already.
     pub(super) told: bool,
     /// Its place among the jobs that are told of.
-    pub(super) enrolled: Option<Enrolled>,
+    pub(super) enrolled: Option<JobGuard>,
     /// How it is to end, once somebody has had it stopped.
     pub(super) stopping: Option<Ending>,
     /// Sees to it that it ends then.
     pub(super) watchdog: Watchdog,
     /// How it ended, once it is over.
     pub(super) ended: Option<Arc<JobResult>>,
-    pub(super) news: watch::Sender<News>,
+    pub(super) news: watch::Sender<Progress>,
     pub(super) viewers: Viewers,
-    pub(super) departed: Departed,
+    pub(super) departed: DetachedViewers,
     /// What the keeper remembers of those who write.
-    pub(super) writers: Writers,
+    pub(super) writers: StdinSources,
     pub(super) tty: Option<TtySize>,
     /// How far the keeper was told that the command may write.
     paced: Option<u64>,
     /// Who waits to hear that it runs.
     pub(super) waiting: Vec<Message>,
     /// Who waits for what the terminal shows, by the number of the question.
-    pub(super) screens: HashMap<u64, Coming>,
+    pub(super) screens: HashMap<u64, PendingSnapshot>,
     pub(super) screens_asked: u64,
     /// Whose terminal the keeper was told to have answer what the command asks.
     pub(super) answerer: Option<String>,
@@ -87,10 +87,10 @@ pub(super) struct Job {
 }
 
 /// Somebody who waits for what the terminal shows.
-pub(super) struct Coming {
+pub(super) struct PendingSnapshot {
     pub(super) inbox: String,
     pub(super) attach: AttachRequest,
-    pub(super) seat: Seat,
+    pub(super) seat: ResponderRank,
 }
 
 /// How far a command may write ahead of whoever types at its terminal, in bytes.
@@ -100,15 +100,15 @@ const AHEAD: u64 = 256 * 1024;
 pub(crate) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
     let Admitted { request, commands, lodging, entry, begun, place: seat, asked, enrolled, held } = admitted;
     let Commands { spec, timeout_ms, then } = commands;
-    let place = Place::of(&context.settings.state_dir, request.id);
-    let order = Order {
+    let place = JobDir::of(&context.settings.state_dir, request.id);
+    let order = JobSpec {
         spec,
         lodging,
         timeout_ms,
         tty: request.exec.tty.as_ref().map(|tty| tty.size()),
         name: request.exec.name.clone(),
         owner: Some(request.caller.clone()),
-        task: request.exec.task.as_ref().map(|task| TaskOrder {
+        task: request.exec.task.as_ref().map(|task| TaskSpec {
             name: task.name.clone(),
             peer: context.peer().clone(),
             of: task.count(),
@@ -117,8 +117,8 @@ pub(crate) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
         no_wait: request.exec.no_wait,
         log_limit: context.settings.jobs.log_limit,
     };
-    let mut job = Job::new(&context, begun, asked, place.clone());
-    job.keeper = Keeper::start(&context, place, order, entry);
+    let mut job = DurableJob::new(&context, begun, asked, place.clone());
+    job.keeper = ShimHandle::start(&context, place, order, entry);
     (job.seat, job.enrolled) = (Some(seat), Some(enrolled));
     job.on_message(Message::Request(Box::new(request))).await;
     for message in held {
@@ -127,8 +127,13 @@ pub(crate) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
     job.live(messages).await;
 }
 
-impl Job {
-    pub(super) fn new(context: &Arc<Context>, begun: Begun, asked: Asked, place: Place) -> Self {
+impl DurableJob {
+    pub(super) fn new(
+        context: &Arc<Context>,
+        begun: StartRecord,
+        asked: RequestSummary,
+        place: JobDir,
+    ) -> Self {
         Self {
             context: Arc::clone(context),
             id: begun.id,
@@ -136,7 +141,7 @@ impl Job {
             begun,
             asked,
             place,
-            keeper: Keeper::Gone,
+            keeper: ShimHandle::Gone,
             runs: false,
             was_started: false,
             entry: None,
@@ -146,10 +151,10 @@ impl Job {
             stopping: None,
             watchdog: Watchdog::default(),
             ended: None,
-            news: watch::Sender::new(News::default()),
+            news: watch::Sender::new(Progress::default()),
             viewers: Viewers::new(),
-            departed: Departed::default(),
-            writers: Writers::default(),
+            departed: DetachedViewers::default(),
+            writers: StdinSources::default(),
             tty: None,
             paced: None,
             waiting: Vec::new(),
@@ -163,8 +168,8 @@ impl Job {
 
     /// One that a daemon before this one began.
     pub(super) fn of(context: &Arc<Context>, record: &Record) -> Self {
-        let asked = Asked::recorded(&record.begun);
-        let place = Place::of(&context.settings.state_dir, record.begun.id);
+        let asked = RequestSummary::recorded(&record.begun);
+        let place = JobDir::of(&context.settings.state_dir, record.begun.id);
         let was_started = record.process.is_some();
         Self { was_started, caller_came: true, ..Self::new(context, record.begun.clone(), asked, place) }
     }
@@ -177,20 +182,20 @@ impl Job {
                 enrolled.set_watched_from(self.watched_from());
             }
             let happening = tokio::select! {
-                message = messages.recv() => Happening::Message(message),
-                doing = self.keeper.next() => Happening::Keeper(Box::new(doing)),
-                gone = self.viewers.one_leaves() => Happening::Left(gone),
-                () = self.watchdog.due() => Happening::KeeperIsDue,
+                message = messages.recv() => Event::Message(message),
+                doing = self.keeper.next() => Event::Keeper(Box::new(doing)),
+                gone = self.viewers.one_leaves() => Event::Left(gone),
+                () = self.watchdog.due() => Event::KeeperIsDue,
             };
             match happening {
-                Happening::Message(Some(message)) => self.on_message(message).await,
+                Event::Message(Some(message)) => self.on_message(message).await,
                 // The daemon goes, and the job goes on.
-                Happening::Message(None) => return,
-                Happening::Keeper(doing) => self.on_keeper(*doing).await,
-                Happening::Left((_, number)) => self.viewers.drop_number(number),
-                Happening::KeeperIsDue => {
+                Event::Message(None) => return,
+                Event::Keeper(doing) => self.on_keeper(*doing).await,
+                Event::Left((_, number)) => self.viewers.drop_number(number),
+                Event::KeeperIsDue => {
                     // Whatever it says then will do; one that is sought is asked by those who seek it.
-                    self.keeper.say(ToKeeper::Hello { v: VERSION, instance: Some(self.context.instance) });
+                    self.keeper.say(ToShim::Hello { v: VERSION, instance: Some(self.context.instance) });
                     self.watchdog.look(&self.place).await;
                 }
             }
@@ -216,20 +221,20 @@ impl Job {
     /// Nothing more will come from this one.
     pub(super) fn forget_writer(&mut self, inbox: &str) {
         self.writers.forget(inbox);
-        self.keeper.say(ToKeeper::Forget { from: inbox.to_owned() });
+        self.keeper.say(ToShim::Forget { from: inbox.to_owned() });
     }
 
     fn is_over(&self) -> bool {
         self.ended.is_some() && self.viewers.are_none() && self.waiting.is_empty()
     }
 
-    async fn on_keeper(&mut self, doing: Doing) {
+    async fn on_keeper(&mut self, doing: ShimEvent) {
         match doing {
-            Doing::Started(begun) => self.on_started(begun).await,
-            Doing::Said(word) => self.on_said(word).await,
-            Doing::Lost => self.seek_keeper(),
-            Doing::Found(Ok(known)) => self.on_found(known).await,
-            Doing::Found(Err(panic)) => {
+            ShimEvent::Started(begun) => self.on_started(begun).await,
+            ShimEvent::Said(word) => self.on_said(word).await,
+            ShimEvent::Lost => self.seek_keeper(),
+            ShimEvent::Found(Ok(known)) => self.on_found(known).await,
+            ShimEvent::Found(Err(panic)) => {
                 tracing::error!(job = %self.id, %panic, "looking for the keeper of a job");
                 self.seek_keeper();
             }
@@ -249,12 +254,12 @@ impl Job {
         self.entry = Some(entry);
         match started {
             Ok((link, _)) => self.connect(link).await,
-            Err(NoStart::Failed(error)) => self.not_started(error).await,
-            Err(NoStart::Died(why)) => {
+            Err(SpawnError::Failed(error)) => self.not_started(error).await,
+            Err(SpawnError::Died(why)) => {
                 tracing::error!(job = %self.id, why, "the keeper of a job died while it started the command");
                 self.seek_keeper();
             }
-            Err(NoStart::Unheard(why)) => {
+            Err(SpawnError::Unheard(why)) => {
                 tracing::warn!(job = %self.id, why, "a durable job runs, and its keeper is looked for");
                 self.seek_keeper();
             }
@@ -262,7 +267,7 @@ impl Job {
     }
 
     pub(super) fn seek_keeper(&mut self) {
-        self.keeper = Keeper::seek(self.place.clone(), self.begun.lodging.clone());
+        self.keeper = ShimHandle::seek(self.place.clone(), self.begun.lodging.clone());
     }
 
     async fn on_found(&mut self, known: Known) {
@@ -273,10 +278,10 @@ impl Job {
     }
 
     /// A keeper is there, and says how things stand.
-    pub(super) async fn connect(&mut self, link: Link) {
+    pub(super) async fn connect(&mut self, link: ShimConnection) {
         self.watchdog.heard();
         let hello = link.hello().clone();
-        self.keeper = Keeper::Here(Box::new(link));
+        self.keeper = ShimHandle::Here(Box::new(link));
         self.tty = hello.tty;
         // Each connection begins without.
         self.paced = None;
@@ -291,13 +296,13 @@ impl Job {
         }
         self.writers.are(hello.writers);
         if let Some(ending) = self.stopping.clone() {
-            self.keeper.say(ToKeeper::Stop { ending });
+            self.keeper.say(ToShim::Stop { ending });
         }
         if hello.name != self.begun.name {
             self.tell_name();
         }
         for ask in self.screens.keys().copied() {
-            self.keeper.say(ToKeeper::Screen { ask });
+            self.keeper.say(ToShim::Screen { ask });
         }
         self.runs = true;
         context::outlives_this_daemon();
@@ -311,7 +316,7 @@ impl Job {
         }
     }
 
-    fn began_step(&self, step: Option<Reached>) {
+    fn began_step(&self, step: Option<StepProgress>) {
         if let (Some(step), Some(enrolled)) = (step, &self.enrolled) {
             enrolled.set_step(step);
         }
@@ -333,7 +338,7 @@ impl Job {
         }
     }
 
-    fn reached(&self, reach: LogReach) {
+    fn reached(&self, reach: LogExtent) {
         let totals = reach.totals();
         if let Some(enrolled) = &self.enrolled {
             enrolled.set_totals(totals);
@@ -348,41 +353,41 @@ impl Job {
         });
     }
 
-    async fn on_said(&mut self, word: FromKeeper) {
+    async fn on_said(&mut self, word: FromShim) {
         self.watchdog.heard();
         match word {
-            FromKeeper::Log(reach) => self.reached(reach),
-            FromKeeper::Want { from, want } => {
+            FromShim::Log(reach) => self.reached(reach),
+            FromShim::Want { from, want } => {
                 self.tell_want(&from, decode::to_json(&want));
                 // The answer to what was said last by one that was forgotten is about nobody.
                 if self.is_needed(&from) || self.writers.want(&from).is_some() {
                     self.writers.wants(from, want);
                 }
             }
-            FromKeeper::Signalled { from, n, error } => {
+            FromShim::Signalled { from, n, error } => {
                 self.writers.signalled(&from, n);
                 self.tell_applied(FrameKind::Signalled, &from, Signalled { n, error }).await;
             }
-            FromKeeper::Resized { from, n, error } => {
+            FromShim::Resized { from, n, error } => {
                 if self.writers.want(&from).is_none() && error.is_none() {
                     self.writers.wants(from.clone(), self.grant(&from));
                 }
                 self.tell_applied(FrameKind::Resized, &from, Signalled { n, error }).await;
             }
-            FromKeeper::Asked(turn) => self.on_turn(turn),
-            FromKeeper::Sized(change) => self.on_size(change),
-            FromKeeper::Screen(screen) => self.on_screen(screen).await,
-            FromKeeper::Step(step) => self.began_step(Some(step)),
-            FromKeeper::Waiting { on } => self.waits_for(on),
-            FromKeeper::Trouble { why } => {
+            FromShim::Asked(turn) => self.on_turn(turn),
+            FromShim::Sized(change) => self.on_size(change),
+            FromShim::Screen(screen) => self.on_screen(screen).await,
+            FromShim::Step(step) => self.began_step(Some(step)),
+            FromShim::Waiting { on } => self.waits_for(on),
+            FromShim::Trouble { why } => {
                 match &why {
                     Some(why) => tracing::warn!(job = %self.id, why, "a durable job is held up"),
                     None => tracing::info!(job = %self.id, "it is no longer held up"),
                 }
                 self.is_held_up(why);
             }
-            FromKeeper::Ended(ended) => self.conclude(Known::Ended(ended)).await,
-            FromKeeper::Hello(_) | FromKeeper::Started(_) | FromKeeper::Failed(_) => {}
+            FromShim::Ended(ended) => self.conclude(Known::Ended(ended)).await,
+            FromShim::Hello(_) | FromShim::Started(_) | FromShim::Failed(_) => {}
         }
     }
 
@@ -393,17 +398,17 @@ impl Job {
         let until = room.map(|room| room.saturating_add(AHEAD));
         if self.runs && until != self.paced {
             self.paced = until;
-            self.keeper.say(ToKeeper::Pace { until });
+            self.keeper.say(ToShim::Pace { until });
         }
     }
 
     fn tell_want(&mut self, writer: &str, want: Vec<u8>) {
-        self.viewers.say(writer, Word::Control(FrameKind::Want, want.into()));
+        self.viewers.say(writer, ViewerCommand::Control(FrameKind::Want, want.into()));
     }
 
     /// Who signals a job need not follow it.
     async fn tell_applied(&mut self, kind: FrameKind, writer: &str, applied: Signalled) {
-        let frame = Word::Control(kind, decode::to_json(&applied).into());
+        let frame = ViewerCommand::Control(kind, decode::to_json(&applied).into());
         if !self.viewers.say(writer, frame) && kind == FrameKind::Signalled {
             answer::signalled(&self.context, writer, &applied).await;
         }

@@ -21,27 +21,27 @@
 //! Limits: as many jobs at once, and as much output of each, as [`Limits`](super::limits::Limits) say; and
 //! [`VIEWERS_MOST`] viewers a job.
 
-mod again;
-mod asking;
+mod adopt;
+mod control;
 mod ending;
 mod job;
-mod keeping;
-mod look;
-mod news;
+mod poll_state;
+mod progress;
+mod rename_detach;
+mod responder;
 mod retention;
-mod sessions;
-mod starts;
+mod shim_handle;
+mod spawn_limiter;
+mod stdin_sources;
 mod viewer;
 mod viewers;
 mod watchdog;
-mod words;
-mod writers;
 
-pub(super) use again::{Left, attend_again, resume_left};
+pub(super) use adopt::{Left, attend_again, resume_left};
 pub(super) use job::run;
-pub(super) use keeping::{Known, look};
 pub(super) use retention::retain;
-pub(super) use starts::Starts;
+pub(super) use shim_handle::{Known, look};
+pub(super) use spawn_limiter::Starts;
 
 /// Most viewers one job has at once.
 const VIEWERS_MOST: usize = 64;

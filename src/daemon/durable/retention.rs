@@ -11,16 +11,16 @@ use std::time::{Duration, SystemTime};
 
 use super::super::journal::Journal;
 use super::super::limits::Limits;
-use peerbus_keeper::Place;
+use peerbus_keeper::JobDir;
 use peerbus_protocol::JobId;
 
 /// What the name of a job's directory ends with once it is to go: what a crash leaves of it is no job's any more.
 const GOING: &str = "going";
 
 /// A job that has ended, and what its files take.
-struct Kept {
+struct EndedJob {
     job: JobId,
-    place: Place,
+    place: JobDir,
     ended: SystemTime,
     bytes: u64,
 }
@@ -32,10 +32,10 @@ struct Kept {
 pub(crate) fn retain(state_dir: &Path, journal: &Journal, limits: &Limits) -> io::Result<()> {
     finish(&state_dir.join("jobs"))?;
     let mut all = Vec::new();
-    for (job, place) in Place::all(state_dir)? {
+    for (job, place) in JobDir::all(state_dir)? {
         if let Some(ended) = ended(journal, job, &place)? {
             let bytes = bytes(place.directory()).unwrap_or_default();
-            all.push(Kept { job, place, ended, bytes });
+            all.push(EndedJob { job, place, ended, bytes });
         }
     }
     all.sort_by_key(|kept| (kept.ended, kept.job));
@@ -54,7 +54,7 @@ pub(crate) fn retain(state_dir: &Path, journal: &Journal, limits: &Limits) -> io
 }
 
 /// When a job ended; none where it may still run, or nobody has written that down yet.
-fn ended(journal: &Journal, job: JobId, place: &Place) -> io::Result<Option<SystemTime>> {
+fn ended(journal: &Journal, job: JobId, place: &JobDir) -> io::Result<Option<SystemTime>> {
     let record = match journal.find(job) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
         found => found?,
@@ -73,7 +73,7 @@ fn ended(journal: &Journal, job: JobId, place: &Place) -> io::Result<Option<Syst
 }
 
 /// Whether its keeper lives.
-fn is_kept(place: &Place) -> bool {
+fn is_kept(place: &JobDir) -> bool {
     let lock = File::open(place.directory().join("lock"));
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
@@ -89,8 +89,8 @@ fn bytes(directory: &Path) -> io::Result<u64> {
     Ok(total)
 }
 
-fn drop_one(kept: &Kept, age: Duration, why: &str) {
-    let Kept { job, place, bytes, .. } = kept;
+fn drop_one(kept: &EndedJob, age: Duration, why: &str) {
+    let EndedJob { job, place, bytes, .. } = kept;
     let directory = place.directory();
     let going = directory.with_extension(GOING);
     match fs::rename(directory, &going).and_then(|()| fs::remove_dir_all(&going)) {

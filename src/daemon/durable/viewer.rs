@@ -4,7 +4,7 @@
 //! when its inbox is gone or it says nothing for [`SILENCE`], and made anew where it stands when it resumes. Where the log
 //! cannot be read it is told so, and is no viewer any more.
 
-mod reading;
+mod log_reads;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::super::answer;
-use super::super::context::{Context, Leaving};
-use super::look::{self, Look};
-use super::news::News;
-use peerbus_bus::{Link, Outgoing};
+use super::super::context::{Context, ShutdownPhase};
+use super::poll_state::{self, PollState};
+use super::progress::Progress;
+use peerbus_bus::{ConnectionState, Outgoing};
 use peerbus_keeper::log::{Piece, Reader};
 use peerbus_process::joined;
-use peerbus_protocol::attach::{Asked, SizeFrom, Sizes, UNREADABLE};
+use peerbus_protocol::attach::{Responder, SizeFrom, Sizes, UNREADABLE};
+use peerbus_protocol::control::Credit;
 use peerbus_protocol::exec::{JobResult, OutputHolder};
 use peerbus_protocol::frame::{ALIVE_EVERY_MS, Accepted, Alive, FrameKind, OUTPUT_MAX};
-use peerbus_protocol::steer::Credit;
-use peerbus_protocol::window::{Frame, Outbox, Totals};
+use peerbus_protocol::send_buffer::{Frame, SendBuffer, StreamOffsets};
 use peerbus_protocol::{JobId, decode};
 
 /// Silence after which a viewer is dropped. It says something every 5 s.
@@ -44,7 +44,7 @@ const HANDED_ON: usize = 4;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Begins {
     /// At a place both parts of which are known.
-    At(Totals),
+    At(StreamOffsets),
     /// At a combined offset, or the nearest that is held.
     Byte(u64),
 }
@@ -74,17 +74,17 @@ pub(super) struct Begin {
     /// What follows `accepted`, before any output.
     pub(super) first: Vec<(FrameKind, Bytes)>,
     pub(super) log: PathBuf,
-    pub(super) news: watch::Receiver<News>,
+    pub(super) news: watch::Receiver<Progress>,
 }
 
 /// A word to a viewer's task.
 #[derive(Debug)]
-pub(super) enum Word {
+pub(super) enum ViewerCommand {
     Credit(Credit),
     /// Begin again, in this epoch, at what was received.
     Resume {
         epoch: u64,
-        received: Totals,
+        received: StreamOffsets,
         window: u64,
         accepted: Accepted,
         first: Vec<(FrameKind, Bytes)>,
@@ -97,12 +97,12 @@ pub(super) enum Word {
     Leave(Bytes),
 }
 
-enum Happening {
-    Word(Option<Word>),
+enum Event {
+    Word(Option<ViewerCommand>),
     Read(Result<Done, JoinError>),
     News,
     MaySend,
-    Link(Link),
+    Link(ConnectionState),
     DaemonGoes,
     Clock,
 }
@@ -120,19 +120,19 @@ struct Done {
 pub(super) struct Viewer {
     begin: Begin,
     number: u64,
-    outbox: Outbox,
+    outbox: SendBuffer,
     courier: mpsc::Sender<Outgoing>,
     reader: Option<Reader>,
     reading: Option<JoinHandle<Done>>,
-    look: Look,
+    look: PollState,
     /// What was told in this epoch of who is asked.
-    asked: Option<Asked>,
+    asked: Option<Responder>,
     /// The same of how large the terminal is: the last change.
     sized: Option<SizeFrom>,
     /// Whose output it was told in this epoch to be waited for.
     waiting: Option<Vec<OutputHolder>>,
     /// Where the log goes on, behind what is no longer held.
-    dropped_to: Option<Totals>,
+    dropped_to: Option<StreamOffsets>,
     /// Why it gets no more than what was read, to be told after that.
     farewell: Option<String>,
     /// After the link was lost nothing is sent until the viewer is heard again: only its word renews the right to
@@ -156,12 +156,12 @@ impl Viewer {
         });
         let now = Instant::now();
         Self {
-            outbox: Outbox::new(begin.window),
+            outbox: SendBuffer::new(begin.window),
             number,
             courier,
             reader: Some(Reader::open(&begin.log)),
             reading: None,
-            look: Look::default(),
+            look: PollState::default(),
             asked: None,
             sized: None,
             waiting: None,
@@ -176,7 +176,7 @@ impl Viewer {
     }
 
     /// Sees it through, until it has all it wants or is gone.
-    pub(super) async fn live(mut self, mut words: mpsc::UnboundedReceiver<Word>) {
+    pub(super) async fn live(mut self, mut words: mpsc::UnboundedReceiver<ViewerCommand>) {
         let context = Arc::clone(&self.begin.context);
         let mut link = context.bus.link();
         let mut known = *link.borrow_and_update();
@@ -194,43 +194,43 @@ impl Viewer {
             self.read_on();
             let (deadline, has_message) = (self.deadline(), self.has_message());
             let happening = tokio::select! {
-                word = words.recv() => Happening::Word(word),
-                done = joined(&mut self.reading) => Happening::Read(done),
-                Ok(()) = self.begin.news.changed() => Happening::News,
-                () = may_send(&self.courier, has_message) => Happening::MaySend,
-                Ok(()) = link.changed() => Happening::Link(*link.borrow_and_update()),
-                () = closes(&mut leaving) => Happening::DaemonGoes,
-                () = tokio::time::sleep_until(deadline.into()) => Happening::Clock,
+                word = words.recv() => Event::Word(word),
+                done = joined(&mut self.reading) => Event::Read(done),
+                Ok(()) = self.begin.news.changed() => Event::News,
+                () = may_send(&self.courier, has_message) => Event::MaySend,
+                Ok(()) = link.changed() => Event::Link(*link.borrow_and_update()),
+                () = closes(&mut leaving) => Event::DaemonGoes,
+                () = tokio::time::sleep_until(deadline.into()) => Event::Clock,
             };
             match happening {
-                Happening::Word(Some(word)) => self.on_word(word),
-                Happening::Word(None) => return,
-                Happening::Read(done) => self.on_read(done),
-                Happening::News => {
+                Event::Word(Some(word)) => self.on_word(word),
+                Event::Word(None) => return,
+                Event::Read(done) => self.on_read(done),
+                Event::News => {
                     self.look.on_news();
                     self.tell_waiting();
                 }
-                Happening::MaySend => self.send_one(),
-                Happening::Link(now) => {
+                Event::MaySend => self.send_one(),
+                Event::Link(now) => {
                     if !now.up || (known.up && now.generation != known.generation) {
                         self.muted = true;
                     }
                     known = now;
                 }
-                Happening::DaemonGoes => return self.have_resumed(),
-                Happening::Clock => self.on_clock(Instant::now()),
+                Event::DaemonGoes => return self.have_resumed(),
+                Event::Clock => self.on_clock(Instant::now()),
             }
         }
     }
 
     /// # Errors
     /// When the log cannot be read.
-    async fn find_beginning(&mut self) -> std::io::Result<Totals> {
+    async fn find_beginning(&mut self) -> std::io::Result<StreamOffsets> {
         match self.begin.begins {
             Begins::At(totals) => Ok(totals),
             Begins::Byte(at) => {
                 let log = self.begin.log.clone();
-                look::tried(move || Reader::open(&log).totals_at(at)).await
+                poll_state::tried(move || Reader::open(&log).totals_at(at)).await
             }
         }
     }
@@ -238,43 +238,44 @@ impl Viewer {
     fn begin_at(
         &mut self,
         epoch: u64,
-        at: Totals,
+        at: StreamOffsets,
         window: u64,
         accepted: Accepted,
         first: Vec<(FrameKind, Bytes)>,
     ) {
-        self.outbox = Outbox::beginning_at(epoch, at, window);
-        self.begin.accepted = Accepted { from: Some(at).filter(|at| *at != Totals::default()), ..accepted };
+        self.outbox = SendBuffer::beginning_at(epoch, at, window);
+        self.begin.accepted =
+            Accepted { from: Some(at).filter(|at| *at != StreamOffsets::default()), ..accepted };
         self.outbox.control(FrameKind::Accepted, decode::to_json(&self.begin.accepted).into());
         for (kind, payload) in first {
             self.outbox.control(kind, payload);
         }
-        (self.look, self.dropped_to, self.farewell) = (Look::default(), None, None);
+        (self.look, self.dropped_to, self.farewell) = (PollState::default(), None, None);
         (self.asked, self.sized, self.waiting) = (None, None, None);
         self.tell_waiting();
     }
 
-    fn on_word(&mut self, word: Word) {
-        if !matches!(word, Word::Control(..)) {
+    fn on_word(&mut self, word: ViewerCommand) {
+        if !matches!(word, ViewerCommand::Control(..)) {
             self.heard = Instant::now();
             self.muted = false;
         }
         match word {
-            Word::Credit(credit) => {
+            ViewerCommand::Credit(credit) => {
                 self.outbox.credit(&credit);
                 // Who has all, or wants no more.
                 self.done |= credit.done;
             }
-            Word::Resume { epoch, received, window, accepted, first } => {
+            ViewerCommand::Resume { epoch, received, window, accepted, first } => {
                 if epoch > self.outbox.epoch() {
                     self.begin_at(epoch, received, window, accepted, first);
                 } else if epoch == self.outbox.epoch() {
                     self.show_again(accepted);
                 }
             }
-            Word::Again(accepted) => self.show_again(accepted),
-            Word::Leave(payload) => self.leave(payload),
-            Word::Control(kind, payload) => {
+            ViewerCommand::Again(accepted) => self.show_again(accepted),
+            ViewerCommand::Leave(payload) => self.leave(payload),
+            ViewerCommand::Control(kind, payload) => {
                 if !self.outbox.is_closing() {
                     self.outbox.control(kind, payload);
                 }
@@ -365,7 +366,7 @@ impl Viewer {
 
 impl Viewer {
     fn tell_alive(&mut self) {
-        let (Totals { out, err }, waiting) = {
+        let (StreamOffsets { out, err }, waiting) = {
             let news = self.begin.news.borrow();
             (news.totals, news.waiting.clone())
         };
@@ -384,8 +385,8 @@ impl Viewer {
 }
 
 /// Waits until the daemon has nothing more to write down. Cancel safe.
-async fn closes(leaving: &mut watch::Receiver<Leaving>) {
-    if leaving.wait_for(|stage| *stage == Leaving::Closing).await.is_err() {
+async fn closes(leaving: &mut watch::Receiver<ShutdownPhase>) {
+    if leaving.wait_for(|stage| *stage == ShutdownPhase::Closing).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

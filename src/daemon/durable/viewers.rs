@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::super::freshness::Attachment;
+use super::super::nonces::Attachment;
 use super::VIEWERS_MOST;
-use super::viewer::{self, Viewer, Word};
-use super::words::Manner;
+use super::control::AttachMode;
+use super::viewer::{self, Viewer, ViewerCommand};
 use peerbus_protocol::attach::Within;
 
 /// The viewers of one job, by their inbox.
@@ -17,12 +17,12 @@ pub(super) struct Viewers {
     /// Numbers are never given twice, nor by those who attended to the job before, so that a word about a viewer is never
     /// taken for one about another.
     last_number: u64,
-    leave: mpsc::UnboundedSender<Gone>,
-    left: mpsc::UnboundedReceiver<Gone>,
+    leave: mpsc::UnboundedSender<EndedViewer>,
+    left: mpsc::UnboundedReceiver<EndedViewer>,
 }
 
 /// A viewer that has ended: its inbox and number.
-pub(super) type Gone = (String, u64);
+pub(super) type EndedViewer = (String, u64);
 
 struct Handle {
     number: u64,
@@ -31,19 +31,19 @@ struct Handle {
     write: bool,
     /// Up to where it has room for output: a combined offset.
     room: u64,
-    seat: Seat,
+    seat: ResponderRank,
     /// Whether it has typed anything.
     typed: bool,
     /// The job from within which it follows this one.
     within: Option<Within>,
     /// What makes its words fresh, where members sign.
     attachment: Option<Attachment>,
-    words: mpsc::UnboundedSender<Word>,
+    words: mpsc::UnboundedSender<ViewerCommand>,
 }
 
 /// How far a viewer is one whose terminal can be asked something, in the order of who is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Seat {
+pub(super) struct ResponderRank {
     /// Whether it has a terminal: it has said the size of it.
     pub(super) has_terminal: bool,
     /// When it last typed or said a size, counted by the job.
@@ -94,8 +94,8 @@ impl Viewers {
     }
 
     /// Begins a viewer, in place of one with the same inbox.
-    pub(super) fn begin(&mut self, begin: viewer::Begin, attachment: Option<Attachment>, manner: Manner) {
-        let Manner { write, seat, within, .. } = manner;
+    pub(super) fn begin(&mut self, begin: viewer::Begin, attachment: Option<Attachment>, manner: AttachMode) {
+        let AttachMode { write, seat, within, .. } = manner;
         self.last_number += 1;
         let (words, listen) = mpsc::unbounded_channel();
         let (number, inbox, epoch) = (self.last_number, begin.inbox.clone(), begin.epoch);
@@ -112,33 +112,33 @@ impl Viewers {
     }
 
     /// Says something to one; says whether it is there to hear it.
-    pub(super) fn say(&mut self, inbox: &str, word: Word) -> bool {
+    pub(super) fn say(&mut self, inbox: &str, word: ViewerCommand) -> bool {
         let Some(handle) = self.handles.get_mut(inbox) else { return false };
         match &word {
-            Word::Resume { epoch, received, window, .. } => {
+            ViewerCommand::Resume { epoch, received, window, .. } => {
                 handle.epoch = handle.epoch.max(*epoch);
                 handle.room = received.sum().saturating_add(*window);
             }
-            Word::Credit(credit) => handle.room = handle.room.max(credit.limit),
+            ViewerCommand::Credit(credit) => handle.room = handle.room.max(credit.limit),
             _ => {}
         }
         handle.words.send(word).is_ok()
     }
 
     /// The seat of a viewer that is there.
-    pub(super) fn seat_of(&self, inbox: &str) -> Option<Seat> {
+    pub(super) fn seat_of(&self, inbox: &str) -> Option<ResponderRank> {
         self.handles.get(inbox).map(|handle| handle.seat)
     }
 
     /// Gives a viewer another seat, where it is there.
-    pub(super) fn set_seat(&mut self, inbox: &str, seat: Seat) {
+    pub(super) fn set_seat(&mut self, inbox: &str, seat: ResponderRank) {
         if let Some(handle) = self.handles.get_mut(inbox) {
             handle.seat = seat;
         }
     }
 
     /// Those who write.
-    pub(super) fn writers(&self) -> impl Iterator<Item = (&str, Seat)> {
+    pub(super) fn writers(&self) -> impl Iterator<Item = (&str, ResponderRank)> {
         let writers = self.handles.iter().filter(|(_, handle)| handle.write);
         writers.map(|(inbox, handle)| (inbox.as_str(), handle.seat))
     }
@@ -153,7 +153,7 @@ impl Viewers {
         let all = std::mem::take(&mut self.handles).into_iter();
         all.map(|(inbox, handle)| {
             // One that is gone has left by itself.
-            let _ = handle.words.send(Word::Leave(told.clone()));
+            let _ = handle.words.send(ViewerCommand::Leave(told.clone()));
             inbox
         })
         .collect()
@@ -176,7 +176,7 @@ impl Viewers {
     }
 
     /// Waits for one to leave. Cancel safe.
-    pub(super) async fn one_leaves(&mut self) -> Gone {
+    pub(super) async fn one_leaves(&mut self) -> EndedViewer {
         match self.left.recv().await {
             Some(gone) => gone,
             // We hold a sender ourselves.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::super::job::blocking;
-use peerbus_keeper::Place;
-use peerbus_process::{Identity, OtherProcess, Signal};
+use peerbus_keeper::JobDir;
+use peerbus_process::{ProcessHandle, ProcessKey, Signal};
 
 /// How long it may be silent. It answers within milliseconds, within a second or two on a machine under heavy load.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Watchdog {
     watch: Option<Watch>,
-    killed: Option<Identity>,
+    killed: Option<ProcessKey>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +62,7 @@ impl Watchdog {
     }
 
     /// The keeper was asked: wakes one that does not answer, or kills it.
-    pub(super) async fn look(&mut self, place: &Place) {
+    pub(super) async fn look(&mut self, place: &JobDir) {
         let Some(watch) = &mut self.watch else { return };
         let now = Instant::now();
         let silent = now - watch.heard;
@@ -96,10 +96,10 @@ impl Watchdog {
 }
 
 /// Signals the keeper of a job, where it lives and has written down who it is.
-async fn signalled(place: &Place, signal: Signal) -> io::Result<Option<Identity>> {
+async fn signalled(place: &JobDir, signal: Signal) -> io::Result<Option<ProcessKey>> {
     let place = place.clone();
     let Some(about) = blocking(move || place.about()).await? else { return Ok(None) };
-    let Some(keeper) = OtherProcess::open(&about.keeper)? else { return Ok(None) };
+    let Some(keeper) = ProcessHandle::open(&about.keeper)? else { return Ok(None) };
     keeper.signal(signal)?;
     Ok(Some(about.keeper))
 }

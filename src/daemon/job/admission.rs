@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::super::asked::{Asked, name};
-use super::super::context::{Context, Leaving, Place};
+use super::super::context::{Context, JobSlot, ShutdownPhase};
+use super::super::dispatcher::Message;
 use super::super::durable;
-use super::super::exec::Request;
-use super::super::intake::Message;
-use super::super::journal::{Begun, Entry, NotNamed, now};
+use super::super::journal::{Entry, NotNamed, StartRecord, now};
 use super::super::policy::{self, Allowed};
 use super::super::queue::{Taken, taken};
-use super::super::roll::Enrolled;
-use super::{blocking, live, recorded, reply};
-use peerbus_keeper::words::NextOrder;
-use peerbus_process::{self as process, Lodging, Spec};
+use super::super::request::Request;
+use super::super::request_summary::{RequestSummary, name};
+use super::super::running_jobs::JobGuard;
+use super::{blocking, replay, reply, runner};
+use peerbus_keeper::messages::StepSpec;
+use peerbus_process::{self as process, JobScope, Spec};
 use peerbus_protocol::ending::{Refusal, sentence};
 use peerbus_protocol::exec::{Command, ExecRequest, JOB_VARIABLE, JobResult, PEER_VARIABLE};
 use peerbus_protocol::{Ending, JobId};
@@ -30,13 +30,13 @@ const REFUSAL_REMEMBERED: std::time::Duration = std::time::Duration::from_secs(6
 pub(crate) struct Admitted {
     pub(crate) request: Request,
     pub(crate) commands: Commands,
-    pub(crate) lodging: Lodging,
+    pub(crate) lodging: JobScope,
     pub(crate) entry: Entry,
     /// What was journalled of it.
-    pub(crate) begun: Begun,
-    pub(crate) place: Place,
-    pub(crate) asked: Asked,
-    pub(crate) enrolled: Enrolled,
+    pub(crate) begun: StartRecord,
+    pub(crate) place: JobSlot,
+    pub(crate) asked: RequestSummary,
+    pub(crate) enrolled: JobGuard,
     /// What was said about it while it was taken from the queue.
     pub(crate) held: Vec<Message>,
 }
@@ -46,13 +46,13 @@ pub(crate) struct Commands {
     pub(crate) spec: Spec,
     pub(crate) timeout_ms: Option<u64>,
     /// What follows, where it is a task.
-    pub(crate) then: Vec<NextOrder>,
+    pub(crate) then: Vec<StepSpec>,
 }
 
 /// A request that may run, as far as everything goes that can be looked at before.
 struct Prepared {
     commands: Commands,
-    place: Place,
+    place: JobSlot,
     /// Those that allow it.
     rules: BTreeSet<usize>,
 }
@@ -78,7 +78,7 @@ pub(super) async fn admit(
     };
     let Prepared { commands, place, rules } = prepared;
     let lodging = context.nursery.lodging(request.id);
-    let asked = Asked::by(&context, &request).allowed_by(&rules);
+    let asked = RequestSummary::by(&context, &request).allowed_by(&rules);
     let begun = begun(&context, &request, &asked, Some(lodging.clone()));
     let enrolled = context.roll.enter(request.id, u32::from(request.is_waited_for()));
     enrolled.set_watched_from(request.exec.within.first().cloned().into_iter().collect());
@@ -113,7 +113,7 @@ pub(super) async fn admit(
                     Admitted { request, commands, lodging, entry, begun, place, asked, enrolled, held };
                 match durable {
                     true => durable::run(context, admitted, messages).await,
-                    false => live::run(context, admitted, messages).await,
+                    false => runner::run(context, admitted, messages).await,
                 }
             }
             Err(why) => {
@@ -131,7 +131,7 @@ pub(super) async fn admit(
 
 /// A refusal may be remembered for a minute. It runs nothing meanwhile, so it takes nobody's place and is not told
 /// of as a job.
-fn give_back(place: Place, enrolled: Enrolled) {
+fn give_back(place: JobSlot, enrolled: JobGuard) {
     drop((place, enrolled));
 }
 
@@ -164,7 +164,7 @@ fn passes(ending: &Ending) -> bool {
 
 async fn prepare(context: &Arc<Context>, request: &Request) -> Result<Prepared, Ending> {
     let refused = |why, message: &str| Ending::Refused { why, message: message.to_owned() };
-    if *context.leaving.borrow() != Leaving::No {
+    if *context.leaving.borrow() != ShutdownPhase::No {
         return Err(refused(Refusal::Stopping, "the daemon is stopping"));
     }
     if *context.conflict.borrow() {
@@ -183,10 +183,10 @@ async fn prepare(context: &Arc<Context>, request: &Request) -> Result<Prepared, 
         let step = one(context, request, &part).await.map_err(|ending| in_step(request, n, ending))?;
         tracing::debug!(job = %request.id, asker = %request.asker, rule = step.0, "the policy allows it");
         rules.insert(step.0);
-        steps.push(NextOrder { spec: step.1, timeout_ms: part.timeout_ms });
+        steps.push(StepSpec { spec: step.1, timeout_ms: part.timeout_ms });
     }
     let mut steps = steps.into_iter();
-    let Some(NextOrder { spec, timeout_ms }) = steps.next() else {
+    let Some(StepSpec { spec, timeout_ms }) = steps.next() else {
         // Checked when it was decoded; said again rather than assumed.
         return Err(refused(Refusal::BadRequest, "it has nothing to run"));
     };
@@ -250,10 +250,15 @@ fn spec(context: &Context, job: JobId, exec: &ExecRequest, allowed: Allowed) -> 
     Ok(Spec { job, directory, links, command, env, user, stdin, tty: None, start_within })
 }
 
-fn begun(context: &Context, request: &Request, asked: &Asked, lodging: Option<Lodging>) -> Begun {
+fn begun(
+    context: &Context,
+    request: &Request,
+    asked: &RequestSummary,
+    lodging: Option<JobScope>,
+) -> StartRecord {
     let (asker, standing) = asked.asker();
     let first = request.exec.parts().into_iter().next().unwrap_or_else(|| request.exec.clone());
-    Begun {
+    StartRecord {
         id: request.id,
         instance: context.instance,
         caller: request.caller.clone(),
@@ -274,7 +279,13 @@ fn begun(context: &Context, request: &Request, asked: &Asked, lodging: Option<Lo
 }
 
 /// Refuses a job whose id is taken already, because nobody could see later that it ran.
-async fn take_back(context: &Arc<Context>, request: &Request, entry: Entry, asked: &Asked, why: &str) {
+async fn take_back(
+    context: &Arc<Context>,
+    request: &Request,
+    entry: Entry,
+    asked: &RequestSummary,
+    why: &str,
+) {
     let message = format!(
         "the audit log cannot be written, and this peer's configuration says audit = \"required\": {why}"
     );
@@ -304,7 +315,7 @@ pub(super) async fn refuse(
     ending: Ending,
     messages: &mut mpsc::Receiver<Message>,
 ) {
-    let asked = Asked::by(context, request);
+    let asked = RequestSummary::by(context, request);
     asked.refused(&context.audit, &ending).await;
     count(context, &ending);
     let result = JobResult::bare(Some(request.id), context.peer().clone(), context.instance, ending);
@@ -322,7 +333,7 @@ pub(super) async fn refuse(
         tracing::error!(job = %request.id, %error, "writing the journal");
         let remember = async {
             while let Some(message) = messages.recv().await {
-                recorded::answer(context, &record, message).await;
+                replay::answer(context, &record, message).await;
             }
         };
         let _ = tokio::time::timeout(REFUSAL_REMEMBERED, remember).await;

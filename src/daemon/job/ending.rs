@@ -4,16 +4,16 @@ use std::time::Instant;
 
 use super::super::answer;
 use super::blocking;
-use super::live::Live;
-use super::sink::Sink;
-use peerbus_process::{Outcome, Taps};
+use super::output::Output;
+use super::runner::Runner;
+use peerbus_process::{CommandOutcome, OutputReader};
 use peerbus_protocol::decode;
 use peerbus_protocol::exec::JobResult;
 use peerbus_protocol::reply;
 
-impl Live {
+impl Runner {
     /// Writes the ending down, then tells it.
-    pub(super) async fn finish(&mut self, taps: Taps) {
+    pub(super) async fn finish(&mut self, taps: OutputReader) {
         self.over = true;
         self.stdin.close();
         let output_open = !taps.are_dry();
@@ -33,8 +33,8 @@ impl Live {
         self.tell(result).await;
     }
 
-    fn result(&self, outcome: Outcome) -> JobResult {
-        let Outcome {
+    fn result(&self, outcome: CommandOutcome) -> JobResult {
+        let CommandOutcome {
             ending,
             out,
             err,
@@ -74,11 +74,11 @@ impl Live {
     /// Tells the ending to whoever waits for it.
     async fn tell(&mut self, result: JobResult) {
         match &mut self.sink {
-            Sink::Stream(stream) => {
+            Output::Stream(stream) => {
                 self.timing.over(Instant::now());
                 stream.outbox.close(decode::to_json(&result).into());
             }
-            Sink::Plain(plain) => {
+            Output::Plain(plain) => {
                 let collectors = plain.collectors.take();
                 let waiting = std::mem::take(&mut plain.waiting);
                 let limit = self.context.bus.max_payload();

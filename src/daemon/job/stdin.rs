@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use tokio::net::unix::pipe::Sender;
 
-use peerbus_process::Feed;
-use peerbus_protocol::frame::Want;
-use peerbus_protocol::stdin::{Joined, WINDOW};
+use peerbus_process::StdinWriter;
+use peerbus_protocol::frame::StdinCredit;
+use peerbus_protocol::stdin::{StdinReassembler, WINDOW};
 
 #[derive(Debug)]
 pub(super) struct Stdin {
-    joined: Joined,
-    feed: Feed<()>,
+    joined: StdinReassembler,
+    feed: StdinWriter<()>,
 }
 
 impl Stdin {
@@ -23,7 +23,7 @@ impl Stdin {
 
     /// For a job whose process is being made.
     pub(super) fn expected() -> Self {
-        Self { joined: Joined::expected(WINDOW), feed: Feed::expected() }
+        Self { joined: StdinReassembler::expected(WINDOW), feed: StdinWriter::expected() }
     }
 
     /// The process is there.
@@ -38,7 +38,7 @@ impl Stdin {
     }
 
     /// What the caller should know now.
-    pub(super) fn want(&mut self) -> Want {
+    pub(super) fn want(&mut self) -> StdinCredit {
         self.joined.want()
     }
 
@@ -50,14 +50,14 @@ impl Stdin {
     /// Takes a chunk, an empty one is the end, and writes what the command can take. Returns what to tell the
     /// caller: after that writing, because where all of it was written at once nothing tells of it later, and a
     /// caller that had used up its grant would wait for ever.
-    pub(super) fn take(&mut self, offset: u64, bytes: &Bytes) -> Want {
-        let (fresh, Want { again, .. }) = self.joined.take(offset, bytes);
+    pub(super) fn take(&mut self, offset: u64, bytes: &Bytes) -> StdinCredit {
+        let (fresh, StdinCredit { again, .. }) = self.joined.take(offset, bytes);
         self.feed.push((), fresh);
         if self.joined.has_ended() {
             self.feed.end();
         }
         self.write();
-        Want { again, ..self.joined.want() }
+        StdinCredit { again, ..self.joined.want() }
     }
 
     /// Waits until something that waits can be written to the command. Cancel safe.

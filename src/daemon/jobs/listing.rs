@@ -6,30 +6,36 @@ use std::sync::Arc;
 
 use crate::context::Context;
 use crate::journal::Record;
-use crate::roll::Present;
-use peerbus_keeper::Place;
+use crate::running_jobs::JobStats;
+use peerbus_keeper::JobDir;
 use peerbus_keeper::log::{Extent, Reader};
 use peerbus_protocol::ending::sentence;
 use peerbus_protocol::exec::{JobResult, StreamTotal};
-use peerbus_protocol::jobs::{Job, PAGE_MAX, Query, State, Which, means, means_id};
-use peerbus_protocol::window::Totals;
+use peerbus_protocol::jobs::{Job, JobFilter, JobQuery, JobStatus, PAGE_MAX, means, means_id};
+use peerbus_protocol::send_buffer::StreamOffsets;
 use peerbus_protocol::{Ending, JobId, decode};
 
 /// The jobs a question asks for, newest first, and where the next page goes on. Blocking.
 ///
 /// # Errors
 /// When the journal cannot be read.
-pub(super) fn page(context: &Context, query: &Query, room: usize) -> io::Result<(Vec<Job>, Option<JobId>)> {
+pub(super) fn page(
+    context: &Context,
+    query: &JobQuery,
+    room: usize,
+) -> io::Result<(Vec<Job>, Option<JobId>)> {
     let open = context.journal.open_ids()?;
     // A whole id is one job's only: nothing else need be looked at, however many there are.
     let whole: Option<JobId> = query.wanted.as_ref().and_then(|word| word.parse().ok());
     let ids = match (whole, query.state) {
         (Some(id), _) => BTreeSet::from([id]),
-        (None, Which::Running) => open.clone(),
-        (None, Which::All) => context.journal.all_ids()?,
+        (None, JobFilter::Running) => open.clone(),
+        (None, JobFilter::All) => context.journal.all_ids()?,
     };
     let kept: BTreeSet<JobId> = match (whole, &query.wanted) {
-        (None, Some(_)) => Place::all(&context.settings.state_dir)?.into_iter().map(|(job, _)| job).collect(),
+        (None, Some(_)) => {
+            JobDir::all(&context.settings.state_dir)?.into_iter().map(|(job, _)| job).collect()
+        }
         _ => BTreeSet::new(),
     };
     let most = query.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX) as usize;
@@ -57,8 +63,8 @@ pub(super) fn page(context: &Context, query: &Query, room: usize) -> io::Result<
     Ok((jobs, None))
 }
 
-fn is_asked_for(job: &Job, query: &Query) -> bool {
-    if query.state == Which::Running && job.state == State::Ended {
+fn is_asked_for(job: &Job, query: &JobQuery) -> bool {
+    if query.state == JobFilter::Running && job.state == JobStatus::Ended {
         // Since its name was read.
         return false;
     }
@@ -71,7 +77,7 @@ fn is_asked_for(job: &Job, query: &Query) -> bool {
 
 /// The record of a job, and its place on the roll while it has not ended. A job enters the roll before
 /// its record is begun, and leaves it after that was ended.
-fn look(context: &Context, id: JobId) -> io::Result<Option<(Record, Option<Arc<Present>>)>> {
+fn look(context: &Context, id: JobId) -> io::Result<Option<(Record, Option<Arc<JobStats>>)>> {
     let mut missed = false;
     loop {
         let Some(record) = context.journal.find(id)? else { return Ok(None) };
@@ -98,7 +104,7 @@ fn job(context: &Context, id: JobId) -> io::Result<Option<Job>> {
     }
     match present {
         _ if record.result.is_some() => {}
-        None => job.state = State::Lost,
+        None => job.state = JobStatus::Lost,
         Some(present) => {
             let totals = present.totals();
             (job.out, job.err) = (Some(totals.out), Some(totals.err));
@@ -115,14 +121,14 @@ fn job(context: &Context, id: JobId) -> io::Result<Option<Job>> {
 
 /// Says where the log of a durable job begins that nobody attends to: it may have been dropped.
 fn tell_kept(context: &Context, job: &mut Job) {
-    let log = Place::of(&context.settings.state_dir, job.id).log();
+    let log = JobDir::of(&context.settings.state_dir, job.id).log();
     let Extent { first, end } = match Reader::open(&log).extent() {
         Ok(extent) => extent,
         Err(error) => return tracing::warn!(job = %job.id, %error, "reading the log of a job"),
     };
     // Where nobody counted, the log did.
     let (out, err) = (job.out.unwrap_or(end.out), job.err.unwrap_or(end.err));
-    let first = if end.sum() == 0 { Totals { out, err } } else { first };
+    let first = if end.sum() == 0 { StreamOffsets { out, err } } else { first };
     (job.out, job.err) = (Some(out), Some(err));
     (job.first_out, job.first_err) = (Some(first.out), Some(first.err));
 }
@@ -134,7 +140,7 @@ fn recorded(record: &Record) -> Job {
     let bytes = |of: fn(&JobResult) -> &Option<StreamTotal>| Some(of(result?).as_ref()?.bytes);
     Job {
         id: begun.id,
-        state: if result.is_some() { State::Ended } else { State::Running },
+        state: if result.is_some() { JobStatus::Ended } else { JobStatus::Running },
         durable: begun.durable,
         tty: begun.tty,
         name: begun.name.clone(),
@@ -165,7 +171,7 @@ fn unreadable(id: JobId, error: &io::Error) -> Job {
     let why = sentence(format!("its record cannot be read: {error}"));
     Job {
         id,
-        state: State::Lost,
+        state: JobStatus::Lost,
         durable: false,
         tty: false,
         name: None,

@@ -15,7 +15,7 @@ use std::sync::PoisonError;
 
 use tempfile::{NamedTempFile, TempPath};
 
-use super::{Begun, Journal, RESERVE, Step, write_step};
+use super::{Journal, RESERVE, StartRecord, Step, write_step};
 use peerbus_process::host::is_full;
 use peerbus_protocol::JobId;
 
@@ -70,7 +70,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`io::ErrorKind::StorageFull`] when there is no spare left.
-    pub(super) fn on_a_spare(&self, begun: &Begun) -> io::Result<NamedTempFile> {
+    pub(super) fn on_a_spare(&self, begun: &StartRecord) -> io::Result<NamedTempFile> {
         let mut file = self.take_spare(begun.id)?;
         write_step(file.as_file_mut(), &Step::Begun(Box::new(begun.clone())))?;
         if file.as_file_mut().stream_position()? > SPARE_BYTES as u64 - RESERVE as u64 {

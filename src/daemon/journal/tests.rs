@@ -2,12 +2,12 @@
 
 use std::time::SystemTime;
 
-use super::forgetting::prune;
+use super::prune::prune;
 use super::*;
 use peerbus_protocol::Ending;
 
-fn begun(id: JobId) -> Begun {
-    Begun {
+fn begun(id: JobId) -> StartRecord {
+    StartRecord {
         id,
         instance: Instance::new(),
         caller: "_INBOX.x".into(),
@@ -74,7 +74,7 @@ fn what_a_crash_cut_off_did_not_happen() {
     let journal = Journal::open(dir.path()).expect("opens");
     let id = JobId::new();
     let mut entry = journal.begin(&begun(id)).expect("begins");
-    let process = Identity::of_self().expect("our own");
+    let process = ProcessKey::of_self().expect("our own");
     entry.started(&process).expect("starts");
     entry.file.write_all(br#"{"step":"ended","at":"2026-"#).expect("a torn line");
     drop(entry);
@@ -177,7 +177,7 @@ fn one_from_the_queue_is_kept_until_it_starts() {
     let dir = tempfile::tempdir().expect("a directory");
     let journal = Journal::open(dir.path()).expect("opens");
     let id = JobId::new();
-    let begun = Begun { queued: true, ..begun(id) };
+    let begun = StartRecord { queued: true, ..begun(id) };
     let mut entry = journal.begin_queued(&begun, &delivered()).expect("begins");
     let record = journal.find(id).expect("readable").expect("known");
     assert!(record.begun.queued && !record.starting && journal.has_copy(id));
@@ -231,7 +231,7 @@ fn an_id_from_the_queue_is_known_or_known_to_be_forgotten() {
     assert!((before - 1_000..=jiff::Timestamp::now().as_millisecond()).contains(&born), "{born}");
     let end = |queued: bool, age: Duration| {
         let id = JobId::new();
-        let entry = journal.begin(&Begun { queued, ..begun(id) }).expect("begins");
+        let entry = journal.begin(&StartRecord { queued, ..begun(id) }).expect("begins");
         entry.ended(&result(id)).expect("ends");
         let file = File::options().append(true).open(journal.ended.join(id.to_string())).expect("there");
         file.set_modified(SystemTime::now() - age).expect("set");
@@ -260,7 +260,7 @@ fn of_many_who_want_a_name_at_once_one_gets_it() {
     let dir = tempfile::tempdir().expect("a directory");
     let journal = Journal::open(dir.path()).expect("opens");
     let begin = || {
-        let wanted = Begun { name: Some("work".to_owned()), durable: true, ..begun(JobId::new()) };
+        let wanted = StartRecord { name: Some("work".to_owned()), durable: true, ..begun(JobId::new()) };
         journal.begin_as(&wanted, || journal.begin(&wanted)).map(|_| wanted.id)
     };
     let tried: Vec<_> = std::thread::scope(|scope| {
@@ -278,7 +278,7 @@ fn of_many_who_want_a_name_at_once_one_gets_it() {
 fn what_is_refused_takes_no_name() {
     let dir = tempfile::tempdir().expect("a directory");
     let journal = Journal::open(dir.path()).expect("opens");
-    let named = || Begun { name: Some("work".to_owned()), durable: true, ..begun(JobId::new()) };
+    let named = || StartRecord { name: Some("work".to_owned()), durable: true, ..begun(JobId::new()) };
     std::thread::scope(|scope| {
         let refusing = scope.spawn(|| {
             for refused in std::iter::repeat_with(named).take(2000) {
@@ -298,18 +298,19 @@ fn what_is_refused_takes_no_name() {
 fn a_name_is_given_once_and_the_record_goes_on() {
     let dir = tempfile::tempdir().expect("a directory");
     let journal = Journal::open(dir.path()).expect("opens");
-    let named = |name: &str| Begun { name: Some(name.to_owned()), durable: true, ..begun(JobId::new()) };
+    let named =
+        |name: &str| StartRecord { name: Some(name.to_owned()), durable: true, ..begun(JobId::new()) };
     let (one, other) = (named("one"), named("other"));
     let mut entry = journal.begin(&one).expect("begun");
     let theirs = journal.begin(&other).expect("begun");
     assert!(matches!(entry.rename("other"), Err(NotNamed::Taken { by, .. }) if by == other.id));
-    let process = Identity::of_self().expect("a process");
+    let process = ProcessKey::of_self().expect("a process");
     entry.started(&process).expect("written");
     for round in 0..100 {
         entry.rename(&format!("name-{round}")).expect("renamed");
     }
     let record = journal.find(one.id).expect("readable").expect("there");
-    assert_eq!(record.begun, Begun { name: Some("name-99".to_owned()), ..one.clone() });
+    assert_eq!(record.begun, StartRecord { name: Some("name-99".to_owned()), ..one.clone() });
     assert_eq!(record.process, Some(process));
     let size = fs::metadata(dir.path().join("journal/open").join(one.id.to_string())).expect("there").len();
     assert!((RESERVE as u64..2 * RESERVE as u64).contains(&size), "{size} bytes: it does not grow");

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::super::answer;
+use super::super::auth;
 use super::super::context::Context;
-use super::super::proof;
 use super::check::{Denied, by_all};
-use super::who::may_see_all;
+use super::principals::may_see_all;
 use super::{Allowed, Policy};
 use peerbus_bus::{Incoming, Outgoing};
-use peerbus_protocol::identity::Asker;
-use peerbus_protocol::policy::{ANSWER_TYPE, Answer, Decision, Objection, Question, Rule, Whom};
+use peerbus_protocol::identity::Principal;
+use peerbus_protocol::policy::{
+    ANSWER_TYPE, OnBehalfOf, PolicyAnswer, PolicyDecision, PolicyQuery, PolicyRule, RuleMismatch,
+};
 use peerbus_protocol::{Ending, decode, subjects};
 
 /// Questions that may wait.
@@ -42,19 +44,19 @@ pub(crate) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<
 }
 
 async fn answer_one(context: &Arc<Context>, reply: &str, message: &Incoming) {
-    let asker = match proof::of(context, message) {
+    let asker = match auth::of(context, message) {
         Ok((asker, _)) => asker,
         Err(why) => {
             let (word, code) = answer::UNPROVEN;
             return answer::cannot(context, reply, word, code, &why).await;
         }
     };
-    let question = match Question::decode(&message.payload) {
+    let question = match PolicyQuery::decode(&message.payload) {
         Ok(question) => question,
         Err(bad) => return answer::cannot(context, reply, "bad_request", 400, &bad.0).await,
     };
     let whom = match &question.whom {
-        Some(Whom { name, standing }) => Asker::Known { name: name.clone(), standing: *standing },
+        Some(OnBehalfOf { name, standing }) => Principal::Known { name: name.clone(), standing: *standing },
         None => asker.clone(),
     };
     if whom != asker && !may_see_all(&asker) {
@@ -75,20 +77,27 @@ async fn answer_one(context: &Arc<Context>, reply: &str, message: &Incoming) {
     let _ = context.bus.publish(Outgoing::to(reply).payload(decode::to_json(&answer)).sealed()).await;
 }
 
-fn decided(context: &Context, policy: &Policy, whom: &Asker, decided: Result<Allowed, Denied>) -> Answer {
+fn decided(
+    context: &Context,
+    policy: &Policy,
+    whom: &Principal,
+    decided: Result<Allowed, Denied>,
+) -> PolicyAnswer {
     match decided {
         Ok(Allowed { rule, .. }) => {
-            with_rules(context, policy, whom, Some(Decision::Allowed { rule }), [rule].into_iter())
+            with_rules(context, policy, whom, Some(PolicyDecision::Allowed { rule }), [rule].into_iter())
         }
         Err(Denied { ending, against }) => {
             let numbers: Vec<usize> = against.iter().map(|against| against.rule).collect();
             let objections = against
                 .into_iter()
                 .take(OBJECTIONS_SHOWN)
-                .map(|it| Objection { rule: it.rule, key: it.key.to_owned(), message: it.why })
+                .map(|it| RuleMismatch { rule: it.rule, key: it.key.to_owned(), message: it.why })
                 .collect();
             let decision = match ending {
-                Ending::Refused { why, message } => Some(Decision::Refused { why, message, objections }),
+                Ending::Refused { why, message } => {
+                    Some(PolicyDecision::Refused { why, message, objections })
+                }
                 _ => None,
             };
             with_rules(context, policy, whom, decision, numbers.into_iter())
@@ -99,10 +108,10 @@ fn decided(context: &Context, policy: &Policy, whom: &Asker, decided: Result<All
 fn with_rules(
     context: &Context,
     policy: &Policy,
-    whom: &Asker,
-    decision: Option<Decision>,
+    whom: &Principal,
+    decision: Option<PolicyDecision>,
     numbers: impl Iterator<Item = usize>,
-) -> Answer {
+) -> PolicyAnswer {
     let most = RULES_SHOWN.min(context.bus.max_payload() / 4);
     let (mut rules, mut left_out, mut bytes) = (Vec::new(), 0, 0);
     for number in numbers {
@@ -112,10 +121,10 @@ fn with_rules(
             left_out += 1;
             continue;
         }
-        rules.push(Rule { number, line: text.line, text: text.text.clone() });
+        rules.push(PolicyRule { number, line: text.line, text: text.text.clone() });
     }
     let state = context.settings.policy.state();
-    Answer {
+    PolicyAnswer {
         kind: ANSWER_TYPE.to_owned(),
         peer_id: context.peer().clone(),
         instance: context.instance,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::context::Context;
-use super::{Access, Against, Policy, Verdict, Wish};
+use super::{Access, AccessRequest, Against, Policy, Verdict};
 use peerbus_process::{Links, find_real_directory, user_name};
 use peerbus_protocol::Ending;
 use peerbus_protocol::ending::{Refusal, sentence as cut};
 use peerbus_protocol::exec::ExecRequest;
-use peerbus_protocol::identity::Asker;
+use peerbus_protocol::identity::Principal;
 
 /// How long it may take to find out where a directory leads. A caller asks again for a few seconds longer.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
@@ -40,7 +40,7 @@ impl Denied {
 /// Decides by the rules as they are now.
 pub(crate) async fn check(
     context: &Arc<Context>,
-    asker: &Asker,
+    asker: &Principal,
     exec: &ExecRequest,
 ) -> Result<Allowed, Denied> {
     by(context, &context.settings.policy.policy(), asker, exec).await
@@ -53,8 +53,8 @@ pub(crate) async fn check(
 /// A sentence for whoever asks.
 pub(crate) fn may_attach(
     context: &Context,
-    asker: &Asker,
-    owner: &Asker,
+    asker: &Principal,
+    owner: &Principal,
     access: Access,
 ) -> Result<(), String> {
     if context.settings.policy.policy().attaches(asker, owner, access) {
@@ -71,7 +71,7 @@ pub(crate) fn may_attach(
 pub(super) async fn by_all(
     context: &Arc<Context>,
     policy: &Policy,
-    asker: &Asker,
+    asker: &Principal,
     exec: &ExecRequest,
 ) -> Result<Allowed, Denied> {
     let mut decided = Err(Denied::of(Refusal::BadRequest, "it has nothing to run".to_owned()));
@@ -88,7 +88,7 @@ pub(super) async fn by_all(
 pub(super) async fn by(
     context: &Arc<Context>,
     policy: &Policy,
-    asker: &Asker,
+    asker: &Principal,
     exec: &ExecRequest,
 ) -> Result<Allowed, Denied> {
     let refused = Denied::of;
@@ -106,7 +106,7 @@ pub(super) async fn by(
         Some(user) => name_of(user).await,
         None => context.own_user.clone(),
     };
-    let wish = Wish {
+    let wish = AccessRequest {
         asker,
         command: &command,
         directory,
@@ -161,7 +161,7 @@ async fn look_up(directory: &str, exec: &ExecRequest) -> Result<Option<PathBuf>,
 }
 
 /// What a caller is told. Rules that are about others are nobody's business.
-fn sentence(context: &Context, asker: &Asker, against: &[Against]) -> String {
+fn sentence(context: &Context, asker: &Principal, against: &[Against]) -> String {
     let peer = context.peer();
     match against {
         [] if context.settings.policy.is_missing() => format!(

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use toml::Spanned;
 
-use super::rule::{Access, Choice, Commands, Rule, User, What};
-use super::who::Who;
-use super::words::{VariableName, Words};
+use super::patterns::{ArgvPattern, VariableName};
+use super::principals::Principals;
+use super::rule::{Access, Choice, CommandRule, Rule, RuleKind, User};
 use super::{Policy, Tasks, Text};
 use peerbus_process::ownership;
 
@@ -33,11 +33,11 @@ struct Written {
 #[serde(deny_unknown_fields)]
 struct WrittenRule {
     #[serde(deserialize_with = "list")]
-    who: Vec<Who>,
+    who: Vec<Principals>,
     #[serde(default, deserialize_with = "given")]
     task: Option<Vec<String>>,
     #[serde(default, deserialize_with = "patterns")]
-    argv: Option<Choice<Words>>,
+    argv: Option<Choice<ArgvPattern>>,
     #[serde(default, deserialize_with = "any_or_list")]
     sh: Option<Choice<String>>,
     #[serde(default, deserialize_with = "given")]
@@ -114,17 +114,17 @@ where
 }
 
 /// One pattern, several of them, or all there are.
-fn patterns<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Choice<Words>>, D::Error> {
+fn patterns<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Choice<ArgvPattern>>, D::Error> {
     let wanted = "a list of words is wanted, a list of such lists, or \"any\"";
     let found = match toml::Value::deserialize(from)? {
         toml::Value::String(word) if word == ANY => Ok(Choice::Any),
         toml::Value::Array(items) if items.iter().any(toml::Value::is_array) => items
             .iter()
-            .map(|item| Words::read(&texts(item.as_array().ok_or(wanted)?, wanted)?))
+            .map(|item| ArgvPattern::read(&texts(item.as_array().ok_or(wanted)?, wanted)?))
             .collect::<Result<Vec<_>, String>>()
             .map(Choice::These),
         toml::Value::Array(items) => texts(&items, wanted)
-            .and_then(|texts| Words::read(&texts))
+            .and_then(|texts| ArgvPattern::read(&texts))
             .map(|words| Choice::These(vec![words])),
         _ => Err(wanted.to_owned()),
     };
@@ -156,7 +156,7 @@ impl WrittenRule {
                 Some(key) => {
                     Err(format!("`{key}`: beside `attach`, which is about jobs that run, it cannot stand"))
                 }
-                None => Ok(Rule { who, what: What::Attach(access) }),
+                None => Ok(Rule { who, what: RuleKind::Attach(access) }),
             };
         }
         let Some(names) = task else {
@@ -165,7 +165,7 @@ impl WrittenRule {
                     "it says not what: one of `argv`, `sh`, `task` and `attach` is missing".to_owned()
                 );
             }
-            let commands = Commands {
+            let commands = CommandRule {
                 argv: argv.unwrap_or(Choice::These(Vec::new())),
                 sh: sh.unwrap_or(Choice::These(Vec::new())),
                 directory: directory.map_or(Choice::Any, |all| {
@@ -175,7 +175,7 @@ impl WrittenRule {
                 env,
                 stdin,
             };
-            return Ok(Rule { who, what: What::Commands(commands) });
+            return Ok(Rule { who, what: RuleKind::Commands(commands) });
         };
         if let Some(key) = also {
             return Err(format!("`{key}`: beside `task`, which says all that itself, it cannot stand"));
@@ -185,7 +185,7 @@ impl WrittenRule {
             None => Err(format!("`task`: this peer's configuration has no task {name:?}")),
         });
         let steps = steps.collect::<Result<Vec<_>, _>>()?.concat();
-        Ok(Rule { who, what: What::Tasks { names, steps } })
+        Ok(Rule { who, what: RuleKind::Tasks { names, steps } })
     }
 }
 
@@ -308,7 +308,7 @@ impl Policy {
     pub(super) fn directories_that_are_links(&self) -> Vec<(usize, PathBuf, PathBuf)> {
         let mut found = Vec::new();
         for (number, (rule, _)) in (1..).zip(&self.rules) {
-            let What::Commands(Commands { directory: Choice::These(these), .. }) = &rule.what else {
+            let RuleKind::Commands(CommandRule { directory: Choice::These(these), .. }) = &rule.what else {
                 continue;
             };
             for directory in these {

@@ -25,29 +25,29 @@
 mod answer;
 mod check;
 mod file;
-mod kept;
+mod loaded;
+mod patterns;
+mod principals;
 mod rule;
-mod who;
-mod words;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
+use principals::Principals;
 pub(super) use rule::Access;
-use rule::{Choice, Commands, Rule, What, Wish};
-use who::Who;
+use rule::{AccessRequest, Choice, CommandRule, Rule, RuleKind};
 
 use peerbus_protocol::decode;
-use peerbus_protocol::identity::{Asker, Standing};
+use peerbus_protocol::identity::{Principal, Standing};
 
 pub(super) use answer::{WAITING, answer};
 pub(super) use check::{Allowed, check, may_attach};
 pub use file::digest;
-pub use kept::{Kept, PolicyState, Presence};
+pub use loaded::{LoadedPolicy, PolicyFileRule, PolicyState};
+pub(super) use principals::{is_own, may_see_all, may_steer};
 pub use rule::Step;
-pub(super) use who::{is_own, may_see_all, may_steer};
 
 /// The tasks of a peer by their names; what is wrong with one that cannot be run.
 pub type Tasks = BTreeMap<String, Result<Vec<Step>, String>>;
@@ -87,8 +87,8 @@ impl Policy {
     /// What holds without a file.
     fn built_in() -> Self {
         let rule = Rule {
-            who: vec![Who::Standing(Standing::Operator), Who::Network],
-            what: What::Commands(Commands {
+            who: vec![Principals::Standing(Standing::Operator), Principals::Network],
+            what: RuleKind::Commands(CommandRule {
                 argv: Choice::Any,
                 sh: Choice::Any,
                 directory: Choice::Any,
@@ -97,7 +97,7 @@ impl Policy {
                 stdin: None,
             }),
         };
-        let attach = Rule { who: rule.who.clone(), what: What::Attach(Access::Write) };
+        let attach = Rule { who: rule.who.clone(), what: RuleKind::Attach(Access::Write) };
         let whom = "[[allow]]\nwho = [\"@operator\", \"@network\"]\n";
         let of = |what: &str| Text { line: None, text: format!("{whom}{what}") };
         let all = of("user = \"any\"\nargv = \"any\"\nsh = \"any\"");
@@ -105,7 +105,7 @@ impl Policy {
     }
 
     /// Decides. The first rule that allows a request is the one that is named.
-    fn decide(&self, wish: &Wish<'_>) -> Verdict {
+    fn decide(&self, wish: &AccessRequest<'_>) -> Verdict {
         let mut against = Vec::new();
         for (number, rule) in self.about(wish.asker) {
             match rule.allows(wish) {
@@ -117,22 +117,22 @@ impl Policy {
     }
 
     /// Whether somebody may read or write a job. One's own is everybody's of whom there is any rule.
-    fn attaches(&self, asker: &Asker, owner: &Asker, access: Access) -> bool {
+    fn attaches(&self, asker: &Principal, owner: &Principal, access: Access) -> bool {
         let mut rules = self.about(asker).map(|(_, rule)| rule).peekable();
         if is_own(asker, owner) {
             return rules.peek().is_some();
         }
-        rules.any(|rule| matches!(rule.what, What::Attach(most) if most >= access))
+        rules.any(|rule| matches!(rule.what, RuleKind::Attach(most) if most >= access))
     }
 
     /// The rules that are about somebody, with their numbers.
-    fn about(&self, asker: &Asker) -> impl Iterator<Item = (usize, &Rule)> {
+    fn about(&self, asker: &Principal) -> impl Iterator<Item = (usize, &Rule)> {
         let numbered = (1..).zip(self.rules.iter().map(|(rule, _)| rule));
         numbered.filter(|(_, rule)| rule.is_about(asker))
     }
 
     /// Whether directories have to be looked up to decide what somebody may.
-    fn looks_at_directories(&self, asker: &Asker) -> bool {
+    fn looks_at_directories(&self, asker: &Principal) -> bool {
         self.about(asker).any(|(_, rule)| rule.looks_at_directories())
     }
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::who::Who;
-use super::words::{VariableName, Words};
+use super::patterns::{ArgvPattern, VariableName};
+use super::principals::Principals;
 use peerbus_protocol::exec::Command;
-use peerbus_protocol::identity::Asker;
+use peerbus_protocol::identity::Principal;
 use peerbus_protocol::variables::Variables;
 
 /// One step of a task, as the peer's own configuration has it.
@@ -26,8 +26,8 @@ pub struct Step {
 
 /// A request, with what has to be known of it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wish<'a> {
-    pub(super) asker: &'a Asker,
+pub(super) struct AccessRequest<'a> {
+    pub(super) asker: &'a Principal,
     pub(super) command: &'a Command,
     /// Where it is to run, as it was asked for.
     pub(super) directory: &'a str,
@@ -79,25 +79,25 @@ pub(super) enum User {
 /// One rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rule {
-    pub(super) who: Vec<Who>,
-    pub(super) what: What,
+    pub(super) who: Vec<Principals>,
+    pub(super) what: RuleKind,
 }
 
 /// What a rule allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum RuleKind {
     /// The steps of these tasks, and nothing else.
     Tasks { names: Vec<String>, steps: Vec<Step> },
     /// Commands of some kind.
-    Commands(Commands),
+    Commands(CommandRule),
     /// Attaching to jobs of others, and running nothing.
     Attach(Access),
 }
 
 /// Commands of some kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Commands {
-    pub(super) argv: Choice<Words>,
+pub(super) struct CommandRule {
+    pub(super) argv: Choice<ArgvPattern>,
     pub(super) sh: Choice<String>,
     /// Directories, with all below them.
     pub(super) directory: Choice<PathBuf>,
@@ -112,30 +112,30 @@ pub(super) type Mismatch = (&'static str, String);
 
 impl Rule {
     /// Whether it is about whoever asks.
-    pub(super) fn is_about(&self, asker: &Asker) -> bool {
+    pub(super) fn is_about(&self, asker: &Principal) -> bool {
         self.who.iter().any(|who| who.has(asker))
     }
 
     /// Whether a directory has to be looked up to decide by it.
     pub(super) fn looks_at_directories(&self) -> bool {
-        matches!(&self.what, What::Commands(Commands { directory: Choice::These(_), .. }))
+        matches!(&self.what, RuleKind::Commands(CommandRule { directory: Choice::These(_), .. }))
     }
 
     /// Whether it allows a request of somebody it is about.
-    pub(super) fn allows(&self, wish: &Wish<'_>) -> Result<(), Mismatch> {
+    pub(super) fn allows(&self, wish: &AccessRequest<'_>) -> Result<(), Mismatch> {
         match &self.what {
-            What::Tasks { steps, .. } if steps.iter().any(|step| step.is(wish)) => Ok(()),
-            What::Tasks { names, .. } => {
+            RuleKind::Tasks { steps, .. } if steps.iter().any(|step| step.is(wish)) => Ok(()),
+            RuleKind::Tasks { names, .. } => {
                 Err(("task", format!("it is no step of {}, as this peer has it", names.join(", "))))
             }
-            What::Commands(commands) => commands.allow(wish),
-            What::Attach(_) => Err(("attach", "it is about jobs that run, and starts none".to_owned())),
+            RuleKind::Commands(commands) => commands.allow(wish),
+            RuleKind::Attach(_) => Err(("attach", "it is about jobs that run, and starts none".to_owned())),
         }
     }
 }
 
 impl Step {
-    fn is(&self, wish: &Wish<'_>) -> bool {
+    fn is(&self, wish: &AccessRequest<'_>) -> bool {
         let same_line = matches!(wish.command, Command::Shell(line) if *line == self.line);
         let env = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         same_line
@@ -146,8 +146,8 @@ impl Step {
     }
 }
 
-impl Commands {
-    fn allow(&self, wish: &Wish<'_>) -> Result<(), Mismatch> {
+impl CommandRule {
+    fn allow(&self, wish: &AccessRequest<'_>) -> Result<(), Mismatch> {
         let any = self.allow_command(wish.command)?;
         self.allow_place(wish)?;
         self.allow_user(wish)?;
@@ -185,7 +185,7 @@ impl Commands {
         }
     }
 
-    fn allow_place(&self, wish: &Wish<'_>) -> Result<(), Mismatch> {
+    fn allow_place(&self, wish: &AccessRequest<'_>) -> Result<(), Mismatch> {
         // Where it leads instead is not said: the daemon may look where who asks may not.
         let is_it = |above: &PathBuf| wish.real.is_some_and(|real| real.starts_with(above));
         if self.directory.has(is_it) {
@@ -194,7 +194,7 @@ impl Commands {
         Err(("directory", format!("{:?} does not lead into a directory that it allows", wish.directory)))
     }
 
-    fn allow_user(&self, wish: &Wish<'_>) -> Result<(), Mismatch> {
+    fn allow_user(&self, wish: &AccessRequest<'_>) -> Result<(), Mismatch> {
         let is_it = |user: &User| match user {
             User::Own => wish.user == wish.own_user,
             User::Named(name) => wish.user == name,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::file::parse;
-use super::rule::Wish;
+use super::rule::AccessRequest;
 use super::*;
 use peerbus_protocol::exec::Command;
 use peerbus_protocol::variables::Variables;
@@ -27,13 +27,13 @@ fn policy(text: &str) -> Policy {
     Policy { rules: parse(text, &tasks()).unwrap_or_else(|why| panic!("{text}: {why}")) }
 }
 
-fn known(name: &str, standing: Standing) -> Asker {
-    Asker::Known { name: name.parse().expect("a name"), standing }
+fn known(name: &str, standing: Standing) -> Principal {
+    Principal::Known { name: name.parse().expect("a name"), standing }
 }
 
 /// A request of alice, an operator, to be described further.
 struct Asked {
-    asker: Asker,
+    asker: Principal,
     command: Command,
     directory: &'static str,
     real: Option<&'static str>,
@@ -68,7 +68,7 @@ fn variables(all: &[(&str, &str)]) -> Variables {
 
 impl Asked {
     fn of(self, policy: &Policy) -> Verdict {
-        policy.decide(&Wish {
+        policy.decide(&AccessRequest {
             asker: &self.asker,
             command: &self.command,
             directory: self.directory,
@@ -102,7 +102,7 @@ fn without_a_file_operators_may_all_and_other_identities_nothing() {
         ..sh("anything")
     };
     assert_eq!(all().of(&built_in), Verdict::Allowed(1));
-    assert_eq!(Asked { asker: Asker::Anyone, ..all() }.of(&built_in), Verdict::Allowed(1));
+    assert_eq!(Asked { asker: Principal::Anyone, ..all() }.of(&built_in), Verdict::Allowed(1));
     for standing in Standing::ALL.into_iter().filter(|it| *it != Standing::Operator) {
         let asked = Asked { asker: known("bob", standing), ..argv(&["true"]) };
         assert_eq!(asked.of(&built_in), Verdict::Refused(vec![]), "{standing}");
@@ -116,7 +116,7 @@ fn without_a_file_operators_may_all_and_other_identities_nothing() {
 fn an_empty_policy_allows_nothing() {
     assert_eq!(argv(&["true"]).of(&policy("")), Verdict::Refused(vec![]));
     assert_eq!(
-        Asked { asker: Asker::Anyone, ..sh("x") }.of(&policy("# nothing\n")),
+        Asked { asker: Principal::Anyone, ..sh("x") }.of(&policy("# nothing\n")),
         Verdict::Refused(vec![])
     );
 }

@@ -22,9 +22,9 @@
 //! Limits: where this machine's clock is behind the caller's, a request waits until it is not; where it is
 //! ahead, requests expire earlier by as much. A job that has begun is as any other: it ends with the daemon.
 
-mod puller;
-mod reading;
-mod ticket;
+mod consumer;
+mod delivery;
+mod parse;
 
-pub(super) use puller::run;
-pub(super) use ticket::{Taken, Ticket, taken};
+pub(super) use consumer::run;
+pub(super) use delivery::{Taken, Ticket, taken};

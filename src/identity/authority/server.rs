@@ -7,7 +7,7 @@ use super::{Authority, AuthorityError};
 use crate::file::IdentityFile;
 use crate::jwt::Claims;
 use crate::key::{Key, PublicKey};
-use crate::trust::{self, Signer, now};
+use crate::trust_store::{self, Signer, now};
 use peerbus_protocol::identity::Standing;
 
 /// How long an identity for the moment holds.
@@ -106,7 +106,7 @@ impl Authority {
             expires: Some(now() + HOLDS_FOR_SECONDS),
             names: Vec::new(),
         };
-        let token = trust::issue(&signer, self.account.public(), &by);
+        let token = trust_store::issue(&signer, self.account.public(), &by);
         Ok(IdentityFile { token, key, fleet: self.fleet().clone(), account: self.account_token()? })
     }
 }

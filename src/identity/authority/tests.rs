@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::{Guest, NoMember, Ticket, Trust};
+use crate::{InviteToken, Invitee, MembershipError, TrustStore};
 
 struct Scene {
     folder: tempfile::TempDir,
@@ -18,16 +18,16 @@ impl Scene {
         Self { folder, authority }
     }
 
-    fn invite(&self, whom: &str, standing: Standing, until: i64) -> Guest {
+    fn invite(&self, whom: &str, standing: Standing, until: i64) -> Invitee {
         let bus = "nats://127.0.0.1:4222";
         let whom = Invited { name: &name(whom), standing, bus, until, identity_expires: None, names: &[] };
         let ticket = self.authority.invite(&whom).expect("invited");
-        Ticket::read(&ticket.text()).expect("whole").guest
+        InviteToken::read(&ticket.text()).expect("whole").guest
     }
 
-    fn trust(&self) -> Trust {
+    fn trust(&self) -> TrustStore {
         let account = self.authority.account_token().expect("an account");
-        Trust::new(self.authority.fleet().clone(), &account).expect("trusted")
+        TrustStore::new(self.authority.fleet().clone(), &account).expect("trusted")
     }
 }
 
@@ -62,11 +62,11 @@ fn an_identity_is_of_its_fleet_its_standing_and_its_key() {
     let signer = scene.trust().member(&alice.token).expect("a member");
     assert_eq!((signer.name.as_str(), signer.standing), ("alice", Standing::Operator));
     assert_eq!(signer.key, *alice.key.public());
-    assert_eq!(other.trust().member(&alice.token), Err(NoMember::Stranger));
+    assert_eq!(other.trust().member(&alice.token), Err(MembershipError::Stranger));
     let error = scene.authority.make(&name("alice"), Standing::Worker, None).expect_err("taken");
     assert!(matches!(error, AuthorityError::Taken(_, Standing::Operator)), "{error}");
     let expired = scene.authority.make(&name("bob"), Standing::Operator, Some(now() - 1)).expect("made");
-    assert_eq!(scene.trust().member(&expired.token), Err(NoMember::Expired(name("bob"))));
+    assert_eq!(scene.trust().member(&expired.token), Err(MembershipError::Expired(name("bob"))));
 }
 
 #[test]
@@ -107,10 +107,10 @@ fn who_was_revoked_is_a_member_nowhere_that_has_heard_it() {
     let newer = scene.authority.revoke(&name("alice")).expect("revoked");
     trust.member(&alice.token).expect("not heard yet");
     assert_eq!(trust.learn(&newer), Ok(true));
-    assert_eq!(trust.member(&alice.token), Err(NoMember::Revoked(name("alice"))));
+    assert_eq!(trust.member(&alice.token), Err(MembershipError::Revoked(name("alice"))));
     // An older account does not bring anybody back.
     assert_eq!(trust.learn(&old), Ok(false));
-    assert_eq!(trust.member(&alice.token), Err(NoMember::Revoked(name("alice"))));
+    assert_eq!(trust.member(&alice.token), Err(MembershipError::Revoked(name("alice"))));
     // The name is free again; its new key is a member in spite of the revocation of the old one.
     let again = scene.authority.make(&name("alice"), Standing::Operator, None).expect("made again");
     assert_eq!(trust.member(&again.token).expect("a member").key, *again.key.public());
@@ -147,40 +147,40 @@ fn a_file_is_read_as_it_was_written_and_only_from_its_owner() {
 
 #[test]
 fn a_seal_holds_for_one_message_at_one_place() {
-    use crate::{Seal, SealedParts, Unproven};
+    use crate::{MessageSigner, SignatureError, SigningInput};
     let scene = Scene::new();
     let alice = scene.authority.make(&name("alice"), Standing::Operator, None).expect("made");
     let trust = scene.trust();
     let said: [(&str, &str); 2] = [("D-Time", "17"), ("D-Offset", "3")];
     let plain = |name: &str| said.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
     let parts =
-        SealedParts { subject: "exec.w1", reply: Some("_INBOX_alice.x"), headers: &plain, payload: b"{}" };
-    let seal = Seal::of(&alice).headers(&parts);
+        SigningInput { subject: "exec.w1", reply: Some("_INBOX_alice.x"), headers: &plain, payload: b"{}" };
+    let seal = MessageSigner::of(&alice).headers(&parts);
     let check = |subject: &str, reply: Option<&str>, payload: &[u8], change: Option<(&str, &str)>| {
         let find = |name: &str| {
             let changed = change.filter(|(key, _)| *key == name).map(|(_, value)| value);
             let sealed = seal.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
             changed.or(sealed).or_else(|| plain(name))
         };
-        trust.signer(&SealedParts { subject, reply, headers: &find, payload }).map(|signer| signer.name)
+        trust.signer(&SigningInput { subject, reply, headers: &find, payload }).map(|signer| signer.name)
     };
     let reply = Some("_INBOX_alice.x");
     assert_eq!(check("exec.w1", reply, b"{}", None), Ok(name("alice")));
-    let changed = Err(Unproven::Changed(name("alice")));
+    let changed = Err(SignatureError::Changed(name("alice")));
     assert_eq!(check("exec.w2", reply, b"{}", None), changed);
     assert_eq!(check("exec.w1", Some("_INBOX_alice.y"), b"{}", None), changed);
     assert_eq!(check("exec.w1", None, b"{}", None), changed);
     assert_eq!(check("exec.w1", reply, b"{ }", None), changed);
     assert_eq!(check("exec.w1", reply, b"{}", Some(("D-Time", "18"))), changed);
     assert_eq!(check("exec.w1", reply, b"{}", Some(("D-Challenge", "x"))), changed);
-    assert_eq!(check("exec.w1", reply, b"{}", Some(("D-Signature", "?"))), Err(Unproven::Malformed));
+    assert_eq!(check("exec.w1", reply, b"{}", Some(("D-Signature", "?"))), Err(SignatureError::Malformed));
     let bob = scene.authority.make(&name("bob"), Standing::Operator, None).expect("made");
     assert_eq!(
         check("exec.w1", reply, b"{}", Some(("D-Identity", &bob.token))),
-        Err(Unproven::Changed(name("bob")))
+        Err(SignatureError::Changed(name("bob")))
     );
     let unsigned = trust.signer(&parts).expect_err("unsigned");
-    assert_eq!(unsigned, Unproven::Unsigned);
+    assert_eq!(unsigned, SignatureError::Unsigned);
 }
 
 /// They are signed by the fleet's key as well, and lie in every server's configuration.

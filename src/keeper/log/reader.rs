@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::segment::{HEADER_BYTES, RECORD_BYTES, Record, bytes_path, read_header, runs_path, starts};
 use peerbus_protocol::frame::StreamKind;
-use peerbus_protocol::window::Totals;
+use peerbus_protocol::send_buffer::StreamOffsets;
 
 /// Records read at a time.
 const RECORDS_AT_ONCE: usize = 512;
@@ -43,7 +43,7 @@ pub enum Piece {
     /// What was there is no longer kept.
     Dropped {
         /// From where there is something: how much of each stream came before it.
-        to: Totals,
+        to: StreamOffsets,
     },
     /// Nothing, now. Whether there will be more, and whether that was all, the log does not know.
     End,
@@ -53,15 +53,15 @@ pub enum Piece {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extent {
     /// How much of each stream came before the first byte that is held.
-    pub first: Totals,
+    pub first: StreamOffsets,
     /// The same of the byte after the last one.
-    pub end: Totals,
+    pub end: StreamOffsets,
 }
 
 /// Where something was looked for.
 enum Sought {
     In(Segment),
-    Dropped(Totals),
+    Dropped(StreamOffsets),
     Nowhere,
 }
 
@@ -141,14 +141,14 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::read`].
-    pub fn totals_at(&mut self, at: u64) -> io::Result<Totals> {
+    pub fn totals_at(&mut self, at: u64) -> io::Result<StreamOffsets> {
         match self.seek(at)? {
             Sought::In(mut segment) => {
                 let end = segment.end()?;
                 segment.totals_at(at.min(end))
             }
             Sought::Dropped(to) => Ok(to),
-            Sought::Nowhere => Ok(Totals::default()),
+            Sought::Nowhere => Ok(StreamOffsets::default()),
         }
     }
 
@@ -215,9 +215,9 @@ impl Reader {
 struct Segment {
     /// None while it rests.
     files: Option<Files>,
-    start: Totals,
+    start: StreamOffsets,
     name: PathBuf,
-    place: Place,
+    place: RunPosition,
     /// Records that were read and are not passed yet, the next one last.
     ahead: Vec<Record>,
     records_read: u64,
@@ -253,8 +253,8 @@ fn open(path: &Path) -> io::Result<Option<File>> {
 
 /// The run that the reader is in: where it begins, and whose it is. Before the first run it is nobody's.
 #[derive(Debug, Clone, Copy)]
-struct Place {
-    run: Totals,
+struct RunPosition {
+    run: StreamOffsets,
     stream: Option<StreamKind>,
 }
 
@@ -267,7 +267,7 @@ impl Segment {
         if totals.out.checked_add(totals.err) != Some(start) {
             return Err(broken(&name, "it begins elsewhere than its name says"));
         }
-        let place = Place { run: totals, stream: None };
+        let place = RunPosition { run: totals, stream: None };
         let files = Some(files);
         Ok(Some(Self { files, start: totals, name, place, ahead: Vec::new(), records_read: 0 }))
     }
@@ -296,7 +296,7 @@ impl Segment {
 
     fn read(&mut self, at: u64, end: u64, most: usize) -> io::Result<Piece> {
         let run_end = self.go_to(at, end)?;
-        let Place { run, stream: Some(stream) } = self.place else {
+        let RunPosition { run, stream: Some(stream) } = self.place else {
             return Err(broken(&self.name, "it says of nobody that these bytes are theirs"));
         };
         let count = usize::try_from(run_end - at).unwrap_or(usize::MAX).min(most.max(1));
@@ -305,7 +305,7 @@ impl Segment {
         Ok(Piece::Bytes { stream, offset: run.of(stream) + (at - run.sum()), bytes: bytes.freeze() })
     }
 
-    fn totals_at(&mut self, at: u64) -> io::Result<Totals> {
+    fn totals_at(&mut self, at: u64) -> io::Result<StreamOffsets> {
         self.go_to(at, at)?;
         let mut totals = self.place.run;
         if let Some(stream) = self.place.stream {
@@ -317,7 +317,7 @@ impl Segment {
     /// Goes to the run that has the byte at `at`; returns where that run ends, at most `end`.
     fn go_to(&mut self, at: u64, end: u64) -> io::Result<u64> {
         if at < self.place.run.sum() {
-            self.place = Place { run: self.start, stream: None };
+            self.place = RunPosition { run: self.start, stream: None };
             self.ahead.clear();
             self.records_read = 0;
         }
@@ -332,7 +332,7 @@ impl Segment {
 
     fn pass(&mut self, next: Record) -> io::Result<()> {
         self.ahead.pop();
-        let Place { run, stream } = &mut self.place;
+        let RunPosition { run, stream } = &mut self.place;
         let length = next.start.checked_sub(run.sum());
         let length = length.filter(|length| stream.is_some() || *length == 0);
         let length = length.ok_or_else(|| broken(&self.name, "its records are out of order"))?;

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use peerbus_protocol::frame::StreamKind;
-use peerbus_protocol::window::Totals;
+use peerbus_protocol::send_buffer::StreamOffsets;
 
 /// Two numbers: the bytes of each stream before the segment.
 pub(super) const HEADER_BYTES: u64 = 16;
@@ -69,7 +69,7 @@ fn start_of(name: &str) -> Option<u64> {
     is_one.then(|| name.parse().ok()).flatten()
 }
 
-pub(super) fn header(totals: Totals) -> [u8; HEADER_BYTES as usize] {
+pub(super) fn header(totals: StreamOffsets) -> [u8; HEADER_BYTES as usize] {
     let mut header = [0; HEADER_BYTES as usize];
     header[..8].copy_from_slice(&totals.out.to_le_bytes());
     header[8..].copy_from_slice(&totals.err.to_le_bytes());
@@ -77,9 +77,9 @@ pub(super) fn header(totals: Totals) -> [u8; HEADER_BYTES as usize] {
 }
 
 /// How much of each stream came before a segment.
-pub(super) fn read_header(runs: &File) -> io::Result<Totals> {
+pub(super) fn read_header(runs: &File) -> io::Result<StreamOffsets> {
     let (mut out, mut err) = ([0; 8], [0; 8]);
     runs.read_exact_at(&mut out, 0)?;
     runs.read_exact_at(&mut err, 8)?;
-    Ok(Totals { out: u64::from_le_bytes(out), err: u64::from_le_bytes(err) })
+    Ok(StreamOffsets { out: u64::from_le_bytes(out), err: u64::from_le_bytes(err) })
 }

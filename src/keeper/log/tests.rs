@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::segment::{HEADER_BYTES, RECORD_BYTES, Record, bytes_path, header, runs_path, starts};
 use super::{Extent, Piece, Reader, Writer};
 use peerbus_protocol::frame::StreamKind::{self, Err, Out};
-use peerbus_protocol::window::Totals;
+use peerbus_protocol::send_buffer::StreamOffsets;
 
 /// What was written, byte by byte.
 #[derive(Debug, Default, Clone)]
@@ -19,12 +19,12 @@ struct Model {
     bytes: Vec<u8>,
     streams: Vec<StreamKind>,
     /// The address of each byte, and of the one after the last.
-    totals: Vec<Totals>,
+    totals: Vec<StreamOffsets>,
 }
 
 impl Model {
     fn of(pieces: &[(StreamKind, usize)]) -> Self {
-        let mut model = Self { totals: vec![Totals::default()], ..Self::default() };
+        let mut model = Self { totals: vec![StreamOffsets::default()], ..Self::default() };
         for &(stream, length) in pieces {
             for _ in 0..length {
                 let at = model.bytes.len();

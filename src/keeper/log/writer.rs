@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 
 use super::segment::{HEADER_BYTES, RECORD_BYTES, Record, bytes_path, header, runs_path};
 use peerbus_protocol::frame::StreamKind;
-use peerbus_protocol::window::Totals;
+use peerbus_protocol::send_buffer::StreamOffsets;
 
 /// A log is kept in this many parts; one of them is dropped at a time.
 const SEGMENTS: u64 = 8;
@@ -25,7 +25,7 @@ pub struct Writer {
     /// Most bytes of a segment, both of its files together.
     segment_most: u64,
     limit: u64,
-    totals: Totals,
+    totals: StreamOffsets,
     /// Segments that are full, the oldest first.
     full: VecDeque<Full>,
     current: Current,
@@ -33,7 +33,7 @@ pub struct Writer {
 
 #[derive(Debug)]
 struct Full {
-    start: Totals,
+    start: StreamOffsets,
     size: u64,
 }
 
@@ -42,7 +42,7 @@ struct Full {
 struct Current {
     bytes: File,
     runs: File,
-    start: Totals,
+    start: StreamOffsets,
     /// How long both files are. What a failed write has left behind that is written over.
     bytes_length: u64,
     runs_length: u64,
@@ -63,9 +63,9 @@ impl Writer {
             directory: directory.to_owned(),
             segment_most,
             limit: limit.max(SEGMENT_LEAST * SEGMENTS),
-            totals: Totals::default(),
+            totals: StreamOffsets::default(),
             full: VecDeque::new(),
-            current: Current::create(directory, Totals::default())?,
+            current: Current::create(directory, StreamOffsets::default())?,
         })
     }
 
@@ -91,13 +91,13 @@ impl Writer {
 
     /// How much of each stream was written since the beginning.
     #[must_use]
-    pub fn totals(&self) -> Totals {
+    pub fn totals(&self) -> StreamOffsets {
         self.totals
     }
 
     /// How much of each stream came before the first byte that is still held.
     #[must_use]
-    pub fn first(&self) -> Totals {
+    pub fn first(&self) -> StreamOffsets {
         self.full.front().map_or(self.current.start, |oldest| oldest.start)
     }
 
@@ -126,7 +126,7 @@ impl Writer {
 
 impl Current {
     /// The runs come first: a reader finds a segment by its bytes.
-    fn create(directory: &Path, start: Totals) -> io::Result<Self> {
+    fn create(directory: &Path, start: StreamOffsets) -> io::Result<Self> {
         let open =
             |path: PathBuf| File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
         let runs = open(runs_path(directory, start.sum()))?;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 
-use peerbus_bus::{Bus, Incoming, Member, Outgoing};
-use peerbus_identity::authority::{Authority, AuthorityError, Entry};
-use peerbus_identity::{PublicKey, Unproven};
-use peerbus_protocol::fleet::{CLOCKS_APART_MS, JOINED_TYPE, JoinRequest, Joined, refused};
+use peerbus_bus::{Bus, Incoming, Outgoing, Signing};
+use peerbus_identity::authority::{Authority, AuthorityError, IdentityRecord};
+use peerbus_identity::{PublicKey, SignatureError};
+use peerbus_protocol::fleet::{CLOCKS_APART_MS, JOINED_TYPE, JoinRequest, JoinResponse, refused};
 use peerbus_protocol::identity::{Name, Standing};
 use peerbus_protocol::peers::{Found, GET_TYPE, GetAnswer, GetRequest};
 use peerbus_protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
@@ -39,7 +39,7 @@ impl Refused {
 pub(super) async fn answered(
     bus: &Bus,
     authority: &Arc<Authority>,
-    member: &Member,
+    member: &Signing,
     question: &Incoming,
 ) -> Option<Outgoing> {
     let reply = question.reply.as_deref().filter(|reply| subjects::is_inbox(reply))?;
@@ -57,9 +57,9 @@ pub(super) async fn answered(
 async fn taken_in(
     bus: &Bus,
     authority: &Arc<Authority>,
-    member: &Member,
+    member: &Signing,
     question: &Incoming,
-) -> Result<Joined, Refused> {
+) -> Result<JoinResponse, Refused> {
     let id = guest(member, question)?;
     let request = JoinRequest::decode(&question.payload)
         .map_err(|bad| Refused::new(refused::BAD_REQUEST, 400, bad.0))?;
@@ -69,12 +69,12 @@ async fn taken_in(
     tracing::info!(name = %entry.name, standing = %entry.standing, "an invitation was taken up");
     let is_heard = entry.standing.is_machine() && is_heard(bus, &entry.name).await;
     let account = member.trust().account_token();
-    Ok(Joined { kind: JOINED_TYPE.to_owned(), identity, account, is_heard })
+    Ok(JoinResponse { kind: JOINED_TYPE.to_owned(), identity, account, is_heard })
 }
 
 /// The invitation whose guest has sealed this very question, on its own subject.
-fn guest(member: &Member, question: &Incoming) -> Result<Name, Refused> {
-    let unproven = |why: Unproven| Refused::new(refused::UNPROVEN, 403, format!("who asks: {why}"));
+fn guest(member: &Signing, question: &Incoming) -> Result<Name, Refused> {
+    let unproven = |why: SignatureError| Refused::new(refused::UNPROVEN, 403, format!("who asks: {why}"));
     let speaker = member.speaker(question).map_err(unproven)?;
     if speaker.standing != Standing::Guest || question.subject != subjects::join(&speaker.name) {
         let why =
@@ -117,7 +117,11 @@ fn check_clock(question: &Incoming) -> Result<(), Refused> {
     Err(Refused::new(refused::CLOCK, 400, why))
 }
 
-async fn take_up(authority: Arc<Authority>, id: Name, key: PublicKey) -> Result<(Entry, String), Refused> {
+async fn take_up(
+    authority: Arc<Authority>,
+    id: Name,
+    key: PublicKey,
+) -> Result<(IdentityRecord, String), Refused> {
     let taken = tokio::task::spawn_blocking(move || authority.take_up(&id, &key)).await;
     let taken = taken.map_err(|panic| Refused::new(refused::BOOKS, 500, panic.to_string()))?;
     taken.map_err(|error| match &error {

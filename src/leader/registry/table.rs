@@ -6,7 +6,7 @@
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::dialect::{COLUMNS, Dialect, TABLE};
-use super::patience::bounded;
+use super::timeouts::bounded;
 
 /// One of our columns, as the table has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

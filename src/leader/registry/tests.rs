@@ -7,11 +7,11 @@ use super::*;
 use crate::roster::tests::row;
 
 async fn open(file: &Path) -> Registry {
-    Registry::open(&Place::sqlite(file)).await.expect("the registry opens")
+    Registry::open(&DatabaseUrl::sqlite(file)).await.expect("the registry opens")
 }
 
 async fn refused(file: &Path) -> String {
-    let error = Registry::open(&Place::sqlite(file)).await.map(drop).expect_err("it must not open");
+    let error = Registry::open(&DatabaseUrl::sqlite(file)).await.map(drop).expect_err("it must not open");
     let (text, name) = (error.to_string(), file.display().to_string());
     assert!(text.starts_with("opening the registry ") && text.contains(&name), "{text}");
     text
@@ -60,7 +60,7 @@ async fn a_damaged_database_is_refused_by_name() {
     let mut bytes = std::fs::read(&file).expect("a file");
     bytes[4096..].fill(0xa5);
     std::fs::write(&file, bytes).expect("a file");
-    let text = match Registry::open(&Place::sqlite(&file)).await {
+    let text = match Registry::open(&DatabaseUrl::sqlite(&file)).await {
         Err(error) => error.to_string(),
         Ok(mut registry) => registry.load().await.expect_err("damaged").to_string(),
     };

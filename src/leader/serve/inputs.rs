@@ -7,10 +7,10 @@ use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::LeaderSettings;
-use crate::keeper::Report;
-use crate::office::Questions;
-use crate::post::{Post, ReplyTo};
-use peerbus_bus::{Bus, Incoming, Link, Mailbox, Outgoing};
+use crate::leadership::QuerySubscription;
+use crate::publisher::{Publisher, ReplyTo};
+use crate::registry_writer::WriterEvent;
+use peerbus_bus::{Bus, ConnectionState, Incoming, Mailbox, Outgoing};
 use peerbus_protocol::subjects;
 
 /// Heartbeats that may wait: several of each peer of a large fleet.
@@ -39,7 +39,7 @@ pub(super) enum Event {
     /// The link went up or down.
     Link,
     /// The database has something to tell.
-    Database(Report),
+    Database(WriterEvent),
     /// Time goes by.
     Tick,
     /// A round trip to the server ended.
@@ -50,7 +50,7 @@ pub(super) enum Event {
         sent: Option<Duration>,
     },
     /// Nobody answers for the fleet any more, so this leader does.
-    StandsIn(Questions),
+    StandsIn(QuerySubscription),
 }
 
 /// Where it all arrives.
@@ -58,21 +58,24 @@ pub(super) struct Inputs {
     beats: mpsc::Receiver<Incoming>,
     pongs: Mailbox,
     documents: Mailbox,
-    questions: Option<Questions>,
+    questions: Option<QuerySubscription>,
     answers: mpsc::Sender<Outgoing>,
-    link: watch::Receiver<Link>,
-    reports: mpsc::Receiver<Report>,
+    link: watch::Receiver<ConnectionState>,
+    reports: mpsc::Receiver<WriterEvent>,
     ticks: Interval,
     background: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
 }
 
 impl Inputs {
     /// Begins to listen. Also returns the leader's mouth, and where the database reports.
-    pub(super) async fn open(bus: &Bus, settings: &LeaderSettings) -> (Self, Post, mpsc::Sender<Report>) {
+    pub(super) async fn open(
+        bus: &Bus,
+        settings: &LeaderSettings,
+    ) -> (Self, Publisher, mpsc::Sender<WriterEvent>) {
         let (pongs, documents) = (bus.mailbox(), bus.mailbox());
         let reply =
             ReplyTo { documents: documents.subject().to_owned(), heartbeats: pongs.subject().to_owned() };
-        let post = Post::open(bus, settings.peer.clone(), settings.instance, reply);
+        let post = Publisher::open(bus, settings.peer.clone(), settings.instance, reply);
         let (to_reports, reports) = mpsc::channel(WORDS_MAX);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,7 +83,7 @@ impl Inputs {
             beats: bus.subscribe(subjects::ALIVE, None, BEATS_MAX).await,
             pongs,
             documents,
-            questions: Some(Questions::open(bus).await),
+            questions: Some(QuerySubscription::open(bus).await),
             answers: post.answers(),
             link: bus.link(),
             reports,
@@ -110,7 +113,7 @@ impl Inputs {
     }
 
     /// The state of the link.
-    pub(super) fn link(&mut self) -> Link {
+    pub(super) fn link(&mut self) -> ConnectionState {
         *self.link.borrow_and_update()
     }
 
@@ -125,7 +128,7 @@ impl Inputs {
     }
 
     /// Answers from now on.
-    pub(super) fn answer_for_the_fleet(&mut self, questions: Questions) {
+    pub(super) fn answer_for_the_fleet(&mut self, questions: QuerySubscription) {
         self.questions = Some(questions);
     }
 
@@ -136,7 +139,7 @@ impl Inputs {
 }
 
 /// The next question, once there is a place for its answer.
-async fn question(questions: Option<&mut Questions>, answers: &mpsc::Sender<Outgoing>) -> Event {
+async fn question(questions: Option<&mut QuerySubscription>, answers: &mpsc::Sender<Outgoing>) -> Event {
     let Some(questions) = questions else { return std::future::pending().await };
     let Ok(place) = answers.clone().reserve_owned().await else { return std::future::pending().await };
     tokio::select! {

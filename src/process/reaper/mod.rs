@@ -22,20 +22,20 @@
 //!
 //! The socket carries JSON, one message a line.
 
-mod daemon_end;
-mod tend;
+mod client;
+mod subreaper;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::identity::Identity;
 use super::pidfd::Exit;
+use super::process_key::ProcessKey;
 use super::spec::{Spec, StartError};
 
-pub(super) use daemon_end::{release, start};
-pub use tend::reaper_main;
+pub(super) use client::{release, start};
+pub use subreaper::reaper_main;
 
 /// How long a tree may take to end by itself when its daemon has died.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ const RELEASE: &str = "release";
 
 /// What to run, and the file that is locked meanwhile.
 #[derive(Debug, Serialize, Deserialize)]
-struct Order {
+struct ReaperSpec {
     spec: Spec,
     lock: PathBuf,
 }
@@ -53,9 +53,9 @@ struct Order {
 /// What the reaper says, in this order.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Report {
+enum ReaperEvent {
     /// The command runs. Else it is `Failed`, and the last report.
-    Started(Identity),
+    Started(ProcessKey),
     /// The command could not be started.
     Failed(StartError),
     /// The command itself has ended.

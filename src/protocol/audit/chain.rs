@@ -9,7 +9,7 @@
 
 use serde::Deserialize;
 
-use super::{Event, Head, LineHash};
+use super::{AuditEvent, Checkpoint, LineHash};
 use crate::decode;
 
 /// Most faults that are told one by one.
@@ -23,14 +23,14 @@ struct Link {
     #[serde(default)]
     at: String,
     #[serde(flatten)]
-    event: Option<Event>,
+    event: Option<AuditEvent>,
 }
 
 /// A head, and who keeps it.
 #[derive(Debug, Clone)]
 struct Mark {
     kept_by: String,
-    head: Head,
+    head: Checkpoint,
     met: bool,
 }
 
@@ -38,7 +38,7 @@ struct Mark {
 #[derive(Debug, Default)]
 pub struct Chain {
     first: Option<u64>,
-    last: Option<Head>,
+    last: Option<Checkpoint>,
     /// What the newest file says is the oldest line there is.
     oldest: Option<u64>,
     lines: u64,
@@ -56,7 +56,7 @@ pub struct Verdict {
     /// The number of the first.
     pub first: Option<u64>,
     /// The last.
-    pub last: Option<Head>,
+    pub last: Option<Checkpoint>,
     /// What is wrong, and where. None: the log is sound.
     pub faults: Vec<String>,
     /// How many faults there are beyond those.
@@ -75,7 +75,7 @@ impl Verdict {
 
 impl Chain {
     /// A log went as far as `head`, as is known from elsewhere.
-    pub fn went_to(&mut self, kept_by: &str, head: Head) {
+    pub fn went_to(&mut self, kept_by: &str, head: Checkpoint) {
         if head.seq > 0 {
             self.marks.push(Mark { kept_by: kept_by.to_owned(), head, met: false });
         }
@@ -99,7 +99,7 @@ impl Chain {
 
     /// How far the lines go so far.
     #[must_use]
-    pub fn last(&self) -> Option<&Head> {
+    pub fn last(&self) -> Option<&Checkpoint> {
         self.last.as_ref()
     }
 
@@ -118,7 +118,7 @@ impl Chain {
             self.compare(place, link);
             self.read(link);
         }
-        let head = Head { seq, hash: LineHash::of(line) };
+        let head = Checkpoint { seq, hash: LineHash::of(line) };
         self.meet(place, &head);
         self.first.get_or_insert(seq);
         self.last = Some(head);
@@ -148,14 +148,14 @@ impl Chain {
     fn read(&mut self, link: &Link) {
         let (seq, at) = (link.seq, &link.at);
         match &link.event {
-            Some(Event::File { oldest, .. }) => self.oldest = Some(*oldest),
-            Some(Event::Damaged { what }) => {
+            Some(AuditEvent::File { oldest, .. }) => self.oldest = Some(*oldest),
+            Some(AuditEvent::Damaged { what }) => {
                 self.fault(format!("line {seq}: the daemon itself found, at {at}: {what}"));
             }
-            Some(Event::Healed { bytes, .. }) => {
+            Some(AuditEvent::Healed { bytes, .. }) => {
                 self.note(format!("line {seq}: half a line, {bytes} bytes, was cut off at {at}: a daemon was killed while it wrote"));
             }
-            Some(Event::Gap { lost, first, last, why }) => {
+            Some(AuditEvent::Gap { lost, first, last, why }) => {
                 self.note(format!(
                     "line {seq}: {lost} of the lines before it could not be written, from {first} to {last}: {why}"
                 ));
@@ -165,7 +165,7 @@ impl Chain {
     }
 
     /// Compares a line with what is known of it from elsewhere.
-    fn meet(&mut self, place: &str, head: &Head) {
+    fn meet(&mut self, place: &str, head: &Checkpoint) {
         let met: Vec<(String, bool)> = self
             .marks
             .iter_mut()

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use peerbus::process::{
-    Command, Containment, Exit, ExitKind, Identity, Links, Lodging, Nursery, Process, Spec, StartError,
-    Started, StartedInTerminal, Stdin, start, start_in_terminal,
+    Command, ContainmentKind, ContainmentManager, Exit, ExitKind, JobScope, Links, Process, ProcessKey, Spec,
+    StartError, Started, StartedInTerminal, Stdin, start, start_in_terminal,
 };
 use peerbus::protocol::JobId;
 use tempfile::TempDir;
@@ -16,7 +16,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Bench {
     pub(crate) state: TempDir,
-    pub(crate) nursery: Nursery,
+    pub(crate) nursery: ContainmentManager,
 }
 
 /// What a command that ended has left.
@@ -28,9 +28,9 @@ pub(crate) struct Outcome {
 }
 
 impl Bench {
-    pub(crate) fn new(containment: Containment) -> Self {
+    pub(crate) fn new(containment: ContainmentKind) -> Self {
         let state = tempfile::tempdir().expect("a state directory");
-        let nursery = Nursery::open(state.path(), env!("CARGO_BIN_EXE_d").into(), containment);
+        let nursery = ContainmentManager::open(state.path(), env!("CARGO_BIN_EXE_d").into(), containment);
         Self { state, nursery: nursery.expect("a nursery") }
     }
 
@@ -42,7 +42,7 @@ impl Bench {
         start_in_terminal(spec, &self.lodging(spec), &self.nursery)
     }
 
-    pub(crate) fn lodging(&self, spec: &Spec) -> Lodging {
+    pub(crate) fn lodging(&self, spec: &Spec) -> JobScope {
         self.nursery.lodging(spec.job)
     }
 
@@ -144,7 +144,7 @@ pub(crate) fn state_of(pid: u32) -> char {
 }
 
 /// Waits until the process has ended and is no zombie of ours.
-pub(crate) async fn gone(identity: &Identity) {
+pub(crate) async fn gone(identity: &ProcessKey) {
     let reaped = async {
         while std::path::Path::new(&format!("/proc/{}", identity.pid)).exists() {
             tokio::task::yield_now().await;

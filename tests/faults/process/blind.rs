@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use peerbus::process::{Containment, Identity};
+use peerbus::process::{ContainmentKind, ProcessKey};
 
 use crate::process::bench::{Bench, PATIENCE, Said, line, runs};
 
@@ -37,13 +37,13 @@ fn blind<T>(act: impl FnOnce() -> T) -> T {
     done
 }
 
-async fn says_nothing_of_what_it_cannot_see(containment: Containment) {
+async fn says_nothing_of_what_it_cannot_see(containment: ContainmentKind) {
     let bench = Bench::new(containment);
     let started =
         bench.start(&line("setsid sh -c 'echo $$; exec sleep 1000' & exec sleep 1000")).expect("started");
     let tree = started.process.tree();
     let child = Said::of(started.stdout).pids(1).await[0];
-    let own = Identity::of_self().expect("our own");
+    let own = ProcessKey::of_self().expect("our own");
     let (count, alive) = blind(|| (tree.count(), own.is_alive()));
     assert!(count.is_err() && alive.is_err(), "{count:?} {alive:?}");
     // Sight comes back in the middle.
@@ -61,19 +61,19 @@ async fn says_nothing_of_what_it_cannot_see(containment: Containment) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blindness_is_not_emptiness() {
     if in_a_child("process::blind::blindness_is_not_emptiness") {
-        says_nothing_of_what_it_cannot_see(Containment::Best).await;
+        says_nothing_of_what_it_cannot_see(ContainmentKind::Best).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blindness_is_not_emptiness_with_a_reaper() {
     if in_a_child("process::blind::blindness_is_not_emptiness_with_a_reaper") {
-        says_nothing_of_what_it_cannot_see(Containment::Reaper).await;
+        says_nothing_of_what_it_cannot_see(ContainmentKind::Reaper).await;
     }
 }
 
 /// With so few descriptors, then one more, and so on: each time it runs, or it does not and nothing has run.
-async fn starts_or_has_not_run(containment: Containment) {
+async fn starts_or_has_not_run(containment: ContainmentKind) {
     let bench = Bench::new(containment);
     let (mut failed, mut started) = (0, 0);
     for more in 0.. {
@@ -123,13 +123,13 @@ fn used() -> Vec<Option<File>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_descriptors_nothing_runs() {
     if in_a_child("process::blind::without_descriptors_nothing_runs") {
-        starts_or_has_not_run(Containment::Best).await;
+        starts_or_has_not_run(ContainmentKind::Best).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_descriptors_nothing_runs_with_a_reaper() {
     if in_a_child("process::blind::without_descriptors_nothing_runs_with_a_reaper") {
-        starts_or_has_not_run(Containment::Reaper).await;
+        starts_or_has_not_run(ContainmentKind::Reaper).await;
     }
 }

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use peerbus::process::{Containment, ExitKind, Lodging, Nursery, Process, Spec, Started, clear, start};
+use peerbus::process::{
+    ContainmentKind, ContainmentManager, ExitKind, JobScope, Process, Spec, Started, clear, start,
+};
 use tokio::runtime::Runtime;
 
 use crate::harness::both;
@@ -49,7 +51,7 @@ async fn clear_stops_what_is_left(bench: Bench) {
     assert_eq!(killed.await.expect("cleared").expect("possible"), 2);
     assert!(pids.iter().all(|&pid| !runs(pid)), "{pids:?}");
     assert_eq!(clear(&lodging, PATIENCE).await.expect("nothing left"), 0);
-    let (Lodging::Cgroup { path } | Lodging::Reaper { lock: path }) = lodging;
+    let (JobScope::Cgroup { path } | JobScope::Reaper { lock: path }) = lodging;
     assert!(!path.exists(), "{}", path.display());
 }
 
@@ -61,10 +63,14 @@ async fn clear_of_nothing(bench: Bench) {
 }
 
 async fn two_nurseries_do_not_meet(bench: Bench) {
-    let other = Bench::new(Containment::Best);
+    let other = Bench::new(ContainmentKind::Best);
     let spec = argv(&["true"]);
     assert_ne!(bench.lodging(&spec), other.lodging(&spec));
-    let again = peerbus::process::Nursery::open(bench.state.path(), "unused".into(), Containment::Reaper);
+    let again = peerbus::process::ContainmentManager::open(
+        bench.state.path(),
+        "unused".into(),
+        ContainmentKind::Reaper,
+    );
     if bench.nursery.cgroups().is_none() {
         assert_eq!(again.expect("a nursery").lodging(spec.job), bench.lodging(&spec), "deterministic");
     }
@@ -78,7 +84,7 @@ fn reaper_of(pid: u32) -> i32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_reaper_is_made_up_for() {
-    let bench = Bench::new(Containment::Reaper);
+    let bench = Bench::new(ContainmentKind::Reaper);
     let spec = line(PAIR);
     let mut started = bench.start(&spec).expect("started");
     let pids = Said::of(started.stdout).pids(2).await;
@@ -94,7 +100,7 @@ async fn a_killed_reaper_is_made_up_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reaper_does_not_listen_to_signals() {
-    let bench = Bench::new(Containment::Reaper);
+    let bench = Bench::new(ContainmentKind::Reaper);
     let mut started = bench.start(&line("read x; exit 4")).expect("started");
     exit_of(&mut started.process).await;
     let mut started = bench.start(&line("echo ready; exec sleep 1000")).expect("started");
@@ -132,11 +138,11 @@ fn ordered(spec: &Spec, lock: &Path, daemon_lives: bool) -> Ordered {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_whose_daemon_died_before_it_was_started_is_not_started() {
-    let bench = Bench::new(Containment::Reaper);
+    let bench = Bench::new(ContainmentKind::Reaper);
     let mark = bench.state.path().join("ran");
     let spec = line(&format!("echo > {}; sleep 1000", mark.display()));
     let lodging = bench.lodging(&spec);
-    let Lodging::Reaper { lock } = &lodging else { unreachable!("a reaper was asked for") };
+    let JobScope::Reaper { lock } = &lodging else { unreachable!("a reaper was asked for") };
     let Ordered { mut reaper, .. } = ordered(&spec, lock, false);
     let ended = tokio::task::spawn_blocking(move || reaper.wait()).await.expect("waited").expect("ended");
     assert!(ended.success() && !lock.exists() && !mark.exists(), "{ended}");
@@ -146,11 +152,11 @@ async fn a_command_whose_daemon_died_before_it_was_started_is_not_started() {
 /// Whoever orders a command and dies before the answer never hears of its start.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_whose_daemon_died_while_it_was_started_is_stopped() {
-    let bench = Bench::new(Containment::Reaper);
+    let bench = Bench::new(ContainmentKind::Reaper);
     let mark = bench.state.path().join("ran");
     let spec = line(&format!("echo > {}; exec sleep 1000", mark.display()));
     let lodging = bench.lodging(&spec);
-    let Lodging::Reaper { lock } = &lodging else { unreachable!("a reaper was asked for") };
+    let JobScope::Reaper { lock } = &lodging else { unreachable!("a reaper was asked for") };
     let Ordered { daemon, mut reaper } = ordered(&spec, lock, true);
     eventually(PATIENCE, "the command", || mark.exists().then_some(()));
     drop(daemon);
@@ -169,10 +175,11 @@ async fn the_lock_is_held_before_the_reaper_has_done_anything() {
     let text = format!("#!/bin/sh\necho $$ > {0}.new; mv {0}.new {0}; exec sleep 1000\n", pid.display());
     std::fs::write(&program, text).expect("written");
     std::fs::set_permissions(&program, Permissions::from_mode(0o700)).expect("executable");
-    let nursery = Nursery::open(state.path(), program, Containment::Reaper).expect("a nursery");
+    let nursery =
+        ContainmentManager::open(state.path(), program, ContainmentKind::Reaper).expect("a nursery");
     let spec = argv(&["true"]);
     let lodging = nursery.lodging(spec.job);
-    let Lodging::Reaper { lock } = lodging.clone() else { unreachable!("a reaper was asked for") };
+    let JobScope::Reaper { lock } = lodging.clone() else { unreachable!("a reaper was asked for") };
     let starting = tokio::task::spawn_blocking(move || start(&spec, &lodging, &nursery).map(|_| ()));
     let reaper = eventually(PATIENCE, "the reaper", || std::fs::read_to_string(&pid).ok());
     let looked = File::open(&lock).expect("made").try_lock();

@@ -133,8 +133,8 @@ async fn a_failure_leaves_nothing(bench: Bench) {
     let spec = argv(&["no-such-command"]);
     bench.start(&spec).expect_err("not found");
     let left = match bench.lodging(&spec) {
-        peerbus::process::Lodging::Cgroup { path } => path,
-        peerbus::process::Lodging::Reaper { lock } => lock,
+        peerbus::process::JobScope::Cgroup { path } => path,
+        peerbus::process::JobScope::Reaper { lock } => lock,
     };
     assert!(!left.exists(), "{}", left.display());
 }

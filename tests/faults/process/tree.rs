@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use peerbus::process::{ExitKind, Lodging, Signal};
+use peerbus::process::{ExitKind, JobScope, Signal};
 
 use crate::harness::both;
 use crate::process::bench::{Bench, PATIENCE, Said, all_of, argv, exit_of, line, runs, state_of};
@@ -38,7 +38,7 @@ async fn stop_reaches_everyone(bench: Bench) {
     assert_eq!(tree.count().expect("seen"), 0);
     assert!(matches!(exit_of(&mut started.process).await.status, ExitKind::Signal(15 | 9)));
     said.end().await;
-    if let Lodging::Cgroup { path } = bench.lodging(&spec) {
+    if let JobScope::Cgroup { path } = bench.lodging(&spec) {
         assert!(!path.exists(), "the cgroup is removed");
     }
 }
@@ -130,7 +130,7 @@ async fn left_alone(bench: Bench) {
     assert_eq!(tree.count().expect("seen"), 2);
     assert_eq!(tree.stop(PATIENCE).await.expect("seen").killed, 2, "until somebody stops them");
     bench.nursery.sweep();
-    if let Lodging::Cgroup { path } = bench.lodging(&spec) {
+    if let JobScope::Cgroup { path } = bench.lodging(&spec) {
         assert!(!path.exists(), "swept");
     }
 }

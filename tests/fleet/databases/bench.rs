@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerbus::leader::registry::{Place, Registry};
+use peerbus::leader::registry::{DatabaseUrl, Registry};
 use peerbus::protocol::Instance;
 use peerbus::protocol::heartbeat::Role;
 use peerbus::protocol::peers::{PeerRow, Presence};
@@ -37,7 +37,7 @@ pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
 }
 
 pub(crate) async fn open(url: &str) -> Registry {
-    Registry::open(&url.parse::<Place>().unwrap()).await.expect("the registry opens")
+    Registry::open(&url.parse::<DatabaseUrl>().unwrap()).await.expect("the registry opens")
 }
 
 pub(crate) async fn load(registry: &mut Registry) -> Vec<PeerRow> {

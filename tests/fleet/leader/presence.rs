@@ -112,7 +112,7 @@ async fn a_new_leader_asks_everyone_and_finds_the_unknown() {
     let leader = Leader::start(&scene, "lead", &scene.database()).loaded().await;
     let question = within("a question to all", all.recv()).await.expect("the bus lives");
     let (instance, reply) = (Instance::new(), question.reply.expect("an inbox"));
-    let identity = service::Identity {
+    let identity = service::ServiceIdentity {
         peer: peer("w1"),
         instance,
         version: "0.1.0".to_owned(),
@@ -122,7 +122,7 @@ async fn a_new_leader_asks_everyone_and_finds_the_unknown() {
     for garbage in ["", "[]", "{}"] {
         fleet.say(&reply, garbage).await;
     }
-    let document = service::answer(service::Question::Ping, &identity, &service::Counts::default());
+    let document = service::answer(service::ServiceQuery::Ping, &identity, &service::Counts::default());
     fleet.say(&reply, decode::to_json(&document)).await;
     let ping = within("a ping", pings.recv()).await.expect("the bus lives");
     fleet.say(&ping.reply.expect("an inbox"), decode::to_json(&beat("w1", instance, 1))).await;

@@ -4,11 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use peerbus::bus::{Bus, BusError, Credentials, Incoming, Outgoing, Persistence, Reach, Settings};
-use peerbus::leader::registry::Place;
+use peerbus::bus::{
+    AddressPolicy, Bus, BusError, Credentials, Incoming, Outgoing, ReconnectPolicy, Settings,
+};
+use peerbus::leader::registry::DatabaseUrl;
 use peerbus::leader::{self, LeaderError, LeaderSettings, LeaderStatus, RegistryState};
 use peerbus::protocol::heartbeat::{self, Heartbeat, PeerState, Role};
-use peerbus::protocol::peers::{EventKind, Page, PeerEvent, PeerRow, Presence};
+use peerbus::protocol::peers::{EventKind, PeerEvent, PeerPage, PeerRow, Presence};
 use peerbus::protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
 use peerbus::protocol::{Instance, PeerId, decode, subjects};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -50,7 +52,7 @@ impl Scene {
         LeaderSettings {
             peer: peer(id),
             instance: Instance::new(),
-            database_url: Some(Place::sqlite(database).url()),
+            database_url: Some(DatabaseUrl::sqlite(database).url()),
             state_dir: self.scratch.path().to_owned(),
             max_peers: leader::MAX_PEERS,
             fleet_keys: None,
@@ -60,9 +62,13 @@ impl Scene {
 
 pub(crate) fn bus(url: &str, name: &str) -> Bus {
     let address = url.parse().expect("an address");
-    let settings =
-        Settings { address, credentials: Credentials::None, reach: Reach::Anywhere, name: name.to_owned() };
-    Bus::open(settings, Persistence::UntilClosed)
+    let settings = Settings {
+        address,
+        credentials: Credentials::None,
+        reach: AddressPolicy::Anywhere,
+        name: name.to_owned(),
+    };
+    Bus::open(settings, ReconnectPolicy::UntilClosed)
 }
 
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -149,7 +155,7 @@ impl Fleet {
         let mut question = "{}".to_owned();
         loop {
             let answer = self.ask(subjects::LIST, &question).await;
-            let page: Page = decode::json(&answer.payload).expect("a page");
+            let page: PeerPage = decode::json(&answer.payload).expect("a page");
             rows.extend(page.peers);
             let Some(next) = page.next else { return rows };
             question = format!("{{\"after\":\"{next}\"}}");

@@ -1,7 +1,7 @@
 //! What the leader survives: garbage, too many peers, databases that are away, small messages.
 
 use peerbus::bus::Outgoing;
-use peerbus::leader::registry::{Place, Registry};
+use peerbus::leader::registry::{DatabaseUrl, Registry};
 use peerbus::leader::{LeaderError, LeaderSettings, RegistryState};
 use peerbus::protocol::peers::{EventKind, Presence};
 use peerbus::protocol::{Instance, decode, subjects};
@@ -113,7 +113,8 @@ async fn a_database_that_comes_late_loses_no_heartbeat() {
     let rows = fleet.list().await;
     assert_eq!((rows.len(), rows[0].instance, rows[0].state), (1, Some(instance), Presence::Online));
     leader.stop().await;
-    let stored = Registry::open(&Place::sqlite(&database)).await.expect("open").load().await.expect("rows");
+    let stored =
+        Registry::open(&DatabaseUrl::sqlite(&database)).await.expect("open").load().await.expect("rows");
     assert_eq!((stored.len(), stored[0].instance, stored[0].is_online), (1, Some(instance), true));
 }
 
@@ -136,7 +137,7 @@ async fn a_database_that_is_taken_away_delays_nobody_and_catches_up() {
     std::fs::remove_dir(scene.database()).expect("taken away");
     leader.until("the registry is back", |status| status.registry == RegistryState::Loaded).await;
     leader.stop().await;
-    let place = Place::sqlite(&scene.database());
+    let place = DatabaseUrl::sqlite(&scene.database());
     let stored = Registry::open(&place).await.expect("open").load().await.expect("rows");
     assert_eq!(stored.len(), 2, "all rows are written, also to a new database");
 }

@@ -5,10 +5,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::stat::Mode;
-use peerbus::bus::{Bus, Credentials, Persistence, Reach, Settings};
-use peerbus::client::exec::{self, Attaching, Event, Integrity, Outcome, Patience};
+use peerbus::bus::{AddressPolicy, Bus, Credentials, ReconnectPolicy, Settings};
+use peerbus::client::exec::{self, AttachOptions, Completion, Event, Integrity, Timeouts};
 use peerbus::protocol::Ending;
-use peerbus::protocol::attach::From;
+use peerbus::protocol::attach::AttachFrom;
 use peerbus::protocol::frame::{Accepted, StreamKind};
 use serde_json::{Value, json};
 
@@ -99,7 +99,7 @@ pub(crate) struct Heard {
     pub(crate) err: Vec<u8>,
     pub(crate) not_kept: Vec<(StreamKind, u64)>,
     pub(crate) resumed: u32,
-    pub(crate) outcome: Option<Outcome>,
+    pub(crate) outcome: Option<Completion>,
     pub(crate) left_at: Option<u64>,
     over: bool,
 }
@@ -108,7 +108,7 @@ impl Heard {
     /// The exit code, where all of it came.
     pub(crate) fn code(&self) -> Option<i32> {
         match self.outcome.as_ref()? {
-            Outcome { ending: Ending::Exited { code }, integrity: Integrity::Whole, .. } => Some(*code),
+            Completion { ending: Ending::Exited { code }, integrity: Integrity::Whole, .. } => Some(*code),
             _ => None,
         }
     }
@@ -117,37 +117,44 @@ impl Heard {
 /// Somebody who attached with `d`'s own client, on a connection of its own.
 pub(crate) struct Watch {
     heard: Arc<(Mutex<Heard>, Condvar)>,
-    steering: exec::Steering,
+    steering: exec::ExecutionHandle,
 }
 
 impl Watch {
     /// Attaches to a job of `w1`, to read.
-    pub(crate) fn attach(fleet: &Fleet, job: &str, from: From) -> Watch {
+    pub(crate) fn attach(fleet: &Fleet, job: &str, from: AttachFrom) -> Watch {
         Watch::with(&fleet.url(), Credentials::None, job, from)
     }
 
     /// The same by a member of a fleet with identities.
-    pub(crate) fn attach_with(fleet: &Fleet, creds: &Path, job: &str, from: From) -> Watch {
+    pub(crate) fn attach_with(fleet: &Fleet, creds: &Path, job: &str, from: AttachFrom) -> Watch {
         Watch::with(&fleet.url(), Credentials::from_file(creds).expect("an identity"), job, from)
     }
 
-    fn with(url: &str, credentials: Credentials, job: &str, from: From) -> Watch {
+    fn with(url: &str, credentials: Credentials, job: &str, from: AttachFrom) -> Watch {
         let address = url.parse().expect("an address");
-        let settings = Settings { address, credentials, reach: Reach::Anywhere, name: "watch".to_owned() };
+        let settings =
+            Settings { address, credentials, reach: AddressPolicy::Anywhere, name: "watch".to_owned() };
         let heard = Arc::new((Mutex::new(Heard::default()), Condvar::new()));
         let (told, taken) = std::sync::mpsc::channel();
         let (job, noted) = (job.parse().expect("an id"), Arc::clone(&heard));
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let bus = Bus::open(settings, Persistence::UntilClosed);
+                let bus = Bus::open(settings, ReconnectPolicy::UntilClosed);
                 bus.connected(SOON).await.expect("the bus");
                 let window = peerbus::protocol::exec::WINDOW;
-                let how =
-                    Attaching { from, window, write: false, tty: None, sealed: false, within: Vec::new() };
+                let how = AttachOptions {
+                    from,
+                    window,
+                    write: false,
+                    tty: None,
+                    sealed: false,
+                    within: Vec::new(),
+                };
                 let (_stdin, chunks) = tokio::sync::mpsc::channel(1);
                 let peer = "w1".parse().expect("valid");
-                let patience = Patience { absent: SOON };
+                let patience = Timeouts { absent: SOON };
                 let mut execution = exec::attach(&bus, peer, job, how, chunks, patience);
                 let steering = execution.steering();
                 told.send(execution.steering()).unwrap();
@@ -199,7 +206,7 @@ fn described(heard: &Heard) -> String {
     format!("{accepted:?}, {out} and {err} bytes, resumed {resumed} times, {outcome:?}, left at {left_at:?}")
 }
 
-fn note(noted: &(Mutex<Heard>, Condvar), steering: &exec::Steering, event: Event) {
+fn note(noted: &(Mutex<Heard>, Condvar), steering: &exec::ExecutionHandle, event: Event) {
     let mut heard = noted.0.lock().unwrap();
     match event {
         Event::Accepted(accepted) => heard.accepted = Some(accepted),
@@ -222,7 +229,7 @@ fn note(noted: &(Mutex<Heard>, Condvar), steering: &exec::Steering, event: Event
 /// The whole output of a job that ends by itself, and how it ended.
 #[track_caller]
 pub(crate) fn read_all(fleet: &Fleet, job: &str) -> Heard {
-    Watch::attach(fleet, job, From::Start).end()
+    Watch::attach(fleet, job, AttachFrom::Start).end()
 }
 
 pub(crate) fn job_id() -> String {

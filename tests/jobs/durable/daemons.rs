@@ -1,6 +1,6 @@
 //! Daemons and brokers that end while durable jobs run: killed, stopped, replaced.
 
-use peerbus::protocol::attach::From;
+use peerbus::protocol::attach::AttachFrom;
 use serde_json::json;
 
 use crate::durable::bench::{
@@ -17,14 +17,14 @@ fn is_killed_in_mid_output(containment: &str) {
     let daemon = fleet.daemon("w1");
     let counter = Counter::new(&fleet, "c");
     let id = start(&fleet, &counter.line());
-    let watch = Watch::attach(&fleet, &id, From::Start);
+    let watch = Watch::attach(&fleet, &id, AttachFrom::Start);
     watch.expect_more();
     let pids = counter.pids();
     daemon.kill9();
     daemon.start();
     daemon.wait_until_ready();
     watch.expect_more();
-    let late = Watch::attach(&fleet, &id, From::Start);
+    let late = Watch::attach(&fleet, &id, AttachFrom::Start);
     late.expect_more();
     assert_eq!(counter.pids(), pids, "it runs on, and was not run again");
     assert_eq!(Raw::connect(&fleet.url()).request("exec.w1.ping", "", SOON).json()["jobs"], 1);
@@ -54,7 +54,7 @@ fn what_ends_while_there_is_no_daemon_is_told_by_the_next_one() {
     let daemon = fleet.daemon("w1");
     let counter = Counter::new(&fleet, "c");
     let id = start(&fleet, &counter.line());
-    Watch::attach(&fleet, &id, From::Start).expect_more();
+    Watch::attach(&fleet, &id, AttachFrom::Start).expect_more();
     let keeper = keeper_pid(&fleet, &id);
     daemon.kill9();
     counter.stop();
@@ -78,7 +78,7 @@ fn a_daemon_that_is_stopped_leaves_durable_jobs_and_stops_all_others() {
     let id = start(&fleet, &counter.line());
     let mut other = exec(&fleet, &[], "echo on; while :; do sleep 0.1; done").spawn();
     other.stdout_line(SOON, |line| line == "on");
-    let watch = Watch::attach(&fleet, &id, From::Start);
+    let watch = Watch::attach(&fleet, &id, AttachFrom::Start);
     watch.expect_more();
     daemon.terminate().expect_success();
     assert!(other.wait(SOON).expect_code(130).err().contains("daemon stopping"));
@@ -126,7 +126,7 @@ fn a_broker_that_is_restarted_costs_nothing() {
     let mut live = exec(&fleet, &["--durable"], &counter.line()).spawn();
     live.stdout_line(SOON, |line| line == "line 3");
     let id = journalled(&fleet, "open").pop().unwrap();
-    let watch = Watch::attach(&fleet, &id, From::Start);
+    let watch = Watch::attach(&fleet, &id, AttachFrom::Start);
     watch.expect_more();
     fleet.server().restart();
     watch.expect_more();

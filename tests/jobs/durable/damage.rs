@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use peerbus::protocol::Ending;
-use peerbus::protocol::attach::From;
+use peerbus::protocol::attach::AttachFrom;
 use peerbus::protocol::frame::StreamKind;
 use serde_json::json;
 
@@ -29,12 +29,12 @@ fn why_unknown(heard: &Heard) -> String {
 fn who_reads_a_damaged_log_is_told_so() {
     let fleet = Fleet::of_workers(["w1"]);
     let id = start(&fleet, "echo on; until [ -e go ]; do sleep 0.02; done; echo off; exit 7");
-    Watch::attach(&fleet, &id, From::Start).until("its first word", |heard| heard.out == b"on\n");
+    Watch::attach(&fleet, &id, AttachFrom::Start).until("its first word", |heard| heard.out == b"on\n");
     // Of a job that runs.
     let runs = segment(&fleet, &id).with_extension("runs");
     let whole = fs::read(&runs).unwrap();
     fs::write(&runs, b"garbage").unwrap();
-    for watch in [From::Start, From::Byte(1)].map(|from| Watch::attach(&fleet, &id, from)) {
+    for watch in [AttachFrom::Start, AttachFrom::Byte(1)].map(|from| Watch::attach(&fleet, &id, from)) {
         let why = why_unknown(&watch.end());
         let (named, goes_on) =
             (why.contains("00000000000000000000.runs: "), why.ends_with("the job goes on"));
@@ -66,10 +66,10 @@ fn who_reads_a_damaged_log_is_told_so() {
 fn a_log_that_lost_its_end_is_told_of() {
     let fleet = Fleet::of_workers(["w1"]);
     let id = start(&fleet, "echo on; until [ -e go ]; do sleep 0.02; done; exit 7");
-    Watch::attach(&fleet, &id, From::Start).until("its first word", |heard| heard.out == b"on\n");
+    Watch::attach(&fleet, &id, AttachFrom::Start).until("its first word", |heard| heard.out == b"on\n");
     let bytes = fs::File::options().write(true).open(segment(&fleet, &id)).unwrap();
     bytes.set_len(1).unwrap();
-    let read = || Watch::attach(&fleet, &id, From::Start).end();
+    let read = || Watch::attach(&fleet, &id, AttachFrom::Start).end();
     let heard = read();
     let why = why_unknown(&heard);
     let said = "cannot be read from byte 1 on: its log ends there, and more was written; ";
@@ -120,7 +120,7 @@ fn a_keeper_that_left_garbage_leaves_no_process() {
     let daemon = fleet.daemon("w1");
     let counter = Counter::new(&fleet, "c");
     let id = start(&fleet, &counter.line());
-    Watch::attach(&fleet, &id, From::Start).expect_more();
+    Watch::attach(&fleet, &id, AttachFrom::Start).expect_more();
     let keeper = keeper_pid(&fleet, &id);
     daemon.kill9();
     kill(Pid::from_raw(keeper), Signal::SIGKILL).unwrap();

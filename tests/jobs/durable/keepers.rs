@@ -3,7 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use peerbus::protocol::Ending;
-use peerbus::protocol::attach::From;
+use peerbus::protocol::attach::AttachFrom;
 
 use crate::durable::bench::{
     Counter, SOON, Watch, audited, ending, exec, journalled, keeper_pid, read_all, start,
@@ -53,7 +53,7 @@ fn both_are_killed(containment: &str) {
     let daemon = fleet.daemon("w1");
     let counter = Counter::new(&fleet, "c");
     let id = start(&fleet, &counter.line());
-    Watch::attach(&fleet, &id, From::Start).expect_more();
+    Watch::attach(&fleet, &id, AttachFrom::Start).expect_more();
     let keeper = keeper_pid(&fleet, &id);
     daemon.kill9();
     kill(Pid::from_raw(keeper), Signal::SIGKILL).unwrap();
@@ -84,7 +84,7 @@ fn a_directory_that_was_taken_away_does_not_mean_that_nothing_ran() {
     let daemon = fleet.daemon("w1");
     let counter = Counter::new(&fleet, "c");
     let id = start(&fleet, &counter.line());
-    Watch::attach(&fleet, &id, From::Start).expect_more();
+    Watch::attach(&fleet, &id, AttachFrom::Start).expect_more();
     daemon.kill9();
     // In one step: the keeper may write something there at this moment.
     let gone = fleet.path().join("gone");
@@ -104,7 +104,7 @@ fn a_keeper_that_stands_still_is_not_a_dead_one() {
     let daemon = fleet.daemon("w1");
     let counter = Counter::new(&fleet, "c");
     let id = start(&fleet, &counter.line());
-    Watch::attach(&fleet, &id, From::Start).expect_more();
+    Watch::attach(&fleet, &id, AttachFrom::Start).expect_more();
     let keeper = Pid::from_raw(keeper_pid(&fleet, &id));
     kill(keeper, Signal::SIGSTOP).unwrap();
     daemon.kill9();
@@ -112,7 +112,7 @@ fn a_keeper_that_stands_still_is_not_a_dead_one() {
     daemon.wait_until_ready();
     assert!(!procs::with_environment("PEERBUS_JOB", &id).is_empty(), "its command lives");
     kill(keeper, Signal::SIGCONT).unwrap();
-    let watch = Watch::attach(&fleet, &id, From::Start);
+    let watch = Watch::attach(&fleet, &id, AttachFrom::Start);
     watch.expect_more();
     counter.stop();
     let heard = watch.end();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use peerbus::protocol::attach::From;
+use peerbus::protocol::attach::AttachFrom;
 use peerbus::protocol::frame::StreamKind;
 use serde_json::json;
 
@@ -52,7 +52,7 @@ fn what_is_no_longer_kept_is_said_to_be_missing() {
     let missing = (whole.len() - heard.out.len()) as u64;
     assert_eq!((heard.not_kept.as_slice(), heard.code()), ([(StreamKind::Out, missing)].as_slice(), Some(0)));
     // Who asks for a place that is gone is told where it begins, and gets all there is from there.
-    let later = Watch::attach(&fleet, &id, From::Byte(10)).end();
+    let later = Watch::attach(&fleet, &id, AttachFrom::Byte(10)).end();
     assert_eq!(
         later.accepted.as_ref().and_then(|it| it.from).map(|it| it.out),
         Some((whole.len() - heard.out.len()) as u64)
@@ -75,7 +75,7 @@ fn on_a_full_disk_the_command_waits_and_nothing_is_lost() {
     // More than a pipe and a keeper hold, and less than the disk.
     let line = "echo on; until [ -e go ]; do sleep 0.02; done; seq 1 100000; touch after; exit 7";
     let id = start(&fleet, line);
-    let watch = Watch::attach(&fleet, &id, From::Start);
+    let watch = Watch::attach(&fleet, &id, AttachFrom::Start);
     watch.until("its first word", |heard| heard.out == b"on\n");
     disk.fill();
     std::fs::write(fleet.path().join("go"), "").unwrap();
@@ -108,7 +108,7 @@ fn on_a_full_disk_a_job_can_be_stopped() {
     fleet.add(DaemonOptions::worker("w1").configuration("[jobs]\nlog_limit = \"256KiB\"\n"));
     let counter = Counter::new(&fleet, "c");
     let id = start(&fleet, &counter.line());
-    Watch::attach(&fleet, &id, From::Start).expect_more();
+    Watch::attach(&fleet, &id, AttachFrom::Start).expect_more();
     disk.fill();
     let mut raw = Raw::connect(&fleet.url());
     let answer = raw.request(&format!("exec.w1.{id}.cancel"), r#"{"why":"enough"}"#, SOON).json();

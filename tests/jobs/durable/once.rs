@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use peerbus::protocol::attach::From;
+use peerbus::protocol::attach::AttachFrom;
 use serde_json::{Value, json};
 
 use crate::durable::bench::{
@@ -146,7 +146,7 @@ fn a_daemon_that_dies_between_keeper_and_start_has_a_successor_that_goes_on() {
     fs::write(place.join("cgroup.freeze"), "0").unwrap();
     daemon.wait_until_ready();
     assert_eq!(raw.request("exec.w1", &asked, SOON).json()["type"], "peerbus.started.v1");
-    let watch = Watch::attach(&fleet, &id, From::Start);
+    let watch = Watch::attach(&fleet, &id, AttachFrom::Start);
     watch.expect_more();
     counter.stop();
     let heard = watch.end();

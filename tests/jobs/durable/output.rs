@@ -1,7 +1,7 @@
 //! The output of durable jobs: whole to the byte, for the caller and for whoever attaches, from wherever.
 
-use peerbus::protocol::attach::From;
-use peerbus::protocol::window::Totals;
+use peerbus::protocol::attach::AttachFrom;
+use peerbus::protocol::send_buffer::StreamOffsets;
 use serde_json::json;
 
 use crate::durable::bench::{
@@ -43,19 +43,19 @@ fn what_was_left_running_is_read_elsewhere_from_the_start_and_from_the_middle() 
     assert!(again.out == out && again.err == err && again.code() == Some(9));
     let total = (out.len() + err.len()) as u64;
     for at in [1, total / 3, total / 2, total - 1, total] {
-        let part = Watch::attach(&fleet, &id, From::Byte(at)).end();
+        let part = Watch::attach(&fleet, &id, AttachFrom::Byte(at)).end();
         let from = part.accepted.as_ref().expect("accepted").from.unwrap_or_default();
         assert_eq!(from.sum(), at);
         let (begin_out, begin_err) = (usize::try_from(from.out).unwrap(), usize::try_from(from.err).unwrap());
         assert!(part.out == out[begin_out..] && part.err == err[begin_err..], "from {at}");
         assert_eq!(part.code(), Some(9));
     }
-    let beyond = Watch::attach(&fleet, &id, From::Byte(total + 1_000)).end();
+    let beyond = Watch::attach(&fleet, &id, AttachFrom::Byte(total + 1_000)).end();
     assert_eq!((beyond.out.len(), beyond.err.len(), beyond.code()), (0, 0, Some(9)));
-    let now = Watch::attach(&fleet, &id, From::Now).end();
+    let now = Watch::attach(&fleet, &id, AttachFrom::Now).end();
     assert_eq!(
         now.accepted.expect("accepted").from,
-        Some(Totals { out: out.len() as u64, err: err.len() as u64 })
+        Some(StreamOffsets { out: out.len() as u64, err: err.len() as u64 })
     );
 }
 
@@ -64,13 +64,13 @@ fn who_attaches_leaves_and_comes_again_misses_nothing() {
     let fleet = Fleet::of_workers(["w1"]);
     let counter = Counter::new(&fleet, "c");
     let id = start(&fleet, &counter.line());
-    let first = Watch::attach(&fleet, &id, From::Start);
+    let first = Watch::attach(&fleet, &id, AttachFrom::Start);
     first.expect_more();
     first.detach();
     let before = first.end();
     let at = before.left_at.expect("left");
     assert_eq!(at, (before.out.len() + before.err.len()) as u64);
-    let second = Watch::attach(&fleet, &id, From::Byte(at));
+    let second = Watch::attach(&fleet, &id, AttachFrom::Byte(at));
     second.expect_more();
     counter.stop();
     let after = second.end();
@@ -190,7 +190,7 @@ fn ending_a_caller_that_is_behind_loses_nothing() {
     let (shown, at) = (live.stdout.bytes(), at.parse::<usize>().unwrap());
     assert!(at <= shown.len(), "{at} of {}", shown.len());
     std::fs::write(fleet.path().join("go"), "").unwrap();
-    let rest = Watch::attach(&fleet, &id, From::Byte(at as u64)).end();
+    let rest = Watch::attach(&fleet, &id, AttachFrom::Byte(at as u64)).end();
     assert_eq!(rest.code(), Some(7));
     assert!([&shown[..at], &rest.out].concat() == whole, "byte for byte");
 }
@@ -208,7 +208,7 @@ fn ending_the_caller_leaves_the_command_and_says_how_to_go_on() {
     let word = hint.split('`').nth(1).expect("a command to type");
     let (job, at) = word.strip_prefix("d attach w1/").expect(word).split_once(" --since-byte ").expect(word);
     let at: u64 = at.parse().unwrap();
-    let rest = Watch::attach(&fleet, job, From::Byte(at));
+    let rest = Watch::attach(&fleet, job, AttachFrom::Byte(at));
     rest.expect_more();
     counter.stop();
     let rest = rest.end();

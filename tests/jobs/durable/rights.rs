@@ -1,7 +1,7 @@
 //! Who may attach.
 
 use peerbus::protocol::Ending;
-use peerbus::protocol::attach::From;
+use peerbus::protocol::attach::AttachFrom;
 use peerbus::protocol::ending::Refusal;
 use peerbus::protocol::identity::Standing;
 use serde_json::json;
@@ -25,12 +25,12 @@ fn another_operator_may_and_neither_a_worker_nor_a_stranger() {
     let counter = Counter::new(&fleet, "c");
     let id = start(&fleet, &counter.line());
     let bob = fleet.secured().member("bob", Standing::Operator);
-    let watch = Watch::attach_with(&fleet, &bob, &id, From::Start);
+    let watch = Watch::attach_with(&fleet, &bob, &id, AttachFrom::Start);
     watch.expect_more();
     let worker = fleet.secured().member("w9", Standing::Worker);
-    let refused = Watch::attach_with(&fleet, &worker, &id, From::Start).end();
+    let refused = Watch::attach_with(&fleet, &worker, &id, AttachFrom::Start).end();
     assert_eq!((refusal(&refused), refused.out.len()), (Refusal::NotYours, 0));
-    let stranger = Watch::attach(&fleet, &id, From::Start);
+    let stranger = Watch::attach(&fleet, &id, AttachFrom::Start);
     // What a daemon says to it, it cannot prove to itself; so it is told, and hears no output.
     let stranger = stranger.end();
     assert_eq!((refusal(&stranger), stranger.out.len()), (Refusal::Unproven, 0));
@@ -47,15 +47,15 @@ fn another_operator_may_and_neither_a_worker_nor_a_stranger() {
     daemon.start();
     daemon.wait_until_ready();
     watch.expect_more();
-    let refused = Watch::attach_with(&fleet, &worker, &id, From::Start).end();
+    let refused = Watch::attach_with(&fleet, &worker, &id, AttachFrom::Start).end();
     assert_eq!(refusal(&refused), Refusal::NotYours);
     counter.stop();
     let heard = watch.end();
     assert_eq!(heard.code(), Some(7), "{:?}", heard.outcome);
     Counter::expect_whole(&heard.out, &heard.err);
-    let refused = Watch::attach_with(&fleet, &worker, &id, From::Start).end();
+    let refused = Watch::attach_with(&fleet, &worker, &id, AttachFrom::Start).end();
     assert_eq!(refusal(&refused), Refusal::NotYours, "also when it has ended");
-    let late = Watch::attach_with(&fleet, &bob, &id, From::Start).end();
+    let late = Watch::attach_with(&fleet, &bob, &id, AttachFrom::Start).end();
     Counter::expect_whole(&late.out, &late.err);
 }
 
@@ -65,7 +65,7 @@ fn a_secured_server_carries_all_of_it() {
     let counter = Counter::new(&fleet, "c");
     let id = start(&fleet, &counter.line());
     let bob = fleet.secured().member("bob", Standing::Operator);
-    let watch = Watch::attach_with(&fleet, &bob, &id, From::Start);
+    let watch = Watch::attach_with(&fleet, &bob, &id, AttachFrom::Start);
     watch.expect_more();
     let daemon = fleet.daemon("w1");
     daemon.kill9();
@@ -84,11 +84,11 @@ fn a_job_that_ends_with_its_caller_cannot_be_attached_to() {
     let mut live = exec(&fleet, &[], "echo on; until [ -e go ]; do sleep 0.02; done").spawn();
     live.stdout_line(SOON, |line| line == "on");
     let id = journalled(&fleet, "open").pop().unwrap();
-    assert_eq!(refusal(&Watch::attach(&fleet, &id, From::Start).end()), Refusal::NotDurable);
+    assert_eq!(refusal(&Watch::attach(&fleet, &id, AttachFrom::Start).end()), Refusal::NotDurable);
     std::fs::write(fleet.path().join("go"), "").unwrap();
     live.wait(SOON).expect_success();
-    assert_eq!(refusal(&Watch::attach(&fleet, &id, From::Start).end()), Refusal::NotDurable);
-    assert_eq!(refusal(&Watch::attach(&fleet, &job_id(), From::Start).end()), Refusal::NoSuchJob);
+    assert_eq!(refusal(&Watch::attach(&fleet, &id, AttachFrom::Start).end()), Refusal::NotDurable);
+    assert_eq!(refusal(&Watch::attach(&fleet, &job_id(), AttachFrom::Start).end()), Refusal::NoSuchJob);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use peerbus::protocol::attach::From;
+use peerbus::protocol::attach::AttachFrom;
 use serde_json::json;
 
 use crate::durable::bench::{Counter, SOON, Watch, audited, ending, exec, journalled, read_all, start};
@@ -22,7 +22,7 @@ fn storm(kills: u32) {
     let followed = Counter::with_pace(&fleet, "followed", "0.02");
     let mut live = exec(&fleet, &["--durable"], &followed.line()).spawn();
     live.stdout_line(SOON, |line| line == "line 3");
-    let watch = Watch::attach(&fleet, &ids[0], From::Start);
+    let watch = Watch::attach(&fleet, &ids[0], AttachFrom::Start);
     watch.expect_more();
     let begun = |counter: &Counter| Some(counter.pids()).filter(|pids| !pids.is_empty());
     let pids: Vec<Vec<i32>> =

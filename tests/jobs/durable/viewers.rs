@@ -1,6 +1,6 @@
 //! Many who read one job, each at its own pace.
 
-use peerbus::protocol::attach::From;
+use peerbus::protocol::attach::AttachFrom;
 use serde_json::json;
 
 use crate::durable::bench::{SOON, Watch, ending, result, start};
@@ -25,7 +25,7 @@ fn one_that_reads_nothing_holds_up_neither_the_job_nor_the_others() {
     stopped.publish_reply(&format!("exec.w1.{id}.attach"), &inbox, attach);
     let first = stopped.expect_on(heard, SOON, "its first frame");
     assert_eq!((first.header("D-Kind"), &first.json()["durable"]), (Some("accepted"), &json!(true)));
-    let others: Vec<Watch> = (0..4).map(|_| Watch::attach(&fleet, &id, From::Start)).collect();
+    let others: Vec<Watch> = (0..4).map(|_| Watch::attach(&fleet, &id, AttachFrom::Start)).collect();
     for watch in &others {
         watch.until("the job", |heard| heard.accepted.is_some());
     }

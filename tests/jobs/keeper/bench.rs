@@ -7,12 +7,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use peerbus::keeper::link::{find, start};
 use peerbus::keeper::log::{Piece, Reader};
-use peerbus::keeper::{Ended, Found, FromKeeper, Link, NoStart, Order, Place};
-use peerbus::process::{Command, Containment, Links, Nursery, Spec, Stdin};
+use peerbus::keeper::{Found, FromShim, JobDir, JobEnd, JobSpec, ShimConnection, SpawnError};
+use peerbus::process::{Command, ContainmentKind, ContainmentManager, Links, Spec, Stdin};
 use peerbus::protocol::JobId;
 use peerbus::protocol::exec::StreamTotal;
 use peerbus::protocol::frame::StreamKind;
-use peerbus::protocol::window::Totals;
+use peerbus::protocol::send_buffer::StreamOffsets;
 
 use crate::harness::procs;
 use crate::harness::scratch::Scratch;
@@ -26,23 +26,23 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 pub(crate) struct Bench {
     pub(crate) state: Scratch,
-    pub(crate) nursery: Nursery,
+    pub(crate) nursery: ContainmentManager,
     started: RefCell<Vec<(JobId, i32)>>,
 }
 
 impl Bench {
-    pub(crate) fn new(containment: Containment) -> Self {
+    pub(crate) fn new(containment: ContainmentKind) -> Self {
         let state = Scratch::new();
-        let nursery = Nursery::open(state.path(), env!("CARGO_BIN_EXE_d").into(), containment);
+        let nursery = ContainmentManager::open(state.path(), env!("CARGO_BIN_EXE_d").into(), containment);
         Self { nursery: nursery.expect("a nursery"), state, started: RefCell::default() }
     }
 
-    pub(crate) fn place(&self, order: &Order) -> Place {
-        Place::of(self.state.path(), order.spec.job)
+    pub(crate) fn place(&self, order: &JobSpec) -> JobDir {
+        JobDir::of(self.state.path(), order.spec.job)
     }
 
     /// An order for a shell line.
-    pub(crate) fn order(&self, line: &str) -> Order {
+    pub(crate) fn order(&self, line: &str) -> JobSpec {
         let job = JobId::new();
         let spec = Spec {
             job,
@@ -57,14 +57,14 @@ impl Bench {
         };
         let lodging = self.nursery.lodging(job);
         let (timeout_ms, tty, name, owner, task) = (None, None, None, None, None);
-        Order { spec, lodging, timeout_ms, tty, name, owner, task, no_wait: false, log_limit: 64 << 20 }
+        JobSpec { spec, lodging, timeout_ms, tty, name, owner, task, no_wait: false, log_limit: 64 << 20 }
     }
 
-    pub(crate) fn start(&self, order: &Order) -> Link {
+    pub(crate) fn start(&self, order: &JobSpec) -> ShimConnection {
         self.try_start(order).expect("started")
     }
 
-    pub(crate) fn try_start(&self, order: &Order) -> Result<Link, NoStart> {
+    pub(crate) fn try_start(&self, order: &JobSpec) -> Result<ShimConnection, SpawnError> {
         let started = tokio::task::block_in_place(|| start(&self.place(order), order, &self.nursery));
         let (link, identity) = started?;
         let hello = link.hello();
@@ -74,7 +74,7 @@ impl Bench {
     }
 
     /// Runs a line to its end; returns that, and all it wrote to both streams.
-    pub(crate) async fn run(&self, line: &str) -> (Ended, [Vec<u8>; 2]) {
+    pub(crate) async fn run(&self, line: &str) -> (JobEnd, [Vec<u8>; 2]) {
         let order = self.order(line);
         let ended = ended(&mut self.start(&order)).await;
         let mut along = Along::of(&self.place(&order));
@@ -83,12 +83,12 @@ impl Bench {
         (ended, along.read)
     }
 
-    pub(crate) async fn find(&self, order: &Order) -> Found {
+    pub(crate) async fn find(&self, order: &JobSpec) -> Found {
         tokio::time::timeout(PATIENCE, find(&self.place(order))).await.expect("an answer").expect("looked at")
     }
 
     /// A second connection.
-    pub(crate) async fn link(&self, order: &Order) -> Link {
+    pub(crate) async fn link(&self, order: &JobSpec) -> ShimConnection {
         match self.find(order).await {
             Found::Alive(link) => link,
             found => panic!("not alive: {found:?}"),
@@ -115,31 +115,35 @@ impl Drop for Bench {
 }
 
 /// The keepers of a job that run: they are this process' children.
-pub(crate) fn keepers_of(order: &Order) -> Vec<procs::Process> {
+pub(crate) fn keepers_of(order: &JobSpec) -> Vec<procs::Process> {
     let job = order.spec.job.to_string();
     let below = procs::descendants(nix::unistd::getpid().as_raw()).into_iter();
     below.filter(|process| process.arguments.contains(&job)).collect()
 }
 
-pub(crate) fn pid_of(link: &Link) -> i32 {
+pub(crate) fn pid_of(link: &ShimConnection) -> i32 {
     i32::try_from(link.hello().keeper.pid).expect("a pid")
 }
 
-pub(crate) async fn next(link: &mut Link) -> Option<FromKeeper> {
+pub(crate) async fn next(link: &mut ShimConnection) -> Option<FromShim> {
     tokio::time::timeout(PATIENCE, link.next()).await.expect("a word in time")
 }
 
 /// Listens until the job has ended.
-pub(crate) async fn ended(link: &mut Link) -> Ended {
+pub(crate) async fn ended(link: &mut ShimConnection) -> JobEnd {
     loop {
-        if let FromKeeper::Ended(ended) = next(link).await.expect("a word before the end") {
+        if let FromShim::Ended(ended) = next(link).await.expect("a word before the end") {
             return *ended;
         }
     }
 }
 
 /// Waits until the log is as far as that, as the disk says.
-pub(crate) async fn logged(bench: &Bench, order: &Order, enough: impl Fn(Totals) -> bool) -> Totals {
+pub(crate) async fn logged(
+    bench: &Bench,
+    order: &JobSpec,
+    enough: impl Fn(StreamOffsets) -> bool,
+) -> StreamOffsets {
     let mut reader = Reader::open(&bench.place(order).log());
     let until_then = async {
         loop {
@@ -154,7 +158,7 @@ pub(crate) async fn logged(bench: &Bench, order: &Order, enough: impl Fn(Totals)
 }
 
 /// Waits until a keeper is gone, as its lock says.
-pub(crate) async fn gone(bench: &Bench, order: &Order) -> Found {
+pub(crate) async fn gone(bench: &Bench, order: &JobSpec) -> Found {
     let until_gone = async {
         loop {
             match bench.find(order).await {
@@ -166,7 +170,7 @@ pub(crate) async fn gone(bench: &Bench, order: &Order) -> Found {
     tokio::time::timeout(PATIENCE, until_gone).await.expect("gone in time")
 }
 
-pub(crate) fn kill_keeper(link: &Link) {
+pub(crate) fn kill_keeper(link: &ShimConnection) {
     kill(Pid::from_raw(pid_of(link)), Signal::SIGKILL).expect("killed");
 }
 
@@ -179,7 +183,7 @@ pub(crate) struct Along {
 }
 
 impl Along {
-    pub(crate) fn of(place: &Place) -> Self {
+    pub(crate) fn of(place: &JobDir) -> Self {
         Self { reader: Reader::open(&place.log()), at: 0, read: [Vec::new(), Vec::new()], dropped: 0 }
     }
 
@@ -207,7 +211,7 @@ impl Along {
     }
 
     /// Whether what was read is what was written, to the byte.
-    pub(crate) fn must_be_all_of(&self, ended: &Ended) {
+    pub(crate) fn must_be_all_of(&self, ended: &JobEnd) {
         for (read, total) in self.read.iter().zip([&ended.out, &ended.err]) {
             let blake3 = blake3::hash(read).to_hex().to_string();
             assert_eq!(StreamTotal { bytes: read.len() as u64, blake3 }, *total);

@@ -6,9 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use peerbus::keeper::link::start;
-use peerbus::keeper::words::{Order, State};
-use peerbus::keeper::{Found, FromKeeper, NoStart, ToKeeper};
-use peerbus::process::{Containment, Detached, ExitKind, clear, open_log};
+use peerbus::keeper::messages::{JobSpec, ShimState};
+use peerbus::keeper::{Found, FromShim, SpawnError, ToShim};
+use peerbus::process::{ContainmentKind, Detached, ExitKind, clear, open_log};
 use peerbus::protocol::Ending;
 use peerbus::protocol::frame::StreamKind;
 
@@ -69,11 +69,11 @@ async fn a_keeper_killed_while_it_starts_is_told_apart(bench: Bench) {
         killer.join().expect("killed");
         let found = gone(&bench, &order).await;
         match (&started, &found) {
-            (Err(NoStart::Failed(_)), Found::NeverStarted) => {
+            (Err(SpawnError::Failed(_)), Found::NeverStarted) => {
                 none += 1;
                 assert!(!mark.exists(), "nothing ran");
             }
-            (Err(NoStart::Died(_)) | Ok(_), Found::Died { lodging: Some(lodging), .. }) => {
+            (Err(SpawnError::Died(_)) | Ok(_), Found::Died { lodging: Some(lodging), .. }) => {
                 died += 1;
                 clear(lodging, Duration::from_secs(5)).await.expect("cleared");
             }
@@ -88,20 +88,20 @@ async fn a_keeper_killed_while_it_starts_is_told_apart(bench: Bench) {
 /// A daemon that ends in the moment in which its keeper has just started the command leaves it alone, as all others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_ends_while_it_starts_a_job_leaves_its_keeper_alone() {
-    let bench = Bench::new(Containment::Best);
+    let bench = Bench::new(ContainmentKind::Best);
     for _ in 0..50 {
         let order = bench.order("sleep 1000");
         let started = started_by_one_that_ends(&bench, &order);
         match bench.find(&order).await {
             Found::Alive(mut link) => {
-                link.say(ToKeeper::Stop { ending: Ending::TimedOut {} });
+                link.say(ToShim::Stop { ending: Ending::TimedOut {} });
                 assert_eq!(ended(&mut link).await.ending, Ending::TimedOut {});
             }
-            Found::NeverStarted => assert!(matches!(started, Err(NoStart::Failed(_))), "{started:?}"),
+            Found::NeverStarted => assert!(matches!(started, Err(SpawnError::Failed(_))), "{started:?}"),
             found => panic!("{started:?}, and then {found:?}"),
         }
         // It could have been too early, or too late.
-        if matches!(started, Err(NoStart::Unheard(_))) {
+        if matches!(started, Err(SpawnError::Unheard(_))) {
             return;
         }
     }
@@ -109,7 +109,7 @@ async fn a_daemon_that_ends_while_it_starts_a_job_leaves_its_keeper_alone() {
 }
 
 /// The runtime that all connections of a daemon belong to ends once the keeper is there.
-fn started_by_one_that_ends(bench: &Bench, order: &Order) -> Result<(), NoStart> {
+fn started_by_one_that_ends(bench: &Bench, order: &JobSpec) -> Result<(), SpawnError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (handle, place) = (runtime.handle().clone(), bench.place(order));
     let nursery = &bench.nursery;
@@ -132,16 +132,16 @@ async fn the_newest_connection_counts(bench: Bench) {
     let mut first = bench.start(&order);
     let mut second = bench.link(&order).await;
     assert!(next(&mut first).await.is_none(), "the first is over");
-    assert_eq!(second.hello().state, State::Running);
+    assert_eq!(second.hello().state, ShimState::Running);
     assert_eq!(second.hello().process, first.hello().process);
-    first.say(ToKeeper::Stop { ending: Ending::TimedOut {} });
-    second.say(ToKeeper::Rename { name: Some("new".to_owned()) });
-    second.say(ToKeeper::Screen { ask: 7 });
-    let FromKeeper::Screen(screen) = next(&mut second).await.expect("an answer") else { panic!("a screen") };
+    first.say(ToShim::Stop { ending: Ending::TimedOut {} });
+    second.say(ToShim::Rename { name: Some("new".to_owned()) });
+    second.say(ToShim::Screen { ask: 7 });
+    let FromShim::Screen(screen) = next(&mut second).await.expect("an answer") else { panic!("a screen") };
     assert!(screen.ask == 7 && screen.error.is_some() && screen.size.is_none(), "{screen:?}");
     let mut third = bench.link(&order).await;
     assert_eq!(third.hello().name.as_deref(), Some("new"));
-    third.say(ToKeeper::Stop { ending: Ending::Cancelled { why: "enough".to_owned() } });
+    third.say(ToShim::Stop { ending: Ending::Cancelled { why: "enough".to_owned() } });
     assert_eq!(ended(&mut third).await.ending, Ending::Cancelled { why: "enough".to_owned() });
 }
 
@@ -158,7 +158,7 @@ async fn an_end_that_nobody_heard_is_found(bench: Bench) {
 /// Its daemon dies before it has said all of what is to be done.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_an_order_is_none() {
-    let bench = Bench::new(Containment::Best);
+    let bench = Bench::new(ContainmentKind::Best);
     for said in ["", "{\"v\":1,\"directory\":\"/tmp\",\"order\":{", "nonsense\n{}\n"] {
         let order = bench.order("echo ran");
         let place = bench.place(&order);

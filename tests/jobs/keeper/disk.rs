@@ -1,7 +1,7 @@
 //! Disks that are full: the command waits, and nothing is lost.
 
-use peerbus::keeper::words::State;
-use peerbus::keeper::{Found, FromKeeper, Link, ToKeeper};
+use peerbus::keeper::messages::ShimState;
+use peerbus::keeper::{Found, FromShim, ShimConnection, ToShim};
 use peerbus::process::Stdin;
 use peerbus::protocol::Ending;
 
@@ -18,9 +18,9 @@ both! {
 }
 
 /// Listens until the keeper says that something holds the job up, or that it no longer does.
-async fn trouble(link: &mut Link) -> Option<String> {
+async fn trouble(link: &mut ShimConnection) -> Option<String> {
     loop {
-        if let FromKeeper::Trouble { why } = next(link).await.expect("a word before the end") {
+        if let FromShim::Trouble { why } = next(link).await.expect("a word before the end") {
             return why;
         }
     }
@@ -34,15 +34,15 @@ async fn a_full_disk_holds_up_the_command_and_loses_nothing(bench: Bench) {
     let mut link = bench.start(&order);
     logged(&bench, &order, |end| end.out == 6).await;
     disk.fill();
-    link.say(ToKeeper::Stdin { from: "ann".to_owned(), offset: 0, data: "go\n".into() });
+    link.say(ToShim::Stdin { from: "ann".to_owned(), offset: 0, data: "go\n".into() });
     let place = bench.place(&order);
     let why = trouble(&mut link).await.expect("a full disk");
     assert!(why.contains("No space"), "{why}");
     let reader = || peerbus::keeper::log::Reader::open(&place.log()).extent().expect("a log").end;
     let stuck = reader();
     // It answers meanwhile.
-    link.say(ToKeeper::Screen { ask: 1 });
-    while !matches!(next(&mut link).await.expect("an answer"), FromKeeper::Screen(_)) {}
+    link.say(ToShim::Screen { ask: 1 });
+    while !matches!(next(&mut link).await.expect("an answer"), FromShim::Screen(_)) {}
     let mut link = bench.link(&order).await;
     assert_eq!(link.hello().trouble.as_ref(), Some(&why), "also to who comes later");
     assert_eq!(reader(), stuck, "the command waits");
@@ -66,7 +66,7 @@ async fn a_stop_is_obeyed_while_the_disk_is_full(bench: Bench) {
     let mut link = bench.start(&order);
     disk.fill();
     trouble(&mut link).await.expect("a full disk");
-    link.say(ToKeeper::Stop { ending: Ending::TimedOut {} });
+    link.say(ToShim::Stop { ending: Ending::TimedOut {} });
     eventually(PATIENCE, "the end of its processes", || {
         crate::harness::procs::of_job(&order.spec.job.to_string()).is_empty().then_some(())
     });
@@ -85,7 +85,7 @@ async fn an_end_waits_for_room(bench: Bench) {
     let disk = SmallDisk::at(bench.place(&order).directory());
     let mut link = bench.start(&order);
     disk.fill();
-    link.say(ToKeeper::Stop { ending: Ending::TimedOut {} });
+    link.say(ToShim::Stop { ending: Ending::TimedOut {} });
     eventually(PATIENCE, "the end of its processes", || {
         crate::harness::procs::of_job(&order.spec.job.to_string()).is_empty().then_some(())
     });
@@ -95,7 +95,7 @@ async fn an_end_waits_for_room(bench: Bench) {
             tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(bench.find(&order)));
         match found {
             Found::Alive(now) if now.hello().trouble.is_some() => {
-                assert_eq!(now.hello().state, State::Ended);
+                assert_eq!(now.hello().state, ShimState::Ended);
                 link = now;
                 Some(())
             }
@@ -118,7 +118,7 @@ async fn a_directory_that_is_taken_away_holds_up_nobody(bench: Bench) {
     let gone_directory = bench.state.path().join("gone");
     std::fs::rename(bench.place(&order).directory(), &gone_directory).expect("renamed");
     std::fs::remove_dir_all(gone_directory).expect("removed");
-    link.say(ToKeeper::Stdin { from: "ann".to_owned(), offset: 0, data: "go\n".into() });
+    link.say(ToShim::Stdin { from: "ann".to_owned(), offset: 0, data: "go\n".into() });
     let end = ended(&mut link).await;
     assert_eq!(end.ending, Ending::Exited { code: 3 });
     assert_eq!(end.out.bytes, 6 + 1_288_895);

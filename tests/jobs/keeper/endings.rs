@@ -1,6 +1,6 @@
 //! Every way in which a kept job ends.
 
-use peerbus::keeper::{Found, FromKeeper, Link, ToKeeper};
+use peerbus::keeper::{Found, FromShim, ShimConnection, ToShim};
 use peerbus::process::Stdin;
 use peerbus::protocol::Ending;
 
@@ -46,8 +46,8 @@ async fn a_stop_takes_the_whole_tree(bench: Bench) {
     let mut link = bench.start(&order);
     logged(&bench, &order, |reach| reach.out > 0).await;
     let why = Ending::Cancelled { why: "enough".to_owned() };
-    link.say(ToKeeper::Stop { ending: why.clone() });
-    link.say(ToKeeper::Stop { ending: Ending::TimedOut {} });
+    link.say(ToShim::Stop { ending: why.clone() });
+    link.say(ToShim::Stop { ending: Ending::TimedOut {} });
     let end = ended(&mut link).await;
     assert_eq!((end.ending, end.left_running), (why, 0));
     assert!(end.killed >= 3, "{}", end.killed);
@@ -57,11 +57,11 @@ async fn a_stop_takes_the_whole_tree(bench: Bench) {
 }
 
 /// Signals it and waits for the answer.
-async fn signal(link: &mut Link, from: &str, n: u64, signal: &str) -> Option<String> {
-    link.say(ToKeeper::Signal { from: from.to_owned(), n, signal: signal.to_owned() });
+async fn signal(link: &mut ShimConnection, from: &str, n: u64, signal: &str) -> Option<String> {
+    link.say(ToShim::Signal { from: from.to_owned(), n, signal: signal.to_owned() });
     loop {
         match next(link).await.expect("an answer") {
-            FromKeeper::Signalled { from: whose, n: number, error } if whose == from && number == n => {
+            FromShim::Signalled { from: whose, n: number, error } if whose == from && number == n => {
                 return error;
             }
             _ => {}
@@ -87,7 +87,7 @@ async fn a_signal_is_applied_once(bench: Bench) {
     assert!(error.contains("NONSENSE"), "{error}");
     assert_eq!(signal(&mut link, "bob", 1, "USR1").await, None);
     logged(&bench, &order, |reach| reach.out == 20).await;
-    link.say(ToKeeper::Stdin { from: "ann".to_owned(), offset: 0, data: "\n".into() });
+    link.say(ToShim::Stdin { from: "ann".to_owned(), offset: 0, data: "\n".into() });
     let end = ended(&mut link).await;
     assert_eq!((end.ending, end.out.bytes), (Ending::Exited { code: 0 }, 20));
 }
@@ -124,7 +124,7 @@ async fn a_keeper_does_not_listen_to_signals(bench: Bench) {
     drop(link);
     let mut link = bench.link(&order).await;
     assert_eq!(pid_of(&link), keeper.as_raw());
-    link.say(ToKeeper::Stop { ending: Ending::TimedOut {} });
+    link.say(ToShim::Stop { ending: Ending::TimedOut {} });
     let end = ended(&mut link).await;
     assert_eq!(end.ending, Ending::TimedOut {});
 }

@@ -6,8 +6,8 @@ use std::fs;
 
 use bytes::Bytes;
 use peerbus::keeper::log::Writer;
-use peerbus::keeper::words::About;
-use peerbus::keeper::{FromKeeper, ToKeeper};
+use peerbus::keeper::messages::ShimInfo;
+use peerbus::keeper::{FromShim, ToShim};
 use peerbus::protocol::frame::StreamKind;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,9 +47,9 @@ fn with_more(value: Value) -> Value {
 
 #[test]
 fn words_are_said_as_ever() {
-    are_said_as_ever::<ToKeeper>(include_str!("../../golden/keeper_to.jsonl"));
-    are_said_as_ever::<FromKeeper>(include_str!("../../golden/keeper_from.jsonl"));
-    are_said_as_ever::<About>(include_str!("../../golden/keeper_about.jsonl"));
+    are_said_as_ever::<ToShim>(include_str!("../../golden/keeper_to.jsonl"));
+    are_said_as_ever::<FromShim>(include_str!("../../golden/keeper_from.jsonl"));
+    are_said_as_ever::<ShimInfo>(include_str!("../../golden/keeper_about.jsonl"));
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Standard input of several writers, over connections that come and go.
 
 use bytes::Bytes;
-use peerbus::keeper::{FromKeeper, Link, Order, ToKeeper};
+use peerbus::keeper::{FromShim, JobSpec, ShimConnection, ToShim};
 use peerbus::process::Stdin;
 use peerbus::protocol::Ending;
-use peerbus::protocol::frame::Want;
+use peerbus::protocol::frame::StdinCredit;
 
 use crate::harness::both;
 use crate::keeper::bench::{Along, Bench, ended, next};
@@ -15,22 +15,22 @@ both! {
     who_reads_nothing_is_told_so
 }
 
-fn reading(bench: &Bench, line: &str) -> Order {
+fn reading(bench: &Bench, line: &str) -> JobSpec {
     let mut order = bench.order(line);
     order.spec.stdin = Stdin::Pipe;
     order.owner = Some("owner".to_owned());
     order
 }
 
-fn say(link: &Link, from: &str, offset: u64, data: &Bytes) {
-    link.say(ToKeeper::Stdin { from: from.to_owned(), offset, data: data.clone() });
+fn say(link: &ShimConnection, from: &str, offset: u64, data: &Bytes) {
+    link.say(ToShim::Stdin { from: from.to_owned(), offset, data: data.clone() });
 }
 
 /// The next thing a writer is told; `None` when the connection has gone.
-async fn want(link: &mut Link, writer: &str) -> Option<Want> {
+async fn want(link: &mut ShimConnection, writer: &str) -> Option<StdinCredit> {
     loop {
         match next(link).await? {
-            FromKeeper::Want { from, want } if from == writer => return Some(want),
+            FromShim::Want { from, want } if from == writer => return Some(want),
             _ => {}
         }
     }
@@ -49,7 +49,7 @@ async fn input_is_joined_once_across_connections(bench: Bench) {
         let state =
             link.hello().writers.iter().find(|writer| writer.from == "owner").map(|one| one.want.clone());
         let mut want_now =
-            state.unwrap_or(Want { received: 0, limit: 256 * 1024, again: false, closed: false });
+            state.unwrap_or(StdinCredit { received: 0, limit: 256 * 1024, again: false, closed: false });
         let budget = 30_000 + connections * 7_000;
         let mut sent = 0;
         while sent < budget {
@@ -86,7 +86,7 @@ async fn a_command_that_does_not_read_closes_its_input(bench: Bench) {
         told = want(&mut link, "owner").await.expect("a word");
     }
     crate::keeper::bench::logged(&bench, &order, |reach| reach.out == 4).await;
-    link.say(ToKeeper::Stop { ending: Ending::TimedOut {} });
+    link.say(ToShim::Stop { ending: Ending::TimedOut {} });
     ended(&mut link).await;
 }
 
@@ -95,7 +95,7 @@ async fn who_reads_nothing_is_told_so(bench: Bench) {
     let mut link = bench.start(&order);
     say(&link, "owner", 0, &Bytes::from_static(b"abc"));
     assert!(want(&mut link, "owner").await.expect("a word").closed);
-    link.say(ToKeeper::Forget { from: "owner".to_owned() });
-    link.say(ToKeeper::Stop { ending: Ending::TimedOut {} });
+    link.say(ToShim::Forget { from: "owner".to_owned() });
+    link.say(ToShim::Stop { ending: Ending::TimedOut {} });
     ended(&mut link).await;
 }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::Instant;
 
-use peerbus::keeper::{Found, Link, Order, ToKeeper};
-use peerbus::process::{Containment, raise_descriptor_limit};
+use peerbus::keeper::{Found, JobSpec, ShimConnection, ToShim};
+use peerbus::process::{ContainmentKind, raise_descriptor_limit};
 use peerbus::protocol::Ending;
 
 use crate::keeper::bench::{Bench, ended, keepers_of, logged, pid_of};
@@ -25,9 +25,9 @@ fn memory(pid: i32) -> (u64, u64) {
 async fn a_hundred_are_bounded() {
     let many = 100;
     raise_descriptor_limit().expect("descriptors for so many connections");
-    let bench = Bench::new(Containment::Best);
+    let bench = Bench::new(ContainmentKind::Best);
     let begin = Instant::now();
-    let mut all: Vec<(Order, Link)> = Vec::new();
+    let mut all: Vec<(JobSpec, ShimConnection)> = Vec::new();
     for number in 0..many {
         let order = bench.order(&format!("echo {number}; exec sleep 1000"));
         let link = bench.start(&order);
@@ -43,7 +43,7 @@ async fn a_hundred_are_bounded() {
     println!("{many} keepers, started in {took:?}: {own} KiB of its own each, {share} KiB with its share");
     assert!(share < 5 * 1024, "{share} KiB each");
     for (_, link) in &all {
-        link.say(ToKeeper::Stop { ending: Ending::TimedOut {} });
+        link.say(ToShim::Stop { ending: Ending::TimedOut {} });
     }
     for (order, link) in &mut all {
         assert_eq!(ended(link).await.ending, Ending::TimedOut {});

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use peerbus::keeper::log::{Piece, Reader};
-use peerbus::keeper::{Found, FromKeeper};
+use peerbus::keeper::{Found, FromShim};
 use peerbus::protocol::Ending;
 use peerbus::protocol::frame::StreamKind;
 
@@ -40,12 +40,12 @@ async fn a_hundred_mebibytes_while_connections_come_and_go(bench: Bench) {
         // Each hears a little, and is gone without a word.
         for _ in 0..connections % 7 {
             match next(&mut link).await {
-                Some(FromKeeper::Log(reach)) => {
+                Some(FromShim::Log(reach)) => {
                     let now = reach.totals().sum();
                     assert!(now >= last, "{now} after {last}");
                     last = now;
                 }
-                Some(FromKeeper::Ended(end)) => break 'over *end,
+                Some(FromShim::Ended(end)) => break 'over *end,
                 Some(_) => {}
                 None => break,
             }
@@ -79,10 +79,10 @@ async fn news_of_the_log_come_at_once(bench: Bench) {
     let mut at = 0;
     for word in ["one\n", "two\n", "three\n"] {
         let data = bytes::Bytes::from_static(word.as_bytes());
-        link.say(peerbus::keeper::ToKeeper::Stdin { from: "ann".to_owned(), offset: at, data });
+        link.say(peerbus::keeper::ToShim::Stdin { from: "ann".to_owned(), offset: at, data });
         let mut seen = BytesMut::new();
         while seen.len() < word.len() {
-            let FromKeeper::Log(reach) = next(&mut link).await.expect("news") else { continue };
+            let FromShim::Log(reach) = next(&mut link).await.expect("news") else { continue };
             // What was told of can be read.
             while at < reach.totals().sum() {
                 let Piece::Bytes { bytes, stream: StreamKind::Out, offset } =
@@ -97,7 +97,7 @@ async fn news_of_the_log_come_at_once(bench: Bench) {
         }
         assert_eq!(seen, word);
     }
-    link.say(peerbus::keeper::ToKeeper::Stop { ending: Ending::TimedOut {} });
+    link.say(peerbus::keeper::ToShim::Stop { ending: Ending::TimedOut {} });
     ended(&mut link).await;
 }
 
@@ -124,17 +124,17 @@ async fn the_oldest_is_dropped_and_that_is_said(bench: Bench) {
 /// Somebody reads along with each of many jobs at once, and one stands still.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_listen_holds_up_nobody() {
-    let bench = Bench::new(peerbus::process::Containment::Reaper);
+    let bench = Bench::new(peerbus::process::ContainmentKind::Reaper);
     let order = bench.order("i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done; sleep 1000");
     let mut silent = bench.start(&order);
     let expected: u64 = (0..3000_u64).map(|number| number.to_string().len() as u64 + 1).sum();
     logged(&bench, &order, |end| end.out == expected).await;
-    silent.say(peerbus::keeper::ToKeeper::Stop { ending: Ending::TimedOut {} });
+    silent.say(peerbus::keeper::ToShim::Stop { ending: Ending::TimedOut {} });
     let words = tokio::time::timeout(PATIENCE, async {
         let mut words = 0;
         while let Some(word) = silent.next().await {
             words += 1;
-            if let FromKeeper::Ended(end) = word {
+            if let FromShim::Ended(end) = word {
                 assert_eq!(end.out.bytes, expected);
                 return words;
             }

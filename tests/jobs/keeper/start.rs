@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use peerbus::keeper::words::State;
-use peerbus::keeper::{Found, NoStart, Place};
-use peerbus::process::{Command, Containment, Lodging, Nursery};
+use peerbus::keeper::messages::ShimState;
+use peerbus::keeper::{Found, JobDir, SpawnError};
+use peerbus::process::{Command, ContainmentKind, ContainmentManager, JobScope};
 use peerbus::protocol::Ending;
 use peerbus::protocol::ending::StartFailure;
 use peerbus::protocol::frame::StreamKind;
@@ -26,7 +26,7 @@ both! {
 async fn a_job_is_kept_to_its_end(bench: Bench) {
     let order = bench.order("echo out; echo err >&2; exit 7");
     let mut link = bench.start(&order);
-    assert_eq!(link.hello().state, State::Running);
+    assert_eq!(link.hello().state, ShimState::Running);
     let end = ended(&mut link).await;
     assert_eq!(end.ending, Ending::Exited { code: 7 });
     assert_eq!((end.killed, end.left_running, end.output_open), (0, 0, false));
@@ -40,21 +40,21 @@ async fn a_job_is_kept_to_its_end(bench: Bench) {
     along.must_be_all_of(&end);
     let Found::Ended(found) = gone(&bench, &order).await else { panic!("it ended") };
     assert_eq!(*found, end);
-    let (Lodging::Cgroup { path } | Lodging::Reaper { lock: path }) = &order.lodging;
+    let (JobScope::Cgroup { path } | JobScope::Reaper { lock: path }) = &order.lodging;
     assert!(!path.exists(), "{}", path.display());
-    assert_eq!(Place::all(bench.state.path()).expect("read"), [(order.spec.job, bench.place(&order))]);
+    assert_eq!(JobDir::all(bench.state.path()).expect("read"), [(order.spec.job, bench.place(&order))]);
 }
 
 async fn what_cannot_be_started_leaves_nothing(bench: Bench) {
     let mut order = bench.order("");
     order.spec.command = Command::Argv(vec!["no-such-command".to_owned()]);
-    let Err(NoStart::Failed(error)) = bench.try_start(&order) else { panic!("it cannot start") };
+    let Err(SpawnError::Failed(error)) = bench.try_start(&order) else { panic!("it cannot start") };
     assert_eq!(error.why, StartFailure::CommandNotFound);
     let Found::Ended(found) = bench.find(&order).await else { panic!("that is written down") };
     assert_eq!(found.ending, Ending::NotStarted { why: error.why, message: error.message });
     let mut order = bench.order("true");
     order.spec.directory = "/no/such/directory".to_owned();
-    let Err(NoStart::Failed(error)) = bench.try_start(&order) else { panic!("it cannot start") };
+    let Err(SpawnError::Failed(error)) = bench.try_start(&order) else { panic!("it cannot start") };
     assert_eq!(error.why, StartFailure::NoSuchDirectory);
     assert_eq!(keepers_of(&order), []);
 }
@@ -65,7 +65,7 @@ async fn a_job_is_started_once(bench: Bench) {
     let link = bench.start(&order);
     assert_eq!(keepers_of(&order).len(), 1);
     let refused = |bench: &Bench, why: &str| match bench.try_start(&order) {
-        Err(NoStart::Failed(error)) => assert!(error.message.contains(why), "{error}"),
+        Err(SpawnError::Failed(error)) => assert!(error.message.contains(why), "{error}"),
         other => panic!("started again: {other:?}"),
     };
     refused(&bench, "it has one already");
@@ -108,13 +108,13 @@ async fn nothing_of_the_daemon_and_no_secret_shows(bench: Bench) {
             assert!(!String::from_utf8_lossy(&text).contains("mushroom"), "{}", path.display());
         }
     }
-    link.say(peerbus::keeper::ToKeeper::Stop { ending: Ending::TimedOut {} });
+    link.say(peerbus::keeper::ToShim::Stop { ending: Ending::TimedOut {} });
     assert_eq!(ended(&mut link).await.ending, Ending::TimedOut {});
 }
 
 async fn a_keeper_is_swept_only_when_it_is_gone(bench: Bench) {
     let order = bench.order("read x");
-    let mut order = peerbus::keeper::Order { name: Some("session".to_owned()), ..order };
+    let mut order = peerbus::keeper::JobSpec { name: Some("session".to_owned()), ..order };
     order.spec.stdin = peerbus::process::Stdin::Pipe;
     let mut link = bench.start(&order);
     let cgroup = bench.nursery.cgroups().map(|base| base.join("keepers"));
@@ -128,7 +128,7 @@ async fn a_keeper_is_swept_only_when_it_is_gone(bench: Bench) {
         bench.place(&order).about().expect("readable").filter(|about| about.process.is_some())
     });
     assert_eq!((about.name.as_deref(), about.process), (Some("session"), link.hello().process.clone()));
-    link.say(peerbus::keeper::ToKeeper::Stop { ending: Ending::TimedOut {} });
+    link.say(peerbus::keeper::ToShim::Stop { ending: Ending::TimedOut {} });
     ended(&mut link).await;
     gone(&bench, &order).await;
     eventually(PATIENCE, "an empty cgroup of keepers", || {
@@ -140,15 +140,16 @@ async fn a_keeper_is_swept_only_when_it_is_gone(bench: Bench) {
 /// The next daemon sweeps while a keeper that its predecessor started makes the cgroup of its job.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sweep_by_another_daemon_harms_no_start() {
-    let bench = Bench::new(Containment::Best);
+    let bench = Bench::new(ContainmentKind::Best);
     if bench.nursery.cgroups().is_none() {
         // Without cgroups there is nothing to sweep, and `best` is what the other half of the tests is.
-        assert!(matches!(bench.order("true").lodging, Lodging::Reaper { .. }));
+        assert!(matches!(bench.order("true").lodging, JobScope::Reaper { .. }));
         return;
     }
     // The cgroup of the keepers themselves is its daemon's own to sweep.
     let mut stays = bench.start(&bench.order("sleep 1000"));
-    let next = Nursery::open(bench.state.path(), "unused".into(), Containment::Best).expect("a nursery");
+    let next = ContainmentManager::open(bench.state.path(), "unused".into(), ContainmentKind::Best)
+        .expect("a nursery");
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let sweeper = std::thread::spawn(move || {
         let mut sweeps = 0_u64;
@@ -165,6 +166,6 @@ async fn a_sweep_by_another_daemon_harms_no_start() {
     }
     drop(stop);
     assert!(sweeper.join().expect("no panic") > 30);
-    stays.say(peerbus::keeper::ToKeeper::Stop { ending: Ending::TimedOut {} });
+    stays.say(peerbus::keeper::ToShim::Stop { ending: Ending::TimedOut {} });
     ended(&mut stays).await;
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use peerbus::keeper::words::{NextOrder, TaskOrder};
-use peerbus::keeper::{Found, FromKeeper, Order, ToKeeper};
+use peerbus::keeper::messages::{StepSpec, TaskSpec};
+use peerbus::keeper::{Found, FromShim, JobSpec, ToShim};
 use peerbus::process::{Command, Spec, clear};
 use peerbus::protocol::Ending;
 use peerbus::protocol::ending::StartFailure;
 use peerbus::protocol::frame::StreamKind;
-use peerbus::protocol::task::Reached;
+use peerbus::protocol::task::StepProgress;
 
 use crate::harness::both;
 use crate::harness::procs;
@@ -23,19 +23,19 @@ both! {
 }
 
 /// An order for several lines.
-fn task(bench: &Bench, lines: &[&str]) -> Order {
+fn task(bench: &Bench, lines: &[&str]) -> JobSpec {
     let order = bench.order(lines[0]);
-    let step = |line: &&str| NextOrder {
+    let step = |line: &&str| StepSpec {
         spec: Spec {
             command: Command::Shell { shell: None, line: (*line).to_owned() },
             ..order.spec.clone()
         },
         timeout_ms: None,
     };
-    let then: Vec<NextOrder> = lines[1..].iter().map(step).collect();
+    let then: Vec<StepSpec> = lines[1..].iter().map(step).collect();
     let of = u32::try_from(lines.len()).expect("few");
-    let task = TaskOrder { name: "up".to_owned(), peer: "vps".parse().expect("an id"), of, then };
-    Order { task: Some(task), ..order }
+    let task = TaskSpec { name: "up".to_owned(), peer: "vps".parse().expect("an id"), of, then };
+    JobSpec { task: Some(task), ..order }
 }
 
 async fn each_step_begins_where_the_one_before_ended_well(bench: Bench) {
@@ -52,12 +52,12 @@ async fn each_step_begins_where_the_one_before_ended_well(bench: Bench) {
     let mut reached = link.hello().step.into_iter().collect::<Vec<_>>();
     let ended = loop {
         match next(&mut link).await.expect("a word before the end") {
-            FromKeeper::Step(step) => reached.push(step),
-            FromKeeper::Ended(ended) => break *ended,
+            FromShim::Step(step) => reached.push(step),
+            FromShim::Ended(ended) => break *ended,
             _ => {}
         }
     };
-    assert_eq!(reached, [1, 2, 3].map(|n| Reached { n, of: 4 }));
+    assert_eq!(reached, [1, 2, 3].map(|n| StepProgress { n, of: 4 }));
     assert_eq!(ended.ending, Ending::Signalled { signal: "KILL".to_owned(), number: 9 });
     let mut along = Along::of(&bench.place(&order));
     along.read_on();
@@ -82,14 +82,14 @@ async fn what_a_step_has_left_is_stopped_with_the_job(bench: Bench) {
         ],
     );
     let mut link = bench.start(&order);
-    while next(&mut link).await != Some(FromKeeper::Step(Reached { n: 4, of: 4 })) {}
+    while next(&mut link).await != Some(FromShim::Step(StepProgress { n: 4, of: 4 })) {}
     let job = order.spec.job.to_string();
     let sleeps = || {
         let all = procs::of_job(&job).into_iter();
         all.filter(|process| process.arguments.first().is_some_and(|word| word == "sleep")).count()
     };
     crate::harness::wait::eventually(PATIENCE, "all four", || (sleeps() == 4).then_some(()));
-    link.say(ToKeeper::Stop { ending: Ending::Cancelled { why: "enough".to_owned() } });
+    link.say(ToShim::Stop { ending: Ending::Cancelled { why: "enough".to_owned() } });
     let ended = ended(&mut link).await;
     assert_eq!(ended.ending, Ending::Cancelled { why: "enough".to_owned() });
     assert!(ended.killed >= 4 && ended.left_running == 0, "{ended:?}");
@@ -99,7 +99,7 @@ async fn what_a_step_has_left_is_stopped_with_the_job(bench: Bench) {
 async fn a_keeper_that_dies_takes_what_every_step_has_left(bench: Bench) {
     let order = task(&bench, &["sleep 1000 > /dev/null 2>&1 &", "echo; sleep 1000"]);
     let mut link = bench.start(&order);
-    while next(&mut link).await != Some(FromKeeper::Step(Reached { n: 2, of: 2 })) {}
+    while next(&mut link).await != Some(FromShim::Step(StepProgress { n: 2, of: 2 })) {}
     kill_keeper(&link);
     let Found::Died { lodging, .. } = gone(&bench, &order).await else { panic!("it was killed") };
     let lodging = lodging.expect("it is written down");
@@ -132,7 +132,7 @@ async fn nothing_begins_once_the_job_is_to_end(bench: Bench) {
     let order = task(&bench, &["echo here; sleep 1000 &", "echo never"]);
     let mut link = bench.start(&order);
     crate::keeper::bench::logged(&bench, &order, |end| end.out == 5).await;
-    link.say(ToKeeper::Stop { ending: Ending::Cancelled { why: "enough".to_owned() } });
+    link.say(ToShim::Stop { ending: Ending::Cancelled { why: "enough".to_owned() } });
     let ended = ended(&mut link).await;
     assert_eq!(ended.ending, Ending::Cancelled { why: "enough".to_owned() }, "{ended:?}");
     let mut along = Along::of(&bench.place(&order));

@@ -7,8 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use peerbus::keeper::link::find;
-use peerbus::keeper::{Found, FromKeeper, Order, Place, ToKeeper};
-use peerbus::process::{Identity, clear};
+use peerbus::keeper::{Found, FromShim, JobDir, JobSpec, ToShim};
+use peerbus::process::{ProcessKey, clear};
 use peerbus::protocol::Ending;
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ both! {
     strangers_are_not_listened_to
 }
 
-fn socket(bench: &Bench, order: &Order) -> UnixStream {
+fn socket(bench: &Bench, order: &JobSpec) -> UnixStream {
     let stream = UnixStream::connect(bench.place(order).directory().join("socket")).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     stream
@@ -64,7 +64,7 @@ async fn nonsense_changes_nothing(bench: Bench) {
     assert_eq!(pid_of(&link), keeper);
     let held = procs::peak_resident_bytes(keeper);
     assert!(held < 64 << 20, "{held} bytes");
-    link.say(ToKeeper::Stop { ending: Ending::TimedOut {} });
+    link.say(ToShim::Stop { ending: Ending::TimedOut {} });
     assert_eq!(ended(&mut link).await.ending, Ending::TimedOut {});
 }
 
@@ -91,7 +91,7 @@ async fn a_newer_daemon_is_understood(bench: Bench) {
 }
 
 /// Somebody who plays a keeper: holds the lock and listens.
-fn play(place: &Place) -> (File, UnixListener) {
+fn play(place: &JobDir) -> (File, UnixListener) {
     fs::create_dir_all(place.directory()).expect("made");
     let lock = File::create(place.directory().join("lock")).expect("made");
     lock.lock().expect("held");
@@ -102,7 +102,7 @@ async fn a_newer_keeper_is_understood(bench: Bench) {
     let order = bench.order("");
     let place = bench.place(&order);
     let (lock, listener) = play(&place);
-    let own = Identity::of_self().expect("our own");
+    let own = ProcessKey::of_self().expect("our own");
     let ended_file = place.directory().join("ended.json");
     let keeper = std::thread::spawn(move || {
         let (mut daemon, _) = listener.accept().expect("a daemon");
@@ -130,7 +130,7 @@ async fn a_newer_keeper_is_understood(bench: Bench) {
     });
     let mut link = bench.link(&bench_order(&bench, &place)).await;
     assert_eq!(link.hello().writers[0].want.received, 3);
-    assert!(matches!(next(&mut link).await, Some(FromKeeper::Log(reach)) if reach.out == 1));
+    assert!(matches!(next(&mut link).await, Some(FromShim::Log(reach)) if reach.out == 1));
     let end = ended(&mut link).await;
     let Ending::Unknown { why } = &end.ending else { panic!("nobody knows that one: {end:?}") };
     assert!(why.contains("vaporized"), "{why}");
@@ -140,7 +140,7 @@ async fn a_newer_keeper_is_understood(bench: Bench) {
 }
 
 /// An order for the job of this place.
-fn bench_order(bench: &Bench, place: &Place) -> Order {
+fn bench_order(bench: &Bench, place: &JobDir) -> JobSpec {
     let name = place.directory().file_name().and_then(|name| name.to_str()).expect("a name");
     let mut order = bench.order("");
     order.spec.job = name.parse().expect("a job");
@@ -158,7 +158,7 @@ async fn a_keeper_that_hangs_is_not_dead(bench: Bench) {
     assert!(error.to_string().contains(&format!("process {keeper}, lives")), "{error}");
     kill(keeper, Signal::SIGCONT).expect("woken");
     let mut link = bench.link(&order).await;
-    link.say(ToKeeper::Stop { ending: Ending::TimedOut {} });
+    link.say(ToShim::Stop { ending: Ending::TimedOut {} });
     ended(&mut link).await;
 }
 
@@ -168,7 +168,7 @@ async fn what_a_reboot_leaves_is_dead(bench: Bench) {
     // The socket and the lock are there, and nobody is behind them.
     drop(play(&place));
     assert!(matches!(find(&place).await.expect("looked at"), Found::NeverStarted));
-    let another = Identity { boot_id: "another".to_owned(), ..Identity::of_self().expect("our own") };
+    let another = ProcessKey { boot_id: "another".to_owned(), ..ProcessKey::of_self().expect("our own") };
     let about = json!({
         "v": 1, "job": order.spec.job, "keeper": another, "version": "0",
         "lodging": order.lodging, "log_limit": 1, "started_at": "then"
@@ -215,7 +215,7 @@ async fn garbage_in_its_files_is_the_end_of_it(bench: Bench) {
 }
 
 /// What the keeper wrote of itself, with the command it has started.
-async fn logged_about(place: &Place) -> Vec<u8> {
+async fn logged_about(place: &JobDir) -> Vec<u8> {
     let written = async {
         while place.about().expect("readable").is_none_or(|about| about.process.is_none()) {
             tokio::task::yield_now().await;
@@ -257,10 +257,10 @@ async fn strangers_are_not_listened_to(bench: Bench) {
     let heard = tokio::task::spawn_blocking(|| stranger.join()).await.expect("joined").expect("no panic");
     // The end, or the word that what was said will not be read.
     assert!(heard.as_ref().map_or(true, |read| *read == 0), "{heard:?}");
-    link.say(ToKeeper::Screen { ask: 1 });
-    assert!(matches!(next(&mut link).await, Some(FromKeeper::Screen(_))), "it listens to us as before");
+    link.say(ToShim::Screen { ask: 1 });
+    assert!(matches!(next(&mut link).await, Some(FromShim::Screen(_))), "it listens to us as before");
     let said = fs::read_to_string(directory.join("keeper.log")).expect("a log");
     assert!(said.contains("they are user 65534"), "{said}");
-    link.say(ToKeeper::Stop { ending: Ending::TimedOut {} });
+    link.say(ToShim::Stop { ending: Ending::TimedOut {} });
     ended(&mut link).await;
 }

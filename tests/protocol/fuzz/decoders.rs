@@ -4,22 +4,24 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use peerbus::keeper::words::About;
-use peerbus::keeper::{FromKeeper, ToKeeper};
+use peerbus::keeper::messages::ShimInfo;
+use peerbus::keeper::{FromShim, ToShim};
 use peerbus::protocol::attach::Started;
 use peerbus::protocol::audit::chain::Chain;
-use peerbus::protocol::audit::{self, Entry};
+use peerbus::protocol::audit::{self, AuditEntry};
+use peerbus::protocol::control::{CancelAnswer, Control};
 use peerbus::protocol::exec::{ExecRequest, JobResult};
-use peerbus::protocol::frame::{Accepted, Alive, Challenge, Gap, Signalled, Want};
+use peerbus::protocol::frame::{Accepted, Alive, Challenge, Gap, Signalled, StdinCredit};
 use peerbus::protocol::health::Health;
-use peerbus::protocol::heartbeat::{Heartbeat, Look, Ping};
-use peerbus::protocol::jetstream::{self, ConsumerInfo, NoAnswer, Stored, StreamInfo};
+use peerbus::protocol::heartbeat::{Heartbeat, Ping, PingHints};
+use peerbus::protocol::jetstream::{self, ConsumerInfo, JetStreamError, PublishAck, StreamInfo};
 use peerbus::protocol::jobs;
-use peerbus::protocol::peers::{GET_TYPE, GetAnswer, GetRequest, ListRequest, Page, PeerEvent, REMOVE_TYPE};
+use peerbus::protocol::peers::{
+    GET_TYPE, GetAnswer, GetRequest, ListRequest, PeerEvent, PeerPage, REMOVE_TYPE,
+};
 use peerbus::protocol::policy;
 use peerbus::protocol::reply::ErrorBody;
-use peerbus::protocol::service::Document;
-use peerbus::protocol::steer::{CancelAnswer, Steer};
+use peerbus::protocol::service::ServiceDocument;
 use peerbus::protocol::subjects::{Verb, is_inbox, parse_below, parse_queue};
 use peerbus::protocol::{BadMessage, decode};
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
@@ -60,7 +62,7 @@ fn json<T: Serialize + DeserializeOwned + Debug>(bytes: &[u8]) {
 
 fn word(verb: Verb, bytes: &[u8]) {
     for offset in [None, Some(0), Some(u64::MAX)] {
-        let word = Steer::decode(verb, offset, bytes::Bytes::copy_from_slice(bytes));
+        let word = Control::decode(verb, offset, bytes::Bytes::copy_from_slice(bytes));
         // Which instance it is for is asked of all of them.
         assert!(
             word.is_err()
@@ -85,7 +87,7 @@ pub(crate) const ALL: &[Decoder] = &[
     Decoder { name: "a start", seeds: &["started"], decode: json::<Started> },
     Decoder { name: "result wanted", seeds: &["cancel"], decode: |b| word(Verb::Result, b) },
     Decoder { name: "accepted", seeds: &["accepted", "accepted_durable"], decode: json::<Accepted> },
-    Decoder { name: "want", seeds: &["want"], decode: json::<Want> },
+    Decoder { name: "want", seeds: &["want"], decode: json::<StdinCredit> },
     Decoder { name: "signalled", seeds: &["signalled", "signalled_error"], decode: json::<Signalled> },
     Decoder { name: "alive", seeds: &["alive"], decode: json::<Alive> },
     Decoder { name: "gap", seeds: &["gap"], decode: json::<Gap> },
@@ -107,7 +109,7 @@ pub(crate) const ALL: &[Decoder] = &[
         decode: |b| by(b, Heartbeat::decode),
     },
     Decoder { name: "a ping", seeds: &["ping"], decode: json::<Ping> },
-    Decoder { name: "the leader's word of a queue", seeds: &["look"], decode: json::<Look> },
+    Decoder { name: "the leader's word of a queue", seeds: &["look"], decode: json::<PingHints> },
     Decoder { name: "an answer of JetStream", seeds: &["look"], decode: of_jetstream },
     Decoder { name: "peers.list", seeds: &["peers_list"], decode: |b| by(b, ListRequest::decode) },
     Decoder {
@@ -120,7 +122,7 @@ pub(crate) const ALL: &[Decoder] = &[
         seeds: &["peers_remove"],
         decode: |b| by(b, |b| GetRequest::decode(b, REMOVE_TYPE)),
     },
-    Decoder { name: "a page of peers", seeds: &["peers_page", "peers_page_after"], decode: json::<Page> },
+    Decoder { name: "a page of peers", seeds: &["peers_page", "peers_page_after"], decode: json::<PeerPage> },
     Decoder {
         name: "one peer",
         seeds: &["peer_one", "peer_many", "peer_none", "peer_removed", "peer_one_audit"],
@@ -131,29 +133,33 @@ pub(crate) const ALL: &[Decoder] = &[
     Decoder {
         name: "the services API",
         seeds: &["srv_ping", "srv_info", "srv_stats"],
-        decode: json::<Document>,
+        decode: json::<ServiceDocument>,
     },
     Decoder {
         name: "a question for the policy",
         seeds: &["policy_question"],
-        decode: |b| by(b, policy::Question::decode),
+        decode: |b| by(b, policy::PolicyQuery::decode),
     },
     Decoder {
         name: "an answer of the policy",
         seeds: &["policy_answer_allowed", "policy_answer_refused", "policy_answer_rules"],
-        decode: |b| by(b, policy::Answer::decode),
+        decode: |b| by(b, policy::PolicyAnswer::decode),
     },
-    Decoder { name: "a question for jobs", seeds: &["jobs_query"], decode: |b| by(b, jobs::Query::decode) },
-    Decoder { name: "a page of jobs", seeds: &["jobs_page"], decode: |b| by(b, jobs::Page::decode) },
+    Decoder {
+        name: "a question for jobs",
+        seeds: &["jobs_query"],
+        decode: |b| by(b, jobs::JobQuery::decode),
+    },
+    Decoder { name: "a page of jobs", seeds: &["jobs_page"], decode: |b| by(b, jobs::JobPage::decode) },
     Decoder {
         name: "a question for the audit log",
         seeds: &["audit_query"],
-        decode: |b| by(b, audit::Query::decode),
+        decode: |b| by(b, audit::AuditQuery::decode),
     },
     Decoder {
         name: "a page of the audit log",
         seeds: &["audit_page", "audit_page_last"],
-        decode: |b| by(b, audit::Page::decode),
+        decode: |b| by(b, audit::AuditPage::decode),
     },
     Decoder {
         name: "a line of the audit log",
@@ -166,15 +172,15 @@ pub(crate) const ALL: &[Decoder] = &[
         ],
         decode: line,
     },
-    Decoder { name: "a word to a keeper", seeds: &["keeper_to"], decode: json::<ToKeeper> },
-    Decoder { name: "a word of a keeper", seeds: &["keeper_from"], decode: json::<FromKeeper> },
-    Decoder { name: "what a keeper is", seeds: &["keeper_about"], decode: json::<About> },
+    Decoder { name: "a word to a keeper", seeds: &["keeper_to"], decode: json::<ToShim> },
+    Decoder { name: "a word of a keeper", seeds: &["keeper_from"], decode: json::<FromShim> },
+    Decoder { name: "what a keeper is", seeds: &["keeper_about"], decode: json::<ShimInfo> },
     Decoder { name: "a subject", seeds: &["ping"], decode: subject },
 ];
 
 /// A line of a later version is taken and not said again: it is shown as it is.
 fn line(bytes: &[u8]) {
-    let taken = decode::json::<Entry>(bytes);
+    let taken = decode::json::<AuditEntry>(bytes);
     assert!(taken.is_ok() || !taken.unwrap_err().0.is_empty());
     let mut chain = Chain::default();
     (0..3).for_each(|_| chain.line("here", bytes));
@@ -186,10 +192,10 @@ fn of_jetstream(bytes: &[u8]) {
     let whole = format!(r#"{{"message":{{"subject":"queue.w1.x","seq":4,"hdrs":"e30=","data":{bytes:?}}}}}"#);
     let error = serde_json::json!({ "error": { "description": String::from_utf8_lossy(bytes) } });
     let shown = |bytes: &[u8]| {
-        let errors: [Option<NoAnswer>; 4] = [
+        let errors: [Option<JetStreamError>; 4] = [
             jetstream::answer::<StreamInfo>(bytes).err(),
             jetstream::answer::<ConsumerInfo>(bytes).err(),
-            jetstream::answer::<Stored>(bytes).err(),
+            jetstream::answer::<PublishAck>(bytes).err(),
             jetstream::message(bytes).err(),
         ];
         for error in errors.into_iter().flatten().map(|error| error.to_string()) {

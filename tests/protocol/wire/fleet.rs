@@ -1,7 +1,7 @@
 //! What is said where a fleet with identities grows and changes, and an invitation as it is handed over.
 
-use peerbus::identity::Ticket;
-use peerbus::protocol::fleet::{AccountMessage, JoinRequest, Joined};
+use peerbus::identity::InviteToken;
+use peerbus::protocol::fleet::{AccountMessage, JoinRequest, JoinResponse};
 use peerbus::protocol::identity::Standing;
 
 use crate::wire::{file, golden_by};
@@ -22,13 +22,13 @@ fn taking_an_invitation_up() {
         proof: "c2lnbmF0dXJl".to_owned(),
     };
     golden_by("join", &request, JoinRequest::decode);
-    let joined = Joined {
+    let joined = JoinResponse {
         kind: "peerbus.joined.v1".to_owned(),
         identity: TOKEN.to_owned(),
         account: TOKEN.to_owned(),
         is_heard: false,
     };
-    golden_by("joined", &joined, Joined::decode);
+    golden_by("joined", &joined, JoinResponse::decode);
     let id = "5b1f".parse().unwrap();
     assert_eq!(JoinRequest::to_be_proved(&id, "UABC"), b"peerbus.join.v1 5b1f UABC");
 }
@@ -38,7 +38,7 @@ fn taking_an_invitation_up() {
 fn an_invitation_that_was_made_before_is_still_one() {
     let line = file("invitation");
     let line: String = serde_json::from_str(&line).unwrap();
-    let ticket = Ticket::read(&line).expect("whole");
+    let ticket = InviteToken::read(&line).expect("whole");
     assert_eq!((ticket.name.as_str(), ticket.standing), ("vps", Standing::Worker));
     assert_eq!((ticket.bus.as_str(), ticket.until - ticket.issued), ("nats://10.0.0.1:4222", 3600));
     assert_eq!(ticket.text(), line);

@@ -1,23 +1,26 @@
 //! What is said of a job, from the request to its result.
 
 use peerbus::protocol::attach::{
-    Asked, AttachRequest, DETACHED_TYPE, DetachAnswer, DetachRequest, Detached, From, RENAMED_TYPE,
-    RenameRequest, Renamed, ResizeRequest, STARTED_TYPE, SizeFrom, Sizes, Started, Turn, Within,
+    AttachFrom, AttachRequest, DETACHED_TYPE, DetachAnswer, DetachRequest, Detached, RENAMED_TYPE,
+    RenameRequest, Renamed, ResizeRequest, Responder, ResponderChange, STARTED_TYPE, SizeFrom, Sizes,
+    Started, Within,
+};
+use peerbus::protocol::control::{
+    self, CancelAnswer, CancelRequest, Cancelled, Control, Credit, ReleaseRequest, Resume, SignalRequest,
 };
 use peerbus::protocol::ending::{Refusal, StartFailure};
 use peerbus::protocol::exec::{
     self, Collected, ExecRequest, JobResult, OutputHolder, Rusage, StreamOptions, StreamTotal, Truncated,
 };
-use peerbus::protocol::frame::{Accepted, Alive, Challenge, Gap, JobState, Signalled, StreamKind, Want};
-use peerbus::protocol::reply::{self, ErrorBody};
-use peerbus::protocol::steer::{
-    self, CancelAnswer, CancelRequest, Cancelled, Credit, ReleaseRequest, Resume, SignalRequest, Steer,
+use peerbus::protocol::frame::{
+    Accepted, Alive, Challenge, Gap, JobState, Signalled, StdinCredit, StreamKind,
 };
+use peerbus::protocol::reply::{self, ErrorBody};
+use peerbus::protocol::send_buffer::StreamOffsets;
 use peerbus::protocol::subjects::Verb;
 use peerbus::protocol::task::{Step, Task};
 use peerbus::protocol::tty::{Tty, TtySize};
 use peerbus::protocol::variables::Variables;
-use peerbus::protocol::window::Totals;
 use peerbus::protocol::{Ending, decode};
 
 use crate::wire::{file, golden, golden_by, instance, job, part, peer, text};
@@ -230,13 +233,13 @@ fn the_frames_of_a_stream() {
     golden("accepted", &accepted);
     let durable = Accepted {
         durable: true,
-        from: Some(Totals { out: 100, err: 7 }),
+        from: Some(StreamOffsets { out: 100, err: 7 }),
         tty: Some(TtySize { cols: 80, rows: 24 }),
         nonce: text("00112233445566778899aabbccddeeff"),
         ..accepted
     };
     golden("accepted_durable", &durable);
-    golden("want", &Want { received: 65_536, limit: 327_680, again: true, closed: false });
+    golden("want", &StdinCredit { received: 65_536, limit: 327_680, again: true, closed: false });
     golden("signalled", &Signalled { n: 1, error: None });
     golden("signalled_error", &Signalled { n: 2, error: text("\"NOSUCH\" is not a signal") });
     golden("alive", &Alive { out: 1, err: 2, stdin_received: 3, waiting: None });
@@ -251,8 +254,8 @@ fn the_frames_of_a_stream() {
     part(&StreamKind::Out, "\"out\"");
     part(&StreamKind::Err, "\"err\"");
     // Fields that may be left out.
-    let want: Want = decode::json(br#"{"received":1,"limit":2}"#).unwrap();
-    assert_eq!(want, Want { received: 1, limit: 2, again: false, closed: false });
+    let want: StdinCredit = decode::json(br#"{"received":1,"limit":2}"#).unwrap();
+    assert_eq!(want, StdinCredit { received: 1, limit: 2, again: false, closed: false });
 }
 
 #[test]
@@ -266,8 +269,9 @@ fn the_words_of_a_caller() {
         err: 48_576,
         done: true,
     };
-    let about =
-        |verb: Verb| move |payload: &[u8]| Steer::decode(verb, None, bytes::Bytes::copy_from_slice(payload));
+    let about = |verb: Verb| {
+        move |payload: &[u8]| Control::decode(verb, None, bytes::Bytes::copy_from_slice(payload))
+    };
     let resume = Resume {
         epoch: 3,
         instance: Some(instance()),
@@ -283,7 +287,7 @@ fn the_words_of_a_caller() {
     let attach = AttachRequest {
         epoch: 1,
         instance: None,
-        from: From::Byte(1_048_576),
+        from: AttachFrom::Byte(1_048_576),
         window: 1_048_576,
         write: true,
         tty: Some(TtySize { cols: 80, rows: 24 }),
@@ -292,7 +296,7 @@ fn the_words_of_a_caller() {
     };
     let outer = "0197c0de-0000-7000-8000-00000000beef".parse().unwrap();
     let within = vec![Within { peer: peer("w1"), job: job() }, Within { peer: peer("w2"), job: outer }];
-    let nested = AttachRequest { from: From::Now, within, ..attach.clone() };
+    let nested = AttachRequest { from: AttachFrom::Now, within, ..attach.clone() };
     let reader = AttachRequest { write: false, tty: None, sealed: true, ..attach.clone() };
     let resize = ResizeRequest { n: 2, instance: Some(instance()), cols: 100, rows: 30 };
     let signal = SignalRequest { n: 1, instance: None, signal: "INT".to_owned() };
@@ -317,19 +321,19 @@ fn the_words_of_a_caller() {
     golden("release", &release);
     // As a daemon takes them.
     for (name, verb, wanted) in [
-        ("credit", Verb::Credit, Steer::Credit(credit)),
-        ("resume", Verb::Resume, Steer::Resume(resume)),
-        ("resume_writer", Verb::Resume, Steer::Resume(writer)),
-        ("resume_sealed", Verb::Resume, Steer::Resume(reader_resumes)),
-        ("attach", Verb::Attach, Steer::Attach(attach)),
-        ("attach_sealed", Verb::Attach, Steer::Attach(reader)),
-        ("attach_within", Verb::Attach, Steer::Attach(nested)),
-        ("resize", Verb::Resize, Steer::Resize(resize)),
-        ("rename", Verb::Rename, Steer::Rename(rename)),
-        ("release", Verb::Release, Steer::Release(release)),
-        ("detach", Verb::Detach, Steer::Detach(detach)),
-        ("signal", Verb::Signal, Steer::Signal(signal)),
-        ("cancel", Verb::Cancel, Steer::Cancel(cancel)),
+        ("credit", Verb::Credit, Control::Credit(credit)),
+        ("resume", Verb::Resume, Control::Resume(resume)),
+        ("resume_writer", Verb::Resume, Control::Resume(writer)),
+        ("resume_sealed", Verb::Resume, Control::Resume(reader_resumes)),
+        ("attach", Verb::Attach, Control::Attach(attach)),
+        ("attach_sealed", Verb::Attach, Control::Attach(reader)),
+        ("attach_within", Verb::Attach, Control::Attach(nested)),
+        ("resize", Verb::Resize, Control::Resize(resize)),
+        ("rename", Verb::Rename, Control::Rename(rename)),
+        ("release", Verb::Release, Control::Release(release)),
+        ("detach", Verb::Detach, Control::Detach(detach)),
+        ("signal", Verb::Signal, Control::Signal(signal)),
+        ("cancel", Verb::Cancel, Control::Cancel(cancel)),
     ] {
         assert_eq!(about(verb)(file(name).as_bytes()), Ok(wanted), "{name}");
     }
@@ -344,13 +348,13 @@ fn the_words_of_a_caller() {
     ] {
         assert!(about(verb)(word.as_bytes()).unwrap_err().0.contains(field), "{word}");
     }
-    assert_eq!(about(Verb::Cancel)(b""), Ok(Steer::Cancel(CancelRequest::default())));
-    assert_eq!(about(Verb::Detach)(b""), Ok(Steer::Detach(DetachRequest::default())));
-    assert_eq!(about(Verb::Result)(b""), Ok(Steer::Result));
-    let chunk = Steer::decode(Verb::Stdin, Some(7), bytes::Bytes::from_static(b"\0\xff"));
-    assert_eq!(chunk, Ok(Steer::Stdin { offset: 7, bytes: bytes::Bytes::from_static(b"\0\xff") }));
+    assert_eq!(about(Verb::Cancel)(b""), Ok(Control::Cancel(CancelRequest::default())));
+    assert_eq!(about(Verb::Detach)(b""), Ok(Control::Detach(DetachRequest::default())));
+    assert_eq!(about(Verb::Result)(b""), Ok(Control::Result));
+    let chunk = Control::decode(Verb::Stdin, Some(7), bytes::Bytes::from_static(b"\0\xff"));
+    assert_eq!(chunk, Ok(Control::Stdin { offset: 7, bytes: bytes::Bytes::from_static(b"\0\xff") }));
     assert!(about(Verb::Stdin)(b"x").unwrap_err().0.contains("`D-Offset`"));
-    assert_eq!((steer::FRAMES_IN_FLIGHT, steer::CREDIT_EVERY_MS), (1_024, 5_000));
+    assert_eq!((control::FRAMES_IN_FLIGHT, control::CREDIT_EVERY_MS), (1_024, 5_000));
 }
 
 #[test]
@@ -363,15 +367,17 @@ fn a_durable_job_that_runs() {
     golden("renamed", &Renamed { kind, id: job(), instance: instance(), name });
     let kind = DETACHED_TYPE.to_owned();
     golden("detach_answer", &DetachAnswer { kind, id: job(), instance: instance(), viewers: 2 });
-    let turns = vec![Turn { at: 0, asked: true }, Turn { at: 4096, asked: false }];
-    golden("asked", &Asked { turns });
+    let turns = vec![ResponderChange { at: 0, asked: true }, ResponderChange { at: 4096, asked: false }];
+    golden("asked", &Responder { turns });
     let size = |cols, rows| TtySize { cols, rows };
     let sizes = vec![SizeFrom { at: 0, size: size(80, 24) }, SizeFrom { at: 4096, size: size(120, 40) }];
     golden("sized", &Sizes { sizes });
     golden("detached", &Detached { by: "ann".to_owned() });
     assert_eq!((RENAMED_TYPE, DETACHED_TYPE), ("peerbus.renamed.v1", "peerbus.detached.v1"));
-    part(&From::Byte(7), r#"{"byte":7}"#);
-    for (from, word) in [(From::Start, "start"), (From::Now, "now"), (From::Screen, "screen")] {
+    part(&AttachFrom::Byte(7), r#"{"byte":7}"#);
+    for (from, word) in
+        [(AttachFrom::Start, "start"), (AttachFrom::Now, "now"), (AttachFrom::Screen, "screen")]
+    {
         part(&from, &format!("{word:?}"));
     }
 }
@@ -388,7 +394,7 @@ fn the_answer_to_a_cancel() {
     golden("cancel_answer_never_seen", &answer(Cancelled::NeverSeen, None));
     golden("cancel_answer_ended", &answer(Cancelled::Ended, Some(Box::new(whole_result()))));
     part(&Cancelled::Running, "\"running\"");
-    assert_eq!(steer::CANCEL_TYPE, "peerbus.cancel_answer.v1");
+    assert_eq!(control::CANCEL_TYPE, "peerbus.cancel_answer.v1");
 }
 
 #[test]

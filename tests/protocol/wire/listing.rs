@@ -2,15 +2,15 @@
 
 use peerbus::protocol::Ending;
 use peerbus::protocol::attach::Within;
-use peerbus::protocol::jobs::{Job, PAGE_TYPE, Page, QUERY_TYPE, Query, State, Which};
-use peerbus::protocol::task::Reached;
+use peerbus::protocol::jobs::{Job, JobFilter, JobPage, JobQuery, JobStatus, PAGE_TYPE, QUERY_TYPE};
+use peerbus::protocol::task::StepProgress;
 
 use crate::wire::{golden_by, instance, job, peer, text};
 
 fn running() -> Job {
     Job {
         id: job(),
-        state: State::Running,
+        state: JobStatus::Running,
         durable: true,
         tty: true,
         name: text("build"),
@@ -38,24 +38,24 @@ fn running() -> Job {
 
 #[test]
 fn a_question() {
-    let query = Query {
+    let query = JobQuery {
         kind: text(QUERY_TYPE),
         wanted: text("0000cafe"),
-        state: Which::All,
+        state: JobFilter::All,
         after: Some(job()),
         limit: Some(100),
         wait_ms: Some(10_000),
     };
-    golden_by("jobs_query", &query, Query::decode);
+    golden_by("jobs_query", &query, JobQuery::decode);
     // What a person types.
-    assert_eq!(Query::decode(b""), Ok(Query::default()));
-    assert_eq!(Query::decode(b"{}"), Ok(Query::default()));
+    assert_eq!(JobQuery::decode(b""), Ok(JobQuery::default()));
+    assert_eq!(JobQuery::decode(b"{}"), Ok(JobQuery::default()));
 }
 
 #[test]
 fn a_page() {
     let ended = Job {
-        state: State::Ended,
+        state: JobStatus::Ended,
         durable: false,
         tty: false,
         name: None,
@@ -72,24 +72,25 @@ fn a_page() {
         first_err: None,
         ..running()
     };
-    let lost = Job { state: State::Lost, out: None, err: None, ..running() };
-    let page = Page {
+    let lost = Job { state: JobStatus::Lost, out: None, err: None, ..running() };
+    let page = JobPage {
         kind: PAGE_TYPE.to_owned(),
         peer: peer("vps"),
         instance: instance(),
         jobs: vec![running(), ended, lost],
         next: Some(job()),
     };
-    golden_by("jobs_page", &page, Page::decode);
-    let task = Job { name: text("deploy"), tty: false, step: Some(Reached { n: 2, of: 3 }), ..running() };
-    golden_by("jobs_page_task", &Page { jobs: vec![task], next: None, ..page.clone() }, Page::decode);
+    golden_by("jobs_page", &page, JobPage::decode);
+    let task =
+        Job { name: text("deploy"), tty: false, step: Some(StepProgress { n: 2, of: 3 }), ..running() };
+    golden_by("jobs_page_task", &JobPage { jobs: vec![task], next: None, ..page.clone() }, JobPage::decode);
     let watched = Job { watched_from: vec![Within { peer: peer("desk"), job: job() }], ..running() };
-    golden_by("jobs_page_watched", &Page { jobs: vec![watched], next: None, ..page }, Page::decode);
+    golden_by("jobs_page_watched", &JobPage { jobs: vec![watched], next: None, ..page }, JobPage::decode);
 }
 
 /// What a later version says of a job is a state to this one.
 #[test]
 fn a_state_of_a_later_version() {
-    let state: State = serde_json::from_str(r#""queued""#).unwrap();
-    assert_eq!(state, State::Other);
+    let state: JobStatus = serde_json::from_str(r#""queued""#).unwrap();
+    assert_eq!(state, JobStatus::Other);
 }

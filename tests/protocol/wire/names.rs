@@ -1,11 +1,11 @@
 //! Subjects, headers and their words, as literal strings.
 
 use base64::Engine;
-use peerbus::identity::{IdentityFile, Key, Seal, SealedParts};
+use peerbus::identity::{IdentityFile, Key, MessageSigner, SigningInput};
 use peerbus::protocol::frame::{self, FrameKind};
 use peerbus::protocol::peers::EventKind;
 use peerbus::protocol::subjects::{self, Below, Verb};
-use peerbus::protocol::{jetstream, queue, reply, seal, steer};
+use peerbus::protocol::{control, jetstream, queue, reply, signature};
 
 use crate::wire::{JOB, job, part, peer};
 
@@ -87,14 +87,14 @@ fn the_names_of_subjects_and_headers() {
     assert_eq!((subjects::EXEC_QUEUE, subjects::REGISTRY_QUEUE), ("exec", "registry"));
 
     assert_eq!((frame::EPOCH, frame::SEQ, frame::KIND), ("D-Epoch", "D-Seq", "D-Kind"));
-    assert_eq!((frame::OFFSET, steer::INSTANCE_HEADER), ("D-Offset", "D-Instance"));
+    assert_eq!((frame::OFFSET, control::INSTANCE_HEADER), ("D-Offset", "D-Instance"));
     assert_eq!(reply::ERROR_HEADER, "Nats-Service-Error");
     assert_eq!(reply::ERROR_CODE_HEADER, "Nats-Service-Error-Code");
     assert_eq!((frame::OUTPUT_MAX, frame::ALIVE_EVERY_MS), (65_536, 5_000));
     assert_eq!((subjects::ACCOUNT, subjects::ACCOUNT_CHANGED), ("fleet.account", "fleet.account.changed"));
-    assert_eq!((seal::IDENTITY, seal::SIGNATURE), ("D-Identity", "D-Signature"));
-    assert_eq!((seal::TIME, seal::CHALLENGE), ("D-Time", "D-Challenge"));
-    assert_eq!(seal::REFUSES, "D-Refuses");
+    assert_eq!((signature::IDENTITY, signature::SIGNATURE), ("D-Identity", "D-Signature"));
+    assert_eq!((signature::TIME, signature::CHALLENGE), ("D-Time", "D-Challenge"));
+    assert_eq!(signature::REFUSES, "D-Refuses");
     for (kind, word) in [
         (FrameKind::Accepted, "accepted"),
         (FrameKind::Out, "out"),
@@ -130,9 +130,14 @@ fn a_seal() {
         "D-Not-Signed" => Some("x"),
         _ => None,
     };
-    let parts =
-        SealedParts { subject: "exec.w1", reply: Some("_INBOX_alice.x.y"), headers: &header, payload: b"{}" };
-    let [(identity_header, token), (signature_header, signature)] = Seal::of(&identity).headers(&parts);
+    let parts = SigningInput {
+        subject: "exec.w1",
+        reply: Some("_INBOX_alice.x.y"),
+        headers: &header,
+        payload: b"{}",
+    };
+    let [(identity_header, token), (signature_header, signature)] =
+        MessageSigner::of(&identity).headers(&parts);
     assert_eq!((identity_header, token.as_str()), ("D-Identity", "token"));
     assert_eq!(signature_header, "D-Signature");
     // Each part after its length in 8 bytes, big end first; a header that is not there has the length 2^64-1.

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use peerbus::daemon::handover::{self, Attempt, Checked, NextState, Phase, ProgramState};
 use peerbus::daemon::policy::PolicyState;
-use peerbus::daemon::state::{self, DaemonState, OffTheBus, State};
+use peerbus::daemon::self_upgrade::{
+    self, ProgramCheck, ProgramState, UpgradeOutcome, UpgradePhase, UpgradeRecord,
+};
+use peerbus::daemon::state::{self, DaemonState, OffTheBus, RunState};
 use peerbus::process;
-use peerbus::protocol::audit::{Head, LineHash};
+use peerbus::protocol::audit::{Checkpoint, LineHash};
 use peerbus::protocol::heartbeat::{self, Heartbeat, PeerState, Role};
 use peerbus::protocol::peers::{
-    self, EventKind, Found, GET_TYPE, GetAnswer, GetRequest, ListRequest, Page, PeerEvent, PeerRow, Presence,
-    REMOVE_TYPE,
+    self, EventKind, Found, GET_TYPE, GetAnswer, GetRequest, ListRequest, PeerEvent, PeerPage, PeerRow,
+    Presence, REMOVE_TYPE,
 };
-use peerbus::protocol::service::{self, Counts, Document, Question};
+use peerbus::protocol::service::{self, Counts, ServiceDocument, ServiceQuery};
 
 use crate::wire::{INSTANCE, JOB, golden, golden_by, instance, part, peer, text};
 
@@ -71,10 +73,11 @@ fn a_heartbeat() {
         ..beat
     };
     golden_by("heartbeat_leaving", &leaving, Heartbeat::decode);
-    let with_a_log = Heartbeat { audit: Some(Head { seq: 42, hash: LineHash::of(b"line") }), ..leaving };
+    let with_a_log =
+        Heartbeat { audit: Some(Checkpoint { seq: 42, hash: LineHash::of(b"line") }), ..leaving };
     golden_by("heartbeat_audit", &with_a_log, Heartbeat::decode);
     golden("ping", &heartbeat::Ping { instance: instance() });
-    golden("look", &heartbeat::Look { queue: true });
+    golden("look", &heartbeat::PingHints { queue: true });
     assert_eq!((heartbeat::TYPE, heartbeat::INTERVAL_MS), ("peerbus.heartbeat.v1", 5_000));
 }
 
@@ -105,7 +108,7 @@ fn answers_of_the_registry() {
         tags: Vec::new(),
         ..row("z")
     };
-    let page = Page {
+    let page = PeerPage {
         kind: "peerbus.peers_page.v1".to_owned(),
         peers: vec![row("vps"), bare],
         after: None,
@@ -116,7 +119,7 @@ fn answers_of_the_registry() {
         left_out: true,
     };
     golden("peers_page", &page);
-    golden("peers_page_after", &Page { after: Some(peer("a")), ..page });
+    golden("peers_page_after", &PeerPage { after: Some(peer("a")), ..page });
     let answer = |found| GetAnswer {
         kind: "peerbus.peer.v1".to_owned(),
         asked: "vps.example".to_owned(),
@@ -131,7 +134,7 @@ fn answers_of_the_registry() {
     };
     golden("peer_removed", &removed);
     golden("peer_one", &answer(Found::One { peer: Box::new(row("vps")) }));
-    let audit = Some(Head { seq: 42, hash: LineHash::of(b"line") });
+    let audit = Some(Checkpoint { seq: 42, hash: LineHash::of(b"line") });
     let heard = PeerRow { audit, ..row("vps") };
     golden("peer_one_audit", &answer(Found::One { peer: Box::new(heard) }));
     let names = Some(vec!["vps.example".to_owned(), "10.0.0.2".to_owned()]);
@@ -169,7 +172,7 @@ fn an_event() {
 
 #[test]
 fn the_services_api() {
-    let identity = service::Identity {
+    let identity = service::ServiceIdentity {
         peer: peer("vps"),
         instance: instance(),
         version: "0.1.0".to_owned(),
@@ -181,18 +184,20 @@ fn the_services_api() {
     };
     let counts =
         Counts { requests: 4, errors: 1, last_error: "refused: enough".to_owned(), processing_ns: 4_000_000 };
-    for (question, name) in
-        [(Question::Ping, "srv_ping"), (Question::Info, "srv_info"), (Question::Stats, "srv_stats")]
-    {
-        golden::<Document>(name, &service::answer(question, &identity, &counts));
+    for (question, name) in [
+        (ServiceQuery::Ping, "srv_ping"),
+        (ServiceQuery::Info, "srv_info"),
+        (ServiceQuery::Stats, "srv_stats"),
+    ] {
+        golden::<ServiceDocument>(name, &service::answer(question, &identity, &counts));
     }
     assert_eq!((service::NAME, service::PING_ALL), ("exec", "$SRV.PING.exec"));
     let all = ["$SRV.*".to_owned(), "$SRV.*.exec".to_owned(), format!("$SRV.*.exec.{INSTANCE}")];
     assert_eq!(service::question_subjects(instance()), all);
     for (subject, wanted) in [
-        ("$SRV.PING", Some(Question::Ping)),
-        ("$SRV.INFO.exec", Some(Question::Info)),
-        (&format!("$SRV.STATS.exec.{INSTANCE}"), Some(Question::Stats)),
+        ("$SRV.PING", Some(ServiceQuery::Ping)),
+        ("$SRV.INFO.exec", Some(ServiceQuery::Info)),
+        (&format!("$SRV.STATS.exec.{INSTANCE}"), Some(ServiceQuery::Stats)),
         ("$SRV.PING.other", None),
         (&format!("$SRV.PING.exec.{JOB}"), None),
     ] {
@@ -204,10 +209,10 @@ fn the_services_api() {
 fn the_state_file() {
     let state = DaemonState {
         kind: "peerbus.daemon_state.v1".to_owned(),
-        state: State::Stopped,
+        state: RunState::Stopped,
         state_reason: "asked to stop".to_owned(),
         since: "2026-11-21T10:11:12Z".to_owned(),
-        process: process::Identity {
+        process: process::ProcessKey {
             pid: 4711,
             start_time: 123_456,
             boot_id: "99999999-8888-4777-8666-555555555555".to_owned(),
@@ -227,7 +232,7 @@ fn the_state_file() {
         }),
         program: Some(ProgramState {
             path: "/usr/local/bin/d".into(),
-            next: Some(NextState {
+            next: Some(UpgradeOutcome {
                 version: text("0.2.0"),
                 is_refused: true,
                 why: "it said nothing within 20 s".to_owned(),
@@ -241,11 +246,11 @@ fn the_state_file() {
     golden("state", &state);
     assert_eq!((state::TYPE, state::FILE), ("peerbus.daemon_state.v1", "state.json"));
     for (state, word) in [
-        (State::Starting, "starting"),
-        (State::Ready, "ready"),
-        (State::Stopping, "stopping"),
-        (State::Stopped, "stopped"),
-        (State::Failed, "failed"),
+        (RunState::Starting, "starting"),
+        (RunState::Ready, "ready"),
+        (RunState::Stopping, "stopping"),
+        (RunState::Stopped, "stopped"),
+        (RunState::Failed, "failed"),
     ] {
         part(&state, &format!("{word:?}"));
     }
@@ -258,10 +263,10 @@ fn the_record_of_an_upgrade() {
         r#"{"device":2049,"inode":131090,"size":13107200,"made_ns":1795255872000000000}"#,
     )
     .unwrap();
-    let attempt = Attempt {
+    let attempt = UpgradeRecord {
         kind: "peerbus.upgrade.v1".to_owned(),
         id: instance(),
-        phase: Phase::Asked,
+        phase: UpgradePhase::Asked,
         why: String::new(),
         path: "/usr/local/bin/d".into(),
         staged: Some("/usr/local/bin/.d.next-0123456789abcdef".into()),
@@ -274,15 +279,18 @@ fn the_record_of_an_upgrade() {
         ready_within_ms: 60_000,
     };
     golden("upgrade", &attempt);
-    assert_eq!(handover::FILE, "upgrade.json");
-    for (phase, word) in
-        [(Phase::Asked, "asked"), (Phase::Trying, "trying"), (Phase::Done, "done"), (Phase::Failed, "failed")]
-    {
+    assert_eq!(self_upgrade::FILE, "upgrade.json");
+    for (phase, word) in [
+        (UpgradePhase::Asked, "asked"),
+        (UpgradePhase::Trying, "trying"),
+        (UpgradePhase::Done, "done"),
+        (UpgradePhase::Failed, "failed"),
+    ] {
         part(&phase, &format!("{word:?}"));
     }
 }
 
 #[test]
 fn what_a_program_says_of_itself() {
-    golden("check", &Checked { kind: "peerbus.check.v1".to_owned(), version: "0.2.0".to_owned() });
+    golden("check", &ProgramCheck { kind: "peerbus.check.v1".to_owned(), version: "0.2.0".to_owned() });
 }

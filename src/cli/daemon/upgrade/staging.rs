@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::exit::Failure;
-use peerbus_daemon::handover::{check, elf, sync};
+use crate::exit::CliError;
+use peerbus_daemon::self_upgrade::{check, elf, sync};
 
 /// Hexadecimal digits that tell the state directories of one program apart.
 const DIGITS: usize = 16;
@@ -32,16 +32,16 @@ impl Staged {
         program: &Path,
         state_dir: &Path,
         wanted: Option<&str>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CliError> {
         let path = place(program, state_dir);
         let shown =
             if from.as_os_str() == "-" { "standard input".to_owned() } else { from.display().to_string() };
         let failed =
-            |what: &str, error: io::Error| Failure::other(format!("{what}: {error}; nothing was changed"));
+            |what: &str, error: io::Error| CliError::other(format!("{what}: {error}; nothing was changed"));
         let mut source: Box<dyn Read> = if from.as_os_str() == "-" {
             Box::new(io::stdin().lock())
         } else {
-            elf(from).map_err(|why| Failure::other(format!("{shown}: {why}; nothing was changed")))?;
+            elf(from).map_err(|why| CliError::other(format!("{shown}: {why}; nothing was changed")))?;
             Box::new(File::open(from).map_err(|error| failed(&shown, error))?)
         };
         match fs::remove_file(&path) {
@@ -66,7 +66,7 @@ impl Staged {
         sync(path.parent().unwrap_or(Path::new("/"))).map_err(writing)?;
         match wanted {
             Some(wanted) if !wanted.eq_ignore_ascii_case(&staged.digest.to_hex()) => {
-                Err(Failure::other(format!(
+                Err(CliError::other(format!(
                     "{}: its digest is {}, not {wanted}; nothing was changed",
                     staged.from,
                     staged.digest.to_hex()
@@ -77,10 +77,10 @@ impl Staged {
     }
 
     /// Has it say its version.
-    pub(super) async fn check(&self) -> Result<String, Failure> {
+    pub(super) async fn check(&self) -> Result<String, CliError> {
         let checked = check(&self.path, &["daemon".into(), "check".into()]).await;
         let checked =
-            checked.map_err(|why| Failure::other(format!("{}: {why}; nothing was changed", self.from)))?;
+            checked.map_err(|why| CliError::other(format!("{}: {why}; nothing was changed", self.from)))?;
         Ok(checked.version)
     }
 
@@ -95,8 +95,8 @@ impl Staged {
         self.kept.set(true);
     }
 
-    pub(super) fn failed(&self, what: &str, error: &io::Error) -> Failure {
-        Failure::other(format!("{what}: {}: {error}; nothing was changed", self.from))
+    pub(super) fn failed(&self, what: &str, error: &io::Error) -> CliError {
+        CliError::other(format!("{what}: {}: {error}; nothing was changed", self.from))
     }
 }
 

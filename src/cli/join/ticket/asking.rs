@@ -5,11 +5,11 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 
-use crate::exit::{BUS_UNREACHABLE, Failure, REFUSED};
+use crate::exit::{BUS_UNREACHABLE, CliError, REFUSED};
 use peerbus_bus::{Bus, BusError, Incoming};
-use peerbus_identity::{IdentityFile, Key, Ticket, Trust};
+use peerbus_identity::{IdentityFile, InviteToken, Key, TrustStore};
 use peerbus_protocol::decode;
-use peerbus_protocol::fleet::{JOIN_TYPE, JoinRequest, Joined, refused};
+use peerbus_protocol::fleet::{JOIN_TYPE, JoinRequest, JoinResponse, refused};
 use peerbus_protocol::identity::Standing;
 use peerbus_protocol::reply::{ERROR_HEADER, ErrorBody};
 use peerbus_protocol::subjects;
@@ -39,25 +39,25 @@ pub(super) enum NotTakenIn {
     Unproven(String),
 }
 
-impl From<NotTakenIn> for Failure {
+impl From<NotTakenIn> for CliError {
     fn from(not: NotTakenIn) -> Self {
         const STILL_GOOD: &str = "the invitation is still good";
         match not {
-            NotTakenIn::NoLeader => Failure::new(
+            NotTakenIn::NoLeader => CliError::new(
                 BUS_UNREACHABLE,
                 format!("no leader answers on the bus; {STILL_GOOD}, and the same command tries again"),
             ),
-            NotTakenIn::Bus(error) => Failure::new(
+            NotTakenIn::Bus(error) => CliError::new(
                 BUS_UNREACHABLE,
                 format!("bus unreachable: {error}; the same command tries again"),
             ),
-            NotTakenIn::NotInvited(why) => Failure::new(REFUSED, format!("refused: {why}")),
-            NotTakenIn::Refused(word, why) if word == refused::CLOCK => Failure::new(
+            NotTakenIn::NotInvited(why) => CliError::new(REFUSED, format!("refused: {why}")),
+            NotTakenIn::Refused(word, why) if word == refused::CLOCK => CliError::new(
                 REFUSED,
                 format!("refused: {why}; set it (`timedatectl set-ntp true`) and try again: {STILL_GOOD}"),
             ),
-            NotTakenIn::Refused(_, why) => Failure::new(REFUSED, format!("refused: {why}")),
-            NotTakenIn::Unproven(why) => Failure::new(
+            NotTakenIn::Refused(_, why) => CliError::new(REFUSED, format!("refused: {why}")),
+            NotTakenIn::Unproven(why) => CliError::new(
                 REFUSED,
                 format!(
                     "what answers on this bus is not the fleet's leader, and nothing was taken from it: {why}"
@@ -68,7 +68,7 @@ impl From<NotTakenIn> for Failure {
 }
 
 /// Asks to be taken in with this key.
-pub(super) async fn ask(bus: &Bus, ticket: &Ticket, key: &Key) -> Result<Taken, NotTakenIn> {
+pub(super) async fn ask(bus: &Bus, ticket: &InviteToken, key: &Key) -> Result<Taken, NotTakenIn> {
     let public = key.public().to_string();
     let proof = key.sign(&JoinRequest::to_be_proved(&ticket.guest.id, &public));
     let question = JoinRequest { kind: JOIN_TYPE.to_owned(), key: public, proof: BASE64.encode(proof) };
@@ -90,9 +90,9 @@ pub(super) async fn ask(bus: &Bus, ticket: &Ticket, key: &Key) -> Result<Taken, 
 }
 
 /// Checks all of an answer against the fleet's key, the name and the standing in the token.
-fn believed(ticket: &Ticket, key: &Key, answer: &Incoming) -> Result<Taken, String> {
-    let joined = Joined::decode(&answer.payload).map_err(|bad| bad.0)?;
-    let trust = Trust::new(ticket.fleet.clone(), &joined.account).map_err(|bad| bad.to_string())?;
+fn believed(ticket: &InviteToken, key: &Key, answer: &Incoming) -> Result<Taken, String> {
+    let joined = JoinResponse::decode(&answer.payload).map_err(|bad| bad.0)?;
+    let trust = TrustStore::new(ticket.fleet.clone(), &joined.account).map_err(|bad| bad.to_string())?;
     let header = |name: &str| answer.headers.get(name);
     let speaker = trust.signer(&answer.sealed_parts(&header)).map_err(|why| why.to_string())?;
     if speaker.standing != Standing::Leader {
@@ -105,7 +105,7 @@ fn believed(ticket: &Ticket, key: &Key, answer: &Incoming) -> Result<Taken, Stri
             own.name, own.standing, ticket.name, ticket.standing
         ));
     }
-    let Joined { identity, account, is_heard, .. } = joined;
+    let JoinResponse { identity, account, is_heard, .. } = joined;
     let identity = IdentityFile { token: identity, key: key.clone(), fleet: ticket.fleet.clone(), account };
     Ok(Taken { identity, is_heard })
 }

@@ -5,9 +5,9 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::exit::Failure;
-use crate::keys::Places;
-use peerbus_identity::{Key, Ticket};
+use crate::exit::CliError;
+use crate::keys::FleetPaths;
+use peerbus_identity::{InviteToken, Key};
 
 /// A key, and the file it is kept in.
 pub(super) struct Pending {
@@ -17,14 +17,14 @@ pub(super) struct Pending {
 
 impl Pending {
     /// The key of an earlier attempt with this very invitation, else a new one.
-    pub(super) fn open(places: &Places, ticket: &Ticket) -> Result<Self, Failure> {
+    pub(super) fn open(places: &FleetPaths, ticket: &InviteToken) -> Result<Self, CliError> {
         let path = places.identity.join(format!("{}.joining", ticket.guest.id));
         let key = match read(&path)? {
             Some(key) => key,
             None => {
                 let key = Key::of_identity();
                 write(&path, &key)
-                    .map_err(|error| Failure::other(format!("writing {}: {error}", path.display())))?;
+                    .map_err(|error| CliError::other(format!("writing {}: {error}", path.display())))?;
                 key
             }
         };
@@ -42,19 +42,19 @@ impl Pending {
     }
 }
 
-fn read(path: &Path) -> Result<Option<Key>, Failure> {
+fn read(path: &Path) -> Result<Option<Key>, CliError> {
     let shown = path.display();
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(|error| Failure::other(format!("reading {shown}: {error}")))?,
+        read => read.map_err(|error| CliError::other(format!("reading {shown}: {error}")))?,
     };
     let mode = fs::metadata(path).map(|file| file.mode() & 0o777);
     if !mode.is_ok_and(|mode| mode & 0o077 == 0) {
-        return Err(Failure::other(format!(
+        return Err(CliError::other(format!(
             "others may read {shown}, a key of this machine: remove it, and ask for another invitation"
         )));
     }
-    Key::from_seed(&text).map(Some).map_err(|bad| Failure::other(format!("{shown}: {bad}; remove it")))
+    Key::from_seed(&text).map(Some).map_err(|bad| CliError::other(format!("{shown}: {bad}; remove it")))
 }
 
 /// For its owner alone, and whole.

@@ -5,10 +5,10 @@ use std::path::Path;
 use super::super::reading;
 use super::*;
 use peerbus_protocol::Instance;
-use peerbus_protocol::audit::Query;
+use peerbus_protocol::audit::AuditQuery;
 
-fn event() -> Event {
-    Event::Stopped { instance: Instance::new() }
+fn event() -> AuditEvent {
+    AuditEvent::Stopped { instance: Instance::new() }
 }
 
 fn open(state: &Path, size: u64) -> Log {
@@ -16,7 +16,7 @@ fn open(state: &Path, size: u64) -> Log {
 }
 
 /// A log with this many lines after its first, closed.
-fn written(state: &Path, lines: usize) -> Head {
+fn written(state: &Path, lines: usize) -> Checkpoint {
     let mut log = open(state, SIZE);
     for _ in 0..lines {
         log.append(&event()).expect("written");
@@ -164,7 +164,7 @@ fn what_was_done_while_no_daemon_ran_is_told_by_the_next() {
     for (deed, wanted) in deeds {
         let dir = tempfile::tempdir().expect("a directory");
         written(dir.path(), 5);
-        deed(&file_of(dir.path()), &head::path(dir.path()));
+        deed(&file_of(dir.path()), &checkpoint::path(dir.path()));
         assert!(!faults(dir.path()).is_empty(), "{wanted}");
         let after = written(dir.path(), 5);
         assert!(after.seq > 6, "{wanted}: {after:?}");
@@ -234,7 +234,7 @@ fn pages_have_every_line_once_and_their_size() {
             fs::read_to_string(&file.path).expect("text").lines().map(str::to_owned).collect::<Vec<_>>()
         })
         .collect();
-    let (mut query, mut all) = (Query::default(), Vec::new());
+    let (mut query, mut all) = (AuditQuery::default(), Vec::new());
     loop {
         let page = reading::page(dir.path(), &query, 20_000).expect("a page");
         assert!(decode::to_json(&page.lines).len() <= 20_000 && !page.skipped);
@@ -245,12 +245,14 @@ fn pages_have_every_line_once_and_their_size() {
         }
     }
     assert!(all == whole, "{} lines of {}", all.len(), whole.len());
-    let last = Query { last: Some(700), ..Query::default() };
+    let last = AuditQuery { last: Some(700), ..AuditQuery::default() };
     let page = reading::page(dir.path(), &last, usize::MAX).expect("a page");
     assert!(page.lines == whole[whole.len() - 700..], "{} lines", page.lines.len());
-    let few = Query { limit: Some(3), ..Query::default() };
+    let few = AuditQuery { limit: Some(3), ..AuditQuery::default() };
     assert_eq!(reading::page(dir.path(), &few, usize::MAX).expect("a page").lines, whole[..3]);
-    let gone =
-        Query { cursor: Some(peerbus_protocol::audit::Cursor { file: 2, offset: 9 }), ..Query::default() };
+    let gone = AuditQuery {
+        cursor: Some(peerbus_protocol::audit::Cursor { file: 2, offset: 9 }),
+        ..AuditQuery::default()
+    };
     assert!(reading::page(dir.path(), &gone, usize::MAX).expect("a page").skipped);
 }

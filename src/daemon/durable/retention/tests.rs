@@ -1,7 +1,7 @@
 //! What goes, and what stays.
 
 use super::*;
-use crate::journal::{Begun, Entry};
+use crate::journal::{Entry, StartRecord};
 use peerbus_protocol::exec::JobResult;
 use peerbus_protocol::{Ending, Instance};
 
@@ -21,7 +21,7 @@ impl Scene {
     /// A job with so many bytes of output.
     fn job(&self, bytes: usize) -> (JobId, Entry) {
         let id = JobId::new();
-        let begun = Begun {
+        let begun = StartRecord {
             id,
             instance: Instance::new(),
             caller: "_INBOX.x".into(),
@@ -40,7 +40,7 @@ impl Scene {
             queued: false,
         };
         let entry = self.journal.begin(&begun).expect("begun");
-        let log = Place::of(self.state.path(), id).log();
+        let log = JobDir::of(self.state.path(), id).log();
         fs::create_dir_all(&log).expect("made");
         fs::write(log.join("0"), vec![b'x'; bytes]).expect("written");
         (id, entry)
@@ -61,7 +61,7 @@ impl Scene {
     }
 
     fn left(&self) -> Vec<JobId> {
-        Place::all(self.state.path()).expect("readable").into_iter().map(|(job, _)| job).collect()
+        JobDir::all(self.state.path()).expect("readable").into_iter().map(|(job, _)| job).collect()
     }
 }
 
@@ -104,10 +104,10 @@ fn what_the_journal_has_forgotten_goes_unless_a_keeper_holds_it() {
     let scene = Scene::new();
     let (forgotten, held) = (JobId::new(), JobId::new());
     for job in [forgotten, held] {
-        fs::create_dir_all(Place::of(scene.state.path(), job).log()).expect("made");
-        fs::write(Place::of(scene.state.path(), job).log().join("0"), "x").expect("written");
+        fs::create_dir_all(JobDir::of(scene.state.path(), job).log()).expect("made");
+        fs::write(JobDir::of(scene.state.path(), job).log().join("0"), "x").expect("written");
     }
-    let lock = File::create(Place::of(scene.state.path(), held).directory().join("lock")).expect("made");
+    let lock = File::create(JobDir::of(scene.state.path(), held).directory().join("lock")).expect("made");
     lock.lock().expect("locked");
     scene.retain(0, LONG);
     assert_eq!(scene.left(), [held]);

@@ -4,29 +4,29 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Instance;
-use crate::audit::Entry;
+use crate::audit::AuditEntry;
 
 fn log(lines: u64) -> Vec<Vec<u8>> {
-    let mut head = Head::of_nothing();
+    let mut head = Checkpoint::of_nothing();
     let mut log = Vec::new();
     for seq in 1..=lines {
         let event = match seq {
-            1 => Event::File { peer: "w1".parse().expect("valid"), oldest: 1 },
-            _ => Event::Stopped { instance: Instance::new() },
+            1 => AuditEvent::File { peer: "w1".parse().expect("valid"), oldest: 1 },
+            _ => AuditEvent::Stopped { instance: Instance::new() },
         };
-        let entry = Entry { seq, prev: head.hash, at: "2026-01-02T03:04:05.678Z".to_owned(), event };
+        let entry = AuditEntry { seq, prev: head.hash, at: "2026-01-02T03:04:05.678Z".to_owned(), event };
         let line = decode::to_json(&entry);
-        head = Head { seq, hash: LineHash::of(&line) };
+        head = Checkpoint { seq, hash: LineHash::of(&line) };
         log.push(line);
     }
     log
 }
 
-fn head_of(log: &[Vec<u8>]) -> Head {
-    Head { seq: log.len() as u64, hash: LineHash::of(log.last().expect("a line")) }
+fn head_of(log: &[Vec<u8>]) -> Checkpoint {
+    Checkpoint { seq: log.len() as u64, hash: LineHash::of(log.last().expect("a line")) }
 }
 
-fn check(lines: &[Vec<u8>], head: Head) -> Verdict {
+fn check(lines: &[Vec<u8>], head: Checkpoint) -> Verdict {
     let mut chain = Chain::default();
     chain.went_to("the head", head);
     for (number, line) in (1..).zip(lines) {
@@ -80,16 +80,16 @@ fn what_was_done_is_told_with_its_place() {
 
 #[test]
 fn what_was_rotated_out_is_not_missing_and_what_was_taken_is() {
-    let head = log(3).pop().map(|line| Head { seq: 3, hash: LineHash::of(&line) }).expect("three");
-    let file = |oldest| Entry {
+    let head = log(3).pop().map(|line| Checkpoint { seq: 3, hash: LineHash::of(&line) }).expect("three");
+    let file = |oldest| AuditEntry {
         seq: 4,
         prev: head.hash.clone(),
         at: String::new(),
-        event: Event::File { peer: "w1".parse().expect("valid"), oldest },
+        event: AuditEvent::File { peer: "w1".parse().expect("valid"), oldest },
     };
     let sound = |oldest| {
         let line = decode::to_json(&file(oldest));
-        check(std::slice::from_ref(&line), Head { seq: 4, hash: LineHash::of(&line) })
+        check(std::slice::from_ref(&line), Checkpoint { seq: 4, hash: LineHash::of(&line) })
     };
     assert_eq!(sound(4).faults, Vec::<String>::new());
     assert!(sound(2).faults[0].contains("lines 2 to 3 are missing"), "{:?}", sound(2));
@@ -98,7 +98,7 @@ fn what_was_rotated_out_is_not_missing_and_what_was_taken_is() {
 #[test]
 fn many_faults_are_counted() {
     let garbage = vec![b"x".to_vec(); 100];
-    let verdict = check(&garbage, Head::of_nothing());
+    let verdict = check(&garbage, Checkpoint::of_nothing());
     assert_eq!((verdict.faults.len(), verdict.more_faults, verdict.lines), (TOLD, 80, 100));
 }
 
@@ -115,7 +115,7 @@ proptest! {
 
     #[test]
     fn no_line_can_end_the_check(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20)) {
-        let verdict = check(&lines, Head::of_nothing());
+        let verdict = check(&lines, Checkpoint::of_nothing());
         prop_assert_eq!(verdict.lines, lines.len() as u64);
     }
 }

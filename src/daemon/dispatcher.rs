@@ -1,0 +1,328 @@
+//! The desk: every message about a job comes by here and is handed to that job.
+//!
+//! One task owns the table of jobs. It never waits for a job, a disk or the bus, so no job can
+//! delay the start of another. A job that does not keep up with its own messages loses some, which
+//! the protocol of a stream allows for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc};
+
+use super::answer;
+use super::auth::{self, Signed};
+use super::context::{self, AcceptState, Context};
+use super::durable::{self, Left};
+use super::job;
+use super::request::{self, Decoded, Request};
+use peerbus_bus::Incoming;
+use peerbus_protocol::JobId;
+use peerbus_protocol::control::{Control, INSTANCE_HEADER};
+use peerbus_protocol::frame::OFFSET;
+use peerbus_protocol::identity::Principal;
+use peerbus_protocol::signature::SIGNATURE;
+use peerbus_protocol::subjects::{self, Below, Verb};
+
+/// Messages that may wait on a subscription before they are taken to the desk.
+pub(super) const WAITING: usize = 8_192;
+
+/// Messages that may wait for one job. A caller has about 20 on their way at most.
+const WAITING_MESSAGES: usize = 256;
+
+/// Ids attended to at once besides the jobs that may run: those whose ending was not confirmed, and
+/// strangers. A flood of new ids beyond this is dropped; an honest caller asks again.
+const ATTENDED_BESIDES: usize = 4_096;
+
+/// Answers to malformed messages that may wait for the bus at once. Further ones are not given; an
+/// honest sender asks again.
+const ANSWERS_WAITING: usize = 1_024;
+
+/// How a word that cannot be read is answered.
+const BAD_REQUEST: (&str, u16) = ("bad_request", 400);
+
+/// A message to one job.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Start it, or, when it runs already, show it again.
+    Request(Box<Request>),
+    /// A word about it.
+    Word {
+        /// The word.
+        steer: Control,
+        /// The inbox it came from.
+        from: String,
+        /// Who says it. Anyone may give credit, signed or not.
+        asker: Principal,
+        /// Whether it names another instance than this one.
+        for_another: bool,
+        /// Whether it was surely said just now. Of credit alone it may not be known.
+        fresh: bool,
+    },
+    /// The inbox of the caller, or of the viewer of this number, does not exist (any more).
+    CallerGone(Option<u64>),
+}
+
+/// Who hands messages to jobs.
+pub(super) struct Dispatcher {
+    context: Arc<Context>,
+    jobs: HashMap<JobId, mpsc::Sender<Message>>,
+    gone: mpsc::UnboundedSender<Gone>,
+    left: mpsc::UnboundedReceiver<Gone>,
+    answers: Arc<Semaphore>,
+}
+
+/// An attendant that has gone, and what was handed to it too late.
+type Gone = (JobId, mpsc::Receiver<Message>);
+
+impl Dispatcher {
+    /// Opens, with the durable jobs of the daemon before this one.
+    pub(super) fn open(context: &Arc<Context>, adopted: Vec<Left>) -> Self {
+        let (gone, left) = mpsc::unbounded_channel();
+        let answers = Arc::new(Semaphore::new(ANSWERS_WAITING));
+        let mut desk = Self { context: Arc::clone(context), jobs: HashMap::new(), gone, left, answers };
+        for job in adopted {
+            let context = Arc::clone(context);
+            let id = job.record.begun.id;
+            desk.attend(id, |mut messages| async move {
+                durable::resume_left(context, job, &mut messages).await;
+                messages
+            });
+        }
+        desk
+    }
+
+    /// Hands messages to jobs until the subscriptions end.
+    pub(super) async fn run(
+        mut self,
+        starts: mpsc::Receiver<Incoming>,
+        mut words: mpsc::Receiver<Incoming>,
+        mut queued: mpsc::Receiver<Box<Request>>,
+    ) {
+        let mut starts = Some(starts);
+        let mut intake = self.context.intake.subscribe();
+        loop {
+            tokio::select! {
+                Some(message) = next(&mut starts) => self.start(message),
+                Ok(()) = intake.changed() => {
+                    let wanted = *intake.borrow_and_update();
+                    starts = self.turn(wanted, starts).await;
+                }
+                Some(message) = words.recv() => self.word(message),
+                // What waits here while no request is heard is left to the next program: it was not confirmed.
+                Some(request) = queued.recv(), if starts.is_some() => self.hand(request.id, Message::Request(request)),
+                Some((id, rest)) = self.left.recv() => self.left(id, rest),
+                else => return,
+            }
+        }
+    }
+
+    /// Stops hearing requests, once those that have come are taken in, or hears them again. One that was on
+    /// its way gets no answer, and is asked again by who waits for it.
+    async fn turn(
+        &mut self,
+        wanted: AcceptState,
+        starts: Option<mpsc::Receiver<Incoming>>,
+    ) -> Option<mpsc::Receiver<Incoming>> {
+        match (wanted, starts) {
+            (AcceptState::Open, None) => {
+                let subject = subjects::exec(self.context.peer());
+                Some(self.context.bus.subscribe(&subject, Some(subjects::EXEC_QUEUE), WAITING).await)
+            }
+            (AcceptState::Closing, Some(mut starts)) => {
+                starts.close();
+                while let Some(message) = starts.recv().await {
+                    self.start(message);
+                }
+                self.context.intake.send_replace(AcceptState::Closed);
+                None
+            }
+            (_, starts) => starts,
+        }
+    }
+
+    fn start(&mut self, message: Incoming) {
+        match request::receive(&self.context, message) {
+            Decoded::Request(request) => self.hand(request.id, Message::Request(request)),
+            Decoded::Malformed(malformed) => self.aside(|context| async move {
+                request::answer_malformed(&context, malformed).await;
+            }),
+            Decoded::Nothing => {}
+        }
+    }
+
+    fn word(&mut self, message: Incoming) {
+        // The seal holds for the subject, and that has to be below ours: a server may deliver anything.
+        let ours = subjects::exec(self.context.peer());
+        if !message.subject.strip_prefix(&ours).is_some_and(|rest| rest.starts_with('.')) {
+            return tracing::warn!(
+                subject = message.subject,
+                "ignored a word that was said to somebody else"
+            );
+        }
+        let (id, verb, viewer) = match subjects::parse_below(&message.subject) {
+            Below::Job(id, verb) => (id, verb, None),
+            Below::Viewer(id, number) => (id, Verb::Credit, Some(number)),
+            // These have subscriptions of their own, so that nothing here can delay them.
+            Below::Ping | Below::Health | Below::Policy | Below::Audit | Below::Jobs => return,
+            Below::Strange(why) => return self.object(&message, BAD_REQUEST, why),
+        };
+        if message.no_responders {
+            if self.jobs.contains_key(&id) {
+                self.hand(id, Message::CallerGone(viewer));
+            }
+            return;
+        }
+        let Some(from) = message.reply.clone().filter(|reply| subjects::is_inbox(reply)) else {
+            tracing::warn!(
+                subject = message.subject,
+                "ignored a word about a job: its reply subject is no inbox"
+            );
+            return;
+        };
+        match Control::decode(verb, message.headers.number(OFFSET), message.payload.clone()) {
+            Ok(steer) => match self.speaker(verb, &message) {
+                Ok(speaker) => self.steer((id, verb), steer, from, speaker, &message),
+                Err(why) => self.object(&message, answer::UNPROVEN, why),
+            },
+            Err(bad) => self.object(&message, BAD_REQUEST, bad.0),
+        }
+    }
+
+    /// Who steers a job has to be known. Credit steers nothing: a wrong one shows in the totals, and only that of a
+    /// viewer who is to be told to resume is signed.
+    fn speaker(&self, verb: Verb, message: &Incoming) -> Result<(Principal, Option<Signed>), String> {
+        if verb == Verb::Credit && message.headers.get(SIGNATURE).is_none() {
+            return Ok((Principal::Anyone, None));
+        }
+        auth::of(&self.context, message)
+    }
+
+    fn steer(
+        &mut self,
+        (id, verb): (JobId, Verb),
+        steer: Control,
+        from: String,
+        (asker, signed): (Principal, Option<Signed>),
+        message: &Incoming,
+    ) {
+        let meant_for = match message.headers.get(INSTANCE_HEADER) {
+            Some(text) => text.parse().ok(),
+            None => steer.instance(),
+        };
+        let for_another = meant_for.is_some_and(|instance| instance != self.context.instance);
+        // Nothing but these can be answered for a job that does not run; credit only for one that a
+        // daemon before this one has left.
+        let answered = match verb {
+            Verb::Resume | Verb::Attach | Verb::Rename | Verb::Detach | Verb::Cancel | Verb::Result => true,
+            Verb::Credit => for_another,
+            Verb::Stdin | Verb::Signal | Verb::Resize | Verb::Release => false,
+        };
+        if !answered && !self.jobs.contains_key(&id) {
+            return;
+        }
+        let text = signed.as_ref().and_then(Signed::challenge);
+        let fresh = !auth::members_sign(&self.context) || self.context.freshness.holds(id, &from, verb, text);
+        match verb {
+            _ if fresh => {}
+            // It steers nothing, and where it would, whoever hears it looks.
+            Verb::Credit => {}
+            // Whoever goes on with an attachment that has ended is shown so by its credit.
+            Verb::Stdin | Verb::Resize => {
+                return tracing::debug!(job = %id, %verb, "ignored a word of an attachment that has ended");
+            }
+            _ => {
+                let challenge = self.context.freshness.challenge(id, &from);
+                return self.aside(|context| async move {
+                    answer::challenged(&context, &from, id, challenge).await;
+                });
+            }
+        }
+        self.hand(id, Message::Word { steer, from, asker, for_another, fresh });
+    }
+
+    /// Hands a message to its job, or to a new attendant for an id that has none.
+    fn hand(&mut self, id: JobId, message: Message) {
+        let message = match self.jobs.get(&id) {
+            None => message,
+            Some(job) => match job.try_send(message) {
+                Ok(()) => return,
+                Err(mpsc::error::TrySendError::Closed(message)) => message,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    tracing::debug!(job = %id, "a message to a job was dropped: too many are waiting");
+                    return;
+                }
+            },
+        };
+        let settings = &self.context.settings;
+        if self.jobs.len() >= settings.max_jobs + settings.jobs.most + ATTENDED_BESIDES {
+            tracing::debug!(job = %id, "a message about a new id was dropped: too many are attended to");
+            return;
+        }
+        let context = Arc::clone(&self.context);
+        self.attend(id, |mut messages| async move {
+            context::attending(
+                &context.attended,
+                job::attend(Arc::clone(&context), id, message, &mut messages),
+            )
+            .await;
+            messages
+        });
+    }
+
+    /// Begins an attendant, who gives back what was not attended to.
+    fn attend<A: Future<Output = mpsc::Receiver<Message>> + Send + 'static>(
+        &mut self,
+        id: JobId,
+        attendant: impl FnOnce(mpsc::Receiver<Message>) -> A,
+    ) {
+        let (to, messages) = mpsc::channel(WAITING_MESSAGES);
+        self.jobs.insert(id, to);
+        let (attended, gone) = (attendant(messages), self.gone.clone());
+        tokio::spawn(async move {
+            let mut messages = attended.await;
+            messages.close();
+            // The desk may be gone when the daemon stops.
+            let _ = gone.send((id, messages));
+        });
+    }
+
+    fn left(&mut self, id: JobId, mut rest: mpsc::Receiver<Message>) {
+        // Another may have begun to attend to this id already.
+        if self.jobs.get(&id).is_some_and(mpsc::Sender::is_closed) {
+            self.jobs.remove(&id);
+        }
+        while let Ok(message) = rest.try_recv() {
+            self.hand(id, message);
+        }
+    }
+
+    fn object(&self, message: &Incoming, (word, code): (&'static str, u16), why: String) {
+        tracing::warn!(subject = message.subject, why, "ignored a message");
+        if let Some(reply) = message.reply.clone().filter(|reply| subjects::is_inbox(reply)) {
+            self.aside(|context| async move {
+                answer::cannot(&context, &reply, word, code, &why).await;
+            });
+        }
+    }
+
+    /// Gives an answer that may have to wait for the bus in a task of its own.
+    fn aside<A: Future<Output = ()> + Send + 'static>(&self, answer: impl FnOnce(Arc<Context>) -> A) {
+        let Ok(place) = Arc::clone(&self.answers).try_acquire_owned() else {
+            tracing::debug!("an answer was not given: too many wait for the bus");
+            return;
+        };
+        let answer = answer(Arc::clone(&self.context));
+        tokio::spawn(async move {
+            answer.await;
+            drop(place);
+        });
+    }
+}
+
+/// The next request, while they are heard.
+async fn next(starts: &mut Option<mpsc::Receiver<Incoming>>) -> Option<Incoming> {
+    match starts {
+        Some(starts) => starts.recv().await,
+        None => std::future::pending().await,
+    }
+}

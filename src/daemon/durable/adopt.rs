@@ -1,0 +1,72 @@
+//! Durable jobs that another daemon began: adopted when this one starts, or looked up when somebody asks.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::super::context::Context;
+use super::super::dispatcher::Message;
+use super::super::job::blocking;
+use super::super::journal::{Entry, Record};
+use super::job::DurableJob;
+use super::shim_handle::Known;
+
+/// A record that was left open, and what is known of its keeper; nothing where it was slow to answer.
+pub(crate) struct Left {
+    pub(crate) entry: Entry,
+    pub(crate) record: Record,
+    pub(crate) known: Option<Known>,
+    /// Whether its end is in the audit log already.
+    pub(crate) told: bool,
+}
+
+/// Goes on with a job that another daemon has left.
+pub(crate) async fn resume_left(context: Arc<Context>, left: Left, messages: &mut mpsc::Receiver<Message>) {
+    let Left { entry, record, known, told } = left;
+    let mut job = DurableJob::of(&context, &record);
+    job.seat = Some(context.seat_of_an_adopted());
+    job.enrolled = Some(context.roll.enter(job.id, 0));
+    job.entry = Some(entry);
+    job.told = told;
+    match known {
+        Some(Known::Alive(link)) => {
+            if let (None, Some(process), Some(entry)) =
+                (&record.process, &link.hello().process, &mut job.entry)
+                && let Err(error) = entry.started(process)
+            {
+                tracing::error!(job = %job.id, %error, "writing the start to the journal");
+            }
+            tracing::info!(job = %job.id, command = job.asked.command(), "adopted a job of the daemon before");
+            job.connect(*link).await;
+        }
+        Some(known) => job.conclude(known).await,
+        None => job.seek_keeper(),
+    }
+    job.live(messages).await;
+}
+
+/// Attends to a durable job that nobody attends to, from the first message about it: it has ended, as a rule.
+pub(crate) async fn attend_again(
+    context: Arc<Context>,
+    record: Record,
+    first: Message,
+    messages: &mut mpsc::Receiver<Message>,
+) {
+    let mut job = DurableJob::of(&context, &record);
+    match record.result {
+        Some(result) => job.has_ended(result),
+        None => {
+            // Its end could not be journalled, or is not known here yet.
+            let (journal, id) = (context.journal.clone(), job.id);
+            job.entry = blocking(move || journal.take_up(id)).await.unwrap_or_else(|error| {
+                tracing::error!(job = %id, %error, "reading the journal");
+                None
+            });
+            // Whoever could not journal its end may have told it.
+            job.told = context.audit.has_told(id).await;
+            job.seek_keeper();
+        }
+    }
+    job.on_message(first).await;
+    job.live(messages).await;
+}

@@ -1,0 +1,111 @@
+//! Names: of the jobs of one owner that have not ended no two have the same one. Where nobody is known they are all
+//! one owner's.
+//!
+//! Another name for a job that runs: its record is written anew, with all its steps and the room for those to come, and
+//! takes the place of the old one at once.
+
+use std::fs;
+use std::io::{self, Write};
+use std::sync::{MutexGuard, PoisonError};
+
+use thiserror::Error;
+
+use super::{Entry, Journal, StartRecord, Step, decode, reserve, sync_directory, write_step};
+use peerbus_protocol::JobId;
+use peerbus_protocol::identity::Name;
+
+/// Why a job does not get a name.
+#[derive(Debug, Error)]
+pub(crate) enum NotNamed {
+    /// Another job of the same owner has the name.
+    #[error("the name {name} is taken: it is that of {by}, which has not ended")]
+    Taken { name: String, by: JobId },
+    /// The journal cannot be read or written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Entry {
+    /// Gives the job a name that no other job has which has not ended. Blocking.
+    ///
+    /// # Errors
+    /// Then it is called as before.
+    pub(crate) fn rename(&mut self, name: &str) -> Result<(), NotNamed> {
+        let journal = self.journal.clone();
+        let record = journal.find(self.id)?;
+        let owner = record.and_then(|record| record.begun.asker);
+        let _claimed = journal.claim(name, owner.as_ref(), self.id)?;
+        let path = journal.open.join(self.id.to_string());
+        let text = fs::read(&path)?;
+        let mut draft = tempfile::NamedTempFile::new_in(&journal.results)?;
+        let mut is_first = true;
+        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            match decode::json(line) {
+                Ok(Step::Begun(mut begun)) if is_first => {
+                    begun.name = Some(name.to_owned());
+                    write_step(draft.as_file_mut(), &Step::Begun(begun))?;
+                }
+                _ => draft.as_file_mut().write_all(&[line, b"\n"].concat())?,
+            }
+            is_first = false;
+        }
+        reserve(draft.as_file_mut())?;
+        // What takes the place of a record must not be less than that was, also when the machine stops.
+        draft.as_file().sync_all()?;
+        self.file = draft.persist(&path).map_err(|error| error.error)?;
+        sync_directory(&journal.open)?;
+        Ok(())
+    }
+}
+
+impl Journal {
+    /// Begins a job, if no other has its name which has not ended. Blocking.
+    ///
+    /// # Errors
+    /// Then it must not run.
+    pub(crate) fn begin_as(
+        &self,
+        begun: &StartRecord,
+        begin: impl FnOnce() -> io::Result<Entry>,
+    ) -> Result<Entry, NotNamed> {
+        let _claimed = {
+            let claim = |name: &String| self.claim(name, begun.asker.as_ref(), begun.id);
+            begun.name.as_ref().map(claim).transpose()?
+        };
+        Ok(begin()?)
+    }
+
+    /// Keeps a name of somebody's free for a job, until it has it or the claim is dropped.
+    fn claim(&self, name: &str, owner: Option<&Name>, of: JobId) -> Result<MutexGuard<'_, ()>, NotNamed> {
+        let claimed = self.alone();
+        match self.named(name, owner, of)? {
+            Some(by) => Err(NotNamed::Taken { name: name.to_owned(), by }),
+            None => Ok(claimed),
+        }
+    }
+
+    /// Nobody else is given a name meanwhile.
+    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.naming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The job of this owner and name that has not ended, if there is one besides `except`.
+    fn named(&self, name: &str, owner: Option<&Name>, except: JobId) -> io::Result<Option<JobId>> {
+        for id in self.open_ids()?.into_iter().filter(|id| *id != except) {
+            match self.find(id) {
+                Ok(Some(record))
+                    if record.result.is_none()
+                        && record.begun.name.as_deref() == Some(name)
+                        && record.begun.asker.as_ref() == owner =>
+                {
+                    return Ok(Some(id));
+                }
+                Ok(_) => {}
+                // It says no name.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+}

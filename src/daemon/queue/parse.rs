@@ -1,0 +1,118 @@
+//! From a delivery to a request, or why it is none.
+//!
+//! What cannot be read, or was not left by a member, is taken out of the queue: it would be no better the
+//! next time. It is said in the log and in the audit log; and where somebody of the fleet did leave it, in
+//! the journal too, so that whoever asks for its result is told.
+
+use std::sync::Arc;
+
+use super::super::auth;
+use super::super::context::Context;
+use super::super::job;
+use super::super::journal::Delivered;
+use super::super::request::{self, Request};
+use super::super::request_summary::RequestSummary;
+use super::delivery::{Ticket, drop_copy};
+use peerbus_bus::Outgoing;
+use peerbus_protocol::ending::{Refusal, sentence};
+use peerbus_protocol::exec::ExecRequest;
+use peerbus_protocol::identity::Principal;
+use peerbus_protocol::queue::QueueLifetime;
+use peerbus_protocol::{Ending, JobId, subjects};
+
+/// A message that does not become a job.
+pub(super) struct BadDelivery {
+    id: Option<JobId>,
+    caller: String,
+    /// What it asks for, where that can be read.
+    request: Option<Box<Request>>,
+    why: Refusal,
+    sentence: String,
+}
+
+/// Reads a delivery. Waits for nothing.
+pub(super) fn request(context: &Context, delivered: &Delivered) -> Result<Box<Request>, Box<BadDelivery>> {
+    context.count(|counts| counts.requests += 1);
+    let message = &delivered.message;
+    let mut bad = Box::new(BadDelivery {
+        id: None,
+        caller: caller(&Principal::Anyone),
+        request: None,
+        why: Refusal::BadRequest,
+        sentence: String::new(),
+    });
+    let id = match subjects::parse_queue(&message.subject) {
+        Ok((peer, id)) if peer == *context.peer() => id,
+        Ok((peer, _)) => return Err(bad.because(format!("it was left for {peer}"))),
+        Err(why) => return Err(bad.because(why)),
+    };
+    bad.id = Some(id);
+    let exec = ExecRequest::decode(&message.payload);
+    let span = exec.as_ref().map_err(Clone::clone).and_then(|exec| QueueLifetime::of(exec, id));
+    let proved = auth::of_queued(context, message);
+    let asker = proved.clone().unwrap_or(Principal::Anyone);
+    bad.caller = caller(&asker);
+    let request = exec.ok().map(|exec| {
+        // Where it can be read and its time cannot, it is refused below.
+        let span = span.clone().unwrap_or(QueueLifetime { made_ms: 0, expires_ms: 0 });
+        Box::new(Request {
+            id,
+            digest: request::digest(&message.payload, &asker),
+            exec,
+            caller: caller(&asker),
+            asker,
+            signed: None,
+            queued: Some(Ticket { span, delivered: delivered.clone() }),
+        })
+    });
+    match (proved, span, request) {
+        (Ok(_), Ok(_), Some(request)) => Ok(request),
+        (Err(why), _, request) => {
+            Err(Box::new(BadDelivery { request, why: Refusal::Unproven, ..*bad }).because(why))
+        }
+        (Ok(_), Err(why), request) => Err(Box::new(BadDelivery { request, ..*bad }).because(why.0)),
+        (Ok(_), Ok(_), None) => Err(bad.because("it cannot be read".to_owned())),
+    }
+}
+
+/// The inbox that stands for whoever left a request: nobody listens there, but the name in it is theirs.
+fn caller(asker: &Principal) -> String {
+    let name = match asker {
+        Principal::Known { name, .. } => Some(name),
+        Principal::Anyone => None,
+    };
+    format!("{}.queued", subjects::inbox(name))
+}
+
+impl BadDelivery {
+    fn because(mut self: Box<Self>, why: String) -> Box<Self> {
+        self.sentence = sentence(why);
+        self
+    }
+
+    /// Says it, and has the queue forget the message.
+    pub(super) async fn refuse(self, context: &Arc<Context>, delivered: &Delivered) {
+        let Self { id, caller, request, why, sentence } = self;
+        let subject = &delivered.message.subject;
+        tracing::warn!(subject, why = sentence, "refused a message from the queue");
+        context.count(|counts| {
+            counts.errors += 1;
+            sentence.clone_into(&mut counts.last_error);
+        });
+        let ending = Ending::Refused { why, message: sentence.clone() };
+        match &request {
+            Some(request) => RequestSummary::by(context, request).refused(&context.audit, &ending).await,
+            None => context.audit.malformed(Some(&caller), &sentence),
+        }
+        if let Some(id) = id {
+            // Of what nobody of the fleet has said, nothing is written to the journal.
+            if why != Refusal::Unproven {
+                job::bury_refused(context, id, &caller, ending).await;
+            }
+            drop_copy(context, id).await;
+        }
+        let word = format!("+TERM {why:?}");
+        // Lost, it is delivered and refused again.
+        let _ = context.bus.publish(Outgoing::to(&delivered.confirm).payload(word)).await;
+    }
+}

@@ -1,0 +1,236 @@
+//! The jobs that are attended to now, with what changes about them while they run: for whoever asks
+//! what runs, and for whoever waits for an end.
+//!
+//! A job is on the roll from its first step in the journal until its ending is written there. What
+//! does not change is in the journal; this holds numbers only, which a job sets as it goes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use peerbus_protocol::JobId;
+use peerbus_protocol::attach::Within;
+use peerbus_protocol::send_buffer::StreamOffsets;
+use peerbus_protocol::task::StepProgress;
+
+/// All of them.
+#[derive(Clone, Default)]
+pub(super) struct RunningJobs(Arc<Mutex<HashMap<JobId, Arc<JobStats>>>>);
+
+/// What changes about one job.
+#[derive(Debug)]
+pub(super) struct JobStats {
+    out: AtomicU64,
+    err: AtomicU64,
+    /// Whether there is a log at all, and where it begins.
+    logged: AtomicBool,
+    first_out: AtomicU64,
+    first_err: AtomicU64,
+    viewers: AtomicU32,
+    /// Which step of a task runs.
+    step: Mutex<Option<StepProgress>>,
+    /// What holds it up: its log, or its end, cannot be written.
+    trouble: Mutex<Option<String>>,
+    /// The jobs from within which it is followed.
+    watched_from: Mutex<Vec<Within>>,
+    /// Goes when the job does.
+    over: watch::Sender<()>,
+}
+
+impl JobStats {
+    /// Bytes read from the command so far.
+    pub(super) fn set_totals(&self, totals: StreamOffsets) {
+        self.out.store(totals.out, Ordering::Relaxed);
+        self.err.store(totals.err, Ordering::Relaxed);
+    }
+
+    /// Where the log begins, for a job that has one.
+    pub(super) fn set_first(&self, first: StreamOffsets) {
+        self.first_out.store(first.out, Ordering::Relaxed);
+        self.first_err.store(first.err, Ordering::Relaxed);
+        self.logged.store(true, Ordering::Release);
+    }
+
+    /// How many read along.
+    pub(super) fn set_viewers(&self, viewers: u32) {
+        self.viewers.store(viewers, Ordering::Relaxed);
+    }
+
+    /// A step of a task begins.
+    pub(super) fn set_step(&self, step: StepProgress) {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
+    }
+
+    pub(super) fn step(&self) -> Option<StepProgress> {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something holds it up, or nothing does any more.
+    pub(super) fn set_trouble(&self, why: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From within which jobs it is followed now.
+    pub(super) fn set_watched_from(&self, jobs: Vec<Within>) {
+        *self.watched_from.lock().unwrap_or_else(PoisonError::into_inner) = jobs;
+    }
+
+    pub(super) fn watched_from(&self) -> Vec<Within> {
+        self.watched_from.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn totals(&self) -> StreamOffsets {
+        StreamOffsets { out: self.out.load(Ordering::Relaxed), err: self.err.load(Ordering::Relaxed) }
+    }
+
+    pub(super) fn first(&self) -> Option<StreamOffsets> {
+        self.logged.load(Ordering::Acquire).then(|| StreamOffsets {
+            out: self.first_out.load(Ordering::Relaxed),
+            err: self.first_err.load(Ordering::Relaxed),
+        })
+    }
+
+    pub(super) fn viewers(&self) -> u32 {
+        self.viewers.load(Ordering::Relaxed)
+    }
+}
+
+/// A place on the roll; given back when dropped, which is to be after the ending was written down.
+pub(super) struct JobGuard {
+    roll: RunningJobs,
+    id: JobId,
+    present: Arc<JobStats>,
+}
+
+impl std::ops::Deref for JobGuard {
+    type Target = JobStats;
+
+    fn deref(&self) -> &JobStats {
+        &self.present
+    }
+}
+
+impl Drop for JobGuard {
+    fn drop(&mut self) {
+        let mut all = self.roll.all();
+        // Another may attend to the same id by now.
+        if all.get(&self.id).is_some_and(|present| Arc::ptr_eq(present, &self.present)) {
+            all.remove(&self.id);
+        }
+    }
+}
+
+impl RunningJobs {
+    /// Puts a job on it that so many read along with.
+    pub(super) fn enter(&self, id: JobId, viewers: u32) -> JobGuard {
+        let present = Arc::new(JobStats {
+            out: AtomicU64::default(),
+            err: AtomicU64::default(),
+            logged: AtomicBool::default(),
+            first_out: AtomicU64::default(),
+            first_err: AtomicU64::default(),
+            viewers: AtomicU32::new(viewers),
+            step: Mutex::default(),
+            trouble: Mutex::default(),
+            watched_from: Mutex::default(),
+            over: watch::Sender::new(()),
+        });
+        self.all().insert(id, Arc::clone(&present));
+        JobGuard { roll: self.clone(), id, present }
+    }
+
+    /// What there is to know of a job that is on it.
+    pub(super) fn find(&self, id: JobId) -> Option<Arc<JobStats>> {
+        self.all().get(&id).cloned()
+    }
+
+    /// Whether a job that is followed from within these would show itself: it is one of them, or one of them is
+    /// followed, over whichever jobs of this peer, from within it.
+    pub(super) fn leads_back(&self, id: JobId, within: &[Within]) -> bool {
+        let mut to_look_at: Vec<JobId> = within.iter().map(|within| within.job).collect();
+        let mut seen = HashSet::new();
+        while let Some(job) = to_look_at.pop() {
+            if job == id {
+                return true;
+            }
+            if seen.insert(job)
+                && let Some(present) = self.find(job)
+            {
+                to_look_at.extend(present.watched_from().iter().map(|within| within.job));
+            }
+        }
+        false
+    }
+
+    /// Waits until a job is off it. One that was not on it is not waited for.
+    pub(super) async fn left(&self, id: JobId) {
+        let Some(mut over) = self.find(id).map(|present| present.over.subscribe()) else { return };
+        // An error means that the sender is gone, and the job with it.
+        while over.changed().await.is_ok() {}
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<JobId, Arc<JobStats>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_is_on_it_until_it_leaves() {
+        let roll = RunningJobs::default();
+        let id = JobId::new();
+        roll.left(id).await;
+        let enrolled = roll.enter(id, 1);
+        assert_eq!(roll.find(id).expect("on the roll").viewers(), 1, "its caller is there from the start");
+        enrolled.set_totals(StreamOffsets { out: 3, err: 4 });
+        let present = roll.find(id).expect("on the roll");
+        assert_eq!((present.totals(), present.first()), (StreamOffsets { out: 3, err: 4 }, None));
+        enrolled.set_first(StreamOffsets { out: 1, err: 2 });
+        assert_eq!(present.first(), Some(StreamOffsets { out: 1, err: 2 }));
+        drop(present);
+        let waiting = tokio::spawn({
+            let roll = roll.clone();
+            async move { roll.left(id).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(enrolled);
+        waiting.await.expect("told");
+        assert!(roll.find(id).is_none());
+    }
+
+    #[test]
+    fn what_is_followed_from_within_itself_is_found_over_any_number_of_jobs() {
+        let roll = RunningJobs::default();
+        let within = |job: &JobGuard| Within { peer: "w1".parse().expect("an id"), job: job.id };
+        let [one, two, three] = [(); 3].map(|()| roll.enter(JobId::new(), 0));
+        assert!(roll.leads_back(one.id, &[within(&one)]), "from within itself");
+        two.set_watched_from(vec![within(&one)]);
+        three.set_watched_from(vec![within(&two)]);
+        assert!(roll.leads_back(one.id, &[within(&three)]));
+        assert!(!roll.leads_back(three.id, &[within(&one)]), "the same the other way round");
+        // What is a loop already does not hold up who asks.
+        one.set_watched_from(vec![within(&three)]);
+        assert!(!roll.leads_back(JobId::new(), &[within(&one)]));
+    }
+
+    #[test]
+    fn a_second_attendant_stays_when_the_first_leaves() {
+        let (roll, id) = (RunningJobs::default(), JobId::new());
+        let first = roll.enter(id, 0);
+        let second = roll.enter(id, 0);
+        drop(first);
+        assert!(roll.find(id).is_some());
+        drop(second);
+        assert!(roll.find(id).is_none());
+    }
+}

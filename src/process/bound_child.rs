@@ -1,0 +1,90 @@
+//! A program that lives and dies with this process: the broker a daemon starts for itself.
+//!
+//! Guarantees: it is told to end when this process ends, however that comes about, `kill -9`
+//! included. The kernel ties that to the thread that made the child, so each companion has a thread
+//! that does nothing but wait for it.
+
+#![expect(unsafe_code, reason = "the tie to the parent's death is set in the child, between fork and exec")]
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus};
+
+use nix::libc;
+use tokio::sync::{oneshot, watch};
+
+use super::launch::reset_signals;
+use super::pidfd::PidFd;
+use super::process_key::ProcessKey;
+use super::signal::Signal;
+
+/// A program that runs beside this process.
+#[derive(Debug)]
+pub struct BoundChild {
+    pidfd: PidFd,
+    identity: ProcessKey,
+    exit: watch::Receiver<Option<io::Result<ExitStatus>>>,
+}
+
+impl BoundChild {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub async fn start(mut command: Command) -> io::Result<Self> {
+        let (tell, exit) = watch::channel(None);
+        let (started, wait) = oneshot::channel();
+        // SAFETY: it makes only plain system calls, which are allowed between fork and exec.
+        unsafe { command.pre_exec(as_companion) };
+        std::thread::Builder::new().name("companion".to_owned()).spawn(move || match command.spawn() {
+            Ok(mut child) => {
+                // Nobody else waits for it, so the pid is its own until `wait` returns.
+                let _ = started.send(opened(child.id()));
+                tell.send_replace(Some(child.wait()));
+            }
+            Err(error) => drop(started.send(Err(error))),
+        })?;
+        let (pidfd, identity) = wait.await.map_err(io::Error::other)??;
+        Ok(Self { pidfd, identity, exit })
+    }
+
+    /// Which process it is.
+    #[must_use]
+    pub fn identity(&self) -> &ProcessKey {
+        &self.identity
+    }
+
+    /// Waits until it has ended; says how. Cancel safe, and may be called again.
+    pub async fn exited(&mut self) -> String {
+        match self.exit.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(Ok(status))) => status.to_string(),
+            Ok(Some(Err(error))) => error.to_string(),
+            Ok(None) | Err(_) => "nobody knows how".to_owned(),
+        }
+    }
+
+    /// Signals it.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.pidfd.signal(signal)
+    }
+}
+
+fn opened(pid: u32) -> io::Result<(PidFd, ProcessKey)> {
+    Ok((PidFd::open(pid)?, ProcessKey::of(pid)?))
+}
+
+/// It ends with this process, and what it makes is its user's alone, as ours is.
+fn as_companion() -> io::Result<()> {
+    // SAFETY: no pointers are involved.
+    unsafe { libc::umask(0o077) };
+    // A signal that this process was started to ignore would be ignored by it, too, and TERM has to end it.
+    reset_signals();
+    // SAFETY: no pointers are involved.
+    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

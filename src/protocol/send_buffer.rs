@@ -1,0 +1,371 @@
+//! The sending end of a job's stream, as pure rules: what is held, what may be sent, in what order.
+//!
+//! ```text
+//!   read from the pipes ──► held chunks, in read order ──► frames of the current epoch
+//!                            ▲ dropped when acknowledged     ▲ begin again at a resume
+//! ```
+//! Guarantees: every byte is held until a credit has acknowledged it or [`Outbox::give_up`] was
+//! called; frames of an epoch are numbered without a hole; `result` and `end` come after all
+//! output; not more is read than the caller granted. What is held never exceeds the smaller of the
+//! caller's window and [`HELD_MAX`].
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::control::{Credit, FRAMES_IN_FLIGHT, Resume};
+use super::frame::{FrameKind, Gap, OUTPUT_MAX, StreamKind};
+
+/// Most bytes held for one job, whatever window its caller grants.
+pub const HELD_MAX: u64 = 4 << 20;
+
+/// A number of bytes for each of the two streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StreamOffsets {
+    /// stdout.
+    pub out: u64,
+    /// stderr.
+    pub err: u64,
+}
+
+impl StreamOffsets {
+    /// Both together.
+    #[must_use]
+    pub fn sum(self) -> u64 {
+        self.out.saturating_add(self.err)
+    }
+
+    /// Of one stream.
+    #[must_use]
+    pub fn of(self, stream: StreamKind) -> u64 {
+        match stream {
+            StreamKind::Out => self.out,
+            StreamKind::Err => self.err,
+        }
+    }
+
+    /// Of one stream, to change.
+    pub fn of_mut(&mut self, stream: StreamKind) -> &mut u64 {
+        match stream {
+            StreamKind::Out => &mut self.out,
+            StreamKind::Err => &mut self.err,
+        }
+    }
+}
+
+/// A frame, ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its number within the epoch.
+    pub seq: u64,
+    /// What it is.
+    pub kind: FrameKind,
+    /// For output: where its first byte stands.
+    pub offset: Option<u64>,
+    /// Its bytes.
+    pub payload: Bytes,
+}
+
+#[derive(Debug, Clone)]
+struct Chunk {
+    stream: StreamKind,
+    offset: u64,
+    bytes: Bytes,
+}
+
+impl Chunk {
+    fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64
+    }
+}
+
+/// The sending end of one stream.
+#[derive(Debug)]
+pub struct SendBuffer {
+    epoch: u64,
+    next_seq: u64,
+    frames: u64,
+    limit: u64,
+    chunks: VecDeque<Chunk>,
+    /// How many chunks at the front of `chunks` were sent in this epoch.
+    sent: usize,
+    read: StreamOffsets,
+    acknowledged: StreamOffsets,
+    /// Bytes before these are no longer held, though never acknowledged.
+    given_up: StreamOffsets,
+    control: VecDeque<(FrameKind, Bytes)>,
+    closing: Option<Bytes>,
+    /// How many of the closing frames, `result` and `end`, were sent in this epoch.
+    closed: u8,
+}
+
+impl SendBuffer {
+    /// Begins with the window of the request.
+    #[must_use]
+    pub fn new(window: u64) -> Self {
+        Self {
+            epoch: 1,
+            next_seq: 1,
+            frames: FRAMES_IN_FLIGHT,
+            limit: window,
+            chunks: VecDeque::new(),
+            sent: 0,
+            read: StreamOffsets::default(),
+            acknowledged: StreamOffsets::default(),
+            given_up: StreamOffsets::default(),
+            control: VecDeque::new(),
+            closing: None,
+            closed: 0,
+        }
+    }
+
+    /// Begins in the middle: at what was received already, in an epoch of its own. `window` more bytes may be sent
+    /// before the first credit.
+    #[must_use]
+    pub fn beginning_at(epoch: u64, received: StreamOffsets, window: u64) -> Self {
+        let limit = received.sum().saturating_add(window);
+        Self { epoch, limit, read: received, acknowledged: received, given_up: received, ..Self::new(window) }
+    }
+
+    /// The current epoch.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Bytes read from the command so far.
+    #[must_use]
+    pub fn read(&self) -> StreamOffsets {
+        self.read
+    }
+
+    /// Whether everything read was acknowledged.
+    #[must_use]
+    pub fn all_acknowledged(&self) -> bool {
+        self.acknowledged == self.read
+    }
+
+    /// How many bytes may be read from the command now.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        let unsent = (self.chunks.len() - self.sent) as u64;
+        if self.next_seq + unsent > self.frames {
+            return 0;
+        }
+        let held = self.read.sum() - self.acknowledged.sum();
+        self.limit.saturating_sub(self.read.sum()).min(HELD_MAX.saturating_sub(held))
+    }
+
+    /// Takes what was read from the command.
+    pub fn push(&mut self, stream: StreamKind, bytes: Bytes) {
+        let offset = self.read.of(stream);
+        *self.read.of_mut(stream) += bytes.len() as u64;
+        if !bytes.is_empty() {
+            self.chunks.push_back(Chunk { stream, offset, bytes });
+        }
+    }
+
+    /// Lets go of what was sent in this epoch, acknowledged or not: for a sender that can read it again.
+    pub fn let_go_of_sent(&mut self) {
+        self.chunks.drain(..self.sent);
+        self.sent = 0;
+    }
+
+    /// How many pieces of output wait to be sent.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.chunks.len() - self.sent
+    }
+
+    /// Passes over bytes that are not to be had any more. To be called when no output waits to be sent, because it
+    /// is said before all that waits.
+    pub fn skip(&mut self, to: StreamOffsets) {
+        for stream in [StreamKind::Out, StreamKind::Err] {
+            let (from, to) = (self.read.of(stream), to.of(stream));
+            if from < to {
+                let gap = super::decode::to_json(&Gap { stream, from, to });
+                self.control(FrameKind::Gap, gap.into());
+                *self.read.of_mut(stream) = to;
+                *self.acknowledged.of_mut(stream) = to;
+                // Nobody has to write them, so they take nothing of the window.
+                self.limit = self.limit.saturating_add(to - from);
+            }
+        }
+    }
+
+    /// Queues a control frame, before any output that was not sent yet. One that tells how things
+    /// stand takes the place of its predecessor, so that few wait however much is asked meanwhile.
+    pub fn control(&mut self, kind: FrameKind, payload: Bytes) {
+        let is_a_state = matches!(
+            kind,
+            FrameKind::Want
+                | FrameKind::Signalled
+                | FrameKind::Resized
+                | FrameKind::Asked
+                | FrameKind::Sized
+                | FrameKind::Alive
+        );
+        match self.control.iter_mut().find(|(waiting, _)| is_a_state && *waiting == kind) {
+            Some((_, waiting)) => *waiting = payload,
+            None => self.control.push_back((kind, payload)),
+        }
+    }
+
+    /// Queues the `result`, and `end` after it, behind all output.
+    pub fn close(&mut self, result: Bytes) {
+        self.closing = Some(result);
+    }
+
+    /// Whether the `result` is queued: nothing but it and `end` follows the output.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Whether `end` was sent in this epoch.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed == 2
+    }
+
+    /// Whether a frame could be taken now.
+    #[must_use]
+    pub fn has_frame(&self) -> bool {
+        if !self.control.is_empty() {
+            return true;
+        }
+        if self.sent < self.chunks.len() {
+            return self.next_seq <= self.frames;
+        }
+        self.closing.is_some() && self.closed < 2
+    }
+
+    /// Takes the next frame to send. `output_max` is the most bytes of output the server takes.
+    pub fn next_frame(&mut self, output_max: usize) -> Option<Frame> {
+        if let Some((kind, payload)) = self.control.pop_front() {
+            return Some(self.numbered(kind, None, payload));
+        }
+        if self.sent < self.chunks.len() {
+            return self.next_output(output_max.clamp(1, OUTPUT_MAX));
+        }
+        let result = self.closing.clone()?;
+        match self.closed {
+            0 => {
+                self.closed = 1;
+                Some(self.numbered(FrameKind::Result, None, result))
+            }
+            1 => {
+                self.closed = 2;
+                Some(self.numbered(FrameKind::End, None, Bytes::new()))
+            }
+            _ => None,
+        }
+    }
+
+    fn next_output(&mut self, output_max: usize) -> Option<Frame> {
+        if self.next_seq > self.frames {
+            return None;
+        }
+        let chunk = self.chunks.get_mut(self.sent)?;
+        if chunk.bytes.len() > output_max {
+            let bytes = chunk.bytes.split_off(output_max);
+            let rest = Chunk { stream: chunk.stream, offset: chunk.end(), bytes };
+            self.chunks.insert(self.sent + 1, rest);
+        }
+        let Chunk { stream, offset, bytes } = self.chunks.get(self.sent)?.clone();
+        self.sent += 1;
+        Some(self.numbered(stream.into(), Some(offset), bytes))
+    }
+
+    fn numbered(&mut self, kind: FrameKind, offset: Option<u64>, payload: Bytes) -> Frame {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        Frame { epoch: self.epoch, seq, kind, offset, payload }
+    }
+
+    /// Takes a credit. One of another epoch only acknowledges.
+    pub fn credit(&mut self, credit: &Credit) {
+        self.acknowledge(StreamOffsets { out: credit.out, err: credit.err });
+        self.limit = self.limit.max(credit.limit);
+        if credit.epoch == self.epoch {
+            self.frames = self.frames.max(credit.frames);
+        }
+    }
+
+    fn acknowledge(&mut self, written: StreamOffsets) {
+        for stream in [StreamKind::Out, StreamKind::Err] {
+            let upto = written.of(stream).min(self.read.of(stream));
+            let known = self.acknowledged.of_mut(stream);
+            *known = upto.max(*known);
+        }
+        // What was acknowledged is let go, wherever it stands: what the window no longer counts must
+        // not be held either, whatever a caller says of the other stream.
+        let (acknowledged, sent) = (self.acknowledged, self.sent);
+        let mut place = 0;
+        self.chunks.retain(|chunk| {
+            let held = chunk.end() > acknowledged.of(chunk.stream);
+            self.sent -= usize::from(!held && place < sent);
+            place += 1;
+            held
+        });
+    }
+
+    /// Begins a new epoch at what the caller has received, with `accepted` as its first frame. An
+    /// epoch that is already known is ignored, and `false` is returned: its first frame must be
+    /// sent again.
+    pub fn resume(&mut self, resume: &Resume, accepted: Bytes) -> bool {
+        if resume.epoch <= self.epoch {
+            return false;
+        }
+        self.epoch = resume.epoch;
+        self.next_seq = 1;
+        self.frames = FRAMES_IN_FLIGHT;
+        self.limit = self.limit.max(resume.limit);
+        self.control.clear();
+        self.control(FrameKind::Accepted, accepted);
+        self.sent = 0;
+        self.closed = 0;
+        let received = StreamOffsets { out: resume.out, err: resume.err };
+        self.acknowledge(received);
+        self.rewind_to(received);
+        true
+    }
+
+    /// Drops what the caller has, though it stands behind something it lacks, and names what it
+    /// lacks that is no longer held.
+    fn rewind_to(&mut self, received: StreamOffsets) {
+        for chunk in &mut self.chunks {
+            let known = received.of(chunk.stream).saturating_sub(chunk.offset);
+            let known = usize::try_from(known).unwrap_or(usize::MAX).min(chunk.bytes.len());
+            chunk.bytes = chunk.bytes.slice(known..);
+            chunk.offset += known as u64;
+        }
+        self.chunks.retain(|chunk| !chunk.bytes.is_empty());
+        for stream in [StreamKind::Out, StreamKind::Err] {
+            let (from, to) = (received.of(stream), self.given_up.of(stream));
+            if from < to {
+                let gap = super::decode::to_json(&Gap { stream, from, to });
+                self.control(FrameKind::Gap, gap.into());
+            }
+        }
+    }
+
+    /// Lets go of everything held, because nobody has come back for it.
+    pub fn give_up(&mut self) {
+        self.chunks.clear();
+        self.sent = 0;
+        self.given_up = self.read;
+    }
+
+    /// The first frame of the current epoch again, for a caller that asked twice.
+    #[must_use]
+    pub fn first_again(&self, payload: Bytes) -> Frame {
+        Frame { epoch: self.epoch, seq: 1, kind: FrameKind::Accepted, offset: None, payload }
+    }
+}
+
+#[cfg(test)]
+mod tests;
