@@ -76,16 +76,16 @@ daemons() {
   unique "${pids[@]}"
 }
 
-# keepers: the processes that keep jobs going which are meant to outlive the daemon.
-keepers() {
+# shims: the processes that keep jobs going which are meant to outlive the daemon.
+shims() {
   local directory job pids=()
   [[ -z $root ]] || return 0
   while IFS= read -r directory; do
     for job in "$directory"/jobs/*; do
-      ! is_held "$job/lock" || pids+=("$(pid_in "$job/keeper.json")")
+      ! is_held "$job/lock" || pids+=("$(pid_in "$job/shim.json")")
     done
   done < <(state_directories)
-  read -ra pids <<<"${pids[*]} $(running "$program" keeper)"
+  read -ra pids <<<"${pids[*]} $(running "$program" shim)"
   unique "${pids[@]}"
 }
 

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("reaper") => return peerbus::process::reaper_main(),
         Some("real-directory") => return peerbus::process::real_directory_main(),
-        Some("keeper") => return peerbus::keeper::keeper_main(),
+        Some("shim") => return peerbus::shim::shim_main(),
         _ => {}
     }
     peerbus::cli::main()

@@ -98,7 +98,7 @@ struct Row {
     expires_at: Option<String>,
     expired: bool,
     /// Who left it, where that is proved.
-    asker: Option<String>,
+    principal: Option<String>,
     /// By its own word.
     from: Option<String>,
     command: Option<String>,
@@ -110,9 +110,9 @@ struct Row {
 
 impl Row {
     fn of(listed: QueuedJob) -> Self {
-        let QueuedJob { peer, job, queued_at, asker, request, .. } = listed;
-        let error = asker.as_ref().err().or(request.as_ref().err()).cloned();
-        let asker = match asker {
+        let QueuedJob { peer, job, queued_at, principal, request, .. } = listed;
+        let error = principal.as_ref().err().or(request.as_ref().err()).cloned();
+        let principal = match principal {
             Ok(known @ Principal::Known { .. }) => Some(known.to_string()),
             Ok(Principal::Anyone) | Err(_) => None,
         };
@@ -129,7 +129,7 @@ impl Row {
             peer_id: peer,
             id: job,
             queued_at,
-            asker,
+            principal,
             error,
         }
     }
@@ -150,7 +150,7 @@ impl Row {
             self.id.to_string(),
             time::ago(&self.queued_at),
             expires,
-            self.asker.clone().or(self.from.clone()).unwrap_or_else(none),
+            self.principal.clone().or(self.from.clone()).unwrap_or_else(none),
             command,
         ]
     }

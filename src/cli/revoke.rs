@@ -104,7 +104,7 @@ async fn left_running(bus: &Bus, name: &Name) -> Result<(Vec<Found>, Vec<PeerId>
         match answer {
             Ok(all) => left.extend(
                 all.into_iter()
-                    .filter(|job| job.durable && job.asker.as_ref() == Some(name))
+                    .filter(|job| job.durable && job.principal.as_ref() == Some(name))
                     .map(|job| Found { peer: peer.clone(), job }),
             ),
             Err(_) => silent.push(peer),

@@ -105,7 +105,7 @@ async fn send(bus: &Bus, found: &Found, signal: Signal) -> Result<u8, CliError> 
                     if now.job.durable && matches!(error, ControlError::Bus(BusError::Timeout { .. })) =>
                 {
                     let next = format!(
-                        "its keeper may be stuck: `d stop {peer}/{}` does not depend on it",
+                        "its shim may be stuck: `d stop {peer}/{}` does not depend on it",
                         job.id.short()
                     );
                     Err(not_done(found, &error, "may or may not have the signal").with_next(&next))

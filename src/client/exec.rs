@@ -3,7 +3,7 @@
 //! [`start`] hands the request to a task of its own, the conversation, which asks, repeats, grants
 //! credit, resumes after losses and in the end compares the books. [`attach`] does the same for a durable job
 //! that somebody has started: another question, and from its answer on the same conversation. The owner of the [`Execution`]
-//! takes [`Event`]s, writes output where it belongs, and says so with [`Steering::wrote`]: only
+//! takes [`Event`]s, writes output where it belongs, and says so with [`ExecutionHandle::wrote`]: only
 //! then does the peer get more credit, so a stopped pager stops the command.
 //!
 //! ```text
@@ -39,7 +39,7 @@ pub enum Event {
     Accepted(Accepted),
     /// What draws the terminal as it stands; output follows. To be written, not to be reported.
     Screen(Bytes),
-    /// New output, in order. To be written and reported with [`Steering::wrote`].
+    /// New output, in order. To be written and reported with [`ExecutionHandle::wrote`].
     Output {
         /// Which output.
         stream: StreamKind,

@@ -161,7 +161,7 @@ pub struct QueuedJob {
     /// When the server took it, UTC.
     pub queued_at: String,
     /// Who left it, where that is proved, or why it is not.
-    pub asker: Result<Principal, String>,
+    pub principal: Result<Principal, String>,
     /// What it asks for, or why that cannot be read.
     pub request: Result<ExecRequest, String>,
 }
@@ -216,14 +216,14 @@ fn listed(bus: &Bus, peer: PeerId, job: JobId, message: &StoredMessage) -> Queue
     let header = |name: &str| message.header(name);
     let parts =
         SigningInput { subject: &message.subject, reply: None, headers: &header, payload: &message.payload };
-    let asker = match bus.member() {
+    let principal = match bus.member() {
         None => Ok(Principal::Anyone),
         Some(member) => {
-            member.trust().signer(&parts).map(|signer| signer.asker()).map_err(|why| why.to_string())
+            member.trust().signer(&parts).map(|signer| signer.principal()).map_err(|why| why.to_string())
         }
     };
     let request = ExecRequest::decode(&message.payload).map_err(|bad| bad.0);
-    QueuedJob { peer, job, seq: message.seq, queued_at: message.time.clone(), asker, request }
+    QueuedJob { peer, job, seq: message.seq, queued_at: message.time.clone(), principal, request }
 }
 
 /// What became of a wish that a job never runs.

@@ -15,7 +15,7 @@ pub(super) fn is_of(bus: &Bus, peer: &PeerId, answer: &Incoming) -> Result<(), S
 pub(super) fn signer_of(bus: &Bus, peer: &PeerId, answer: &Incoming) -> Result<Option<Signer>, String> {
     match signer(bus, answer)? {
         Some(signer) if !is_the_peer(&signer, peer) => {
-            Err(format!("{} answered in place of {peer}", signer.asker()))
+            Err(format!("{} answered in place of {peer}", signer.principal()))
         }
         signer => Ok(signer),
     }
@@ -40,7 +40,7 @@ fn is_the_peer(signer: &Signer, peer: &PeerId) -> bool {
 pub(super) fn is_leaders(bus: &Bus, answer: &Incoming) -> Result<(), String> {
     match signer(bus, answer)? {
         Some(signer) if signer.standing != Standing::Leader => {
-            Err(format!("{} answered in place of the leader", signer.asker()))
+            Err(format!("{} answered in place of the leader", signer.principal()))
         }
         _ => Ok(()),
     }

@@ -1,7 +1,7 @@
 //! Who said a message, and whether it was said just now.
 //!
 //! In a fleet with identities a request, and every word about a job but the credit of one that ends with its
-//! caller, is signed by whoever says it. What makes a word fresh is in [`super::freshness`]; this is about requests.
+//! caller, is signed by whoever says it. What makes a word fresh is in [`super::nonces`]; this is about requests.
 //! A signature does not grow old by itself, so a request that could have been recorded before this daemon
 //! could remember it is run only after its caller has signed it once more, over a challenge: when it was
 //! made before this daemon started, or by a clock that is far from ours. A wrong clock costs one round trip;
@@ -70,7 +70,7 @@ pub(super) fn of(context: &Context, message: &Incoming) -> Result<(Principal, Op
         challenge: header(CHALLENGE).map(str::to_owned),
         key: signer.key.clone(),
     };
-    Ok((signer.asker(), Some(signed)))
+    Ok((signer.principal(), Some(signed)))
 }
 
 /// Finds out who left a message in the queue. It has no reply subject, and does not grow old in the same way.
@@ -79,7 +79,7 @@ pub(super) fn of(context: &Context, message: &Incoming) -> Result<(Principal, Op
 /// A sentence, where this fleet's members sign and this is not proved to be of one.
 pub(super) fn of_queued(context: &Context, message: &Incoming) -> Result<Principal, String> {
     let Some(member) = context.bus.member() else { return Ok(Principal::Anyone) };
-    member.speaker(message).map(|signer| signer.asker()).map_err(|unproven| unproven.to_string())
+    member.speaker(message).map(|signer| signer.principal()).map_err(|unproven| unproven.to_string())
 }
 
 impl Signed {

@@ -91,7 +91,7 @@ impl Broker {
         let directory = state_dir.join("broker");
         make_private(&directory)?;
         let version = version(&settings.program)?;
-        let (companion, port) = launch(&settings, &directory).await?;
+        let (bound_child, port) = launch(&settings, &directory).await?;
         settings.listen.set_port(port);
         let token = match settings.fleet_keys {
             Some(_) => None,
@@ -100,7 +100,7 @@ impl Broker {
         tracing::info!(listen = %settings.listen, version, program = %settings.program.display(), "started a broker");
         let address = format!("nats://{}", settings.listen).parse()?;
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(keep_up(companion, settings, directory, stopped));
+        let task = tokio::spawn(keep_up(bound_child, settings, directory, stopped));
         Ok(Self { address, token, stop, task })
     }
 
@@ -127,26 +127,26 @@ impl Broker {
 
 /// Starts the server again whenever it ends, until it is to stop.
 async fn keep_up(
-    mut companion: BoundChild,
+    mut bound_child: BoundChild,
     settings: BrokerSettings,
     directory: PathBuf,
     mut stop: oneshot::Receiver<()>,
 ) {
     loop {
         tokio::select! {
-            _ = &mut stop => return end(companion).await,
-            how = companion.exited() => {
+            _ = &mut stop => return end(bound_child).await,
+            how = bound_child.exited() => {
                 let log = directory.join("nats-server.log");
                 tracing::error!(how, log = %log.display(), "the broker ended; starting it again");
             }
         }
-        companion = loop {
+        bound_child = loop {
             tokio::select! {
                 _ = &mut stop => return,
                 () = tokio::time::sleep(RESTART_PAUSE) => {}
             }
             match launch(&settings, &directory).await {
-                Ok((companion, _)) => break companion,
+                Ok((bound_child, _)) => break bound_child,
                 Err(error) => {
                     tracing::error!(error = with_causes(error.as_ref()), "starting the broker again")
                 }
@@ -155,12 +155,12 @@ async fn keep_up(
     }
 }
 
-async fn end(mut companion: BoundChild) {
+async fn end(mut bound_child: BoundChild) {
     // An error means that it has ended already.
-    let _ = companion.signal(Signal::TERM);
-    if tokio::time::timeout(STOP_WITHIN, companion.exited()).await.is_err() {
-        let _ = companion.signal(Signal::KILL);
-        companion.exited().await;
+    let _ = bound_child.signal(Signal::TERM);
+    if tokio::time::timeout(STOP_WITHIN, bound_child.exited()).await.is_err() {
+        let _ = bound_child.signal(Signal::KILL);
+        bound_child.exited().await;
     }
 }
 
@@ -174,19 +174,19 @@ async fn launch(settings: &BrokerSettings, directory: &Path) -> anyhow::Result<(
     let log = log.write(true).create(true).truncate(true).mode(0o600);
     let log = log.open(directory.join("nats-server.start.log")).context("making the broker's log")?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    let mut companion = BoundChild::start(command)
+    let mut bound_child = BoundChild::start(command)
         .await
         .with_context(|| format!("starting {}", settings.program.display()))?;
     let port = tokio::select! {
         port = tokio::time::timeout(START_WITHIN, listening(ports.path())) => {
             port.with_context(|| format!("the broker does not listen within {START_WITHIN:?}"))
         }
-        how = companion.exited() => Err(anyhow::anyhow!("the broker ended at once: {how}: {}", last_words(directory))),
+        how = bound_child.exited() => Err(anyhow::anyhow!("the broker ended at once: {how}: {}", last_words(directory))),
     };
     match port {
-        Ok(port) => Ok((companion, port)),
+        Ok(port) => Ok((bound_child, port)),
         Err(error) => {
-            let _ = companion.signal(Signal::KILL);
+            let _ = bound_child.signal(Signal::KILL);
             Err(error)
         }
     }

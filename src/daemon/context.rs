@@ -112,7 +112,7 @@ pub(super) struct Context {
     pub(super) bus: Bus,
     pub(super) journal: Journal,
     pub(super) audit: Audit,
-    pub(super) nursery: ContainmentManager,
+    pub(super) containment_manager: ContainmentManager,
     pub(super) started: Instant,
     /// The name of the user this daemon runs as.
     pub(super) own_user: String,
@@ -133,7 +133,7 @@ pub(super) struct Context {
     /// Rung when a durable job has ended, whose output may now be too much.
     pub(super) tidy: Notify,
     /// Jobs that are attended to.
-    pub(super) roll: RunningJobs,
+    pub(super) running_jobs: RunningJobs,
     /// Jobs that run now.
     pub(super) running: ActiveCount,
     /// Durable jobs that run now; those go on when this daemon ends.
@@ -159,7 +159,7 @@ impl Context {
         bus: Bus,
         journal: Journal,
         audit: Audit,
-        nursery: ContainmentManager,
+        containment_manager: ContainmentManager,
     ) -> Self {
         Self {
             places: Arc::new(Semaphore::new(settings.max_jobs)),
@@ -169,7 +169,7 @@ impl Context {
             bus,
             journal,
             audit,
-            nursery,
+            containment_manager,
             started: Instant::now(),
             own_user: process::host::current_user(),
             conflict: watch::Sender::new(false),
@@ -180,7 +180,7 @@ impl Context {
             intake: watch::Sender::new(AcceptState::Open),
             attended: ActiveCount::default(),
             tidy: Notify::new(),
-            roll: RunningJobs::default(),
+            running_jobs: RunningJobs::default(),
             running: ActiveCount::default(),
             durable: ActiveCount::default(),
             starts: Starts::default(),

@@ -1,4 +1,4 @@
-//! The desk: every message about a job comes by here and is handed to that job.
+//! The dispatcher: every message about a job comes by here and is handed to that job.
 //!
 //! One task owns the table of jobs. It never waits for a job, a disk or the bus, so no job can
 //! delay the start of another. A job that does not keep up with its own messages loses some, which
@@ -23,7 +23,7 @@ use peerbus_protocol::identity::Principal;
 use peerbus_protocol::signature::SIGNATURE;
 use peerbus_protocol::subjects::{self, Below, Verb};
 
-/// Messages that may wait on a subscription before they are taken to the desk.
+/// Messages that may wait on a subscription before they are taken to the dispatcher.
 pub(super) const WAITING: usize = 8_192;
 
 /// Messages that may wait for one job. A caller has about 20 on their way at most.
@@ -52,7 +52,7 @@ pub(super) enum Message {
         /// The inbox it came from.
         from: String,
         /// Who says it. Anyone may give credit, signed or not.
-        asker: Principal,
+        principal: Principal,
         /// Whether it names another instance than this one.
         for_another: bool,
         /// Whether it was surely said just now. Of credit alone it may not be known.
@@ -79,16 +79,16 @@ impl Dispatcher {
     pub(super) fn open(context: &Arc<Context>, adopted: Vec<Left>) -> Self {
         let (gone, left) = mpsc::unbounded_channel();
         let answers = Arc::new(Semaphore::new(ANSWERS_WAITING));
-        let mut desk = Self { context: Arc::clone(context), jobs: HashMap::new(), gone, left, answers };
+        let mut dispatcher = Self { context: Arc::clone(context), jobs: HashMap::new(), gone, left, answers };
         for job in adopted {
             let context = Arc::clone(context);
             let id = job.record.begun.id;
-            desk.attend(id, |mut messages| async move {
+            dispatcher.attend(id, |mut messages| async move {
                 durable::resume_left(context, job, &mut messages).await;
                 messages
             });
         }
-        desk
+        dispatcher
     }
 
     /// Hands messages to jobs until the subscriptions end.
@@ -202,7 +202,7 @@ impl Dispatcher {
         (id, verb): (JobId, Verb),
         steer: Control,
         from: String,
-        (asker, signed): (Principal, Option<Signed>),
+        (principal, signed): (Principal, Option<Signed>),
         message: &Incoming,
     ) {
         let meant_for = match message.headers.get(INSTANCE_HEADER) {
@@ -237,7 +237,7 @@ impl Dispatcher {
                 });
             }
         }
-        self.hand(id, Message::Word { steer, from, asker, for_another, fresh });
+        self.hand(id, Message::Word { steer, from, principal, for_another, fresh });
     }
 
     /// Hands a message to its job, or to a new attendant for an id that has none.
@@ -281,7 +281,7 @@ impl Dispatcher {
         tokio::spawn(async move {
             let mut messages = attended.await;
             messages.close();
-            // The desk may be gone when the daemon stops.
+            // The dispatcher may be gone when the daemon stops.
             let _ = gone.send((id, messages));
         });
     }

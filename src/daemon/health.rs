@@ -38,7 +38,7 @@ fn look(context: &Context) -> Health {
         daemon_version: peerbus_protocol::VERSION.to_owned(),
         now_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default(),
         user: host::current_user(),
-        containment: match context.nursery.cgroups() {
+        containment: match context.containment_manager.cgroups() {
             Some(_) => Containment::Cgroup,
             None => Containment::Reaper,
         },

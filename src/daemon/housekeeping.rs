@@ -52,7 +52,7 @@ async fn restock(context: &Arc<Context>) {
 
 fn clean(context: &Context) {
     let limits = &context.settings.jobs;
-    context.nursery.sweep();
+    context.containment_manager.sweep();
     // The journal knows how a job ended for as long as its output is kept.
     if let Err(error) = context.journal.prune(limits.keep_for) {
         tracing::warn!(%error, "clearing old records away");

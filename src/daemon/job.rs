@@ -69,7 +69,9 @@ pub(super) async fn attend(
                         Err(challenge) => answer::challenged(&context, &request.caller, id, challenge).await,
                     }
                 }
-                Message::Word { steer, from, asker, .. } => unknown(&context, id, steer, &from, &asker).await,
+                Message::Word { steer, from, principal, .. } => {
+                    unknown(&context, id, steer, &from, &principal).await
+                }
                 Message::CallerGone(_) => {}
             },
             Err(error) => cannot_look_up(&context, id, &error, message).await,
@@ -95,7 +97,7 @@ async fn come_up(
 
 /// Whether there may be a log: not of what was refused.
 fn may_run(record: &Record) -> bool {
-    record.begun.lodging.is_some()
+    record.begun.job_scope.is_some()
 }
 
 async fn look_up(context: &Arc<Context>, id: JobId) -> std::io::Result<Option<Record>> {
@@ -114,12 +116,12 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 /// A word about an id that nobody has heard of.
-async fn unknown(context: &Arc<Context>, id: JobId, steer: Control, from: &str, asker: &Principal) {
+async fn unknown(context: &Arc<Context>, id: JobId, steer: Control, from: &str, principal: &Principal) {
     match steer {
         Control::Cancel(cancel) if cancel.instance.is_none_or(|instance| instance == context.instance) => {
             let why = cancel.why.unwrap_or_else(|| "cancelled before its request arrived".to_owned());
             let buried = bury(context, id, from, &why).await;
-            context.audit.steered(ControlSummary::Stop(&why).by(id, from, asker, None)).await;
+            context.audit.steered(ControlSummary::Stop(&why).by(id, from, principal, None)).await;
             match buried {
                 Ok(()) => answer::cancelled(context, from, id, Cancelled::NeverSeen, None).await,
                 Err(error) => {
@@ -161,13 +163,13 @@ async fn bury_as(context: &Arc<Context>, id: JobId, from: &str, ending: Ending) 
         caller: from.to_owned(),
         request: String::new(),
         from: None,
-        asker: None,
+        principal: None,
         standing: None,
         at: now(),
         command: String::new(),
         directory: String::new(),
         user: None,
-        lodging: None,
+        job_scope: None,
         queued: false,
         durable: false,
         tty: false,

@@ -53,7 +53,7 @@ pub(super) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<
             let mut turn = turn;
             if let Some(((job, patience), _place)) = held {
                 // The end of the time is an answer, too.
-                let _ = tokio::time::timeout(patience, context.roll.left(job)).await;
+                let _ = tokio::time::timeout(patience, context.running_jobs.left(job)).await;
                 turn = looking.acquire_owned().await.ok();
             }
             one(&context, &reply, query).await;
@@ -64,9 +64,9 @@ pub(super) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<
 
 /// The question, where whoever asks may have it answered.
 fn asked(context: &Context, question: &Incoming) -> Result<JobQuery, (&'static str, u16, String)> {
-    let (asker, _) = auth::of(context, question).map_err(|why| (UNPROVEN.0, UNPROVEN.1, why))?;
-    if !may_see_all(&asker) {
-        return Err(("not_yours", 403, format!("only operators may see the jobs, and {asker} is none")));
+    let (principal, _) = auth::of(context, question).map_err(|why| (UNPROVEN.0, UNPROVEN.1, why))?;
+    if !may_see_all(&principal) {
+        return Err(("not_yours", 403, format!("only operators may see the jobs, and {principal} is none")));
     }
     JobQuery::decode(&question.payload).map_err(|bad| ("bad_request", 400, decode::readable(&bad.0)))
 }

@@ -106,7 +106,7 @@ pub(super) struct StartRecord {
     pub(super) from: Option<String>,
     /// Who asked, as far as it was proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) asker: Option<Name>,
+    pub(super) principal: Option<Name>,
     /// What that identity is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) standing: Option<Standing>,
@@ -119,7 +119,7 @@ pub(super) struct StartRecord {
     /// As whom, as asked.
     pub(super) user: Option<String>,
     /// Where its processes are to be found; none for a tombstone.
-    pub(super) lodging: Option<JobScope>,
+    pub(super) job_scope: Option<JobScope>,
     /// Whether it goes on without its caller and its daemon.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) durable: bool,
@@ -137,12 +137,12 @@ pub(super) struct StartRecord {
 impl StartRecord {
     /// Whether it is a command that runs without another file of ours.
     fn needs_nothing_more(&self) -> bool {
-        self.lodging.is_some() && !self.durable && !self.queued
+        self.job_scope.is_some() && !self.durable && !self.queued
     }
 
     /// Who asked, as far as it was proved.
     pub(super) fn owner(&self) -> Principal {
-        match (self.asker.clone(), self.standing) {
+        match (self.principal.clone(), self.standing) {
             (Some(name), Some(standing)) => Principal::Known { name, standing },
             _ => Principal::Anyone,
         }

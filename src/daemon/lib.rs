@@ -4,9 +4,9 @@
 //!  run ── lock, state file, broker, journal, recovery, bus, "am I alone?" ── ready
 //!   │
 //!   ├── intake ── exec (checks) ─┬ job (one task each) ────── process
-//!   │                            ├ durable (one task each) ── keeper
+//!   │                            ├ durable (one task each) ── shim
 //!   │                            └─ policy, journal, audit, answer
-//!   ├── queue                        what was left here while we were away, on its way to the desk
+//!   ├── queue                        what was left here while we were away, on its way to the dispatcher
 //!   ├── heartbeat, ping, service     tasks of their own: no job delays them
 //!   ├── solitude                     one daemon per peer id
 //!   ├── handover                     becoming another version of itself

@@ -2,15 +2,15 @@
 //!
 //! | what | why it is ours | why nobody will end it |
 //! |---|---|---|
-//! | a job of a daemon that died | its lodging is in our journal, or named after our state directory | no daemon holds that directory |
-//! | what a durable job has left whose keeper died | the same | no daemon holds that directory, and no keeper the job |
+//! | a job of a daemon that died | its job_scope is in our journal, or named after our state directory | no daemon holds that directory |
+//! | what a durable job has left whose shim died | the same | no daemon holds that directory, and no shim the job |
 //! | what an ended job has left, though nothing was left on purpose | the same | its record is closed |
-//! | a keeper that does not answer | it holds a lock in our state directory | nobody can talk to it |
-//! | a keeper whose job is over or was never taken in | it holds a lock in our state directory | no open record leads to it |
+//! | a shim that does not answer | it holds a lock in our state directory | nobody can talk to it |
+//! | a shim whose job is over or was never taken in | it holds a lock in our state directory | no open record leads to it |
 //!
 //! Guarantees: a name proves nothing; no process is looked for by its name or arguments, and none is signalled
-//! but by its number, start time and boot, or as a member of such a lodging. What a job was allowed to leave
-//! running is no orphan, nor is a durable job with a keeper: it goes on without a daemon, and the next one finds
+//! but by its number, start time and boot, or as a member of such a job_scope. What a job was allowed to leave
+//! running is no orphan, nor is a durable job with a shim: it goes on without a daemon, and the next one finds
 //! it. What is ours and cannot be proved to be forgotten is told of, and left alone.
 
 use std::fs;
@@ -24,18 +24,18 @@ use serde::Deserialize;
 use super::journal::{Journal, Record, StartRecord};
 use super::recovery::recover_after;
 use super::state;
-use peerbus_keeper::{JobDir, link};
 use peerbus_process::{self as process, JobScope, ProcessHandle, ProcessKey, Signal, StateLock};
 use peerbus_protocol::JobId;
 use peerbus_protocol::decode;
+use peerbus_shim::{JobDir, link};
 
 /// How long processes may take to end by themselves.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long a keeper that does not answer is waited for.
+/// How long a shim that does not answer is waited for.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a keeper that was killed may take to be gone.
+/// How long a shim that was killed may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// What it is.
@@ -45,8 +45,8 @@ pub enum Kind {
     Job,
     /// What an ended job has left.
     Rest,
-    /// A keeper.
-    Keeper,
+    /// A shim.
+    Shim,
     /// Ours, and perhaps left on purpose.
     Unproved,
 }
@@ -64,18 +64,18 @@ pub struct Orphan {
     pub command: Option<String>,
     /// The processes that were seen.
     pub processes: Vec<ProcessKey>,
-    lodging: Option<JobScope>,
-    keeper: Option<ProcessKey>,
+    job_scope: Option<JobScope>,
+    shim: Option<ProcessKey>,
 }
 
-/// What a keeper writes of itself, as far as it concerns us.
+/// What a shim writes of itself, as far as it concerns us.
 #[derive(Debug, Deserialize)]
 struct ShimSummary {
-    keeper: ProcessKey,
-    lodging: JobScope,
+    shim: ProcessKey,
+    job_scope: JobScope,
 }
 
-/// Looks for them. Changes nothing. Takes 10 s where a keeper does not answer.
+/// Looks for them. Changes nothing. Takes 10 s where a shim does not answer.
 ///
 /// # Errors
 /// When something cannot be looked at, so that nobody could say what is whose.
@@ -83,13 +83,13 @@ pub async fn find(state_dir: &Path) -> anyhow::Result<Vec<Orphan>> {
     if !state_dir.join("journal").is_dir() {
         return Ok(Vec::new());
     }
-    // Before the records: one is made before its lodging is, and closed after that is empty.
-    let lodgings = process::lodgings_of(state_dir)?;
+    // Before the records: one is made before its job_scope is, and closed after that is empty.
+    let job_scopes = process::job_scopes_of(state_dir)?;
     let has_daemon = StateLock::holder(state_dir)?.is_some();
     let journal = Journal::open(state_dir)?;
     let mut orphans = Vec::new();
-    for keeper in keepers(state_dir)? {
-        orphans.extend(of_keeper(&journal, keeper)?);
+    for shim in shims(state_dir)? {
+        orphans.extend(of_shim(&journal, shim)?);
     }
     orphans.extend(silent(&journal, state_dir).await?);
     if !has_daemon {
@@ -98,16 +98,16 @@ pub async fn find(state_dir: &Path) -> anyhow::Result<Vec<Orphan>> {
             // One that cannot be read is for the next daemon to put aside.
             let Some(Ok(Some(record))) = job.map(|job| journal.find(job)) else { continue };
             let orphan = match record.begun.durable {
-                true => left_by_its_keeper(state_dir, record)?,
+                true => left_by_its_shim(state_dir, record)?,
                 false => Some(left_open(record)?),
             };
             // Where nothing runs any more the next daemon has no more to do than to write that down.
             orphans.extend(orphan.filter(|orphan| !orphan.processes.is_empty()));
         }
     }
-    for (job, lodging) in lodgings {
+    for (job, job_scope) in job_scopes {
         if !orphans.iter().any(|orphan| orphan.job == job) {
-            orphans.extend(of_lodging(&journal, job, lodging, has_daemon)?);
+            orphans.extend(of_job_scope(&journal, job, job_scope, has_daemon)?);
         }
     }
     orphans.sort_by_key(|orphan| orphan.job);
@@ -115,30 +115,30 @@ pub async fn find(state_dir: &Path) -> anyhow::Result<Vec<Orphan>> {
 }
 
 fn left_open(Record { begun, .. }: Record) -> io::Result<Orphan> {
-    let processes = begun.lodging.as_ref().map_or(Ok(Vec::new()), process::inhabitants)?;
+    let processes = begun.job_scope.as_ref().map_or(Ok(Vec::new()), process::inhabitants)?;
     let why = "its daemon died, and none has come after it".to_owned();
-    let StartRecord { id: job, command, lodging, .. } = begun;
-    Ok(Orphan { job, kind: Kind::Job, why, command: Some(command), processes, lodging, keeper: None })
+    let StartRecord { id: job, command, job_scope, .. } = begun;
+    Ok(Orphan { job, kind: Kind::Job, why, command: Some(command), processes, job_scope, shim: None })
 }
 
-/// A durable job is looked after by its keeper, whether there is a daemon or not. One whose keeper died runs on,
+/// A durable job is looked after by its shim, whether there is a daemon or not. One whose shim died runs on,
 /// its output read by nobody; how it ended, the next daemon writes down.
-fn left_by_its_keeper(state_dir: &Path, record: Record) -> io::Result<Option<Orphan>> {
+fn left_by_its_shim(state_dir: &Path, record: Record) -> io::Result<Option<Orphan>> {
     let place = state_dir.join("jobs").join(record.begun.id.to_string());
     if process::is_locked(&place.join("lock"))? || place.join("ended.json").exists() {
         return Ok(None);
     }
-    let why = "its keeper died, and no daemon runs that would see to it".to_owned();
+    let why = "its shim died, and no daemon runs that would see to it".to_owned();
     Ok(Some(Orphan { kind: Kind::Rest, why, ..left_open(record)? }))
 }
 
-fn of_lodging(
+fn of_job_scope(
     journal: &Journal,
     job: JobId,
-    lodging: JobScope,
+    job_scope: JobScope,
     has_daemon: bool,
 ) -> io::Result<Option<Orphan>> {
-    let processes = process::inhabitants(&lodging)?;
+    let processes = process::inhabitants(&job_scope)?;
     if processes.is_empty() {
         return Ok(None);
     }
@@ -152,12 +152,12 @@ fn of_lodging(
         None if has_daemon => (Kind::Unproved, "its job is not in the journal (any more)", None),
         None => (Kind::Unproved, "its job is not in the journal (any more), and no daemon runs", None),
     };
-    let lodging = Some(lodging);
-    Ok(Some(Orphan { job, kind, why: why.to_owned(), command, processes, lodging, keeper: None }))
+    let job_scope = Some(job_scope);
+    Ok(Some(Orphan { job, kind, why: why.to_owned(), command, processes, job_scope, shim: None }))
 }
 
-/// The keepers that live, by the locks they hold.
-fn keepers(state_dir: &Path) -> io::Result<Vec<(JobId, PathBuf)>> {
+/// The shims that live, by the locks they hold.
+fn shims(state_dir: &Path) -> io::Result<Vec<(JobId, PathBuf)>> {
     let entries = match fs::read_dir(state_dir.join("jobs")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -175,7 +175,7 @@ fn keepers(state_dir: &Path) -> io::Result<Vec<(JobId, PathBuf)>> {
     Ok(held)
 }
 
-fn of_keeper(journal: &Journal, (job, place): (JobId, PathBuf)) -> anyhow::Result<Option<Orphan>> {
+fn of_shim(journal: &Journal, (job, place): (JobId, PathBuf)) -> anyhow::Result<Option<Orphan>> {
     let (why, command) = match journal.find(job)? {
         Some(Record { result: None, .. }) => return Ok(None),
         // It goes by itself once it has written that.
@@ -188,26 +188,26 @@ fn of_keeper(journal: &Journal, (job, place): (JobId, PathBuf)) -> anyhow::Resul
     who_holds(job, &place, why, command).map(Some)
 }
 
-/// The keepers of jobs that go on which do not answer.
+/// The shims of jobs that go on which do not answer.
 async fn silent(journal: &Journal, state_dir: &Path) -> anyhow::Result<Vec<Orphan>> {
-    let keepers = keepers(state_dir)?.into_iter().map(|(job, directory)| async move {
+    let shims = shims(state_dir)?.into_iter().map(|(job, directory)| async move {
         let reacts = link::reacts(&JobDir::of(state_dir, job), ANSWERS_WITHIN).await;
         (job, directory, reacts)
     });
     let mut silent = Vec::new();
-    for (job, directory, reacts) in join_all(keepers).await {
+    for (job, directory, reacts) in join_all(shims).await {
         // What has ended meanwhile has taken its directory's lock with it.
         if reacts.unwrap_or(true) || !process::is_locked(&directory.join("lock"))? {
             continue;
         }
         let Some(Record { begun, result: None, .. }) = journal.find(job)? else { continue };
-        let why = format!("its keeper has not answered for {} s", ANSWERS_WITHIN.as_secs());
+        let why = format!("its shim has not answered for {} s", ANSWERS_WITHIN.as_secs());
         silent.push(who_holds(job, &directory, &why, Some(begun.command))?);
     }
     Ok(silent)
 }
 
-/// Stops the keepers that do not answer, with their jobs; says of each how many processes were stopped, or why not.
+/// Stops the shims that do not answer, with their jobs; says of each how many processes were stopped, or why not.
 ///
 /// # Errors
 /// When it cannot be looked at which there are.
@@ -220,7 +220,7 @@ pub async fn stop_silent(state_dir: &Path) -> anyhow::Result<Vec<(Orphan, Result
     Ok(found.into_iter().zip(stopped).collect())
 }
 
-/// The keeper that holds the lock of a job, as far as that can be proved.
+/// The shim that holds the lock of a job, as far as that can be proved.
 fn who_holds(job: JobId, place: &Path, why: &str, command: Option<String>) -> anyhow::Result<Orphan> {
     let unproved = |why: &str| Orphan {
         job,
@@ -228,25 +228,25 @@ fn who_holds(job: JobId, place: &Path, why: &str, command: Option<String>) -> an
         why: why.to_owned(),
         command: command.clone(),
         processes: Vec::new(),
-        lodging: None,
-        keeper: None,
+        job_scope: None,
+        shim: None,
     };
-    let about = match fs::read(place.join("keeper.json")) {
+    let about = match fs::read(place.join("shim.json")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(unproved("a lock of a job is held, and nobody has said who holds it"));
         }
         text => decode::json::<ShimSummary>(&text?),
     };
-    let Ok(ShimSummary { keeper, lodging }) = about else {
+    let Ok(ShimSummary { shim, job_scope }) = about else {
         return Ok(unproved("a lock of a job is held, and who holds it cannot be read"));
     };
-    if !keeper.is_alive()? {
-        return Ok(unproved("a lock of a job is held by another process than its keeper"));
+    if !shim.is_alive()? {
+        return Ok(unproved("a lock of a job is held by another process than its shim"));
     }
-    let mut processes = vec![keeper.clone()];
-    processes.extend(process::inhabitants(&lodging)?.into_iter().filter(|member| *member != keeper));
-    let (lodging, keeper) = (Some(lodging), Some(keeper));
-    Ok(Orphan { job, kind: Kind::Keeper, why: why.to_owned(), command, processes, lodging, keeper })
+    let mut processes = vec![shim.clone()];
+    processes.extend(process::inhabitants(&job_scope)?.into_iter().filter(|member| *member != shim));
+    let (job_scope, shim) = (Some(job_scope), Some(shim));
+    Ok(Orphan { job, kind: Kind::Shim, why: why.to_owned(), command, processes, job_scope, shim })
 }
 
 /// Stops those that are proved to be forgotten; says of each how many processes were stopped, or why not.
@@ -264,7 +264,7 @@ pub async fn stop(state_dir: &Path, orphans: &[Orphan]) -> anyhow::Result<Vec<Re
         stopped.push(match orphan.kind {
             Kind::Job => Ok(u32::try_from(orphan.processes.len()).unwrap_or(u32::MAX)),
             Kind::Unproved => Err("left alone: that it is forgotten cannot be proved".to_owned()),
-            Kind::Rest | Kind::Keeper => stop_one(orphan).await.map_err(|error| error.to_string()),
+            Kind::Rest | Kind::Shim => stop_one(orphan).await.map_err(|error| error.to_string()),
         });
     }
     Ok(stopped)
@@ -272,17 +272,17 @@ pub async fn stop(state_dir: &Path, orphans: &[Orphan]) -> anyhow::Result<Vec<Re
 
 async fn stop_one(orphan: &Orphan) -> io::Result<u32> {
     let mut stopped = 0;
-    if let Some(keeper) = &orphan.keeper
-        && let Some(process) = ProcessHandle::open(keeper)?
+    if let Some(shim) = &orphan.shim
+        && let Some(process) = ProcessHandle::open(shim)?
     {
         process.signal(Signal::KILL)?;
         if tokio::time::timeout(GONE_WITHIN, process.ended()).await.is_err() {
-            return Err(io::Error::other(format!("process {} was killed and is still there", keeper.pid)));
+            return Err(io::Error::other(format!("process {} was killed and is still there", shim.pid)));
         }
         stopped += 1;
     }
-    if let Some(lodging) = &orphan.lodging {
-        stopped += process::clear(lodging, GRACE).await?;
+    if let Some(job_scope) = &orphan.job_scope {
+        stopped += process::clear(job_scope, GRACE).await?;
     }
     Ok(stopped)
 }

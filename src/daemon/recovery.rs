@@ -1,5 +1,5 @@
 //! What a daemon before this one left behind: its jobs are stopped to the last process and ended as unknown,
-//! before the next one serves. Durable jobs are not: they have keepers, which are looked for, and go on.
+//! before the next one serves. Durable jobs are not: they have shims, which are looked for, and go on.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,17 +13,17 @@ use super::context::DaemonSettings;
 use super::durable::{self, Known, Left};
 use super::journal::{Entry, Journal, Record};
 use super::request_summary::RequestSummary;
-use peerbus_keeper::JobDir;
 use peerbus_process::{self as process, StateLock};
 use peerbus_protocol::ending::StartFailure;
 use peerbus_protocol::exec::JobResult;
 use peerbus_protocol::{Ending, JobId, PeerId};
+use peerbus_shim::JobDir;
 
 /// How long what is left of a dead daemon's job gets to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long a daemon waits for the keepers of durable jobs before it serves.
-const KEEPER_ANSWERS_WITHIN: Duration = Duration::from_secs(15);
+/// How long a daemon waits for the shims of durable jobs before it serves.
+const SHIM_ANSWERS_WITHIN: Duration = Duration::from_secs(15);
 
 /// Ends every job that the dead daemon of a state directory left open, without starting another.
 ///
@@ -42,7 +42,7 @@ pub async fn recover_after(state_dir: &Path, peer: &PeerId) -> anyhow::Result<()
 }
 
 /// Ends every job that a dead daemon left open, but those that are durable: they are returned, with what is known of
-/// their keepers.
+/// their shims.
 ///
 /// # Errors
 /// When the journal cannot be read: then nobody can say what may still run.
@@ -105,7 +105,7 @@ fn apart(left: Vec<Open>) -> (Vec<Open>, Vec<Open>) {
     left.into_iter().partition(|(_, record)| record.begun.durable && record.result.is_none())
 }
 
-/// Looks for the keeper of a durable job. One that does not answer in time is looked for further by the job itself.
+/// Looks for the shim of a durable job. One that does not answer in time is looked for further by the job itself.
 async fn find(journal: &Journal, state_dir: &Path, entry: Entry, record: Record) -> Option<Left> {
     let id = record.begun.id;
     let entry = entry
@@ -114,7 +114,7 @@ async fn find(journal: &Journal, state_dir: &Path, entry: Entry, record: Record)
         .ok()?;
     let place = JobDir::of(state_dir, id);
     let known =
-        tokio::time::timeout(KEEPER_ANSWERS_WITHIN, durable::look(&place, record.begun.lodging.as_ref()))
+        tokio::time::timeout(SHIM_ANSWERS_WITHIN, durable::look(&place, record.begun.job_scope.as_ref()))
             .await
             .ok();
     let was_started = record.process.is_some();
@@ -149,8 +149,8 @@ async fn close(audit: &Audit, entry: Entry, record: Record, told: &HashSet<JobId
 
 async fn end(audit: &Audit, peer: &PeerId, entry: Entry, record: Record) {
     let id = record.begun.id;
-    let cleared = match &record.begun.lodging {
-        Some(lodging) => process::clear(lodging, GRACE).await,
+    let cleared = match &record.begun.job_scope {
+        Some(job_scope) => process::clear(job_scope, GRACE).await,
         None => Ok(0),
     };
     let (killed, left_running) = match cleared {

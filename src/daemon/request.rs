@@ -23,7 +23,7 @@ pub(super) struct Request {
     /// The caller's inbox.
     pub(super) caller: String,
     /// Who the caller is.
-    pub(super) asker: Principal,
+    pub(super) principal: Principal,
     /// What the caller signed; none where nobody signs.
     pub(super) signed: Option<Signed>,
     /// Tells a repeat from another request under the same id.
@@ -92,17 +92,17 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Decoded {
         Ok((_, Some(_))) if exec.id.is_none() => {
             Err((Refusal::BadRequest, "field `id`: a signed request has one".to_owned()))
         }
-        Ok((asker, signed)) => Ok((exec, asker, signed)),
+        Ok((principal, signed)) => Ok((exec, principal, signed)),
         Err(why) => Err((Refusal::Unproven, why)),
     });
     match proved {
-        Ok((exec, asker, signed)) => Decoded::Request(Box::new(Request {
+        Ok((exec, principal, signed)) => Decoded::Request(Box::new(Request {
             // Without an id nothing is promised about repeats.
             id: exec.id.unwrap_or_default(),
-            digest: digest(&message.payload, &asker),
+            digest: digest(&message.payload, &principal),
             exec,
             caller,
-            asker,
+            principal,
             signed,
             queued: None,
         })),
@@ -111,9 +111,9 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Decoded {
 }
 
 /// Tells a repeat from another request: the same words by somebody else are another.
-pub(super) fn digest(payload: &[u8], asker: &Principal) -> String {
+pub(super) fn digest(payload: &[u8], principal: &Principal) -> String {
     let mut hasher = blake3::Hasher::new();
-    if let Principal::Known { name, .. } = asker {
+    if let Principal::Known { name, .. } = principal {
         hasher.update(name.as_str().as_bytes()).update(b"\n");
     }
     hasher.update(payload).finalize().to_hex().to_string()

@@ -70,7 +70,9 @@ impl RequestSummary {
         };
         let asked = Self {
             job: request.id,
-            by: Some(&request.asker).filter(|asker| **asker != Principal::Anyone).map(Principal::to_string),
+            by: Some(&request.principal)
+                .filter(|principal| **principal != Principal::Anyone)
+                .map(Principal::to_string),
             from: exec.from.as_deref().map(name),
             caller: name(&request.caller),
             command: command.as_ref().map(shown).unwrap_or_default(),
@@ -80,12 +82,12 @@ impl RequestSummary {
             audited: no_more_than_the_id(request.id),
         };
         let (command, command_blake3) = command.as_ref().map(audited).unwrap_or_default();
-        let (asker, standing) = match request.asker.clone() {
+        let (principal, standing) = match request.principal.clone() {
             Principal::Known { name, standing } => (Some(name), Some(standing)),
             Principal::Anyone => (None, None),
         };
         let audited = audit::AuditedRequest {
-            asker,
+            principal,
             standing,
             command,
             command_blake3,
@@ -100,7 +102,7 @@ impl RequestSummary {
     pub(super) fn recorded(begun: &StartRecord) -> Self {
         let asked = Self {
             job: begun.id,
-            by: begun.asker.as_ref().map(ToString::to_string),
+            by: begun.principal.as_ref().map(ToString::to_string),
             from: begun.from.clone(),
             caller: begun.caller.clone(),
             command: begun.command.clone(),
@@ -109,8 +111,8 @@ impl RequestSummary {
             user: begun.user.clone(),
             audited: no_more_than_the_id(begun.id),
         };
-        let (asker, standing) = (begun.asker.clone(), begun.standing);
-        let audited = audit::AuditedRequest { asker, standing, ..asked.as_logged() };
+        let (principal, standing) = (begun.principal.clone(), begun.standing);
+        let audited = audit::AuditedRequest { principal, standing, ..asked.as_logged() };
         Self { audited, ..asked }
     }
 
@@ -141,8 +143,8 @@ impl RequestSummary {
     }
 
     /// Who asked, as far as it is proved.
-    pub(super) fn asker(&self) -> (Option<Name>, Option<Standing>) {
-        (self.audited.asker.clone(), self.audited.standing)
+    pub(super) fn principal(&self) -> (Option<Name>, Option<Standing>) {
+        (self.audited.principal.clone(), self.audited.standing)
     }
 
     /// What was to run, shortened. May hold any character.
@@ -195,7 +197,7 @@ fn outcome(result: &JobResult) -> AuditedOutcome {
 fn no_more_than_the_id(job: JobId) -> audit::AuditedRequest {
     audit::AuditedRequest {
         job,
-        asker: None,
+        principal: None,
         standing: None,
         from: None,
         caller: String::new(),
@@ -258,7 +260,7 @@ impl ControlSummary<'_> {
         self,
         job: JobId,
         caller: &str,
-        asker: &Principal,
+        principal: &Principal,
         owner: Option<&Principal>,
     ) -> audit::AuditedControl {
         let (word, detail) = match self {
@@ -270,7 +272,7 @@ impl ControlSummary<'_> {
             Self::Rename(to) => ("rename", Some(to)),
             Self::Detach => ("detach", None),
         };
-        let (asker, standing) = match asker.clone() {
+        let (principal, standing) = match principal.clone() {
             Principal::Known { name, standing } => (Some(name), Some(standing)),
             Principal::Anyone => (None, None),
         };
@@ -279,7 +281,7 @@ impl ControlSummary<'_> {
             _ => None,
         };
         let (caller, detail) = (name(caller), detail.map(|text| cut(text, TEXT_SHOWN)));
-        audit::AuditedControl { job, asker, standing, owner, caller, word: word.to_owned(), detail }
+        audit::AuditedControl { job, principal, standing, owner, caller, word: word.to_owned(), detail }
     }
 }
 

@@ -142,12 +142,12 @@ async fn run_unheard(
     trusted_network::check(&settings, &mut state).await?;
     // Before anything else is started: a daemon that was started by a job leaves that job's cgroup
     // here, and what it started before would stay behind and end with the job.
-    let nursery = open_nursery(&settings).inspect_err(|error| {
+    let containment_manager = open_containment_manager(&settings).inspect_err(|error| {
         state.set(RunState::Failed, with_causes(error.as_ref()));
     })?;
     let broker = start_broker(&mut settings, &mut state).await?;
     let (state_dir, run_by) = (settings.state_dir.clone(), settings.run_by);
-    let born = Boot { instance, nursery, path, trial };
+    let born = Boot { instance, containment_manager, path, trial };
     let ControlSignals { stop, reload, upgrade } = asked;
     tokio::pin!(stop);
     let asked = ControlSignals { stop: stop.as_mut(), reload, upgrade };
@@ -188,7 +188,7 @@ async fn was_stopped(stop: impl Future<Output = ()>) -> bool {
 /// What a daemon has before it serves.
 struct Boot {
     instance: Instance,
-    nursery: ContainmentManager,
+    containment_manager: ContainmentManager,
     /// The file it was started from.
     path: PathBuf,
     /// Whether it has yet to prove itself.
@@ -235,7 +235,7 @@ fn first_state(settings: &DaemonSettings, instance: Instance, program: &Path) ->
     })
 }
 
-fn open_nursery(settings: &DaemonSettings) -> anyhow::Result<ContainmentManager> {
+fn open_containment_manager(settings: &DaemonSettings) -> anyhow::Result<ContainmentManager> {
     let reaper = PathBuf::from("/proc/self/exe");
     ContainmentManager::open(&settings.state_dir, reaper, settings.containment)
         .context("making a place for process trees")
@@ -268,12 +268,12 @@ async fn live(
     asked: ControlSignals<impl Future<Output = ()>>,
 ) -> Result<Option<UpgradeRecord>, DaemonError> {
     let ControlSignals { stop, reload, upgrade } = asked;
-    let Boot { instance, nursery, path, trial } = born;
+    let Boot { instance, containment_manager, path, trial } = born;
     tokio::pin!(stop);
     let policy = settings.policy.clone();
     policy.tell();
     let mut serving = tokio::select! {
-        serving = serve(settings, path.clone(), instance, nursery, state) => serving?,
+        serving = serve(settings, path.clone(), instance, containment_manager, state) => serving?,
         () = &mut stop => return Ok(None),
     };
     // From here on jobs may run, so whatever comes, they are stopped in order.

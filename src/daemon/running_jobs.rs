@@ -103,7 +103,7 @@ impl JobStats {
 
 /// A place on the roll; given back when dropped, which is to be after the ending was written down.
 pub(super) struct JobGuard {
-    roll: RunningJobs,
+    running_jobs: RunningJobs,
     id: JobId,
     present: Arc<JobStats>,
 }
@@ -118,7 +118,7 @@ impl std::ops::Deref for JobGuard {
 
 impl Drop for JobGuard {
     fn drop(&mut self) {
-        let mut all = self.roll.all();
+        let mut all = self.running_jobs.all();
         // Another may attend to the same id by now.
         if all.get(&self.id).is_some_and(|present| Arc::ptr_eq(present, &self.present)) {
             all.remove(&self.id);
@@ -142,7 +142,7 @@ impl RunningJobs {
             over: watch::Sender::new(()),
         });
         self.all().insert(id, Arc::clone(&present));
-        JobGuard { roll: self.clone(), id, present }
+        JobGuard { running_jobs: self.clone(), id, present }
     }
 
     /// What there is to know of a job that is on it.
@@ -186,51 +186,55 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_is_on_it_until_it_leaves() {
-        let roll = RunningJobs::default();
+        let running_jobs = RunningJobs::default();
         let id = JobId::new();
-        roll.left(id).await;
-        let enrolled = roll.enter(id, 1);
-        assert_eq!(roll.find(id).expect("on the roll").viewers(), 1, "its caller is there from the start");
+        running_jobs.left(id).await;
+        let enrolled = running_jobs.enter(id, 1);
+        assert_eq!(
+            running_jobs.find(id).expect("on the running_jobs").viewers(),
+            1,
+            "its caller is there from the start"
+        );
         enrolled.set_totals(StreamOffsets { out: 3, err: 4 });
-        let present = roll.find(id).expect("on the roll");
+        let present = running_jobs.find(id).expect("on the running_jobs");
         assert_eq!((present.totals(), present.first()), (StreamOffsets { out: 3, err: 4 }, None));
         enrolled.set_first(StreamOffsets { out: 1, err: 2 });
         assert_eq!(present.first(), Some(StreamOffsets { out: 1, err: 2 }));
         drop(present);
         let waiting = tokio::spawn({
-            let roll = roll.clone();
-            async move { roll.left(id).await }
+            let running_jobs = running_jobs.clone();
+            async move { running_jobs.left(id).await }
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         drop(enrolled);
         waiting.await.expect("told");
-        assert!(roll.find(id).is_none());
+        assert!(running_jobs.find(id).is_none());
     }
 
     #[test]
     fn what_is_followed_from_within_itself_is_found_over_any_number_of_jobs() {
-        let roll = RunningJobs::default();
+        let running_jobs = RunningJobs::default();
         let within = |job: &JobGuard| Within { peer: "w1".parse().expect("an id"), job: job.id };
-        let [one, two, three] = [(); 3].map(|()| roll.enter(JobId::new(), 0));
-        assert!(roll.leads_back(one.id, &[within(&one)]), "from within itself");
+        let [one, two, three] = [(); 3].map(|()| running_jobs.enter(JobId::new(), 0));
+        assert!(running_jobs.leads_back(one.id, &[within(&one)]), "from within itself");
         two.set_watched_from(vec![within(&one)]);
         three.set_watched_from(vec![within(&two)]);
-        assert!(roll.leads_back(one.id, &[within(&three)]));
-        assert!(!roll.leads_back(three.id, &[within(&one)]), "the same the other way round");
+        assert!(running_jobs.leads_back(one.id, &[within(&three)]));
+        assert!(!running_jobs.leads_back(three.id, &[within(&one)]), "the same the other way round");
         // What is a loop already does not hold up who asks.
         one.set_watched_from(vec![within(&three)]);
-        assert!(!roll.leads_back(JobId::new(), &[within(&one)]));
+        assert!(!running_jobs.leads_back(JobId::new(), &[within(&one)]));
     }
 
     #[test]
     fn a_second_attendant_stays_when_the_first_leaves() {
-        let (roll, id) = (RunningJobs::default(), JobId::new());
-        let first = roll.enter(id, 0);
-        let second = roll.enter(id, 0);
+        let (running_jobs, id) = (RunningJobs::default(), JobId::new());
+        let first = running_jobs.enter(id, 0);
+        let second = running_jobs.enter(id, 0);
         drop(first);
-        assert!(roll.find(id).is_some());
+        assert!(running_jobs.find(id).is_some());
         drop(second);
-        assert!(roll.find(id).is_none());
+        assert!(running_jobs.find(id).is_none());
     }
 }

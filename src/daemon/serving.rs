@@ -26,7 +26,7 @@ use peerbus_process::ContainmentManager;
 use peerbus_protocol::heartbeat::{PeerState, Role};
 use peerbus_protocol::{Instance, subjects};
 
-/// Requests from the queue that may wait before they are taken to the desk.
+/// Requests from the queue that may wait before they are taken to the dispatcher.
 const WAITING_FROM_QUEUE: usize = 16;
 
 /// How long jobs may go on after a daemon was asked to stop.
@@ -61,7 +61,7 @@ pub(super) async fn serve(
     settings: DaemonSettings,
     program: PathBuf,
     instance: Instance,
-    nursery: ContainmentManager,
+    containment_manager: ContainmentManager,
     state: &mut StateFile,
 ) -> Result<Serving, DaemonError> {
     let journal = Journal::open(&settings.state_dir)?;
@@ -71,14 +71,15 @@ pub(super) async fn serve(
         account_cache::recall(&settings.state_dir, member);
     }
     let bus = Bus::open(settings.bus.clone(), ReconnectPolicy::UntilClosed);
-    let context = Arc::new(Context::new(settings, program, instance, bus, journal, audit, nursery));
-    // These have their keepers already, and may end while the bus is away.
-    let desk = dispatcher::Dispatcher::open(&context, left);
+    let context =
+        Arc::new(Context::new(settings, program, instance, bus, journal, audit, containment_manager));
+    // These have their shims already, and may end while the bus is away.
+    let dispatcher = dispatcher::Dispatcher::open(&context, left);
     join(&context.bus, &context.settings.bus.address, state).await;
     refuse_a_taken_id(&context).await?;
     trusted_network::warn_of_an_open_broker(&context);
     let leader = start_leader(&context).await?;
-    let tasks = start_tasks(&context, desk).await;
+    let tasks = start_tasks(&context, dispatcher).await;
     Ok(Serving { pulse: tasks.1, tasks: tasks.0, leader, context })
 }
 
@@ -164,7 +165,7 @@ fn leader_ended(ended: Result<Result<(), LeaderError>, JoinError>) -> DaemonErro
 /// Starts everything that listens or speaks by itself.
 async fn start_tasks(
     context: &Arc<Context>,
-    desk: dispatcher::Dispatcher,
+    dispatcher: dispatcher::Dispatcher,
 ) -> (JoinSet<()>, Arc<HeartbeatSource>) {
     let pulse = Arc::new(HeartbeatSource::new(Arc::clone(context)));
     let (bus, peer) = (&context.bus, context.peer());
@@ -176,15 +177,15 @@ async fn start_tasks(
     let words = bus.subscribe(&subjects::below_exec(peer), None, WAITING).await;
     let starts = bus.subscribe(&subjects::exec(peer), Some(subjects::EXEC_QUEUE), WAITING).await;
     let questions = service::questions(context).await;
-    let (to_desk, queued) = mpsc::channel(WAITING_FROM_QUEUE);
+    let (to_dispatcher, queued) = mpsc::channel(WAITING_FROM_QUEUE);
     let mut tasks = JoinSet::new();
     tasks.spawn(heartbeat::answer_pings(Arc::clone(&pulse), pings));
     tasks.spawn(health::answer(Arc::clone(context), checkups));
     tasks.spawn(audit::answer(Arc::clone(context), audits));
     tasks.spawn(policy::answer(Arc::clone(context), questions_of_policy));
     tasks.spawn(jobs::answer(Arc::clone(context), questions_of_jobs));
-    tasks.spawn(desk.run(starts, words, queued));
-    tasks.spawn(queue::run(Arc::clone(context), to_desk));
+    tasks.spawn(dispatcher.run(starts, words, queued));
+    tasks.spawn(queue::run(Arc::clone(context), to_dispatcher));
     tasks.spawn(service::answer(Arc::clone(context), Arc::clone(&pulse), questions));
     tasks.spawn(heartbeat::beat(Arc::clone(&pulse)));
     tasks.spawn(id_conflict::watch(Arc::clone(context)));

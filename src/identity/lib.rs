@@ -10,7 +10,7 @@
 //!                                                                                          │ signs
 //!                                                                                          ▼ what it says
 //! ```
-//! Guarantees: what [`Trust::signer`] returns was signed by a key that the fleet vouches for and that was
+//! Guarantees: what [`TrustStore::signer`] returns was signed by a key that the fleet vouches for and that was
 //! not revoked as far as this member knows; a signature holds for one subject, one reply subject, one
 //! payload. Nothing in here prints a secret. Limits: it knows neither who may do what (that is policy) nor
 //! whether a request is a repeat (that is the journal); an account is only as new as the last one heard.

@@ -36,7 +36,7 @@ pub struct Signer {
 impl Signer {
     /// Who that is, for whoever decides.
     #[must_use]
-    pub fn asker(&self) -> Principal {
+    pub fn principal(&self) -> Principal {
         Principal::Known { name: self.name.clone(), standing: self.standing }
     }
 }

@@ -291,7 +291,7 @@ mod tests {
     }
 
     fn list(roster: &Roster, question: &str, max_payload: usize) -> Result<PeerPage, Refusal> {
-        let body = ask(roster, max_payload, |desk| desk.list(question.as_bytes()))?;
+        let body = ask(roster, max_payload, |handler| handler.list(question.as_bytes()))?;
         assert!(body.len() <= max_payload, "{} > {max_payload}", body.len());
         Ok(serde_json::from_slice(&body).expect("a page"))
     }
@@ -299,7 +299,7 @@ mod tests {
     fn get(roster: &Roster, name: &str) -> Found {
         let question =
             decode::to_json(&GetRequest { kind: Some(GET_TYPE.to_owned()), peer: name.to_owned() });
-        let body = ask(roster, 1 << 20, |desk| desk.get(&question)).expect("an answer");
+        let body = ask(roster, 1 << 20, |handler| handler.get(&question)).expect("an answer");
         serde_json::from_slice::<GetAnswer>(&body).expect("an answer").found
     }
 
@@ -397,7 +397,7 @@ mod tests {
             assert!(refusal.message.contains(field), "{}", refusal.message);
         }
         for question in ["", "{}", r#"{"peer":7}"#, r#"{"peer":""}"#] {
-            ask(&roster, 1 << 20, |desk| desk.get(question.as_bytes())).expect_err(question);
+            ask(&roster, 1 << 20, |handler| handler.get(question.as_bytes())).expect_err(question);
         }
     }
 

@@ -128,11 +128,11 @@ impl Leader {
             Event::Beat(message) | Event::Pong(message) => self.beat(&message),
             Event::Document(message) => self.document(&message),
             Event::List(message, place) => {
-                let answer = self.desk(|desk| desk.list(&message.payload));
+                let answer = self.handler(|handler| handler.list(&message.payload));
                 self.answer(&message, place, answer);
             }
             Event::Get(message, place) => {
-                let answer = self.desk(|desk| desk.get(&message.payload));
+                let answer = self.handler(|handler| handler.get(&message.payload));
                 self.answer(&message, place, answer);
             }
             Event::Remove(message, place) => self.remove(message, place),

@@ -1,7 +1,7 @@
 //! A program that lives and dies with this process: the broker a daemon starts for itself.
 //!
 //! Guarantees: it is told to end when this process ends, however that comes about, `kill -9`
-//! included. The kernel ties that to the thread that made the child, so each companion has a thread
+//! included. The kernel ties that to the thread that made the child, so each bound_child has a thread
 //! that does nothing but wait for it.
 
 #![expect(unsafe_code, reason = "the tie to the parent's death is set in the child, between fork and exec")]
@@ -35,8 +35,8 @@ impl BoundChild {
         let (tell, exit) = watch::channel(None);
         let (started, wait) = oneshot::channel();
         // SAFETY: it makes only plain system calls, which are allowed between fork and exec.
-        unsafe { command.pre_exec(as_companion) };
-        std::thread::Builder::new().name("companion".to_owned()).spawn(move || match command.spawn() {
+        unsafe { command.pre_exec(as_bound_child) };
+        std::thread::Builder::new().name("bound_child".to_owned()).spawn(move || match command.spawn() {
             Ok(mut child) => {
                 // Nobody else waits for it, so the pid is its own until `wait` returns.
                 let _ = started.send(opened(child.id()));
@@ -77,7 +77,7 @@ fn opened(pid: u32) -> io::Result<(PidFd, ProcessKey)> {
 }
 
 /// It ends with this process, and what it makes is its user's alone, as ours is.
-fn as_companion() -> io::Result<()> {
+fn as_bound_child() -> io::Result<()> {
     // SAFETY: no pointers are involved.
     unsafe { libc::umask(0o077) };
     // A signal that this process was started to ignore would be ignored by it, too, and TERM has to end it.

@@ -1,4 +1,4 @@
-//! Where the jobs of one daemon live, and which lodging each gets.
+//! Where the jobs of one daemon live, and which job_scope each gets.
 //!
 //! A cgroup of version 2 of the job's own holds whatever the job starts, and can be emptied at once.
 //! Where none can be made (an old layout, a container, a user without delegation) a small reaper
@@ -17,7 +17,7 @@ use std::sync::{Arc, RwLock, TryLockError};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::{self, Cgroup};
-use super::hierarchy::{self, BASE_DIGITS, BASE_PREFIX, JOB_PREFIX, KEEPERS};
+use super::hierarchy::{self, BASE_DIGITS, BASE_PREFIX, JOB_PREFIX, SHIMS};
 use super::launch::{LAUNCH_WITHIN, LaunchError, Program, SpawnOptions, Step, launch};
 use peerbus_protocol::JobId;
 
@@ -88,12 +88,13 @@ impl ContainmentManager {
             ContainmentKind::Best => usable_base(&state_dir),
             ContainmentKind::Reaper => None,
         };
-        let nursery = Self { inner: Arc::new(Inner { cgroups, locks, reaper, starting: RwLock::new(()) }) };
-        nursery.sweep();
-        Ok(nursery)
+        let containment_manager =
+            Self { inner: Arc::new(Inner { cgroups, locks, reaper, starting: RwLock::new(()) }) };
+        containment_manager.sweep();
+        Ok(containment_manager)
     }
 
-    /// That of a keeper, which has one job and is told where it lives. Nothing is swept here.
+    /// That of a shim, which has one job and is told where it lives. Nothing is swept here.
     #[must_use]
     pub fn of_one() -> Self {
         let reaper = PathBuf::from("/proc/self/exe");
@@ -103,7 +104,7 @@ impl ContainmentManager {
 
     /// Where this job lives.
     #[must_use]
-    pub fn lodging(&self, job: JobId) -> JobScope {
+    pub fn job_scope(&self, job: JobId) -> JobScope {
         match &self.inner.cgroups {
             Some(base) => JobScope::Cgroup { path: base.join(format!("{JOB_PREFIX}{job}")) },
             None => JobScope::Reaper { lock: self.inner.locks.join(format!("{job}.lock")) },
@@ -121,9 +122,9 @@ impl ContainmentManager {
         self.inner.sweep();
     }
 
-    /// The directory of the keepers' cgroup; `None` where there are no cgroups.
-    pub(super) fn keepers(&self) -> Option<PathBuf> {
-        self.inner.cgroups.as_ref().map(|base| base.join(KEEPERS))
+    /// The directory of the shims' cgroup; `None` where there are no cgroups.
+    pub(super) fn shims(&self) -> Option<PathBuf> {
+        self.inner.cgroups.as_ref().map(|base| base.join(SHIMS))
     }
 
     pub(super) fn reaper(&self) -> &Path {

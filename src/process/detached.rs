@@ -1,4 +1,4 @@
-//! Starting a program that lives on by itself: a daemon from the command line, a keeper from a daemon.
+//! Starting a program that lives on by itself: a daemon from the command line, a shim from a daemon.
 //!
 //! It has a session of its own and so no terminal, `/` as its directory, one file to write to, and no other
 //! descriptor of ours but those that are named.
@@ -47,26 +47,26 @@ impl Detached {
         Self::launch(&program(&this_program(), arguments, environment)?, &around)
     }
 
-    /// Starts a keeper, `<program> keeper <name> <number of the lock>`: its standard input is `order`, it
-    /// inherits the lock as it is, and it lives with the other keepers of this nursery. To be called
-    /// [while starting](Nursery::while_starting).
+    /// Starts a shim, `<program> shim <name> <number of the lock>`: its standard input is `order`, it
+    /// inherits the lock as it is, and it lives with the other shims of this containment manager. To be called
+    /// [while starting](ContainmentManager::while_starting).
     ///
     /// # Errors
     /// When it could not be started; then nothing of it is left.
-    pub fn keeper(
-        nursery: &ContainmentManager,
+    pub fn shim(
+        containment_manager: &ContainmentManager,
         name: &str,
         order: &UnixStream,
         output: &File,
         lock: &File,
     ) -> io::Result<Self> {
-        let cgroup = nursery.keepers();
+        let cgroup = containment_manager.shims();
         if let Some(path) = &cgroup {
             Cgroup::at(path).create()?;
         }
-        let arguments = ["keeper".to_owned(), name.to_owned(), lock.as_raw_fd().to_string()];
+        let arguments = ["shim".to_owned(), name.to_owned(), lock.as_raw_fd().to_string()];
         let arguments = arguments.into_iter().map(OsString::from).collect();
-        let program = program(nursery.reaper(), arguments, environment::of_reaper())?;
+        let program = program(containment_manager.reaper(), arguments, environment::of_reaper())?;
         let stdio = [order.as_fd(), output.as_fd(), output.as_fd()];
         let keep = &[lock.as_fd()];
         let around =

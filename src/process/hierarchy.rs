@@ -14,8 +14,8 @@ pub(super) const BASE_DIGITS: usize = 16;
 /// The directory of one job is named this and its id.
 pub(super) const JOB_PREFIX: &str = "job-";
 
-/// The directory of all keepers.
-pub(super) const KEEPERS: &str = "keepers";
+/// The directory of all shims.
+pub(super) const SHIMS: &str = "shims";
 
 /// The directory of this process' own cgroup, where version 2 is mounted and shows it.
 pub(super) fn own_cgroup() -> Option<PathBuf> {

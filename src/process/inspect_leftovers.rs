@@ -13,12 +13,12 @@ use super::members::Members;
 use super::process_key::ProcessKey;
 use peerbus_protocol::JobId;
 
-/// The processes that live in a lodging now, by the way they are kept together there.
+/// The processes that live in a job_scope now, by the way they are kept together there.
 ///
 /// # Errors
 /// When they cannot be looked at.
-pub fn inhabitants(lodging: &JobScope) -> io::Result<Vec<ProcessKey>> {
-    let members = match lodging {
+pub fn inhabitants(job_scope: &JobScope) -> io::Result<Vec<ProcessKey>> {
+    let members = match job_scope {
         JobScope::Cgroup { path } => Members::in_cgroup(path),
         JobScope::Reaper { lock } => Members::marked(job_of(lock)?),
     };
@@ -43,7 +43,7 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The directories that daemons of this state directory have for the cgroups of their jobs and keepers, as far as
+/// The directories that daemons of this state directory have for the cgroups of their jobs and shims, as far as
 /// they are still there. Whose one is tells its name, wherever on the machine that daemon was.
 ///
 /// # Errors
@@ -54,11 +54,11 @@ pub fn cgroups_of(state_dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(hierarchy::all_named(&format!("{BASE_PREFIX}{}", &digest[..BASE_DIGITS])))
 }
 
-/// The lodgings that a daemon of this state directory has made and that are still there.
+/// The job_scopes that a daemon of this state directory has made and that are still there.
 ///
 /// # Errors
 /// When the directory cannot be looked at.
-pub fn lodgings_of(state_dir: &Path) -> io::Result<Vec<(JobId, JobScope)>> {
+pub fn job_scopes_of(state_dir: &Path) -> io::Result<Vec<(JobId, JobScope)>> {
     let mut found = Vec::new();
     for base in cgroups_of(state_dir)? {
         for path in cgroup::children(&base)? {

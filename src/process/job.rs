@@ -107,7 +107,11 @@ struct Pipes {
 ///
 /// # Errors
 /// When it could not be started: then nothing of it ran, unless the error says that it may have, and nothing is left.
-pub fn start(spec: &Spec, lodging: &JobScope, nursery: &ContainmentManager) -> Result<Started, StartError> {
+pub fn start(
+    spec: &Spec,
+    job_scope: &JobScope,
+    containment_manager: &ContainmentManager,
+) -> Result<Started, StartError> {
     if spec.tty.is_some() {
         let error = io::Error::other("this command was to run in a terminal");
         return Err(opening_pipes(&error));
@@ -119,7 +123,7 @@ pub fn start(spec: &Spec, lodging: &JobScope, nursery: &ContainmentManager) -> R
     let stdout = pipe::Receiver::from_owned_fd(stdout).map_err(|error| opening_pipes(&error))?;
     let stderr = pipe::Receiver::from_owned_fd(stderr).map_err(|error| opening_pipes(&error))?;
     // Last: whatever fails after it fails when the command runs.
-    let process = in_lodging(spec, lodging, nursery, theirs)?;
+    let process = in_job_scope(spec, job_scope, containment_manager, theirs)?;
     Ok(Started { process, stdin, stdout, stderr })
 }
 
@@ -142,8 +146,8 @@ pub struct StartedInTerminal {
 /// When it could not be started: then nothing of it ran, unless the error says that it may have, and nothing is left.
 pub fn start_in_terminal(
     spec: &Spec,
-    lodging: &JobScope,
-    nursery: &ContainmentManager,
+    job_scope: &JobScope,
+    containment_manager: &ContainmentManager,
 ) -> Result<StartedInTerminal, StartError> {
     let size = spec.tty.unwrap_or(TtySize::USUAL);
     let spec = Spec { tty: Some(size), ..spec.clone() };
@@ -153,27 +157,29 @@ pub fn start_in_terminal(
     let (input, output) = (theirs.try_clone().map_err(opening)?, theirs.try_clone().map_err(opening)?);
     let stdio = [input, output, theirs];
     let (typed, shown) = terminal.pipes().map_err(opening)?;
-    let process = in_lodging(&spec, lodging, nursery, stdio)?;
+    let process = in_job_scope(&spec, job_scope, containment_manager, stdio)?;
     Ok(StartedInTerminal { process, terminal, typed, shown })
 }
 
-fn in_lodging(
+fn in_job_scope(
     spec: &Spec,
-    lodging: &JobScope,
-    nursery: &ContainmentManager,
+    job_scope: &JobScope,
+    containment_manager: &ContainmentManager,
     stdio: [OwnedFd; 3],
 ) -> Result<Process, StartError> {
     let reserve = Reserve::take().map_err(|error| opening_pipes(&error))?;
-    let started = match lodging {
-        JobScope::Cgroup { path } => nursery.while_starting(|| in_cgroup(spec, path, stdio, reserve)),
-        JobScope::Reaper { lock } => reaper::start(spec, lock, nursery.reaper(), stdio, reserve),
+    let started = match job_scope {
+        JobScope::Cgroup { path } => {
+            containment_manager.while_starting(|| in_cgroup(spec, path, stdio, reserve))
+        }
+        JobScope::Reaper { lock } => reaper::start(spec, lock, containment_manager.reaper(), stdio, reserve),
     };
-    started.map_err(|error| if error.may_have_run { stopped(error, lodging) } else { error })
+    started.map_err(|error| if error.may_have_run { stopped(error, job_scope) } else { error })
 }
 
 /// Whatever runs of a command that cannot be attended to is stopped, as that of a dead daemon is.
-fn stopped(error: StartError, lodging: &JobScope) -> StartError {
-    let became = match Handle::current().block_on(clear(lodging, GRACE)) {
+fn stopped(error: StartError, job_scope: &JobScope) -> StartError {
+    let became = match Handle::current().block_on(clear(job_scope, GRACE)) {
         Ok(_) => "nothing of it is left".to_owned(),
         Err(left) => format!("it could not be stopped: {left}"),
     };
@@ -216,7 +222,7 @@ fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3], reserve: Reserve) ->
 }
 
 /// Another process may sweep the cgroup away while it is still empty: the next daemon does, when its
-/// predecessor's keeper starts a command. Then it is made again.
+/// predecessor's shim starts a command. Then it is made again.
 fn launch_in(
     cgroup: &Cgroup,
     plan: &ResolvedCommand,

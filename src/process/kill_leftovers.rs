@@ -28,8 +28,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// When something of the job cannot be ended, or the caller is itself part of it.
-pub async fn clear(lodging: &JobScope, grace: Duration) -> io::Result<u32> {
-    match lodging {
+pub async fn clear(job_scope: &JobScope, grace: Duration) -> io::Result<u32> {
+    match job_scope {
         JobScope::Cgroup { path } => clear_cgroup(path, grace).await,
         JobScope::Reaper { lock } => clear_reaper(lock, grace).await,
     }

@@ -1,7 +1,7 @@
 //! The operating system's end of a job.
 //!
 //! ```text
-//!  Nursery ──lodging──▶ start(Spec, Lodging) ──▶ Started { Process, pipes }
+//!  ContainmentManager ──job_scope──▶ start(Spec, JobScope) ──▶ Started { Process, pipes }
 //!                         │ cgroup: clone3 into it      Process ── exited(), once or often
 //!                         │ else:   a reaper            Tree ───── signal, count, stop, release
 //!                         ▼
@@ -72,7 +72,7 @@ pub use fd_limit::raise_descriptor_limit;
 pub use inherited_fds::{
     duplicate, ignore_signals, inherited, is_ignored, reset_inherited_signals, take_stdin,
 };
-pub use inspect_leftovers::{cgroups_of, inhabitants, is_locked, lodgings_of};
+pub use inspect_leftovers::{cgroups_of, inhabitants, is_locked, job_scopes_of};
 pub use job::{Process, Started, StartedInTerminal, start, start_in_terminal};
 pub use kill_leftovers::clear;
 pub use lifecycle::{CommandLifecycle, CommandOutcome, joined};

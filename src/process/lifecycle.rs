@@ -5,7 +5,7 @@
 //!   │         └ stop, signal, timeout: the whole tree
 //!   └──► fail: nothing ran
 //! ```
-//! A job may be several commands, one after the other: where one is over, [`Course::go_on`] begins with the next.
+//! A job may be several commands, one after the other: where one is over, [`CommandLifecycle::go_on`] begins with the next.
 //!
 //! Guarantees: a command is over when it has exited, its tree was stopped where that was asked for, and its
 //! output has ended, or is held open by servers alone, or nobody waits for those who hold it. What was first asked to
@@ -408,25 +408,25 @@ impl CommandLifecycle {
 
     /// Whether all of it is over, as far as anybody waits for it; `room` is how much may be read from it
     /// now. Where its output has not ended with it, it is looked who holds that.
-    pub fn is_over(&mut self, now: Instant, taps: &OutputReader, room: u64) -> bool {
+    pub fn is_over(&mut self, now: Instant, output_reader: &OutputReader, room: u64) -> bool {
         self.is_held = false;
         if self.stop_task.is_some() {
             return false;
         }
         if !self.hung.is_empty() {
             // Nobody waits for what the kernel does not let go of. What has come of it is still read.
-            return taps.are_dry() || (room > 0 && taps.are_held());
+            return output_reader.are_dry() || (room > 0 && output_reader.are_held());
         }
         if self.exit.is_none() {
             return false;
         }
-        if taps.are_dry() {
+        if output_reader.are_dry() {
             return true;
         }
-        self.is_held = taps.are_held();
+        self.is_held = output_reader.are_held();
         let (Some(tree), Some(lingering)) = (&self.tree, &mut self.lingering) else { return false };
         // What nobody holds ends by itself, and what nobody reads cannot have ended.
-        self.is_held && room > 0 && lingering.is_over(now, taps, self.totals, (tree, self.session))
+        self.is_held && room > 0 && lingering.is_over(now, output_reader, self.totals, (tree, self.session))
     }
 
     /// Leaves alone whatever still runs, and says how it ended.

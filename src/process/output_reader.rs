@@ -244,14 +244,14 @@ mod tests {
     async fn a_small_piece_does_not_keep_the_buffer() {
         let ((mut out, out_end), (_err, err_end)) =
             (pipe::pipe().expect("a pipe"), pipe::pipe().expect("a pipe"));
-        let mut taps = OutputReader::new(out_end, err_end);
+        let mut output_reader = OutputReader::new(out_end, err_end);
         let mut pieces = Vec::new();
         for _ in 0..20 {
             out.write_all(b"x").await.expect("written");
-            pieces.push(taps.next(OUTPUT_MAX as u64).await.1);
+            pieces.push(output_reader.next(OUTPUT_MAX as u64).await.1);
         }
         // Were one of them a part of the buffer, its room could not be had back.
-        assert!(taps.gathered.is_empty() && taps.gathered.try_reclaim(OUTPUT_MAX));
+        assert!(output_reader.gathered.is_empty() && output_reader.gathered.try_reclaim(OUTPUT_MAX));
         assert!(pieces.into_iter().all(|piece| piece == b"x"[..]));
     }
 
@@ -259,20 +259,20 @@ mod tests {
     async fn the_order_of_both_pipes_is_kept_and_nothing_is_lost() {
         let ((mut out, out_end), (mut err, err_end)) =
             (pipe::pipe().expect("a pipe"), pipe::pipe().expect("a pipe"));
-        let mut taps = OutputReader::new(out_end, err_end);
+        let mut output_reader = OutputReader::new(out_end, err_end);
         out.write_all(b"one").await.expect("written");
-        assert_eq!(taps.next(100).await, (StreamKind::Out, Bytes::from_static(b"one")));
+        assert_eq!(output_reader.next(100).await, (StreamKind::Out, Bytes::from_static(b"one")));
         err.write_all(b"two").await.expect("written");
-        assert_eq!(taps.next(2).await, (StreamKind::Err, Bytes::from_static(b"tw")));
+        assert_eq!(output_reader.next(2).await, (StreamKind::Err, Bytes::from_static(b"tw")));
         out.write_all(b"three").await.expect("written");
-        let mut rest = [taps.next(100).await, taps.next(100).await];
+        let mut rest = [output_reader.next(100).await, output_reader.next(100).await];
         rest.sort_by_key(|(stream, _)| *stream as u8);
         assert_eq!(
             rest,
             [(StreamKind::Out, Bytes::from_static(b"three")), (StreamKind::Err, Bytes::from_static(b"o"))]
         );
         drop((out, err));
-        assert_eq!(taps.next(100).await.1, Bytes::new());
-        assert!(taps.are_dry());
+        assert_eq!(output_reader.next(100).await.1, Bytes::new());
+        assert!(output_reader.are_dry());
     }
 }

@@ -3,7 +3,7 @@
 //! Guarantees: a signal reaches the process group of the command first, at once, as a terminal
 //! would have it, then every other process of the tree, also those that began a session of their
 //! own or whose parents have ended. A pid that was given to someone else is never signalled. When
-//! [`Tree::stop`] says that nothing is left, nothing is.
+//! [`ProcessSet::stop`] says that nothing is left, nothing is.
 //!
 //! Limits: the group is signalled at once since Linux 6.9, one by one before. A look at the tree of
 //! a reaper reads all of `/proc`, a few milliseconds on a busy machine.
@@ -128,7 +128,7 @@ impl ProcessSet {
     /// in the memory of a process, and whoever reads there may hang with it.
     ///
     /// # Errors
-    /// As [`Tree::count`].
+    /// As [`ProcessSet::count`].
     pub fn processes(&self) -> io::Result<Vec<HungProcess>> {
         let name = |pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let process = |pid| HungProcess { pid, program: name(pid).trim_end().to_owned() };
@@ -167,7 +167,7 @@ impl ProcessSet {
     }
 }
 
-/// Stops whatever there is, as [`Tree::stop`] does.
+/// Stops whatever there is, as [`ProcessSet::stop`] does.
 pub(super) async fn stop(
     members: &Members,
     leader: Option<&Leader>,

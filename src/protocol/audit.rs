@@ -149,9 +149,9 @@ pub enum AuditEvent {
     Steered(AuditedControl),
     /// Requests that could not be read, counted and summed up.
     Malformed(RejectSummary),
-    /// Further refused requests of one asker, where there were too many to write down each.
+    /// Further refused requests of one principal, where there were too many to write down each.
     ManyRefused(RejectSummary),
-    /// Further words about jobs of one asker, likewise.
+    /// Further words about jobs of one principal, likewise.
     ManySteered(RejectSummary),
     /// The daemon before this one was killed in the middle of a line, which was cut off again.
     Healed {
@@ -187,7 +187,7 @@ pub struct AuditedRequest {
     /// The job.
     pub job: JobId,
     /// Who asked, as far as it is proved; none where nobody is asked who they are.
-    pub asker: Option<Name>,
+    pub principal: Option<Name>,
     /// What that identity is for.
     pub standing: Option<Standing>,
     /// Who asked, by its own word: a claim.
@@ -215,8 +215,8 @@ pub struct AuditedRequest {
 impl AuditedRequest {
     /// Whose name stands in a table.
     #[must_use]
-    pub fn asker(&self) -> Principal {
-        match (&self.asker, self.standing) {
+    pub fn principal(&self) -> Principal {
+        match (&self.principal, self.standing) {
             (Some(name), Some(standing)) => Principal::Known { name: name.clone(), standing },
             _ => Principal::Anyone,
         }
@@ -265,7 +265,7 @@ pub struct AuditedControl {
     /// The job.
     pub job: JobId,
     /// Who signed it; none where nobody is asked who they are.
-    pub asker: Option<Name>,
+    pub principal: Option<Name>,
     /// What that identity is for.
     pub standing: Option<Standing>,
     /// Whose job it is, as far as that was proved.
@@ -283,7 +283,7 @@ pub struct AuditedControl {
 pub struct RejectSummary {
     /// Who said them, as far as that is proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asker: Option<Name>,
+    pub principal: Option<Name>,
     /// How many.
     pub count: u64,
     /// When the first came.

@@ -48,7 +48,7 @@ pub enum FrameKind {
     Out,
     /// Raw bytes of stderr.
     Err,
-    /// [`Want`].
+    /// [`StdinCredit`].
     Want,
     /// [`Signalled`].
     Signalled,
@@ -56,7 +56,7 @@ pub enum FrameKind {
     Resized,
     /// Raw bytes that draw a terminal as it stands where the output after them begins.
     Screen,
-    /// An [`Asked`](super::attach::Asked).
+    /// A [`Responder`](super::attach::Responder).
     Asked,
     /// [`Sizes`](super::attach::Sizes) of the terminal.
     Sized,

@@ -64,7 +64,7 @@ pub struct Heartbeat {
 }
 
 /// What a daemon says when it pings its own id, to look for others that have it: who hears it knows
-/// that there are two. Other pings but [`Look`] say nothing.
+/// that there are two. Other pings but [`PingHints`] say nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
     /// Which start of a daemon asks.

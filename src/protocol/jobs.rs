@@ -102,7 +102,7 @@ pub fn means(word: &str, job: &Job) -> bool {
 pub fn is_name_of(word: &str, job: &Job) -> bool {
     let Some(name) = job.name.as_deref() else { return false };
     let owned = |owner: &Name| word.strip_prefix(owner.as_str()).and_then(|rest| rest.strip_prefix('/'));
-    name == word || job.asker.as_ref().and_then(owned) == Some(name)
+    name == word || job.principal.as_ref().and_then(owned) == Some(name)
 }
 
 /// The same of its id alone.
@@ -145,7 +145,7 @@ pub struct Job {
     /// How long ago that was, in milliseconds.
     pub age_ms: u64,
     /// Who asked, as far as it is proved.
-    pub asker: Option<Name>,
+    pub principal: Option<Name>,
     /// Who asked, by its own word: a claim.
     pub from: Option<String>,
     /// What was to run, shortened.
@@ -228,7 +228,7 @@ mod tests {
             name: name.map(str::to_owned),
             started_at: String::new(),
             age_ms: 0,
-            asker: Some("ann".parse().expect("a name")),
+            principal: Some("ann".parse().expect("a name")),
             from: None,
             command: String::new(),
             directory: None,

@@ -234,7 +234,7 @@ pub struct GetAnswer {
     /// In a fleet with identities: peers that say themselves that the name is theirs, which leads nowhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claimed_by: Vec<PeerId>,
-    /// The certificate that gives the found peer this name, where it is not its id: the asker checks it.
+    /// The certificate that gives the found peer this name, where it is not its id: the principal checks it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
 }

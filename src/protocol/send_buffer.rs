@@ -4,7 +4,7 @@
 //!   read from the pipes ──► held chunks, in read order ──► frames of the current epoch
 //!                            ▲ dropped when acknowledged     ▲ begin again at a resume
 //! ```
-//! Guarantees: every byte is held until a credit has acknowledged it or [`Outbox::give_up`] was
+//! Guarantees: every byte is held until a credit has acknowledged it or [`SendBuffer::give_up`] was
 //! called; frames of an epoch are numbered without a hole; `result` and `end` come after all
 //! output; not more is read than the caller granted. What is held never exceeds the smaller of the
 //! caller's window and [`HELD_MAX`].

@@ -184,7 +184,7 @@ impl Emulator {
         }
     }
 
-    /// A program must not be able to end its keeper: where the emulator fails, it begins anew, in this size.
+    /// A program must not be able to end its shim: where the emulator fails, it begins anew, in this size.
     fn guarded<T>(&mut self, size: TtySize, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
         let done = catch_unwind(AssertUnwindSafe(|| work(self))).ok();
         if done.is_none() {

@@ -2,7 +2,7 @@
 //!
 //! With several viewers only one may be asked, and one who only watches is never asked. What sets the clipboard is
 //! taken for a question, too: it is that of whoever is asked. Guarantees of
-//! the [`Filter`]: exactly the questions are taken out, wherever the pieces of what is written begin
+//! the [`QueryFilter`]: exactly the questions are taken out, wherever the pieces of what is written begin
 //! and end; everything else stays as it is, byte for byte. Whether one is asked may change at any byte: of two who
 //! take turns each question reaches the one whose turn it was when it began.
 //!

@@ -136,20 +136,20 @@ def memory(pid):
     return values["Rss"], values["Pss"], values["Private_Clean"] + values["Private_Dirty"]
 
 
-def keepers(state):
+def shims(state):
     found = []
-    for about in state.glob("jobs/*/keeper.json"):
+    for about in state.glob("jobs/*/shim.json"):
         with contextlib.suppress(OSError, ValueError):
-            found.append(json.loads(about.read_text())["keeper"]["pid"])
+            found.append(json.loads(about.read_text())["shim"]["pid"])
     return found
 
 
 def show_memory(daemon, state):
     rss, pss, private = memory(daemon.process.pid)
     print(f"  daemon: {rss / 1024:.1f} MiB resident, {private / 1024:.1f} MiB private")
-    each = [memory(pid) for pid in keepers(state)]
+    each = [memory(pid) for pid in shims(state)]
     rss, pss, private = (statistics.median(kind) for kind in zip(*each))
-    print(f"  keeper, median of {len(each)}: {rss / 1024:.2f} MiB resident, {pss / 1024:.2f} MiB proportional, "
+    print(f"  shim, median of {len(each)}: {rss / 1024:.2f} MiB resident, {pss / 1024:.2f} MiB proportional, "
           f"{private / 1024:.2f} MiB private")
 
 
@@ -242,15 +242,15 @@ def new_id():
 
 
 def end(daemon, state):
-    """The daemon and every keeper that is left, with what it keeps."""
-    pids = {about.parent.name: json.loads(about.read_text())["keeper"] for about in state.glob("jobs/*/keeper.json")}
+    """The daemon and every shim that is left, with what it keeps."""
+    pids = {about.parent.name: json.loads(about.read_text())["shim"] for about in state.glob("jobs/*/shim.json")}
     left = [job for job in pids if not (state / "jobs" / job / "ended.json").exists()]
     for job in left:
         with contextlib.suppress(OSError):
             started = pathlib.Path(f"/proc/{pids[job]['pid']}/stat").read_text().rsplit(") ", 1)[1].split()[19]
             if int(started) == pids[job]["start_time"]:
                 os.kill(pids[job]["pid"], signal.SIGKILL)
-    # The next daemon stops what keepers that are dead have left.
+    # The next daemon stops what shims that are dead have left.
     if left:
         daemon.kill()
         daemon.start()

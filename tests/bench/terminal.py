@@ -9,7 +9,7 @@ before each there is the same pause. Both go over loopback to the same command l
 of NAME as NAME, in a terminal of the same size whose settings are compared first; ssh has its connection
 already, as d has its daemon, and does not hide the rhythm of keys. Prints the median and the 99th
 percentile of each. Then how long a terminal takes to be there, to be shown again, and the memory of its
-keeper.
+shim.
 """
 import argparse
 import contextlib
@@ -113,13 +113,13 @@ def echoes(candidates, keys):
     return times
 
 
-def keepers():
-    """The memory of all keepers of ours, by pid, in KiB: what is their own, and with the program itself."""
+def shims():
+    """The memory of all shims of ours, by pid, in KiB: what is their own, and with the program itself."""
     found = {}
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (process / "cmdline").read_bytes().split(b"\0")
-            if words[1:2] == [b"keeper"] and (process / "exe").readlink() == D.resolve():
+            if words[1:2] == [b"shim"] and (process / "exe").readlink() == D.resolve():
                 lines = (process / "status").read_text().splitlines()
                 values = {line.split(":")[0]: line.split()[1] for line in lines if line.endswith(" kB")}
                 found[process.name] = (int(values["VmRSS"]), int(values["RssAnon"]))
@@ -155,7 +155,7 @@ def main():
 
         starts, attaches, memory = [], [], {}
         for size in [(24, 80), (60, 200)] * 10:
-            before = keepers()
+            before = shims()
             terminal = Terminal([str(D), "session", "new", "--name", "bench", "w1", "--", "top", "-d", "1"], size)
             terminal.until(b"COMMAND")
             starts.append(time.perf_counter() - terminal.begun)
@@ -164,7 +164,7 @@ def main():
             again = Terminal([str(D), "session", "attach", "w1/bench"], size)
             again.until(b"\x1b[?2026l")
             attaches.append(time.perf_counter() - again.begun)
-            fresh = [value for pid, value in keepers().items() if pid not in before]
+            fresh = [value for pid, value in shims().items() if pid not in before]
             memory.setdefault(size, []).extend(fresh)
             again.type(b"\x03")
             again.close()
@@ -174,7 +174,7 @@ def main():
         for (rows, columns), values in memory.items():
             resident = statistics.median(value[0] for value in values)
             private = statistics.median(value[1] for value in values)
-            print(f"  keeper of {columns}x{rows}: {private / 1024:.1f} MiB of its own, {resident / 1024:.1f} MiB with the program it shares")
+            print(f"  shim of {columns}x{rows}: {private / 1024:.1f} MiB of its own, {resident / 1024:.1f} MiB with the program it shares")
 
 
 if __name__ == "__main__":

@@ -160,10 +160,10 @@ fn what_a_peer_says_of_itself_is_judged() {
     fleet.wait_for_states(&[("lead", "online"), ("odd", "online")], SOON);
     let heard = raw.subscribe("exec.odd.*");
     raw.barrier();
-    let asker = fleet.spawn_d(["doctor", "odd", "--json"]);
+    let principal = fleet.spawn_d(["doctor", "odd", "--json"]);
     let answer = std::thread::spawn(move || {
-        let mut asker = asker;
-        asker.wait(Duration::from_secs(60))
+        let mut principal = principal;
+        principal.wait(Duration::from_secs(60))
     });
     let mut asked = Vec::new();
     while asked.len() < 2 {

@@ -45,8 +45,8 @@ fn a_server_carries_messages_with_headers_and_replies() {
 #[test]
 fn a_request_is_answered_or_has_no_responders() {
     let server = Server::start();
-    let mut asker = Raw::connect(&server.url());
-    assert!(asker.request("nobody", "?", SOON).is_no_responders());
+    let mut principal = Raw::connect(&server.url());
+    assert!(principal.request("nobody", "?", SOON).is_no_responders());
 
     let (mut answerer, sid, _) = pair(&server.url(), &server.url(), "somebody");
     let answering = std::thread::spawn(move || {
@@ -54,7 +54,7 @@ fn a_request_is_answered_or_has_no_responders() {
         answerer.publish(&question.reply.clone().unwrap(), format!("{}!", question.text()));
         answerer.barrier();
     });
-    assert_eq!(asker.request("somebody", "hello", SOON).text(), "hello!");
+    assert_eq!(principal.request("somebody", "hello", SOON).text(), "hello!");
     answering.join().unwrap();
 }
 
@@ -490,9 +490,9 @@ fn a_daemon_with_jobs(place: &Scratch, server: &Server, containment: &str) -> (L
     let jobs = procs::wait_until_running(&marker, 6, SOON);
     drop(caller);
     // While a process becomes another one, it has no arguments.
-    let is_keeper = |process: &procs::Process| process.arguments.get(1).is_some_and(|word| word == "keeper");
-    let keeper = procs::descendants(daemon.pid()).into_iter().find(is_keeper);
-    (daemon, jobs.into_iter().chain(keeper).collect())
+    let is_shim = |process: &procs::Process| process.arguments.get(1).is_some_and(|word| word == "shim");
+    let shim = procs::descendants(daemon.pid()).into_iter().find(is_shim);
+    (daemon, jobs.into_iter().chain(shim).collect())
 }
 
 fn nothing_is_left(state: &Path, processes: &[procs::Process]) {

@@ -30,7 +30,7 @@ fn begun(state: &std::path::Path, id: &str, request: &Value) -> String {
         "step": "begun", "id": id, "instance": uuid::Uuid::new_v4().to_string(), "caller": "_INBOX.x.y",
         "request": blake3::hash(request.to_string().as_bytes()).to_hex().to_string(),
         "at": "2026-01-01T00:00:00Z", "command": "echo ran >> ran", "directory": "/", "user": null,
-        "lodging": {"reaper": {"lock": lock}},
+        "job_scope": {"reaper": {"lock": lock}},
     });
     format!("{step}\n")
 }

@@ -1,19 +1,19 @@
-//! What a test started and that would outlive it: keepers, what they keep, daemons on their own, and the cgroups
+//! What a test started and that would outlive it: shims, what they keep, daemons on their own, and the cgroups
 //! of all of them.
 //!
 //! A state directory is known by the folder `reapers` that each daemon makes in it. Whose a process is, the locks
-//! in there and the identities beside them prove, and the lodgings of its jobs; a name proves nothing.
+//! in there and the identities beside them prove, and the job_scopes of its jobs; a name proves nothing.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use peerbus_keeper::JobDir;
 use peerbus_process::{
     JobScope, ProcessHandle, ProcessKey, Signal, StateLock, cgroups_of, clear, inhabitants, is_locked,
-    lodgings_of,
+    job_scopes_of,
 };
+use peerbus_shim::JobDir;
 
 /// How deep below a scratch directory there are state directories.
 const DEEPEST: usize = 6;
@@ -52,16 +52,16 @@ fn state_directories(directory: &Path, depth: usize) -> Vec<PathBuf> {
     directories.flat_map(|entry| state_directories(&entry.path(), depth - 1)).collect()
 }
 
-/// Daemon and keepers first, as they start others. Goes on with the rest where something fails, and says what did.
+/// Daemon and shims first, as they start others. Goes on with the rest where something fails, and says what did.
 async fn end(state: &Path) -> Vec<io::Error> {
     let mut failed = vec![end_daemon(state).await];
     for (_, place) in JobDir::all(state).unwrap_or_default() {
-        failed.push(end_keeper(&place).await);
+        failed.push(end_shim(&place).await);
     }
-    match lodgings_of(state) {
-        Ok(lodgings) => {
-            for (_, lodging) in lodgings {
-                failed.push(end_job(&lodging).await);
+    match job_scopes_of(state) {
+        Ok(job_scopes) => {
+            for (_, job_scope) in job_scopes {
+                failed.push(end_job(&job_scope).await);
             }
         }
         Err(error) => failed.push(Err(error)),
@@ -77,22 +77,22 @@ async fn end_daemon(state: &Path) -> io::Result<()> {
     }
 }
 
-async fn end_keeper(place: &JobDir) -> io::Result<()> {
+async fn end_shim(place: &JobDir) -> io::Result<()> {
     if !is_locked(&place.directory().join("lock"))? {
         return Ok(());
     }
     match place.about()? {
-        Some(about) => kill(&about.keeper).await,
+        Some(about) => kill(&about.shim).await,
         // Without its daemon it gets no order, and goes.
         None => Ok(()),
     }
 }
 
-async fn end_job(lodging: &JobScope) -> io::Result<()> {
-    for process in inhabitants(lodging)? {
+async fn end_job(job_scope: &JobScope) -> io::Result<()> {
+    for process in inhabitants(job_scope)? {
         kill(&process).await?;
     }
-    clear(lodging, Duration::ZERO).await.map(drop)
+    clear(job_scope, Duration::ZERO).await.map(drop)
 }
 
 /// Who holds the lock of the directory. A test that does so itself is no leftover.

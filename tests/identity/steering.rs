@@ -231,9 +231,11 @@ fn a_job_is_read_and_written_by_its_owner_and_whom_the_policy_lets() {
     // Each of these has left a line, with the name of who signed it.
     let said = scene.d("alice", &["audit", "w1", "--json"]).expect_success().out();
     let steered: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let line = |word: &str, asker: &str| {
-        let is = |line: &&Value| line["event"] == "steered" && line["word"] == word && line["asker"] == asker;
-        steered.iter().find(is).unwrap_or_else(|| panic!("no {word} of {asker}: {said}"))
+    let line = |word: &str, principal: &str| {
+        let is = |line: &&Value| {
+            line["event"] == "steered" && line["word"] == word && line["principal"] == principal
+        };
+        steered.iter().find(is).unwrap_or_else(|| panic!("no {word} of {principal}: {said}"))
     };
     assert_eq!(
         (&line("attach", "carol")["detail"], &line("attach", "carol")["owner"]),

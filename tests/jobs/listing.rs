@@ -17,7 +17,7 @@ const KEYS: [&str; 21] = [
     "name",
     "started_at",
     "age_ms",
-    "asker",
+    "principal",
     "from",
     "command",
     "directory",

@@ -20,7 +20,7 @@ fn operators_list_and_stop_and_others_do_not() {
     all_are_known(&fleet, 2);
     let mut d = fleet.spawn_d(["exec", "w1", "-C", "/", "--", "sleep", "1000"]);
     let job = eventually(SOON, "the job", || listed(&fleet, &[]).into_iter().next());
-    assert_eq!(job["asker"], json!(OPERATOR), "{job}");
+    assert_eq!(job["principal"], json!(OPERATOR), "{job}");
     let id = job["id"].as_str().unwrap();
     for (name, standing, code, said) in [
         ("w7", Standing::Worker, 2, "w7 (worker), and d acts for a person"),

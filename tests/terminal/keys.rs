@@ -172,7 +172,7 @@ fn a_paste_that_nobody_reads_does_not_keep_a_job_from_its_end() {
         job.stdout_line(SOON, |line| line.contains("ready"));
     }
     for id in running(&fleet) {
-        // One whose keeper was lost would be ended another way.
+        // One whose shim was lost would be ended another way.
         let said = fleet.d(["stop", &format!("w1/{id}")]).expect_success().out();
         assert!(said.contains("has ended: cancelled") && !said.contains("killed"), "{said}");
     }

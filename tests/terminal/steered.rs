@@ -34,12 +34,12 @@ fn another_name_is_there_at_once_everywhere_and_stays() {
     }
     assert!(fleet.d(["session", "rename", "work", "x"]).expect_code(254).err().contains("no job"));
     let state = fleet.daemon("w1").state_directory().to_owned();
-    let about = state.join(format!("jobs/{id}/keeper.json"));
+    let about = state.join(format!("jobs/{id}/shim.json"));
     let kept = || {
         let about: Value = serde_json::from_slice(&std::fs::read(&about).ok()?).ok()?;
         (about["name"] == "build").then_some(())
     };
-    eventually(SOON, "the keeper to know", kept);
+    eventually(SOON, "the shim to know", kept);
 
     // The same again is done already.
     fleet.d(["session", "rename", "w1/build", "build"]).expect_success();

@@ -85,10 +85,10 @@ impl Table {
 
 fn row(when: String, request: &AuditedRequest, ending: String, took: String) -> Vec<String> {
     let none = || "-".to_owned();
-    let asker = match &request.from {
+    let principal = match &request.from {
         // Who it says it is beside who it was proved to be, which may be nobody.
-        Some(from) => format!("{} ({from})", request.asker()),
-        None => request.asker().to_string(),
+        Some(from) => format!("{} ({from})", request.principal()),
+        None => request.principal().to_string(),
     };
     let or_dash = |text: String| if text.is_empty() { none() } else { text };
     let short = request.job.to_string();
@@ -100,7 +100,7 @@ fn row(when: String, request: &AuditedRequest, ending: String, took: String) -> 
     vec![
         when,
         short,
-        asker,
+        principal,
         request.user.as_deref().map_or_else(none, str::to_owned),
         request.directory.as_deref().map_or_else(none, str::to_owned),
         decision,
@@ -112,7 +112,7 @@ fn row(when: String, request: &AuditedRequest, ending: String, took: String) -> 
 
 fn steered_row(when: String, steered: &AuditedControl) -> Vec<String> {
     let none = || "-".to_owned();
-    let who = match (&steered.asker, steered.standing) {
+    let who = match (&steered.principal, steered.standing) {
         (Some(name), Some(standing)) => Principal::Known { name: name.clone(), standing },
         _ => Principal::Anyone,
     };
@@ -124,6 +124,6 @@ fn steered_row(when: String, steered: &AuditedControl) -> Vec<String> {
 
 fn many(flood: &RejectSummary, what: &str) -> String {
     let example = flood.examples.first().map(|example| format!(", such as: {}", &example.why));
-    let of = flood.asker.as_ref().map(|asker| format!(" of {asker}")).unwrap_or_default();
+    let of = flood.principal.as_ref().map(|principal| format!(" of {principal}")).unwrap_or_default();
     format!("{} {what} requests{of}{}", flood.count, example.unwrap_or_default())
 }

@@ -164,7 +164,7 @@ mod tests {
     fn row(end: &str, peer: &str, more: serde_json::Value) -> Row {
         let mut row = serde_json::json!({
             "peer_id": peer, "id": format!("0197c0de-0000-7000-8000-0000{end}"), "state": "running", "durable": false,
-            "tty": false, "name": null, "started_at": "2026-11-21T10:11:12Z", "age_ms": 1, "asker": null, "from": null,
+            "tty": false, "name": null, "started_at": "2026-11-21T10:11:12Z", "age_ms": 1, "principal": null, "from": null,
             "command": "make\u{1b}", "directory": null, "user": null, "viewers": 0, "ending": null,
             "ended_at": null, "duration_ms": null, "out": null, "err": null, "first_out": null, "first_err": null,
         });

@@ -29,7 +29,7 @@ pub(crate) struct Stop {
     /// How long it may take: its jobs get 5 seconds to end, and are stopped then
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     timeout: Duration,
-    /// Kill it when that time is over, and then what is left of its jobs; and durable jobs whose keepers do not answer
+    /// Kill it when that time is over, and then what is left of its jobs; and durable jobs whose shims do not answer
     #[arg(long)]
     force: bool,
 }
@@ -90,7 +90,7 @@ pub(super) async fn stop(directory: &Path, running: Running, patience: Patience)
     let stopped = format!("stopped {}", running.facts());
     signal(&running, Signal::TERM)?;
     if has_ended(&running, within).await? {
-        return if force { Ok(stopped + &silent_keepers(directory).await?) } else { Ok(stopped) };
+        return if force { Ok(stopped + &silent_shims(directory).await?) } else { Ok(stopped) };
     }
     if !force {
         return Err(CliError::other(format!(
@@ -107,13 +107,13 @@ pub(super) async fn stop(directory: &Path, running: Running, patience: Patience)
         )));
     }
     clear_up(directory, &running).await?;
-    Ok(format!("killed {}{}", running.facts(), silent_keepers(directory).await?))
+    Ok(format!("killed {}{}", running.facts(), silent_shims(directory).await?))
 }
 
-/// Stops the jobs that would go on, but whose keepers do not answer: nobody could ever stop them otherwise. Says which
+/// Stops the jobs that would go on, but whose shims do not answer: nobody could ever stop them otherwise. Says which
 /// were, a line each.
-async fn silent_keepers(directory: &Path) -> Result<String, CliError> {
-    let failed = |error| CliError::other(format!("looking for keepers that do not answer: {error:#}"));
+async fn silent_shims(directory: &Path) -> Result<String, CliError> {
+    let failed = |error| CliError::other(format!("looking for shims that do not answer: {error:#}"));
     let stopped = orphans::stop_silent(directory).await.map_err(failed)?;
     let said = stopped.into_iter().map(|(orphan, stopped)| match stopped {
         Ok(count) => format!("\nstopped {}: {}; {count} processes", orphan.job, orphan.why),

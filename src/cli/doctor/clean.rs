@@ -113,7 +113,7 @@ fn as_json(directory: &Path, found: &[Orphan], stopped: Option<&[Result<u32, Str
             "kind": match orphan.kind {
                 Kind::Job => "job",
                 Kind::Rest => "rest",
-                Kind::Keeper => "keeper",
+                Kind::Shim => "shim",
                 Kind::Unproved => "unproved",
             },
             "why": orphan.why,

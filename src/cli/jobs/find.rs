@@ -173,7 +173,7 @@ fn choose(
     // A name is its owner's: that of somebody else's is asked for with theirs before it.
     let by_bare_name =
         |found: &Found| found.job.name.as_deref() == Some(word) && !means_id(word, found.job.id);
-    let is_anothers = |found: &Found| own.is_some() && found.job.asker.as_ref() != own;
+    let is_anothers = |found: &Found| own.is_some() && found.job.principal.as_ref() != own;
     let others: Vec<Found> =
         found.extract_if(.., |found| by_bare_name(found) && is_anothers(found)).collect();
     if found.is_empty()
@@ -220,8 +220,8 @@ fn choose(
 }
 
 fn anothers(word: &str, Found { peer, job }: &Found) -> CliError {
-    let of = job.asker.as_ref().map_or_else(|| "nobody who is known".to_owned(), ToString::to_string);
-    let next = match &job.asker {
+    let of = job.principal.as_ref().map_or_else(|| "nobody who is known".to_owned(), ToString::to_string);
+    let next = match &job.principal {
         Some(owner) => format!("{peer}/{owner}/{word} means it"),
         None => format!("{peer}/{} means it", job.id.short()),
     };

@@ -76,8 +76,8 @@ fn ended(ending: &Ending) -> Cell {
 
 /// Who was proved to have asked, or else who says so.
 pub(crate) fn who(job: &Job) -> String {
-    match (&job.asker, &job.from) {
-        (Some(asker), _) => asker.to_string(),
+    match (&job.principal, &job.from) {
+        (Some(principal), _) => principal.to_string(),
         (None, Some(from)) => from.clone(),
         (None, None) => "-".to_owned(),
     }

@@ -1,7 +1,7 @@
 //! What the person sees: what the command writes, and now and then a line of `d`'s own.
 //!
 //! Where their terminal is as large as the session's, that is what the command writes. Where it is not, it is a
-//! [`View`] of the screen. What is shown is kept as the keeper keeps it, for that, so that it can be drawn again after a
+//! [`View`] of the screen. What is shown is kept as the shim keeps it, for that, so that it can be drawn again after a
 //! line of `d`'s own, and put away at the end.
 //!
 //! Guarantees: what was on the person's screen before is in the lines that scrolled off, or is there again.

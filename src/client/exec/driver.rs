@@ -64,7 +64,7 @@ struct Driver {
     reply: String,
     tell: mpsc::UnboundedSender<Event>,
     phase: Phase,
-    ledger: RecvWindow,
+    recv_window: RecvWindow,
     feed: StdinSender,
     instance: Option<Instance>,
     link: ConnectionState,
@@ -168,7 +168,7 @@ impl Driver {
             reply: mailbox.subject().to_owned(),
             tell,
             phase: Phase::Asking(Repeats::starting(now)),
-            ledger: RecvWindow::new(window),
+            recv_window: RecvWindow::new(window),
             feed: StdinSender::default(),
             instance: None,
             link,
@@ -201,7 +201,7 @@ impl Driver {
 
     /// Over when the ending is known and all output was written, or when the job was left.
     fn is_over(&self) -> bool {
-        self.left || (self.outcome.is_some() && self.ledger.all_written())
+        self.left || (self.outcome.is_some() && self.recv_window.all_written())
     }
 
     async fn take(&mut self, input: Input) {
@@ -222,8 +222,8 @@ impl Driver {
     async fn on_word(&mut self, word: Option<ControlCommand>, now: Instant) {
         match word {
             Some(ControlCommand::Wrote { stream, bytes }) => {
-                self.ledger.wrote(stream, bytes);
-                if self.ledger.credit_is_due() {
+                self.recv_window.wrote(stream, bytes);
+                if self.recv_window.credit_is_due() {
                     self.send_credit(now).await;
                 }
             }
@@ -270,7 +270,7 @@ impl Driver {
 
     fn forget(&mut self) {
         self.finish(Ending::Unknown { why: "nobody waited for it".to_owned() });
-        self.ledger = RecvWindow::new(1);
+        self.recv_window = RecvWindow::new(1);
     }
 
     /// Nobody wants it any more: what was started for us is called off, what others have started is left.
@@ -347,7 +347,7 @@ impl Driver {
         let outcome = self.outcome.take();
         let knows_the_end = outcome.as_ref().is_some_and(|outcome| outcome.result.is_some());
         if knows_the_end || (self.left && self.instance.is_some()) {
-            let credit = Credit { done: true, ..self.ledger.credit(self.instance) };
+            let credit = Credit { done: true, ..self.recv_window.credit(self.instance) };
             self.say(Verb::Credit, decode::to_json(&credit)).await;
             self.bus.flush().await;
         }
@@ -355,7 +355,7 @@ impl Driver {
             Some(outcome) => self.tell(Event::Ended(Box::new(outcome))),
             None => {
                 let by = self.left_by.take();
-                self.tell(Event::Detached { at: self.ledger.received().sum(), by });
+                self.tell(Event::Detached { at: self.recv_window.received().sum(), by });
             }
         }
     }

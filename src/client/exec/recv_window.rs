@@ -240,89 +240,89 @@ mod tests {
 
     #[test]
     fn what_does_not_add_up_is_said() {
-        let mut ledger = RecvWindow::new(1 << 20);
+        let mut recv_window = RecvWindow::new(1 << 20);
         assert_eq!(
-            ledger.output(StreamKind::Out, 0, &Bytes::from_static(b"abc")),
+            recv_window.output(StreamKind::Out, 0, &Bytes::from_static(b"abc")),
             Ok(Some(Bytes::from_static(b"abc")))
         );
-        assert_eq!(ledger.compare(&result(b"abc")), Integrity::Whole);
+        assert_eq!(recv_window.compare(&result(b"abc")), Integrity::Whole);
         assert!(
-            matches!(ledger.compare(&result(b"abd")), Integrity::Damaged(why) if why.contains("differs"))
+            matches!(recv_window.compare(&result(b"abd")), Integrity::Damaged(why) if why.contains("differs"))
         );
         assert!(
-            matches!(ledger.compare(&result(b"abcd")), Integrity::Damaged(why) if why.contains("3 of 4"))
+            matches!(recv_window.compare(&result(b"abcd")), Integrity::Damaged(why) if why.contains("3 of 4"))
         );
         // Who says that nothing ran has printed nothing; where nobody knows the end, nobody counted.
         let bare = |ending| JobResult { out: None, err: None, ending, ..result(b"") };
-        let ended = ledger.compare(&bare(Ending::Exited { code: 0 }));
+        let ended = recv_window.compare(&bare(Ending::Exited { code: 0 }));
         assert!(matches!(ended, Integrity::Damaged(why) if why.contains("3 of 0")));
-        assert_eq!(ledger.compare(&bare(Ending::Unknown { why: String::new() })), Integrity::Whole);
-        ledger.gap(Gap { stream: StreamKind::Out, from: 3, to: 5 });
+        assert_eq!(recv_window.compare(&bare(Ending::Unknown { why: String::new() })), Integrity::Whole);
+        recv_window.gap(Gap { stream: StreamKind::Out, from: 3, to: 5 });
         assert!(
-            matches!(ledger.compare(&result(b"abcde")), Integrity::Damaged(why) if why == "2 bytes of stdout are lost")
+            matches!(recv_window.compare(&result(b"abcde")), Integrity::Damaged(why) if why == "2 bytes of stdout are lost")
         );
     }
 
     #[test]
     fn who_begins_in_the_middle_compares_totals() {
-        let mut ledger = RecvWindow::new(100);
-        ledger.begin_at(StreamOffsets { out: 2, err: 0 });
-        assert_eq!(ledger.credit(None).limit, 102);
-        assert_eq!(ledger.output(StreamKind::Out, 3, &Bytes::from_static(b"d")), Err(Rejected::Lost));
-        assert!(ledger.output(StreamKind::Out, 2, &Bytes::from_static(b"c")).is_ok());
-        assert_eq!(ledger.compare(&result(b"abc")), Integrity::Whole);
+        let mut recv_window = RecvWindow::new(100);
+        recv_window.begin_at(StreamOffsets { out: 2, err: 0 });
+        assert_eq!(recv_window.credit(None).limit, 102);
+        assert_eq!(recv_window.output(StreamKind::Out, 3, &Bytes::from_static(b"d")), Err(Rejected::Lost));
+        assert!(recv_window.output(StreamKind::Out, 2, &Bytes::from_static(b"c")).is_ok());
+        assert_eq!(recv_window.compare(&result(b"abc")), Integrity::Whole);
         assert!(
-            matches!(ledger.compare(&result(b"abcd")), Integrity::Damaged(why) if why.contains("3 of 4"))
+            matches!(recv_window.compare(&result(b"abcd")), Integrity::Damaged(why) if why.contains("3 of 4"))
         );
     }
 
     #[test]
     fn what_was_not_kept_is_no_fault_and_the_rest_is_compared() {
-        let mut ledger = RecvWindow::new(100);
+        let mut recv_window = RecvWindow::new(100);
         let gap = Gap { stream: StreamKind::Out, from: 0, to: 2 };
-        assert_eq!((ledger.not_kept(&gap), ledger.not_kept(&gap)), (2, 0));
-        assert!(ledger.output(StreamKind::Out, 2, &Bytes::from_static(b"c")).is_ok());
-        assert_eq!(ledger.compare(&result(b"abc")), Integrity::Whole);
-        assert!(matches!(ledger.compare(&result(b"abcd")), Integrity::Damaged(_)));
+        assert_eq!((recv_window.not_kept(&gap), recv_window.not_kept(&gap)), (2, 0));
+        assert!(recv_window.output(StreamKind::Out, 2, &Bytes::from_static(b"c")).is_ok());
+        assert_eq!(recv_window.compare(&result(b"abc")), Integrity::Whole);
+        assert!(matches!(recv_window.compare(&result(b"abcd")), Integrity::Damaged(_)));
     }
 
     #[test]
     fn what_waits_to_be_written_is_not_counted_by_a_gap() {
-        let mut ledger = RecvWindow::new(100);
-        assert!(ledger.output(StreamKind::Out, 0, &Bytes::from_static(b"abc")).is_ok());
-        ledger.gap(Gap { stream: StreamKind::Out, from: 3, to: 10 });
-        assert_eq!(ledger.credit(None).limit, 107);
-        ledger.wrote(StreamKind::Out, 3);
-        assert_eq!(ledger.credit(None).limit, 110);
+        let mut recv_window = RecvWindow::new(100);
+        assert!(recv_window.output(StreamKind::Out, 0, &Bytes::from_static(b"abc")).is_ok());
+        recv_window.gap(Gap { stream: StreamKind::Out, from: 3, to: 10 });
+        assert_eq!(recv_window.credit(None).limit, 107);
+        recv_window.wrote(StreamKind::Out, 3);
+        assert_eq!(recv_window.credit(None).limit, 110);
     }
 
     #[test]
     fn more_than_was_granted_is_not_taken() {
-        let mut ledger = RecvWindow::new(100);
+        let mut recv_window = RecvWindow::new(100);
         let bytes = Bytes::from(vec![0; 100]);
-        assert!(ledger.output(StreamKind::Out, 0, &bytes).is_ok());
-        ledger.wrote(StreamKind::Out, 100);
-        assert!(ledger.output(StreamKind::Out, 100, &bytes).is_ok(), "the next window");
-        assert_eq!(ledger.output(StreamKind::Err, 0, &Bytes::from_static(b"x")), Err(Rejected::Beyond));
-        let mut ledger = RecvWindow::new(1 << 30);
+        assert!(recv_window.output(StreamKind::Out, 0, &bytes).is_ok());
+        recv_window.wrote(StreamKind::Out, 100);
+        assert!(recv_window.output(StreamKind::Out, 100, &bytes).is_ok(), "the next window");
+        assert_eq!(recv_window.output(StreamKind::Err, 0, &Bytes::from_static(b"x")), Err(Rejected::Beyond));
+        let mut recv_window = RecvWindow::new(1 << 30);
         let taken = (0..2 * PIECES_MOST)
-            .take_while(|at| ledger.output(StreamKind::Out, *at, &Bytes::from_static(b"x")).is_ok());
+            .take_while(|at| recv_window.output(StreamKind::Out, *at, &Bytes::from_static(b"x")).is_ok());
         assert_eq!(taken.count() as u64, PIECES_MOST);
     }
 
     #[test]
     fn credit_is_given_for_what_was_written_only() {
-        let mut ledger = RecvWindow::new(100);
+        let mut recv_window = RecvWindow::new(100);
         for seq in 1..=3 {
-            assert_eq!(ledger.order(1, seq), SequenceCheck::Next);
+            assert_eq!(recv_window.order(1, seq), SequenceCheck::Next);
         }
         let bytes = Bytes::from(vec![0; 30]);
-        assert!(ledger.output(StreamKind::Out, 0, &bytes).is_ok());
-        assert!(!ledger.credit_is_due());
-        assert_eq!(ledger.credit(None).limit, 100);
-        ledger.wrote(StreamKind::Out, 30);
-        assert!(ledger.credit_is_due());
-        let credit = ledger.credit(None);
+        assert!(recv_window.output(StreamKind::Out, 0, &bytes).is_ok());
+        assert!(!recv_window.credit_is_due());
+        assert_eq!(recv_window.credit(None).limit, 100);
+        recv_window.wrote(StreamKind::Out, 30);
+        assert!(recv_window.credit_is_due());
+        let credit = recv_window.credit(None);
         assert_eq!((credit.limit, credit.out, credit.frames), (130, 30, 3 + FRAMES_IN_FLIGHT));
     }
 }

@@ -24,9 +24,9 @@ pub(crate) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<
     while let Some(question) = questions.recv().await {
         let Some(reply) = question.reply.clone().filter(|reply| subjects::is_inbox(reply)) else { continue };
         match auth::of(&context, &question) {
-            Ok((asker, _)) if may_see_all(&asker) => {}
-            Ok((asker, _)) => {
-                let sentence = format!("only operators may read the audit log, and {asker} is none");
+            Ok((principal, _)) if may_see_all(&principal) => {}
+            Ok((principal, _)) => {
+                let sentence = format!("only operators may read the audit log, and {principal} is none");
                 cannot(&context, &reply, "not_yours", 403, &sentence).await;
                 continue;
             }

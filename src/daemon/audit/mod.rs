@@ -11,7 +11,7 @@
 //! leaves that line, and the next one writes how the job ended; the lines are a chain
 //! ([`peerbus_protocol::audit::chain`]) across rotated files. Values of variables are never written.
 //!
-//! An asker that is proved fills only its share of the log (`share`), and a line is never longer than one may be.
+//! An principal that is proved fills only its share of the log (`share`), and a line is never longer than one may be.
 //!
 //! Limits: nothing is forced to disk, so a machine that loses its power may lose the last lines,
 //! and then the log says that they are missing. Whoever can write here, root or the daemon's own
@@ -105,16 +105,16 @@ impl Audit {
     ///
     /// # Errors
     /// How long it takes until there is.
-    pub(super) fn has_room(&self, asker: &Principal) -> Result<(), Duration> {
-        match asker {
+    pub(super) fn has_room(&self, principal: &Principal) -> Result<(), Duration> {
+        match principal {
             Principal::Known { name, .. } => locked(&self.shares).has_room(name, Instant::now()),
             Principal::Anyone => Ok(()),
         }
     }
 
-    fn fill(&self, asker: Option<&Name>, event: &AuditEvent) {
-        if let Some(asker) = asker {
-            locked(&self.shares).fill(asker, log::length(event), Instant::now());
+    fn fill(&self, principal: Option<&Name>, event: &AuditEvent) {
+        if let Some(principal) = principal {
+            locked(&self.shares).fill(principal, log::length(event), Instant::now());
         }
     }
 
@@ -123,7 +123,7 @@ impl Audit {
     /// # Errors
     /// When it cannot be written, and the request is to be refused for that.
     pub(super) async fn begun(&self, request: AuditedRequest) -> Result<(), String> {
-        match self.write(request.asker.clone().as_ref(), AuditEvent::Begun(request)).await {
+        match self.write(request.principal.clone().as_ref(), AuditEvent::Begun(request)).await {
             Err(why) if self.required => Err(why),
             // Said when it was counted as lost.
             _ => Ok(()),
@@ -134,11 +134,11 @@ impl Audit {
     /// its record only then, or a daemon that is killed in between would leave a begin without an end.
     pub(super) async fn ended(&self, request: AuditedRequest, outcome: AuditedOutcome) {
         // Said when it was counted as lost.
-        let _ = self.write(request.asker.clone().as_ref(), AuditEvent::Ended { request, outcome }).await;
+        let _ = self.write(request.principal.clone().as_ref(), AuditEvent::Ended { request, outcome }).await;
     }
 
-    async fn write(&self, asker: Option<&Name>, event: AuditEvent) -> Result<(), String> {
-        self.fill(asker, &event);
+    async fn write(&self, principal: Option<&Name>, event: AuditEvent) -> Result<(), String> {
+        self.fill(principal, &event);
         let (done, written) = oneshot::channel();
         self.say(WriterCommand::Write(Box::new(event), done)).await;
         written.await.unwrap_or_else(|_| Err("its writer has ended".to_owned()))
@@ -146,27 +146,29 @@ impl Audit {
 
     /// A request was refused.
     pub(super) async fn refused(&self, request: AuditedRequest, ending: Ending) {
-        let (asker, caller, why) = (request.asker.clone(), request.caller.clone(), ending.to_string());
-        self.capped(asker, AuditEvent::Refused { request, ending }, caller, why).await;
+        let (principal, caller, why) =
+            (request.principal.clone(), request.caller.clone(), ending.to_string());
+        self.capped(principal, AuditEvent::Refused { request, ending }, caller, why).await;
     }
 
     /// Somebody did something with a job that was there already.
     pub(super) async fn steered(&self, steered: AuditedControl) {
-        let (asker, caller) = (steered.asker.clone(), steered.caller.clone());
+        let (principal, caller) = (steered.principal.clone(), steered.caller.clone());
         let why = format!("{} {}", steered.word, steered.detail.as_deref().unwrap_or_default());
-        self.capped(asker, AuditEvent::Steered(steered), caller, why).await;
+        self.capped(principal, AuditEvent::Steered(steered), caller, why).await;
     }
 
-    /// A line of which there may be any number: beyond a rate, and beyond the asker's share, they are counted.
-    async fn capped(&self, asker: Option<Name>, event: AuditEvent, caller: String, why: String) {
-        let has_room =
-            asker.as_ref().is_none_or(|asker| locked(&self.shares).has_room(asker, Instant::now()).is_ok());
+    /// A line of which there may be any number: beyond a rate, and beyond the principal's share, they are counted.
+    async fn capped(&self, principal: Option<Name>, event: AuditEvent, caller: String, why: String) {
+        let has_room = principal
+            .as_ref()
+            .is_none_or(|principal| locked(&self.shares).has_room(principal, Instant::now()).is_ok());
         if has_room {
-            self.fill(asker.as_ref(), &event);
+            self.fill(principal.as_ref(), &event);
         }
         let whole = has_room.then(|| Box::new(event.clone()));
         let kind = Kind::of(&event);
-        self.say(WriterCommand::Capped(Capped { kind, whole, asker, caller, why })).await;
+        self.say(WriterCommand::Capped(Capped { kind, whole, principal, caller, why })).await;
     }
 
     /// A request could not be read. Waits for nothing.

@@ -1,7 +1,7 @@
-//! How much of the log one asker may fill.
+//! How much of the log one principal may fill.
 //!
 //! A log has a size, and the oldest lines go when it is full: whoever could write without bound could push out what
-//! others did, and what it did itself. So each proved asker has a share of so many bytes a day. Beyond it nothing of
+//! others did, and what it did itself. So each proved principal has a share of so many bytes a day. Beyond it nothing of
 //! it is run, so that nothing runs that is not written down, and its refusals are only counted.
 //!
 //! Where nobody is asked who they are, nobody has a share.
@@ -13,12 +13,12 @@ use tokio::time::Instant;
 
 use peerbus_protocol::identity::Name;
 
-/// The part of the log that one asker may fill, at once and then in each [`DAY`].
+/// The part of the log that one principal may fill, at once and then in each [`DAY`].
 const PART: u64 = 4;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What each asker has filled lately. There are as many as the fleet has identities.
+/// What each principal has filled lately. There are as many as the fleet has identities.
 #[derive(Debug)]
 pub(super) struct Quotas {
     /// In bytes.
@@ -38,24 +38,24 @@ impl Quotas {
         Self { share: (size / PART) as f64, of: HashMap::new() }
     }
 
-    fn filled(&self, asker: &Name, now: Instant) -> f64 {
-        let Some(Filled { bytes, at }) = self.of.get(asker) else { return 0.0 };
+    fn filled(&self, principal: &Name, now: Instant) -> f64 {
+        let Some(Filled { bytes, at }) = self.of.get(principal) else { return 0.0 };
         let gone = self.share * now.duration_since(*at).as_secs_f64() / DAY.as_secs_f64();
         (bytes - gone).max(0.0)
     }
 
-    /// Counts what an asker has filled.
-    pub(super) fn fill(&mut self, asker: &Name, bytes: usize, now: Instant) {
-        let bytes = self.filled(asker, now) + bytes as f64;
-        self.of.insert(asker.clone(), Filled { bytes, at: now });
+    /// Counts what an principal has filled.
+    pub(super) fn fill(&mut self, principal: &Name, bytes: usize, now: Instant) {
+        let bytes = self.filled(principal, now) + bytes as f64;
+        self.of.insert(principal.clone(), Filled { bytes, at: now });
     }
 
-    /// Whether an asker has room.
+    /// Whether an principal has room.
     ///
     /// # Errors
     /// How long it takes until it has.
-    pub(super) fn has_room(&self, asker: &Name, now: Instant) -> Result<(), Duration> {
-        let beyond = self.filled(asker, now) - self.share;
+    pub(super) fn has_room(&self, principal: &Name, now: Instant) -> Result<(), Duration> {
+        let beyond = self.filled(principal, now) - self.share;
         if beyond < 0.0 {
             return Ok(());
         }

@@ -14,7 +14,7 @@ use peerbus_protocol::identity::Name;
 /// How often what was counted is written down.
 pub(super) const SUM_UP_EVERY: Duration = Duration::from_secs(10);
 
-/// Refused requests of one asker that are written down each, in that time: as many as a peer runs jobs at once.
+/// Refused requests of one principal that are written down each, in that time: as many as a peer runs jobs at once.
 pub(super) const REFUSED_WHOLE: u32 = 256;
 
 /// How many of those that were counted are shown.
@@ -33,10 +33,10 @@ pub(super) struct Counter {
 
 impl Counter {
     /// Counts one.
-    pub(super) fn add(&mut self, asker: Option<&Name>, caller: Option<&str>, why: &str) {
+    pub(super) fn add(&mut self, principal: Option<&Name>, caller: Option<&str>, why: &str) {
         let at = super::now();
         let flood = self.flood.get_or_insert_with(|| RejectSummary {
-            asker: asker.cloned(),
+            principal: principal.cloned(),
             count: 0,
             first: at.clone(),
             last: String::new(),

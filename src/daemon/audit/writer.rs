@@ -32,7 +32,7 @@ pub(super) struct Capped {
     pub(super) kind: Kind,
     /// Its line, where there may be one.
     pub(super) whole: Option<Box<AuditEvent>>,
-    pub(super) asker: Option<Name>,
+    pub(super) principal: Option<Name>,
     pub(super) caller: String,
     pub(super) why: String,
 }
@@ -76,7 +76,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What one asker says of one kind, each a line until there are too many.
+/// What one principal says of one kind, each a line until there are too many.
 #[derive(Default)]
 struct PrincipalBudget {
     counter: Counter,
@@ -90,8 +90,8 @@ struct TotalBudget(HashMap<(Kind, Option<Name>), PrincipalBudget>);
 
 impl TotalBudget {
     fn take(&mut self, capped: Capped) -> Option<AuditEvent> {
-        let Capped { kind, whole, asker, caller, why } = capped;
-        let one = self.0.entry((kind, asker.clone())).or_default();
+        let Capped { kind, whole, principal, caller, why } = capped;
+        let one = self.0.entry((kind, principal.clone())).or_default();
         let now = Instant::now();
         if one.anew.is_none_or(|anew| anew <= now) {
             (one.whole, one.anew) = (0, Some(now + SUM_UP_EVERY));
@@ -102,7 +102,7 @@ impl TotalBudget {
                 Some(*event)
             }
             _ => {
-                one.counter.add(asker.as_ref(), Some(&caller), &why);
+                one.counter.add(principal.as_ref(), Some(&caller), &why);
                 None
             }
         }

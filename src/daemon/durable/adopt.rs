@@ -11,7 +11,7 @@ use super::super::journal::{Entry, Record};
 use super::job::DurableJob;
 use super::shim_handle::Known;
 
-/// A record that was left open, and what is known of its keeper; nothing where it was slow to answer.
+/// A record that was left open, and what is known of its shim; nothing where it was slow to answer.
 pub(crate) struct Left {
     pub(crate) entry: Entry,
     pub(crate) record: Record,
@@ -25,7 +25,7 @@ pub(crate) async fn resume_left(context: Arc<Context>, left: Left, messages: &mu
     let Left { entry, record, known, told } = left;
     let mut job = DurableJob::of(&context, &record);
     job.seat = Some(context.seat_of_an_adopted());
-    job.enrolled = Some(context.roll.enter(job.id, 0));
+    job.enrolled = Some(context.running_jobs.enter(job.id, 0));
     job.entry = Some(entry);
     job.told = told;
     match known {
@@ -40,7 +40,7 @@ pub(crate) async fn resume_left(context: Arc<Context>, left: Left, messages: &mu
             job.connect(*link).await;
         }
         Some(known) => job.conclude(known).await,
-        None => job.seek_keeper(),
+        None => job.seek_shim(),
     }
     job.live(messages).await;
 }
@@ -64,7 +64,7 @@ pub(crate) async fn attend_again(
             });
             // Whoever could not journal its end may have told it.
             job.told = context.audit.has_told(id).await;
-            job.seek_keeper();
+            job.seek_shim();
         }
     }
     job.on_message(first).await;

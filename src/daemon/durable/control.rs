@@ -12,8 +12,6 @@ use super::super::request_summary::{ControlSummary, RequestSummary};
 use super::job::{DurableJob, PendingSnapshot};
 use super::viewer::{Begin, Begins, ViewerCommand};
 use super::viewers::ResponderRank;
-use peerbus_keeper::ToShim;
-use peerbus_keeper::messages::ScreenSnapshot;
 use peerbus_protocol::attach::{AttachFrom, AttachRequest, LOOP, Within};
 use peerbus_protocol::control::{CancelRequest, Cancelled, Control, Credit, Resume};
 use peerbus_protocol::ending::Refusal;
@@ -24,6 +22,8 @@ use peerbus_protocol::send_buffer::StreamOffsets;
 use peerbus_protocol::stdin::{WINDOW, WINDOW_OF_OTHERS};
 use peerbus_protocol::tty::TtySize;
 use peerbus_protocol::{Ending, decode};
+use peerbus_shim::ToShim;
+use peerbus_shim::messages::ScreenSnapshot;
 
 /// Messages that may wait for a job to have started.
 const WAITING_MOST: usize = 64;
@@ -61,8 +61,8 @@ impl DurableJob {
             Message::CallerGone(Some(number)) => self.viewers.drop_number(number),
             Message::CallerGone(None) => {}
             Message::Request(request) => self.on_request(*request).await,
-            Message::Word { steer, from, asker, fresh, .. } => {
-                self.on_word(steer, &from, (&asker, fresh)).await
+            Message::Word { steer, from, principal, fresh, .. } => {
+                self.on_word(steer, &from, (&principal, fresh)).await
             }
         }
     }
@@ -125,44 +125,44 @@ impl DurableJob {
         reply(context, request, &self.bare(ending)).await;
     }
 
-    async fn on_word(&mut self, steer: Control, from: &str, (asker, fresh): (&Principal, bool)) {
+    async fn on_word(&mut self, steer: Control, from: &str, (principal, fresh): (&Principal, bool)) {
         // Asked anew for each word: the policy may have become another one since the last.
         let access = needed(&steer).filter(|_| fresh || !matches!(steer, Control::Credit(_)));
         if let Some(access) = access
-            && let Err(why) = policy::may_attach(&self.context, asker, &self.owner, access)
+            && let Err(why) = policy::may_attach(&self.context, principal, &self.owner, access)
         {
-            return self.on_denied(from, asker, &why).await;
+            return self.on_denied(from, principal, &why).await;
         }
         // Where members sign, an inbox is proved to be its speaker's.
-        let may_stop = from == self.begun.caller || policy::may_steer(asker, Some(&self.owner));
+        let may_stop = from == self.begun.caller || policy::may_steer(principal, Some(&self.owner));
         match steer {
-            Control::Credit(credit) => self.on_credit(credit, from, (asker, fresh)).await,
-            Control::Resume(resume) => self.on_resume(&resume, from, asker).await,
-            Control::Attach(attach) => self.on_attach(attach, from, asker).await,
-            Control::Rename(rename) => self.on_rename(rename, from, asker).await,
-            Control::Detach(detach) => self.on_detach(detach, from, asker).await,
-            Control::Stdin { .. } | Control::Resize(_) => self.on_input(steer, from, asker).await,
+            Control::Credit(credit) => self.on_credit(credit, from, (principal, fresh)).await,
+            Control::Resume(resume) => self.on_resume(&resume, from, principal).await,
+            Control::Attach(attach) => self.on_attach(attach, from, principal).await,
+            Control::Rename(rename) => self.on_rename(rename, from, principal).await,
+            Control::Detach(detach) => self.on_detach(detach, from, principal).await,
+            Control::Stdin { .. } | Control::Resize(_) => self.on_input(steer, from, principal).await,
             _ if !may_stop => answer::not_yours(&self.context, from, self.id).await,
-            Control::Cancel(cancel) => self.on_cancel(cancel, from, asker).await,
-            Control::Release(_) => self.keeper.say(ToShim::Release {}),
+            Control::Cancel(cancel) => self.on_cancel(cancel, from, principal).await,
+            Control::Release(_) => self.shim.say(ToShim::Release {}),
             Control::Result => self.on_result_wanted(from).await,
-            Control::Signal(_) => self.on_input(steer, from, asker).await,
+            Control::Signal(_) => self.on_input(steer, from, principal).await,
         }
     }
 
     /// Somebody may not, or may no more: what it was shown so far is all that it gets.
-    async fn on_denied(&mut self, from: &str, asker: &Principal, why: &str) {
+    async fn on_denied(&mut self, from: &str, principal: &Principal, why: &str) {
         let wrote = self.viewers.may_write(from) == Some(true) && from != self.begun.caller;
         self.viewers.let_go(from);
         self.screens.retain(|_, coming| coming.inbox != from);
         if wrote {
             self.forget_writer(from);
         }
-        tracing::warn!(job = %self.id, %asker, why, "refused a word about a job");
+        tracing::warn!(job = %self.id, %principal, why, "refused a word about a job");
         answer::cannot(&self.context, from, "not_yours", 403, why).await;
     }
 
-    async fn on_credit(&mut self, credit: Credit, from: &str, (asker, fresh): (&Principal, bool)) {
+    async fn on_credit(&mut self, credit: Credit, from: &str, (principal, fresh): (&Principal, bool)) {
         let wrote = self.viewers.may_write(from) == Some(true) && from != self.begun.caller;
         // What is not of an attachment that goes on changes nothing.
         let is_there = fresh && self.viewers.say(from, ViewerCommand::Credit(credit));
@@ -173,7 +173,7 @@ impl DurableJob {
             }
         }
         // Where members sign, nobody is told anything by a word that is not signed.
-        let signed = *asker != Principal::Anyone && policy::may_steer(asker, Some(&self.owner));
+        let signed = *principal != Principal::Anyone && policy::may_steer(principal, Some(&self.owner));
         let counts = signed || !members_sign(&self.context);
         let follows = is_there || self.viewers.nonce_of(from).is_some();
         if follows || credit.done || !counts {
@@ -183,7 +183,7 @@ impl DurableJob {
         answer::have_resumed(&self.context, from, self.id, credit.epoch).await;
     }
 
-    async fn on_resume(&mut self, resume: &Resume, from: &str, asker: &Principal) {
+    async fn on_resume(&mut self, resume: &Resume, from: &str, principal: &Principal) {
         let Resume { epoch, out, err, limit, write, sealed, .. } = *resume;
         let within = resume.within.first().cloned();
         let received = StreamOffsets { out, err };
@@ -204,15 +204,15 @@ impl DurableJob {
             return;
         }
         // Whoever goes on reading its own has begun before.
-        if !policy::is_own(asker, &self.owner) {
-            self.tell_attached(from, asker, write).await;
+        if !policy::is_own(principal, &self.owner) {
+            self.tell_attached(from, principal, write).await;
         }
         let seat = self.seat_for(from, epoch, false);
         let manner = AttachMode { write, sealed, seat, within };
         self.begin_viewer(from, (epoch, Begins::At(received), window), first, manner).await;
     }
 
-    async fn on_attach(&mut self, attach: AttachRequest, from: &str, asker: &Principal) {
+    async fn on_attach(&mut self, attach: AttachRequest, from: &str, principal: &Principal) {
         if self.has_left(from, attach.epoch, StreamOffsets::default()).await {
             return;
         }
@@ -225,7 +225,7 @@ impl DurableJob {
             }
             _ => {}
         }
-        if self.ended.is_none() && self.context.roll.leads_back(self.id, &attach.within) {
+        if self.ended.is_none() && self.context.running_jobs.leads_back(self.id, &attach.within) {
             let sentence = format!(
                 "{} would show itself: PEERBUS_JOB says that this is asked from within it, or from within a job that it \
                  shows",
@@ -233,7 +233,7 @@ impl DurableJob {
             );
             return answer::cannot(&self.context, from, LOOP, 409, &sentence).await;
         }
-        self.tell_attached(from, asker, attach.write).await;
+        self.tell_attached(from, principal, attach.write).await;
         let totals = self.news.borrow().totals;
         let at = match attach.from {
             AttachFrom::Byte(at) => Begins::Byte(at),
@@ -250,7 +250,7 @@ impl DurableJob {
         self.begin_viewer(from, (attach.epoch, at, attach.window), first, manner).await;
     }
 
-    /// The viewer begins when the keeper has answered. One question for each inbox.
+    /// The viewer begins when the shim has answered. One question for each inbox.
     fn ask_for_screen(&mut self, attach: AttachRequest, from: &str) {
         self.screens.retain(|_, coming| coming.inbox != from);
         if self.screens.len() >= WAITING_MOST {
@@ -264,9 +264,9 @@ impl DurableJob {
         self.tell_asked();
         if let Some(size) = size {
             // What it shows is drawn for the size it is looked at in. The viewer counts this as its first.
-            self.keeper.say(ToShim::Resize { from: from.to_owned(), n: 1, size });
+            self.shim.say(ToShim::Resize { from: from.to_owned(), n: 1, size });
         }
-        self.keeper.say(ToShim::Screen { ask: self.screens_asked });
+        self.shim.say(ToShim::Screen { ask: self.screens_asked });
     }
 
     pub(super) async fn on_screen(&mut self, screen: ScreenSnapshot) {
@@ -338,14 +338,14 @@ impl DurableJob {
         vec![(FrameKind::Want, decode::to_json(&want).into())]
     }
 
-    /// What a writer may send before its keeper has said how much: what that takes unasked.
+    /// What a writer may send before its shim has said how much: what that takes unasked.
     pub(super) fn grant(&self, inbox: &str) -> StdinCredit {
         let limit = if inbox == self.begun.caller { WINDOW } else { WINDOW_OF_OTHERS };
         StdinCredit { received: 0, limit, again: false, closed: false }
     }
 
     /// Passes on what is typed.
-    async fn on_input(&mut self, steer: Control, from: &str, asker: &Principal) {
+    async fn on_input(&mut self, steer: Control, from: &str, principal: &Principal) {
         // Who may stop a job may signal it without following it. Where members sign, all else is of an attachment.
         let may_be_gone = from == self.begun.caller && !members_sign(&self.context);
         let unasked = may_be_gone || matches!(steer, Control::Signal(_));
@@ -360,18 +360,18 @@ impl DurableJob {
         match &steer {
             Control::Stdin { bytes, .. } if !bytes.is_empty() => {
                 if self.viewers.types_first(from) {
-                    self.tell(from, asker, ControlSummary::Typed).await;
+                    self.tell(from, principal, ControlSummary::Typed).await;
                 }
                 self.is_active(from, false);
             }
             Control::Signal(signal) if signal.n > self.writers.signals(from) => {
-                self.tell(from, asker, ControlSummary::Signal(&signal.signal)).await;
+                self.tell(from, principal, ControlSummary::Signal(&signal.signal)).await;
             }
             Control::Resize(_) => self.is_active(from, true),
             _ => {}
         }
         let from = from.to_owned();
-        self.keeper.say(match steer {
+        self.shim.say(match steer {
             Control::Stdin { offset, bytes } => ToShim::Stdin { from, offset, data: bytes },
             Control::Signal(signal) => ToShim::Signal { from, n: signal.n, signal: signal.signal },
             Control::Resize(resize) => {
@@ -382,17 +382,17 @@ impl DurableJob {
         });
     }
 
-    async fn on_cancel(&mut self, cancel: CancelRequest, from: &str, asker: &Principal) {
+    async fn on_cancel(&mut self, cancel: CancelRequest, from: &str, principal: &Principal) {
         let state = if self.ended.is_some() { Cancelled::Ended } else { Cancelled::Running };
         // A caller that only asks whether its request has arrived says no reason: one that starts slowly has.
         let takes_back = !self.runs && from == self.begun.caller && cancel.why.is_none();
         if self.ended.is_none() && !cancel.unless_begun && !takes_back {
             let why: String = cancel.why.unwrap_or_else(|| "asked to".to_owned()).chars().take(200).collect();
-            // Once; whoever connects to the keeper anew says it again.
+            // Once; whoever connects to the shim anew says it again.
             if self.stopping.is_none() {
-                self.tell(from, asker, ControlSummary::Stop(&why)).await;
+                self.tell(from, principal, ControlSummary::Stop(&why)).await;
                 let ending = self.stopping.insert(Ending::Cancelled { why }).clone();
-                self.keeper.say(ToShim::Stop { ending });
+                self.shim.say(ToShim::Stop { ending });
                 self.watchdog.begin();
             }
         }
@@ -401,11 +401,11 @@ impl DurableJob {
     }
 
     /// Somebody begins to follow the job; a viewer that begins anew has been told of.
-    async fn tell_attached(&self, from: &str, asker: &Principal, write: bool) {
+    async fn tell_attached(&self, from: &str, principal: &Principal, write: bool) {
         if self.viewers.epoch_of(from).is_none() {
             self.tell(
                 from,
-                asker,
+                principal,
                 if write { ControlSummary::AttachToWrite } else { ControlSummary::AttachToRead },
             )
             .await;
@@ -413,8 +413,8 @@ impl DurableJob {
     }
 
     /// Says in the audit log what somebody does with the job.
-    pub(super) async fn tell(&self, from: &str, asker: &Principal, what: ControlSummary<'_>) {
-        self.context.audit.steered(what.by(self.id, from, asker, Some(&self.owner))).await;
+    pub(super) async fn tell(&self, from: &str, principal: &Principal, what: ControlSummary<'_>) {
+        self.context.audit.steered(what.by(self.id, from, principal, Some(&self.owner))).await;
     }
 
     async fn on_result_wanted(&mut self, from: &str) {

@@ -6,11 +6,11 @@ use super::super::context::ShutdownPhase;
 use super::super::job::blocking;
 use super::job::DurableJob;
 use super::shim_handle::{self, Cleared, Known, ShimHandle};
-use peerbus_keeper::JobEnd;
 use peerbus_process::StartError;
 use peerbus_protocol::Ending;
 use peerbus_protocol::ending::StartFailure;
 use peerbus_protocol::exec::JobResult;
+use peerbus_shim::JobEnd;
 
 impl DurableJob {
     /// Nothing of it runs, and nothing will.
@@ -20,7 +20,7 @@ impl DurableJob {
         self.finish(self.bare(ending)).await;
     }
 
-    /// Its keeper is gone, and this is what is known of its end.
+    /// Its shim is gone, and this is what is known of its end.
     pub(super) async fn conclude(&mut self, known: Known) {
         let result = match known {
             Known::Ended(ended) => {
@@ -29,12 +29,12 @@ impl DurableJob {
             }
             Known::Died { why, cleared } => {
                 self.runs = true;
-                let why = self.watchdog.verdict().unwrap_or_else(|| format!("its keeper died: {why}"));
+                let why = self.watchdog.verdict().unwrap_or_else(|| format!("its shim died: {why}"));
                 self.cleared(cleared, why)
             }
             // Somebody took its directory away: that says nothing of the command.
             Known::NeverStarted if self.runs || self.was_started => {
-                let cleared = shim_handle::clear(&self.place, self.begun.lodging.as_ref()).await;
+                let cleared = shim_handle::clear(&self.place, self.begun.job_scope.as_ref()).await;
                 self.cleared(
                     cleared,
                     format!("{} was taken away while it ran", self.place.directory().display()),
@@ -77,7 +77,7 @@ impl DurableJob {
 
     /// Writes the ending down, then tells it.
     async fn finish(&mut self, result: JobResult) {
-        self.keeper = ShimHandle::Gone;
+        self.shim = ShimHandle::Gone;
         self.watchdog.end();
         // Counted before it is looked whether the books are closed, so that nobody closes them in between.
         let context = Arc::clone(&self.context);

@@ -20,9 +20,6 @@ use super::stdin_sources::StdinSources;
 use super::viewer::ViewerCommand;
 use super::viewers::{EndedViewer, ResponderRank, Viewers};
 use super::watchdog::Watchdog;
-use peerbus_keeper::link::SpawnError;
-use peerbus_keeper::messages::{LogExtent, TaskSpec, VERSION};
-use peerbus_keeper::{FromShim, JobDir, JobSpec, ShimConnection, ToShim};
 use peerbus_protocol::attach::{AttachRequest, Within};
 use peerbus_protocol::exec::{JobResult, OutputHolder};
 use peerbus_protocol::frame::{FrameKind, Signalled};
@@ -30,13 +27,16 @@ use peerbus_protocol::identity::Principal;
 use peerbus_protocol::task::StepProgress;
 use peerbus_protocol::tty::TtySize;
 use peerbus_protocol::{Ending, JobId, decode};
+use peerbus_shim::link::SpawnError;
+use peerbus_shim::messages::{LogExtent, TaskSpec, VERSION};
+use peerbus_shim::{FromShim, JobDir, JobSpec, ShimConnection, ToShim};
 
 /// Everything that can happen to it.
 enum Event {
     Message(Option<Message>),
-    Keeper(Box<ShimEvent>),
+    Shim(Box<ShimEvent>),
     Left(EndedViewer),
-    KeeperIsDue,
+    ShimIsDue,
 }
 
 /// A durable job.
@@ -48,7 +48,7 @@ pub(super) struct DurableJob {
     pub(super) owner: Principal,
     pub(super) asked: RequestSummary,
     pub(super) place: JobDir,
-    pub(super) keeper: ShimHandle,
+    pub(super) shim: ShimHandle,
     /// Whether its command surely runs, or has run.
     pub(super) runs: bool,
     /// Whether its start was written down by the daemon before this one.
@@ -68,17 +68,17 @@ pub(super) struct DurableJob {
     pub(super) news: watch::Sender<Progress>,
     pub(super) viewers: Viewers,
     pub(super) departed: DetachedViewers,
-    /// What the keeper remembers of those who write.
+    /// What the shim remembers of those who write.
     pub(super) writers: StdinSources,
     pub(super) tty: Option<TtySize>,
-    /// How far the keeper was told that the command may write.
+    /// How far the shim was told that the command may write.
     paced: Option<u64>,
     /// Who waits to hear that it runs.
     pub(super) waiting: Vec<Message>,
     /// Who waits for what the terminal shows, by the number of the question.
     pub(super) screens: HashMap<u64, PendingSnapshot>,
     pub(super) screens_asked: u64,
-    /// Whose terminal the keeper was told to have answer what the command asks.
+    /// Whose terminal the shim was told to have answer what the command asks.
     pub(super) answerer: Option<String>,
     /// Counts what those who write have done.
     pub(super) activity: u64,
@@ -98,12 +98,13 @@ const AHEAD: u64 = 256 * 1024;
 
 /// Starts a job that was admitted, and sees it through.
 pub(crate) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
-    let Admitted { request, commands, lodging, entry, begun, place: seat, asked, enrolled, held } = admitted;
+    let Admitted { request, commands, job_scope, entry, begun, place: seat, asked, enrolled, held } =
+        admitted;
     let Commands { spec, timeout_ms, then } = commands;
     let place = JobDir::of(&context.settings.state_dir, request.id);
     let order = JobSpec {
         spec,
-        lodging,
+        job_scope,
         timeout_ms,
         tty: request.exec.tty.as_ref().map(|tty| tty.size()),
         name: request.exec.name.clone(),
@@ -118,7 +119,7 @@ pub(crate) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
         log_limit: context.settings.jobs.log_limit,
     };
     let mut job = DurableJob::new(&context, begun, asked, place.clone());
-    job.keeper = ShimHandle::start(&context, place, order, entry);
+    job.shim = ShimHandle::start(&context, place, order, entry);
     (job.seat, job.enrolled) = (Some(seat), Some(enrolled));
     job.on_message(Message::Request(Box::new(request))).await;
     for message in held {
@@ -141,7 +142,7 @@ impl DurableJob {
             begun,
             asked,
             place,
-            keeper: ShimHandle::Gone,
+            shim: ShimHandle::Gone,
             runs: false,
             was_started: false,
             entry: None,
@@ -183,19 +184,19 @@ impl DurableJob {
             }
             let happening = tokio::select! {
                 message = messages.recv() => Event::Message(message),
-                doing = self.keeper.next() => Event::Keeper(Box::new(doing)),
+                doing = self.shim.next() => Event::Shim(Box::new(doing)),
                 gone = self.viewers.one_leaves() => Event::Left(gone),
-                () = self.watchdog.due() => Event::KeeperIsDue,
+                () = self.watchdog.due() => Event::ShimIsDue,
             };
             match happening {
                 Event::Message(Some(message)) => self.on_message(message).await,
                 // The daemon goes, and the job goes on.
                 Event::Message(None) => return,
-                Event::Keeper(doing) => self.on_keeper(*doing).await,
+                Event::Shim(doing) => self.on_shim(*doing).await,
                 Event::Left((_, number)) => self.viewers.drop_number(number),
-                Event::KeeperIsDue => {
+                Event::ShimIsDue => {
                     // Whatever it says then will do; one that is sought is asked by those who seek it.
-                    self.keeper.say(ToShim::Hello { v: VERSION, instance: Some(self.context.instance) });
+                    self.shim.say(ToShim::Hello { v: VERSION, instance: Some(self.context.instance) });
                     self.watchdog.look(&self.place).await;
                 }
             }
@@ -221,22 +222,22 @@ impl DurableJob {
     /// Nothing more will come from this one.
     pub(super) fn forget_writer(&mut self, inbox: &str) {
         self.writers.forget(inbox);
-        self.keeper.say(ToShim::Forget { from: inbox.to_owned() });
+        self.shim.say(ToShim::Forget { from: inbox.to_owned() });
     }
 
     fn is_over(&self) -> bool {
         self.ended.is_some() && self.viewers.are_none() && self.waiting.is_empty()
     }
 
-    async fn on_keeper(&mut self, doing: ShimEvent) {
+    async fn on_shim(&mut self, doing: ShimEvent) {
         match doing {
             ShimEvent::Started(begun) => self.on_started(begun).await,
             ShimEvent::Said(word) => self.on_said(word).await,
-            ShimEvent::Lost => self.seek_keeper(),
+            ShimEvent::Lost => self.seek_shim(),
             ShimEvent::Found(Ok(known)) => self.on_found(known).await,
             ShimEvent::Found(Err(panic)) => {
-                tracing::error!(job = %self.id, %panic, "looking for the keeper of a job");
-                self.seek_keeper();
+                tracing::error!(job = %self.id, %panic, "looking for the shim of a job");
+                self.seek_shim();
             }
         }
     }
@@ -247,7 +248,7 @@ impl DurableJob {
             // The record stays open, so what became of it is found out as after a crash.
             Err(panic) => {
                 tracing::error!(job = %self.id, %panic, "starting a durable job");
-                self.seek_keeper();
+                self.seek_shim();
                 return;
             }
         };
@@ -256,18 +257,18 @@ impl DurableJob {
             Ok((link, _)) => self.connect(link).await,
             Err(SpawnError::Failed(error)) => self.not_started(error).await,
             Err(SpawnError::Died(why)) => {
-                tracing::error!(job = %self.id, why, "the keeper of a job died while it started the command");
-                self.seek_keeper();
+                tracing::error!(job = %self.id, why, "the shim of a job died while it started the command");
+                self.seek_shim();
             }
             Err(SpawnError::Unheard(why)) => {
-                tracing::warn!(job = %self.id, why, "a durable job runs, and its keeper is looked for");
-                self.seek_keeper();
+                tracing::warn!(job = %self.id, why, "a durable job runs, and its shim is looked for");
+                self.seek_shim();
             }
         }
     }
 
-    pub(super) fn seek_keeper(&mut self) {
-        self.keeper = ShimHandle::seek(self.place.clone(), self.begun.lodging.clone());
+    pub(super) fn seek_shim(&mut self) {
+        self.shim = ShimHandle::seek(self.place.clone(), self.begun.job_scope.clone());
     }
 
     async fn on_found(&mut self, known: Known) {
@@ -277,11 +278,11 @@ impl DurableJob {
         }
     }
 
-    /// A keeper is there, and says how things stand.
+    /// A shim is there, and says how things stand.
     pub(super) async fn connect(&mut self, link: ShimConnection) {
         self.watchdog.heard();
         let hello = link.hello().clone();
-        self.keeper = ShimHandle::Here(Box::new(link));
+        self.shim = ShimHandle::Here(Box::new(link));
         self.tty = hello.tty;
         // Each connection begins without.
         self.paced = None;
@@ -296,13 +297,13 @@ impl DurableJob {
         }
         self.writers.are(hello.writers);
         if let Some(ending) = self.stopping.clone() {
-            self.keeper.say(ToShim::Stop { ending });
+            self.shim.say(ToShim::Stop { ending });
         }
         if hello.name != self.begun.name {
             self.tell_name();
         }
         for ask in self.screens.keys().copied() {
-            self.keeper.say(ToShim::Screen { ask });
+            self.shim.say(ToShim::Screen { ask });
         }
         self.runs = true;
         context::outlives_this_daemon();
@@ -331,7 +332,7 @@ impl DurableJob {
         });
     }
 
-    /// Its keeper cannot write, and why; or it can again.
+    /// Its shim cannot write, and why; or it can again.
     fn is_held_up(&self, why: Option<String>) {
         if let Some(enrolled) = &self.enrolled {
             enrolled.set_trouble(why);
@@ -398,7 +399,7 @@ impl DurableJob {
         let until = room.map(|room| room.saturating_add(AHEAD));
         if self.runs && until != self.paced {
             self.paced = until;
-            self.keeper.say(ToShim::Pace { until });
+            self.shim.say(ToShim::Pace { until });
         }
     }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use peerbus_keeper::messages::ResponderFrom;
 use peerbus_protocol::attach::{self, Responder, SizeFrom};
 use peerbus_protocol::exec::{JobResult, OutputHolder};
 use peerbus_protocol::send_buffer::StreamOffsets;
+use peerbus_shim::messages::ResponderFrom;
 
 /// How a job stands.
 #[derive(Debug, Clone)]

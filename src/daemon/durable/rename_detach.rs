@@ -1,7 +1,7 @@
 //! What people do with a durable job as a thing: give it another name, and have everybody leave it.
 //!
 //! A name is in the journal before it is confirmed, so every list shows it at once, and so does the next daemon. The
-//! keeper is told it, and told again at each connection where it says another one.
+//! shim is told it, and told again at each connection where it says another one.
 //!
 //! Whoever is made to leave is a viewer no more from that moment on: nothing that it types is taken, and of the output
 //! nothing more is sent to it. One whose link is away just then, or that has not found the next daemon yet, is told when
@@ -14,12 +14,12 @@ use super::super::job::blocking;
 use super::super::journal::NotNamed;
 use super::super::request_summary::{self, ControlSummary};
 use super::job::DurableJob;
-use peerbus_keeper::ToShim;
 use peerbus_protocol::attach::{DetachRequest, Detached, RenameRequest};
 use peerbus_protocol::decode;
 use peerbus_protocol::frame::Accepted;
 use peerbus_protocol::identity::Principal;
 use peerbus_protocol::send_buffer::StreamOffsets;
+use peerbus_shim::ToShim;
 
 /// Inboxes that are remembered: more than a job has viewers at once.
 const REMEMBERED: usize = 256;
@@ -75,7 +75,7 @@ fn remember<T>(of: &mut VecDeque<(String, T)>, inbox: String, what: T) {
 }
 
 impl DurableJob {
-    pub(super) async fn on_rename(&mut self, rename: RenameRequest, from: &str, asker: &Principal) {
+    pub(super) async fn on_rename(&mut self, rename: RenameRequest, from: &str, principal: &Principal) {
         let (context, id) = (std::sync::Arc::clone(&self.context), self.id);
         let RenameRequest { name, was, .. } = rename;
         if self.ended.is_some() {
@@ -92,7 +92,7 @@ impl DurableJob {
         }
         match self.write_name(&name).await {
             Ok(()) => {
-                self.tell(from, asker, ControlSummary::Rename(&name)).await;
+                self.tell(from, principal, ControlSummary::Rename(&name)).await;
                 self.begun.name = Some(name.clone());
                 self.tell_name();
                 answer::renamed(&context, from, id, &name).await;
@@ -130,23 +130,23 @@ impl DurableJob {
         }
     }
 
-    /// Has the keeper call the job as the journal does.
+    /// Has the shim call the job as the journal does.
     pub(super) fn tell_name(&self) {
-        self.keeper.say(ToShim::Rename { name: self.begun.name.clone() });
+        self.shim.say(ToShim::Rename { name: self.begun.name.clone() });
     }
 
-    pub(super) async fn on_detach(&mut self, detach: DetachRequest, from: &str, asker: &Principal) {
+    pub(super) async fn on_detach(&mut self, detach: DetachRequest, from: &str, principal: &Principal) {
         if let Some(viewers) = find(&self.departed.obeyed, from) {
             return answer::have_left(&self.context, from, self.id, *viewers).await;
         }
         if self.ended.is_some() {
             return self.has_ended_before(from).await;
         }
-        let by = match asker {
+        let by = match principal {
             Principal::Known { name, .. } => name.to_string(),
             Principal::Anyone => detach.from.map_or_else(|| "somebody".to_owned(), request_summary::name),
         };
-        self.tell(from, asker, ControlSummary::Detach).await;
+        self.tell(from, principal, ControlSummary::Detach).await;
         let told = decode::to_json(&Detached { by: by.clone() });
         let left = self.viewers.leave(&told.into());
         let viewers = u32::try_from(left.len()).unwrap_or(u32::MAX);

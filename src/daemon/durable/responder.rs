@@ -1,7 +1,7 @@
 //! Who of several writers answers what a command asks its terminal: where its cursor is, what it is, its colors.
 //!
 //! The one whose size counts: who typed, or said a size, last; of those who have no terminal anyone only where nobody
-//! has one. When that one leaves it is whoever was active before. The keeper settles from which byte of the output on
+//! has one. When that one leaves it is whoever was active before. The shim settles from which byte of the output on
 //! that holds, and says so before it says that there is more; no viewer is sent what goes beyond that. So each byte
 //! has one who is asked, and everybody agrees on who that is, whatever is on its way at the moment.
 //!
@@ -9,11 +9,11 @@
 
 use super::job::DurableJob;
 use super::viewers::ResponderRank;
-use peerbus_keeper::ToShim;
-use peerbus_keeper::messages::ResponderFrom;
 use peerbus_protocol::attach::SizeFrom;
+use peerbus_shim::ToShim;
+use peerbus_shim::messages::ResponderFrom;
 
-/// Turns that are told: as many as a keeper remembers.
+/// Turns that are told: as many as a shim remembers.
 const TURNS_MOST: usize = 64;
 
 impl DurableJob {
@@ -44,7 +44,7 @@ impl DurableJob {
         ResponderRank { has_terminal: says_a_size || self.writers.has_resized(inbox), active }
     }
 
-    /// What the keeper remembers of who was asked.
+    /// What the shim remembers of who was asked.
     pub(super) fn take_turns(&mut self, turns: Vec<ResponderFrom>) {
         self.answerer = turns.last().map(|turn| turn.writer.clone());
         self.activity = self.activity.max(turns.len() as u64);
@@ -70,7 +70,7 @@ impl DurableJob {
         });
     }
 
-    /// Has the keeper settle from where on it is somebody else. Said before what they type.
+    /// Has the shim settle from where on it is somebody else. Said before what they type.
     pub(super) fn tell_asked(&mut self) {
         if self.tty.is_none() || !self.runs || self.ended.is_some() {
             return;
@@ -82,7 +82,7 @@ impl DurableJob {
         // Where nobody is left, it is as it was until somebody comes.
         if next.is_some() && next != self.answerer {
             self.answerer = next;
-            self.keeper.say(ToShim::Asked { writer: self.answerer.clone().unwrap_or_default() });
+            self.shim.say(ToShim::Asked { writer: self.answerer.clone().unwrap_or_default() });
         }
     }
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use super::super::journal::Journal;
 use super::super::limits::Limits;
-use peerbus_keeper::JobDir;
 use peerbus_protocol::JobId;
+use peerbus_shim::JobDir;
 
 /// What the name of a job's directory ends with once it is to go: what a crash leaves of it is no job's any more.
 const GOING: &str = "going";
@@ -66,13 +66,13 @@ fn ended(journal: &Journal, job: JobId, place: &JobDir) -> io::Result<Option<Sys
             let ended_at = record.ended_at.and_then(|at| at.parse::<jiff::Timestamp>().ok());
             ended_at.map_or_else(|| written().map(Some), |at| Ok(Some(SystemTime::from(at))))
         }
-        // Forgotten by the journal, so it ended long ago, unless its keeper says otherwise.
+        // Forgotten by the journal, so it ended long ago, unless its shim says otherwise.
         None if is_kept(place) => Ok(None),
         None => written().map(Some),
     }
 }
 
-/// Whether its keeper lives.
+/// Whether its shim lives.
 fn is_kept(place: &JobDir) -> bool {
     let lock = File::open(place.directory().join("lock"));
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))

@@ -1,4 +1,4 @@
-//! The job's end of its keeper: started, spoken to, lost, and found again.
+//! The job's end of its shim: started, spoken to, lost, and found again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::super::context::{Context, ShutdownPhase};
 use super::super::journal::Entry;
-use peerbus_keeper::link::{self, SpawnError};
-use peerbus_keeper::{Found, FromShim, JobDir, JobEnd, JobSpec, ShimConnection, ToShim};
 use peerbus_process::{self as process, JobScope, ProcessKey, StartError};
+use peerbus_shim::link::{self, SpawnError};
+use peerbus_shim::{Found, FromShim, JobDir, JobEnd, JobSpec, ShimConnection, ToShim};
 
-/// Pause between two looks for a keeper that cannot be looked for.
+/// Pause between two looks for a shim that cannot be looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// How long what is left of a job whose keeper died gets to end by itself.
+/// How long what is left of a job whose shim died gets to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A keeper, as far as it is known.
+/// A shim, as far as it is known.
 pub(super) enum ShimHandle {
     /// It is being started.
     Starting(JoinHandle<Result<Begin, JoinError>>),
@@ -29,7 +29,7 @@ pub(super) enum ShimHandle {
     Gone,
 }
 
-/// What is known of a keeper that was looked for.
+/// What is known of a shim that was looked for.
 #[derive(Debug)]
 pub(crate) enum Known {
     /// It lives.
@@ -47,7 +47,7 @@ pub(crate) enum Known {
     NeverStarted,
 }
 
-/// What became of the processes that a keeper left.
+/// What became of the processes that a shim left.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cleared {
     /// How many had to be stopped.
@@ -59,7 +59,7 @@ pub(crate) struct Cleared {
 /// How a start went, with the record it was written to.
 pub(super) type Begin = (Entry, Result<(ShimConnection, ProcessKey), SpawnError>);
 
-/// Something a keeper does.
+/// Something a shim does.
 pub(super) enum ShimEvent {
     Started(Result<Begin, JoinError>),
     Said(FromShim),
@@ -86,11 +86,11 @@ impl ShimHandle {
             };
             let about = Arc::clone(&context);
             let begin = move || {
-                let started = link::start(&place, &order, &about.nursery);
+                let started = link::start(&place, &order, &about.containment_manager);
                 if let Ok((_, process)) = &started
                     && let Err(error) = entry.started(process)
                 {
-                    // Its place is known by the job's id, and its keeper knows the process.
+                    // Its place is known by the job's id, and its shim knows the process.
                     tracing::error!(job = %order.spec.job, %error, "writing the start to the journal");
                 }
                 (entry, started)
@@ -99,14 +99,14 @@ impl ShimHandle {
         }))
     }
 
-    /// Looks for the keeper of a job, for as long as that takes.
+    /// Looks for the shim of a job, for as long as that takes.
     /// Where its processes live the journal knows, too.
-    pub(super) fn seek(place: JobDir, lodging: Option<JobScope>) -> Self {
-        Self::Sought(tokio::spawn(async move { look(&place, lodging.as_ref()).await }))
+    pub(super) fn seek(place: JobDir, job_scope: Option<JobScope>) -> Self {
+        Self::Sought(tokio::spawn(async move { look(&place, job_scope.as_ref()).await }))
     }
 
-    /// Waits for what it does next. Cancel safe. To be replaced after [`Doing::Started`], [`Doing::Lost`] and
-    /// [`Doing::Found`].
+    /// Waits for what it does next. Cancel safe. To be replaced after [`ShimEvent::Started`], [`ShimEvent::Lost`] and
+    /// [`ShimEvent::Found`].
     pub(super) async fn next(&mut self) -> ShimEvent {
         match self {
             Self::Starting(start) => ShimEvent::Started(start.await.and_then(|begun| begun)),
@@ -129,22 +129,22 @@ fn stopping() -> StartError {
     StartError::of_system("the daemon is stopping; nothing ran")
 }
 
-/// Looks for the keeper of a job until it is known what became of it. What a dead one left of its job is stopped;
-/// where that lives, the journal knows if the keeper's own word of it cannot be read.
+/// Looks for the shim of a job until it is known what became of it. What a dead one left of its job is stopped;
+/// where that lives, the journal knows if the shim's own word of it cannot be read.
 pub(crate) async fn look(place: &JobDir, journalled: Option<&JobScope>) -> Known {
     let mut said = false;
     loop {
         match link::find(place).await {
             Ok(Found::Alive(link)) => return Known::Alive(Box::new(link)),
             Ok(Found::Ended(ended)) => return Known::Ended(ended),
-            Ok(Found::Died { why, lodging }) => {
-                let cleared = clear(place, lodging.as_ref().or(journalled)).await;
+            Ok(Found::Died { why, job_scope }) => {
+                let cleared = clear(place, job_scope.as_ref().or(journalled)).await;
                 return Known::Died { why, cleared };
             }
             Ok(Found::NeverStarted) => return Known::NeverStarted,
             // One that lives and does not answer is slow, and not dead.
             Err(error) if !said => {
-                tracing::warn!(place = %place.directory().display(), %error, "looking for the keeper of a job");
+                tracing::warn!(place = %place.directory().display(), %error, "looking for the shim of a job");
                 said = true;
             }
             Err(_) => {}
@@ -154,13 +154,13 @@ pub(crate) async fn look(place: &JobDir, journalled: Option<&JobScope>) -> Known
 }
 
 /// Stops what is left of a job; where it lived is none for one that never was to run.
-pub(super) async fn clear(place: &JobDir, lodging: Option<&JobScope>) -> Cleared {
-    let Some(lodging) = lodging else { return Cleared::default() };
-    match process::clear(lodging, GRACE).await {
+pub(super) async fn clear(place: &JobDir, job_scope: Option<&JobScope>) -> Cleared {
+    let Some(job_scope) = job_scope else { return Cleared::default() };
+    match process::clear(job_scope, GRACE).await {
         Ok(killed) => Cleared { killed, left: 0 },
         Err(error) => {
             let place = place.directory().display();
-            tracing::error!(%place, %error, "stopping what is left of a job whose keeper died");
+            tracing::error!(%place, %error, "stopping what is left of a job whose shim died");
             Cleared { killed: 0, left: 1 }
         }
     }

@@ -1,6 +1,6 @@
-//! Turns for starting keepers: a thousand that are asked for at once leave room for everything else.
+//! Turns for starting shims: a thousand that are asked for at once leave room for everything else.
 //!
-//! Guarantees: keepers are started in the order in which they were asked for, and only a few at a time. A start that
+//! Guarantees: shims are started in the order in which they were asked for, and only a few at a time. A start that
 //! hangs, as in a directory of a dead file server, gives its turn up, so it delays no other for longer than that.
 
 use std::num::NonZero;
@@ -21,7 +21,7 @@ const QUICK: Duration = Duration::from_secs(1);
 /// Gives turns.
 pub(crate) struct Starts(Arc<Semaphore>);
 
-/// The right to start a keeper now.
+/// The right to start a shim now.
 pub(super) struct SpawnPermit {
     _permit: OwnedSemaphorePermit,
 }

@@ -1,15 +1,15 @@
-//! Who writes to a job, as far as its keeper remembers them.
+//! Who writes to a job, as far as its shim remembers them.
 //!
-//! A keeper remembers a limited number, and what it has forgotten it would take for new, and its input with it. So
+//! A shim remembers a limited number, and what it has forgotten it would take for new, and its input with it. So
 //! one is forgotten when it has said that it leaves; of those who went without a word, and may come back to go on where
 //! they were, the ones longest silent, and only when there are [`MANY`].
 
 use std::collections::HashMap;
 
-use peerbus_keeper::messages::WriterState;
 use peerbus_protocol::frame::StdinCredit;
+use peerbus_shim::messages::WriterState;
 
-/// So many are remembered whoever of them is there: half of what a keeper remembers, and twice as many as can be there
+/// So many are remembered whoever of them is there: half of what a shim remembers, and twice as many as can be there
 /// at once.
 const MANY: usize = 128;
 
@@ -17,7 +17,7 @@ const MANY: usize = 128;
 #[derive(Debug, Default)]
 pub(super) struct StdinSources {
     known: HashMap<String, Known>,
-    /// Words of the keeper about any of them.
+    /// Words of the shim about any of them.
     words: u64,
 }
 
@@ -29,7 +29,7 @@ struct Known {
 }
 
 impl StdinSources {
-    /// What the keeper says that it remembers, of all of them.
+    /// What the shim says that it remembers, of all of them.
     pub(super) fn are(&mut self, states: Vec<WriterState>) {
         let mut before = std::mem::take(&mut self.known);
         for state in states {
@@ -48,12 +48,12 @@ impl StdinSources {
         self.known.get(inbox).map_or(0, |known| known.state.signals)
     }
 
-    /// Whether one had a terminal of some size already when the keeper last told of it.
+    /// Whether one had a terminal of some size already when the shim last told of it.
     pub(super) fn has_resized(&self, inbox: &str) -> bool {
         self.known.get(inbox).is_some_and(|known| known.state.resizes > 0)
     }
 
-    /// One was told this. Who is new and has its input closed may be one too many, whom no keeper remembers.
+    /// One was told this. Who is new and has its input closed may be one too many, whom no shim remembers.
     pub(super) fn wants(&mut self, from: String, want: StdinCredit) {
         self.words += 1;
         match self.known.get_mut(&from) {
@@ -66,7 +66,7 @@ impl StdinSources {
         }
     }
 
-    /// A signal of one was applied. Who has done nothing else the keeper forgets by itself.
+    /// A signal of one was applied. Who has done nothing else the shim forgets by itself.
     pub(super) fn signalled(&mut self, from: &str, n: u64) {
         if let Some(known) = self.known.get_mut(from) {
             known.state.signals = known.state.signals.max(n);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keeper_knows_best() {
+    fn the_shim_knows_best() {
         let mut writers = StdinSources::default();
         let state = |from: &str, received| WriterState {
             from: from.to_owned(),

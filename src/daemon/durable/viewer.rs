@@ -19,7 +19,6 @@ use super::super::context::{Context, ShutdownPhase};
 use super::poll_state::{self, PollState};
 use super::progress::Progress;
 use peerbus_bus::{ConnectionState, Outgoing};
-use peerbus_keeper::log::{Piece, Reader};
 use peerbus_process::joined;
 use peerbus_protocol::attach::{Responder, SizeFrom, Sizes, UNREADABLE};
 use peerbus_protocol::control::Credit;
@@ -27,6 +26,7 @@ use peerbus_protocol::exec::{JobResult, OutputHolder};
 use peerbus_protocol::frame::{ALIVE_EVERY_MS, Accepted, Alive, FrameKind, OUTPUT_MAX};
 use peerbus_protocol::send_buffer::{Frame, SendBuffer, StreamOffsets};
 use peerbus_protocol::{JobId, decode};
+use peerbus_shim::log::{Piece, Reader};
 
 /// Silence after which a viewer is dropped. It says something every 5 s.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -120,7 +120,7 @@ struct Done {
 pub(super) struct Viewer {
     begin: Begin,
     number: u64,
-    outbox: SendBuffer,
+    send_buffer: SendBuffer,
     courier: mpsc::Sender<Outgoing>,
     reader: Option<Reader>,
     reading: Option<JoinHandle<Done>>,
@@ -156,7 +156,7 @@ impl Viewer {
         });
         let now = Instant::now();
         Self {
-            outbox: SendBuffer::new(begin.window),
+            send_buffer: SendBuffer::new(begin.window),
             number,
             courier,
             reader: Some(Reader::open(&begin.log)),
@@ -243,12 +243,12 @@ impl Viewer {
         accepted: Accepted,
         first: Vec<(FrameKind, Bytes)>,
     ) {
-        self.outbox = SendBuffer::beginning_at(epoch, at, window);
+        self.send_buffer = SendBuffer::beginning_at(epoch, at, window);
         self.begin.accepted =
             Accepted { from: Some(at).filter(|at| *at != StreamOffsets::default()), ..accepted };
-        self.outbox.control(FrameKind::Accepted, decode::to_json(&self.begin.accepted).into());
+        self.send_buffer.control(FrameKind::Accepted, decode::to_json(&self.begin.accepted).into());
         for (kind, payload) in first {
-            self.outbox.control(kind, payload);
+            self.send_buffer.control(kind, payload);
         }
         (self.look, self.dropped_to, self.farewell) = (PollState::default(), None, None);
         (self.asked, self.sized, self.waiting) = (None, None, None);
@@ -262,22 +262,22 @@ impl Viewer {
         }
         match word {
             ViewerCommand::Credit(credit) => {
-                self.outbox.credit(&credit);
+                self.send_buffer.credit(&credit);
                 // Who has all, or wants no more.
                 self.done |= credit.done;
             }
             ViewerCommand::Resume { epoch, received, window, accepted, first } => {
-                if epoch > self.outbox.epoch() {
+                if epoch > self.send_buffer.epoch() {
                     self.begin_at(epoch, received, window, accepted, first);
-                } else if epoch == self.outbox.epoch() {
+                } else if epoch == self.send_buffer.epoch() {
                     self.show_again(accepted);
                 }
             }
             ViewerCommand::Again(accepted) => self.show_again(accepted),
             ViewerCommand::Leave(payload) => self.leave(payload),
             ViewerCommand::Control(kind, payload) => {
-                if !self.outbox.is_closing() {
-                    self.outbox.control(kind, payload);
+                if !self.send_buffer.is_closing() {
+                    self.send_buffer.control(kind, payload);
                 }
             }
         }
@@ -286,17 +286,17 @@ impl Viewer {
     fn show_again(&mut self, accepted: Accepted) {
         let accepted = Accepted { from: self.begin.accepted.from, ..accepted };
         // Were there no room, the viewer would ask once more.
-        let frame = self.outbox.first_again(decode::to_json(&accepted).into());
+        let frame = self.send_buffer.first_again(decode::to_json(&accepted).into());
         let _ = self.courier.try_send(self.message(frame));
     }
 
     /// Somebody wants it to leave. The rest of the output it does not get.
     fn leave(&mut self, payload: Bytes) {
-        self.outbox.control(FrameKind::Detached, payload);
+        self.send_buffer.control(FrameKind::Detached, payload);
         let most = self.begin.context.bus.max_payload().saturating_sub(HEADERS);
         let mut last = Vec::new();
         while last.last().is_none_or(|frame: &Frame| frame.kind != FrameKind::Detached)
-            && let Some(frame) = self.outbox.next_frame(most)
+            && let Some(frame) = self.send_buffer.next_frame(most)
         {
             last.push(frame);
         }
@@ -315,7 +315,7 @@ impl Viewer {
     /// next one at once. When this gets lost, it learns by its clock.
     fn have_resumed(&self) {
         let payload = decode::to_json(&self.begin.accepted).into();
-        let epoch = self.outbox.epoch();
+        let epoch = self.send_buffer.epoch();
         let frame = Frame { epoch, seq: u64::MAX, kind: FrameKind::Accepted, offset: None, payload };
         let _ = self.courier.try_send(self.message(frame));
     }
@@ -326,15 +326,16 @@ impl Viewer {
     }
 
     fn has_message(&self) -> bool {
-        !self.muted && (self.outbox.has_frame() || (self.farewell.is_some() && self.outbox.unsent() == 0))
+        !self.muted
+            && (self.send_buffer.has_frame() || (self.farewell.is_some() && self.send_buffer.unsent() == 0))
     }
 
     fn send_one(&mut self) {
         let most = self.begin.context.bus.max_payload().saturating_sub(HEADERS);
         let Ok(permit) = self.courier.try_reserve() else { return };
-        if let Some(frame) = self.outbox.next_frame(most) {
+        if let Some(frame) = self.send_buffer.next_frame(most) {
             permit.send(self.message(frame));
-            self.outbox.let_go_of_sent();
+            self.send_buffer.let_go_of_sent();
         } else if let Some(sentence) = self.farewell.take() {
             permit.send(answer::no_message(&self.begin.inbox, UNREADABLE, 500, &sentence));
             self.done = true;
@@ -357,7 +358,7 @@ impl Viewer {
             if let Some(reader) = self.reader.as_mut().filter(|_| self.look.is_idle()) {
                 reader.rest();
             }
-            if !self.outbox.is_closing() {
+            if !self.send_buffer.is_closing() {
                 self.tell_alive();
             }
         }
@@ -373,12 +374,12 @@ impl Viewer {
         self.waiting.clone_from(&waiting);
         let stdin_received = self.begin.accepted.stdin_received;
         let alive = Alive { out, err, stdin_received, waiting };
-        self.outbox.control(FrameKind::Alive, decode::to_json(&alive).into());
+        self.send_buffer.control(FrameKind::Alive, decode::to_json(&alive).into());
     }
 
     /// Tells whose output is waited for, where that is news.
     fn tell_waiting(&mut self) {
-        if self.waiting != self.begin.news.borrow().waiting && !self.outbox.is_closing() {
+        if self.waiting != self.begin.news.borrow().waiting && !self.send_buffer.is_closing() {
             self.tell_alive();
         }
     }

@@ -16,11 +16,11 @@ use super::super::request::Request;
 use super::super::request_summary::{RequestSummary, name};
 use super::super::running_jobs::JobGuard;
 use super::{blocking, replay, reply, runner};
-use peerbus_keeper::messages::StepSpec;
 use peerbus_process::{self as process, JobScope, Spec};
 use peerbus_protocol::ending::{Refusal, sentence};
 use peerbus_protocol::exec::{Command, ExecRequest, JOB_VARIABLE, JobResult, PEER_VARIABLE};
 use peerbus_protocol::{Ending, JobId};
+use peerbus_shim::messages::StepSpec;
 
 /// How long a refusal that could not be journalled is remembered: longer than any caller repeats
 /// its request.
@@ -30,7 +30,7 @@ const REFUSAL_REMEMBERED: std::time::Duration = std::time::Duration::from_secs(6
 pub(crate) struct Admitted {
     pub(crate) request: Request,
     pub(crate) commands: Commands,
-    pub(crate) lodging: JobScope,
+    pub(crate) job_scope: JobScope,
     pub(crate) entry: Entry,
     /// What was journalled of it.
     pub(crate) begun: StartRecord,
@@ -77,10 +77,10 @@ pub(super) async fn admit(
         }
     };
     let Prepared { commands, place, rules } = prepared;
-    let lodging = context.nursery.lodging(request.id);
+    let job_scope = context.containment_manager.job_scope(request.id);
     let asked = RequestSummary::by(&context, &request).allowed_by(&rules);
-    let begun = begun(&context, &request, &asked, Some(lodging.clone()));
-    let enrolled = context.roll.enter(request.id, u32::from(request.is_waited_for()));
+    let begun = begun(&context, &request, &asked, Some(job_scope.clone()));
+    let enrolled = context.running_jobs.enter(request.id, u32::from(request.is_waited_for()));
     enrolled.set_watched_from(request.exec.within.first().cloned().into_iter().collect());
     let (journal, known) = (context.journal.clone(), begun.clone());
     let delivered = request.queued.as_ref().map(|ticket| ticket.delivered().clone());
@@ -110,7 +110,7 @@ pub(super) async fn admit(
                 let durable = request.exec.is_durable();
                 let held = std::mem::take(&mut held);
                 let admitted =
-                    Admitted { request, commands, lodging, entry, begun, place, asked, enrolled, held };
+                    Admitted { request, commands, job_scope, entry, begun, place, asked, enrolled, held };
                 match durable {
                     true => durable::run(context, admitted, messages).await,
                     false => runner::run(context, admitted, messages).await,
@@ -171,17 +171,17 @@ async fn prepare(context: &Arc<Context>, request: &Request) -> Result<Prepared, 
         let message = format!("another daemon answers for the peer {}; stop one of them", context.peer());
         return Err(refused(Refusal::Conflict, &message));
     }
-    if let Err(wait) = context.audit.has_room(&request.asker) {
-        let (peer, asker, wait) = (context.peer(), &request.asker, wait.as_secs());
+    if let Err(wait) = context.audit.has_room(&request.principal) {
+        let (peer, principal, wait) = (context.peer(), &request.principal, wait.as_secs());
         let message =
-            format!("{asker} has filled its share of the audit log of {peer}; there is room in {wait} s");
+            format!("{principal} has filled its share of the audit log of {peer}; there is room in {wait} s");
         return Err(refused(Refusal::Limit, &message));
     }
     // Nothing of a task begins where any step of it may not.
     let (mut rules, mut steps) = (BTreeSet::new(), Vec::new());
     for (n, part) in (1..).zip(request.exec.parts()) {
         let step = one(context, request, &part).await.map_err(|ending| in_step(request, n, ending))?;
-        tracing::debug!(job = %request.id, asker = %request.asker, rule = step.0, "the policy allows it");
+        tracing::debug!(job = %request.id, principal = %request.principal, rule = step.0, "the policy allows it");
         rules.insert(step.0);
         steps.push(StepSpec { spec: step.1, timeout_ms: part.timeout_ms });
     }
@@ -203,7 +203,7 @@ async fn prepare(context: &Arc<Context>, request: &Request) -> Result<Prepared, 
 
 /// One command: the number of the rule that allows it, and what is to be started.
 async fn one(context: &Arc<Context>, request: &Request, exec: &ExecRequest) -> Result<(usize, Spec), Ending> {
-    let allowed = policy::check(context, &request.asker, exec).await.map_err(|denied| denied.ending)?;
+    let allowed = policy::check(context, &request.principal, exec).await.map_err(|denied| denied.ending)?;
     check_user(exec)?;
     Ok((allowed.rule, spec(context, request.id, exec, allowed)?))
 }
@@ -254,9 +254,9 @@ fn begun(
     context: &Context,
     request: &Request,
     asked: &RequestSummary,
-    lodging: Option<JobScope>,
+    job_scope: Option<JobScope>,
 ) -> StartRecord {
-    let (asker, standing) = asked.asker();
+    let (principal, standing) = asked.principal();
     let first = request.exec.parts().into_iter().next().unwrap_or_else(|| request.exec.clone());
     StartRecord {
         id: request.id,
@@ -264,13 +264,13 @@ fn begun(
         caller: request.caller.clone(),
         request: request.digest.clone(),
         from: request.exec.from.as_ref().map(name),
-        asker,
+        principal,
         standing,
         at: now(),
         command: asked.command().to_owned(),
         directory: first.directory.unwrap_or_default().chars().take(1024).collect(),
         user: first.user.as_ref().map(|user| user.chars().take(64).collect()),
-        lodging,
+        job_scope,
         queued: request.queued.is_some(),
         durable: request.exec.is_durable(),
         tty: request.exec.tty.is_some(),

@@ -27,7 +27,7 @@ impl Runner {
             Message::CallerGone(_) => self.on_caller_gone(),
             Message::Request(request) => self.on_repeat(*request).await,
             Message::Word { for_another: true, .. } => {}
-            Message::Word { steer, from, asker, .. } => self.on_word(steer, &from, &asker).await,
+            Message::Word { steer, from, principal, .. } => self.on_word(steer, &from, &principal).await,
         }
     }
 
@@ -86,9 +86,10 @@ impl Runner {
         reply(context, request, &result).await;
     }
 
-    async fn on_word(&mut self, steer: Control, from: &str, asker: &Principal) {
+    async fn on_word(&mut self, steer: Control, from: &str, principal: &Principal) {
         // Who has the right may stop a job and ask how it ended; the rest is its caller's.
-        let may_steer = from == self.request.caller || policy::may_steer(asker, Some(&self.request.asker));
+        let may_steer =
+            from == self.request.caller || policy::may_steer(principal, Some(&self.request.principal));
         match steer {
             Control::Cancel(_)
             | Control::Release(_)
@@ -100,14 +101,14 @@ impl Runner {
             {
                 return answer::not_yours(&self.context, from, self.request.id).await;
             }
-            Control::Cancel(cancel) => return self.on_cancel(cancel, from, asker).await,
+            Control::Cancel(cancel) => return self.on_cancel(cancel, from, principal).await,
             Control::Release(_) => return self.on_release(from),
             Control::Result => return self.on_result_wanted(from).await,
             Control::Attach(_) | Control::Rename(_) | Control::Detach(_) => {
                 return answer::not_durable(&self.context, from, self.request.id).await;
             }
             Control::Signal(signal) if from != self.request.caller && may_steer => {
-                return self.on_anothers_signal(&signal, from, asker).await;
+                return self.on_anothers_signal(&signal, from, principal).await;
             }
             Control::Credit(_) if from != self.request.caller && members_sign(&self.context) => return,
             _ if from != self.request.caller => {
@@ -118,7 +119,7 @@ impl Runner {
         match steer {
             Control::Credit(credit) => self.on_credit(&credit),
             Control::Resume(resume) => self.on_resume(&resume),
-            Control::Signal(signal) => self.on_signal(&signal, asker).await,
+            Control::Signal(signal) => self.on_signal(&signal, principal).await,
             Control::Stdin { offset, bytes } => {
                 let want = self.stdin.take(offset, &bytes);
                 self.sink.control(FrameKind::Want, decode::to_json(&want));
@@ -131,7 +132,7 @@ impl Runner {
 
     fn on_credit(&mut self, credit: &Credit) {
         if let Some(stream) = self.sink.as_stream() {
-            stream.outbox.credit(credit);
+            stream.send_buffer.credit(credit);
             self.done |= credit.done && self.over;
         }
     }
@@ -141,8 +142,8 @@ impl Runner {
         let wants_stdin = self.request.exec.stdin;
         let Some(stream) = self.sink.as_stream() else { return };
         // The new epoch begins with its `accepted`, before anything that was no longer held.
-        if !stream.outbox.resume(resume, accepted.clone().into()) {
-            if resume.epoch == stream.outbox.epoch() {
+        if !stream.send_buffer.resume(resume, accepted.clone().into()) {
+            if resume.epoch == stream.send_buffer.epoch() {
                 stream.show_again(accepted);
             }
             return;
@@ -156,20 +157,20 @@ impl Runner {
     }
 
     /// Applies each signal once, in whatever order and however often it is asked for.
-    async fn on_signal(&mut self, request: &SignalRequest, asker: &Principal) {
+    async fn on_signal(&mut self, request: &SignalRequest, principal: &Principal) {
         let mut error = None;
         if request.n > self.signals {
             let Some(tried) = self.signal(&request.signal) else { return };
             self.signals = request.n;
             error = tried.err();
-            self.tell_steered(&self.request.caller, asker, ControlSummary::Signal(&request.signal)).await;
+            self.tell_steered(&self.request.caller, principal, ControlSummary::Signal(&request.signal)).await;
         }
         let signalled = Signalled { n: request.n, error };
         self.sink.control(FrameKind::Signalled, decode::to_json(&signalled));
     }
 
     /// The same for somebody who may stop the job and does not follow it: answered where it came from.
-    async fn on_anothers_signal(&mut self, request: &SignalRequest, from: &str, asker: &Principal) {
+    async fn on_anothers_signal(&mut self, request: &SignalRequest, from: &str, principal: &Principal) {
         let known = self.strangers.iter().find(|(inbox, n, _)| inbox == from && *n >= request.n);
         let error = match known {
             Some((_, _, error)) => error.clone(),
@@ -177,7 +178,7 @@ impl Runner {
                 let Some(tried) = self.signal(&request.signal) else { return };
                 self.strangers.push_back((from.to_owned(), request.n, tried.clone().err()));
                 self.strangers.drain(..self.strangers.len().saturating_sub(STRANGERS_REMEMBERED));
-                self.tell_steered(from, asker, ControlSummary::Signal(&request.signal)).await;
+                self.tell_steered(from, principal, ControlSummary::Signal(&request.signal)).await;
                 tried.err()
             }
         };
@@ -187,17 +188,17 @@ impl Runner {
     /// Signals everything the command has started. None where it has not started, so that it is asked
     /// for again, or is over, so that there is nothing to signal.
     fn signal(&mut self, name: &str) -> Option<Result<(), String>> {
-        let runs = self.course.has_tree() && !self.over;
-        runs.then(|| self.course.signal(name))
+        let runs = self.lifecycle.has_tree() && !self.over;
+        runs.then(|| self.lifecycle.signal(name))
     }
 
     /// Says in the audit log what somebody does with the job.
-    async fn tell_steered(&self, from: &str, asker: &Principal, what: ControlSummary<'_>) {
-        let line = what.by(self.request.id, from, asker, Some(&self.request.asker));
+    async fn tell_steered(&self, from: &str, principal: &Principal, what: ControlSummary<'_>) {
+        let line = what.by(self.request.id, from, principal, Some(&self.request.principal));
         self.context.audit.steered(line).await;
     }
 
-    async fn on_cancel(&mut self, cancel: CancelRequest, from: &str, asker: &Principal) {
+    async fn on_cancel(&mut self, cancel: CancelRequest, from: &str, principal: &Principal) {
         if from == self.request.caller {
             self.heard();
         }
@@ -209,9 +210,9 @@ impl Runner {
         let why: String = cancel.why.unwrap_or_else(|| "asked to".to_owned()).chars().take(200).collect();
         if !self.over && !self.stop_told {
             self.stop_told = true;
-            self.tell_steered(from, asker, ControlSummary::Stop(&why)).await;
+            self.tell_steered(from, principal, ControlSummary::Stop(&why)).await;
         }
-        self.course.stop(Ending::Cancelled { why });
+        self.lifecycle.stop(Ending::Cancelled { why });
         answer::cancelled(&self.context, from, self.request.id, state, self.ended.clone()).await;
     }
 
@@ -219,7 +220,7 @@ impl Runner {
         if from == self.request.caller {
             self.heard();
         }
-        self.course.release(Instant::now());
+        self.lifecycle.release(Instant::now());
     }
 
     async fn on_result_wanted(&mut self, from: &str) {

@@ -13,12 +13,12 @@ use peerbus_protocol::reply;
 
 impl Runner {
     /// Writes the ending down, then tells it.
-    pub(super) async fn finish(&mut self, taps: OutputReader) {
+    pub(super) async fn finish(&mut self, output_reader: OutputReader) {
         self.over = true;
         self.stdin.close();
-        let output_open = !taps.are_dry();
-        tokio::spawn(taps.drain());
-        let outcome = self.course.close(output_open).await;
+        let output_open = !output_reader.are_dry();
+        tokio::spawn(output_reader.drain());
+        let outcome = self.lifecycle.close(output_open).await;
         self.place = None;
         let result = self.result(outcome);
         self.log(&result).await;
@@ -76,7 +76,7 @@ impl Runner {
         match &mut self.sink {
             Output::Stream(stream) => {
                 self.timing.over(Instant::now());
-                stream.outbox.close(decode::to_json(&result).into());
+                stream.send_buffer.close(decode::to_json(&result).into());
             }
             Output::Plain(plain) => {
                 let collectors = plain.collectors.take();

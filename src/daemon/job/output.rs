@@ -29,7 +29,7 @@ pub(super) enum Output {
 
 /// A caller who reads along.
 pub(super) struct Stream {
-    pub(super) outbox: SendBuffer,
+    pub(super) send_buffer: SendBuffer,
     courier: mpsc::Sender<Frame>,
     /// After the link or the caller was lost, nothing is sent until the caller is heard again:
     /// only its word renews the right to answer.
@@ -58,7 +58,12 @@ impl Output {
                 let _ = context.bus.publish_bulk(message).await;
             }
         });
-        Self::Stream(Stream { outbox: SendBuffer::new(window), courier, muted: false, discarding: false })
+        Self::Stream(Stream {
+            send_buffer: SendBuffer::new(window),
+            courier,
+            muted: false,
+            discarding: false,
+        })
     }
 
     /// A collection for one JSON reply, for the caller who waits for it, if any: of at most what the server takes.
@@ -72,7 +77,7 @@ impl Output {
     pub(super) fn room(&self) -> u64 {
         match self {
             Self::Stream(stream) if stream.discarding => OUTPUT_MAX as u64,
-            Self::Stream(stream) => stream.outbox.room(),
+            Self::Stream(stream) => stream.send_buffer.room(),
             Self::Plain(_) => OUTPUT_MAX as u64,
         }
     }
@@ -81,9 +86,9 @@ impl Output {
     pub(super) fn push(&mut self, stream: StreamKind, bytes: Bytes) {
         match self {
             Self::Stream(sink) => {
-                sink.outbox.push(stream, bytes);
+                sink.send_buffer.push(stream, bytes);
                 if sink.discarding {
-                    sink.outbox.give_up();
+                    sink.send_buffer.give_up();
                 }
             }
             Self::Plain(plain) => {
@@ -96,7 +101,7 @@ impl Output {
     /// Bytes read from the command so far.
     pub(super) fn totals(&self) -> StreamOffsets {
         match self {
-            Self::Stream(stream) => stream.outbox.read(),
+            Self::Stream(stream) => stream.send_buffer.read(),
             Self::Plain(plain) => plain.totals,
         }
     }
@@ -120,9 +125,9 @@ impl Output {
     /// Queues a control frame, where there is a stream for it that has not come to its result.
     pub(super) fn control(&mut self, kind: FrameKind, body: Vec<u8>) {
         if let Self::Stream(stream) = self
-            && !stream.outbox.is_closing()
+            && !stream.send_buffer.is_closing()
         {
-            stream.outbox.control(kind, body.into());
+            stream.send_buffer.control(kind, body.into());
         }
     }
 
@@ -130,7 +135,7 @@ impl Output {
     pub(super) async fn may_send(&self) {
         if let Self::Stream(stream) = self
             && !stream.muted
-            && stream.outbox.has_frame()
+            && stream.send_buffer.has_frame()
             && stream.courier.reserve().await.is_ok()
         {
             return;
@@ -142,7 +147,7 @@ impl Output {
     pub(super) fn send_one(&mut self, max_payload: usize) {
         if let Self::Stream(stream) = self
             && let Ok(permit) = stream.courier.try_reserve()
-            && let Some(frame) = stream.outbox.next_frame(max_payload.saturating_sub(HEADERS))
+            && let Some(frame) = stream.send_buffer.next_frame(max_payload.saturating_sub(HEADERS))
         {
             permit.send(frame);
         }
@@ -167,6 +172,6 @@ impl Stream {
     /// Shows a caller that asked twice the first frame again.
     pub(super) fn show_again(&mut self, accepted: Vec<u8>) {
         // Were there no room, the caller would ask once more.
-        let _ = self.courier.try_send(self.outbox.first_again(accepted.into()));
+        let _ = self.courier.try_send(self.send_buffer.first_again(accepted.into()));
     }
 }

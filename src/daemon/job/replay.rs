@@ -22,7 +22,7 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
     let result = ending_of(context, record);
     match message {
         Message::Request(request) => repeat(context, record, &request, &result).await,
-        Message::Word { steer, from, asker, .. } => {
+        Message::Word { steer, from, principal, .. } => {
             // Other instances stay silent, but for the successor on the same state directory.
             let meant_for = steer.instance();
             if meant_for.is_some_and(|it| it != record.begun.instance && it != context.instance) {
@@ -35,7 +35,9 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
             // Who asked for it the journal knows by the inbox alone. What a command printed is its caller's.
             let others = is_anothers(context, &from, &record.begun.caller);
             let wants_output = !matches!(steer, Control::Cancel(_));
-            if (others && wants_output) || (from != record.begun.caller && !policy::may_steer(&asker, None)) {
+            if (others && wants_output)
+                || (from != record.begun.caller && !policy::may_steer(&principal, None))
+            {
                 return answer::not_yours(context, &from, id).await;
             }
             word(context, id, &result, steer, &from).await;

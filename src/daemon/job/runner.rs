@@ -54,7 +54,7 @@ pub(super) struct Runner {
     pub(super) signals: u64,
     /// Signals of others: from where, the number, and why it could not be applied.
     pub(super) strangers: VecDeque<(String, u64, Option<String>)>,
-    pub(super) course: CommandLifecycle,
+    pub(super) lifecycle: CommandLifecycle,
     /// Whose output it was last told to wait for, after the command's own end.
     pub(super) waiting: Option<Vec<OutputHolder>>,
     pub(super) over: bool,
@@ -76,14 +76,14 @@ pub(super) struct Runner {
 
 /// Starts the job and sees it through.
 pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
-    let Admitted { request, commands, lodging, entry, place, asked, enrolled, held, .. } = admitted;
+    let Admitted { request, commands, job_scope, entry, place, asked, enrolled, held, .. } = admitted;
     let spec = commands.spec;
     let mut start = Some(tokio::task::spawn_blocking({
         let context = Arc::clone(&context);
-        move || begin(&context, &spec, &lodging, entry)
+        move || begin(&context, &spec, &job_scope, entry)
     }));
     let mut job = Runner::new(&context, request, place, asked, enrolled);
-    let mut taps = OutputReader::none();
+    let mut output_reader = OutputReader::none();
     let mut process: Option<Process> = None;
     let (mut link, mut leaving) = (context.bus.link(), context.leaving.subscribe());
     let mut known = *link.borrow_and_update();
@@ -95,9 +95,9 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
         let happening = tokio::select! {
             message = messages.recv() => Event::Message(message),
             begun = joined(&mut start) => Event::Started(begun),
-            (stream, bytes) = taps.next(room), if room > 0 => Event::Output(stream, bytes),
-            exit = exited(&mut process), if !job.course.has_exited() => Event::Exited(exit),
-            () = job.course.progressed() => Event::Progressed,
+            (stream, bytes) = output_reader.next(room), if room > 0 => Event::Output(stream, bytes),
+            exit = exited(&mut process), if !job.lifecycle.has_exited() => Event::Exited(exit),
+            () = job.lifecycle.progressed() => Event::Progressed,
             () = job.sink.may_send() => Event::MaySend,
             () = job.stdin.writable() => Event::StdinWritable,
             Ok(()) = link.changed() => Event::Link(*link.borrow_and_update()),
@@ -109,7 +109,7 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
             Event::Message(None) => break,
             Event::Started(begun) => {
                 if let Some(started) = job.on_started(begun) {
-                    taps = OutputReader::new(started.stdout, started.stderr);
+                    output_reader = OutputReader::new(started.stdout, started.stderr);
                     process = Some(started.process);
                 }
             }
@@ -130,20 +130,20 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
             Event::Clock => job.on_clock(Instant::now()),
         }
         job.show();
-        if !job.over && job.course.is_over(Instant::now(), &taps, job.sink.room()) {
-            job.finish(std::mem::replace(&mut taps, OutputReader::none())).await;
+        if !job.over && job.lifecycle.is_over(Instant::now(), &output_reader, job.sink.room()) {
+            job.finish(std::mem::replace(&mut output_reader, OutputReader::none())).await;
         }
         job.tell_waiting();
     }
 }
 
 /// Starts the process and writes it down. Blocking.
-fn begin(context: &Context, spec: &process::Spec, lodging: &process::JobScope, mut entry: Entry) -> Begin {
-    let started = process::start(spec, lodging, &context.nursery);
+fn begin(context: &Context, spec: &process::Spec, job_scope: &process::JobScope, mut entry: Entry) -> Begin {
+    let started = process::start(spec, job_scope, &context.containment_manager);
     if let Ok(started) = &started
         && let Err(error) = entry.started(started.process.identity())
     {
-        // The lodging, which is enough to find the process, is written down already.
+        // The job_scope, which is enough to find the process, is written down already.
         tracing::error!(job = %spec.job, %error, "writing the start to the journal");
     }
     (entry, started)
@@ -179,7 +179,7 @@ impl Runner {
             },
             stdin: if request.exec.stdin { Stdin::expected() } else { Stdin::closed() },
             timing: Lease::new(now, context.settings.caller_grace),
-            course: CommandLifecycle::new(request.id, request.exec.timeout_ms.map(Duration::from_millis))
+            lifecycle: CommandLifecycle::new(request.id, request.exec.timeout_ms.map(Duration::from_millis))
                 .without_waiting(request.exec.no_wait),
             waiting: None,
             context: Arc::clone(context),
@@ -214,7 +214,7 @@ impl Runner {
 
     /// The first frame of an epoch, as things stand.
     pub(super) fn accepted(&self) -> Vec<u8> {
-        let state = match (self.course.has_tree(), self.over) {
+        let state = match (self.lifecycle.has_tree(), self.over) {
             (_, true) => JobState::Ended,
             (false, false) => JobState::Starting,
             (true, false) => JobState::Running,
@@ -245,7 +245,7 @@ impl Runner {
         };
         match started {
             Ok(mut started) => {
-                self.course.started(&started.process);
+                self.lifecycle.started(&started.process);
                 if let Some(pipe) = started.stdin.take() {
                     self.stdin.connect(pipe);
                 }
@@ -260,12 +260,12 @@ impl Runner {
 
     /// Nothing runs, and nothing will.
     fn fail(&mut self, ending: Ending) {
-        self.course.fail(ending);
+        self.lifecycle.fail(ending);
         self.stdin.close();
     }
 
     fn on_output(&mut self, stream: StreamKind, bytes: Bytes) {
-        self.course.read(stream, &bytes);
+        self.lifecycle.read(stream, &bytes);
         self.sink.push(stream, bytes);
     }
 
@@ -277,7 +277,7 @@ impl Runner {
     }
 
     fn on_exit(&mut self, exit: Exit) {
-        self.course.exited(Instant::now(), exit);
+        self.lifecycle.exited(Instant::now(), exit);
         if self.request.exec.stdin {
             self.stdin.close();
             self.tell_want();
@@ -286,7 +286,7 @@ impl Runner {
 
     fn on_leaving(&mut self, stage: ShutdownPhase) {
         if stage == ShutdownPhase::StoppingJobs {
-            self.course.stop(Ending::Cancelled { why: "daemon stopping".to_owned() });
+            self.lifecycle.stop(Ending::Cancelled { why: "daemon stopping".to_owned() });
         }
     }
 
@@ -300,11 +300,11 @@ impl Runner {
     fn deadline(&self) -> Instant {
         let streaming = matches!(self.sink, Output::Stream(_));
         let told = self.timing.deadline(Instant::now(), streaming, self.over);
-        self.course.deadline(self.sink.room()).map_or(told, |deadline| deadline.min(told))
+        self.lifecycle.deadline(self.sink.room()).map_or(told, |deadline| deadline.min(told))
     }
 
     fn on_clock(&mut self, now: Instant) {
-        self.course.on_clock(now);
+        self.lifecycle.on_clock(now);
         if !matches!(self.sink, Output::Stream(_)) {
             return;
         }
@@ -324,7 +324,7 @@ impl Runner {
 
     /// Tells whose output is waited for, where that is news.
     fn tell_waiting(&mut self) {
-        let waiting = self.course.waits_for(Instant::now());
+        let waiting = self.lifecycle.waits_for(Instant::now());
         if waiting != self.waiting {
             self.waiting = waiting;
             self.tell_alive();
@@ -335,7 +335,7 @@ impl Runner {
     fn give_the_caller_up(&mut self) {
         if let Some(stream) = self.sink.as_stream() {
             stream.discarding = true;
-            stream.outbox.give_up();
+            stream.send_buffer.give_up();
         }
         if self.over {
             self.done = true;
@@ -343,6 +343,6 @@ impl Runner {
         }
         let grace = self.timing.grace();
         tracing::warn!(job = %self.request.id, command = self.asked.command(), ?grace, "its caller vanished and did not come back");
-        self.course.stop(Ending::Cancelled { why: "its caller vanished".to_owned() });
+        self.lifecycle.stop(Ending::Cancelled { why: "its caller vanished".to_owned() });
     }
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use crate::context::Context;
 use crate::journal::Record;
 use crate::running_jobs::JobStats;
-use peerbus_keeper::JobDir;
-use peerbus_keeper::log::{Extent, Reader};
 use peerbus_protocol::ending::sentence;
 use peerbus_protocol::exec::{JobResult, StreamTotal};
 use peerbus_protocol::jobs::{Job, JobFilter, JobQuery, JobStatus, PAGE_MAX, means, means_id};
 use peerbus_protocol::send_buffer::StreamOffsets;
 use peerbus_protocol::{Ending, JobId, decode};
+use peerbus_shim::JobDir;
+use peerbus_shim::log::{Extent, Reader};
 
 /// The jobs a question asks for, newest first, and where the next page goes on. Blocking.
 ///
@@ -81,7 +81,7 @@ fn look(context: &Context, id: JobId) -> io::Result<Option<(Record, Option<Arc<J
     let mut missed = false;
     loop {
         let Some(record) = context.journal.find(id)? else { return Ok(None) };
-        let present = context.roll.find(id);
+        let present = context.running_jobs.find(id);
         // Without an ending and off the roll: it may have ended between the two looks.
         if record.result.is_some() || present.is_some() || missed {
             return Ok(Some((record, present)));
@@ -146,7 +146,7 @@ fn recorded(record: &Record) -> Job {
         name: begun.name.clone(),
         started_at: begun.at.clone(),
         age_ms: age_ms(&begun.at),
-        asker: begun.asker.clone(),
+        principal: begun.principal.clone(),
         from: begun.from.clone(),
         command: begun.command.clone(),
         directory: Some(begun.directory.clone()).filter(|directory| !directory.is_empty()),
@@ -177,7 +177,7 @@ fn unreadable(id: JobId, error: &io::Error) -> Job {
         name: None,
         started_at: String::new(),
         age_ms: 0,
-        asker: None,
+        principal: None,
         from: None,
         command: String::new(),
         directory: None,

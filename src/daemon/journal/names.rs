@@ -33,7 +33,7 @@ impl Entry {
     pub(crate) fn rename(&mut self, name: &str) -> Result<(), NotNamed> {
         let journal = self.journal.clone();
         let record = journal.find(self.id)?;
-        let owner = record.and_then(|record| record.begun.asker);
+        let owner = record.and_then(|record| record.begun.principal);
         let _claimed = journal.claim(name, owner.as_ref(), self.id)?;
         let path = journal.open.join(self.id.to_string());
         let text = fs::read(&path)?;
@@ -69,7 +69,7 @@ impl Journal {
         begin: impl FnOnce() -> io::Result<Entry>,
     ) -> Result<Entry, NotNamed> {
         let _claimed = {
-            let claim = |name: &String| self.claim(name, begun.asker.as_ref(), begun.id);
+            let claim = |name: &String| self.claim(name, begun.principal.as_ref(), begun.id);
             begun.name.as_ref().map(claim).transpose()?
         };
         Ok(begin()?)
@@ -96,7 +96,7 @@ impl Journal {
                 Ok(Some(record))
                     if record.result.is_none()
                         && record.begun.name.as_deref() == Some(name)
-                        && record.begun.asker.as_ref() == owner =>
+                        && record.begun.principal.as_ref() == owner =>
                 {
                     return Ok(Some(id));
                 }

@@ -13,13 +13,13 @@ fn begun(id: JobId) -> StartRecord {
         caller: "_INBOX.x".into(),
         request: "digest".into(),
         from: None,
-        asker: None,
+        principal: None,
         standing: None,
         at: now(),
         command: "true".into(),
         directory: "/".into(),
         user: None,
-        lodging: None,
+        job_scope: None,
         queued: false,
         durable: false,
         tty: false,
@@ -205,7 +205,7 @@ fn one_from_the_queue_is_kept_until_it_starts() {
 #[test]
 fn the_steps_of_one_from_the_queue_letter_by_letter() {
     let text = concat!(
-        r#"{"step":"begun","id":"0197c0de-0000-7000-8000-00000000cafe","instance":"11111111-2222-4333-8444-555555555555","caller":"_INBOX_ann.queued","request":"d1935","at":"2026-11-21T10:11:12Z","command":"make","directory":"/","user":null,"lodging":null,"queued":true}"#,
+        r#"{"step":"begun","id":"0197c0de-0000-7000-8000-00000000cafe","instance":"11111111-2222-4333-8444-555555555555","caller":"_INBOX_ann.queued","request":"d1935","at":"2026-11-21T10:11:12Z","command":"make","directory":"/","user":null,"job_scope":null,"queued":true}"#,
         "\n",
         r#"{"step":"starting","at":"2026-11-21T10:11:13Z"}"#,
         "\n",

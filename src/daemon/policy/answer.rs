@@ -44,8 +44,8 @@ pub(crate) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<
 }
 
 async fn answer_one(context: &Arc<Context>, reply: &str, message: &Incoming) {
-    let asker = match auth::of(context, message) {
-        Ok((asker, _)) => asker,
+    let principal = match auth::of(context, message) {
+        Ok((principal, _)) => principal,
         Err(why) => {
             let (word, code) = answer::UNPROVEN;
             return answer::cannot(context, reply, word, code, &why).await;
@@ -57,10 +57,10 @@ async fn answer_one(context: &Arc<Context>, reply: &str, message: &Incoming) {
     };
     let whom = match &question.whom {
         Some(OnBehalfOf { name, standing }) => Principal::Known { name: name.clone(), standing: *standing },
-        None => asker.clone(),
+        None => principal.clone(),
     };
-    if whom != asker && !may_see_all(&asker) {
-        let sentence = format!("only operators may ask what others may do, and {asker} is none");
+    if whom != principal && !may_see_all(&principal) {
+        let sentence = format!("only operators may ask what others may do, and {principal} is none");
         return answer::cannot(context, reply, "not_yours", 403, &sentence).await;
     }
     let policy = context.settings.policy.policy();
@@ -68,7 +68,7 @@ async fn answer_one(context: &Arc<Context>, reply: &str, message: &Incoming) {
         Some(request) => decided(context, &policy, &whom, by_all(context, &policy, &whom, request).await),
         None => {
             let all = (1..=policy.rules.len()).filter(|number| {
-                may_see_all(&asker) || policy.rule(*number).is_some_and(|(rule, _)| rule.is_about(&whom))
+                may_see_all(&principal) || policy.rule(*number).is_some_and(|(rule, _)| rule.is_about(&whom))
             });
             with_rules(context, &policy, &whom, None, all)
         }

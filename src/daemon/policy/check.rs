@@ -40,10 +40,10 @@ impl Denied {
 /// Decides by the rules as they are now.
 pub(crate) async fn check(
     context: &Arc<Context>,
-    asker: &Principal,
+    principal: &Principal,
     exec: &ExecRequest,
 ) -> Result<Allowed, Denied> {
-    by(context, &context.settings.policy.policy(), asker, exec).await
+    by(context, &context.settings.policy.policy(), principal, exec).await
 }
 
 /// Decides, by the rules as they are now, whether somebody may read the output of a job that runs or has ended, or
@@ -53,30 +53,30 @@ pub(crate) async fn check(
 /// A sentence for whoever asks.
 pub(crate) fn may_attach(
     context: &Context,
-    asker: &Principal,
+    principal: &Principal,
     owner: &Principal,
     access: Access,
 ) -> Result<(), String> {
-    if context.settings.policy.policy().attaches(asker, owner, access) {
+    if context.settings.policy.policy().attaches(principal, owner, access) {
         return Ok(());
     }
     let (peer, what) = match access {
         Access::Read => (context.peer(), "read"),
         Access::Write => (context.peer(), "write to"),
     };
-    Err(format!("the policy of {peer} does not let {asker} {what} this job of {owner}"))
+    Err(format!("the policy of {peer} does not let {principal} {what} this job of {owner}"))
 }
 
 /// Decides by these rules; of a task, which is allowed where all of its steps are, by what the last one comes to.
 pub(super) async fn by_all(
     context: &Arc<Context>,
     policy: &Policy,
-    asker: &Principal,
+    principal: &Principal,
     exec: &ExecRequest,
 ) -> Result<Allowed, Denied> {
     let mut decided = Err(Denied::of(Refusal::BadRequest, "it has nothing to run".to_owned()));
     for part in exec.parts() {
-        decided = by(context, policy, asker, &part).await;
+        decided = by(context, policy, principal, &part).await;
         if decided.is_err() {
             break;
         }
@@ -88,7 +88,7 @@ pub(super) async fn by_all(
 pub(super) async fn by(
     context: &Arc<Context>,
     policy: &Policy,
-    asker: &Principal,
+    principal: &Principal,
     exec: &ExecRequest,
 ) -> Result<Allowed, Denied> {
     let refused = Denied::of;
@@ -98,7 +98,7 @@ pub(super) async fn by(
         return Err(refused(Refusal::NoDirectory, message.to_owned()));
     };
     let command = exec.command().map_err(|bad| refused(Refusal::BadRequest, bad.0))?;
-    let real = match policy.looks_at_directories(asker) {
+    let real = match policy.looks_at_directories(principal) {
         true => look_up(directory, exec).await?,
         false => None,
     };
@@ -107,7 +107,7 @@ pub(super) async fn by(
         None => context.own_user.clone(),
     };
     let wish = AccessRequest {
-        asker,
+        principal,
         command: &command,
         directory,
         real: real.as_deref(),
@@ -127,7 +127,7 @@ pub(super) async fn by(
             Ok(Allowed { rule, directory: directory.to_owned(), links })
         }
         Verdict::Refused(against) => {
-            let message = cut(sentence(context, asker, &against));
+            let message = cut(sentence(context, principal, &against));
             Err(Denied { ending: Ending::Refused { why: Refusal::Policy, message }, against })
         }
     }
@@ -161,19 +161,19 @@ async fn look_up(directory: &str, exec: &ExecRequest) -> Result<Option<PathBuf>,
 }
 
 /// What a caller is told. Rules that are about others are nobody's business.
-fn sentence(context: &Context, asker: &Principal, against: &[Against]) -> String {
+fn sentence(context: &Context, principal: &Principal, against: &[Against]) -> String {
     let peer = context.peer();
     match against {
         [] if context.settings.policy.is_missing() => format!(
             "the policy file of {peer} is gone, so nothing is allowed; its log says what to do about it"
         ),
-        [] => format!("the policy of {peer} has no rule for {asker}"),
+        [] => format!("the policy of {peer} has no rule for {principal}"),
         [only] => format!(
             "the policy of {peer} does not allow this: rule {}, `{}`: {}; `d policy check {peer}` says more",
             only.rule, only.key, only.why
         ),
         several => format!(
-            "none of the {} rules that the policy of {peer} has for {asker} allows this; `d policy check {peer}` says why",
+            "none of the {} rules that the policy of {peer} has for {principal} allows this; `d policy check {peer}` says why",
             several.len()
         ),
     }

@@ -107,7 +107,7 @@ impl Policy {
     /// Decides. The first rule that allows a request is the one that is named.
     fn decide(&self, wish: &AccessRequest<'_>) -> Verdict {
         let mut against = Vec::new();
-        for (number, rule) in self.about(wish.asker) {
+        for (number, rule) in self.about(wish.principal) {
             match rule.allows(wish) {
                 Ok(()) => return Verdict::Allowed(number),
                 Err((key, why)) => against.push(Against { rule: number, key, why: decode::readable(&why) }),
@@ -117,23 +117,23 @@ impl Policy {
     }
 
     /// Whether somebody may read or write a job. One's own is everybody's of whom there is any rule.
-    fn attaches(&self, asker: &Principal, owner: &Principal, access: Access) -> bool {
-        let mut rules = self.about(asker).map(|(_, rule)| rule).peekable();
-        if is_own(asker, owner) {
+    fn attaches(&self, principal: &Principal, owner: &Principal, access: Access) -> bool {
+        let mut rules = self.about(principal).map(|(_, rule)| rule).peekable();
+        if is_own(principal, owner) {
             return rules.peek().is_some();
         }
         rules.any(|rule| matches!(rule.what, RuleKind::Attach(most) if most >= access))
     }
 
     /// The rules that are about somebody, with their numbers.
-    fn about(&self, asker: &Principal) -> impl Iterator<Item = (usize, &Rule)> {
+    fn about(&self, principal: &Principal) -> impl Iterator<Item = (usize, &Rule)> {
         let numbered = (1..).zip(self.rules.iter().map(|(rule, _)| rule));
-        numbered.filter(|(_, rule)| rule.is_about(asker))
+        numbered.filter(|(_, rule)| rule.is_about(principal))
     }
 
     /// Whether directories have to be looked up to decide what somebody may.
-    fn looks_at_directories(&self, asker: &Principal) -> bool {
-        self.about(asker).any(|(_, rule)| rule.looks_at_directories())
+    fn looks_at_directories(&self, principal: &Principal) -> bool {
+        self.about(principal).any(|(_, rule)| rule.looks_at_directories())
     }
 
     /// Whether what this rule allows depends on where it runs.

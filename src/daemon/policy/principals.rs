@@ -21,8 +21,8 @@ pub(super) enum Principals {
 
 impl Principals {
     /// Whether this one is among them.
-    pub(super) fn has(&self, asker: &Principal) -> bool {
-        match (self, asker) {
+    pub(super) fn has(&self, principal: &Principal) -> bool {
+        match (self, principal) {
             (Self::Named(wanted), Principal::Known { name, .. }) => wanted == name,
             (Self::Standing(wanted), Principal::Known { standing, .. }) => wanted == standing,
             (Self::Network, Principal::Anyone) => true,
@@ -49,8 +49,8 @@ impl FromStr for Principals {
 
 /// Whether somebody may stop a job, or ask how it ended, that `starter` has started: whoever started it,
 /// and every operator. Where the network is the boundary, that is everybody.
-pub(crate) fn may_steer(asker: &Principal, starter: Option<&Principal>) -> bool {
-    match asker {
+pub(crate) fn may_steer(principal: &Principal, starter: Option<&Principal>) -> bool {
+    match principal {
         Principal::Anyone => true,
         Principal::Known { standing: Standing::Operator, .. } => true,
         Principal::Known { name, .. } => {
@@ -60,8 +60,8 @@ pub(crate) fn may_steer(asker: &Principal, starter: Option<&Principal>) -> bool 
 }
 
 /// Whether a job is somebody's own. Where the network is the boundary, nobody is somebody else.
-pub(crate) fn is_own(asker: &Principal, owner: &Principal) -> bool {
-    match (asker, owner) {
+pub(crate) fn is_own(principal: &Principal, owner: &Principal) -> bool {
+    match (principal, owner) {
         (Principal::Anyone, _) => true,
         (Principal::Known { name, .. }, Principal::Known { name: owner, .. }) => name == owner,
         (Principal::Known { .. }, Principal::Anyone) => false,
@@ -70,8 +70,8 @@ pub(crate) fn is_own(asker: &Principal, owner: &Principal) -> bool {
 
 /// Whether somebody may see every rule, and ask on behalf of others: an operator, and everybody where
 /// the network is the boundary.
-pub(crate) fn may_see_all(asker: &Principal) -> bool {
-    matches!(asker, Principal::Anyone | Principal::Known { standing: Standing::Operator, .. })
+pub(crate) fn may_see_all(principal: &Principal) -> bool {
+    matches!(principal, Principal::Anyone | Principal::Known { standing: Standing::Operator, .. })
 }
 
 #[cfg(test)]
@@ -94,7 +94,7 @@ mod tests {
             ("@network", [false, false, true]),
         ] {
             let who = who(text).expect(text);
-            assert_eq!([&alice, &bob, &Principal::Anyone].map(|asker| who.has(asker)), has, "{text}");
+            assert_eq!([&alice, &bob, &Principal::Anyone].map(|principal| who.has(principal)), has, "{text}");
         }
         for (text, said) in
             [("@boss", "@operator"), ("Alice", "not a name"), ("*", "not a name"), ("", "name")]

@@ -27,7 +27,7 @@ pub struct Step {
 /// A request, with what has to be known of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AccessRequest<'a> {
-    pub(super) asker: &'a Principal,
+    pub(super) principal: &'a Principal,
     pub(super) command: &'a Command,
     /// Where it is to run, as it was asked for.
     pub(super) directory: &'a str,
@@ -112,8 +112,8 @@ pub(super) type Mismatch = (&'static str, String);
 
 impl Rule {
     /// Whether it is about whoever asks.
-    pub(super) fn is_about(&self, asker: &Principal) -> bool {
-        self.who.iter().any(|who| who.has(asker))
+    pub(super) fn is_about(&self, principal: &Principal) -> bool {
+        self.who.iter().any(|who| who.has(principal))
     }
 
     /// Whether a directory has to be looked up to decide by it.

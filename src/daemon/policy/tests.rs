@@ -33,7 +33,7 @@ fn known(name: &str, standing: Standing) -> Principal {
 
 /// A request of alice, an operator, to be described further.
 struct Asked {
-    asker: Principal,
+    principal: Principal,
     command: Command,
     directory: &'static str,
     real: Option<&'static str>,
@@ -52,7 +52,7 @@ fn sh(line: &str) -> Asked {
 
 fn sh_or(command: Command) -> Asked {
     Asked {
-        asker: known("alice", Standing::Operator),
+        principal: known("alice", Standing::Operator),
         command,
         directory: "/srv/app",
         real: Some("/srv/app"),
@@ -69,7 +69,7 @@ fn variables(all: &[(&str, &str)]) -> Variables {
 impl Asked {
     fn of(self, policy: &Policy) -> Verdict {
         policy.decide(&AccessRequest {
-            asker: &self.asker,
+            principal: &self.principal,
             command: &self.command,
             directory: self.directory,
             real: self.real.map(Path::new),
@@ -102,9 +102,9 @@ fn without_a_file_operators_may_all_and_other_identities_nothing() {
         ..sh("anything")
     };
     assert_eq!(all().of(&built_in), Verdict::Allowed(1));
-    assert_eq!(Asked { asker: Principal::Anyone, ..all() }.of(&built_in), Verdict::Allowed(1));
+    assert_eq!(Asked { principal: Principal::Anyone, ..all() }.of(&built_in), Verdict::Allowed(1));
     for standing in Standing::ALL.into_iter().filter(|it| *it != Standing::Operator) {
-        let asked = Asked { asker: known("bob", standing), ..argv(&["true"]) };
+        let asked = Asked { principal: known("bob", standing), ..argv(&["true"]) };
         assert_eq!(asked.of(&built_in), Verdict::Refused(vec![]), "{standing}");
     }
     // What is shown of it is what it is.
@@ -116,7 +116,7 @@ fn without_a_file_operators_may_all_and_other_identities_nothing() {
 fn an_empty_policy_allows_nothing() {
     assert_eq!(argv(&["true"]).of(&policy("")), Verdict::Refused(vec![]));
     assert_eq!(
-        Asked { asker: Principal::Anyone, ..sh("x") }.of(&policy("# nothing\n")),
+        Asked { principal: Principal::Anyone, ..sh("x") }.of(&policy("# nothing\n")),
         Verdict::Refused(vec![])
     );
 }
@@ -148,7 +148,7 @@ fn a_rule_of_words_opens_nothing_else() {
         let wanted = if fits { None } else { Some("directory") };
         assert_eq!(Asked { real, ..pull() }.against(&policy), wanted, "{real:?}");
     }
-    let bob = Asked { asker: known("bob", Standing::Operator), ..pull() };
+    let bob = Asked { principal: known("bob", Standing::Operator), ..pull() };
     assert_eq!(bob.of(&policy), Verdict::Refused(vec![]));
 }
 
@@ -195,7 +195,7 @@ fn a_shell_line_is_allowed_letter_by_letter() {
 fn a_task_is_its_steps_and_nothing_else() {
     let policy = policy("[[allow]]\nwho = ['@worker']\ntask = ['build']\n");
     let step = || Asked {
-        asker: known("w1", Standing::Worker),
+        principal: known("w1", Standing::Worker),
         directory: "~/app",
         real: None,
         env: variables(&[("CC", "clang")]),

@@ -47,12 +47,12 @@ enum PullResult {
     Nothing,
 }
 
-/// Fetches for as long as it is polled, and hands requests to the desk.
-pub(in super::super) async fn run(context: Arc<Context>, desk: mpsc::Sender<Box<Request>>) {
-    tokio::join!(pull(&context, &desk), bring_back(&context, &desk));
+/// Fetches for as long as it is polled, and hands requests to the dispatcher.
+pub(in super::super) async fn run(context: Arc<Context>, dispatcher: mpsc::Sender<Box<Request>>) {
+    tokio::join!(pull(&context, &dispatcher), bring_back(&context, &dispatcher));
 }
 
-async fn pull(context: &Arc<Context>, desk: &mpsc::Sender<Box<Request>>) {
+async fn pull(context: &Arc<Context>, dispatcher: &mpsc::Sender<Box<Request>>) {
     let here = context.bus.own_subject();
     let mut deliveries = context.bus.subscribe(&here, None, WAITING).await;
     let mut link = context.bus.link();
@@ -62,7 +62,7 @@ async fn pull(context: &Arc<Context>, desk: &mpsc::Sender<Box<Request>>) {
         may_take(context).await;
         let mut lost = link.clone();
         let pulled = tokio::select! {
-            pulled = one(context, &here, &mut deliveries, desk) => pulled,
+            pulled = one(context, &here, &mut deliveries, dispatcher) => pulled,
             _ = lost.wait_for(|link| !link.up || link.generation != generation) => PullResult::Next,
             // Servers before 2.10 are silent where there is no consumer yet.
             () = context.look_into_queue.notified() => PullResult::Next,
@@ -95,7 +95,7 @@ async fn one(
     context: &Arc<Context>,
     here: &str,
     deliveries: &mut mpsc::Receiver<Incoming>,
-    desk: &mpsc::Sender<Box<Request>>,
+    dispatcher: &mpsc::Sender<Box<Request>>,
 ) -> PullResult {
     let wish = serde_json::json!({
         "batch": 1,
@@ -125,33 +125,33 @@ async fn one(
                 return PullResult::Ended;
             }
             None => {
-                hand(context, desk, said).await;
+                hand(context, dispatcher, said).await;
                 return PullResult::Next;
             }
         }
     }
 }
 
-async fn hand(context: &Arc<Context>, desk: &mpsc::Sender<Box<Request>>, said: Incoming) {
+async fn hand(context: &Arc<Context>, dispatcher: &mpsc::Sender<Box<Request>>, said: Incoming) {
     let confirm = said.reply.clone().unwrap_or_default();
     if !jetstream::is_confirmation(&confirm, context.peer()) {
         tracing::warn!(subject = said.subject, "ignored a delivery that is not from this peer's queue");
         return;
     }
     let delivered = Delivered { message: Incoming { reply: None, ..said }, confirm };
-    read(context, desk, delivered).await;
+    read(context, dispatcher, delivered).await;
 }
 
-async fn read(context: &Arc<Context>, desk: &mpsc::Sender<Box<Request>>, delivered: Delivered) {
+async fn read(context: &Arc<Context>, dispatcher: &mpsc::Sender<Box<Request>>, delivered: Delivered) {
     match parse::request(context, &delivered) {
-        // The desk is there for as long as the daemon is.
-        Ok(request) => drop(desk.send(request).await),
+        // The dispatcher is there for as long as the daemon is.
+        Ok(request) => drop(dispatcher.send(request).await),
         Err(bad) => bad.refuse(context, &delivered).await,
     }
 }
 
-/// Brings what is kept here, and was not begun, to the desk: at first what a dead daemon has left.
-async fn bring_back(context: &Arc<Context>, desk: &mpsc::Sender<Box<Request>>) {
+/// Brings what is kept here, and was not begun, to the dispatcher: at first what a dead daemon has left.
+async fn bring_back(context: &Arc<Context>, dispatcher: &mpsc::Sender<Box<Request>>) {
     loop {
         let journal = context.journal.clone();
         let copies = tokio::task::spawn_blocking(move || journal.copies()).await;
@@ -159,7 +159,7 @@ async fn bring_back(context: &Arc<Context>, desk: &mpsc::Sender<Box<Request>>) {
             Ok(copies) => {
                 for copy in copies {
                     match copy.delivered {
-                        Ok(delivered) => read(context, desk, delivered).await,
+                        Ok(delivered) => read(context, dispatcher, delivered).await,
                         Err(error) => {
                             tracing::error!(job = %copy.id, %error, "what was kept of a queued job cannot be read; it does not run");
                             super::delivery::drop_copy(context, copy.id).await;

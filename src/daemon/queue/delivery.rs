@@ -189,11 +189,11 @@ impl Ticket {
 
 /// Whether this takes a job back that has not begun, from somebody who may.
 fn takes_back(context: &Context, request: &Request, message: &Message) -> bool {
-    let Message::Word { steer: Control::Cancel(cancel), asker, for_another: false, .. } = message else {
+    let Message::Word { steer: Control::Cancel(cancel), principal, for_another: false, .. } = message else {
         return false;
     };
     cancel.instance.is_none_or(|instance| instance == context.instance)
-        && policy::may_steer(asker, Some(&request.asker))
+        && policy::may_steer(principal, Some(&request.principal))
 }
 
 /// Takes a job from the queue that is in the journal: once the server has let go of it, and it is on the
@@ -231,7 +231,7 @@ pub(in super::super) async fn taken(
     };
     match blocking(starting).await {
         Ok((entry, Ok(()))) => {
-            // Of a durable job its keeper tells whether it runs: until then it can be begun again.
+            // Of a durable job its shim tells whether it runs: until then it can be begun again.
             if !request.exec.is_durable() {
                 drop_copy(context, id).await;
             }

@@ -1,7 +1,7 @@
 //! What waited while this peer was away: fetched, checked, taken, run.
 //!
 //! ```text
-//!  stream QUEUE ── puller ── reading (who says it, is it whole) ── desk ── job
+//!  stream QUEUE ── puller ── reading (who says it, is it whole) ── dispatcher ── job
 //!                    ▲                                                     │ due? policy, places
 //!                    │ a delivery that is not confirmed comes again        ▼
 //!                    └──────────────────────────────────────────── ticket: copy and journal on the disk,

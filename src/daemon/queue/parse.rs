@@ -50,17 +50,17 @@ pub(super) fn request(context: &Context, delivered: &Delivered) -> Result<Box<Re
     let exec = ExecRequest::decode(&message.payload);
     let span = exec.as_ref().map_err(Clone::clone).and_then(|exec| QueueLifetime::of(exec, id));
     let proved = auth::of_queued(context, message);
-    let asker = proved.clone().unwrap_or(Principal::Anyone);
-    bad.caller = caller(&asker);
+    let principal = proved.clone().unwrap_or(Principal::Anyone);
+    bad.caller = caller(&principal);
     let request = exec.ok().map(|exec| {
         // Where it can be read and its time cannot, it is refused below.
         let span = span.clone().unwrap_or(QueueLifetime { made_ms: 0, expires_ms: 0 });
         Box::new(Request {
             id,
-            digest: request::digest(&message.payload, &asker),
+            digest: request::digest(&message.payload, &principal),
             exec,
-            caller: caller(&asker),
-            asker,
+            caller: caller(&principal),
+            principal,
             signed: None,
             queued: Some(Ticket { span, delivered: delivered.clone() }),
         })
@@ -76,8 +76,8 @@ pub(super) fn request(context: &Context, delivered: &Delivered) -> Result<Box<Re
 }
 
 /// The inbox that stands for whoever left a request: nobody listens there, but the name in it is theirs.
-fn caller(asker: &Principal) -> String {
-    let name = match asker {
+fn caller(principal: &Principal) -> String {
+    let name = match principal {
         Principal::Known { name, .. } => Some(name),
         Principal::Anyone => None,
     };

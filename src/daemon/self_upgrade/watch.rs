@@ -243,7 +243,7 @@ fn waits_for(context: &Context) -> String {
 async fn close(context: &Context) {
     let mut intake = context.intake.subscribe();
     context.intake.send_replace(AcceptState::Closing);
-    // The desk waits for nothing, so it says so at once; and what it has not taken in is asked again.
+    // The dispatcher waits for nothing, so it says so at once; and what it has not taken in is asked again.
     let _ = tokio::time::timeout(LAST_WORDS, intake.wait_for(|intake| *intake == AcceptState::Closed)).await;
 }
 

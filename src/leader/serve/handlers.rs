@@ -66,7 +66,7 @@ impl Leader {
         let peer = &beat.peer_id;
         let signer = member.speaker(message).map_err(|why| format!("that of {peer}: {why}"))?;
         if signer.name.as_str() != peer.as_str() || !signer.standing.is_machine() {
-            return Err(format!("{} speaks for {peer}", signer.asker()));
+            return Err(format!("{} speaks for {peer}", signer.principal()));
         }
         if beat.role == Role::Leader && signer.standing != Standing::Leader {
             return Err(format!("{peer} is no leader of this fleet and says it is"));
@@ -80,7 +80,7 @@ impl Leader {
         let signer = member.speaker(message).map_err(|why| Refusal::unproven(&why.to_string()))?;
         match signer.standing {
             Standing::Operator => Ok(()),
-            _ => Err(Refusal::unproven(&format!("{} may not change the registry", signer.asker()))),
+            _ => Err(Refusal::unproven(&format!("{} may not change the registry", signer.principal()))),
         }
     }
 
@@ -103,7 +103,7 @@ impl Leader {
     }
 
     /// Has a question answered with what is known now.
-    pub(super) fn desk<T>(&self, answer: impl FnOnce(&QueryHandler<'_>) -> T) -> T {
+    pub(super) fn handler<T>(&self, answer: impl FnOnce(&QueryHandler<'_>) -> T) -> T {
         let waiting_for = match &self.registry {
             RegistryState::Loaded => "",
             RegistryState::Waiting { why } => why,

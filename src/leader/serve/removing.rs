@@ -17,9 +17,9 @@ use super::Leader;
 
 /// Who waits to hear that a peer is out of the registry.
 #[derive(Default)]
-pub(super) struct Removing(BTreeMap<PeerId, Vec<Asker>>);
+pub(super) struct Removing(BTreeMap<PeerId, Vec<Principal>>);
 
-struct Asker {
+struct Principal {
     question: Incoming,
     place: OwnedPermit<Outgoing>,
     asked: String,
@@ -29,17 +29,17 @@ struct Asker {
 impl Leader {
     pub(super) fn remove(&mut self, question: Incoming, place: OwnedPermit<Outgoing>) {
         let allowed = self.may_change(&question);
-        match allowed.and_then(|()| self.desk(|desk| desk.to_remove(&question.payload))) {
+        match allowed.and_then(|()| self.handler(|handler| handler.to_remove(&question.payload))) {
             Ok((asked, Found::One { peer: row })) => {
                 let peer = row.peer_id.clone();
                 let effects = self.roster.removed(&peer);
                 self.seen.remove(&peer);
                 self.apply(effects);
                 self.waiting.remove(peer.clone());
-                self.removing.0.entry(peer).or_default().push(Asker { question, place, asked, row });
+                self.removing.0.entry(peer).or_default().push(Principal { question, place, asked, row });
             }
             Ok((asked, nobody)) => {
-                let answer = self.desk(|desk| desk.removed(asked, nobody));
+                let answer = self.handler(|handler| handler.removed(asked, nobody));
                 self.answer(&question, place, answer);
             }
             Err(refusal) => self.answer(&question, place, Err(refusal)),
@@ -49,9 +49,10 @@ impl Leader {
     /// The database took them out, or does not let go of them.
     pub(super) fn removed(&mut self, removals: Vec<(PeerId, Removal)>) {
         for (peer, removal) in removals {
-            for Asker { question, place, asked, row } in self.removing.0.remove(&peer).unwrap_or_default() {
+            for Principal { question, place, asked, row } in self.removing.0.remove(&peer).unwrap_or_default()
+            {
                 let answer = match &removal {
-                    Removal::Gone => self.desk(|desk| desk.removed(asked, Found::One { peer: row })),
+                    Removal::Gone => self.handler(|handler| handler.removed(asked, Found::One { peer: row })),
                     Removal::Kept(why) => Err(Refusal::kept(why)),
                 };
                 self.answer(&question, place, answer);
@@ -61,8 +62,8 @@ impl Leader {
 
     /// The database went away before.
     pub(super) fn not_removed(&mut self, why: &str) {
-        for asker in std::mem::take(&mut self.removing.0).into_values().flatten() {
-            self.answer(&asker.question, asker.place, Err(Refusal::not_yet_written(why)));
+        for principal in std::mem::take(&mut self.removing.0).into_values().flatten() {
+            self.answer(&principal.question, principal.place, Err(Refusal::not_yet_written(why)));
         }
     }
 }

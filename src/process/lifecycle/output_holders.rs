@@ -98,7 +98,7 @@ impl Lingering {
     pub(super) fn is_over(
         &mut self,
         now: Instant,
-        taps: &OutputReader,
+        output_reader: &OutputReader,
         read: StreamOffsets,
         (tree, session): (&ProcessSet, u32),
     ) -> bool {
@@ -109,13 +109,13 @@ impl Lingering {
             self.released.is_some_and(|at| now >= at && (self.seen.is_some() || now >= at + LAST_LOOK));
         self.settled |= self.quiet >= QUIET_LOOKS || left_alone;
         if self.settled {
-            let waiting = taps.waiting();
+            let waiting = output_reader.waiting();
             let there = StreamOffsets { out: read.out + waiting.out, err: read.err + waiting.err };
             let end = *self.ends_at.get_or_insert(there);
             return read.out >= end.out && read.err >= end.err;
         }
         if self.looking.is_none() && now >= self.next {
-            let (tree, outputs) = (tree.clone(), taps.names());
+            let (tree, outputs) = (tree.clone(), output_reader.names());
             let look = tokio::task::spawn_blocking(move || look(tree.members(), &outputs, session));
             self.looking = Some((now, look));
         }

@@ -129,7 +129,7 @@ fn what_only_looks_like_it_is_left_alone() {
         machine.d(["exec", "w1", "-C", "/", "--sh", &line]).run().expect_success();
         // Names, arguments and variables as ours have them.
         let mut alike: Vec<Live> =
-            [("d", "reaper"), ("d", "keeper"), (machine.program.to_str().unwrap(), "daemon")]
+            [("d", "reaper"), ("d", "shim"), (machine.program.to_str().unwrap(), "daemon")]
                 .map(|(name, verb)| {
                     let mut command = piped("sh");
                     command.arg0(name).args([
@@ -167,48 +167,48 @@ fn what_only_looks_like_it_is_left_alone() {
     }
 }
 
-/// A process that holds the lock of a job, as a keeper does.
-fn keeper(state: &Path, job: JobId, marker: &str) -> (Live, PathBuf) {
+/// A process that holds the lock of a job, as a shim does.
+fn shim(state: &Path, job: JobId, marker: &str) -> (Live, PathBuf) {
     let place = state.join("jobs").join(job.to_string());
     fs::create_dir_all(&place).unwrap();
     let mut command = piped("sh");
     let line = format!("exec 9>'{}/lock'; flock 9; echo held; while :; do sleep 1; done", place.display());
-    command.args(["-c", &line, "keeper", marker]);
-    let mut live = Live::start("a keeper", command).unwrap();
+    command.args(["-c", &line, "shim", marker]);
+    let mut live = Live::start("a shim", command).unwrap();
     live.stdout_line(SOON, |line| line == "held");
     let seen = procs::look_at(live.pid()).unwrap();
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned();
     let about = json!({
         "v": 1,
         "job": job,
-        "keeper": { "pid": live.pid(), "start_time": seen.started, "boot_id": boot_id },
-        "lodging": { "reaper": { "lock": state.join("reapers").join(format!("{job}.lock")) } },
+        "shim": { "pid": live.pid(), "start_time": seen.started, "boot_id": boot_id },
+        "job_scope": { "reaper": { "lock": state.join("reapers").join(format!("{job}.lock")) } },
         "of_a_later_version": true,
     });
-    fs::write(place.join("keeper.json"), about.to_string()).unwrap();
+    fs::write(place.join("shim.json"), about.to_string()).unwrap();
     (live, place)
 }
 
 #[test]
-fn keepers_that_no_daemon_will_find() {
+fn shims_that_no_daemon_will_find() {
     let machine = Machine::new();
     machine.started();
     let marker = procs::marker();
-    let (mut lost, _) = keeper(&machine.state(), JobId::new(), &marker);
+    let (mut lost, _) = shim(&machine.state(), JobId::new(), &marker);
     // One whose number was given to somebody else, and one that a daemon will find.
-    let (mut other, place) = keeper(&machine.state(), JobId::new(), &marker);
-    let about = fs::read_to_string(place.join("keeper.json")).unwrap();
+    let (mut other, place) = shim(&machine.state(), JobId::new(), &marker);
+    let about = fs::read_to_string(place.join("shim.json")).unwrap();
     let mut about: Value = serde_json::from_str(&about).unwrap();
-    about["keeper"]["start_time"] = 7.into();
-    fs::write(place.join("keeper.json"), about.to_string()).unwrap();
+    about["shim"]["start_time"] = 7.into();
+    fs::write(place.join("shim.json"), about.to_string()).unwrap();
     let mut caller = job(&machine, &format!("{marker}-job"));
     let open = fs::read_dir(machine.state().join("journal/open")).unwrap().next().unwrap().unwrap();
     let id: JobId = open.file_name().to_str().unwrap().parse().unwrap();
-    let (mut found_by_it, _) = keeper(&machine.state(), id, &marker);
+    let (mut found_by_it, _) = shim(&machine.state(), id, &marker);
     let orphans = found(&machine, &["--yes"]);
     let mut kinds: Vec<&str> = orphans.iter().map(|orphan| orphan["kind"].as_str().unwrap()).collect();
     kinds.sort_unstable();
-    assert_eq!(kinds, ["keeper", "unproved"], "{orphans:?}");
+    assert_eq!(kinds, ["shim", "unproved"], "{orphans:?}");
     lost.wait(SOON);
     assert!(other.ended().is_none() && found_by_it.ended().is_none() && caller.ended().is_none());
     let shown = clean(&machine, &["--yes"]).expect_success();
@@ -218,7 +218,7 @@ fn keepers_that_no_daemon_will_find() {
     }
 }
 
-/// A durable job needs no daemon; it is forgotten only where its keeper died, too.
+/// A durable job needs no daemon; it is forgotten only where its shim died, too.
 #[test]
 fn a_durable_job_without_a_daemon_goes_on() {
     for way in WAYS {
@@ -232,20 +232,20 @@ fn a_durable_job_without_a_daemon_goes_on() {
         let cleaned = clean(&machine, &["--yes"]).expect_success();
         assert!(cleaned.out().starts_with("nothing was left running"), "{way}: {cleaned:?}");
         assert!(is_there(&runs), "{way}: it goes on");
-        let about = machine.file(&format!("jobs/{}/keeper.json", job.trim())).unwrap();
-        let keeper = i32::try_from(about["keeper"]["pid"].as_i64().unwrap()).unwrap();
-        kill(Pid::from_raw(keeper), Signal::SIGKILL).unwrap();
-        eventually(SOON, "its end", || procs::look_at(keeper).is_none().then_some(()));
+        let about = machine.file(&format!("jobs/{}/shim.json", job.trim())).unwrap();
+        let shim = i32::try_from(about["shim"]["pid"].as_i64().unwrap()).unwrap();
+        kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
+        eventually(SOON, "its end", || procs::look_at(shim).is_none().then_some(()));
         // A reaper sees to it by itself, without one nobody does.
-        if about["lodging"]["cgroup"].is_object() {
+        if about["job_scope"]["cgroup"].is_object() {
             let orphans = found(&machine, &["--yes"]);
             assert_eq!((orphans.len(), &orphans[0]["kind"]), (1, &"rest".into()), "{orphans:?}");
-            assert!(orphans[0]["why"].as_str().unwrap().contains("its keeper died"), "{orphans:?}");
+            assert!(orphans[0]["why"].as_str().unwrap().contains("its shim died"), "{orphans:?}");
             assert!(orphans[0]["stopped"].as_u64().unwrap() >= 1);
         }
         procs::wait_until_gone(&marker, SOON);
         started(&machine, way);
         let over = machine.d(["wait", &format!("w1/{}", job.trim())]).run().expect_code(251);
-        assert!(over.err().contains("its keeper died"), "{over:?}");
+        assert!(over.err().contains("its shim died"), "{over:?}");
     }
 }

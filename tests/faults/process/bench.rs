@@ -1,4 +1,4 @@
-//! A nursery of the test's own, and short ways to run something in it.
+//! A containment manager of the test's own, and short ways to run something in it.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Bench {
     pub(crate) state: TempDir,
-    pub(crate) nursery: ContainmentManager,
+    pub(crate) containment_manager: ContainmentManager,
 }
 
 /// What a command that ended has left.
@@ -30,20 +30,21 @@ pub(crate) struct Outcome {
 impl Bench {
     pub(crate) fn new(containment: ContainmentKind) -> Self {
         let state = tempfile::tempdir().expect("a state directory");
-        let nursery = ContainmentManager::open(state.path(), env!("CARGO_BIN_EXE_d").into(), containment);
-        Self { state, nursery: nursery.expect("a nursery") }
+        let containment_manager =
+            ContainmentManager::open(state.path(), env!("CARGO_BIN_EXE_d").into(), containment);
+        Self { state, containment_manager: containment_manager.expect("a containment_manager") }
     }
 
     pub(crate) fn start(&self, spec: &Spec) -> Result<Started, StartError> {
-        start(spec, &self.lodging(spec), &self.nursery)
+        start(spec, &self.job_scope(spec), &self.containment_manager)
     }
 
     pub(crate) fn start_in_terminal(&self, spec: &Spec) -> Result<StartedInTerminal, StartError> {
-        start_in_terminal(spec, &self.lodging(spec), &self.nursery)
+        start_in_terminal(spec, &self.job_scope(spec), &self.containment_manager)
     }
 
-    pub(crate) fn lodging(&self, spec: &Spec) -> JobScope {
-        self.nursery.lodging(spec.job)
+    pub(crate) fn job_scope(&self, spec: &Spec) -> JobScope {
+        self.containment_manager.job_scope(spec.job)
     }
 
     /// Runs a command to the end of its output and of itself.
@@ -66,7 +67,7 @@ impl Bench {
 impl Drop for Bench {
     /// Also a test that failed leaves nothing running.
     fn drop(&mut self) {
-        if let Some(cgroups) = self.nursery.cgroups() {
+        if let Some(cgroups) = self.containment_manager.cgroups() {
             // Missing when no job was started, or the kernel is old.
             let _ = std::fs::write(cgroups.join("cgroup.kill"), "1");
         }

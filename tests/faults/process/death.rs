@@ -45,34 +45,38 @@ fn orphaned(bench: &Bench, spec: &Spec) -> Vec<u32> {
 
 async fn clear_stops_what_is_left(bench: Bench) {
     let spec = line(PAIR);
-    let lodging = bench.lodging(&spec);
+    let job_scope = bench.job_scope(&spec);
     let pids = orphaned(&bench, &spec);
-    let killed = tokio::time::timeout(PATIENCE, clear(&lodging, Duration::from_secs(5)));
+    let killed = tokio::time::timeout(PATIENCE, clear(&job_scope, Duration::from_secs(5)));
     assert_eq!(killed.await.expect("cleared").expect("possible"), 2);
     assert!(pids.iter().all(|&pid| !runs(pid)), "{pids:?}");
-    assert_eq!(clear(&lodging, PATIENCE).await.expect("nothing left"), 0);
-    let (JobScope::Cgroup { path } | JobScope::Reaper { lock: path }) = lodging;
+    assert_eq!(clear(&job_scope, PATIENCE).await.expect("nothing left"), 0);
+    let (JobScope::Cgroup { path } | JobScope::Reaper { lock: path }) = job_scope;
     assert!(!path.exists(), "{}", path.display());
 }
 
 async fn clear_of_nothing(bench: Bench) {
     let spec = argv(&["true"]);
-    assert_eq!(clear(&bench.lodging(&spec), PATIENCE).await.expect("never began"), 0);
+    assert_eq!(clear(&bench.job_scope(&spec), PATIENCE).await.expect("never began"), 0);
     bench.run(&spec).await;
-    assert_eq!(clear(&bench.lodging(&spec), PATIENCE).await.expect("ended"), 0);
+    assert_eq!(clear(&bench.job_scope(&spec), PATIENCE).await.expect("ended"), 0);
 }
 
 async fn two_nurseries_do_not_meet(bench: Bench) {
     let other = Bench::new(ContainmentKind::Best);
     let spec = argv(&["true"]);
-    assert_ne!(bench.lodging(&spec), other.lodging(&spec));
+    assert_ne!(bench.job_scope(&spec), other.job_scope(&spec));
     let again = peerbus::process::ContainmentManager::open(
         bench.state.path(),
         "unused".into(),
         ContainmentKind::Reaper,
     );
-    if bench.nursery.cgroups().is_none() {
-        assert_eq!(again.expect("a nursery").lodging(spec.job), bench.lodging(&spec), "deterministic");
+    if bench.containment_manager.cgroups().is_none() {
+        assert_eq!(
+            again.expect("a containment_manager").job_scope(spec.job),
+            bench.job_scope(&spec),
+            "deterministic"
+        );
     }
 }
 
@@ -94,7 +98,7 @@ async fn a_killed_reaper_is_made_up_for() {
     // By their environment, which one that is about to be another program has not for a moment.
     let tree = started.process.tree();
     eventually(PATIENCE, "both to be found", || (tree.count().expect("seen") == 2).then_some(()));
-    assert_eq!(clear(&bench.lodging(&spec), PATIENCE).await.expect("cleared"), 2);
+    assert_eq!(clear(&bench.job_scope(&spec), PATIENCE).await.expect("cleared"), 2);
     assert!(pids.iter().all(|&pid| !runs(pid)), "{pids:?}");
 }
 
@@ -141,12 +145,12 @@ async fn a_command_whose_daemon_died_before_it_was_started_is_not_started() {
     let bench = Bench::new(ContainmentKind::Reaper);
     let mark = bench.state.path().join("ran");
     let spec = line(&format!("echo > {}; sleep 1000", mark.display()));
-    let lodging = bench.lodging(&spec);
-    let JobScope::Reaper { lock } = &lodging else { unreachable!("a reaper was asked for") };
+    let job_scope = bench.job_scope(&spec);
+    let JobScope::Reaper { lock } = &job_scope else { unreachable!("a reaper was asked for") };
     let Ordered { mut reaper, .. } = ordered(&spec, lock, false);
     let ended = tokio::task::spawn_blocking(move || reaper.wait()).await.expect("waited").expect("ended");
     assert!(ended.success() && !lock.exists() && !mark.exists(), "{ended}");
-    assert_eq!(clear(&lodging, PATIENCE).await.expect("cleared"), 0);
+    assert_eq!(clear(&job_scope, PATIENCE).await.expect("cleared"), 0);
 }
 
 /// Whoever orders a command and dies before the answer never hears of its start.
@@ -155,14 +159,14 @@ async fn a_command_whose_daemon_died_while_it_was_started_is_stopped() {
     let bench = Bench::new(ContainmentKind::Reaper);
     let mark = bench.state.path().join("ran");
     let spec = line(&format!("echo > {}; exec sleep 1000", mark.display()));
-    let lodging = bench.lodging(&spec);
-    let JobScope::Reaper { lock } = &lodging else { unreachable!("a reaper was asked for") };
+    let job_scope = bench.job_scope(&spec);
+    let JobScope::Reaper { lock } = &job_scope else { unreachable!("a reaper was asked for") };
     let Ordered { daemon, mut reaper } = ordered(&spec, lock, true);
     eventually(PATIENCE, "the command", || mark.exists().then_some(()));
     drop(daemon);
     let ended = tokio::task::spawn_blocking(move || reaper.wait()).await.expect("waited").expect("ended");
     let stopped = std::fs::read_to_string(lock).expect("the lock");
-    clear(&lodging, PATIENCE).await.expect("cleared");
+    clear(&job_scope, PATIENCE).await.expect("cleared");
     assert!(ended.success() && stopped == "1\n", "{ended}: {stopped:?}");
 }
 
@@ -175,12 +179,13 @@ async fn the_lock_is_held_before_the_reaper_has_done_anything() {
     let text = format!("#!/bin/sh\necho $$ > {0}.new; mv {0}.new {0}; exec sleep 1000\n", pid.display());
     std::fs::write(&program, text).expect("written");
     std::fs::set_permissions(&program, Permissions::from_mode(0o700)).expect("executable");
-    let nursery =
-        ContainmentManager::open(state.path(), program, ContainmentKind::Reaper).expect("a nursery");
+    let containment_manager = ContainmentManager::open(state.path(), program, ContainmentKind::Reaper)
+        .expect("a containment_manager");
     let spec = argv(&["true"]);
-    let lodging = nursery.lodging(spec.job);
-    let JobScope::Reaper { lock } = lodging.clone() else { unreachable!("a reaper was asked for") };
-    let starting = tokio::task::spawn_blocking(move || start(&spec, &lodging, &nursery).map(|_| ()));
+    let job_scope = containment_manager.job_scope(spec.job);
+    let JobScope::Reaper { lock } = job_scope.clone() else { unreachable!("a reaper was asked for") };
+    let starting =
+        tokio::task::spawn_blocking(move || start(&spec, &job_scope, &containment_manager).map(|_| ()));
     let reaper = eventually(PATIENCE, "the reaper", || std::fs::read_to_string(&pid).ok());
     let looked = File::open(&lock).expect("made").try_lock();
     let reaper = nix::unistd::Pid::from_raw(reaper.trim().parse().expect("a number"));

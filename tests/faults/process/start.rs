@@ -132,7 +132,7 @@ async fn user_errors(bench: Bench) {
 async fn a_failure_leaves_nothing(bench: Bench) {
     let spec = argv(&["no-such-command"]);
     bench.start(&spec).expect_err("not found");
-    let left = match bench.lodging(&spec) {
+    let left = match bench.job_scope(&spec) {
         peerbus::process::JobScope::Cgroup { path } => path,
         peerbus::process::JobScope::Reaper { lock } => lock,
     };

@@ -38,7 +38,7 @@ async fn stop_reaches_everyone(bench: Bench) {
     assert_eq!(tree.count().expect("seen"), 0);
     assert!(matches!(exit_of(&mut started.process).await.status, ExitKind::Signal(15 | 9)));
     said.end().await;
-    if let JobScope::Cgroup { path } = bench.lodging(&spec) {
+    if let JobScope::Cgroup { path } = bench.job_scope(&spec) {
         assert!(!path.exists(), "the cgroup is removed");
     }
 }
@@ -125,12 +125,12 @@ async fn left_alone(bench: Bench) {
     let tree = started.process.tree();
     assert_eq!(tree.count().expect("seen"), 2);
     tree.release();
-    bench.nursery.sweep();
+    bench.containment_manager.sweep();
     assert!(pids.iter().all(|&pid| runs(pid)), "left alone on purpose");
     assert_eq!(tree.count().expect("seen"), 2);
     assert_eq!(tree.stop(PATIENCE).await.expect("seen").killed, 2, "until somebody stops them");
-    bench.nursery.sweep();
-    if let JobScope::Cgroup { path } = bench.lodging(&spec) {
+    bench.containment_manager.sweep();
+    if let JobScope::Cgroup { path } = bench.job_scope(&spec) {
         assert!(!path.exists(), "swept");
     }
 }

@@ -263,7 +263,7 @@ pub(crate) fn journalled(fleet: &Fleet, which: &str) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// What a job's keeper writes.
+/// What a job's shim writes.
 pub(crate) fn directory(fleet: &Fleet, id: &str) -> PathBuf {
     fleet.daemon("w1").state_directory().join("jobs").join(id)
 }
@@ -283,13 +283,13 @@ pub(crate) fn audited(fleet: &Fleet, id: &str) -> Vec<String> {
     events.filter(|event| event != "steered").collect()
 }
 
-/// The process id of a job's keeper.
+/// The process id of a job's shim.
 #[track_caller]
-pub(crate) fn keeper_pid(fleet: &Fleet, id: &str) -> i32 {
+pub(crate) fn shim_pid(fleet: &Fleet, id: &str) -> i32 {
     let place = fleet.daemon("w1").state_directory().join("jobs").join(id);
-    let text = std::fs::read_to_string(place.join("keeper.json")).expect("keeper.json");
+    let text = std::fs::read_to_string(place.join("shim.json")).expect("shim.json");
     let about: Value = serde_json::from_str(&text).expect("JSON");
-    about["keeper"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid")
+    about["shim"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid")
 }
 
 /// How many lines a file has; none when it is not there.

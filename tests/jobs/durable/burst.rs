@@ -84,7 +84,7 @@ fn of_a_burst_as_many_run_to_their_end_as_may_be_and_all_others_are_refused() {
         let runs = usize::from(started.contains_key(id));
         assert_eq!(lines(&fleet.path().join(format!("ran-{number}"))), runs, "{number}");
     }
-    let left = peerbus::process::lodgings_of(daemon.state_directory()).unwrap();
+    let left = peerbus::process::job_scopes_of(daemon.state_directory()).unwrap();
     assert!(left.is_empty(), "cgroups of jobs that have ended: {left:?}");
     daemon.terminate().expect_success();
     let left = peerbus::process::cgroups_of(daemon.state_directory()).unwrap();

@@ -4,7 +4,7 @@ use peerbus::protocol::attach::AttachFrom;
 use serde_json::json;
 
 use crate::durable::bench::{
-    Counter, SOON, Watch, audited, ending, exec, journalled, keeper_pid, read_all, start,
+    Counter, SOON, Watch, audited, ending, exec, journalled, read_all, shim_pid, start,
 };
 use crate::harness::fleet::{DaemonOptions, Fleet};
 use crate::harness::nats::Raw;
@@ -55,10 +55,10 @@ fn what_ends_while_there_is_no_daemon_is_told_by_the_next_one() {
     let counter = Counter::new(&fleet, "c");
     let id = start(&fleet, &counter.line());
     Watch::attach(&fleet, &id, AttachFrom::Start).expect_more();
-    let keeper = keeper_pid(&fleet, &id);
+    let shim = shim_pid(&fleet, &id);
     daemon.kill9();
     counter.stop();
-    eventually(SOON, "its keeper to end", || procs::look_at(keeper).is_none().then_some(()));
+    eventually(SOON, "its shim to end", || procs::look_at(shim).is_none().then_some(()));
     daemon.start();
     daemon.wait_until_ready();
     assert_eq!(ending(&fleet, &id), json!({"exited": {"code": 7}}));

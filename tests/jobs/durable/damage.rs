@@ -10,7 +10,7 @@ use peerbus::protocol::frame::StreamKind;
 use serde_json::json;
 
 use crate::durable::bench::{
-    Counter, Heard, SOON, Watch, audited, directory, ending, exec, journalled, keeper_pid, read_all, segment,
+    Counter, Heard, SOON, Watch, audited, directory, ending, exec, journalled, read_all, segment, shim_pid,
     start,
 };
 use crate::harness::fleet::Fleet;
@@ -115,21 +115,21 @@ fn the_caller_gets_what_can_be_read_and_then_the_reason() {
 
 /// Where its processes live, the journal says.
 #[test]
-fn a_keeper_that_left_garbage_leaves_no_process() {
+fn a_shim_that_left_garbage_leaves_no_process() {
     let fleet = Fleet::of_workers(["w1"]);
     let daemon = fleet.daemon("w1");
     let counter = Counter::new(&fleet, "c");
     let id = start(&fleet, &counter.line());
     Watch::attach(&fleet, &id, AttachFrom::Start).expect_more();
-    let keeper = keeper_pid(&fleet, &id);
+    let shim = shim_pid(&fleet, &id);
     daemon.kill9();
-    kill(Pid::from_raw(keeper), Signal::SIGKILL).unwrap();
-    fs::write(directory(&fleet, &id).join("keeper.json"), "").unwrap();
+    kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
+    fs::write(directory(&fleet, &id).join("shim.json"), "").unwrap();
     daemon.start();
     daemon.wait_until_ready();
     let why = ending(&fleet, &id)["unknown"]["why"].as_str().map(str::to_owned);
     assert!(
-        why.as_ref().is_some_and(|why| why.contains("its keeper died: what it wrote of itself")),
+        why.as_ref().is_some_and(|why| why.contains("its shim died: what it wrote of itself")),
         "{why:?}"
     );
     assert_eq!(procs::of_job(&id), []);

@@ -72,7 +72,7 @@ fn on_a_full_disk_the_command_waits_and_nothing_is_lost() {
     let fleet = Fleet::builder().start();
     let disk = SmallDisk::at(&fleet.directory("state-w1"));
     fleet.add(DaemonOptions::worker("w1").configuration("[jobs]\nlog_limit = \"768KiB\"\n"));
-    // More than a pipe and a keeper hold, and less than the disk.
+    // More than a pipe and a shim hold, and less than the disk.
     let line = "echo on; until [ -e go ]; do sleep 0.02; done; seq 1 100000; touch after; exit 7";
     let id = start(&fleet, line);
     let watch = Watch::attach(&fleet, &id, AttachFrom::Start);

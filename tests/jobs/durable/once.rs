@@ -92,7 +92,7 @@ fn journalled_only(fleet: &Fleet, id: &str, request: &Value) -> PathBuf {
         "step": "begun", "id": id, "instance": uuid::Uuid::new_v4().to_string(), "caller": "_INBOX.x.y",
         "request": blake3::hash(request.to_string().as_bytes()).to_hex().to_string(),
         "at": "2026-01-01T00:00:00Z", "command": "echo ran >> ran", "directory": "/", "user": null,
-        "lodging": {"reaper": {"lock": state.join(format!("reapers/{id}.lock"))}}, "durable": true,
+        "job_scope": {"reaper": {"lock": state.join(format!("reapers/{id}.lock"))}}, "durable": true,
     });
     fs::write(state.join("journal/open").join(id), format!("{step}\n{}", "\n".repeat(6 * 1024))).unwrap();
     state
@@ -114,19 +114,19 @@ fn never_started(prepare: impl FnOnce(&Path)) {
 }
 
 #[test]
-fn a_daemon_that_dies_before_it_made_a_keeper_has_a_successor_that_says_that_nothing_ran() {
+fn a_daemon_that_dies_before_it_made_a_shim_has_a_successor_that_says_that_nothing_ran() {
     never_started(|_| ());
-    // With the place of the keeper, and a lock that nobody holds.
+    // With the place of the shim, and a lock that nobody holds.
     never_started(|place| {
         fs::create_dir_all(place).unwrap();
         fs::write(place.join("lock"), "").unwrap();
     });
 }
 
-/// A cgroup that is frozen holds a new process before its first instruction: so the daemon is killed after its keeper
+/// A cgroup that is frozen holds a new process before its first instruction: so the daemon is killed after its shim
 /// was made, and before the command has begun.
 #[test]
-fn a_daemon_that_dies_between_keeper_and_start_has_a_successor_that_goes_on() {
+fn a_daemon_that_dies_between_shim_and_start_has_a_successor_that_goes_on() {
     let fleet = Fleet::of_workers(["w1"]);
     let daemon = fleet.daemon("w1");
     let cgroups = cgroups_of(&fleet);

@@ -4,7 +4,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::durable::bench::{SOON, ending, job_id, keeper_pid};
+use crate::durable::bench::{SOON, ending, job_id, shim_pid};
 use crate::harness::fleet::Fleet;
 use crate::harness::nats::{Message, Raw};
 use crate::harness::procs;
@@ -130,14 +130,14 @@ fn what_one_is_told_that_it_may_send_is_taken() {
     assert_eq!(std::fs::read_to_string(fleet.path().join("count")).unwrap().trim(), sum.to_string());
 }
 
-/// A keeper that does not read, and a writer that does not care what it was granted.
+/// A shim that does not read, and a writer that does not care what it was granted.
 #[test]
-fn what_waits_for_a_keeper_takes_little_of_its_daemon() {
+fn what_waits_for_a_shim_takes_little_of_its_daemon() {
     let fleet = Fleet::of_workers(["w1"]);
     let mut raw = Raw::connect(&fleet.url());
     let (owner, _) = Writer::starting(&mut raw, &fleet, "wc -c > count");
-    let keeper = Pid::from_raw(keeper_pid(&fleet, &owner.job));
-    kill(keeper, Signal::SIGSTOP).unwrap();
+    let shim = Pid::from_raw(shim_pid(&fleet, &owner.job));
+    kill(shim, Signal::SIGSTOP).unwrap();
     let daemon = fleet.daemon("w1").pid();
     let before = procs::resident_bytes(daemon);
     let chunk = vec![b'x'; 64 * 1024];
@@ -150,7 +150,7 @@ fn what_waits_for_a_keeper_takes_little_of_its_daemon() {
         (!raw.request_many(&question, "", std::time::Duration::from_millis(200)).is_empty()).then_some(())
     });
     let held = procs::peak_resident_bytes(daemon).saturating_sub(before);
-    kill(keeper, Signal::SIGCONT).unwrap();
+    kill(shim, Signal::SIGCONT).unwrap();
     assert!(held < 100 << 20, "{held} bytes of 187 MiB");
     owner.types(&mut raw, 64 * 1024, b"");
     loop {

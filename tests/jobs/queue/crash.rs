@@ -167,7 +167,7 @@ fn killed_when_it_was_about_to_start() {
     let begun = json!({
         "step": "begun", "id": job, "instance": uuid::Uuid::new_v4().to_string(), "caller": "_INBOX.queued",
         "request": "d1935", "at": "2026-11-21T10:11:12Z", "command": "true", "directory": "/", "user": null,
-        "lodging": null, "queued": true,
+        "job_scope": null, "queued": true,
     });
     let starting = json!({ "step": "starting", "at": "2026-11-21T10:11:12Z" });
     fs::write(record(&w1, "open", &job), format!("{begun}\n{starting}\n")).unwrap();
@@ -179,7 +179,7 @@ fn killed_when_it_was_about_to_start() {
 }
 
 #[test]
-fn killed_after_it_had_said_that_it_starts_and_before_there_was_a_keeper() {
+fn killed_after_it_had_said_that_it_starts_and_before_there_was_a_shim() {
     let scene = far();
     let w1 = scene.fleet.daemon("w1");
     w1.relay().freeze_way(Direction::ToServer);

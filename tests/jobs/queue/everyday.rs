@@ -21,7 +21,7 @@ fn a_job_for_a_peer_that_is_away_runs_once_when_it_is_back() {
         (&job.as_str().into(), &"w1".into(), &false.into())
     );
     assert!(row["command"].as_str().unwrap().ends_with(line) && row["directory"] == "/", "{row}");
-    assert!(row["from"].as_str().unwrap().contains('@') && row["asker"].is_null(), "{row}");
+    assert!(row["from"].as_str().unwrap().contains('@') && row["principal"].is_null(), "{row}");
     let span = |key: &str| row[key].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let waits = span("expires_at").duration_since(span("queued_at")).as_secs();
     assert!((7_190..=7_200).contains(&waits), "{row}");

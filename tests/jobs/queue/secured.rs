@@ -147,14 +147,14 @@ fn an_operators_job_runs_and_it_is_known_whose_it_was() {
     w1.terminate().expect_success();
     let job = fort.leave_as("bob", "w1");
     let waiting = fort.waiting();
-    assert_eq!(waiting[0]["asker"], "bob (operator)", "{waiting:?}");
+    assert_eq!(waiting[0]["principal"], "bob (operator)", "{waiting:?}");
     assert_eq!(waiting[0]["error"], Value::Null);
     w1.restart();
     fort.have_run(&[format!("w1 {job}")]);
     fort.nothing_waits();
     let audited = fort.audited("w1");
     let line = audited.lines().find(|line| line.contains(&job)).unwrap();
-    assert!(line.contains(r#""asker":"bob""#) && line.contains(r#""event":"begun""#), "{line}");
+    assert!(line.contains(r#""principal":"bob""#) && line.contains(r#""event":"begun""#), "{line}");
     // Anybody who may cancel may take a job back.
     w1.terminate().expect_success();
     let job = fort.leave_as("bob", "w1");

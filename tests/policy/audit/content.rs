@@ -28,7 +28,7 @@ fn a_job_is_two_lines_with_all_there_is_to_know() {
     let host = nix::unistd::gethostname().unwrap().into_string().unwrap();
     for line_of in &said {
         for (key, wanted) in [
-            ("asker", json!(null)),
+            ("principal", json!(null)),
             ("from", json!(format!("{user}@{host}"))),
             ("command", json!(line)),
             ("env", json!(["A", "B"])),

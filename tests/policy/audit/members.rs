@@ -15,7 +15,7 @@ fn lines_say_who_signed_and_operators_read_them() {
     let said = lines(&fleet, &[]);
     assert_eq!(events(&said), ["file", "started", "begun", "ended"]);
     for line in &said[2..] {
-        assert_eq!((&line["asker"], &line["standing"]), (&json!(OPERATOR), &json!("operator")), "{line}");
+        assert_eq!((&line["principal"], &line["standing"]), (&json!(OPERATOR), &json!("operator")), "{line}");
     }
     let table = fleet.d(["audit", "w1"]).expect_success().out();
     assert!(table.contains(&format!("{OPERATOR} (operator)")), "{table}");
@@ -30,7 +30,7 @@ fn lines_say_who_signed_and_operators_read_them() {
     // A refusal is of whoever asked, too.
     fleet.d(["exec", "w1", "--", "true"]).expect_code(2);
     let last = lines(&fleet, &["-n", "1"]).remove(0);
-    assert_eq!((&last["event"], &last["asker"]), (&json!("refused"), &json!(OPERATOR)), "{last}");
+    assert_eq!((&last["event"], &last["principal"]), (&json!("refused"), &json!(OPERATOR)), "{last}");
     assert_eq!(last["ending"]["refused"]["why"], "no_directory", "{last}");
     expect_sound(&fleet);
 
@@ -46,11 +46,11 @@ fn lines_say_who_signed_and_operators_read_them() {
     fleet.daemon("w1").start();
     fleet.daemon("w1").wait_until_ready();
     let ended = lines(&fleet, &["-n", "1"]).remove(0);
-    assert_eq!((&ended["event"], &ended["asker"]), (&json!("ended"), &json!(OPERATOR)), "{ended}");
+    assert_eq!((&ended["event"], &ended["principal"]), (&json!("ended"), &json!(OPERATOR)), "{ended}");
     assert!(ended["ending"]["unknown"].is_object(), "{ended}");
 }
 
-/// The smallest log there is, of which each asker has a quarter.
+/// The smallest log there is, of which each principal has a quarter.
 #[test]
 fn nobody_pushes_out_what_others_did() {
     let worker = DaemonOptions::worker("w1").configuration("audit_size = \"512KiB\"");
@@ -68,8 +68,9 @@ fn nobody_pushes_out_what_others_did() {
     // Others have their own, and all that anybody did is there.
     fleet.d(["exec", "w1", "-C", "/", "--", "true"]).expect_success();
     let said = lines(&fleet, &[]);
-    let begun =
-        |asker: &str| said.iter().filter(|line| line["event"] == "begun" && line["asker"] == asker).count();
+    let begun = |principal: &str| {
+        said.iter().filter(|line| line["event"] == "begun" && line["principal"] == principal).count()
+    };
     assert_eq!((begun(OPERATOR), begun("bob")), (2, ran));
     assert!(said.iter().all(|line| line["event"] != "refused"), "they are counted alone");
     expect_sound(&fleet);

@@ -113,7 +113,7 @@ fn answer(raw: &mut Raw, instance: &str, asked: &Message) {
         ".jobs" => json!({
             "type": "peerbus.jobs.v1", "peer": "evil", "instance": instance, "next": null, "jobs": [{
                 "id": JOB, "state": "ended", "durable": false, "tty": true, "name": HOSTILE,
-                "started_at": HOSTILE, "age_ms": 1, "asker": null, "from": HOSTILE, "command": HOSTILE,
+                "started_at": HOSTILE, "age_ms": 1, "principal": null, "from": HOSTILE, "command": HOSTILE,
                 "directory": HOSTILE, "user": HOSTILE, "viewers": 0, "ending": refused, "ended_at": HOSTILE,
                 "duration_ms": 1, "out": 0, "err": 0, "first_out": null, "first_err": null,
             }],

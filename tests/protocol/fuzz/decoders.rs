@@ -1,11 +1,9 @@
-//! Every decoder of what comes from the bus, or from a keeper.
+//! Every decoder of what comes from the bus, or from a shim.
 
 use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use peerbus::keeper::messages::ShimInfo;
-use peerbus::keeper::{FromShim, ToShim};
 use peerbus::protocol::attach::Started;
 use peerbus::protocol::audit::chain::Chain;
 use peerbus::protocol::audit::{self, AuditEntry};
@@ -24,6 +22,8 @@ use peerbus::protocol::reply::ErrorBody;
 use peerbus::protocol::service::ServiceDocument;
 use peerbus::protocol::subjects::{Verb, is_inbox, parse_below, parse_queue};
 use peerbus::protocol::{BadMessage, decode};
+use peerbus::shim::messages::ShimInfo;
+use peerbus::shim::{FromShim, ToShim};
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -172,9 +172,9 @@ pub(crate) const ALL: &[Decoder] = &[
         ],
         decode: line,
     },
-    Decoder { name: "a word to a keeper", seeds: &["keeper_to"], decode: json::<ToShim> },
-    Decoder { name: "a word of a keeper", seeds: &["keeper_from"], decode: json::<FromShim> },
-    Decoder { name: "what a keeper is", seeds: &["keeper_about"], decode: json::<ShimInfo> },
+    Decoder { name: "a word to a shim", seeds: &["shim_to"], decode: json::<ToShim> },
+    Decoder { name: "a word of a shim", seeds: &["shim_from"], decode: json::<FromShim> },
+    Decoder { name: "what a shim is", seeds: &["shim_about"], decode: json::<ShimInfo> },
     Decoder { name: "a subject", seeds: &["ping"], decode: subject },
 ];
 

@@ -17,7 +17,7 @@ fn at() -> String {
 fn request() -> AuditedRequest {
     AuditedRequest {
         job: job(),
-        asker: Some("alice".parse().unwrap()),
+        principal: Some("alice".parse().unwrap()),
         standing: Some("operator".parse().unwrap()),
         from: text("alice@desk"),
         caller: "_INBOX_alice.x.1".to_owned(),
@@ -34,7 +34,7 @@ fn request() -> AuditedRequest {
 
 fn bare() -> AuditedRequest {
     AuditedRequest {
-        asker: None,
+        principal: None,
         standing: None,
         from: None,
         command_blake3: text("digest"),
@@ -50,7 +50,7 @@ fn bare() -> AuditedRequest {
 
 fn flood() -> RejectSummary {
     let example = Example { caller: None, why: "this is not JSON".to_owned() };
-    RejectSummary { asker: None, count: 3_000, first: at(), last: at(), examples: vec![example] }
+    RejectSummary { principal: None, count: 3_000, first: at(), last: at(), examples: vec![example] }
 }
 
 #[track_caller]
@@ -82,7 +82,7 @@ fn lines() {
     line("audit_line_refused", AuditEvent::Refused { request: bare(), ending: refused });
     let steered = AuditedControl {
         job: job(),
-        asker: Some("bob".parse().unwrap()),
+        principal: Some("bob".parse().unwrap()),
         standing: Some(Standing::Operator),
         owner: Some("alice".parse().unwrap()),
         caller: "_INBOX_bob.x.1".to_owned(),
@@ -92,7 +92,7 @@ fn lines() {
     line("audit_line_steered", AuditEvent::Steered(steered));
     line(
         "audit_line_many_steered",
-        AuditEvent::ManySteered(RejectSummary { asker: Some("bob".parse().unwrap()), ..flood() }),
+        AuditEvent::ManySteered(RejectSummary { principal: Some("bob".parse().unwrap()), ..flood() }),
     );
     line("audit_line_malformed", AuditEvent::Malformed(flood()));
     line("audit_line_many_refused", AuditEvent::ManyRefused(flood()));

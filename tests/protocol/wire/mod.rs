@@ -106,9 +106,9 @@ fn every_file_is_somebodys() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    // The journal is nobody's business but the daemon's, and what it says to keepers theirs: lines, held to elsewhere.
+    // The journal is nobody's business but the daemon's, and what it says to shims theirs: lines, held to elsewhere.
     let lines =
-        [include_str!("../../../src/daemon/journal/tests.rs"), include_str!("../../jobs/keeper/golden.rs")]
+        [include_str!("../../../src/daemon/journal/tests.rs"), include_str!("../../jobs/shim/golden.rs")]
             .concat();
     let own = [
         include_str!("audit.rs"),

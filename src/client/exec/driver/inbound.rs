@@ -40,7 +40,7 @@ impl Driver {
         }
         let numbers = (message.headers.number(frame::EPOCH), message.headers.number(frame::SEQ));
         let (Some(epoch), Some(seq)) = numbers else { return };
-        match self.ledger.order(epoch, seq) {
+        match self.recv_window.order(epoch, seq) {
             SequenceCheck::Stale => {}
             SequenceCheck::Lost => self.resume(now, "a frame is missing"),
             SequenceCheck::Next => {
@@ -96,10 +96,10 @@ impl Driver {
         self.durable |= accepted.durable;
         let begins = matches!(self.phase, Phase::Asking(_) | Phase::Withdrawing(_));
         if self.looks_at_a_screen() || (begins && self.instance.is_none()) {
-            self.ledger.begin_at(accepted.from.unwrap_or_default());
+            self.recv_window.begin_at(accepted.from.unwrap_or_default());
         }
         if let Phase::Resuming { since, asked, .. } = self.phase {
-            let received = self.ledger.received();
+            let received = self.recv_window.received();
             self.resumed = Some(Resumed { since, asked, at: now, received });
         }
         match self.phase {
@@ -123,8 +123,8 @@ impl Driver {
         let Some(offset) = message.headers.number(frame::OFFSET) else {
             return self.resume(now, "a frame of output has no offset");
         };
-        let at = self.ledger.received().sum();
-        match self.ledger.output(stream, offset, &message.payload) {
+        let at = self.recv_window.received().sum();
+        match self.recv_window.output(stream, offset, &message.payload) {
             Ok(Some(bytes)) => self.tell(Event::Output { stream, at, bytes }),
             Ok(None) => {}
             Err(Rejected::Lost) => self.resume(now, "output is missing"),
@@ -160,8 +160,8 @@ impl Driver {
     /// Whoever comes later is told what is no longer kept; for whoever has started a job it is lost.
     fn on_gap(&mut self, gap: Gap, _now: Instant) {
         match self.question {
-            Start::Exec { .. } => self.ledger.gap(gap),
-            Start::Attach(_) => match self.ledger.not_kept(&gap) {
+            Start::Exec { .. } => self.recv_window.gap(gap),
+            Start::Attach(_) => match self.recv_window.not_kept(&gap) {
                 0 => {}
                 bytes => self.tell(Event::NotKept { stream: gap.stream, bytes }),
             },
@@ -202,7 +202,7 @@ impl Driver {
             tracing::warn!(peer = %self.peer, "ignored an ending that is not this request's");
             return;
         }
-        let integrity = self.ledger.compare(&result);
+        let integrity = self.recv_window.compare(&result);
         self.outcome = Some(Completion { ending: result.ending.clone(), result: Some(result), integrity });
     }
 

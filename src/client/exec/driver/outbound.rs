@@ -27,10 +27,10 @@ impl Driver {
     pub(super) async fn ask_to_attach(&mut self) {
         let Start::Attach(how) = &self.question else { return };
         let attach = AttachRequest {
-            epoch: self.ledger.epoch(),
+            epoch: self.recv_window.epoch(),
             instance: None,
             from: how.from,
-            window: self.ledger.window(),
+            window: self.recv_window.window(),
             write: how.write,
             tty: self.size,
             sealed: how.sealed,
@@ -41,7 +41,7 @@ impl Driver {
 
     pub(super) async fn send_credit(&mut self, now: Instant) {
         self.credit_again = now + CREDIT_EVERY;
-        let credit = self.ledger.credit(self.instance);
+        let credit = self.recv_window.credit(self.instance);
         self.say(Verb::Credit, decode::to_json(&credit)).await;
     }
 

@@ -133,11 +133,11 @@ impl Driver {
             (self.instance, &self.question, &mut self.phase)
         {
             // Where it begins was lost, so it is asked for from there once more.
-            self.ledger.begin_epoch();
+            self.recv_window.begin_epoch();
             return repeats.again_at_once(now);
         }
         let was_resuming = matches!(self.phase, Phase::Resuming { .. });
-        let received = self.ledger.received();
+        let received = self.recv_window.received();
         let in_vain = self.resumed.take().filter(|it| it.received == received && now < it.at + SETTLING);
         self.phase = match (&self.phase, in_vain) {
             (Phase::Resuming { since, .. }, _) => Phase::Resuming { since: *since, asked: 0, next: now },
@@ -150,7 +150,7 @@ impl Driver {
             tracing::debug!(job = %self.job, why, "resuming");
             self.tell(Event::Interrupted(why.to_owned()));
         }
-        self.ledger.begin_epoch();
+        self.recv_window.begin_epoch();
     }
 
     /// The question was asked often enough. What may have begun is taken back.
@@ -165,7 +165,7 @@ impl Driver {
 
     /// What is known of a job whose peer is silent.
     fn silent(&self) -> String {
-        let (peer, job, at) = (&self.peer, self.job, self.ledger.received().sum());
+        let (peer, job, at) = (&self.peer, self.job, self.recv_window.received().sum());
         let why = format!("{peer} has not answered for {} s", RESUME_FOR.as_secs());
         match self.durable {
             true => format!(
@@ -191,7 +191,7 @@ impl Driver {
         }
         let resume = Resume {
             within: self.within().to_vec(),
-            ..self.ledger.resume(self.instance, self.writes(), self.wants_it_sealed())
+            ..self.recv_window.resume(self.instance, self.writes(), self.wants_it_sealed())
         };
         self.say(Verb::Resume, decode::to_json(&resume)).await;
     }

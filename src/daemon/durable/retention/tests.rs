@@ -27,13 +27,13 @@ impl Scene {
             caller: "_INBOX.x".into(),
             request: "digest".into(),
             from: None,
-            asker: None,
+            principal: None,
             standing: None,
             at: "2026-11-21T10:11:12Z".into(),
             command: "true".into(),
             directory: "/".into(),
             user: None,
-            lodging: None,
+            job_scope: None,
             durable: true,
             tty: false,
             name: None,
@@ -100,7 +100,7 @@ fn what_is_too_old_goes_and_what_runs_stays() {
 }
 
 #[test]
-fn what_the_journal_has_forgotten_goes_unless_a_keeper_holds_it() {
+fn what_the_journal_has_forgotten_goes_unless_a_shim_holds_it() {
     let scene = Scene::new();
     let (forgotten, held) = (JobId::new(), JobId::new());
     for job in [forgotten, held] {

@@ -9,21 +9,21 @@ impl Viewer {
     /// Looks what comes next in the log, where there is room for it.
     pub(super) fn read_on(&mut self) {
         if let Some(to) = self.dropped_to
-            && self.outbox.unsent() == 0
+            && self.send_buffer.unsent() == 0
         {
             self.dropped_to = None;
-            self.outbox.skip(to);
+            self.send_buffer.skip(to);
         }
         let is_at_it = self.reader.is_none() || self.look.waits();
-        let stops = self.dropped_to.is_some() || self.farewell.is_some() || self.outbox.is_closing();
-        let room = self.outbox.room();
-        if is_at_it || stops || room == 0 || self.outbox.unsent() >= HANDED_ON {
+        let stops = self.dropped_to.is_some() || self.farewell.is_some() || self.send_buffer.is_closing();
+        let room = self.send_buffer.room();
+        if is_at_it || stops || room == 0 || self.send_buffer.unsent() >= HANDED_ON {
             return;
         }
         self.look.begins();
         // Looked at before the log: what is in it then is all there will ever be.
         let news = self.begin.news.borrow_and_update().clone();
-        let (is_last, at) = (news.ended.is_some(), self.outbox.read().sum());
+        let (is_last, at) = (news.ended.is_some(), self.send_buffer.read().sum());
         // Of whatever is known to be there it is known who is asked, too.
         let known = if is_last { u64::MAX } else { news.totals.sum().saturating_sub(at) };
         self.tell_sizes(&news);
@@ -47,7 +47,7 @@ impl Viewer {
         if let Some(told) = &asked
             && asked != self.asked
         {
-            self.outbox.control(FrameKind::Asked, decode::to_json(told).into());
+            self.send_buffer.control(FrameKind::Asked, decode::to_json(told).into());
             self.asked = asked;
         }
     }
@@ -57,7 +57,7 @@ impl Viewer {
         let last = news.sizes.last().copied();
         if last.is_some() && last != self.sized {
             let sizes = Sizes { sizes: news.sizes.to_vec() };
-            self.outbox.control(FrameKind::Sized, decode::to_json(&sizes).into());
+            self.send_buffer.control(FrameKind::Sized, decode::to_json(&sizes).into());
             self.sized = last;
         }
     }
@@ -68,14 +68,14 @@ impl Viewer {
             return;
         };
         self.reader = Some(reader);
-        if at != self.outbox.read().sum() {
+        if at != self.send_buffer.read().sum() {
             // It has resumed elsewhere meanwhile.
             return;
         }
         match piece {
-            Ok(Piece::Bytes { stream, offset, bytes }) if offset == self.outbox.read().of(stream) => {
+            Ok(Piece::Bytes { stream, offset, bytes }) if offset == self.send_buffer.read().of(stream) => {
                 self.look.found();
-                self.outbox.push(stream, bytes);
+                self.send_buffer.push(stream, bytes);
             }
             Ok(Piece::Bytes { .. }) => {
                 self.farewell = Some(self.unreadable("what was received is not what the log has"));
@@ -95,7 +95,7 @@ impl Viewer {
     /// Says in the log, and for the viewer, why it gets no more than what was read.
     pub(super) fn unreadable(&self, why: &str) -> String {
         let Begin { id, inbox, .. } = &self.begin;
-        let at = self.outbox.read().sum();
+        let at = self.send_buffer.read().sum();
         tracing::error!(job = %id, inbox, at, why, "dropped a viewer: the log of a job cannot be read");
         let state = match &self.begin.news.borrow().ended {
             Some(result) => format!("the job has ended: {}", result.ending),
@@ -107,7 +107,7 @@ impl Viewer {
     /// All was read. What was counted and is not there is no longer kept where there is no log any more.
     fn close(&mut self, is_gone: bool) {
         let Some(result) = self.begin.news.borrow().ended.clone() else { return };
-        let read = self.outbox.read().sum();
+        let read = self.send_buffer.read().sum();
         let counted = result.out.as_ref().zip(result.err.as_ref());
         let counted = counted.map(|(out, err)| StreamOffsets { out: out.bytes, err: err.bytes });
         if let Some(totals) = counted.filter(|totals| totals.sum() > read) {
@@ -118,6 +118,6 @@ impl Viewer {
             return;
         }
         let result = JobResult { collected: None, ..(*result).clone() };
-        self.outbox.close(decode::to_json(&result).into());
+        self.send_buffer.close(decode::to_json(&result).into());
     }
 }

@@ -1,0 +1,214 @@
+//! One connection between daemon and shim: lines of JSON, both ways, bounded in length.
+
+use std::io;
+
+use bytes::{Buf, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+/// Longest line of an order, in bytes. Whoever gives it could as well start a command of its own.
+pub(super) const ORDER_MOST: usize = 256 << 20;
+
+/// Longest line of anything else, in bytes: a screen is the longest.
+pub(super) const LINE_MOST: usize = 8 << 20;
+
+/// What may wait to be read by the other side, in bytes. Who reads nothing loses the connection, and is told
+/// everything again when it comes back.
+const WAITING_MOST: usize = 16 << 20;
+
+/// The end that listens.
+#[derive(Debug)]
+pub(super) struct MessageReader {
+    stream: OwnedReadHalf,
+    buffer: BytesMut,
+    /// How much of the buffer has no end of line in it.
+    looked_at: usize,
+}
+
+/// The end that speaks.
+#[derive(Debug)]
+pub(super) struct MessageWriter {
+    stream: OwnedWriteHalf,
+    waiting: BytesMut,
+}
+
+/// Both ends of a connection.
+pub(super) fn split(stream: UnixStream) -> (MessageReader, MessageWriter) {
+    let (reader, writer) = stream.into_split();
+    let hearing = MessageReader { stream: reader, buffer: BytesMut::new(), looked_at: 0 };
+    (hearing, MessageWriter { stream: writer, waiting: BytesMut::new() })
+}
+
+impl MessageReader {
+    /// The next word that is understood; `None` when nothing follows. Cancel safe.
+    ///
+    /// # Errors
+    /// When the connection is broken, or a line is too long.
+    pub(super) async fn word<T: DeserializeOwned>(&mut self, most: usize) -> io::Result<Option<T>> {
+        loop {
+            if let Some(line) = self.buffered_line() {
+                match understood(&line) {
+                    Some(word) => return Ok(Some(word)),
+                    None => continue,
+                }
+            }
+            if self.buffer.len() > most {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a line that does not end"));
+            }
+            self.stream.readable().await?;
+            match self.stream.try_read_buf(&mut self.buffer) {
+                // A last line that was cut off is none.
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn buffered_line(&mut self) -> Option<BytesMut> {
+        let fresh = self.buffer.get(self.looked_at..)?;
+        let Some(length) = fresh.iter().position(|byte| *byte == b'\n') else {
+            self.looked_at = self.buffer.len();
+            return None;
+        };
+        let line = self.buffer.split_to(self.looked_at + length);
+        self.buffer.advance(1);
+        self.looked_at = 0;
+        Some(line)
+    }
+}
+
+impl MessageWriter {
+    /// Says something, as soon as the other side reads it.
+    ///
+    /// # Errors
+    /// When the other side has not read for long.
+    pub(super) fn say(&mut self, word: &impl Serialize) -> io::Result<()> {
+        if self.waiting.len() > WAITING_MOST {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the other side does not read"));
+        }
+        self.waiting.extend_from_slice(&line(word)?);
+        self.write()
+    }
+
+    /// Whether all that was said is on its way.
+    pub(super) fn is_written(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Waits until something that waits can be written. Cancel safe.
+    pub(super) async fn writable(&self) {
+        if self.is_written() {
+            std::future::pending().await
+        }
+        // An error shows at the write that follows.
+        let _ = self.stream.writable().await;
+    }
+
+    /// Writes what the other side can take.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        while !self.waiting.is_empty() {
+            match self.stream.try_write(&self.waiting) {
+                Ok(count) => self.waiting.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        // What a long line took is given back.
+        self.waiting = BytesMut::new();
+        Ok(())
+    }
+
+    /// Waits until all of it is on its way. Cancel safe.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        while !self.is_written() {
+            self.writable().await;
+            self.write()?;
+        }
+        Ok(())
+    }
+}
+
+/// A word as it is sent.
+pub(super) fn line(word: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(word)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// What a line says; `None` where that is nothing this version knows. The line itself may hold secrets, so
+/// only its first key is told of.
+pub(super) fn understood<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
+    let word = serde_json::from_slice(line).ok();
+    if word.is_none() {
+        let object: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(line).ok();
+        let key = object.and_then(|object| object.keys().next().cloned());
+        let key: Option<String> = key.map(|key| key.chars().take(32).collect());
+        tracing::debug!(?key, bytes = line.len(), "a word that is not known here");
+    }
+    word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{FromShim, LogExtent};
+    use tokio::io::AsyncWriteExt;
+
+    async fn heard(said: &[u8]) -> Vec<FromShim> {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let (mut hearing, _saying) = split(ours);
+        let said = said.to_vec();
+        let speaker = tokio::spawn(async move { theirs.write_all(&said).await });
+        let mut words = Vec::new();
+        while let Some(word) = hearing.word(LINE_MOST).await.expect("a connection") {
+            words.push(word);
+        }
+        speaker.await.expect("no panic").expect("said");
+        words
+    }
+
+    #[tokio::test]
+    async fn what_is_not_known_is_passed_over() {
+        let reach = LogExtent { out: 1, err: 2, first_out: 0, first_err: 0 };
+        let known = line(&FromShim::Log(reach)).expect("a line");
+        let with_more = br#"{"log":{"out":1,"err":2,"first_out":0,"first_err":0,"later":[1,{}]}}"#;
+        let said = [
+            &b"\n\x00\xff garbage\n{}\n[1]\n{\"later\":{\"a\":1}}\n\"word\"\n"[..],
+            &known,
+            &b"{\"log\":7}\n{\"log\":{\"out\":-1}}\n"[..],
+            with_more,
+            b"\n{\"log\":{\"out\":1,\"er",
+        ];
+        assert_eq!(heard(&said.concat()).await, [FromShim::Log(reach), FromShim::Log(reach)]);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_an_error() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let (mut hearing, _saying) = split(ours);
+        tokio::spawn(async move { while theirs.write_all(&[b'x'; 1000]).await.is_ok() {} });
+        assert!(hearing.word::<FromShim>(10_000).await.is_err());
+        assert!(hearing.buffer.len() < 100_000);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_is_not_waited_for() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (_hearing, mut saying) = split(ours);
+        let word = "x".repeat(1 << 20);
+        let said = (0..100).take_while(|_| saying.say(&word).is_ok()).count();
+        assert!((16..20).contains(&said), "{said}");
+        drop(theirs);
+        assert!(saying.flush().await.is_err());
+    }
+}
