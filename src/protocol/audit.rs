@@ -1,8 +1,8 @@
-//! The audit log of a peer: what one line of it says, and how it is asked for on `exec.<peer>.audit`.
+//! The audit log of a peer: its lines, and the query for them on `exec.<peer>.audit`.
 //!
-//! A line is one JSON object. It carries its number and the hash of the line before it, so that the
-//! lines are a chain: [`chain`] checks one. Lines travel as the very text that was written down,
-//! because their hashes are over that text.
+//! A line is one JSON object. It carries its number and the hash of the previous line, so the lines
+//! form a hash chain, which [`chain`] verifies. Lines travel byte for byte as stored, because the
+//! hashes cover that text.
 
 pub mod chain;
 
@@ -14,16 +14,16 @@ use super::decode::{self, BadMessage};
 use super::identity::{Name, Principal, Standing};
 use super::{Ending, Instance, JobId, PeerId};
 
-/// The `type` of a question.
+/// The `type` of a query.
 pub const QUERY_TYPE: &str = "peerbus.audit_query.v1";
 
 /// The `type` of a page of the log.
 pub const PAGE_TYPE: &str = "peerbus.audit_page.v1";
 
-/// Longest line there is, in bytes. What a line quotes of a request is cut well below this.
+/// Longest line, in bytes. The daemon cuts what a line quotes of a request well below this.
 pub const LINE_MAX: usize = 64 << 10;
 
-/// Most lines of one page.
+/// Most lines on one page.
 pub const PAGE_MAX: u32 = 1_000;
 
 /// The hash of a line: blake3 of its text without the line end, in hexadecimal.
@@ -32,13 +32,13 @@ pub const PAGE_MAX: u32 = 1_000;
 pub struct LineHash(String);
 
 impl LineHash {
-    /// Of this line.
+    /// The hash of this line.
     #[must_use]
     pub fn of(line: &[u8]) -> Self {
         Self(blake3::hash(line).to_hex().to_string())
     }
 
-    /// What the first line of all continues.
+    /// The `prev` hash of the very first line.
     #[must_use]
     pub fn of_nothing() -> Self {
         Self("0".repeat(2 * blake3::OUT_LEN))
@@ -69,151 +69,152 @@ impl fmt::Display for LineHash {
     }
 }
 
-/// How far a log goes: its last line.
+/// The last line of a log: its number and hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The number of the line; 0 for a log without any.
+    /// The number of the line; 0 for an empty log.
     pub seq: u64,
     /// Its hash.
     pub hash: LineHash,
 }
 
 impl Checkpoint {
-    /// Of a log without a line.
+    /// The checkpoint of an empty log.
     #[must_use]
     pub fn of_nothing() -> Self {
         Self { seq: 0, hash: LineHash::of_nothing() }
     }
 }
 
-/// One line.
+/// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
-    /// Counts the lines of a log, from 1, across its files.
+    /// The line's number, counted from 1 across all files of the log.
     pub seq: u64,
-    /// Hash of the line before it.
+    /// Hash of the previous line.
     pub prev: LineHash,
-    /// When, by the peer's clock: UTC, to the millisecond.
+    /// Time by the peer's clock: UTC, with milliseconds.
     pub at: String,
     /// What happened.
     #[serde(flatten)]
     pub event: AuditEvent,
 }
 
-/// What a line tells.
+/// The event that a line records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum AuditEvent {
-    /// The first line of each file: which peer's log this is, and the number of the oldest line that
-    /// was kept when the file was begun. Older ones were removed to stay within the size.
+    /// The first line of each file: the peer, and the number of the oldest line kept when the file was
+    /// created. The daemon removes older lines to stay within the size limit.
     File {
-        /// Whose log.
+        /// The peer.
         peer: PeerId,
-        /// The oldest line that is kept.
+        /// The oldest kept line.
         oldest: u64,
     },
-    /// A daemon was started.
+    /// A daemon started.
     Started {
-        /// Which start.
+        /// The instance that started.
         instance: Instance,
         /// Its version.
         version: String,
         /// The user it runs as.
         user: String,
     },
-    /// It ended as asked.
+    /// The daemon stopped on request.
     Stopped {
-        /// Which start.
+        /// The instance that stopped.
         instance: Instance,
     },
-    /// A request was allowed; its command is about to be started.
+    /// The policy allowed a request; its command starts next.
     Begun(AuditedRequest),
-    /// It has ended, or could not be started.
+    /// A job ended, or its command failed to start.
     Ended {
-        /// What was asked for.
+        /// The request.
         #[serde(flatten)]
         request: AuditedRequest,
-        /// What became of it.
+        /// The outcome.
         #[serde(flatten)]
         outcome: AuditedOutcome,
     },
-    /// A request was refused.
+    /// The daemon refused a request.
     Refused {
-        /// What was asked for.
+        /// The request.
         #[serde(flatten)]
         request: AuditedRequest,
-        /// Why, for programs and for people.
+        /// The reason, for programs and for people.
         ending: Ending,
     },
-    /// Somebody did something with a job that was there already.
+    /// Someone controlled an existing job.
     Steered(AuditedControl),
-    /// Requests that could not be read, counted and summed up.
+    /// Summary of requests that the daemon could not decode.
     Malformed(RejectSummary),
-    /// Further refused requests of one principal, where there were too many to write down each.
+    /// Summary of further refused requests of one principal, written when there are too many for a line
+    /// each.
     ManyRefused(RejectSummary),
-    /// Further words about jobs of one principal, likewise.
+    /// Summary of further control requests of one principal, likewise.
     ManySteered(RejectSummary),
-    /// The daemon before this one was killed in the middle of a line, which was cut off again.
+    /// The previous daemon was killed while it wrote a line; this daemon removed the partial line.
     Healed {
-        /// Bytes that were there of it.
+        /// Length of the partial line, in bytes.
         bytes: u64,
-        /// Their blake3 digest.
+        /// Blake3 digest of the partial line.
         blake3: String,
     },
-    /// The daemon found that its log is not as it was left: lines are gone, or are others.
+    /// The daemon found its log changed: lines are missing or differ.
     Damaged {
-        /// What was found, for people.
+        /// The finding, for people.
         what: String,
     },
-    /// Lines could not be written, as on a disk that was full.
+    /// Some lines could not be written, for example because the disk was full.
     Gap {
-        /// How many.
+        /// How many lines.
         lost: u64,
-        /// When the first of them was to be written.
+        /// Time of the first lost line.
         first: String,
-        /// When the last was.
+        /// Time of the last lost line.
         last: String,
-        /// What the system said.
+        /// The system's error.
         why: String,
     },
-    /// Something that a later version writes down.
+    /// An event of a later version.
     #[serde(other)]
     Other,
 }
 
-/// What was asked for, by whom, and what was decided.
+/// A request, its sender and the decision about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditedRequest {
     /// The job.
     pub job: JobId,
-    /// Who asked, as far as it is proved; none where nobody is asked who they are.
+    /// The proven sender; `None` in a fleet without identities.
     pub principal: Option<Name>,
-    /// What that identity is for.
+    /// The standing of that identity.
     pub standing: Option<Standing>,
-    /// Who asked, by its own word: a claim.
+    /// Sender by its own claim; unproven.
     pub from: Option<String>,
-    /// The inbox it is answered on.
+    /// The inbox that receives the answer.
     pub caller: String,
-    /// What to run: a shell line, or arguments in quotes where they need some. Cut where it is long.
+    /// The command: a shell line, or arguments quoted where necessary. Long commands are cut.
     pub command: String,
-    /// The blake3 digest of the whole command, where it was cut.
+    /// Blake3 digest of the whole command, if it was cut.
     pub command_blake3: Option<String>,
-    /// Names of the variables it brings. Their values are written down nowhere.
+    /// Names of the request's environment variables. The log never records values.
     pub env: Vec<String>,
-    /// How many names more there are.
+    /// How many further names were left out.
     pub env_left_out: u64,
-    /// Where.
+    /// Working directory.
     pub directory: Option<String>,
-    /// As whom.
+    /// User to run as.
     pub user: Option<String>,
-    /// What was decided.
+    /// The decision.
     pub decision: AuditDecision,
-    /// The rule of the peer's policy that decided, where one did.
+    /// The policy rule that decided, if one did.
     pub rule: Option<String>,
 }
 
 impl AuditedRequest {
-    /// Whose name stands in a table.
+    /// The sender, as tables show it.
     #[must_use]
     pub fn principal(&self) -> Principal {
         match (&self.principal, self.standing) {
@@ -223,13 +224,13 @@ impl AuditedRequest {
     }
 }
 
-/// What was decided about a request.
+/// The decision about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditDecision {
-    /// It may run.
+    /// The request may run.
     Allowed,
-    /// It may not; the ending says why.
+    /// The request may not run; the ending says why.
     Refused,
 }
 
@@ -242,68 +243,68 @@ impl fmt::Display for AuditDecision {
     }
 }
 
-/// What became of a request that was allowed.
+/// The outcome of an allowed request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditedOutcome {
-    /// How it ended.
+    /// How the job ended.
     pub ending: Ending,
-    /// Bytes of stdout; unknown when its daemon died.
+    /// Bytes of stdout; `None` if the daemon died.
     pub out: Option<u64>,
-    /// Bytes of stderr; unknown when its daemon died.
+    /// Bytes of stderr; `None` if the daemon died.
     pub err: Option<u64>,
-    /// From the start of the process to its end, in milliseconds.
+    /// From start to end of the process, in milliseconds.
     pub duration_ms: u64,
-    /// Processes of the job that had to be stopped.
+    /// Processes of the job that the daemon had to stop.
     pub killed: u32,
-    /// Processes of the job that went on after its normal end.
+    /// Processes that kept running after the job's normal end.
     pub left_running: u32,
 }
 
-/// What somebody did with a job.
+/// A control action on a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditedControl {
     /// The job.
     pub job: JobId,
-    /// Who signed it; none where nobody is asked who they are.
+    /// The identity that signed the action; `None` in a fleet without identities.
     pub principal: Option<Name>,
-    /// What that identity is for.
+    /// The standing of that identity.
     pub standing: Option<Standing>,
-    /// Whose job it is, as far as that was proved.
+    /// The job's owner, if proven.
     pub owner: Option<Name>,
-    /// The inbox it is answered on.
+    /// The inbox that receives the answer.
     pub caller: String,
     /// `attach`, `typed`, `signal`, `stop`, `rename` or `detach`.
     pub word: String,
-    /// To what: `read` or `write`, the signal, the reason, the new name.
+    /// Its argument: `read` or `write`, the signal, the reason, the new name.
     pub detail: Option<String>,
 }
 
-/// Many requests in one line.
+/// Many requests, summed up in one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectSummary {
-    /// Who said them, as far as that is proved.
+    /// The proven sender.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<Name>,
-    /// How many.
+    /// How many requests.
     pub count: u64,
-    /// When the first came.
+    /// Arrival of the first request.
     pub first: String,
-    /// When the last came.
+    /// Arrival of the last request.
     pub last: String,
-    /// The first few of them.
+    /// The first few requests.
     pub examples: Vec<Example>,
 }
 
-/// One of many.
+/// One of the summed-up requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Example {
-    /// Where its answer was wanted; none where nowhere.
+    /// Reply subject; `None` if the request had none.
     pub caller: Option<String>,
-    /// What was wrong with it.
+    /// What was wrong with the request.
     pub why: String,
 }
 
-/// A question for lines of the log. Without anything: from the oldest line on.
+/// A query for lines of the log. Without fields it starts at the oldest line.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditQuery {
     /// [`QUERY_TYPE`]; may be left out.
@@ -312,10 +313,10 @@ pub struct AuditQuery {
     /// Only lines written at or after this time: UTC, as in `2026-11-21T10:11:12.000Z`.
     #[serde(default)]
     pub since: Option<String>,
-    /// Only this many lines at the end of the log; counts for the first page.
+    /// Only the last `last` lines of the log; applies to the first page.
     #[serde(default)]
     pub last: Option<u32>,
-    /// Where to go on: `next` of the page before.
+    /// Where to continue: `next` of the previous page.
     #[serde(default)]
     pub cursor: Option<Cursor>,
     /// At most this many lines on the page.
@@ -324,7 +325,7 @@ pub struct AuditQuery {
 }
 
 impl AuditQuery {
-    /// Decodes a question; an empty payload asks for the first page.
+    /// Decodes a query; an empty payload asks for the first page.
     ///
     /// # Errors
     /// Names the field that is wrong.
@@ -338,12 +339,12 @@ impl AuditQuery {
     }
 }
 
-/// A place in the log.
+/// A position in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// The file: the number of its first line.
+    /// The file, named by the number of its first line.
     pub file: u64,
-    /// Bytes from its begin.
+    /// Offset in the file, in bytes.
     pub offset: u64,
 }
 
@@ -353,18 +354,18 @@ pub struct AuditPage {
     /// Always [`PAGE_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// Whose log.
+    /// The peer that owns the log.
     pub peer_id: PeerId,
-    /// Which start of its daemon answers.
+    /// The daemon instance that answers.
     pub instance: Instance,
-    /// Lines as they stand in the log, oldest first.
+    /// Lines exactly as stored, oldest first.
     pub lines: Vec<String>,
-    /// Ask again with this as `cursor`; none on the last page.
+    /// The `cursor` for the next page; `None` on the last page.
     pub next: Option<Cursor>,
-    /// The last line there was when this page was begun; none where the log cannot be written.
+    /// The last line when the daemon started this page; `None` if it cannot write the log.
     pub head: Option<Checkpoint>,
-    /// Whether lines at the cursor were removed since, to stay within the size: then this page goes
-    /// on at the oldest line there is.
+    /// Whether rotation removed the lines at the cursor. The page then continues at the oldest line
+    /// left.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
 }

@@ -1,4 +1,4 @@
-//! A request to start a job, and how a job's end is told.
+//! A request to start a job, and the result that reports its end.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,74 +16,75 @@ pub const TYPE: &str = "peerbus.exec.v1";
 /// The `type` of a result.
 pub const RESULT_TYPE: &str = "peerbus.result.v1";
 
-/// What a request looks like, shown to those who send something else.
+/// An example request, shown in errors about malformed ones.
 pub const EXAMPLE: &str = r#"{"directory":"/tmp","shell_cmd":"pwd"}"#;
 
-/// Variables a job finds in its environment: its own id.
+/// Environment variable that holds the job's own id.
 pub const JOB_VARIABLE: &str = "PEERBUS_JOB";
 
-/// Variables a job finds in its environment: the peer it runs on.
+/// Environment variable that holds the id of the peer the job runs on.
 pub const PEER_VARIABLE: &str = "PEERBUS_PEER";
 
-/// Window a caller grants at first, in bytes of output not yet written at its end.
+/// Initial window of a caller: bytes of output that it has not yet written.
 pub const WINDOW: u64 = 1 << 20;
 
-/// A request to run one command, as it travels.
+/// A request to run one command, as sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecRequest {
-    /// [`TYPE`]; may be left out by people who type it by hand.
+    /// [`TYPE`]; optional for requests typed by hand.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// The idempotency key. Without one the peer makes one, and promises nothing about repeats.
+    /// The idempotency key. Without one the peer creates an id, and a repeated request may run twice.
     #[serde(default)]
     pub id: Option<JobId>,
-    /// Absolute, or beginning with `~`; none means the peer's configured default.
+    /// Absolute, or starting with `~`; `None` means the peer's configured default.
     #[serde(default)]
     pub directory: Option<String>,
-    /// A line for the peer's shell. Either this or `argv`.
+    /// A command line for the peer's shell; excludes `argv`.
     #[serde(default, alias = "shellCmd", skip_serializing_if = "Option::is_none")]
     pub shell_cmd: Option<String>,
-    /// A program and its arguments. Either this or `shell_cmd`.
+    /// A program and its arguments; excludes `shell_cmd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub argv: Option<Vec<String>>,
-    /// Variables to set.
+    /// Environment variables to set.
     #[serde(default)]
     pub env: Variables,
-    /// The user to run as; none means the daemon's own.
+    /// The user to run as; `None` means the daemon's own user.
     #[serde(default)]
     pub user: Option<String>,
-    /// Whether the caller is going to send standard input.
+    /// Whether the caller will send standard input.
     #[serde(default)]
     pub stdin: bool,
-    /// A terminal for the command; such a job is durable.
+    /// The command's terminal; makes the job durable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<Tty>,
     /// How long the command may run, in milliseconds.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
-    /// Whether the job ends with its command, also where a process that the command has started still holds its output.
+    /// Whether the job ends with its command, even if a process started by it still holds its output
+    /// open.
     #[serde(default, skip_serializing_if = "is_false")]
     pub no_wait: bool,
-    /// Whether the job is to outlive its caller and its daemon.
+    /// Whether the job survives its caller and its daemon.
     #[serde(default, skip_serializing_if = "is_false")]
     pub durable: bool,
-    /// Until when a request in the queue may be begun, in milliseconds since 1970; no other has it.
+    /// Latest start of a queued request, in milliseconds since 1970; only queued requests have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_ms: Option<i64>,
-    /// What people call a durable job by, beside its id.
+    /// A durable job's name, beside its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Several commands instead of one, each with all that it needs.
+    /// Several commands instead of one, each with its own settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,
-    /// How to stream; without it the answer is one JSON object.
+    /// How to stream the output; without it the answer is one JSON object.
     #[serde(default)]
     pub stream: Option<StreamOptions>,
-    /// Who asks, by its own word, such as `ann@desk`: for the peer's log. A claim, not a proof;
-    /// nothing may depend on it.
+    /// The sender by its own claim, such as `ann@desk`, for the peer's log. Unproven; no decision may
+    /// depend on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The job from within which it is asked, which shows what this one prints.
+    /// The jobs that display this job's output, starting with the one that sends the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub within: Vec<Within>,
 }
@@ -92,15 +93,15 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// Whether a count is left out where it is written.
+/// Whether serialization skips a count.
 pub fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// How output is to be streamed.
+/// How to stream output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamOptions {
-    /// How many bytes of output may be sent before the first credit.
+    /// Bytes of output that the peer may send before the first credit.
     pub window: u64,
 }
 
@@ -117,7 +118,7 @@ impl ExecRequest {
     /// Decodes a request and checks its shape.
     ///
     /// # Errors
-    /// Names the field that is missing or wrong; shows an example where this is no JSON.
+    /// Names the missing or wrong field; shows an example if the payload is not JSON.
     pub fn decode(payload: &[u8]) -> Result<Self, BadMessage> {
         Self::checked(payload).map_err(|bad| BadMessage(decode::readable(&bad.0)))
     }
@@ -129,7 +130,7 @@ impl ExecRequest {
         Ok(request)
     }
 
-    /// Checks the shape of a request, however it came here.
+    /// Checks the shape of a decoded or constructed request.
     ///
     /// # Errors
     /// Names the field that is wrong.
@@ -176,13 +177,13 @@ impl ExecRequest {
         }
     }
 
-    /// Whether the job is to outlive its caller and its daemon.
+    /// Whether the job survives its caller and its daemon.
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.durable || self.tty.is_some()
     }
 
-    /// The commands there are, each as a request of its own: the steps of a task, or this alone.
+    /// Each command as its own request: the steps of a task, or this request alone.
     #[must_use]
     pub fn parts(&self) -> Vec<Self> {
         match &self.task {
@@ -191,10 +192,10 @@ impl ExecRequest {
         }
     }
 
-    /// What to run, where that is one command.
+    /// The command of a request that has no task.
     ///
     /// # Errors
-    /// When there is not exactly one of `shell_cmd` and `argv`, or it is empty.
+    /// If not exactly one of `shell_cmd` and `argv` is given, or it is empty.
     pub fn command(&self) -> Result<Command, BadMessage> {
         let bad = |text: &str| Err(BadMessage(text.to_owned()));
         match (&self.shell_cmd, &self.argv) {
@@ -209,7 +210,7 @@ impl ExecRequest {
         }
     }
 
-    /// The operating system ends its texts with a NUL byte, so none can contain one.
+    /// C strings end at a NUL byte, so no text may contain one.
     fn check_texts(&self) -> Result<(), BadMessage> {
         let no_nul = |field: &str, text: &str| match text.contains('\0') {
             true => Err(BadMessage(format!("field `{field}`: it contains a NUL byte"))),
@@ -222,7 +223,7 @@ impl ExecRequest {
         }
         for (name, value) in self.env.iter() {
             if name.is_empty() || name.contains('=') || name.contains('\0') {
-                // What follows the sign was meant to be a value, which is not to be shown.
+                // The part after '=' was meant as a value, which may be secret: do not show it.
                 let name = name.split('=').next().unwrap_or_default();
                 return Err(BadMessage(format!(
                     "field `env`: {name:?} with '=' or NUL, or nothing, cannot be the name of a variable"
@@ -238,9 +239,7 @@ impl ExecRequest {
     }
 }
 
-/// Checks that a directory does not depend on where somebody happens to be.
-///
-/// A word as a shell has to be given it to have it as it is.
+/// Quotes a word for a shell, if it needs quotes.
 #[must_use]
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
@@ -250,88 +249,91 @@ pub fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
+/// Checks that a directory is independent of the caller's working directory.
+///
 /// # Errors
-/// A sentence, when it is neither absolute nor begins with `~`.
+/// A sentence, if it is neither absolute nor starts with `~`.
 pub fn check_directory(directory: &str) -> Result<(), String> {
     if directory.starts_with('/') || directory == "~" || directory.starts_with("~/") {
         return Ok(());
     }
-    // Shortened before it is quoted, which costs more than to read it.
+    // Shorten before quoting, because quoting is the expensive part.
     let directory = decode::readable(directory);
     Err(format!("{directory:?} is relative; it must begin with '/', or be '~' or begin with '~/'"))
 }
 
-/// How a job ended, with what is known of its output. Sent as the `result` frame of a stream, and
-/// as the whole answer to a plain request.
+/// How a job ended, and totals of its output. Sent as the `result` frame of a stream, and as the whole
+/// answer to a plain request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobResult {
     /// Always [`RESULT_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// The job; none when the request did not get far enough to have one.
+    /// The job; `None` if the request failed before it got an id.
     pub id: Option<JobId>,
     /// The peer that answers.
     pub peer: PeerId,
     /// The instance that ran the job.
     pub instance: Instance,
-    /// How it ended.
+    /// How the job ended.
     pub ending: Ending,
-    /// How much the command wrote to stdout; unknown when its daemon died.
+    /// Total of stdout; `None` if the daemon died.
     pub out: Option<StreamTotal>,
-    /// How much the command wrote to stderr; unknown when its daemon died.
+    /// Total of stderr; `None` if the daemon died.
     pub err: Option<StreamTotal>,
-    /// From the start of the process to its end, in milliseconds; never less, and little more.
+    /// From start to end of the process, in milliseconds: never too low, and only slightly too high.
     pub duration_ms: u64,
-    /// Processes of the job that had to be stopped.
+    /// Processes of the job that the daemon had to stop.
     pub killed: u32,
-    /// How many of these did not end when they were asked to, and were killed.
+    /// How many of these ignored the request to stop, so that the daemon killed them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub forced: u32,
-    /// Processes of the job that go on after its normal end; one at least where nobody could look.
+    /// Processes that kept running after the job's normal end; at least 1 if the daemon could not look.
     pub left_running: u32,
-    /// Those of them that could not be stopped: they hang in the kernel, and KILL has no effect until it lets go of them.
+    /// Processes that survived SIGKILL, because they hang in a system call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hung: Vec<HungProcess>,
-    /// Whether a process that goes on still holds the output open; what it writes is discarded.
+    /// Whether a remaining process still holds the output open. The daemon discards what it writes.
     pub output_open: bool,
-    /// Such processes, the first [`HOLDERS_SHOWN`] of them.
+    /// The first [`HOLDERS_SHOWN`] of these processes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_by: Vec<OutputHolder>,
-    /// Why output is missing that was still to come when the command ended.
+    /// Why output is missing that was still pending when the command ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_cut: Option<String>,
-    /// What the command used.
+    /// Resource usage of the command.
     pub rusage: Option<Rusage>,
     /// The output itself, in the answer to a plain request.
     #[serde(flatten)]
     pub collected: Option<Collected>,
 }
 
-/// Most processes that are named as holding a command's output.
+/// Most processes listed as holders of a command's output.
 pub const HOLDERS_SHOWN: usize = 8;
 
-/// A process that holds a command's output open after the command's own end.
+/// A process that holds a command's output open after the command ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputHolder {
     /// Its pid on the peer.
     pub pid: u32,
-    /// Its command line, shortened.
+    /// Its shortened command line.
     pub command: String,
-    /// Whether it looks like a server: it ignores HUP, or is in a session of its own. Nobody waits for what it writes.
+    /// Whether it looks like a server: it ignores SIGHUP or has its own session. The job does not wait
+    /// for its output.
     #[serde(default, skip_serializing_if = "is_false")]
     pub server: bool,
 }
 
-/// A process that outlived KILL.
+/// A process that survived SIGKILL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HungProcess {
     /// Its pid on the peer.
     pub pid: u32,
-    /// The name the kernel has for its program.
+    /// The kernel's name for its program (comm).
     pub program: String,
 }
 
-/// All a command wrote to one stream.
+/// Total of one output stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamTotal {
     /// How many bytes.
@@ -340,7 +342,7 @@ pub struct StreamTotal {
     pub blake3: String,
 }
 
-/// What a command used of its machine.
+/// Resource usage of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rusage {
     /// Time in user mode, in milliseconds.
@@ -354,33 +356,33 @@ pub struct Rusage {
 /// The output of a plain request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Collected {
-    /// stdout, where it is UTF-8.
+    /// stdout, if it is UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout: Option<String>,
-    /// stdout in base64, where it is not UTF-8.
+    /// stdout in base64, if it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout_b64: Option<String>,
-    /// stderr, where it is UTF-8.
+    /// stderr, if it is UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr: Option<String>,
-    /// stderr in base64, where it is not UTF-8.
+    /// stderr in base64, if it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr_b64: Option<String>,
-    /// How many bytes were cut out of the middle of each.
+    /// How many bytes were cut from the middle of each stream.
     pub truncated: Truncated,
 }
 
 /// Bytes cut out of the middle of an output that was too long for one message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Truncated {
-    /// Of stdout.
+    /// Bytes cut from stdout.
     pub stdout: u64,
-    /// Of stderr.
+    /// Bytes cut from stderr.
     pub stderr: u64,
 }
 
 impl JobResult {
-    /// The result of a job that never ran, or of which nothing more is known than its ending.
+    /// The result of a job that never ran, or of which only the ending is known.
     #[must_use]
     pub fn bare(id: Option<JobId>, peer: PeerId, instance: Instance, ending: Ending) -> Self {
         Self {

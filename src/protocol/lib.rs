@@ -1,14 +1,14 @@
-//! What is said on the bus: plain data and pure rules.
+//! The messages on the bus: plain data and pure rules.
 //!
-//! Every message is one UTF-8 JSON object with a `type`, except output and stdin, which are raw
-//! bytes. This folder knows how a message looks and which message may follow which; it knows
-//! neither sockets nor clocks nor processes, so everything here can be tested in place.
+//! Every message is one UTF-8 JSON object with a `type`, except output and stdin, which are raw bytes.
+//! This crate defines the messages and their order. It uses no sockets, clocks or processes, so unit
+//! tests can cover all of it.
 //!
-//! Guarantees: a value of a type in here is well formed (ids are checked when they are built,
-//! requests when they are decoded), unknown JSON fields are accepted, and a missing or wrong field
-//! is an error that names it.
+//! Guarantees: a value of these types is well formed, because constructors check ids and decoders check
+//! requests. Decoders accept unknown JSON fields. Their errors name the missing or wrong field.
 
-/// The version of this program, such as `0.1.0+cb3ae5e1f0`: a release names the commit it was built from.
+/// The version of this program, such as `0.1.0+cb3ae5e1f0`. A release names the commit it was built
+/// from.
 pub const VERSION: &str = env!("PEERBUS_VERSION");
 
 pub mod attach;

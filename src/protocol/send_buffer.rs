@@ -1,13 +1,13 @@
-//! The sending end of a job's stream, as pure rules: what is held, what may be sent, in what order.
+//! The sender of a job's output stream, as pure rules: what it holds, what it may send, in which order.
 //!
 //! ```text
 //!   read from the pipes ──► held chunks, in read order ──► frames of the current epoch
-//!                            ▲ dropped when acknowledged     ▲ begin again at a resume
+//!                            ▲ freed when acknowledged       ▲ restart at a resume
 //! ```
-//! Guarantees: every byte is held until a credit has acknowledged it or [`SendBuffer::give_up`] was
-//! called; frames of an epoch are numbered without a hole; `result` and `end` come after all
-//! output; not more is read than the caller granted. What is held never exceeds the smaller of the
-//! caller's window and [`HELD_MAX`].
+//! Guarantees: the buffer holds every byte until a credit acknowledges it or [`SendBuffer::give_up`] is
+//! called. Frames of an epoch are numbered without gaps. `result` and `end` follow all output. The
+//! buffer accepts no more than the caller granted, and holds at most the smaller of the caller's window
+//! and [`HELD_MAX`].
 
 use std::collections::VecDeque;
 
@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use super::control::{Credit, FRAMES_IN_FLIGHT, Resume};
 use super::frame::{FrameKind, Gap, OUTPUT_MAX, StreamKind};
 
-/// Most bytes held for one job, whatever window its caller grants.
+/// Most bytes held for one job, even if its caller grants a larger window.
 pub const HELD_MAX: u64 = 4 << 20;
 
-/// A number of bytes for each of the two streams.
+/// A byte offset in each of the two streams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StreamOffsets {
     /// stdout.
@@ -30,13 +30,13 @@ pub struct StreamOffsets {
 }
 
 impl StreamOffsets {
-    /// Both together.
+    /// The sum of both offsets.
     #[must_use]
     pub fn sum(self) -> u64 {
         self.out.saturating_add(self.err)
     }
 
-    /// Of one stream.
+    /// The offset of one stream.
     #[must_use]
     pub fn of(self, stream: StreamKind) -> u64 {
         match stream {
@@ -45,7 +45,7 @@ impl StreamOffsets {
         }
     }
 
-    /// Of one stream, to change.
+    /// The offset of one stream, mutable.
     pub fn of_mut(&mut self, stream: StreamKind) -> &mut u64 {
         match stream {
             StreamKind::Out => &mut self.out,
@@ -54,18 +54,18 @@ impl StreamOffsets {
     }
 }
 
-/// A frame, ready to be sent.
+/// A frame, ready to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     /// Its epoch.
     pub epoch: u64,
     /// Its number within the epoch.
     pub seq: u64,
-    /// What it is.
+    /// Its kind.
     pub kind: FrameKind,
-    /// For output: where its first byte stands.
+    /// For output: the stream offset of its first byte.
     pub offset: Option<u64>,
-    /// Its bytes.
+    /// Its payload.
     pub payload: Bytes,
 }
 
@@ -82,7 +82,7 @@ impl Chunk {
     }
 }
 
-/// The sending end of one stream.
+/// The sender of one stream.
 #[derive(Debug)]
 pub struct SendBuffer {
     epoch: u64,
@@ -94,7 +94,7 @@ pub struct SendBuffer {
     sent: usize,
     read: StreamOffsets,
     acknowledged: StreamOffsets,
-    /// Bytes before these are no longer held, though never acknowledged.
+    /// The buffer freed the bytes before these offsets without an acknowledgement.
     given_up: StreamOffsets,
     control: VecDeque<(FrameKind, Bytes)>,
     closing: Option<Bytes>,
@@ -103,7 +103,7 @@ pub struct SendBuffer {
 }
 
 impl SendBuffer {
-    /// Begins with the window of the request.
+    /// Starts with the window of the request.
     #[must_use]
     pub fn new(window: u64) -> Self {
         Self {
@@ -122,8 +122,8 @@ impl SendBuffer {
         }
     }
 
-    /// Begins in the middle: at what was received already, in an epoch of its own. `window` more bytes may be sent
-    /// before the first credit.
+    /// Starts in the middle, at the offsets already received, in a new epoch. It may send `window` more
+    /// bytes before the first credit.
     #[must_use]
     pub fn beginning_at(epoch: u64, received: StreamOffsets, window: u64) -> Self {
         let limit = received.sum().saturating_add(window);
@@ -142,13 +142,13 @@ impl SendBuffer {
         self.read
     }
 
-    /// Whether everything read was acknowledged.
+    /// Whether the caller acknowledged everything read.
     #[must_use]
     pub fn all_acknowledged(&self) -> bool {
         self.acknowledged == self.read
     }
 
-    /// How many bytes may be read from the command now.
+    /// How many bytes the job may read from the command now.
     #[must_use]
     pub fn room(&self) -> u64 {
         let unsent = (self.chunks.len() - self.sent) as u64;
@@ -159,7 +159,7 @@ impl SendBuffer {
         self.limit.saturating_sub(self.read.sum()).min(HELD_MAX.saturating_sub(held))
     }
 
-    /// Takes what was read from the command.
+    /// Adds bytes read from the command.
     pub fn push(&mut self, stream: StreamKind, bytes: Bytes) {
         let offset = self.read.of(stream);
         *self.read.of_mut(stream) += bytes.len() as u64;
@@ -168,20 +168,20 @@ impl SendBuffer {
         }
     }
 
-    /// Lets go of what was sent in this epoch, acknowledged or not: for a sender that can read it again.
+    /// Frees everything sent in this epoch, acknowledged or not: for senders that can read it again.
     pub fn let_go_of_sent(&mut self) {
         self.chunks.drain(..self.sent);
         self.sent = 0;
     }
 
-    /// How many pieces of output wait to be sent.
+    /// How many chunks are unsent.
     #[must_use]
     pub fn unsent(&self) -> usize {
         self.chunks.len() - self.sent
     }
 
-    /// Passes over bytes that are not to be had any more. To be called when no output waits to be sent, because it
-    /// is said before all that waits.
+    /// Skips lost bytes. Call it only when no output is unsent, because the gap frame precedes all of
+    /// it.
     pub fn skip(&mut self, to: StreamOffsets) {
         for stream in [StreamKind::Out, StreamKind::Err] {
             let (from, to) = (self.read.of(stream), to.of(stream));
@@ -190,14 +190,14 @@ impl SendBuffer {
                 self.control(FrameKind::Gap, gap.into());
                 *self.read.of_mut(stream) = to;
                 *self.acknowledged.of_mut(stream) = to;
-                // Nobody has to write them, so they take nothing of the window.
+                // The caller never writes these bytes, so they use no window.
                 self.limit = self.limit.saturating_add(to - from);
             }
         }
     }
 
-    /// Queues a control frame, before any output that was not sent yet. One that tells how things
-    /// stand takes the place of its predecessor, so that few wait however much is asked meanwhile.
+    /// Queues a control frame ahead of all unsent output. A state frame replaces its predecessor, so
+    /// that frequent queries cannot fill the queue.
     pub fn control(&mut self, kind: FrameKind, payload: Bytes) {
         let is_a_state = matches!(
             kind,
@@ -214,12 +214,12 @@ impl SendBuffer {
         }
     }
 
-    /// Queues the `result`, and `end` after it, behind all output.
+    /// Queues `result` and then `end`, behind all output.
     pub fn close(&mut self, result: Bytes) {
         self.closing = Some(result);
     }
 
-    /// Whether the `result` is queued: nothing but it and `end` follows the output.
+    /// Whether `result` is queued: only it and `end` follow the output.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.closing.is_some()
@@ -231,7 +231,7 @@ impl SendBuffer {
         self.closed == 2
     }
 
-    /// Whether a frame could be taken now.
+    /// Whether a frame can be sent now.
     #[must_use]
     pub fn has_frame(&self) -> bool {
         if !self.control.is_empty() {
@@ -243,7 +243,8 @@ impl SendBuffer {
         self.closing.is_some() && self.closed < 2
     }
 
-    /// Takes the next frame to send. `output_max` is the most bytes of output the server takes.
+    /// Takes the next frame to send. `output_max` is the most bytes of output per frame that the server
+    /// accepts.
     pub fn next_frame(&mut self, output_max: usize) -> Option<Frame> {
         if let Some((kind, payload)) = self.control.pop_front() {
             return Some(self.numbered(kind, None, payload));
@@ -286,7 +287,7 @@ impl SendBuffer {
         Frame { epoch: self.epoch, seq, kind, offset, payload }
     }
 
-    /// Takes a credit. One of another epoch only acknowledges.
+    /// Applies a credit. A credit of another epoch only acknowledges.
     pub fn credit(&mut self, credit: &Credit) {
         self.acknowledge(StreamOffsets { out: credit.out, err: credit.err });
         self.limit = self.limit.max(credit.limit);
@@ -301,8 +302,8 @@ impl SendBuffer {
             let known = self.acknowledged.of_mut(stream);
             *known = upto.max(*known);
         }
-        // What was acknowledged is let go, wherever it stands: what the window no longer counts must
-        // not be held either, whatever a caller says of the other stream.
+        // Frees the acknowledged chunks of both streams. The window no longer counts them, so holding
+        // them would break the memory limit, even if the caller never acknowledges the other stream.
         let (acknowledged, sent) = (self.acknowledged, self.sent);
         let mut place = 0;
         self.chunks.retain(|chunk| {
@@ -313,9 +314,9 @@ impl SendBuffer {
         });
     }
 
-    /// Begins a new epoch at what the caller has received, with `accepted` as its first frame. An
-    /// epoch that is already known is ignored, and `false` is returned: its first frame must be
-    /// sent again.
+    /// Starts a new epoch at what the caller has received, with `accepted` as its first frame. For a
+    /// known epoch it does nothing and returns `false`; the caller of this function must then send the
+    /// first frame again.
     pub fn resume(&mut self, resume: &Resume, accepted: Bytes) -> bool {
         if resume.epoch <= self.epoch {
             return false;
@@ -334,8 +335,8 @@ impl SendBuffer {
         true
     }
 
-    /// Drops what the caller has, though it stands behind something it lacks, and names what it
-    /// lacks that is no longer held.
+    /// Frees chunks that the caller has, even behind a gap, and announces gaps that the buffer no
+    /// longer holds.
     fn rewind_to(&mut self, received: StreamOffsets) {
         for chunk in &mut self.chunks {
             let known = received.of(chunk.stream).saturating_sub(chunk.offset);
@@ -353,14 +354,14 @@ impl SendBuffer {
         }
     }
 
-    /// Lets go of everything held, because nobody has come back for it.
+    /// Frees all chunks, because no caller came back for them.
     pub fn give_up(&mut self) {
         self.chunks.clear();
         self.sent = 0;
         self.given_up = self.read;
     }
 
-    /// The first frame of the current epoch again, for a caller that asked twice.
+    /// Repeats the first frame of the current epoch, for a caller that asked twice.
     #[must_use]
     pub fn first_again(&self, payload: Bytes) -> Frame {
         Frame { epoch: self.epoch, seq: 1, kind: FrameKind::Accepted, offset: None, payload }

@@ -1,6 +1,6 @@
-//! The subjects: where things are said.
+//! The NATS subjects.
 //!
-//! | subject | published by | heard by |
+//! | subject | publisher | subscriber |
 //! |---|---|---|
 //! | `exec.<peer>` | operators | the daemon, queue group `exec` |
 //! | `exec.<peer>.ping` | leader, operators | the daemon |
@@ -9,8 +9,8 @@
 //! | `exec.<peer>.policy` | operators | the daemon |
 //! | `exec.<peer>.jobs` | operators | the daemon |
 //! | `exec.<peer>.<job>.<verb>` | operators | the daemon |
-//! | `queue.<peer>.<job>` | operators | the stream `QUEUE`, from which the peer takes it |
-//! | `exec.<peer>.<job>.credit.<viewer>` | the server: that this viewer is gone | the daemon |
+//! | `queue.<peer>.<job>` | operators | the stream `QUEUE`, from which the peer fetches |
+//! | `exec.<peer>.<job>.credit.<viewer>` | the server, when this viewer is gone | the daemon |
 //! | `peers.alive` | daemons | leaders |
 //! | `peers.list`, `peers.get` | anyone allowed | leaders, queue group `registry` |
 //! | `peers.remove` | operators | leaders, queue group `registry` |
@@ -35,41 +35,41 @@ pub const LIST: &str = "peers.list";
 pub const GET: &str = "peers.get";
 /// Takes one peer out of the registry.
 pub const REMOVE: &str = "peers.remove";
-/// The newest account of a fleet with identities, for whoever asks.
+/// Returns the newest account of a fleet with identities.
 pub const ACCOUNT: &str = "fleet.account";
-/// The same, told when it has changed.
+/// Announces a new account.
 pub const ACCOUNT_CHANGED: &str = "fleet.account.changed";
-/// Queue group of a peer's daemon: one of those who hear a request starts it.
+/// Queue group of a peer's daemons: exactly one of them receives a request.
 pub const EXEC_QUEUE: &str = "exec";
 /// Queue group of leaders.
 pub const REGISTRY_QUEUE: &str = "registry";
-/// What begins the reply subject of whoever asks something.
+/// Prefix of all reply subjects.
 const INBOX: &str = "_INBOX";
 
-/// What can be said of a job after its start.
+/// The control requests of a running or ended job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// How much output may be sent, and how much was written.
+    /// How much output the peer may send, and how much the caller has written.
     Credit,
     /// Bytes for the command's standard input.
     Stdin,
     /// A signal for the command.
     Signal,
-    /// Start sending again from an offset.
+    /// Restart sending at an offset.
     Resume,
-    /// Read a durable job, and perhaps write to it.
+    /// Read a durable job, and optionally write to it.
     Attach,
-    /// The size of the terminal somebody looks at.
+    /// A new size of a viewer's terminal.
     Resize,
-    /// Give a durable job another name.
+    /// Rename a durable job.
     Rename,
-    /// Have everybody leave who reads a durable job.
+    /// Detach all viewers of a durable job.
     Detach,
-    /// Wait no longer for output that the command has left to other processes.
+    /// Stop waiting for output that other processes still hold open.
     Release,
-    /// Stop the job, and say what is known of it.
+    /// Stop the job, and report its state.
     Cancel,
-    /// Say how the job ended.
+    /// Report how the job ended.
     Result,
 }
 
@@ -121,7 +121,7 @@ impl fmt::Display for Verb {
     }
 }
 
-/// Where a job is started on a peer.
+/// Starts a job on a peer.
 #[must_use]
 pub fn exec(peer: &PeerId) -> String {
     format!("exec.{peer}")
@@ -133,61 +133,61 @@ pub fn below_exec(peer: &PeerId) -> String {
     format!("exec.{peer}.>")
 }
 
-/// Where a peer is asked for a heartbeat.
+/// Asks a peer for a heartbeat.
 #[must_use]
 pub fn ping(peer: &PeerId) -> String {
     format!("exec.{peer}.ping")
 }
 
-/// Where a peer is asked how it is.
+/// Asks a peer for its health.
 #[must_use]
 pub fn health(peer: &PeerId) -> String {
     format!("exec.{peer}.health")
 }
 
-/// Where a peer is asked for its audit log.
+/// Asks a peer for its audit log.
 #[must_use]
 pub fn audit(peer: &PeerId) -> String {
     format!("exec.{peer}.audit")
 }
 
-/// Where a peer is asked what its policy allows.
+/// Asks a peer what its policy allows.
 #[must_use]
 pub fn policy(peer: &PeerId) -> String {
     format!("exec.{peer}.policy")
 }
 
-/// Where a peer is asked for its jobs.
+/// Asks a peer for its jobs.
 #[must_use]
 pub fn jobs(peer: &PeerId) -> String {
     format!("exec.{peer}.jobs")
 }
 
-/// Where something is said of a job.
+/// Carries a control request of a job.
 #[must_use]
 pub fn job(peer: &PeerId, job: JobId, verb: Verb) -> String {
     format!("exec.{peer}.{job}.{verb}")
 }
 
-/// All that waits for peers that are away.
+/// All queued jobs of all peers.
 pub const QUEUE_ALL: &str = "queue.*.*";
 
-/// Where a job is left for a peer that is away.
+/// Queues a job for a peer.
 #[must_use]
 pub fn queue(peer: &PeerId, job: JobId) -> String {
     format!("queue.{peer}.{job}")
 }
 
-/// All that waits for a peer.
+/// All queued jobs of a peer.
 #[must_use]
 pub fn queue_of(peer: &PeerId) -> String {
     format!("queue.{peer}.*")
 }
 
-/// Takes apart where a job was left.
+/// Parses the subject of a queued job.
 ///
 /// # Errors
-/// A sentence, where it is no such subject.
+/// A sentence, if it is not such a subject.
 pub fn parse_queue(subject: &str) -> Result<(PeerId, JobId), String> {
     match subject.split('.').collect::<Vec<_>>().as_slice() {
         ["queue", peer, job] => {
@@ -198,49 +198,50 @@ pub fn parse_queue(subject: &str) -> Result<(PeerId, JobId), String> {
     }
 }
 
-/// Where it is heard that a viewer of a durable job is gone: the reply subject of all that is sent to it.
+/// The reply subject of everything sent to a viewer of a durable job. The server reports there that the
+/// viewer is gone.
 #[must_use]
 pub fn viewer(peer: &PeerId, job: JobId, number: u64) -> String {
     format!("exec.{peer}.{job}.{}.{number}", Verb::Credit)
 }
 
-/// Where an invitation is taken up.
+/// Redeems an invitation.
 #[must_use]
 pub fn join(invitation: &Name) -> String {
     format!("fleet.join.{invitation}")
 }
 
-/// All invitations that are taken up.
+/// All redemptions of invitations.
 pub const JOIN_ALL: &str = "fleet.join.*";
 
-/// Where the leader tells of a peer.
+/// The leader's events about a peer.
 #[must_use]
 pub fn event(kind: EventKind, peer: &PeerId) -> String {
     format!("peers.event.{}.{peer}", kind.as_str())
 }
 
-/// What a subject below `exec.<peer>.` is about.
+/// The meaning of a subject below `exec.<peer>.`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Below {
     /// A ping.
     Ping,
-    /// A question how the peer is.
+    /// A health query.
     Health,
-    /// A question for the audit log.
+    /// An audit query.
     Audit,
-    /// A question what its policy allows.
+    /// A policy query.
     Policy,
-    /// A question for its jobs.
+    /// A jobs query.
     Jobs,
-    /// A word about a job.
+    /// A control request of a job.
     Job(JobId, Verb),
-    /// Credit of one viewer of a durable job, or that it is gone.
+    /// Credit of one viewer of a durable job, or the report that it is gone.
     Viewer(JobId, u64),
-    /// Nothing this version knows; the sentence says what is wrong.
+    /// Unknown to this version; the sentence says why.
     Strange(String),
 }
 
-/// Takes a subject below `exec.<peer>.` apart.
+/// Parses a subject below `exec.<peer>.`.
 #[must_use]
 pub fn parse_below(subject: &str) -> Below {
     let tokens: Vec<&str> = subject.split('.').skip(2).collect();
@@ -268,7 +269,7 @@ pub fn parse_below(subject: &str) -> Below {
     }
 }
 
-/// What the reply subjects of a name begin with; without one, those of anybody.
+/// Prefix of the reply subjects of a name; without a name, of clients without identity.
 #[must_use]
 pub fn inbox(name: Option<&Name>) -> String {
     match name {
@@ -277,14 +278,14 @@ pub fn inbox(name: Option<&Name>) -> String {
     }
 }
 
-/// Whether a reply subject is an inbox of this very name.
+/// Whether a reply subject is an inbox of exactly this name.
 #[must_use]
 pub fn is_inbox_of(subject: &str, name: &Name) -> bool {
     is_inbox(subject) && subject.split('.').next() == Some(&inbox(Some(name)))
 }
 
-/// Whether a reply subject is an inbox, such as `_INBOX.x.y` or `_INBOX_name.x`. Answers are sent
-/// nowhere else, or a caller could have a daemon speak for it on any subject.
+/// Whether a reply subject is an inbox, such as `_INBOX.x.y` or `_INBOX_name.x`. A daemon answers only
+/// to inboxes. Otherwise a caller could make it publish on any subject.
 #[must_use]
 pub fn is_inbox(subject: &str) -> bool {
     let word = |token: &str| {
