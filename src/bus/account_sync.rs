@@ -1,10 +1,11 @@
-//! The newest account of the fleet: asked for on every connection before anything else is heard there, and
-//! taken whenever it is told.
+//! Follows the fleet's account JWT: requests it on every new connection before other subscriptions
+//! start, and accepts every announced update.
 //!
-//! Guarantee: a machine that was away while somebody was revoked knows it before it hears a word of theirs,
-//! wherever a leader answers within two seconds. Without an answer it goes on with the newest account it has:
-//! a leader that is away stops nobody. A person's command believes the account that came with its identity:
-//! it speaks with machines that the server lets in, and would burden the leader each time it is run.
+//! Guarantee: if a leader answers within two seconds, a reconnecting machine knows about new
+//! revocations before it receives any message of a revoked member. Without an answer it continues with
+//! its newest account, so a missing leader blocks no one. The command line skips this and uses the
+//! account stored with its identity: the server already filters whom it talks to, and each run would
+//! cost the leader a request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,10 @@ use super::{Incoming, Outgoing, Shared, Signing, message};
 use peerbus_protocol::fleet::AccountMessage;
 use peerbus_protocol::subjects;
 
-/// How long a leader may take to answer before a machine goes on without.
+/// How long a machine waits for a leader before it continues without an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Follows the account on a new connection.
+/// Starts to follow the account on a new connection.
 pub(super) async fn follow(
     shared: &Arc<Shared>,
     client: &async_nats::Client,
@@ -53,7 +54,7 @@ async fn hear(shared: Arc<Shared>, member: Signing, mut changes: async_nats::Sub
     }
 }
 
-/// Takes what was heard, where it is newer and the fleet's own. Anybody may say anything here.
+/// Accepts a received account if it is newer and signed by the fleet. Anyone may publish here.
 fn learn(shared: &Shared, member: &Signing, heard: &Incoming) {
     if heard.no_responders {
         return;

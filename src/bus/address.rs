@@ -1,4 +1,4 @@
-//! Where the servers are: a list of URLs, checked once, and free of secrets once parsed.
+//! Server addresses: a list of URLs, validated once, without secrets after parsing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,24 +8,24 @@ use url::Url;
 
 use super::Credentials;
 
-/// The port of a NATS server, where an address names none.
+/// Default port of a NATS server.
 pub(super) const DEFAULT_PORT: u16 = 4222;
 
-/// Why a text is not the address of a NATS server. Never repeats a secret in it.
+/// Why a text is not the address of a NATS server. Never quotes a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BadAddress {
-    /// It cannot be read as a URL.
+    /// Not a URL.
     #[error("the bus address {0:?} is not a URL such as nats://10.0.0.1:4222: {1}")]
     Url(String, String),
-    /// It has a scheme NATS does not have.
+    /// Not a scheme of NATS.
     #[error("the bus address has the scheme {0:?}; nats:// or tls:// is wanted")]
     Scheme(String),
-    /// It has no host.
+    /// No host.
     #[error("the bus address {0:?} names no host")]
     Host(String),
 }
 
-/// One or more NATS servers of one cluster, separated by commas where written.
+/// One or more servers of one NATS cluster; the text form separates them by commas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NatsAddress {
     servers: Vec<Url>,
@@ -49,7 +49,7 @@ impl NatsAddress {
         self.servers.iter().map(place)
     }
 
-    /// What the URL itself said about who we are: `nats://user:password@…` or `nats://token@…`.
+    /// Credentials in the URL: `nats://user:password@…` or `nats://token@…`.
     #[must_use]
     pub fn userinfo(&self) -> Option<&Credentials> {
         self.userinfo.as_ref()
@@ -86,7 +86,7 @@ fn server(text: &str) -> Result<(Url, Option<Credentials>), BadAddress> {
         (token, None) => Some(Credentials::Token(token)),
         (user, Some(password)) => Some(Credentials::UserPassword { user, password }),
     };
-    // A host was found above, so these cannot be refused.
+    // Cannot fail: the URL has a host, as checked above.
     let _ = (url.set_username(""), url.set_password(None));
     if url.port().is_none() {
         let _ = url.set_port(Some(DEFAULT_PORT));
@@ -101,7 +101,7 @@ fn without_userinfo(text: &str) -> String {
     }
 }
 
-/// Undoes percent encoding, which passwords need in a URL.
+/// Decodes percent encoding, which passwords in a URL need.
 fn decoded(text: &str) -> String {
     url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B")).as_bytes())
         .next()

@@ -1,33 +1,34 @@
-//! Who can reach the bus, as far as its address says: this machine, a private network, or everybody.
+//! Classifies server addresses: this machine, a private network, or the public internet.
 //!
-//! Who is nobody in particular to the server has only the network between their machine and whoever
-//! else reaches that server. So a daemon without an identity joins a bus on a public address only
-//! where it was told that it may. Limit: a name is looked up before each attempt to connect, and once
-//! more by the connection itself; a name service that answers otherwise in between is believed.
+//! Clients without credentials have no protection but the network. So a daemon without an identity
+//! connects to a public address only if its configuration allows that.
+//!
+//! Limit: the policy resolves a name before each attempt to connect, and the connection resolves it
+//! again. If the name service answers differently the second time, the policy does not notice.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::{Credentials, NatsAddress};
 
-/// How long the look for a name may take.
+/// Timeout of a name lookup.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
 
-/// Which servers may be connected to.
+/// Which servers the bus may connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AddressPolicy {
     /// Any.
     #[default]
     Anywhere,
-    /// Those that only this machine or a private network reaches.
+    /// Only servers on this machine or a private network.
     Private,
 }
 
-/// A server that everybody may reach.
+/// A server with a public address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", sentence(host, *ip))]
 pub struct PublicAddress {
-    /// As it was named.
+    /// The host as configured.
     pub host: String,
     /// Its address.
     pub ip: IpAddr,
@@ -41,8 +42,8 @@ fn sentence(host: &str, ip: IpAddr) -> String {
     }
 }
 
-/// Whether an address is this machine's own or one of a private network: loopback, RFC 1918, unique
-/// local, link-local, or 100.64.0.0/10, which carriers and overlay networks use.
+/// Whether an address is local or private: loopback, RFC 1918, unique local, link-local, or
+/// 100.64.0.0/10, which carriers and overlay networks use.
 #[must_use]
 pub fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
@@ -57,16 +58,16 @@ fn is_shared(ip: Ipv4Addr) -> bool {
 }
 
 impl Credentials {
-    /// Whether they are a member's of a fleet with identities, where each asks the other who they are. With
-    /// any others, a daemon believes whoever the server lets in.
+    /// Whether these credentials belong to a fleet with identities, where both sides authenticate. With
+    /// any others, a daemon trusts every client that the server accepts.
     #[must_use]
     pub fn are_an_identity(&self) -> bool {
         matches!(self, Self::Identity(_) | Self::Guest(_))
     }
 }
 
-/// The first server of an address that everybody may reach, by each address its name has. A name
-/// that cannot be looked up now has none; who connects to it looks again.
+/// The first public server of an address, over all IP addresses of its names. Ignores names that do not
+/// resolve now, because the connection resolves them again.
 pub async fn public_server(address: &NatsAddress) -> Option<PublicAddress> {
     for (host, port) in address.hosts() {
         if let Ok(Some(public)) = look_up(&host, port).await {
@@ -76,7 +77,7 @@ pub async fn public_server(address: &NatsAddress) -> Option<PublicAddress> {
     None
 }
 
-/// Says why a server may not be connected to.
+/// Returns an error if the policy forbids a server.
 pub(super) async fn check(reach: AddressPolicy, host: &str, port: u16) -> Result<(), String> {
     if reach == AddressPolicy::Anywhere {
         return Ok(());
@@ -153,7 +154,7 @@ mod tests {
         assert!(first("nats://[2001:db8::1]:1").await.is_some());
         assert!(check(AddressPolicy::Private, "192.0.2.1", 1).await.is_err());
         assert!(check(AddressPolicy::Anywhere, "192.0.2.1", 1).await.is_ok());
-        // What cannot be looked up is not private.
+        // An unresolvable name is not private.
         assert!(check(AddressPolicy::Private, "no-such-name.invalid", 1).await.is_err());
     }
 }

@@ -1,10 +1,10 @@
-//! The gate before the uplink: bulk waits here, so that small urgent messages need not.
+//! Limits unacknowledged bulk bytes, so that small urgent messages need not wait behind them.
 //!
-//! Everything a peer says goes over one connection, heartbeats included, in order. What was handed
-//! to the connection is therefore ahead of the next heartbeat. The gate lets only [`BUDGET`] bytes
-//! of bulk through until the server has them: after some bulk a marker is sent to our own inbox,
-//! and when it has come back, all before it has arrived. A caller that does not read its output is
-//! of no account here: its bytes have left the uplink.
+//! A peer sends everything over one connection, in order, heartbeats included. So bulk bytes already
+//! handed to the connection delay the next heartbeat. The limiter admits only [`BUDGET`] bytes of bulk
+//! until the server has received them. To learn that, it sends a marker to our own inbox after some
+//! bulk; when the marker returns, the server has everything sent before it. A slow caller does not
+//! affect this limit, because its bytes have already left our uplink.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -15,15 +15,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Bus, Outgoing, locked};
 
-/// Most bytes of bulk between here and the server. On a link of 1 MiB/s a heartbeat then waits at
-/// most a second; on loopback it allows several GiB/s.
+/// Most bulk bytes in flight to the server. At 1 MiB/s a heartbeat then waits at most a second;
+/// loopback still reaches several GiB/s.
 pub(super) const BUDGET: usize = 1 << 20;
 
-/// What subject, reply and headers take beside the payload, in bytes: small messages count, too.
+/// Estimated size of subject, reply and headers, in bytes, so that small messages count too.
 const AROUND: usize = 512;
 
-/// How long to wait for a marker before taking it for lost with its connection. Long enough for
-/// [`BUDGET`] bytes on a link of 50 KB/s.
+/// Timeout of a marker, after which it counts as lost with its connection. Long enough for [`BUDGET`]
+/// bytes at 50 KB/s.
 const MARKER_PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) struct BulkLimiter {
@@ -32,7 +32,7 @@ pub(super) struct BulkLimiter {
     marking: Arc<AtomicBool>,
 }
 
-/// Room for one message.
+/// A permit for one message.
 pub(super) struct BulkPermit(Option<OwnedSemaphorePermit>);
 
 impl BulkLimiter {
@@ -40,14 +40,14 @@ impl BulkLimiter {
         Self { room: Arc::new(Semaphore::new(BUDGET)), passed: Arc::default(), marking: Arc::default() }
     }
 
-    /// Waits for room; first come, first served.
+    /// Waits for a permit, first come, first served.
     pub(super) async fn enter(&self, payload: usize) -> BulkPermit {
         let size = u32::try_from((payload + AROUND).min(BUDGET)).unwrap_or(u32::MAX);
-        // The semaphore is never closed; were it, nothing would hold the message back.
+        // Nobody closes the semaphore. If it were closed, the message would simply pass.
         BulkPermit(Arc::clone(&self.room).acquire_many_owned(size).await.ok())
     }
 
-    /// Notes that a message was handed to the connection, and has a marker follow it.
+    /// Records that a message was handed to the connection, and ensures that a marker follows it.
     pub(super) fn passed(&self, place: BulkPermit, bus: &Bus) {
         locked(&self.passed).extend(place.0);
         if !self.marking.swap(true, Ordering::AcqRel) {
@@ -56,13 +56,13 @@ impl BulkLimiter {
     }
 }
 
-/// Sends markers until all that passed the gate has arrived.
+/// Sends markers until the server has received all admitted messages.
 async fn mark(bus: Bus) {
     loop {
         let ahead = std::mem::take(&mut *locked(&bus.shared.gate.passed));
         if ahead.is_empty() {
             bus.shared.gate.marking.store(false, Ordering::Release);
-            // A message may have passed between the look and the store.
+            // A message may have been admitted between the check and the store.
             if locked(&bus.shared.gate.passed).is_empty()
                 || bus.shared.gate.marking.swap(true, Ordering::AcqRel)
             {

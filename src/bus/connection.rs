@@ -1,4 +1,4 @@
-//! One connection: made, subscribed, and followed to its end.
+//! One connection: connects, subscribes, and serves it until it ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,22 +13,23 @@ use super::{
     message,
 };
 
-/// How long a server may take to answer a connection attempt.
+/// Timeout of one connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the path is probed. A dead one is noticed after two unanswered probes.
+/// Interval of pings. Two unanswered pings mean that the connection is dead.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Refusals of the server that are kept for whoever asks.
+/// Most permission errors kept.
 const REFUSALS_KEPT: usize = 256;
 
-/// Messages that may wait in one subscription. More than the frames a job may have unacknowledged
-/// (1,024), for many jobs at once; the memory is taken only as messages wait.
+/// Capacity of one subscription, in messages: more than the unacknowledged frames of one job (1,024),
+/// so that it suffices for many jobs. Only waiting messages use memory.
 const SUBSCRIPTION_CAPACITY: usize = 65_536;
 
-/// Connects, serves every route and the inbox until the connection ends, and returns why it did.
+/// Connects, serves all subscriptions and the inbox until the connection ends, and returns why it
+/// ended.
 pub(super) async fn live_once(shared: &Arc<Shared>, settings: &Settings) -> Result<(), String> {
-    // A bell of this connection only: one that rings late must not end the next.
+    // A notification per connection: a late one must not end the next connection.
     let broken = Arc::new(Notify::new());
     shared.refusals.send_modify(Vec::clear);
     let ears = Listeners { broken: Arc::clone(&broken), refusals: Arc::clone(&shared.refusals) };
@@ -41,7 +42,7 @@ pub(super) async fn live_once(shared: &Arc<Shared>, settings: &Settings) -> Resu
     let routes = {
         let mut routes = locked(&shared.routes);
         routes.retain(|route| !route.to.is_closed());
-        // From here on `Bus::subscribe` sees the connection and subscribes by itself.
+        // From here on `Bus::subscribe` sees the connection and subscribes directly.
         *locked(&shared.connection) = Some(connection.clone());
         routes.clone()
     };
@@ -62,7 +63,7 @@ pub(super) async fn live_once(shared: &Arc<Shared>, settings: &Settings) -> Resu
     Ok(())
 }
 
-/// Tries the servers of the cluster one after another, beginning anywhere.
+/// Tries the servers of the cluster in turn, starting at a random one.
 async fn connect(ears: &Listeners, settings: &Settings) -> Result<async_nats::Client, String> {
     let servers: Vec<_> = settings.address.servers().zip(settings.address.hosts()).collect();
     let first = rand::random_range(0..servers.len().max(1));
@@ -86,9 +87,10 @@ async fn connect_to(
     server: &str,
 ) -> Result<async_nats::Client, String> {
     let credentials = settings.credentials.clone();
-    // The library reconnects by itself and then sends what was queued meanwhile, however late.
-    // Once it was let in, another handshake has no credentials and ends that client. Until then it
-    // may try every address of the server's name, so that the last reason is the server's own.
+    // The library reconnects by itself and then sends everything queued meanwhile, however late. So
+    // after a successful login, the callback gives no credentials to another handshake, which ends the
+    // client. Before that, the library may try all addresses of the server's name, so that the last
+    // error is the server's own.
     let let_in = Arc::new(AtomicBool::new(false));
     let was_let_in = Arc::clone(&let_in);
     let options = async_nats::ConnectOptions::with_auth_callback(move |nonce| {
@@ -106,7 +108,8 @@ async fn connect_to(
         .ping_interval(PING_INTERVAL)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
         .max_reconnects(1)
-        // Asked about the first connection, too; the default waits a millisecond even for none.
+        // The library calls this for the first connection too; its default delays even that by a
+        // millisecond.
         .reconnect_to_server_callback(|servers, _| {
             let first = servers.into_iter().next();
             std::future::ready(first.map(|server| async_nats::ReconnectToServer {
@@ -126,7 +129,7 @@ async fn connect_to(
     Ok(client)
 }
 
-/// The library's reason, with its cause where it has one.
+/// The library's error, with its cause if it has one.
 fn sentence(error: &async_nats::ConnectError) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{}: {cause}", error.kind()),
@@ -134,7 +137,7 @@ fn sentence(error: &async_nats::ConnectError) -> String {
     }
 }
 
-/// What listens to the events of one connection.
+/// The event handlers of one connection.
 #[derive(Clone)]
 struct Listeners {
     broken: Arc<Notify>,
@@ -150,7 +153,7 @@ impl Listeners {
             Event::SlowConsumer(_) => tracing::warn!("messages were dropped: this process is too far behind"),
             Event::ServerError(error) => {
                 tracing::warn!(%error, "the server refused something");
-                // What is asked again and refused again would push out the others.
+                // Repeated errors must not evict the others.
                 let said = error.to_string();
                 self.refusals.send_if_modified(|refusals| {
                     let is_new = refusals.len() < REFUSALS_KEPT && !refusals.contains(&said);
@@ -162,7 +165,7 @@ impl Listeners {
     }
 }
 
-/// Serves one route on one connection, in a task of its own.
+/// Serves one subscription on one connection, in its own task.
 pub(super) async fn follow_later(connection: &Connection, route: Subscription) {
     let Connection { client, broken, over } = connection;
     let subscribed = match &route.queue {
@@ -201,7 +204,8 @@ async fn follow(
             None => break,
         }
     }
-    // The subscriber ended while its route is wanted: the client is dead, whatever its state says.
+    // The subscription ended although it is still wanted: the client is dead, whatever its state
+    // claims.
     broken.notify_one();
 }
 

@@ -1,4 +1,4 @@
-//! Who we are to the server. Nothing in here is ever printed.
+//! Our credentials for the server. No output ever contains them.
 
 use std::fmt;
 use std::path::Path;
@@ -8,34 +8,34 @@ use thiserror::Error;
 use super::signing::Signing;
 use peerbus_identity::{BadIdentity, IdentityFile, Invitee, Key};
 
-/// Why credentials cannot be used. Names the file, never its content.
+/// Why credentials are unusable. Names the file, never its content.
 #[derive(Debug, Error)]
 pub enum BadCredentials {
-    /// The file cannot be read.
+    /// The file is unreadable.
     #[error("reading the credentials {path}: {source}")]
     Unreadable {
         /// The file.
         path: String,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file holds an identity of a fleet that cannot be used.
+    /// The file holds an unusable identity of a fleet.
     #[error(transparent)]
     Identity(#[from] BadIdentity),
-    /// The file is not what `nsc` or `nats auth` write.
+    /// The file is not a credentials file as `nsc` or `nats auth` write it.
     #[error("the credentials {path} have no {missing}")]
     Malformed {
         /// The file.
         path: String,
-        /// What is not in it.
+        /// The missing part.
         missing: &'static str,
     },
 }
 
-/// Who we are to the server.
+/// Our credentials for the server.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub enum Credentials {
-    /// Nobody in particular.
+    /// No credentials.
     #[default]
     None,
     /// A shared secret.
@@ -47,11 +47,11 @@ pub enum Credentials {
         /// The password.
         password: String,
     },
-    /// A bare nkey, by its seed.
+    /// A bare nkey, as its seed.
     Nkey(String),
-    /// An identity of a fleet: it also signs what is said, and knows whom to believe.
+    /// An identity of a fleet, which also signs messages and verifies other members.
     Identity(Box<Signing>),
-    /// Whoever holds an invitation to a fleet.
+    /// The holder of an invitation to a fleet.
     Guest(Box<Invitee>),
     /// A user JWT with the seed of its key, as in a `.creds` file.
     Jwt {
@@ -63,10 +63,11 @@ pub enum Credentials {
 }
 
 impl Credentials {
-    /// Reads a `.creds` file: of NATS, or an identity of a fleet.
+    /// Reads a `.creds` file of NATS, or an identity file of a fleet.
     ///
     /// # Errors
-    /// When it cannot be read, or lacks the JWT or the seed; an identity also when others may read it.
+    /// If the file is unreadable, or lacks the JWT or the seed; for an identity also if others may read
+    /// it.
     pub fn from_file(path: &Path) -> Result<Self, BadCredentials> {
         let shown = path.display().to_string();
         if let Some(identity) = IdentityFile::read(path)? {
@@ -87,7 +88,7 @@ impl Credentials {
         Ok(Self::Jwt { jwt, seed })
     }
 
-    /// What to answer to a server's nonce.
+    /// The answer to a server's nonce.
     pub(super) fn answer(&self, nonce: &[u8]) -> Result<async_nats::Auth, String> {
         let mut auth = async_nats::Auth::new();
         let signs = matches!(self, Self::Nkey(_) | Self::Jwt { .. } | Self::Guest(_) | Self::Identity(_));
@@ -123,12 +124,13 @@ impl Credentials {
     }
 }
 
-/// Whether this is what a nats-server has signed: a short random word. A server that is not ours could
-/// otherwise have us sign a whole message in our name; the bytes of a seal begin with zeros.
+/// Whether this looks like a nonce of nats-server: a short random word. Otherwise a malicious server
+/// could make us sign a whole message. A message's signing input starts with zero bytes, so it never
+/// passes.
 fn is_nonce(nonce: &[u8]) -> bool {
     const LONGEST: usize = 64;
     let is_of_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    // One that asks nobody who they are sends none.
+    // A server without authentication sends no nonce.
     nonce.len() <= LONGEST && nonce.iter().all(is_of_base64)
 }
 
@@ -158,7 +160,7 @@ mod tests {
     fn a_server_has_its_nonce_signed_and_nothing_else() {
         let credentials = Credentials::Nkey(Key::of_identity().seed());
         credentials.answer(b"aB3_-xyzAB12345").expect("a nonce");
-        // The begin of a message's seal, and what could hide one.
+        // The start of a message's signing input, and characters that could hide one.
         let seal = [&15_u64.to_be_bytes()[..], b"peerbus.seal.v1"].concat();
         credentials.answer(b"").expect("a server that asks for nothing");
         for bad in [&seal[..], b"a nonce", "ü".as_bytes(), b"a\n", &[b'a'; 65]] {

@@ -1,7 +1,7 @@
-//! One wildcard subscription for every answer this process waits for.
+//! One wildcard subscription for all answers to this process.
 //!
-//! Each [`Mailbox`] has a subject of its own below it. The client library's own request mechanism
-//! is not used: it forgets to forget requests that timed out.
+//! Each [`Mailbox`] has its own subject below it. The bus does not use the client library's request
+//! mechanism, because that leaks the entries of requests that timed out.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,21 +14,21 @@ use super::{Incoming, locked};
 use peerbus_protocol::identity::Name;
 use peerbus_protocol::subjects;
 
-/// Bytes that may wait in one mailbox: several times what anybody asks for at once. What comes beyond is dropped, and
-/// is missed as what gets lost on its way is.
+/// Most bytes that wait in one mailbox: several times the most anyone requests at once. The inbox drops
+/// messages beyond that; receivers treat them like messages lost in transit.
 const WAITING_MOST: usize = 32 << 20;
 
-/// What a message costs beside its payload, in bytes, about.
+/// Approximate memory cost of a message beside its payload, in bytes.
 const MESSAGE_COST: usize = 256;
 
-/// Every open mailbox of one link.
+/// All open mailboxes of one bus.
 pub(super) struct Inbox {
     base: String,
     prefix: String,
     open: Arc<Mutex<HashMap<String, Slot>>>,
 }
 
-/// The way into one mailbox.
+/// The sending side of one mailbox.
 struct Slot {
     to: mpsc::UnboundedSender<Incoming>,
     /// Bytes that wait in it.
@@ -40,18 +40,19 @@ fn cost(message: &Incoming) -> usize {
 }
 
 impl Inbox {
-    /// An inbox, in a fleet with identities that of this name: nobody else may hear what is said to it.
+    /// Creates an inbox. In a fleet with identities it belongs to this name, and no one else may
+    /// subscribe to it.
     pub(super) fn new(name: Option<&Name>) -> Self {
         let base = subjects::inbox(name);
         Self { prefix: format!("{base}.{}", Uuid::new_v4().simple()), base, open: Arc::default() }
     }
 
-    /// A new subject of our own that is no mailbox's.
+    /// A new subject of our own that belongs to no mailbox.
     pub(super) fn own_subject(&self) -> String {
         format!("{}.{}.own", self.base, Uuid::new_v4().simple())
     }
 
-    /// The subject that covers every mailbox.
+    /// The wildcard subject that covers all mailboxes.
     pub(super) fn wildcard(&self) -> String {
         format!("{}.*", self.prefix)
     }
@@ -65,7 +66,7 @@ impl Inbox {
         Mailbox { subject, token, messages, waiting, open: Arc::clone(&self.open) }
     }
 
-    /// Puts a message into its mailbox; one for a mailbox that was closed is dropped.
+    /// Delivers a message to its mailbox; drops it if the mailbox is closed.
     pub(super) fn deliver(&self, message: Incoming) {
         let Some((_, token)) = message.subject.rsplit_once('.') else { return };
         if let Some(Slot { to, waiting }) = locked(&self.open).get(token) {
@@ -74,16 +75,16 @@ impl Inbox {
                 return tracing::debug!("dropped a message: too many wait that nobody takes");
             }
             waiting.fetch_add(cost, Ordering::Relaxed);
-            // The receiver may be on its way out; then nobody wants this any more.
+            // A failure means that the receiver was just dropped.
             let _ = to.send(message);
         }
     }
 }
 
-/// A subject to give as reply, and what arrives on it. Closed when dropped.
+/// A reply subject and the messages that arrive on it. Dropping it closes it.
 ///
-/// What may arrive is limited by what was asked for (one answer, or a window of output), and, for those who send more,
-/// by `WAITING_MOST`.
+/// The request limits what may arrive (one answer, or a window of output); `WAITING_MOST` limits
+/// senders that ignore that.
 pub struct Mailbox {
     subject: String,
     token: String,
@@ -93,20 +94,20 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// The subject that leads here.
+    /// The reply subject.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// The next message. Waits for ever when none comes.
+    /// The next message. Waits forever if none arrives.
     pub async fn next(&mut self) -> Incoming {
         match self.messages.recv().await {
             Some(message) => {
                 self.waiting.fetch_sub(cost(&message), Ordering::Relaxed);
                 message
             }
-            // The sender lives in the map until this mailbox is dropped.
+            // Unreachable: the map keeps the sender until this mailbox is dropped.
             None => std::future::pending().await,
         }
     }

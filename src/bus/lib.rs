@@ -1,15 +1,16 @@
-//! How it travels: one link to a NATS server, kept up.
+//! The connection to NATS, kept up across losses.
 //!
-//! The idea: a NATS client object lives for exactly one connection. When that connection ends, for
-//! whatever reason — the server went away, the link was cut, the client's own task died of a
-//! malformed header — the object is thrown away with everything still queued in it, and a new one
-//! is made. So there is one path for every kind of loss, and nothing said while disconnected is
-//! ever delivered late, when its speaker has long given up on it.
+//! A NATS client object lives for exactly one connection. When the connection ends for any reason
+//! (server gone, link cut, client task dead after a malformed header), the bus drops the object with
+//! everything queued in it, and creates a new one. So every kind of loss takes one code path. No
+//! message published before a loss arrives after its sender has given up on it.
 //!
-//! Guarantees: subscriptions and the inbox are re-made on every new connection before the link is
-//! reported up; [`Bus::publish`] fails at once while the link is down; no message that arrives can
-//! end the process. Limits: like NATS itself, delivery is at most once. What was written just
-//! before a cut is lost silently; who cares counts, and asks again.
+//! Guarantees: the bus re-creates subscriptions and the inbox on every new connection before it reports
+//! the link as up. [`Bus::publish`] fails at once while the link is down. No incoming message can end
+//! the process.
+//!
+//! Limits: delivery is at most once, as in NATS. Messages written just before a loss are lost silently.
+//! Callers that need delivery must count and retry.
 
 mod account_sync;
 mod address;
@@ -41,9 +42,8 @@ use bulk_limiter::BulkLimiter;
 use inbox::Inbox;
 use peerbus_identity::{Invitee, MessageSigner};
 
-/// Has the client library's own panics logged as what they are here: the end of one connection, by
-/// a message it could not stand. Otherwise they are printed, with a backtrace, into the error output
-/// of whatever runs. To be called once, first of all.
+/// Logs panics of the NATS client library as the end of one connection. Otherwise the default hook
+/// prints them with a backtrace to stderr. Call it once, before anything else.
 pub fn log_panics_of_the_library() {
     let others = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -57,21 +57,21 @@ pub fn log_panics_of_the_library() {
     }));
 }
 
-/// What a link to the bus needs.
+/// The settings of a connection to the bus.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the servers are.
+    /// The servers.
     pub address: NatsAddress,
-    /// Who we are to them.
+    /// Our credentials.
     pub credentials: Credentials,
-    /// Which servers may be connected to.
+    /// Which servers the bus may connect to.
     pub reach: AddressPolicy,
-    /// The name this connection carries in the server's own lists.
+    /// Name of this connection in the server's lists.
     pub name: String,
 }
 
 impl Settings {
-    /// Our place in the fleet, where it has identities.
+    /// Our membership, in a fleet with identities.
     #[must_use]
     pub fn member(&self) -> Option<&Signing> {
         match &self.credentials {
@@ -88,16 +88,16 @@ impl Settings {
     }
 }
 
-/// Room for the headers of a seal, in bytes, generously: the server counts them as payload.
+/// Space reserved for signature headers, in bytes, because the server counts them as payload.
 const SEAL_MOST: usize = 1536;
 
-/// Why something could not be said or asked.
+/// Why a publish or a request failed.
 #[derive(Debug, Clone, Error)]
 pub enum BusError {
-    /// There is no link now. Nothing was sent.
+    /// The link is down. Nothing was sent.
     #[error("not connected to the bus")]
     Disconnected,
-    /// The message is larger than the server takes.
+    /// The message exceeds the server's limit.
     #[error("the message has {size} bytes, the server takes {limit}")]
     TooLarge {
         /// Size of the payload, in bytes.
@@ -105,21 +105,21 @@ pub enum BusError {
         /// The server's limit, in bytes.
         limit: usize,
     },
-    /// No answer came in time.
+    /// No answer arrived in time.
     #[error("no answer from {subject} within {:.1} s", waited.as_secs_f32())]
     Timeout {
-        /// What was asked.
+        /// Subject of the request.
         subject: String,
-        /// How long it was waited for.
+        /// How long the request waited.
         waited: Duration,
     },
-    /// Nobody listens to the subject.
+    /// The subject has no subscribers.
     #[error("nobody listens to {0}")]
     NoResponders(String),
-    /// The server does not let us publish there. Nothing was sent.
+    /// The server denies publishing to the subject. Nothing was sent.
     #[error("the bus does not let this identity publish to {0}")]
     Forbidden(String),
-    /// The bus cannot be reached, with the sentence that says why.
+    /// The bus is unreachable; the sentence says why.
     #[error("{0}")]
     Unreachable(String),
 }
@@ -127,14 +127,13 @@ pub enum BusError {
 /// The state of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionState {
-    /// Whether there is a connection now.
+    /// Whether a connection exists now.
     pub up: bool,
-    /// Counts the connections made so far. A higher number than the one remembered means that what
-    /// was said before may have been lost.
+    /// Counts the connections so far. A changed number means that earlier messages may be lost.
     pub generation: u64,
 }
 
-/// A handle to the link; cheap to clone.
+/// A handle to the bus; cheap to clone.
 #[derive(Clone)]
 pub struct Bus {
     shared: Arc<Shared>,
@@ -145,29 +144,29 @@ struct Shared {
     connection: Mutex<Option<Connection>>,
     link: watch::Sender<ConnectionState>,
     last_error: watch::Sender<Option<String>>,
-    /// What the server refused on this connection, in its words.
+    /// Permission errors of this connection, in the server's words.
     refusals: Arc<watch::Sender<Vec<String>>>,
     routes: Mutex<Vec<Subscription>>,
     inbox: Inbox,
     member: Option<Signing>,
     guest: Option<MessageSigner>,
-    /// Counts the accounts of the fleet that were learnt.
+    /// Counts the new account JWTs received.
     account: watch::Sender<u64>,
     gate: BulkLimiter,
     stopped: watch::Sender<bool>,
 }
 
-/// The client object of the one connection it lives for.
+/// The client object of one connection.
 #[derive(Clone)]
 struct Connection {
     client: async_nats::Client,
-    /// Rung when the connection is known to be broken.
+    /// Notified when the connection is known to be broken.
     broken: Arc<Notify>,
-    /// Whether it has ended, so that nothing is heard on it any more.
+    /// Whether the connection has ended, so that no more messages arrive.
     over: Arc<watch::Sender<bool>>,
 }
 
-/// A subscription that outlives connections.
+/// A subscription that survives reconnects.
 #[derive(Clone)]
 struct Subscription {
     subject: String,
@@ -176,7 +175,8 @@ struct Subscription {
 }
 
 impl Bus {
-    /// Starts to keep up a link; returns at once. [`Bus::connected`] waits for it.
+    /// Starts connecting in the background and returns at once. [`Bus::connected`] waits for the
+    /// connection.
     #[must_use]
     pub fn open(settings: Settings, persistence: ReconnectPolicy) -> Self {
         let member = settings.member().cloned();
@@ -221,51 +221,51 @@ impl Bus {
         }
     }
 
-    /// Our place in the fleet, where it has identities.
+    /// Our membership, in a fleet with identities.
     #[must_use]
     pub fn member(&self) -> Option<&Signing> {
         self.shared.member.as_ref()
     }
 
-    /// Counts the newer accounts of the fleet that were heard; to wait on.
+    /// Counts the new account JWTs received, to wait on.
     #[must_use]
     pub fn accounts_learnt(&self) -> watch::Receiver<u64> {
         self.shared.account.subscribe()
     }
 
-    /// Where the bus is said to be.
+    /// The configured server address.
     #[must_use]
     pub fn address(&self) -> &NatsAddress {
         &self.shared.address
     }
 
-    /// The state of the link, to look at or to wait on.
+    /// The state of the link, to read or to wait on.
     #[must_use]
     pub fn link(&self) -> watch::Receiver<ConnectionState> {
         self.shared.link.subscribe()
     }
 
-    /// Why the last attempt to connect failed, if it did.
+    /// Why the last attempt to connect failed, if it failed.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
         self.shared.last_error.borrow().clone()
     }
 
-    /// Why attempts to connect fail, to wait on; none once one has succeeded.
+    /// Why attempts to connect fail, to wait on; `None` after a success.
     #[must_use]
     pub fn errors(&self) -> watch::Receiver<Option<String>> {
         self.shared.last_error.subscribe()
     }
 
-    /// The server's words where it does not let us hear a subject. It says so some time after the
-    /// subscription, but before anything that was asked of it later.
+    /// The server's error if it denied the subscription to a subject. The error arrives after the
+    /// subscription, but before the answer to any later request.
     #[must_use]
     pub fn refused_to_hear(&self, subject: &str) -> Option<String> {
         let wanted = format!("Subscription to \"{subject}\"");
         self.shared.refusals.borrow().iter().find(|refusal| refusal.contains(&wanted)).cloned()
     }
 
-    /// Waits until the server refuses a subject to be published to. For ever, where it does not. Cancel safe.
+    /// Waits until the server denies publishing to a subject, or forever. Cancel safe.
     async fn refused_to_publish(&self, subject: &str) {
         let wanted = format!("Publish to \"{subject}\"");
         let mut refusals = self.shared.refusals.subscribe();
@@ -275,13 +275,13 @@ impl Bus {
         }
     }
 
-    /// The same of our own inbox, without which no answer arrives.
+    /// The same for our own inbox, without which no answer arrives.
     #[must_use]
     pub fn refused_to_hear_answers(&self) -> Option<String> {
         self.refused_to_hear(&self.shared.inbox.wildcard())
     }
 
-    /// What the server said of itself, while the link is up.
+    /// The server's information about itself, while the link is up.
     #[must_use]
     pub fn server(&self) -> Option<ServerInfo> {
         let info = self.client()?.server_info();
@@ -293,8 +293,8 @@ impl Bus {
         })
     }
 
-    /// The largest payload that can be said, in bytes: what the server takes, less the room for a seal
-    /// where there is one; of the usual 1 MiB while that is not known.
+    /// The largest payload that fits, in bytes: the server's limit, minus the space for a signature if
+    /// we sign. Assumes the default limit of 1 MiB while the limit is unknown.
     #[must_use]
     pub fn max_payload(&self) -> usize {
         const USUAL: usize = 1 << 20;
@@ -305,10 +305,10 @@ impl Bus {
         if self.shared.member.is_some() { limit.saturating_sub(SEAL_MOST) } else { limit }
     }
 
-    /// Says something.
+    /// Publishes a message.
     ///
     /// # Errors
-    /// When there is no link, or the message is too large. Success means queued, not delivered.
+    /// If the link is down, or the message is too large. Success means queued, not delivered.
     pub async fn publish(&self, message: Outgoing) -> Result<(), BusError> {
         let client = self.client().ok_or(BusError::Disconnected)?;
         let limit = self.room(client.max_payload());
@@ -318,7 +318,7 @@ impl Bus {
         message::publish(&client, self.sealed(message)).await.map_err(|_| BusError::Disconnected)
     }
 
-    /// A message as it will be said, signed where members sign: nothing of it can be changed any more.
+    /// Signs a message now, in a fleet with identities. The signed message must not change.
     #[must_use]
     pub fn sealed(&self, message: Outgoing) -> Outgoing {
         if !message.sealed {
@@ -332,8 +332,8 @@ impl Bus {
         Outgoing { sealed: false, ..message }
     }
 
-    /// Says something large, in its turn: at most 1 MiB of such messages is
-    /// between here and the server at any time, so that a heartbeat never waits long behind them.
+    /// Publishes a bulk message. At most 1 MiB of bulk is in flight to the server at any time, so that
+    /// a heartbeat never waits long behind it.
     ///
     /// # Errors
     /// As [`Bus::publish`].
@@ -344,18 +344,18 @@ impl Bus {
         Ok(())
     }
 
-    /// Waits until everything said so far was written to the socket.
+    /// Waits until everything published so far is written to the socket.
     pub async fn flush(&self) {
         if let Some(client) = self.client() {
-            // A failure means that the connection is gone, which its supervisor notices by itself.
+            // A failure means that the connection is gone; the reconnect loop notices that itself.
             let _ = client.flush().await;
         }
     }
 
-    /// Hears a subject, for as long as the receiver lives, across connections.
+    /// Subscribes to a subject across reconnects, until the receiver is dropped.
     ///
-    /// `capacity` counts messages that may wait here; a receiver that falls further behind loses
-    /// messages in the end, and the log says so.
+    /// Up to `capacity` messages wait in the channel. A receiver that falls further behind loses
+    /// messages, and the log says so.
     pub async fn subscribe(
         &self,
         subject: &str,
@@ -365,7 +365,8 @@ impl Bus {
         let (to, messages) = mpsc::channel(capacity);
         let route = Subscription { subject: subject.to_owned(), queue: queue.map(str::to_owned), to };
         let connection = {
-            // Under one lock, or a connection made in between would subscribe as well.
+            // Hold the lock for both steps; otherwise a connection made in between would subscribe
+            // twice.
             let mut routes = locked(&self.shared.routes);
             routes.push(route.clone());
             locked(&self.shared.connection).clone()
@@ -376,17 +377,18 @@ impl Bus {
         messages
     }
 
-    /// Opens a mailbox of its own: a subject to give as reply, and what arrives on it.
+    /// Opens a mailbox: a reply subject of its own, and the messages that arrive there.
     #[must_use]
     pub fn mailbox(&self) -> Mailbox {
         self.shared.inbox.open()
     }
 
-    /// Asks and waits for one answer.
+    /// Sends a request and waits for one answer.
     ///
     /// # Errors
-    /// [`BusError::NoResponders`] at once when nobody listens, [`BusError::Forbidden`] when the server does not let us
-    /// ask, [`BusError::Timeout`] after `patience`, [`BusError::Disconnected`] when there is no link to ask on.
+    /// [`BusError::NoResponders`] at once if the subject has no subscribers, [`BusError::Forbidden`] if
+    /// the server denies publishing, [`BusError::Timeout`] after `patience`, [`BusError::Disconnected`]
+    /// if the link is down.
     pub async fn request(
         &self,
         subject: &str,
@@ -396,7 +398,7 @@ impl Bus {
         self.ask(Outgoing::to(subject).payload(payload).sealed(), patience).await
     }
 
-    /// Says something, as it is, and waits for one answer.
+    /// Publishes the given message and waits for one answer.
     ///
     /// # Errors
     /// As [`Bus::request`].
@@ -415,14 +417,14 @@ impl Bus {
         }
     }
 
-    /// A new subject that we alone hear, to be subscribed to: for what keeps the subject it was said to
-    /// first, which a mailbox would not know.
+    /// A new subject of our own inbox, to subscribe to. Use it for messages that keep their original
+    /// subject, because a mailbox would not recognize them.
     #[must_use]
     pub fn own_subject(&self) -> String {
         self.shared.inbox.own_subject()
     }
 
-    /// Takes the link down for good, after what was said so far was written.
+    /// Flushes, then closes the connection for good.
     pub async fn close(&self) {
         const PATIENCE: Duration = Duration::from_secs(2);
         let _ = tokio::time::timeout(PATIENCE, self.flush()).await;
@@ -434,20 +436,20 @@ impl Bus {
     }
 }
 
-/// What a server says of itself.
+/// A server's information about itself.
 #[derive(Debug, Clone)]
 pub struct ServerInfo {
     /// Its version.
     pub version: String,
-    /// The address it listens on.
+    /// Its listen address.
     pub host: String,
-    /// Whether it asks who we are.
+    /// Whether it requires authentication.
     pub auth_required: bool,
-    /// The largest payload it takes, in bytes.
+    /// Its largest payload, in bytes.
     pub max_payload: usize,
 }
 
-/// Locks, also after a panic elsewhere: the data behind these locks is replaced whole.
+/// Locks, ignoring poison: writers replace the data behind these locks as a whole.
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
-//! Messages as the rest of the program sees them.
+//! Incoming and outgoing messages.
 //!
-//! Header values are short fixed words and numbers. That is enforced here, because a line break in
-//! a header value would panic the client that sends it.
+//! Header values are short fixed words and numbers. This module enforces that, because the client
+//! library panics on a line break in a header value.
 
 use std::fmt::Display;
 
@@ -10,29 +10,30 @@ use bytes::Bytes;
 use peerbus_identity::SigningInput;
 use peerbus_protocol::signature::SIGNATURE;
 
-/// A message that arrived.
+/// An incoming message.
 #[derive(Debug, Clone)]
 pub struct Incoming {
-    /// Where it was said.
+    /// Its subject.
     pub subject: String,
-    /// Where an answer is wanted.
+    /// Its reply subject.
     pub reply: Option<String>,
     /// Its headers.
     pub headers: Headers,
-    /// Its bytes.
+    /// Its payload.
     pub payload: Bytes,
-    /// Whether this is the server's word that nobody listens to what was said.
+    /// Whether this is the server's notice that the subject has no subscribers.
     pub no_responders: bool,
-    /// The server's own word, where this is one: 100 that it is there, others that it gives up waiting.
+    /// The server's status code, if the server sent this message itself: 100 is a heartbeat, others end
+    /// a pull.
     pub status: Option<u16>,
 }
 
-/// The headers of a message that arrived.
+/// The headers of an incoming message.
 #[derive(Debug, Clone, Default)]
 pub struct Headers(Option<Box<async_nats::HeaderMap>>);
 
 impl Headers {
-    /// Headers that were kept somewhere: name and value. Characters a header cannot carry are left out.
+    /// Headers from stored names and values. Drops characters that a header cannot carry.
     #[must_use]
     pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut headers = async_nats::HeaderMap::new();
@@ -56,7 +57,7 @@ impl Headers {
     }
 }
 
-/// A message to be said.
+/// An outgoing message.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     pub(super) subject: String,
@@ -67,7 +68,7 @@ pub struct Outgoing {
 }
 
 impl Incoming {
-    /// The message, as far as a seal covers it, for whoever checks that.
+    /// The parts of the message that its signature covers, for a verifier.
     #[must_use]
     pub fn sealed_parts<'a>(&'a self, header: &'a dyn Fn(&str) -> Option<&'a str>) -> SigningInput<'a> {
         SigningInput {
@@ -80,20 +81,20 @@ impl Incoming {
 }
 
 impl Outgoing {
-    /// Begins a message to a subject.
+    /// Starts a message to a subject.
     #[must_use]
     pub fn to(subject: &str) -> Self {
         Self { subject: subject.to_owned(), reply: None, headers: None, payload: Bytes::new(), sealed: false }
     }
 
-    /// Where an answer is wanted.
+    /// Sets the reply subject.
     #[must_use]
     pub fn reply(mut self, subject: &str) -> Self {
         self.reply = Some(subject.to_owned());
         self
     }
 
-    /// Adds a header: a fixed word or a number. Characters a header cannot carry are left out.
+    /// Adds a header: a fixed word or a number. Drops characters that a header cannot carry.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Display) -> Self {
         let mut value = value.to_string();
@@ -102,21 +103,21 @@ impl Outgoing {
         self
     }
 
-    /// Has it signed by whoever says it, where the fleet has identities.
+    /// Requests a signature by the sender, in a fleet with identities.
     #[must_use]
     pub fn sealed(mut self) -> Self {
         self.sealed = true;
         self
     }
 
-    /// The signature it has, once it was sealed with [`super::Bus::sealed`].
+    /// Its signature, after [`super::Bus::sealed`].
     #[must_use]
     pub fn signature(&self) -> Option<String> {
         let headers = self.headers.as_ref()?;
         headers.get(SIGNATURE).map(|value| value.as_str().to_owned())
     }
 
-    /// Sets the bytes.
+    /// Sets the payload.
     #[must_use]
     pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
         self.payload = payload.into();

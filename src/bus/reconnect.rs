@@ -1,23 +1,24 @@
-//! Keeping the link up: connect, live, and again, with patience that grows and jitter.
+//! The reconnect loop: connects, serves the connection, and retries with exponential backoff and
+//! jitter.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Settings, Shared, connection};
 
-/// The first wait after a loss; every further failure doubles it.
+/// First backoff after a loss; every further failure doubles it.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
-/// The longest wait between two attempts, before jitter. Ten thousand peers that lost their server
-/// then come back over some seconds, not in one instant.
+/// Longest backoff, before jitter. After a server restart, ten thousand peers come back over some
+/// seconds, not at once.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
 /// Whether the first failure to connect is final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReconnectPolicy {
-    /// Keep trying until the link is closed: daemons.
+    /// Retry until the bus is closed: for daemons.
     UntilClosed,
-    /// Give up when the first attempt fails, keep the link up afterwards: the command line.
+    /// Fail if the first attempt fails; reconnect after later losses: for the command line.
     FirstAttemptCounts,
 }
 
@@ -52,8 +53,7 @@ pub(super) async fn keep_up(shared: Arc<Shared>, settings: Settings, persistence
     }
 }
 
-/// How long to wait before the next attempt: doubled each time, then anything from half of it to
-/// one and a half of it.
+/// The backoff before the next attempt: doubles each time, then a random factor from 0.5 to 1.5.
 fn wait_after(failures: u32) -> Duration {
     let doubled = FIRST_WAIT.saturating_mul(1_u32 << failures.min(16));
     doubled.min(LONGEST_WAIT).mul_f64(rand::random_range(0.5..1.5))

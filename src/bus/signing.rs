@@ -1,4 +1,4 @@
-//! Our own place in a fleet that has identities: how we seal what we say, and whom we believe.
+//! Our membership in a fleet with identities: signs our messages and verifies those of others.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use peerbus_identity::{
 };
 use peerbus_protocol::signature::TIME;
 
-/// A member of a fleet.
+/// Our membership in a fleet.
 #[derive(Clone)]
 pub struct Signing {
     own: Signer,
@@ -17,16 +17,16 @@ pub struct Signing {
 }
 
 impl Signing {
-    /// The member an identity makes us.
+    /// Our membership by this identity.
     ///
     /// # Errors
-    /// When its documents do not fit together.
+    /// If the documents of the identity are inconsistent.
     pub fn new(identity: &IdentityFile) -> Result<Self, String> {
         let (own, trust) = identity.checked()?;
         Ok(Self { own, seal: MessageSigner::of(identity), trust })
     }
 
-    /// The token that says who we are; no secret.
+    /// Our identity token; not secret.
     pub(super) fn token(&self) -> &str {
         self.seal.token()
     }
@@ -36,40 +36,40 @@ impl Signing {
         self.seal.sign(nonce)
     }
 
-    /// Who we are.
+    /// Our own identity.
     #[must_use]
     pub fn own(&self) -> &Signer {
         &self.own
     }
 
-    /// Whom we believe.
+    /// The keys and account we trust.
     #[must_use]
     pub fn trust(&self) -> &TrustStore {
         &self.trust
     }
 
-    /// The newest account we have heard.
+    /// The newest account received.
     #[must_use]
     pub fn account(&self) -> Account {
         self.trust.account()
     }
 
-    /// Who said a message, if that is proved.
+    /// The verified sender of a message.
     ///
     /// # Errors
-    /// When it is not.
+    /// If the signature is missing or invalid.
     pub fn speaker(&self, message: &Incoming) -> Result<Signer, SignatureError> {
         let header = |name: &str| message.headers.get(name);
         self.trust.signer(&message.sealed_parts(&header))
     }
 
-    /// Seals a message that is about to be said.
+    /// Signs an outgoing message.
     pub(super) fn sealed(&self, message: Outgoing) -> Outgoing {
         sealed_by(&self.seal, message)
     }
 }
 
-/// Seals a message that is about to be said.
+/// Signs an outgoing message.
 pub(super) fn sealed_by(seal: &MessageSigner, message: Outgoing) -> Outgoing {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let message = message.header(TIME, now);
