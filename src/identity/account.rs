@@ -1,5 +1,5 @@
-//! The fleet's account: which keys vouch for whom, what each standing may do on the bus, and who was
-//! revoked. One document, signed by the fleet's key; the newest one counts.
+//! The fleet's account: one document, signed by the fleet's key, with the signing key and permissions
+//! of each standing and the revocations. The newest one applies.
 
 use std::collections::BTreeMap;
 
@@ -10,42 +10,43 @@ use super::jwt::{BadToken, Claims};
 use super::key::{Key, PublicKey};
 use peerbus_protocol::identity::Standing;
 
-/// How long a machine may go on answering a message, in nanoseconds: 24 hours, the longest a job's
-/// caller may be silent.
+/// How long a machine may answer a message, in nanoseconds: 24 hours, the longest that a job's caller
+/// may be silent.
 const ANSWER_FOR_NS: i64 = 24 * 3600 * 1_000_000_000;
 
-/// Why an account counts for nothing.
+/// Why an account is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BadAccount {
-    /// It is no token, or its signature is wrong.
+    /// Not a token, or its signature is wrong.
     #[error("the fleet's account cannot be read: {0}")]
     Token(#[from] BadToken),
-    /// Another document of the fleet's.
+    /// Another kind of document of this fleet.
     #[error("it is not the account that vouches for the fleet's members")]
     NotTheAccount,
-    /// Somebody else's.
+    /// The account of another fleet.
     #[error("the account is signed by {by}, and this fleet's key is {fleet}")]
     AnotherFleet {
-        /// Who signed it.
+        /// Its signer.
         by: PublicKey,
-        /// Who should have.
+        /// The expected signer.
         fleet: PublicKey,
     },
 }
 
-/// What a standing may do on the bus, in NATS's words. `{{name()}}` stands for the identity's own name.
+/// The NATS permissions of a standing. `{{name()}}` stands for the identity's own name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubjectPermissions {
-    /// What it may hear. Queue groups cannot be named: a server drops a template that has a second word.
+    /// Subjects it may subscribe to. Queue groups cannot be named here: the server drops a template
+    /// with a second word.
     pub hear: &'static [&'static str],
-    /// What it may say.
+    /// Subjects it may publish to.
     pub say: &'static [&'static str],
-    /// Whether it may answer what it heard, for 24 hours.
+    /// Whether it may answer received messages, for 24 hours.
     pub answer: bool,
 }
 
 impl SubjectPermissions {
-    /// Those of a standing.
+    /// The permissions of a standing.
     #[must_use]
     pub fn of(standing: Standing) -> Self {
         match standing {
@@ -66,7 +67,7 @@ impl SubjectPermissions {
                     "_INBOX_{{name()}}.>",
                     "$JS.API.CONSUMER.MSG.NEXT.QUEUE.{{name()}}",
                     "$JS.ACK.QUEUE.{{name()}}.>",
-                    // As servers to come have it: the domain and the account before the stream.
+                    // The form of later NATS servers, with domain and account before the stream.
                     "$JS.ACK.*.*.QUEUE.{{name()}}.>",
                 ],
                 answer: true,
@@ -131,29 +132,29 @@ impl SubjectPermissions {
     }
 }
 
-/// Who vouches for whom, and who is no longer vouched for.
+/// The signing keys and the revocations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// The account's own key.
     pub key: PublicKey,
-    /// When it was issued, in seconds since 1970. Each is later than the one before.
+    /// Issue time, in seconds since 1970. Each account is later than its predecessor.
     pub issued: i64,
-    /// The key that vouches for each standing.
+    /// The signing key of each standing.
     pub vouching: BTreeMap<Standing, PublicKey>,
-    /// Keys that are revoked: identities issued until that second are.
+    /// Revoked keys: identities issued up to that second are invalid.
     pub revoked: BTreeMap<PublicKey, i64>,
 }
 
 impl Account {
-    /// Reads an account that this fleet's key has signed.
+    /// Reads an account that this fleet's key signed.
     ///
     /// # Errors
-    /// When it is somebody else's, or none.
+    /// If it is invalid, or of another fleet.
     pub fn read(token: &str, fleet: &PublicKey) -> Result<Self, BadAccount> {
         Self::of(Claims::read(token)?, fleet)
     }
 
-    /// The same out of a file that is ours alone.
+    /// The same for an account from our own private file.
     pub(super) fn read_own(token: &str, fleet: &PublicKey) -> Result<Self, BadAccount> {
         Self::of(Claims::read_own(token)?, fleet)
     }
@@ -171,7 +172,7 @@ impl Account {
         Ok(Self { key: claims.sub, issued: claims.iat, vouching, revoked: claims.nats.revocations })
     }
 
-    /// The document, signed.
+    /// The signed document.
     #[must_use]
     pub fn signed(&self, name: &str, fleet: &Key) -> String {
         let claims = AccountClaims {
@@ -185,7 +186,7 @@ impl Account {
         Claims::about(&self.key, name, fleet, self.issued, claims).signed(fleet)
     }
 
-    /// Whether this account, as it was signed, gives each standing the rights that this version knows.
+    /// Whether this account, as signed, gives each standing the permissions of this version.
     #[must_use]
     pub(super) fn gives_todays_rights(&self, token: &str) -> bool {
         let is_todays = |scope: &Scope| {
@@ -196,7 +197,7 @@ impl Account {
         claims.is_ok_and(|claims| claims.nats.signing_keys.iter().all(is_todays))
     }
 
-    /// Which standing a key vouches for.
+    /// The standing whose identities this key signs.
     #[must_use]
     pub fn standing(&self, key: &PublicKey) -> Option<Standing> {
         self.vouching.iter().find(|(_, vouching)| *vouching == key).map(|(standing, _)| *standing)
@@ -224,7 +225,7 @@ struct AccountClaims {
     default_permissions: serde_json::Value,
 }
 
-/// Nothing is limited here: -1.
+/// All limits are -1, which means unlimited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Limits {
@@ -261,7 +262,7 @@ impl Default for Limits {
     }
 }
 
-/// A signing key, and what whoever it vouches for may do.
+/// A signing key, and the permissions of the identities it signs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Scope {
     kind: String,

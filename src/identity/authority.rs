@@ -1,14 +1,15 @@
-//! Whoever makes identities: the fleet's keys, its account, and the book of who was made and invited.
+//! The authority, which issues identities: the fleet's keys, its account, and its files of identities
+//! and invitations.
 //!
-//! Everything is a file in one folder, the keys readable by its owner alone. The folder is the fleet:
-//! whoever has it can make any identity. Changes are made under a lock, whole or not at all, so a leader
-//! and a command line may work on it at the same time.
+//! Everything is a file in one directory. Only its owner can read the keys. Whoever holds these keys
+//! controls the fleet. A lock makes every change atomic, so a leader and a command line can use the
+//! directory at the same time.
 //!
 //! ```text
 //!  invite ──▶ invitation: name, standing, a guest's key, until when ──take up──▶ identity ──revoke──▶ revoked
 //! ```
-//! An invitation is taken up once, by one key. The same key again gets the same identity, as its answer may
-//! have been lost.
+//! An invitation can be redeemed once, by one key. A repeated request by the same key gets the same
+//! identity, because the first answer may have been lost.
 
 mod server;
 mod store;
@@ -28,20 +29,20 @@ use peerbus_protocol::peers::is_name;
 pub use server::ServerDocuments;
 use store::Store;
 
-/// Why the authority did not do what it was asked.
+/// Why an operation of the authority failed.
 #[derive(Debug, Error)]
 pub enum AuthorityError {
     /// A file cannot be read or written.
     #[error("{what} {path}: {source}")]
     Io {
-        /// What was being done.
+        /// The operation.
         what: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: String,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A file holds what it should not.
+    /// A file has invalid content.
     #[error("{path}: {why}")]
     Malformed {
         /// The file.
@@ -49,104 +50,105 @@ pub enum AuthorityError {
         /// What is wrong.
         why: String,
     },
-    /// Others than its owner may look into the folder.
+    /// Other users can access the directory.
     #[error(
         "the fleet's keys in {path} have the rights {mode:o}: others could use them; `chmod -R go= {path}` takes them away"
     )]
     Exposed {
-        /// The folder or file.
+        /// The directory or file.
         path: String,
         /// Its mode bits.
         mode: u32,
     },
-    /// There is a fleet already.
+    /// A fleet exists already.
     #[error("{0} holds the keys of a fleet already")]
     Exists(String),
-    /// Somebody has that name.
+    /// The name is in use.
     #[error("{0} is the name of a {1} already; `d revoke {0}` frees it")]
     Taken(Name, Standing),
-    /// A machine has that hostname or address.
+    /// Another machine has that hostname or address.
     #[error("{0} leads to {1} already; `d revoke {1}` frees it")]
     Leads(String, Name),
-    /// Nobody has that name.
+    /// The name is unknown.
     #[error("nobody is called {0}")]
     Unknown(Name),
-    /// There is no such invitation, or no longer.
+    /// The invitation does not exist, or no longer.
     #[error("there is no such invitation: {0}")]
     NotInvited(&'static str),
 }
 
-/// How long an invitation that is over stays in the book, in seconds: so that whoever comes late is told so.
+/// How long a used or expired invitation stays on file, in seconds, so that late attempts get the exact
+/// reason.
 const KEPT_SECONDS: i64 = 7 * 24 * 3600;
 
-/// What the book says of one identity.
+/// The record of one identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityRecord {
     /// Its name.
     pub name: Name,
-    /// What it is for.
+    /// Its standing.
     pub standing: Standing,
     /// Its key.
     pub key: PublicKey,
-    /// When it was issued, in seconds since 1970.
+    /// Issue time, in seconds since 1970.
     pub issued: i64,
-    /// Until when it holds, likewise; none: until it is revoked.
+    /// Expiry, in seconds since 1970; `None` means no expiry.
     pub expires: Option<i64>,
-    /// When it was revoked, likewise.
+    /// Revocation time, in seconds since 1970.
     pub revoked: Option<i64>,
-    /// Hostnames and addresses that lead to this machine.
+    /// Hostnames and addresses that resolve to this machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
 }
 
 impl IdentityRecord {
-    /// Whether it is one at that time.
+    /// Whether the identity is valid at that time.
     #[must_use]
     pub fn holds(&self, now: i64) -> bool {
         self.revoked.is_none() && self.expires.is_none_or(|expires| expires > now)
     }
 }
 
-/// What the book says of one invitation.
+/// The record of one invitation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvitationRecord {
     /// Its id, which is the guest's name on the bus.
     pub id: Name,
-    /// Whom it is for.
+    /// The name it is for.
     pub name: Name,
-    /// What they are to be.
+    /// The standing it gives.
     pub standing: Standing,
-    /// Until when it can be taken up, in seconds since 1970.
+    /// Latest redemption, in seconds since 1970.
     pub until: i64,
-    /// Until when the identity holds that is made by it; none: until it is revoked.
+    /// Expiry of the resulting identity; `None` means no expiry.
     pub identity_expires: Option<i64>,
-    /// The key that took it up.
+    /// The key that redeemed it.
     pub taken_by: Option<PublicKey>,
-    /// When it was taken back, in seconds since 1970.
+    /// Revocation time, in seconds since 1970.
     pub revoked: Option<i64>,
-    /// Hostnames and addresses that are to lead to this machine.
+    /// Hostnames and addresses that will resolve to this machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
 }
 
-/// Whom an invitation is for.
+/// The parameters of an invitation.
 #[derive(Debug, Clone, Copy)]
 pub struct Invited<'a> {
-    /// Their name.
+    /// The name.
     pub name: &'a Name,
-    /// What they are to be.
+    /// The standing.
     pub standing: Standing,
-    /// Where they find the bus.
+    /// The server address.
     pub bus: &'a str,
-    /// Until when it can be taken up, in seconds since 1970.
+    /// Latest redemption, in seconds since 1970.
     pub until: i64,
-    /// Until when the identity holds that is made by it; none: until it is revoked.
+    /// Expiry of the resulting identity; `None` means no expiry.
     pub identity_expires: Option<i64>,
-    /// Hostnames and addresses that are to lead to this machine.
+    /// Hostnames and addresses that will resolve to this machine.
     pub names: &'a [String],
 }
 
-/// The fleet's keys and its book.
+/// The fleet's keys and records.
 #[derive(Debug)]
 pub struct Authority {
     store: Store,
@@ -155,10 +157,10 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Makes a fleet, in a folder that must not hold one.
+    /// Creates a fleet, in a directory that must not contain one.
     ///
     /// # Errors
-    /// When it holds one, or cannot be written.
+    /// If the directory contains a fleet, or cannot be written.
     pub fn create(directory: &Path) -> Result<Self, AuthorityError> {
         let store = Store::create(directory)?;
         let _lock = store.lock()?;
@@ -171,7 +173,7 @@ impl Authority {
         for standing in Standing::ALL {
             store.write(&signing(standing), &Key::of_account().seed())?;
         }
-        // Last: with it the fleet is there.
+        // Written last: this file marks the fleet as complete.
         let fleet = Key::of_fleet();
         let account = store.key("account.nk")?;
         let this = Self { store, fleet, account };
@@ -183,7 +185,7 @@ impl Authority {
     /// Opens a fleet.
     ///
     /// # Errors
-    /// When it is none, or others may look into it.
+    /// If the directory contains no fleet, or other users can access it.
     pub fn open(directory: &Path) -> Result<Self, AuthorityError> {
         let store = Store::open(directory)?;
         let (fleet, account) = (store.key("fleet.nk")?, store.key("account.nk")?);
@@ -209,7 +211,7 @@ impl Authority {
         self.store.write("account.jwt", &account.signed("peerbus", &self.fleet))
     }
 
-    /// The fleet's key, which everybody may know.
+    /// The fleet's public key.
     #[must_use]
     pub fn fleet(&self) -> &PublicKey {
         self.fleet.public()
@@ -218,15 +220,15 @@ impl Authority {
     /// The newest account, signed.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If the file cannot be read.
     pub fn account_token(&self) -> Result<String, AuthorityError> {
         self.store.read("account.jwt")
     }
 
-    /// Writes the account anew where an older version wrote it, which gave other rights; says whether it did.
+    /// Rewrites an account of an older version that gave other permissions; returns whether it did.
     ///
     /// # Errors
-    /// When it cannot be read or written.
+    /// If the file cannot be read or written.
     pub fn renew_rights(&self) -> Result<bool, AuthorityError> {
         let _lock = self.store.lock()?;
         let mut account = self.account()?;
@@ -243,10 +245,10 @@ impl Authority {
         Account::read(&self.account_token()?, self.fleet()).map_err(wrong)
     }
 
-    /// Makes an identity with a key of its own, on this machine.
+    /// Creates an identity with a new key, on this machine.
     ///
     /// # Errors
-    /// When the name is taken, or the book cannot be written.
+    /// If the name is in use, or the records cannot be written.
     pub fn make(
         &self,
         name: &Name,
@@ -259,7 +261,7 @@ impl Authority {
         Ok(IdentityFile { token, key, fleet: self.fleet().clone(), account: self.account_token()? })
     }
 
-    /// Nobody has this name, and none of these hostnames and addresses leads to another. Under the lock.
+    /// Fails if the name, a hostname or an address is in use. The caller holds the lock.
     fn refuse_taken(&self, name: &Name, names: &[String]) -> Result<(), AuthorityError> {
         for other in self.identities()?.into_iter().filter(|entry| entry.holds(now())) {
             if other.name == *name {
@@ -275,7 +277,7 @@ impl Authority {
         Ok(())
     }
 
-    /// Enters an identity into the book; returns its token. Under the lock.
+    /// Records an identity; returns its token. The caller holds the lock.
     fn enter(
         &self,
         name: &Name,
@@ -286,7 +288,7 @@ impl Authority {
     ) -> Result<(IdentityRecord, String), AuthorityError> {
         self.refuse_taken(name, &names)?;
         let mut book: Vec<IdentityRecord> = self.store.book("identities.json")?;
-        // Later than any revocation of an older key of this name, and of this very key.
+        // Must be later than any revocation of an older key of this name, and of this key.
         let issued = now().max(self.account()?.issued + 1);
         let key = key.clone();
         let entry =
@@ -307,10 +309,10 @@ impl Authority {
         ))
     }
 
-    /// Invites somebody to the bus that is there; returns what is to be handed to them.
+    /// Creates an invitation; returns the token to hand over.
     ///
     /// # Errors
-    /// When the name is taken, or the book cannot be written.
+    /// If the name is in use, or the records cannot be written.
     pub fn invite(&self, whom: &Invited<'_>) -> Result<InviteToken, AuthorityError> {
         let _lock = self.store.lock()?;
         self.refuse_taken(whom.name, whom.names)?;
@@ -341,10 +343,10 @@ impl Authority {
         Ok(ticket)
     }
 
-    /// Takes an invitation up with a key; returns the token of the identity it becomes.
+    /// Redeems an invitation with a key; returns the token of the new identity.
     ///
     /// # Errors
-    /// When there is no such invitation, or another key took it up.
+    /// If the invitation does not exist, or another key redeemed it.
     pub fn take_up(&self, id: &Name, key: &PublicKey) -> Result<(IdentityRecord, String), AuthorityError> {
         let _lock = self.store.lock()?;
         let mut invitations: Vec<InvitationRecord> = self.store.book("invitations.json")?;
@@ -367,18 +369,19 @@ impl Authority {
         }
         let book: Vec<IdentityRecord> = self.store.book("identities.json")?;
         match book.into_iter().rfind(|entry| entry.key == *key) {
-            // Between the two books power may have been cut, so that it is entered only now.
+            // A crash between the two writes may have left the invitation used but the identity
+            // unrecorded.
             None => self.enter(&name, standing, key, identity_expires, names),
             Some(entry) if entry.holds(now()) => self.token_of(&entry).map(|token| (entry, token)),
             Some(_) => Err(AuthorityError::NotInvited("what it became was revoked, or has expired")),
         }
     }
 
-    /// Revokes whoever has that name, and takes back invitations for it; returns the new account, which
-    /// servers and members have to hear.
+    /// Revokes the identity of that name and the open invitations for it; returns the new account,
+    /// which the caller must send to servers and members.
     ///
     /// # Errors
-    /// When nobody has that name, or the book cannot be written.
+    /// If the name is unknown, or the records cannot be written.
     pub fn revoke(&self, name: &Name) -> Result<String, AuthorityError> {
         let _lock = self.store.lock()?;
         let at = now();
@@ -392,7 +395,8 @@ impl Authority {
             account.revoked.insert(entry.key.clone(), entry.issued.max(at));
         }
         for invitation in invitations.iter_mut().filter(|invitation| invitation.name == *name) {
-            // Also one that was taken up and whose identity is not in the book: the power may have gone between.
+            // Includes a redeemed invitation without a recorded identity, which a crash can leave
+            // behind.
             found |= invitation.revoked.is_none();
             invitation.revoked.get_or_insert(at);
         }
@@ -400,25 +404,25 @@ impl Authority {
             return Err(AuthorityError::Unknown(name.clone()));
         }
         account.issued = at.max(account.issued + 1);
-        // The account first: of what the book says and the account does not, nobody would hear.
+        // Write the account first: a revocation that is only in the records would reach no one.
         self.publish(account)?;
         self.store.write_book("identities.json", &book)?;
         self.store.write_book("invitations.json", &invitations)?;
         self.account_token()
     }
 
-    /// Everyone who was ever made, the oldest first.
+    /// All identities ever issued, oldest first.
     ///
     /// # Errors
-    /// When the book cannot be read.
+    /// If the records cannot be read.
     pub fn identities(&self) -> Result<Vec<IdentityRecord>, AuthorityError> {
         self.store.book("identities.json")
     }
 
-    /// Invitations that are or were lately open.
+    /// Open and recently closed invitations.
     ///
     /// # Errors
-    /// When the book cannot be read.
+    /// If the records cannot be read.
     pub fn invitations(&self) -> Result<Vec<InvitationRecord>, AuthorityError> {
         self.store.book("invitations.json")
     }

@@ -1,8 +1,8 @@
-//! An identity as it is kept: one file, readable by its owner alone.
+//! An identity file, readable by its owner alone.
 //!
-//! It begins as the credentials file of NATS, so that the `nats` command line takes it too: the identity's
-//! token and its secret. Then come the fleet's key, which everything is checked against, and the fleet's
-//! account as it was when the file was written.
+//! It starts as a NATS credentials file, so that the `nats` command line accepts it: the identity's
+//! token and its seed. Then follow the fleet's public key, which verifies all other documents, and the
+//! fleet's account at the time of writing.
 
 use std::fmt;
 use std::fs;
@@ -21,7 +21,7 @@ const SEED: &str = "USER NKEY SEED";
 const FLEET: &str = "PEERBUS FLEET KEY";
 const ACCOUNT: &str = "PEERBUS FLEET ACCOUNT";
 
-/// Why a file is no identity. Names the file, never its content.
+/// Why an identity file is invalid. Names the file, never its content.
 #[derive(Debug, Error)]
 pub enum BadIdentity {
     /// The file cannot be read or written.
@@ -29,10 +29,10 @@ pub enum BadIdentity {
     Io {
         /// The file.
         path: String,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Others than its owner may read or change it.
+    /// Other users can read or change the file.
     #[error(
         "the identity {path} has the rights {mode:o}: others could use it; `chmod 600 {path}` takes them away"
     )]
@@ -42,7 +42,7 @@ pub enum BadIdentity {
         /// Its mode bits.
         mode: u32,
     },
-    /// It lacks something, or what it has does not fit together.
+    /// A part is missing or inconsistent.
     #[error("the identity {path}: {why}")]
     Malformed {
         /// The file.
@@ -55,7 +55,7 @@ pub enum BadIdentity {
 /// An identity with its secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IdentityFile {
-    /// The identity's token, which is no secret.
+    /// The identity token; not secret.
     pub token: String,
     /// Its key.
     pub key: Key,
@@ -66,17 +66,18 @@ pub struct IdentityFile {
 }
 
 impl IdentityFile {
-    /// Whether a file holds an identity of a fleet, and not only credentials of NATS.
+    /// Whether a file holds an identity of a fleet, not only NATS credentials.
     #[must_use]
     pub fn is_one(text: &str) -> bool {
-        // Any block of ours: one that has lost another is to be refused, not taken for less than it was.
+        // Accept any block of ours: an incomplete identity must fail, not pass as plain NATS
+        // credentials.
         text.contains("BEGIN PEERBUS")
     }
 
-    /// Reads an identity. `None` where the file holds credentials of NATS and no identity.
+    /// Reads an identity. `None` if the file holds only NATS credentials.
     ///
     /// # Errors
-    /// When others may read it, or it is not whole.
+    /// If other users can read the file, or it is incomplete.
     pub fn read(path: &Path) -> Result<Option<Self>, BadIdentity> {
         let shown = || path.display().to_string();
         let io = |source| BadIdentity::Io { path: shown(), source };
@@ -91,11 +92,11 @@ impl IdentityFile {
         Self::parse(&text).map(Some).map_err(|why| BadIdentity::Malformed { path: shown(), why })
     }
 
-    /// Reads an identity from the text of its file. Whether its parts belong together
-    /// [`IdentityFile::checked`] says.
+    /// Parses the text of an identity file. [`IdentityFile::checked`] checks whether its parts are
+    /// consistent.
     ///
     /// # Errors
-    /// A sentence that says what is missing or does not fit.
+    /// A sentence that names the missing or inconsistent part.
     pub fn parse(text: &str) -> Result<Self, String> {
         let block = |name: &str| {
             let begin = format!("-----BEGIN {name}-----");
@@ -111,18 +112,18 @@ impl IdentityFile {
         })
     }
 
-    /// Whose it is, by its own documents.
+    /// The identity, by its own documents.
     ///
     /// # Errors
-    /// A sentence that says what does not fit.
+    /// A sentence that names the inconsistent part.
     pub fn signer(&self) -> Result<Signer, String> {
         self.checked().map(|(signer, _)| signer)
     }
 
-    /// Whose it is, and whom it believes.
+    /// The identity, and its trust store.
     ///
     /// # Errors
-    /// A sentence that says what does not fit.
+    /// A sentence that names the inconsistent part.
     pub fn checked(&self) -> Result<(Signer, TrustStore), String> {
         let account = Account::read_own(&self.account, &self.fleet);
         let account = account.map_err(|bad: BadAccount| bad.to_string())?;
@@ -133,10 +134,10 @@ impl IdentityFile {
         Ok((signer, TrustStore::of(self.fleet.clone(), &self.account, account)))
     }
 
-    /// Writes it whole or not at all, readable by its owner alone.
+    /// Writes the file atomically, readable by its owner alone.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), BadIdentity> {
         let directory =
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -150,7 +151,7 @@ impl IdentityFile {
         write().map_err(|source| BadIdentity::Io { path: path.display().to_string(), source })
     }
 
-    /// The text of its file.
+    /// The text of the file.
     #[must_use]
     pub fn text(&self) -> String {
         let blocks = [

@@ -1,12 +1,12 @@
-//! An invitation as one line: all that whoever is invited needs to ask for an identity.
+//! An invite token: one line with everything a new member needs to request an identity.
 //!
-//! The idea: it holds the secret of a guest, who may do nothing on the bus but take up this one
-//! invitation, and the fleet's key, against which everything is checked that comes back. The guest's own
-//! token is not in the line; it is put together again from what it says and its signature, which is half
-//! as long. What it says includes a digest of the rest of the line.
+//! It holds a guest's secret, which permits nothing but redeeming this one invitation, and the fleet's
+//! key, which verifies the answers. It does not hold the guest's own JWT. The reader rebuilds that from
+//! the line's data and its signature, which halves the length. The JWT's claims include a digest of the
+//! rest of the line.
 //!
-//! Guarantees: a line of which any character was changed is none; it makes nobody but the one it names.
-//! Limits: whoever has the line before it is used can use it.
+//! Guarantees: a modified token is invalid. A token creates only the identity it names.
+//! Limit: anyone who reads the token before its use can use it.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -17,51 +17,51 @@ use super::key::{Key, PACKED, PublicKey, RAW};
 use super::trust_store::{self, IdentityClaims, Signer};
 use peerbus_protocol::identity::{Name, Standing};
 
-/// What a line begins with.
+/// Prefix of a token.
 const PREFIX: &str = "pbj1_";
 
-/// Bytes of a signature.
+/// Length of a signature, in bytes.
 const SIGNATURE: usize = 64;
 
-/// Why a text is no invitation.
+/// Why a text is not an invite token.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("it is no whole invitation: a character is missing or was changed")]
 pub struct BadInviteToken;
 
-/// Whoever holds an invitation, as the bus knows them.
+/// The holder of an invitation, as a client of the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invitee {
-    /// The invitation's id, which is the guest's name.
+    /// The invitation's id, which is also the guest's name.
     pub id: Name,
-    /// The guest's token.
+    /// The guest's JWT.
     pub token: String,
     /// The guest's key.
     pub key: Key,
 }
 
-/// An invitation, as it is handed over.
+/// An invitation, to be handed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InviteToken {
-    /// Who is to be made by it.
+    /// The name of the new identity.
     pub name: Name,
-    /// What they are to be.
+    /// Its standing.
     pub standing: Standing,
-    /// Where the bus is.
+    /// The server address.
     pub bus: String,
     /// The fleet's key.
     pub fleet: PublicKey,
-    /// When it was made, in seconds since 1970.
+    /// Creation time, in seconds since 1970.
     pub issued: i64,
-    /// Until when it can be taken up, likewise.
+    /// Latest redemption, in seconds since 1970.
     pub until: i64,
-    /// Who takes it up.
+    /// The guest that redeems it.
     pub guest: Invitee,
     account: PublicKey,
     by: PublicKey,
     signature: Vec<u8>,
 }
 
-/// What an invitation is made of.
+/// The data of an invitation.
 pub(super) struct InviteClaims<'a> {
     pub(super) name: &'a Name,
     pub(super) standing: Standing,
@@ -73,7 +73,7 @@ pub(super) struct InviteClaims<'a> {
 }
 
 impl InviteClaims<'_> {
-    /// The guest's claims. Their id is a digest of what the line says besides.
+    /// The guest's claims. Their id is a digest of the rest of the line.
     fn claims(&self, key: &PublicKey, by: &PublicKey) -> Result<Claims<IdentityClaims>, BadInviteToken> {
         let signer = Signer {
             name: id(key)?,
@@ -91,7 +91,7 @@ impl InviteClaims<'_> {
 
     fn ticket(self, key: Key, by: PublicKey, signature: Vec<u8>) -> Result<InviteToken, BadInviteToken> {
         let token = self.claims(key.public(), &by)?.with_signature(&signature);
-        // Only so is it known that nothing was changed.
+        // This check detects any modification.
         Claims::<IdentityClaims>::read(&token).map_err(|_| BadInviteToken)?;
         let Self { name, standing, bus, fleet, account, issued, until } = self;
         Ok(InviteToken {
@@ -108,7 +108,7 @@ impl InviteClaims<'_> {
         })
     }
 
-    /// Has the key that vouches for guests sign it.
+    /// Signs it with the account's key for guests.
     pub(super) fn signed(self, by: &Key) -> Result<InviteToken, BadInviteToken> {
         let key = Key::of_identity();
         let signature = by.sign(self.claims(key.public(), by.public())?.said().as_bytes());
@@ -116,7 +116,7 @@ impl InviteClaims<'_> {
     }
 }
 
-/// The id of the invitation that this guest takes up.
+/// The id of the invitation that this guest redeems.
 fn id(key: &PublicKey) -> Result<Name, BadInviteToken> {
     digest(key.as_str().as_bytes()).parse().map_err(|_| BadInviteToken)
 }
@@ -126,17 +126,17 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 impl InviteToken {
-    /// Whether a text is meant to be an invitation.
+    /// Whether a text looks like an invite token.
     #[must_use]
     pub fn is_one(text: &str) -> bool {
         text.starts_with(PREFIX)
     }
 
-    /// The line.
+    /// The token as text.
     #[must_use]
     pub fn text(&self) -> String {
         let lifetime = u32::try_from(self.until - self.issued).unwrap_or(u32::MAX);
-        // Neither is longer than 63 bytes.
+        // Neither length exceeds 63 bytes.
         let length = u8::try_from(self.name.as_str().len()).unwrap_or(u8::MAX);
         let parts: [&[u8]; 11] = [
             &self.guest.key.raw(),
@@ -154,10 +154,10 @@ impl InviteToken {
         format!("{PREFIX}{}", BASE64.encode(parts.concat()))
     }
 
-    /// Reads a line.
+    /// Parses a token.
     ///
     /// # Errors
-    /// When it is none, or not as it was made.
+    /// If it is not an invite token, or was modified.
     pub fn read(text: &str) -> Result<Self, BadInviteToken> {
         let packed = text.trim().strip_prefix(PREFIX).ok_or(BadInviteToken)?;
         let bytes = BASE64.decode(packed).map_err(|_| BadInviteToken)?;
@@ -187,14 +187,14 @@ impl InviteToken {
     }
 }
 
-/// Takes so many bytes.
+/// Takes `N` bytes off the front.
 fn fixed<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], BadInviteToken> {
     let (taken, left) = rest.split_first_chunk::<N>().ok_or(BadInviteToken)?;
     *rest = left;
     Ok(*taken)
 }
 
-/// A standing in one byte.
+/// A standing as one byte.
 fn letter(standing: Standing) -> u8 {
     match standing {
         Standing::Worker => b'w',

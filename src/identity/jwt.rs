@@ -1,4 +1,4 @@
-//! Tokens as NATS wants them: JSON Web Tokens, signed by an nkey.
+//! NATS tokens: JSON Web Tokens, signed by an nkey.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -8,33 +8,33 @@ use thiserror::Error;
 
 use super::key::{Key, PublicKey};
 
-/// Longest token that is looked at, in bytes. An account with thousands revoked is well below it.
+/// Longest accepted token, in bytes. An account with thousands of revocations is well below it.
 const LONGEST: usize = 1 << 20;
 
-/// Why a token proves nothing.
+/// Why a token is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BadToken {
-    /// Not a token at all.
+    /// Not a token.
     #[error("it is no token: {0}")]
     Malformed(String),
-    /// Not signed by who is said to have signed it.
+    /// Not signed by its claimed issuer.
     #[error("its signature is not that of {0}")]
     Forged(PublicKey),
 }
 
-/// What every token says, and what each kind says besides.
+/// The common claims of all tokens, and those of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claims<T> {
-    /// Tells one token from another.
+    /// The token's unique id.
     pub(super) jti: String,
-    /// When it was issued, in seconds since 1970.
+    /// Issue time, in seconds since 1970.
     pub(super) iat: i64,
-    /// Until when it holds, likewise; none: for ever.
+    /// Expiry, in seconds since 1970; `None` means no expiry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) exp: Option<i64>,
-    /// Who signed it.
+    /// The issuer.
     pub(super) iss: PublicKey,
-    /// Whom it is about.
+    /// The subject.
     pub(super) sub: PublicKey,
     #[serde(default)]
     pub(super) name: String,
@@ -50,23 +50,23 @@ struct Header {
 const ALGORITHM: &str = "ed25519-nkey";
 
 impl<T: Serialize> Claims<T> {
-    /// Claims about somebody, from now on.
+    /// Claims about a subject, issued at `iat`.
     pub(super) fn about(sub: &PublicKey, name: &str, by: &Key, iat: i64, nats: T) -> Self {
         let jti = uuid::Uuid::new_v4().simple().to_string();
         Self { jti, iat, exp: None, iss: by.public().clone(), sub: sub.clone(), name: name.to_owned(), nats }
     }
 
-    /// The token.
+    /// The signed token.
     pub(super) fn signed(&self, by: &Key) -> String {
         self.with_signature(&by.sign(self.said().as_bytes()))
     }
 
-    /// The token, of which the signature is there already.
+    /// The token, with an existing signature.
     pub(super) fn with_signature(&self, signature: &[u8]) -> String {
         format!("{}.{}", self.said(), BASE64.encode(signature))
     }
 
-    /// What is signed.
+    /// The signing input.
     pub(super) fn said(&self) -> String {
         let part = |json: Vec<u8>| BASE64.encode(json);
         let header = Header { typ: "JWT".to_owned(), alg: ALGORITHM.to_owned() };
@@ -76,8 +76,8 @@ impl<T: Serialize> Claims<T> {
 }
 
 impl<T: DeserializeOwned> Claims<T> {
-    /// Reads a token that is signed by the key it names. Whether that key counts for anything is for
-    /// others to say.
+    /// Reads a token that is signed by its claimed issuer. The caller decides whether to trust the
+    /// issuer.
     pub(super) fn read(token: &str) -> Result<Self, BadToken> {
         let (claims, said, signature) = Self::parts(token)?;
         if !claims.iss.signed(said.as_bytes(), &signature) {
@@ -86,8 +86,8 @@ impl<T: DeserializeOwned> Claims<T> {
         Ok(claims)
     }
 
-    /// Reads a token out of a file that is ours alone. Whoever could change that has our secret too, so
-    /// nothing would be gained by checking the signature each time a command is run.
+    /// Reads a token from our own private file, without checking its signature. Whoever can change that
+    /// file has our secret too, so a check at each start of a command would gain nothing.
     pub(super) fn read_own(token: &str) -> Result<Self, BadToken> {
         Self::parts(token).map(|(claims, ..)| claims)
     }
@@ -142,7 +142,7 @@ mod tests {
             let mut bytes = token.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(bytes).expect("ascii");
-            // The last character of base64 holds bits that mean nothing.
+            // The last base64 character holds unused bits.
             let same = changed.len() - 1 == at && Claims::<Nothing>::read(&changed).is_ok();
             assert!(same || Claims::<Nothing>::read(&changed).is_err(), "{at}");
         }

@@ -1,4 +1,4 @@
-//! Keys as NATS writes them: ed25519, with a letter in front that says whose they are.
+//! NATS nkeys: ed25519 keys whose first letter states their kind.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,18 +8,18 @@ use nkeys::{KeyPair, KeyPairType};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Bytes of a secret.
+/// Length of a raw seed, in bytes.
 pub(super) const RAW: usize = 32;
 
-/// Bytes of a public key, its letter and its checksum with it.
+/// Length of a public key with its prefix and checksum, in bytes.
 pub(super) const PACKED: usize = 35;
 
-/// Why a text is no key. Never holds the text: it may be a secret.
+/// Why a text is not a key. Never contains the text, which may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("it is no key of NATS (nkey): {0}")]
 pub struct BadKey(&'static str);
 
-/// A key with its secret half.
+/// A key pair.
 #[derive(Clone)]
 pub struct Key {
     pair: KeyPair,
@@ -27,19 +27,19 @@ pub struct Key {
 }
 
 impl Key {
-    /// Makes a key for a fleet.
+    /// Creates a key for a fleet.
     #[must_use]
     pub fn of_fleet() -> Self {
         Self::made(KeyPairType::Operator)
     }
 
-    /// Makes a key for an account, or one of its signing keys.
+    /// Creates a key for an account, or one of its signing keys.
     #[must_use]
     pub fn of_account() -> Self {
         Self::made(KeyPairType::Account)
     }
 
-    /// Makes a key for an identity.
+    /// Creates a key for an identity.
     #[must_use]
     pub fn of_identity() -> Self {
         Self::made(KeyPairType::User)
@@ -57,44 +57,44 @@ impl Key {
     /// Reads a key from its seed.
     ///
     /// # Errors
-    /// When that is none.
+    /// If the seed is invalid.
     pub fn from_seed(seed: &str) -> Result<Self, BadKey> {
         let pair = KeyPair::from_seed(seed.trim()).map_err(|_| BadKey("a seed begins with S"))?;
         Ok(Self::from_pair(pair))
     }
 
-    /// The secret, as it is kept in a file.
+    /// The seed, as stored in a file.
     #[must_use]
     pub fn seed(&self) -> String {
-        // A pair that was made or read from a seed has one.
+        // Every pair in here was generated or read from a seed, so it has one.
         self.pair.seed().unwrap_or_default()
     }
 
-    /// The secret in as few bytes as there are.
+    /// The raw seed.
     pub(super) fn raw(&self) -> [u8; RAW] {
-        // A seed that was made here can be read here.
+        // We generated this seed, so it decodes.
         nkeys::decode_seed(&self.seed()).map(|(_, raw)| raw).unwrap_or_default()
     }
 
-    /// An identity's key of its secret.
+    /// An identity's key from its raw seed.
     ///
     /// # Errors
-    /// When no key has that secret.
+    /// If the seed is invalid.
     pub(super) fn of_identity_from(raw: [u8; RAW]) -> Result<Self, BadKey> {
         let pair = KeyPair::new_from_raw(KeyPairType::User, raw);
         pair.map(Self::from_pair).map_err(|_| BadKey("no key has this secret"))
     }
 
-    /// The half everybody may know.
+    /// The public key.
     #[must_use]
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
 
-    /// Signs.
+    /// Signs bytes.
     #[must_use]
     pub fn sign(&self, bytes: &[u8]) -> Vec<u8> {
-        // Only a pair without a seed cannot sign.
+        // Signing fails only without a seed.
         self.pair.sign(bytes).unwrap_or_default()
     }
 }
@@ -113,36 +113,36 @@ impl PartialEq for Key {
 
 impl Eq for Key {}
 
-/// The half of a key that everybody may know. Well formed.
+/// A public key; well formed.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PublicKey(String);
 
 impl PublicKey {
-    /// As NATS writes it.
+    /// The key in the text form of NATS.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The same in bytes.
+    /// The key in binary form.
     pub(super) fn packed(&self) -> Vec<u8> {
-        // It is well formed.
+        // Cannot fail: the text is well formed.
         BASE32_NOPAD.decode(self.0.as_bytes()).unwrap_or_default()
     }
 
-    /// Reads a key from its bytes.
+    /// Reads a key from its binary form.
     pub(super) fn from_packed(bytes: &[u8]) -> Result<Self, BadKey> {
         BASE32_NOPAD.encode(bytes).parse()
     }
 
-    /// Whether it is the key of an identity, and not of an account or a fleet.
+    /// Whether this is the key of an identity, not of an account or a fleet.
     #[must_use]
     pub fn is_of_an_identity(&self) -> bool {
         self.0.starts_with('U')
     }
 
-    /// Whether this key signed these bytes.
+    /// Whether this key made the signature of these bytes.
     #[must_use]
     pub fn signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
         KeyPair::from_public_key(&self.0).is_ok_and(|pair| pair.verify(bytes, signature).is_ok())
@@ -156,8 +156,8 @@ impl FromStr for PublicKey {
         if !text.is_ascii() {
             return Err(BadKey("it holds a character that none has"));
         }
-        // Whether it is a point of the curve shows when something it signed is checked, which is soon enough
-        // for a list of thousands.
+        // Verification later checks whether the key is a point of the curve. That is early enough, and
+        // keeps lists of thousands of keys fast.
         match nkeys::from_public_key(text) {
             Ok(_) => Ok(Self(text.to_owned())),
             Err(_) => Err(BadKey("56 letters and digits, the last of them a checksum, are wanted")),

@@ -1,19 +1,21 @@
-//! Who somebody is, and how that is proved.
+//! Identities, and how messages prove them.
 //!
-//! The idea: a fleet has one key, the operator key of its NATS servers. It vouches for one account; the
-//! account's signing keys, one for each [`Standing`](peerbus_protocol::identity::Standing), vouch for the
-//! identities. So the server and every member check the same documents, NATS's own JWTs, and what the
-//! server enforces is written into the account: rights, standing by standing, and who was revoked.
+//! A fleet has one key: the operator key of its NATS servers. It signs one account. The account has one
+//! signing key per [`Standing`](peerbus_protocol::identity::Standing), and these sign the identities.
+//! So the server and every member check the same documents, which are NATS JWTs. The account contains
+//! what the server enforces: the permissions of each standing, and the revocations.
 //!
 //! ```text
 //!  fleet key ──signs──▶ account: rights by standing, revocations ──its signing keys──▶ identity: name, key
 //!                                                                                          │ signs
 //!                                                                                          ▼ what it says
 //! ```
-//! Guarantees: what [`TrustStore::signer`] returns was signed by a key that the fleet vouches for and that was
-//! not revoked as far as this member knows; a signature holds for one subject, one reply subject, one
-//! payload. Nothing in here prints a secret. Limits: it knows neither who may do what (that is policy) nor
-//! whether a request is a repeat (that is the journal); an account is only as new as the last one heard.
+//! Guarantees: [`TrustStore::signer`] returns only identities that this fleet signed and that are not
+//! revoked, as far as this member knows. A signature is valid for one subject, one reply subject and
+//! one payload. Nothing in this crate prints a secret.
+//!
+//! Limits: this crate does not authorize (the policy does) and does not detect repeated requests (the
+//! journal does). A member's account is only as new as the last one it received.
 
 mod account;
 pub mod authority;

@@ -1,8 +1,8 @@
-//! A seal: the headers by which a message proves who said it.
+//! Message signatures: headers that prove the sender of a message.
 //!
-//! Signed are the subject, the reply subject, the headers that mean something, and a digest of the
-//! payload. So a message holds at the one place it was said to, with the one inbox its answers go to, and
-//! as it was said. Each part is preceded by its length, so that no two messages have the same bytes.
+//! The signature covers the subject, the reply subject, the relevant headers and a digest of the
+//! payload. So a message is valid only unchanged, on its own subject, with its own reply subject. The
+//! signing input prefixes each part with its length, so that no two messages have the same input.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -16,35 +16,35 @@ use peerbus_protocol::identity::Name;
 use peerbus_protocol::signature::{CHALLENGE, SIGNED_HEADERS, TIME};
 pub(super) use peerbus_protocol::signature::{IDENTITY, SIGNATURE};
 
-/// What the signed bytes begin with.
+/// Prefix of the signing input.
 const PURPOSE: &[u8] = b"peerbus.seal.v1";
 
-/// Why nobody is known to have said a message.
+/// Why the sender of a message is unproven.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SignatureError {
-    /// There is no seal.
+    /// The signature is missing.
     #[error("it is not signed, and this fleet's members sign what they say")]
     Unsigned,
-    /// The seal cannot be read.
+    /// The signature is malformed.
     #[error("its signature cannot be read")]
     Malformed,
-    /// Whoever signed it is no member.
+    /// The signer is not a member.
     #[error(transparent)]
     NoMember(#[from] MembershipError),
-    /// A member signed something else.
+    /// A member signed other content.
     #[error("it is not what {0} has signed")]
     Changed(Name),
 }
 
-/// A message, as far as a seal covers it.
+/// The parts of a message that its signature covers.
 pub struct SigningInput<'a> {
-    /// Where it was said.
+    /// Its subject.
     pub subject: &'a str,
-    /// Where an answer is wanted.
+    /// Its reply subject.
     pub reply: Option<&'a str>,
-    /// Finds a header.
+    /// Looks up a header.
     pub headers: &'a dyn Fn(&str) -> Option<&'a str>,
-    /// Its bytes.
+    /// Its payload.
     pub payload: &'a [u8],
 }
 
@@ -53,19 +53,19 @@ impl<'a> SigningInput<'a> {
         (self.headers)(name)
     }
 
-    /// When it was said, in milliseconds since 1970, by its speaker's clock.
+    /// Send time in milliseconds since 1970, by the sender's clock.
     #[must_use]
     pub fn time_ms(&self) -> Option<i64> {
         self.header(TIME)?.parse().ok()
     }
 
-    /// The challenge it answers.
+    /// The challenge that it answers.
     #[must_use]
     pub fn challenge(&self) -> Option<&'a str> {
         self.header(CHALLENGE)
     }
 
-    /// What is signed.
+    /// The signing input.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let digest = blake3::hash(self.payload);
         let mut bytes = Vec::with_capacity(512);
@@ -91,7 +91,7 @@ pub(super) fn signature(text: &str) -> Result<Vec<u8>, SignatureError> {
     BASE64.decode(text).map_err(|_| SignatureError::Malformed)
 }
 
-/// Seals what one identity says.
+/// Signs the messages of one identity.
 #[derive(Debug, Clone)]
 pub struct MessageSigner {
     token: String,
@@ -99,13 +99,13 @@ pub struct MessageSigner {
 }
 
 impl MessageSigner {
-    /// The seal of an identity.
+    /// The signer of an identity.
     #[must_use]
     pub fn of(identity: &IdentityFile) -> Self {
         Self { token: identity.token.clone(), key: identity.key.clone() }
     }
 
-    /// The seal of whoever holds an invitation.
+    /// The signer of an invitation's guest.
     #[must_use]
     pub fn of_guest(guest: &Invitee) -> Self {
         Self { token: guest.token.clone(), key: guest.key.clone() }
@@ -117,13 +117,13 @@ impl MessageSigner {
         &self.token
     }
 
-    /// Signs what is no message: a server's nonce.
+    /// Signs a server's nonce, which is not a message.
     #[must_use]
     pub fn sign(&self, bytes: &[u8]) -> Vec<u8> {
         self.key.sign(bytes)
     }
 
-    /// The headers that seal a message: name and value.
+    /// The headers that sign a message: name and value.
     #[must_use]
     pub fn headers(&self, parts: &SigningInput<'_>) -> [(&'static str, String); 2] {
         let signature = BASE64.encode(self.key.sign(&parts.bytes()));

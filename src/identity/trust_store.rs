@@ -1,4 +1,4 @@
-//! Whom a member believes: the fleet's key, the newest account it has heard, and what follows from both.
+//! The trust store of a member: the fleet's key and the newest account received.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -13,55 +13,55 @@ use super::key::{Key, PublicKey};
 use super::signature::{self, SignatureError, SigningInput};
 use peerbus_protocol::identity::{Name, Principal, Standing};
 
-/// Identities whose tokens were checked already. Beyond that, all are checked again.
+/// Capacity of the cache of verified tokens. When it is full, the cache is cleared.
 const REMEMBERED: usize = 16_384;
 
-/// Who signed something.
+/// A verified identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signer {
     /// Its name.
     pub name: Name,
-    /// What it is for.
+    /// Its standing.
     pub standing: Standing,
     /// Its key.
     pub key: PublicKey,
-    /// When the identity was issued, in seconds since 1970.
+    /// Issue time, in seconds since 1970.
     pub issued: i64,
-    /// Until when it holds, likewise; none: until it is revoked.
+    /// Expiry, in seconds since 1970; `None` means no expiry.
     pub expires: Option<i64>,
-    /// Hostnames and addresses that are this machine's, as whoever invited it has said.
+    /// Hostnames and addresses of this machine, as its inviter stated them.
     pub names: Vec<String>,
 }
 
 impl Signer {
-    /// Who that is, for whoever decides.
+    /// The principal for authorization.
     #[must_use]
     pub fn principal(&self) -> Principal {
         Principal::Known { name: self.name.clone(), standing: self.standing }
     }
 }
 
-/// Why a token makes nobody a member.
+/// Why a token proves no membership.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MembershipError {
     /// Not a token, or forged.
     #[error("the identity cannot be read: {0}")]
     Token(#[from] BadToken),
-    /// Not vouched for by this fleet.
+    /// Not signed by this fleet.
     #[error("the identity is not of this fleet")]
     Stranger,
-    /// Its name is none.
+    /// Its name is invalid.
     #[error("the identity's name: {0}")]
     Name(#[from] peerbus_protocol::identity::BadName),
-    /// Over.
+    /// Expired.
     #[error("the identity of {0} has expired")]
     Expired(Name),
-    /// Taken back.
+    /// Revoked.
     #[error("the identity of {0} was revoked")]
     Revoked(Name),
 }
 
-/// What the token of an identity says besides.
+/// The NATS part of an identity token.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct IdentityClaims {
     #[serde(rename = "type")]
@@ -72,10 +72,10 @@ pub(super) struct IdentityClaims {
     tags: Vec<String>,
 }
 
-/// What begins a tag that holds a name of a machine.
+/// Prefix of a tag that holds a name of a machine.
 const NAME_TAG: &str = "name:";
 
-/// What a token of an identity of this account says.
+/// The claims of an identity token of this account.
 pub(super) fn claims(signer: &Signer, account: &PublicKey, by: &PublicKey) -> Claims<IdentityClaims> {
     Claims {
         jti: uuid::Uuid::new_v4().simple().to_string(),
@@ -93,12 +93,12 @@ pub(super) fn claims(signer: &Signer, account: &PublicKey, by: &PublicKey) -> Cl
     }
 }
 
-/// Reads the token of an identity that this account vouches for. Says nothing of revocation or expiry.
+/// Reads an identity token that this account signed. Does not check revocation or expiry.
 pub(super) fn identity(token: &str, account: &Account) -> Result<Signer, MembershipError> {
     signer(Claims::read(token)?, account)
 }
 
-/// The same out of a file that is ours alone.
+/// The same for a token from our own private file.
 pub(super) fn own_identity(token: &str, account: &Account) -> Result<Signer, MembershipError> {
     signer(Claims::read_own(token)?, account)
 }
@@ -119,12 +119,12 @@ fn signer(claims: Claims<IdentityClaims>, account: &Account) -> Result<Signer, M
     })
 }
 
-/// The token of an identity, vouched for by `by`, the account's key for a standing.
+/// Issues an identity token, signed by `by`, the account's key for the standing.
 pub(super) fn issue(signer: &Signer, account: &PublicKey, by: &Key) -> String {
     claims(signer, account, by.public()).signed(by)
 }
 
-/// Whom this member believes. Cheap to clone.
+/// The keys and account that this member trusts. Cheap to clone.
 #[derive(Clone)]
 pub struct TrustStore(Arc<Inner>);
 
@@ -140,25 +140,25 @@ struct Newest {
 }
 
 impl TrustStore {
-    /// Believes the fleet with this key, and this account of it.
+    /// Trusts the fleet with this key, and its given account.
     ///
     /// # Errors
-    /// When the account is not the fleet's.
+    /// If the fleet did not sign the account.
     pub fn new(fleet: PublicKey, account: &str) -> Result<Self, BadAccount> {
         let read = Account::read(account, &fleet)?;
         Ok(Self::of(fleet, account, read))
     }
 
-    /// The same, with an account that was read already.
+    /// The same, with a decoded account.
     pub(super) fn of(fleet: PublicKey, token: &str, account: Account) -> Self {
         let newest = RwLock::new(Newest { account, token: token.to_owned() });
         Self(Arc::new(Inner { fleet, newest, checked: Mutex::default() }))
     }
 
-    /// Takes a newer account; false where it is none.
+    /// Accepts a newer account; returns false if it is not newer.
     ///
     /// # Errors
-    /// When it is not the fleet's.
+    /// If the fleet did not sign it.
     pub fn learn(&self, token: &str) -> Result<bool, BadAccount> {
         if self.newest(|newest| newest.token == token) {
             return Ok(false);
@@ -172,7 +172,7 @@ impl TrustStore {
             return Ok(false);
         }
         *newest = Newest { token: token.to_owned(), account };
-        // What was checked against the old one may be revoked in the new one.
+        // The new account may revoke cached identities.
         self.checked().clear();
         Ok(true)
     }
@@ -203,10 +203,10 @@ impl TrustStore {
         self.0.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The member a token makes somebody now.
+    /// The currently valid member that a token identifies.
     ///
     /// # Errors
-    /// When it makes nobody one.
+    /// If the token identifies no valid member.
     pub fn member(&self, token: &str) -> Result<Signer, MembershipError> {
         self.newest(|newest| {
             let known = self.checked().get(token).cloned();
@@ -232,10 +232,10 @@ impl TrustStore {
         })
     }
 
-    /// Who sealed a message, if anybody of this fleet did, and this very message.
+    /// The verified member that signed exactly this message.
     ///
     /// # Errors
-    /// When it is not sealed, or not by a member, or not this message.
+    /// If the signature is missing, not a member's, or of another message.
     pub fn signer(&self, parts: &SigningInput<'_>) -> Result<Signer, SignatureError> {
         let token = parts.header(signature::IDENTITY).ok_or(SignatureError::Unsigned)?;
         let signature = parts.header(signature::SIGNATURE).ok_or(SignatureError::Unsigned)?;

@@ -1,5 +1,5 @@
-//! What the fleet's servers are told: the documents they check identities with, and the identities that are
-//! made for the moment in which something is told to them.
+//! Configuration of the fleet's servers: the documents that verify identities, and short-lived
+//! identities that send updates to servers and members.
 
 use std::path::Path;
 
@@ -10,27 +10,27 @@ use crate::key::{Key, PublicKey};
 use crate::trust_store::{self, Signer, now};
 use peerbus_protocol::identity::Standing;
 
-/// How long an identity for the moment holds.
+/// Lifetime of a short-lived identity.
 const HOLDS_FOR_SECONDS: i64 = 600;
 
 /// The documents of a server.
 #[derive(Debug, Clone)]
 pub struct ServerDocuments {
-    /// Who vouches for the accounts.
+    /// The operator's JWT, which signs the accounts.
     pub operator: String,
-    /// The key of the server's own account.
+    /// The key of the server's system account.
     pub system_account: PublicKey,
-    /// The server's own account.
+    /// The JWT of the server's system account.
     pub system: String,
     /// The key of the fleet's account.
     pub account_key: PublicKey,
-    /// The fleet's account.
+    /// The JWT of the fleet's account.
     pub account: String,
 }
 
 impl ServerDocuments {
-    /// The lines of a server's configuration by which it lets in the fleet's members and nobody else. What it is
-    /// told later, of members that were revoked, it keeps in `resolver`.
+    /// The lines of a server configuration that admit the fleet's members and no one else. The server
+    /// stores later account updates, such as revocations, in `resolver`.
     #[must_use]
     pub fn configuration(&self, resolver: &Path) -> String {
         format!(
@@ -49,10 +49,10 @@ impl ServerDocuments {
 }
 
 impl Authority {
-    /// What a server has to know: the documents of its operator and of its two accounts.
+    /// The documents a server needs: those of its operator and its two accounts.
     ///
     /// # Errors
-    /// When a file cannot be read.
+    /// If a file cannot be read.
     pub fn for_server(&self) -> Result<ServerDocuments, AuthorityError> {
         let system = self.store.key("system.nk")?;
         let operator = serde_json::json!({
@@ -76,10 +76,10 @@ impl Authority {
         })
     }
 
-    /// An identity of the server's own account, made for the moment: to hand it a new account.
+    /// A short-lived user of the system account, which sends a new account to the server.
     ///
     /// # Errors
-    /// When a file cannot be read.
+    /// If a file cannot be read.
     pub fn system_user(&self) -> Result<(String, Key), AuthorityError> {
         let (system, key) = (self.store.key("system.nk")?, Key::of_identity());
         let nats = serde_json::json!({
@@ -90,11 +90,11 @@ impl Authority {
         Ok((claims.signed(&system), key))
     }
 
-    /// An identity of this folder's holder, made for the moment: to tell the members of a new account. It is in no
-    /// book and may what a leader may.
+    /// A short-lived identity that announces a new account to the members. It has a leader's
+    /// permissions and no record.
     ///
     /// # Errors
-    /// When a file cannot be read.
+    /// If a file cannot be read.
     pub fn herald(&self) -> Result<IdentityFile, AuthorityError> {
         let (by, key) = (self.signing(Standing::Leader)?, Key::of_identity());
         let id = format!("herald-{}", uuid::Uuid::new_v4().simple());

@@ -1,4 +1,4 @@
-//! The folder of the fleet's keys and books.
+//! The directory of the fleet's keys and records.
 
 use std::fmt::Display;
 use std::fs;
@@ -17,11 +17,11 @@ pub(super) struct Store {
     directory: PathBuf,
 }
 
-/// Held while something is changed.
+/// Held during a change.
 pub(super) struct Lock(#[expect(dead_code, reason = "it is locked for as long as it is open")] fs::File);
 
 impl Store {
-    /// Makes the folder, where there is none.
+    /// Creates the directory if it does not exist.
     pub(super) fn create(directory: &Path) -> Result<Self, AuthorityError> {
         let this = Self { directory: directory.to_owned() };
         fs::DirBuilder::new()
@@ -39,7 +39,7 @@ impl Store {
         Ok(this)
     }
 
-    /// Waits until nobody else changes anything.
+    /// Waits for exclusive access.
     pub(super) fn lock(&self) -> Result<Lock, AuthorityError> {
         let io = |source| self.io("locking", "lock", source);
         let mut options = fs::OpenOptions::new();
@@ -63,7 +63,7 @@ impl Store {
         Key::from_seed(&self.read(name)?).map_err(|bad| self.malformed(name, &bad))
     }
 
-    /// Reads a book; one that was never written is empty.
+    /// Reads a file of records; a missing file is empty.
     pub(super) fn book<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>, AuthorityError> {
         if !self.holds(name) {
             return Ok(Vec::new());
@@ -76,7 +76,7 @@ impl Store {
         self.write(name, &text)
     }
 
-    /// Replaces a file, whole or not at all, for its owner alone.
+    /// Replaces a file atomically, readable by its owner alone.
     pub(super) fn write(&self, name: &str, text: &str) -> Result<(), AuthorityError> {
         let write = || -> std::io::Result<()> {
             let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;

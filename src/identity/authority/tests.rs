@@ -1,4 +1,4 @@
-//! A fleet's keys in a real folder: who becomes a member, who stays one.
+//! A fleet's keys in a real directory: who becomes a member, and who stays one.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -81,7 +81,7 @@ fn an_invitation_is_taken_up_once_in_time_and_by_one_key() {
     let (entry, token) = authority.take_up(&invitation.id, mine.public()).expect("taken up");
     assert_eq!((entry.name.as_str(), entry.standing), ("vps", Standing::Worker));
     assert_eq!(scene.trust().member(&token).expect("a member").key, *mine.public());
-    // The answer may have been lost.
+    // A client retries because the answer may have been lost.
     let (again, _) = authority.take_up(&invitation.id, mine.public()).expect("again");
     assert_eq!(again, entry);
     let error = authority.take_up(&invitation.id, thiefs.public()).expect_err("used");
@@ -108,10 +108,10 @@ fn who_was_revoked_is_a_member_nowhere_that_has_heard_it() {
     trust.member(&alice.token).expect("not heard yet");
     assert_eq!(trust.learn(&newer), Ok(true));
     assert_eq!(trust.member(&alice.token), Err(MembershipError::Revoked(name("alice"))));
-    // An older account does not bring anybody back.
+    // An older account does not undo a revocation.
     assert_eq!(trust.learn(&old), Ok(false));
     assert_eq!(trust.member(&alice.token), Err(MembershipError::Revoked(name("alice"))));
-    // The name is free again; its new key is a member in spite of the revocation of the old one.
+    // The name is free again; its new key is a member although the old key is revoked.
     let again = scene.authority.make(&name("alice"), Standing::Operator, None).expect("made again");
     assert_eq!(trust.member(&again.token).expect("a member").key, *again.key.public());
     scene.authority.revoke(&name("bob")).expect("an invitation is taken back");
@@ -183,7 +183,7 @@ fn a_seal_holds_for_one_message_at_one_place() {
     assert_eq!(unsigned, SignatureError::Unsigned);
 }
 
-/// They are signed by the fleet's key as well, and lie in every server's configuration.
+/// The fleet's key signs these documents too, and every server's configuration contains them.
 #[test]
 fn another_document_of_the_fleet_is_not_its_account() {
     use crate::BadAccount;
