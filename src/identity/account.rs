@@ -125,6 +125,23 @@ impl SubjectPermissions {
                 say: &["exec.*.ping", "exec.*.health", "peers.list", "peers.get", "$SRV.>", "fleet.account"],
                 answer: false,
             },
+            // An operator's, but for the registry: nobody behind a gateway takes a peer off it.
+            Standing::Gateway => Self {
+                hear: &["peers.event.>", "_INBOX_{{name()}}.>"],
+                say: &[
+                    "exec.>",
+                    "queue.*.*",
+                    "peers.list",
+                    "peers.get",
+                    "$SRV.>",
+                    "fleet.account",
+                    "$JS.API.STREAM.INFO.QUEUE",
+                    "$JS.API.STREAM.MSG.GET.QUEUE",
+                    "$JS.API.STREAM.MSG.DELETE.QUEUE",
+                    "$JS.API.CONSUMER.INFO.QUEUE.*",
+                ],
+                answer: false,
+            },
             Standing::Guest => {
                 Self { hear: &["_INBOX_{{name()}}.>"], say: &["fleet.join.{{name()}}"], answer: false }
             }
@@ -139,8 +156,11 @@ pub struct Account {
     pub key: PublicKey,
     /// Issue time, in seconds since 1970. Each account is later than its predecessor.
     pub issued: i64,
-    /// The signing key of each standing.
+    /// The key that vouches for each standing. An account that an older version wrote lacks those it did not know.
     pub vouching: BTreeMap<Standing, PublicKey>,
+    /// Signing keys of standings that only a newer version knows, as it wrote them. They vouch for nobody here, and
+    /// are kept when the account is signed anew: its members are still the fleet's.
+    pub unknown: Vec<serde_json::Value>,
     /// Revoked keys: identities issued up to that second are invalid.
     pub revoked: BTreeMap<PublicKey, i64>,
 }
@@ -163,13 +183,18 @@ impl Account {
         if claims.iss != *fleet {
             return Err(BadAccount::AnotherFleet { by: claims.iss, fleet: fleet.clone() });
         }
-        let vouching = claims.nats.signing_keys.into_iter();
-        let vouching = vouching.filter_map(|scope| Some((scope.role.parse().ok()?, scope.key))).collect();
-        let vouching: BTreeMap<_, _> = vouching;
-        if claims.nats.kind != "account" || vouching.len() != Standing::ALL.len() {
+        let (mut vouching, mut unknown) = (BTreeMap::new(), Vec::new());
+        for signing_key in claims.nats.signing_keys {
+            match Scope::read(&signing_key) {
+                Some((standing, scope)) => drop(vouching.insert(standing, scope.key)),
+                None => unknown.push(signing_key),
+            }
+        }
+        // The fleet signs the server's own account as well, which vouches for nobody.
+        if claims.nats.kind != "account" || vouching.is_empty() {
             return Err(BadAccount::NotTheAccount);
         }
-        Ok(Self { key: claims.sub, issued: claims.iat, vouching, revoked: claims.nats.revocations })
+        Ok(Self { key: claims.sub, issued: claims.iat, vouching, unknown, revoked: claims.nats.revocations })
     }
 
     /// The signed document.
@@ -179,22 +204,27 @@ impl Account {
             kind: "account".to_owned(),
             version: 2,
             limits: Limits::default(),
-            signing_keys: self.vouching.iter().map(|(standing, key)| Scope::of(*standing, key)).collect(),
+            signing_keys: self.signing_keys(),
             revocations: self.revoked.clone(),
             default_permissions: serde_json::json!({ "pub": {}, "sub": {} }),
         };
         Claims::about(&self.key, name, fleet, self.issued, claims).signed(fleet)
     }
 
-    /// Whether this account, as signed, gives each standing the permissions of this version.
+    fn signing_keys(&self) -> Vec<serde_json::Value> {
+        let known = self.vouching.iter().map(|(standing, key)| Scope::of(*standing, key));
+        let known = known.map(|scope| serde_json::json!(scope));
+        known.chain(self.unknown.iter().cloned()).collect()
+    }
+
+    /// Whether this account, as it was signed, has each standing that this version knows, with the rights that it
+    /// knows.
     #[must_use]
     pub(super) fn gives_todays_rights(&self, token: &str) -> bool {
-        let is_todays = |scope: &Scope| {
-            let standing = scope.role.parse::<Standing>();
-            standing.is_ok_and(|standing| *scope == Scope::of(standing, &scope.key))
-        };
-        let claims = Claims::<AccountClaims>::read_own(token);
-        claims.is_ok_and(|claims| claims.nats.signing_keys.iter().all(is_todays))
+        let Ok(claims) = Claims::<AccountClaims>::read_own(token) else { return false };
+        let known = claims.nats.signing_keys.iter().filter_map(Scope::read);
+        let is_todays = |(standing, scope): (Standing, Scope)| scope == Scope::of(standing, &scope.key);
+        self.vouching.len() == Standing::ALL.len() && known.map(is_todays).all(|it| it)
     }
 
     /// The standing whose identities this key signs.
@@ -218,7 +248,7 @@ struct AccountClaims {
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
-    signing_keys: Vec<Scope>,
+    signing_keys: Vec<serde_json::Value>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     revocations: BTreeMap<PublicKey, i64>,
     #[serde(default)]
@@ -272,6 +302,12 @@ struct Scope {
 }
 
 impl Scope {
+    /// A signing key, where this version knows what it is for.
+    fn read(signing_key: &serde_json::Value) -> Option<(Standing, Self)> {
+        let scope = Self::deserialize(signing_key).ok()?;
+        Some((scope.role.parse().ok()?, scope))
+    }
+
     fn of(standing: Standing, key: &PublicKey) -> Self {
         let SubjectPermissions { hear, say, answer } = SubjectPermissions::of(standing);
         let mut template = serde_json::json!({
@@ -296,6 +332,7 @@ mod tests {
             key: Key::of_account().public().clone(),
             issued: 100,
             vouching: vouching.into(),
+            unknown: Vec::new(),
             revoked: [(Key::of_identity().public().clone(), 50)].into(),
         }
     }
@@ -321,11 +358,38 @@ mod tests {
         let token = account.signed("home", &fleet);
         assert!(account.gives_todays_rights(&token));
         let mut claims = Claims::<AccountClaims>::read_own(&token).expect("claims");
-        let worker = claims.nats.signing_keys.iter_mut().find(|scope| scope.role == "worker");
-        worker.expect("a worker's").template["pub"]["allow"] = serde_json::json!(["peers.alive"]);
+        let worker = claims.nats.signing_keys.iter_mut().find(|scope| scope["role"] == "worker");
+        worker.expect("a worker's")["template"]["pub"]["allow"] = serde_json::json!(["peers.alive"]);
         let older = claims.signed(&fleet);
         assert!(!account.gives_todays_rights(&older));
         Account::read(&older, fleet.public()).expect("it is the fleet's all the same");
+    }
+
+    #[test]
+    fn an_account_is_read_without_some_standings_and_with_unknown_ones() {
+        let (account, fleet) = (account(), Key::of_fleet());
+        let mut claims = Claims::<AccountClaims>::read_own(&account.signed("home", &fleet)).expect("claims");
+        claims.nats.signing_keys.retain(|key| key["role"] != "gateway");
+        let older = Account::read(&claims.signed(&fleet), fleet.public()).expect("an account");
+        assert!(!older.gives_todays_rights(&claims.signed(&fleet)), "it lacks a standing");
+        assert_eq!(older.vouching.len(), Standing::ALL.len() - 1);
+        let oracle = serde_json::json!({
+            "kind": "user_scope", "key": Key::of_account().public(), "role": "oracle", "template": {}, "more": 1,
+        });
+        let unscoped = serde_json::json!(Key::of_account().public());
+        claims.nats.signing_keys.extend([oracle, unscoped]);
+        let newer = Account::read(&claims.signed(&fleet), fleet.public()).expect("an account");
+        assert_eq!((newer.vouching.len(), newer.unknown.len()), (older.vouching.len(), 2));
+        let again = Account::read(&newer.signed("home", &fleet), fleet.public());
+        assert_eq!(again.as_ref(), Ok(&newer), "what is unknown is kept");
+    }
+
+    #[test]
+    fn an_account_that_vouches_for_nobody_is_not_the_fleets() {
+        let fleet = Key::of_fleet();
+        let none = Account { vouching: [].into(), ..account() };
+        let bad = Account::read(&none.signed("SYS", &fleet), fleet.public());
+        assert_eq!(bad, Err(BadAccount::NotTheAccount));
     }
 
     #[test]

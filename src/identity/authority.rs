@@ -199,12 +199,21 @@ impl Authority {
             key: self.account.public().clone(),
             issued: now(),
             vouching: vouching.collect::<Result<_, AuthorityError>>()?,
+            unknown: Vec::new(),
             revoked: [].into(),
         })
     }
 
     fn signing(&self, standing: Standing) -> Result<Key, AuthorityError> {
         self.store.key(&signing(standing))
+    }
+
+    /// The key of a standing, made where there is none: the fleet is older than the standing.
+    fn signing_or_new(&self, standing: Standing) -> Result<Key, AuthorityError> {
+        if !self.store.holds(&signing(standing)) {
+            self.store.write(&signing(standing), &Key::of_account().seed())?;
+        }
+        self.signing(standing)
     }
 
     fn publish(&self, account: Account) -> Result<(), AuthorityError> {
@@ -225,15 +234,25 @@ impl Authority {
         self.store.read("account.jwt")
     }
 
-    /// Rewrites an account of an older version that gave other permissions; returns whether it did.
+    /// Writes the account anew where an older version wrote it, which gave other rights or did not know a standing;
+    /// says whether it did.
     ///
     /// # Errors
     /// If the file cannot be read or written.
     pub fn renew_rights(&self) -> Result<bool, AuthorityError> {
         let _lock = self.store.lock()?;
+        self.renew_under_lock()
+    }
+
+    fn renew_under_lock(&self) -> Result<bool, AuthorityError> {
         let mut account = self.account()?;
         if account.gives_todays_rights(&self.account_token()?) {
             return Ok(false);
+        }
+        for standing in Standing::ALL {
+            if !account.vouching.contains_key(&standing) {
+                account.vouching.insert(standing, self.signing_or_new(standing)?.public().clone());
+            }
         }
         account.issued = now().max(account.issued + 1);
         self.publish(account)?;
@@ -287,6 +306,9 @@ impl Authority {
         names: Vec<String>,
     ) -> Result<(IdentityRecord, String), AuthorityError> {
         self.refuse_taken(name, &names)?;
+        if !self.account()?.vouching.contains_key(&standing) {
+            self.renew_under_lock()?;
+        }
         let mut book: Vec<IdentityRecord> = self.store.book("identities.json")?;
         // Must be later than any revocation of an older key of this name, and of this key.
         let issued = now().max(self.account()?.issued + 1);
@@ -316,6 +338,10 @@ impl Authority {
     pub fn invite(&self, whom: &Invited<'_>) -> Result<InviteToken, AuthorityError> {
         let _lock = self.store.lock()?;
         self.refuse_taken(whom.name, whom.names)?;
+        if !self.account()?.vouching.contains_key(&whom.standing) {
+            // The servers and the members hear of it before the invitation is taken up: the leader looks each second.
+            self.renew_under_lock()?;
+        }
         let wanted = InviteClaims {
             name: whom.name,
             standing: whom.standing,

@@ -201,6 +201,7 @@ fn letter(standing: Standing) -> u8 {
         Standing::Leader => b'l',
         Standing::Operator => b'o',
         Standing::Inspector => b'i',
+        Standing::Gateway => b'v',
         Standing::Guest => b'g',
     }
 }

@@ -74,13 +74,16 @@ pub enum Standing {
     Operator,
     /// Somebody who may look and not touch.
     Inspector,
+    /// A program that runs commands for people who are not members themselves, and says for whom.
+    Gateway,
     /// Whoever holds an invitation that was not yet taken up.
     Guest,
 }
 
 impl Standing {
     /// Every one there is.
-    pub const ALL: [Self; 5] = [Self::Worker, Self::Leader, Self::Operator, Self::Inspector, Self::Guest];
+    pub const ALL: [Self; 6] =
+        [Self::Worker, Self::Leader, Self::Operator, Self::Inspector, Self::Gateway, Self::Guest];
 
     /// As it is written.
     #[must_use]
@@ -90,6 +93,7 @@ impl Standing {
             Self::Leader => "leader",
             Self::Operator => "operator",
             Self::Inspector => "inspector",
+            Self::Gateway => "gateway",
             Self::Guest => "guest",
         }
     }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,6 +42,32 @@ impl Machines {
             .run("lead", &["init", "--id", "lead", "--operator", "alice", "--listen", &listen])
             .expect_success();
         machines
+    }
+
+    /// The machines of a fleet that an older version has made: copies of a folder below `fixtures`, with its keys,
+    /// books and identities. No daemon runs yet.
+    pub(crate) fn of_an_older_version(fixture: &str) -> Machines {
+        let machines = Machines::new();
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/identity/fixtures").join(fixture);
+        machines.copy(&from, machines.scratch.path());
+        machines
+    }
+
+    /// Copies a folder for its owner alone, with the places in its configurations filled in.
+    fn copy(&self, from: &Path, to: &Path) {
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let (path, to) = (entry.path(), to.join(entry.file_name()));
+            if path.is_dir() {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(&to).unwrap();
+                self.copy(&path, &to);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let fleet = self.scratch.path().display().to_string();
+            let text = text.replace("@BUS@", &self.address()).replace("@FLEET@", &fleet);
+            fs::write(&to, text).unwrap();
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).unwrap();
+        }
     }
 
     pub(crate) fn address(&self) -> String {

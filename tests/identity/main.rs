@@ -15,6 +15,7 @@ mod commands;
 mod machines;
 mod making;
 mod names;
+mod older_fleet;
 mod proved;
 mod revoking;
 mod rights;

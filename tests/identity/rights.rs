@@ -63,7 +63,7 @@ struct Row {
 }
 
 /// The identity in each row is called `own`; `other` is somebody else.
-const ROWS: [Row; 5] = [
+const ROWS: [Row; 6] = [
     Row {
         standing: Standing::Worker,
         // To a server `*` covers `>`, so all questions to services are heard with the first of these.
@@ -265,6 +265,62 @@ const ROWS: [Row; 5] = [
             "fleet.account",
         ],
         says_not: &[
+            "$JS.API.CONSUMER.MSG.NEXT.QUEUE.other",
+            "$JS.ACK.QUEUE.other.1.2.3.4.5",
+            "$JS.API.STREAM.CREATE.QUEUE",
+            "$JS.API.STREAM.UPDATE.QUEUE",
+            "$JS.API.STREAM.DELETE.QUEUE",
+            "$JS.API.STREAM.PURGE.QUEUE",
+            "$JS.API.STREAM.MSG.GET.OTHER",
+            "$JS.API.CONSUMER.CREATE.QUEUE.other",
+            "$JS.API.CONSUMER.DELETE.QUEUE.other",
+            "peers.alive",
+            "peers.event.online.other",
+            "fleet.account.changed",
+            "fleet.join.x",
+            "_INBOX.x",
+            "_INBOX_other.x.y",
+            "$SYS.REQ.CLAIMS.UPDATE",
+        ],
+    },
+    Row {
+        standing: Standing::Gateway,
+        hears: &["peers.event.>", "peers.event.online.other", "_INBOX_own.x.*"],
+        hears_not: &[
+            "exec.>",
+            "exec.own exec",
+            "exec.other exec",
+            "exec.other.>",
+            ">",
+            "_INBOX.>",
+            "_INBOX_other.>",
+            "peers.alive",
+            "peers.list registry",
+            "fleet.>",
+            "fleet.account registry",
+            "$SRV.>",
+            "$SYS.>",
+            "queue.>",
+            "$JS.>",
+        ],
+        says: &[
+            "queue.other.01979d3e-7b1c-7c3a-9b0e-3f1d2c4b5a69",
+            "$JS.API.STREAM.INFO.QUEUE",
+            "$JS.API.STREAM.MSG.GET.QUEUE",
+            "$JS.API.STREAM.MSG.DELETE.QUEUE",
+            "$JS.API.CONSUMER.INFO.QUEUE.other",
+            "exec.other",
+            "exec.other.ping",
+            "exec.other.health",
+            "exec.other.01979d3e-7b1c-7c3a-9b0e-3f1d2c4b5a69.signal",
+            "peers.list",
+            "peers.get",
+            "$SRV.PING",
+            "$SRV.INFO.exec",
+            "fleet.account",
+        ],
+        says_not: &[
+            "peers.remove",
             "$JS.API.CONSUMER.MSG.NEXT.QUEUE.other",
             "$JS.ACK.QUEUE.other.1.2.3.4.5",
             "$JS.API.STREAM.CREATE.QUEUE",

@@ -25,6 +25,7 @@ use crate::{daemon, output, time};
 use asking::{NotTakenIn, ask};
 use peerbus_bus::{AddressPolicy, Bus, Credentials, NatsAddress, ReconnectPolicy, Settings as BusSettings};
 use peerbus_identity::{IdentityFile, InviteToken};
+use peerbus_protocol::identity::Standing;
 use pending::Pending;
 
 /// How long the leader may take to hear a daemon that is ready.
@@ -75,6 +76,9 @@ pub(super) async fn run(
     bus.close().await;
     output::line(&match standing.is_machine() {
         true => format!("joined as {name}; the leader hears it"),
+        false if standing == Standing::Gateway => {
+            format!("joined as {name} ({standing}); its identity is in {}", creds.display())
+        }
         false => format!("joined as {name} ({standing}); d acts for {name} from now on"),
     })?;
     Ok(0)
@@ -146,7 +150,8 @@ fn configure(places: &FleetPaths, ticket: &InviteToken, url: &str) -> Result<(),
         edit.set("peer_id", Value::from(ticket.name.as_str()))?;
         edit.set("role", Value::from("worker"))?;
         edit.set("daemon_creds", creds)?;
-    } else {
+    } else if ticket.standing != Standing::Gateway {
+        // A gateway's identity is the gateway's: whoever uses `d` here stays who they are.
         edit.set("creds", creds)?;
     }
     edit.save()

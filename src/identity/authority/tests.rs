@@ -196,3 +196,34 @@ fn another_document_of_the_fleet_is_not_its_account() {
     }
     assert_eq!(trust.learn(&documents.account), Ok(false));
 }
+
+#[test]
+fn a_fleet_gets_the_keys_of_standings_that_are_newer_than_itself() {
+    let scene = Scene::new();
+    let directory = scene.folder.path().join("fleet");
+    let older = || {
+        let mut account = scene.authority.account().expect("an account");
+        account.vouching.remove(&Standing::Gateway);
+        account.issued += 1;
+        scene.authority.publish(account.clone()).expect("written");
+        fs::remove_file(directory.join("vouches-for-gateways.nk")).expect("removed");
+        account
+    };
+    let account = older();
+    let alice = scene.authority.make(&name("alice"), Standing::Operator, None).expect("made");
+    assert!(
+        !scene.trust().account().vouching.contains_key(&Standing::Gateway),
+        "nothing was missing for that"
+    );
+    assert!(scene.authority.renew_rights().expect("renewed"), "written anew");
+    assert!(!scene.authority.renew_rights().expect("looked at"), "and only once");
+    let renewed = scene.trust().account();
+    assert!(renewed.issued > account.issued && renewed.vouching.len() == Standing::ALL.len());
+    assert!(account.vouching.iter().all(|(standing, key)| renewed.vouching.get(standing) == Some(key)));
+    scene.trust().member(&alice.token).expect("still a member");
+
+    // Whoever needs one before the leader has looked gets it as well.
+    older();
+    let web = scene.authority.make(&name("web"), Standing::Gateway, None).expect("made");
+    assert_eq!(scene.trust().member(&web.token).expect("a member").standing, Standing::Gateway);
+}
