@@ -7,9 +7,10 @@ use peerbus_bus::Outgoing;
 use peerbus_protocol::attach::{
     DETACHED_TYPE, DetachAnswer, Detached, RENAMED_TYPE, Renamed, STARTED_TYPE, Started,
 };
-use peerbus_protocol::control::{CANCEL_TYPE, CancelAnswer, Cancelled};
+use peerbus_protocol::control::{CANCEL_TYPE, CancelAnswer, Cancelled, Control};
 use peerbus_protocol::exec::JobResult;
 use peerbus_protocol::frame::{self, Accepted, Challenge, FrameKind};
+use peerbus_protocol::identity::Principal;
 use peerbus_protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
 use peerbus_protocol::send_buffer::Frame;
 use peerbus_protocol::signature::REFUSES;
@@ -138,8 +139,15 @@ pub(super) fn no_message(reply: &str, word: &'static str, code: u16, sentence: &
 }
 
 /// Says that a job is somebody else's.
-pub(super) async fn not_yours(context: &Context, reply: &str, id: JobId) {
-    cannot(context, reply, "not_yours", 403, &format!("{id} is another caller's job")).await;
+pub(super) async fn not_yours(
+    context: &Context,
+    (id, owner): (JobId, Option<&Principal>),
+    word: &Control,
+    (reply, principal): (&str, &Principal),
+) {
+    let sentence = format!("{id} is another caller's job");
+    context.audit.control_refused((id, owner), word, (reply, principal), &sentence).await;
+    cannot(context, reply, "not_yours", 403, &sentence).await;
 }
 
 /// Says that a durable job runs, to who asked for no stream.

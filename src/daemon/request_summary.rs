@@ -12,6 +12,7 @@ use super::context::Context;
 use super::journal::StartRecord;
 use super::request::Request;
 use peerbus_protocol::audit::{self, AuditDecision, AuditedOutcome};
+use peerbus_protocol::control::Control;
 use peerbus_protocol::exec::{Command, JobResult, quoted};
 use peerbus_protocol::identity::{Name, Principal, Standing};
 use peerbus_protocol::{Ending, JobId};
@@ -254,7 +255,22 @@ pub(super) enum ControlSummary<'a> {
     Detach,
 }
 
-impl ControlSummary<'_> {
+impl<'a> ControlSummary<'a> {
+    /// What a word would do to its job; none where the log has no line for that.
+    pub(super) fn of(word: &'a Control) -> Option<Self> {
+        Some(match word {
+            Control::Attach(attach) if attach.write => Self::AttachToWrite,
+            Control::Resume(resume) if resume.write => Self::AttachToWrite,
+            Control::Attach(_) | Control::Resume(_) => Self::AttachToRead,
+            Control::Stdin { .. } => Self::Typed,
+            Control::Signal(signal) => Self::Signal(&signal.signal),
+            Control::Cancel(cancel) => Self::Stop(cancel.why.as_deref().unwrap_or("asked to")),
+            Control::Rename(rename) => Self::Rename(&rename.name),
+            Control::Detach(_) => Self::Detach,
+            Control::Credit(_) | Control::Resize(_) | Control::Release(_) | Control::Result => return None,
+        })
+    }
+
     /// The line of it. `owner` is whose job it is, where that is known.
     pub(super) fn by(
         self,

@@ -147,10 +147,18 @@ pub enum AuditEvent {
     },
     /// Someone controlled an existing job.
     Steered(AuditedControl),
+    /// The policy or the permissions refused a control request.
+    SteerRefused {
+        /// What it would have done.
+        #[serde(flatten)]
+        control: AuditedControl,
+        /// The reason, for people.
+        why: String,
+    },
     /// Summary of requests that the daemon could not decode.
     Malformed(RejectSummary),
-    /// Summary of further refused requests of one principal, written when there are too many for a line
-    /// each.
+    /// Summary of further refused requests and control requests of one principal, written when there are too many for
+    /// a line each.
     ManyRefused(RejectSummary),
     /// Summary of further control requests of one principal, likewise.
     ManySteered(RejectSummary),

@@ -245,6 +245,59 @@ fn a_job_is_read_and_written_by_its_owner_and_whom_the_policy_lets() {
 }
 
 #[test]
+fn a_word_that_is_refused_leaves_a_line_with_the_signed_name() {
+    let mut scene = Scene::new(Some(POLICY));
+    let job = scene.typewriter("alice", "typed");
+    let bob = scene.who("bob");
+    let ines = scene.fleet.secured().member("ines", Standing::Inspector);
+    let ines = IdentityFile::read(&ines).unwrap().unwrap();
+    let attach = json!({ "epoch": 1, "from": "start", "window": 1000, "write": true });
+    let words = [
+        ("attach", attach, json!("write"), "bob", &bob),
+        ("rename", json!({ "name": "mine" }), json!("mine"), "bob", &bob),
+        ("detach", json!({}), json!(null), "bob", &bob),
+        ("signal", json!({ "n": 1, "signal": "HUP" }), json!("HUP"), "ines", &ines),
+        ("cancel", json!({ "why": "so" }), json!("so"), "ines", &ines),
+    ];
+    for (verb, body, _, name, who) in &words {
+        let inbox = scene.inbox(name);
+        let said = Said::unsigned(&format!("exec.w1.{job}.{verb}"), &inbox, body.to_string());
+        let (answer, _) = scene.word(&said, who);
+        assert_eq!(refusal(&answer), Some("not_yours"), "{verb}: {answer:?}");
+    }
+    let lines = |scene: &Scene, event: &str| -> Vec<Value> {
+        let said = scene.d("alice", &["audit", "w1", "--json"]).expect_success().out();
+        let lines = said.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["event"] == event).collect()
+    };
+    let refused = lines(&scene, "steer_refused");
+    assert_eq!(refused.len(), words.len(), "{refused:?}");
+    for (line, (verb, _, detail, name, _)) in refused.iter().zip(&words) {
+        let word = if *verb == "cancel" { "stop" } else { verb };
+        assert_eq!(
+            (&line["word"], &line["detail"], &line["principal"]),
+            (&json!(word), detail, &json!(name))
+        );
+        assert_eq!((&line["owner"], &line["job"]), (&json!("alice"), &json!(job)), "{line}");
+        assert!(line["why"].as_str().is_some_and(|why| !why.is_empty()), "{line}");
+    }
+    let table = scene.d("alice", &["audit", "w1"]).expect_success().out();
+    assert!(table.contains("bob (operator)") && table.contains("refused: the policy of w1"), "{table}");
+
+    // However many there are, they fill no more of the log than refused requests do.
+    let inbox = scene.inbox("bob");
+    for _ in 0..400 {
+        let said = Said::unsigned(&format!("exec.w1.{job}.detach"), &inbox, "{}");
+        let (answer, _) = scene.word(&said, &bob);
+        assert_eq!(refusal(&answer), Some("not_yours"), "{answer:?}");
+    }
+    let many = eventually(SOON, "the rest to be summed up", || lines(&scene, "many_refused").pop());
+    assert_eq!(many["principal"], "bob", "{many}");
+    assert!(many["examples"][0]["why"].as_str().unwrap().starts_with("detach: "), "{many}");
+    scene.d("alice", &["stop", &format!("w1/{job}")]).expect_success();
+}
+
+#[test]
 fn who_may_no_more_is_shown_and_heard_no_more() {
     let mut scene = Scene::new(Some(&POLICY.replace("\"read\"", "\"write\"")));
     let job = scene.typewriter("alice", "typed");
@@ -264,6 +317,9 @@ fn who_may_no_more_is_shown_and_heard_no_more() {
     let answer = scene.raw.next_where(SOON, |message| refusal(message).is_some()).expect("a refusal");
     assert_eq!(refusal(&answer), Some("not_yours"));
     assert_eq!(scene.text("typed"), "a\n");
+    let said = scene.d("alice", &["audit", "w1", "--json", "-n", "1"]).expect_success().out();
+    let line: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&line["event"], &line["word"]), (&json!("steer_refused"), &json!("typed")), "{line}");
     scene.d("alice", &["stop", &format!("w1/{job}")]).expect_success();
 }
 

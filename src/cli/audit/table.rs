@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::{output, time};
 use peerbus_protocol::audit::{
-    AuditEntry, AuditEvent, AuditedControl, AuditedOutcome, AuditedRequest, RejectSummary,
+    AuditDecision, AuditEntry, AuditEvent, AuditedControl, AuditedOutcome, AuditedRequest, RejectSummary,
 };
 use peerbus_protocol::identity::Principal;
 use peerbus_protocol::{JobId, decode};
@@ -38,7 +38,10 @@ impl Table {
             AuditEvent::Malformed(flood) => self.aside(&when, many(&flood, "malformed")),
             AuditEvent::ManyRefused(flood) => self.aside(&when, many(&flood, "further refused")),
             AuditEvent::ManySteered(flood) => self.aside(&when, many(&flood, "further steering")),
-            AuditEvent::Steered(steered) => self.rows.push(steered_row(when, &steered)),
+            AuditEvent::Steered(steered) => self.rows.push(steered_row(when, &steered, None)),
+            AuditEvent::SteerRefused { control, why } => {
+                self.rows.push(steered_row(when, &control, Some(&why)));
+            }
             AuditEvent::Started { version, user, .. } => {
                 self.aside(&when, format!("the daemon {version} was started as {user}"));
             }
@@ -110,7 +113,7 @@ fn row(when: String, request: &AuditedRequest, ending: String, took: String) -> 
     ]
 }
 
-fn steered_row(when: String, steered: &AuditedControl) -> Vec<String> {
+fn steered_row(when: String, steered: &AuditedControl, refused: Option<&str>) -> Vec<String> {
     let none = || "-".to_owned();
     let who = match (&steered.principal, steered.standing) {
         (Some(name), Some(standing)) => Principal::Known { name: name.clone(), standing },
@@ -119,7 +122,9 @@ fn steered_row(when: String, steered: &AuditedControl) -> Vec<String> {
     let detail = steered.detail.as_deref().map(|text| format!(" {text}")).unwrap_or_default();
     let of = steered.owner.as_ref().map(|owner| format!(" (job of {owner})")).unwrap_or_default();
     let what = format!("{}{detail}{of}", steered.word);
-    vec![when, steered.job.short(), who.to_string(), none(), none(), none(), none(), none(), what]
+    let decision = refused.map_or_else(none, |_| AuditDecision::Refused.to_string());
+    let ending = refused.map_or_else(none, |why| format!("refused: {why}"));
+    vec![when, steered.job.short(), who.to_string(), none(), none(), decision, ending, none(), what]
 }
 
 fn many(flood: &RejectSummary, what: &str) -> String {

@@ -37,9 +37,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::request_summary::ControlSummary;
+
 use peerbus_protocol::audit::{
     AuditEvent, AuditQuery, AuditedControl, AuditedOutcome, AuditedRequest, Checkpoint,
 };
+use peerbus_protocol::control::Control;
+use peerbus_protocol::ending::sentence;
 use peerbus_protocol::identity::{Name, Principal};
 use peerbus_protocol::{Ending, Instance, JobId};
 
@@ -156,6 +160,22 @@ impl Audit {
         let (principal, caller) = (steered.principal.clone(), steered.caller.clone());
         let why = format!("{} {}", steered.word, steered.detail.as_deref().unwrap_or_default());
         self.capped(principal, AuditEvent::Steered(steered), caller, why).await;
+    }
+
+    /// Somebody may not do what a word about a job would have done. Words that do nothing to a job leave no line.
+    pub(super) async fn control_refused(
+        &self,
+        (job, owner): (JobId, Option<&Principal>),
+        word: &Control,
+        (caller, principal): (&str, &Principal),
+        why: &str,
+    ) {
+        let Some(what) = ControlSummary::of(word) else { return };
+        let control = what.by(job, caller, principal, owner);
+        let (principal, caller, why) =
+            (control.principal.clone(), control.caller.clone(), sentence(why.to_owned()));
+        let example = format!("{}: {why}", control.word);
+        self.capped(principal, AuditEvent::SteerRefused { control, why }, caller, example).await;
     }
 
     /// A line of which there may be any number: beyond a rate, and beyond the principal's share, they are counted.

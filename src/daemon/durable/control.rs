@@ -131,7 +131,7 @@ impl DurableJob {
         if let Some(access) = access
             && let Err(why) = policy::may_attach(&self.context, principal, &self.owner, access)
         {
-            return self.on_denied(from, principal, &why).await;
+            return self.on_denied(&steer, from, principal, &why).await;
         }
         // Where members sign, an inbox is proved to be its speaker's.
         let may_stop = from == self.begun.caller || policy::may_steer(principal, Some(&self.owner));
@@ -142,7 +142,10 @@ impl DurableJob {
             Control::Rename(rename) => self.on_rename(rename, from, principal).await,
             Control::Detach(detach) => self.on_detach(detach, from, principal).await,
             Control::Stdin { .. } | Control::Resize(_) => self.on_input(steer, from, principal).await,
-            _ if !may_stop => answer::not_yours(&self.context, from, self.id).await,
+            _ if !may_stop => {
+                let owned = (self.id, Some(&self.owner));
+                answer::not_yours(&self.context, owned, &steer, (from, principal)).await;
+            }
             Control::Cancel(cancel) => self.on_cancel(cancel, from, principal).await,
             Control::Release(_) => self.shim.say(ToShim::Release {}),
             Control::Result => self.on_result_wanted(from).await,
@@ -151,7 +154,7 @@ impl DurableJob {
     }
 
     /// Somebody may not, or may no more: what it was shown so far is all that it gets.
-    async fn on_denied(&mut self, from: &str, principal: &Principal, why: &str) {
+    async fn on_denied(&mut self, word: &Control, from: &str, principal: &Principal, why: &str) {
         let wrote = self.viewers.may_write(from) == Some(true) && from != self.begun.caller;
         self.viewers.let_go(from);
         self.screens.retain(|_, coming| coming.inbox != from);
@@ -159,7 +162,13 @@ impl DurableJob {
             self.forget_writer(from);
         }
         tracing::warn!(job = %self.id, %principal, why, "refused a word about a job");
+        self.tell_refused(word, from, principal, why).await;
         answer::cannot(&self.context, from, "not_yours", 403, why).await;
+    }
+
+    /// Says in the audit log what somebody may not do with the job.
+    async fn tell_refused(&self, word: &Control, from: &str, principal: &Principal, why: &str) {
+        self.context.audit.control_refused((self.id, Some(&self.owner)), word, (from, principal), why).await;
     }
 
     async fn on_credit(&mut self, credit: Credit, from: &str, (principal, fresh): (&Principal, bool)) {
@@ -355,6 +364,7 @@ impl DurableJob {
         }
         if !self.viewers.may_write(from).unwrap_or(unasked) {
             let sentence = format!("{from} reads {} and does not write to it; attach with `write`", self.id);
+            self.tell_refused(&steer, from, principal, &sentence).await;
             return answer::cannot(&self.context, from, "read_only", 403, &sentence).await;
         }
         match &steer {

@@ -99,11 +99,11 @@ impl Runner {
             | Control::Detach(_)
                 if !may_steer =>
             {
-                return answer::not_yours(&self.context, from, self.request.id).await;
+                return self.refuse_word(&steer, from, principal).await;
             }
             Control::Cancel(cancel) => return self.on_cancel(cancel, from, principal).await,
             Control::Release(_) => return self.on_release(from),
-            Control::Result => return self.on_result_wanted(from).await,
+            Control::Result => return self.on_result_wanted(from, principal).await,
             Control::Attach(_) | Control::Rename(_) | Control::Detach(_) => {
                 return answer::not_durable(&self.context, from, self.request.id).await;
             }
@@ -111,9 +111,7 @@ impl Runner {
                 return self.on_anothers_signal(&signal, from, principal).await;
             }
             Control::Credit(_) if from != self.request.caller && members_sign(&self.context) => return,
-            _ if from != self.request.caller => {
-                return answer::not_yours(&self.context, from, self.request.id).await;
-            }
+            _ if from != self.request.caller => return self.refuse_word(&steer, from, principal).await,
             _ => self.heard(),
         }
         match steer {
@@ -128,6 +126,11 @@ impl Runner {
             Control::Cancel(_) | Control::Release(_) | Control::Result | Control::Attach(_) => {}
             Control::Resize(_) | Control::Rename(_) | Control::Detach(_) => {}
         }
+    }
+
+    async fn refuse_word(&self, word: &Control, from: &str, principal: &Principal) {
+        let owned = (self.request.id, Some(&self.request.principal));
+        answer::not_yours(&self.context, owned, word, (from, principal)).await;
     }
 
     fn on_credit(&mut self, credit: &Credit) {
@@ -223,9 +226,9 @@ impl Runner {
         self.lifecycle.release(Instant::now());
     }
 
-    async fn on_result_wanted(&mut self, from: &str) {
+    async fn on_result_wanted(&mut self, from: &str, principal: &Principal) {
         if is_anothers(&self.context, from, &self.request.caller) {
-            return answer::not_yours(&self.context, from, self.request.id).await;
+            return self.refuse_word(&Control::Result, from, principal).await;
         }
         if let Some(result) = &self.ended {
             return answer::plain(&self.context, from, result, None).await;

@@ -38,7 +38,13 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
             if (others && wants_output)
                 || (from != record.begun.caller && !policy::may_steer(&principal, None))
             {
-                return answer::not_yours(context, &from, id).await;
+                return answer::not_yours(
+                    context,
+                    (id, Some(&record.begun.owner())),
+                    &steer,
+                    (&from, &principal),
+                )
+                .await;
             }
             word(context, id, &result, steer, &from).await;
         }

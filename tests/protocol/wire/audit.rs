@@ -89,7 +89,9 @@ fn lines() {
         word: "attach".to_owned(),
         detail: text("write"),
     };
-    line("audit_line_steered", AuditEvent::Steered(steered));
+    line("audit_line_steered", AuditEvent::Steered(steered.clone()));
+    let why = "bob reads it and does not write to it".to_owned();
+    line("audit_line_steer_refused", AuditEvent::SteerRefused { control: steered, why });
     line(
         "audit_line_many_steered",
         AuditEvent::ManySteered(RejectSummary { principal: Some("bob".parse().unwrap()), ..flood() }),
