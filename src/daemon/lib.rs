@@ -53,3 +53,4 @@ pub use context::{CALLER_GRACE, DaemonSettings, MAX_JOBS};
 pub use journal::is_open as job_is_open;
 pub use recovery::recover_after;
 pub use run::{ControlSignals, DaemonError, Exit, NextVersion, Ready, run};
+pub use running_jobs::RunningJobs;

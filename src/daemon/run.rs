@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use super::broker::Broker;
 use super::context::DaemonSettings;
 use super::journal::now;
+use super::running_jobs::RunningJobs;
 use super::self_upgrade::{self, Notice, OnTrial, ProgramState, UpgradeRecord};
 use super::serving::{notify, serve};
 use super::state::{self, DaemonState, RunState, StateFile, SupervisedBy, TYPE};
@@ -66,6 +67,8 @@ pub struct ControlSignals<S> {
     pub reload: Arc<Notify>,
     /// Rung when it is asked to become another version of itself.
     pub upgrade: Arc<Notify>,
+    /// Where the daemon notes the jobs that it runs: their signals do not stop it.
+    pub jobs: RunningJobs,
 }
 
 /// How a daemon ended that did not fail.
@@ -148,9 +151,9 @@ async fn run_unheard(
     let broker = start_broker(&mut settings, &mut state).await?;
     let (state_dir, run_by) = (settings.state_dir.clone(), settings.run_by);
     let born = Boot { instance, containment_manager, path, trial };
-    let ControlSignals { stop, reload, upgrade } = asked;
+    let ControlSignals { stop, reload, upgrade, jobs } = asked;
     tokio::pin!(stop);
-    let asked = ControlSignals { stop: stop.as_mut(), reload, upgrade };
+    let asked = ControlSignals { stop: stop.as_mut(), reload, upgrade, jobs };
     let mut ended = live(settings, born, (&lock, &mut state), on_ready, asked).await;
     if let Some(broker) = broker {
         broker.stop().await;
@@ -267,13 +270,13 @@ async fn live(
     on_ready: impl FnOnce(&Ready),
     asked: ControlSignals<impl Future<Output = ()>>,
 ) -> Result<Option<UpgradeRecord>, DaemonError> {
-    let ControlSignals { stop, reload, upgrade } = asked;
+    let ControlSignals { stop, reload, upgrade, jobs } = asked;
     let Boot { instance, containment_manager, path, trial } = born;
     tokio::pin!(stop);
     let policy = settings.policy.clone();
     policy.tell();
     let mut serving = tokio::select! {
-        serving = serve(settings, path.clone(), instance, containment_manager, state) => serving?,
+        serving = serve(settings, path.clone(), instance, (containment_manager, jobs), state) => serving?,
         () = &mut stop => return Ok(None),
     };
     // From here on jobs may run, so whatever comes, they are stopped in order.

@@ -15,9 +15,9 @@ use peerbus_protocol::attach::Within;
 use peerbus_protocol::send_buffer::StreamOffsets;
 use peerbus_protocol::task::StepProgress;
 
-/// All of them.
-#[derive(Clone, Default)]
-pub(super) struct RunningJobs(Arc<Mutex<HashMap<JobId, Arc<JobStats>>>>);
+/// All of them. Clones are the same ones.
+#[derive(Debug, Clone, Default)]
+pub struct RunningJobs(Arc<Mutex<HashMap<JobId, Arc<JobStats>>>>);
 
 /// What changes about one job.
 #[derive(Debug)]
@@ -127,6 +127,12 @@ impl Drop for JobGuard {
 }
 
 impl RunningJobs {
+    /// Whether this daemon runs the job, or started its command a moment ago.
+    #[must_use]
+    pub fn has(&self, id: JobId) -> bool {
+        self.find(id).is_some() || peerbus_process::has_started(id)
+    }
+
     /// Puts a job on it that so many read along with.
     pub(super) fn enter(&self, id: JobId, viewers: u32) -> JobGuard {
         let present = Arc::new(JobStats {

@@ -18,6 +18,7 @@ use super::heartbeat::{self, HeartbeatSource};
 use super::housekeeping;
 use super::journal::Journal;
 use super::run::{DaemonError, Ready};
+use super::running_jobs::RunningJobs;
 use super::state::{RunState, StateFile};
 use super::{id_conflict, jobs, policy, queue, recovery, service, trusted_network};
 use peerbus_bus::{Bus, NatsAddress, ReconnectPolicy};
@@ -61,7 +62,7 @@ pub(super) async fn serve(
     settings: DaemonSettings,
     program: PathBuf,
     instance: Instance,
-    containment_manager: ContainmentManager,
+    (containment_manager, jobs): (ContainmentManager, RunningJobs),
     state: &mut StateFile,
 ) -> Result<Serving, DaemonError> {
     let journal = Journal::open(&settings.state_dir)?;
@@ -71,8 +72,9 @@ pub(super) async fn serve(
         account_cache::recall(&settings.state_dir, member);
     }
     let bus = Bus::open(settings.bus.clone(), ReconnectPolicy::UntilClosed);
-    let context =
-        Arc::new(Context::new(settings, program, instance, bus, journal, audit, containment_manager));
+    let mut context = Context::new(settings, program, instance, bus, journal, audit, containment_manager);
+    context.running_jobs = jobs;
+    let context = Arc::new(context);
     // These have their shims already, and may end while the bus is away.
     let dispatcher = dispatcher::Dispatcher::open(&context, left);
     join(&context.bus, &context.settings.bus.address, state).await;

@@ -18,6 +18,7 @@ use super::cgroup::Cgroup;
 use super::containment::{ContainmentManager, JobScope};
 use super::explain::explain;
 use super::fd_limit::Reserve;
+use super::job_of::remember_command;
 use super::kill_leftovers::clear;
 use super::launch::{LaunchError, Launched, SpawnOptions, Step, launch};
 use super::members::Members;
@@ -29,7 +30,7 @@ use super::resolved_command::ResolvedCommand;
 use super::signal::Signal;
 use super::spec::{Spec, StartError, Stdin};
 use super::terminal::{self, Terminal};
-use peerbus_protocol::TtySize;
+use peerbus_protocol::{JobId, TtySize};
 
 /// How long a command that cannot be attended to gets to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -211,7 +212,7 @@ fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3], reserve: Reserve) ->
     let stdio = stdio.each_ref().map(AsFd::as_fd);
     let since = Instant::now();
     let process = launch_in(&cgroup, &plan, stdio, spec.tty.is_some()).and_then(|launched| {
-        attend(&launched, since, path, reserve, spec.tty.is_some())
+        attend(&launched, spec.job, since, path, reserve, spec.tty.is_some())
             .map_err(|error| abandon(&launched, &error))
     });
     // One in which something runs stays.
@@ -250,6 +251,7 @@ fn launch_in(
 
 fn attend(
     launched: &Launched,
+    job: JobId,
     since: Instant,
     cgroup: &Path,
     reserve: Reserve,
@@ -257,6 +259,7 @@ fn attend(
 ) -> io::Result<Process> {
     drop(reserve);
     let pid = launched.pid;
+    remember_command(pid, job);
     let leader = Leader { pid, pidfd: launched.pidfd.try_clone()? };
     let identity = ProcessKey::of(pid)?;
     let (sender, exit) = watch::channel(None);

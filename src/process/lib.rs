@@ -36,6 +36,7 @@ pub mod host;
 mod inherited_fds;
 mod inspect_leftovers;
 mod job;
+mod job_of;
 mod kill_leftovers;
 mod launch;
 mod lifecycle;
@@ -74,6 +75,7 @@ pub use inherited_fds::{
 };
 pub use inspect_leftovers::{cgroups_of, inhabitants, is_locked, job_scopes_of};
 pub use job::{Process, Started, StartedInTerminal, start, start_in_terminal};
+pub use job_of::has_started;
 pub use kill_leftovers::clear;
 pub use lifecycle::{CommandLifecycle, CommandOutcome, joined};
 pub use lock::{HeldBy, LockError, StateLock};

@@ -222,6 +222,14 @@ impl Mark {
     }
 }
 
+/// The job whose mark a process carries.
+pub(super) fn mark_of(pid: u32) -> Option<JobId> {
+    let environment = environment_of(&Stat::of(pid).ok()??).ok()?;
+    let mut variables = environment.split(|&byte| byte == 0);
+    let mark = variables.find_map(|variable| variable.strip_prefix(b"PEERBUS_JOB="))?;
+    std::str::from_utf8(mark).ok()?.parse().ok()
+}
+
 /// A process seems to have no environment while it executes another program, so that is looked at
 /// again a few times. One that is not ours to read is no job's of ours.
 fn environment_of(stat: &Stat) -> io::Result<Vec<u8>> {

@@ -15,6 +15,22 @@ use super::signal::Signal;
 /// Of the kernel's headers since Linux 6.9: the signal is for the group that this process began.
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
+/// The kernel's `siginfo_t` of a signal that is queued, which has no public fields in the `libc` crate.
+#[repr(C, align(8))]
+struct QueuedSignal {
+    signal: i32,
+    error: i32,
+    code: i32,
+    /// What follows is aligned as pointers are.
+    padding: i32,
+    pid: i32,
+    uid: u32,
+    /// No value goes with it.
+    rest: [u64; 13],
+}
+
+const _: () = assert!(size_of::<QueuedSignal>() == size_of::<libc::siginfo_t>());
+
 /// One process.
 #[derive(Debug)]
 pub(super) struct PidFd(OwnedFd);
@@ -108,11 +124,29 @@ impl PidFd {
         self.send(signal, PIDFD_SIGNAL_PROCESS_GROUP)
     }
 
+    /// Signals the process as sigqueue(3) does.
+    pub(super) fn queue(&self, signal: Signal) -> io::Result<()> {
+        let details = QueuedSignal {
+            signal: signal.number(),
+            error: 0,
+            code: libc::SI_QUEUE,
+            padding: 0,
+            pid: nix::unistd::getpid().as_raw(),
+            uid: nix::unistd::getuid().as_raw(),
+            rest: [0; 13],
+        };
+        self.send_with(signal, &raw const details, 0)
+    }
+
     fn send(&self, signal: Signal, flags: libc::c_uint) -> io::Result<()> {
-        let no_details: *const libc::siginfo_t = std::ptr::null();
-        // SAFETY: a plain system call on an open descriptor; null stands for the usual details.
+        self.send_with(signal, std::ptr::null(), flags)
+    }
+
+    /// Null stands for the usual details.
+    fn send_with(&self, signal: Signal, details: *const QueuedSignal, flags: libc::c_uint) -> io::Result<()> {
+        // SAFETY: a plain system call on an open descriptor; the details are null, or as large as the kernel reads.
         let sent = unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, self.as_raw_fd(), signal.number(), no_details, flags)
+            libc::syscall(libc::SYS_pidfd_send_signal, self.as_raw_fd(), signal.number(), details, flags)
         };
         if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }

@@ -37,12 +37,13 @@ impl ProcessHandle {
         Ok(Some(Self { pidfd, ended }))
     }
 
-    /// Signals it. To signal one that has ended is no failure.
+    /// Signals it, by a signal that is queued (sigqueue(3)): a daemon knows by that that somebody meant it, also where a job
+    /// of its own asks. To signal one that has ended is no failure.
     ///
     /// # Errors
     /// When it is somebody else's.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        match self.pidfd.signal(signal) {
+        match self.pidfd.queue(signal) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             sent => sent,
         }

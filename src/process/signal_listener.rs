@@ -16,8 +16,10 @@ use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::job_of::job_of;
 use super::reexec::{hold_signals_back, listened_to};
 use super::signal::Signal;
+use peerbus_protocol::JobId;
 
 /// Receives the signals that are [held back](super::hold_signals_back).
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub struct ReceivedSignal {
     pub signal: Signal,
     /// By whom.
     pub sender: Sender,
+    /// Whether it was queued ([`ProcessHandle::signal`](super::ProcessHandle::signal), sigqueue(3)) and not sent by kill(2).
+    pub is_queued: bool,
 }
 
 /// Who sent a signal.
@@ -43,6 +47,8 @@ pub enum Sender {
         uid: u32,
         /// The name the kernel has for its program; none where it has ended since.
         program: Option<String>,
+        /// The job it belongs to, of whichever daemon.
+        job: Option<JobId>,
     },
     /// The kernel, on behalf of the terminal: Ctrl-C, or its end.
     Terminal,
@@ -89,9 +95,9 @@ fn received(info: &siginfo) -> io::Result<ReceivedSignal> {
     let sender = match pid {
         0 if info.ssi_code == libc::SI_KERNEL => Sender::Terminal,
         0 => Sender::Elsewhere { uid },
-        pid => Sender::Process { pid, uid, program: program_of(pid) },
+        pid => Sender::Process { pid, uid, program: program_of(pid), job: job_of(pid) },
     };
-    Ok(ReceivedSignal { signal, sender })
+    Ok(ReceivedSignal { signal, sender, is_queued: info.ssi_code == libc::SI_QUEUE })
 }
 
 fn program_of(pid: u32) -> Option<String> {
@@ -99,13 +105,24 @@ fn program_of(pid: u32) -> Option<String> {
     Some(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
 }
 
+impl Sender {
+    /// The job whose process it is.
+    #[must_use]
+    pub fn job(&self) -> Option<JobId> {
+        match self {
+            Self::Process { job, .. } => *job,
+            Self::Terminal | Self::Elsewhere { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Process { pid, uid, program: Some(program) } => {
+            Self::Process { pid, uid, program: Some(program), .. } => {
                 write!(f, "{program} (pid {pid}, uid {uid})")
             }
-            Self::Process { pid, uid, program: None } => {
+            Self::Process { pid, uid, program: None, .. } => {
                 write!(f, "a process that has ended (pid {pid}, uid {uid})")
             }
             Self::Terminal => f.write_str("the terminal"),

@@ -17,7 +17,8 @@ use peerbus_bus as bus;
 use peerbus_daemon::broker::{self, BrokerSettings};
 use peerbus_daemon::state::SupervisedBy;
 use peerbus_daemon::{
-    self as daemon, CALLER_GRACE, ControlSignals, DaemonError, Exit, MAX_JOBS, self_upgrade, trusted_network,
+    self as daemon, CALLER_GRACE, ControlSignals, DaemonError, Exit, MAX_JOBS, RunningJobs, self_upgrade,
+    trusted_network,
 };
 use peerbus_leader::registry::DatabaseUrl;
 use peerbus_process::{ContainmentKind, ReceivedSignal, Signal, SignalListener};
@@ -117,9 +118,11 @@ fn signals() -> Result<ControlSignals<impl Future<Output = ()>>, CliError> {
     let signals = SignalListener::new().map_err(failed)?;
     let (reload, upgrade) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (ring, call) = (Arc::clone(&reload), Arc::clone(&upgrade));
+    let jobs = RunningJobs::default();
+    let own_jobs = jobs.clone();
     let stop = async move {
         loop {
-            let ReceivedSignal { signal, sender } = match signals.recv().await {
+            let ReceivedSignal { signal, sender, is_queued } = match signals.recv().await {
                 Ok(received) => received,
                 Err(error) => {
                     tracing::error!(%error, "signals are not heard any more");
@@ -137,14 +140,21 @@ fn signals() -> Result<ControlSignals<impl Future<Output = ()>>, CliError> {
                     tracing::info!(signal = name, by, "asked to look for another version");
                     call.notify_one();
                 }
-                _ => {
-                    tracing::info!(signal = name, by, "asked to stop");
-                    return;
-                }
+                // `kill $PPID` in a command means a shell of its own. `d` queues its signals, and means the daemon.
+                _ => match sender.job().filter(|job| !is_queued && own_jobs.has(*job)) {
+                    Some(job) => tracing::warn!(
+                        signal = name, by, %job,
+                        "a command of this daemon's own job sent it a signal to stop, which is ignored"
+                    ),
+                    None => {
+                        tracing::info!(signal = name, by, "asked to stop");
+                        return;
+                    }
+                },
             }
         }
     };
-    Ok(ControlSignals { stop, reload, upgrade })
+    Ok(ControlSignals { stop, reload, upgrade, jobs })
 }
 
 /// All settings of a daemon, with every mistake in them found.

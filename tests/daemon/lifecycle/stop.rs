@@ -147,3 +147,32 @@ fn from_inside_its_own_job_it_is_refused() {
     }
     assert_eq!(machine.status(0)["pid"], pid);
 }
+
+/// In a command, `$PPID` is no shell of the person's but the daemon.
+#[test]
+fn a_command_that_kills_its_parent_does_not_stop_the_daemon() {
+    let machine = Machine::new();
+    let pid = machine.started();
+    // In the shell itself, in a child without its mark, and as its last word.
+    let lines = [
+        "kill $PPID; kill -INT $PPID; sleep 0.1; echo on",
+        "env -i sh -c \"kill $PPID; sleep 1\"; echo on",
+        "echo on; kill $PPID",
+    ];
+    for line in lines {
+        let job = machine.fleet.command(["exec", "w1", "-C", "/tmp", "--sh", line]).run().expect_success();
+        assert_eq!(job.out(), "on\n", "{line}: {job:?}");
+    }
+    let log = eventually(SOON, "all four signals in the log", || {
+        fs::read_to_string(machine.log()).ok().filter(|log| log.matches("which is ignored").count() == 4)
+    });
+    assert!(log.contains("job=") && log.contains(" by=\"bash (pid "), "{log}");
+    assert!(procs::look_at(pid).is_some());
+
+    // `d` means it, also in there, where it is told to.
+    let (program, state) = (crate::harness::d_program(), machine.state());
+    let stop =
+        format!("env -u PEERBUS_JOB {} daemon stop --state-dir {}", program.display(), state.display());
+    machine.fleet.command(["exec", "-d", "w1", "-C", "/tmp", "--sh", &stop]).run().expect_success();
+    eventually(SOON, "its end", || procs::look_at(pid).is_none().then_some(()));
+}
