@@ -136,11 +136,8 @@ pub(super) fn forget(bus: &NatsAddress, peer: &PeerId) {
 /// Where the caches are: none for someone who has no home.
 pub(super) fn directory() -> Option<PathBuf> {
     let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || match absolute("HOME") {
-        Some(home) => Some(home),
-        None => host::is_root().then(|| PathBuf::from("/root")),
-    };
-    Some(absolute("XDG_CACHE_HOME").or_else(|| home().map(|home| home.join(".cache")))?.join("peerbus"))
+    let below_home = || host::home().map(|home| home.join(".cache"));
+    Some(absolute("XDG_CACHE_HOME").or_else(below_home)?.join("peerbus"))
 }
 
 /// Makes the directory of the caches, for its owner only.

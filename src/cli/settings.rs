@@ -235,8 +235,11 @@ pub(super) fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// A directory that a variable names, or one below the home. Where there is no home nothing is found, and to write fails:
+/// the name says why.
 fn home_or(name: &str, below_home: &str) -> PathBuf {
-    let home = || PathBuf::from(variable("HOME").unwrap_or_else(|| "/".to_owned())).join(below_home);
+    const NO_HOME: &str = "/nonexistent";
+    let home = || host::home().unwrap_or_else(|| NO_HOME.into()).join(below_home);
     variable(name).map_or_else(home, PathBuf::from)
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::ifaddrs::getifaddrs;
 use nix::unistd::{Uid, User, geteuid};
@@ -64,6 +64,15 @@ pub fn current_user() -> String {
 
 fn name_of(uid: Uid) -> Option<String> {
     User::from_uid(uid).ok().flatten().map(|user| user.name)
+}
+
+/// The home directory of the user this process runs as: `HOME`, else what the user database says. None for a user that
+/// has no entry there.
+#[must_use]
+pub fn home() -> Option<PathBuf> {
+    let of_user = || User::from_uid(geteuid()).ok().flatten().map(|user| user.dir);
+    let absolute = |home: &PathBuf| home.is_absolute();
+    std::env::var_os("HOME").map(PathBuf::from).filter(absolute).or_else(|| of_user().filter(absolute))
 }
 
 /// Room in a file system.
