@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("reaper") => return peerbus::process::reaper_main(),
         Some("real-directory") => return peerbus::process::real_directory_main(),
+        Some(peerbus::process::TERMINAL_SUPPORT) => return peerbus::process::terminal_support_main(),
         Some("shim") => return peerbus::shim::shim_main(),
         _ => {}
     }

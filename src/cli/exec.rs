@@ -349,6 +349,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
             Some(Event::Output { stream, bytes, .. }) if args.detach => steering.wrote(stream, bytes.len()),
             Some(Event::Output { stream, bytes, .. }) => writer.write(stream, bytes),
             Some(Event::Accepted(accepted)) if args.detach && accepted.state != JobState::Ended => {
+                terminal::say_replaced_term(peer, &accepted);
                 steering.detach();
             }
             Some(Event::Interrupted(why)) if talkative => {

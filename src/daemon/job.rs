@@ -20,6 +20,7 @@ mod output;
 mod replay;
 mod runner;
 mod stdin;
+pub(super) mod terminal_env;
 
 pub(super) use admission::{Admitted, Commands};
 

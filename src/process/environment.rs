@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 
 use nix::unistd::geteuid;
 
+use super::terminal_support::FALLBACK_LOCALE;
 use super::user::User;
 use peerbus_protocol::tty::USUAL_TERM;
 
@@ -24,6 +25,8 @@ pub(super) fn of_job(account: &User, added: &[(String, String)], terminal: bool)
     let mut environment = basics(account, |name| std::env::var_os(name), geteuid().is_root());
     if terminal {
         environment.insert("TERM".into(), USUAL_TERM.into());
+        // Without one, programs take their terminal for one of a single-byte encoding.
+        environment.entry("LANG".into()).or_insert_with(|| FALLBACK_LOCALE.into());
     }
     environment.extend(added.iter().map(|(name, value)| (name.into(), value.into())));
     environment
@@ -47,7 +50,8 @@ fn basics(account: &User, own: impl Fn(&str) -> Option<OsString>, daemon_is_root
     set("LOGNAME", account.name.as_ref());
     set("SHELL", account.shell.as_os_str());
     for name in OF_THE_MACHINE {
-        if let Some(value) = own(name) {
+        // An empty one says nothing.
+        if let Some(value) = own(name).filter(|value| !value.is_empty()) {
             set(name, &value);
         }
     }
@@ -90,6 +94,13 @@ mod tests {
     fn what_was_asked_for_wins() {
         let environment = of_job(&account(), &[("HOME".to_owned(), "/elsewhere".to_owned())], false);
         assert_eq!(environment[OsStr::new("HOME")], "/elsewhere");
+    }
+
+    #[test]
+    fn a_terminal_has_a_locale_that_knows_all_characters() {
+        let lang = |terminal| of_job(&account(), &[], terminal).get(OsStr::new("LANG")).cloned();
+        let own = std::env::var_os("LANG");
+        assert_eq!((lang(false), lang(true)), (own.clone(), own.or(Some("C.UTF-8".into()))));
     }
 
     #[test]

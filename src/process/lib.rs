@@ -60,6 +60,7 @@ mod spec;
 mod stat;
 mod stdin_writer;
 mod terminal;
+mod terminal_support;
 mod user;
 mod watch;
 
@@ -94,5 +95,8 @@ pub use signal_listener::{ReceivedSignal, Sender, SignalListener};
 pub use spec::{Command, Links, Spec, StartError, Stdin};
 pub use stdin_writer::StdinWriter;
 pub use terminal::Terminal;
+pub use terminal_support::{
+    FALLBACK_LOCALE, TERMINAL_SUPPORT, TerminalSupport, find_terminal_support, terminal_support_main,
+};
 pub use user::user_name;
 pub use watch::DirectoryWatch;

@@ -175,6 +175,9 @@ pub struct Accepted {
     /// The size of its terminal, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<TtySize>,
+    /// The kind of its terminal (`TERM`), where the peer does not know the one that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<String>,
     /// What each word of this attachment is to be signed over, in `D-Challenge`, where members sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
@@ -198,6 +201,7 @@ impl Accepted {
             durable: false,
             from: None,
             tty: None,
+            term: None,
             nonce: None,
         }
     }

@@ -13,6 +13,7 @@
 use peerbus_harness as harness;
 
 mod asked;
+mod environment;
 mod keys;
 mod leaving;
 mod losses;

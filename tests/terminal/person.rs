@@ -167,7 +167,10 @@ pub(crate) fn spawn_at(
     let theirs = File::from(pair.slave);
     // Else `d` itself would keep it open.
     fcntl(&pair.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("a flag");
-    let d = command.env("TERM", "xterm-256color").with(|command| {
+    let d = command.with(|command| {
+        if !command.get_envs().any(|(name, value)| name == "TERM" && value.is_some()) {
+            command.env("TERM", "xterm-256color");
+        }
         command.stdin(Stdio::from(theirs.try_clone().unwrap()));
         connect(command, theirs);
         // SAFETY: plain system calls, as a login makes them.

@@ -34,7 +34,7 @@ use keyboard::{Keyboard, Signals, read_input, take_answers};
 use peerbus_client::exec::{Completion, Event, Execution, ExecutionHandle, Integrity};
 use peerbus_process::{Console, console_size, suspend};
 use peerbus_protocol::frame::{Accepted, JobState};
-use peerbus_protocol::tty::{MOST, Tty};
+use peerbus_protocol::tty::{LOCALE_VARIABLES, MOST, Tty, is_locale, is_terminal_name};
 use peerbus_protocol::{Ending, PeerId, TtySize};
 
 pub(crate) use escape::detach_keys;
@@ -94,10 +94,19 @@ pub(crate) fn farewell(why: &Parting, peer: &PeerId, word: &str) -> Result<u8, C
 /// The terminal that standard output is, in words for the peer. `None` of the numbers is 0.
 pub(crate) fn own_tty() -> Tty {
     let TtySize { cols, rows } = own_size();
-    let word = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
-    let term = std::env::var("TERM").ok();
-    let term = term.filter(|term| (1..=64).contains(&term.len()) && term.chars().all(word));
-    Tty { cols, rows, term }
+    let kind = |name| std::env::var(name).ok().filter(|kind| is_terminal_name(kind));
+    let locale =
+        LOCALE_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
+    let locale = locale.filter(|(name, value)| is_locale(name, value)).collect();
+    Tty { cols, rows, term: kind("TERM"), colorterm: kind("COLORTERM"), locale }
+}
+
+/// Says that the command finds another kind of terminal than this one is.
+pub(crate) fn say_replaced_term(peer: &PeerId, accepted: &Accepted) {
+    if let Some(term) = &accepted.term {
+        let own = std::env::var("TERM").unwrap_or_default();
+        output::say(&format!("{peer} does not know terminals of kind {own}: TERM is {term} there"));
+    }
 }
 
 /// Its size. Where nobody knows, the usual; of a larger one than a peer takes, as much as that.
@@ -127,6 +136,9 @@ pub(crate) async fn sit(
         let mut is_all = false;
         tokio::select! {
             event = execution.next() => {
+                if let Some(Event::Accepted(accepted)) = &event && seat.starts_it() {
+                    say_replaced_term(peer, accepted);
+                }
                 if let Some(left) = seat.on_event(event) {
                     return seat.leave(left);
                 }
@@ -225,6 +237,11 @@ impl TerminalSession {
     /// Whether nothing more will be typed, and all was handed on.
     fn is_at_end(&self) -> bool {
         self.keys_ended && self.typed.is_empty() && self.end_again.is_none()
+    }
+
+    /// Whether the command was started from here and has yet to begin.
+    fn starts_it(&self) -> bool {
+        self.types_end && self.to_keys.is_some()
     }
 
     fn on_event(&mut self, event: Option<Event>) -> Option<Left> {

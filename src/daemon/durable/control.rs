@@ -335,7 +335,17 @@ impl DurableJob {
         let signals = self.writers.signals(inbox);
         let state = if self.ended.is_some() { JobState::Ended } else { JobState::Running };
         let (tty, nonce, instance) = (self.tty, self.viewers.nonce_of(inbox), self.context.instance);
-        Accepted { state, stdin_received, signals, durable: true, tty, nonce, ..Accepted::ended(instance) }
+        let term = self.replaced_term.clone();
+        Accepted {
+            state,
+            stdin_received,
+            signals,
+            durable: true,
+            tty,
+            term,
+            nonce,
+            ..Accepted::ended(instance)
+        }
     }
 
     /// What a writer may send.

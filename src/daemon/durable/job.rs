@@ -9,6 +9,7 @@ use tokio::task::JoinError;
 use super::super::answer;
 use super::super::context::{self, Context};
 use super::super::dispatcher::Message;
+use super::super::job::terminal_env;
 use super::super::job::{Admitted, Commands};
 use super::super::journal::{Entry, Record, StartRecord};
 use super::super::request_summary::RequestSummary;
@@ -71,6 +72,8 @@ pub(super) struct DurableJob {
     /// What the shim remembers of those who write.
     pub(super) writers: StdinSources,
     pub(super) tty: Option<TtySize>,
+    /// The kind of its terminal, where this machine does not know the one that was asked for.
+    pub(super) replaced_term: Option<String>,
     /// How far the shim was told that the command may write.
     paced: Option<u64>,
     /// Who waits to hear that it runs.
@@ -102,6 +105,7 @@ pub(crate) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
         admitted;
     let Commands { spec, timeout_ms, then } = commands;
     let place = JobDir::of(&context.settings.state_dir, request.id);
+    let replaced_term = terminal_env::replaced_term(&request.exec, &spec.env);
     let order = JobSpec {
         spec,
         job_scope,
@@ -120,6 +124,7 @@ pub(crate) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
     };
     let mut job = DurableJob::new(&context, begun, asked, place.clone());
     job.shim = ShimHandle::start(&context, place, order, entry);
+    job.replaced_term = replaced_term;
     (job.seat, job.enrolled) = (Some(seat), Some(enrolled));
     job.on_message(Message::Request(Box::new(request))).await;
     for message in held {
@@ -157,6 +162,7 @@ impl DurableJob {
             departed: DetachedViewers::default(),
             writers: StdinSources::default(),
             tty: None,
+            replaced_term: None,
             paced: None,
             waiting: Vec::new(),
             screens: HashMap::new(),

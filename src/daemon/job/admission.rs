@@ -15,7 +15,7 @@ use super::super::queue::{Taken, taken};
 use super::super::request::Request;
 use super::super::request_summary::{RequestSummary, name};
 use super::super::running_jobs::JobGuard;
-use super::{blocking, replay, reply, runner};
+use super::{blocking, replay, reply, runner, terminal_env};
 use peerbus_process::{self as process, JobScope, Spec};
 use peerbus_protocol::ending::{Refusal, sentence};
 use peerbus_protocol::exec::{Command, ExecRequest, JOB_VARIABLE, JobResult, PEER_VARIABLE};
@@ -205,7 +205,8 @@ async fn prepare(context: &Arc<Context>, request: &Request) -> Result<Prepared, 
 async fn one(context: &Arc<Context>, request: &Request, exec: &ExecRequest) -> Result<(usize, Spec), Ending> {
     let allowed = policy::check(context, &request.principal, exec).await.map_err(|denied| denied.ending)?;
     check_user(exec)?;
-    Ok((allowed.rule, spec(context, request.id, exec, allowed)?))
+    let of_terminal = terminal_env::variables(exec, &context.settings.env).await;
+    Ok((allowed.rule, spec(context, request.id, exec, allowed, of_terminal)?))
 }
 
 /// Says of which step it is that a task is refused.
@@ -230,7 +231,13 @@ fn check_user(exec: &ExecRequest) -> Result<(), Ending> {
     Err(Ending::Refused { why: Refusal::User, message: sentence(message) })
 }
 
-fn spec(context: &Context, job: JobId, exec: &ExecRequest, allowed: Allowed) -> Result<Spec, Ending> {
+fn spec(
+    context: &Context,
+    job: JobId,
+    exec: &ExecRequest,
+    allowed: Allowed,
+    of_terminal: Vec<(String, String)>,
+) -> Result<Spec, Ending> {
     let command = match exec.command() {
         Ok(Command::Shell(line)) => process::Command::Shell { shell: context.settings.shell.clone(), line },
         Ok(Command::Argv(argv)) => process::Command::Argv(argv),
@@ -240,9 +247,7 @@ fn spec(context: &Context, job: JobId, exec: &ExecRequest, allowed: Allowed) -> 
     let own =
         [(JOB_VARIABLE.to_owned(), job.to_string()), (PEER_VARIABLE.to_owned(), context.peer().to_string())];
     let configured = context.settings.env.clone();
-    let term = exec.tty.as_ref().and_then(|tty| tty.term.clone());
-    let term = term.map(|term| ("TERM".to_owned(), term));
-    let env = configured.into_iter().chain(term).chain(exec.env.clone()).chain(own).collect();
+    let env = configured.into_iter().chain(of_terminal).chain(exec.env.clone()).chain(own).collect();
     let stdin = if exec.stdin { process::Stdin::Pipe } else { process::Stdin::Null };
     let Allowed { directory, links, .. } = allowed;
     let user = exec.user.clone();

@@ -91,7 +91,13 @@ fn a_request() {
     golden_by("exec_request_argv", &argv, ExecRequest::decode);
     let durable = ExecRequest {
         durable: true,
-        tty: Some(Tty { cols: 80, rows: 24, term: text("xterm-256color") }),
+        tty: Some(Tty {
+            cols: 80,
+            rows: 24,
+            term: text("xterm-256color"),
+            colorterm: text("truecolor"),
+            locale: [("LANG".to_owned(), "de_DE.UTF-8".to_owned())].into(),
+        }),
         name: text("work"),
         ..argv.clone()
     };
@@ -235,6 +241,7 @@ fn the_frames_of_a_stream() {
         durable: true,
         from: Some(StreamOffsets { out: 100, err: 7 }),
         tty: Some(TtySize { cols: 80, rows: 24 }),
+        term: text("xterm-256color"),
         nonce: text("00112233445566778899aabbccddeeff"),
         ..accepted
     };

@@ -70,7 +70,7 @@ fn golden_by<T: Serialize + PartialEq + Debug>(
     assert_eq!(decode(later.as_bytes()).as_ref(), Ok(value), "{name} with fields of a later version");
 }
 
-/// Puts a field nobody knows into every object that is a message or a part of one. `env` and
+/// Puts a field nobody knows into every object that is a message or a part of one. `env`, `locale` and
 /// `metadata` have names of their own, and an ending and a decision have exactly one.
 fn with_later_fields(value: Value, key: &str) -> Value {
     match value {
@@ -82,7 +82,7 @@ fn with_later_fields(value: Value, key: &str) -> Value {
                     (key, value)
                 })
                 .collect();
-            if !["env", "metadata", "ending", "decision"].contains(&key) {
+            if !["env", "locale", "metadata", "ending", "decision"].contains(&key) {
                 fields.insert("a_later_field".to_owned(), json!({ "of": ["a", "later", "version"] }));
             }
             Value::Object(fields)
