@@ -1,7 +1,7 @@
-//! One job's command from its start to its exit.
+//! The process of one command, from its start to its exit.
 //!
-//! The exit is learnt from a pidfd by a task of the runtime, so that no thread waits, and a process
-//! that ended is reaped also when nobody asks for its exit.
+//! A runtime task watches a pidfd for the exit, so no thread blocks. It reaps the process even if nobody asks
+//! for its exit.
 
 use std::fs::File;
 use std::io::{self, PipeWriter};
@@ -32,23 +32,23 @@ use super::spec::{Spec, StartError, Stdin};
 use super::terminal::{self, Terminal};
 use peerbus_protocol::{JobId, TtySize};
 
-/// How long a command that cannot be attended to gets to end by itself.
+/// Time to exit for a command that cannot be supervised.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A command that runs, and its pipes.
+/// A running command and its pipes.
 #[derive(Debug)]
 pub struct Started {
     /// The command.
     pub process: Process,
-    /// What it reads, if it was to be a pipe.
+    /// The write end of its stdin, if that is a pipe.
     pub stdin: Option<pipe::Sender>,
-    /// What it writes to standard output.
+    /// The read end of its stdout.
     pub stdout: pipe::Receiver,
-    /// What it writes to standard error.
+    /// The read end of its stderr.
     pub stderr: pipe::Receiver,
 }
 
-/// A command that was started. To drop it changes nothing for the command.
+/// A started command. Dropping this does not affect the command.
 #[derive(Debug)]
 pub struct Process {
     identity: ProcessKey,
@@ -58,7 +58,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// One that was started no earlier than `since`.
+    /// A command that started no earlier than `since`.
     pub(super) fn new(
         identity: ProcessKey,
         since: Instant,
@@ -68,26 +68,26 @@ impl Process {
         Self { identity, since, exit, tree }
     }
 
-    /// The last moment at which it surely did not run.
+    /// A moment just before the process started.
     #[must_use]
     pub fn since(&self) -> Instant {
         self.since
     }
 
-    /// Which process it is.
+    /// Identifies the process.
     #[must_use]
     pub fn identity(&self) -> &ProcessKey {
         &self.identity
     }
 
-    /// All it has started and that lives.
+    /// All living processes that the command has started.
     #[must_use]
     pub fn tree(&self) -> ProcessSet {
         self.tree.clone()
     }
 
-    /// Waits until the command itself has ended; the rest of its tree may live on. Cancel safe, and
-    /// may be called again afterwards.
+    /// Waits until the command itself has exited; its descendants may live on. Cancel safe, can be called
+    /// again.
     pub async fn exited(&mut self) -> Exit {
         let known = self.exit.wait_for(Option::is_some).await;
         known.ok().and_then(|exit| *exit).unwrap_or(UNKNOWN)
@@ -103,11 +103,12 @@ struct Pipes {
     ours: (Option<PipeWriter>, OwnedFd, OwnedFd),
 }
 
-/// Starts a command. Blocks on fork, exec and slow file systems, so it belongs on a thread that
-/// may block, inside the context of a runtime.
+/// Starts a command. Blocks on fork, exec and slow file systems, so call it on a blocking thread, inside the
+/// context of a runtime.
 ///
 /// # Errors
-/// When it could not be started: then nothing of it ran, unless the error says that it may have, and nothing is left.
+/// When the command could not be started. Then no process is left, and nothing ran unless the error says that
+/// it may have.
 pub fn start(
     spec: &Spec,
     job_scope: &JobScope,
@@ -123,7 +124,7 @@ pub fn start(
     let stdin = stdin.transpose().map_err(|error| opening_pipes(&error))?;
     let stdout = pipe::Receiver::from_owned_fd(stdout).map_err(|error| opening_pipes(&error))?;
     let stderr = pipe::Receiver::from_owned_fd(stderr).map_err(|error| opening_pipes(&error))?;
-    // Last: whatever fails after it fails when the command runs.
+    // Last: nothing may fail after the command runs.
     let process = in_job_scope(spec, job_scope, containment_manager, theirs)?;
     Ok(Started { process, stdin, stdout, stderr })
 }
@@ -135,16 +136,17 @@ pub struct StartedInTerminal {
     pub process: Process,
     /// Our end of its terminal.
     pub terminal: Terminal,
-    /// What is typed there.
+    /// The terminal's input.
     pub typed: pipe::Sender,
-    /// What is shown there.
+    /// The terminal's output.
     pub shown: pipe::Receiver,
 }
 
-/// Starts a command in a terminal of the size that its [`Spec::tty`] says. As [`start`] otherwise.
+/// Starts a command in a terminal of the size in [`Spec::tty`]. Otherwise like [`start`].
 ///
 /// # Errors
-/// When it could not be started: then nothing of it ran, unless the error says that it may have, and nothing is left.
+/// When the command could not be started. Then no process is left, and nothing ran unless the error says that
+/// it may have.
 pub fn start_in_terminal(
     spec: &Spec,
     job_scope: &JobScope,
@@ -178,7 +180,7 @@ fn in_job_scope(
     started.map_err(|error| if error.may_have_run { stopped(error, job_scope) } else { error })
 }
 
-/// Whatever runs of a command that cannot be attended to is stopped, as that of a dead daemon is.
+/// Stops all processes of a command that cannot be supervised, like those of a dead daemon.
 fn stopped(error: StartError, job_scope: &JobScope) -> StartError {
     let became = match Handle::current().block_on(clear(job_scope, GRACE)) {
         Ok(_) => "nothing of it is left".to_owned(),
@@ -215,15 +217,15 @@ fn in_cgroup(spec: &Spec, path: &Path, stdio: [OwnedFd; 3], reserve: Reserve) ->
         attend(&launched, spec.job, since, path, reserve, spec.tty.is_some())
             .map_err(|error| abandon(&launched, &error))
     });
-    // One in which something runs stays.
+    // A cgroup that still contains processes stays.
     if process.is_err() {
         cgroup.remove();
     }
     process
 }
 
-/// Another process may sweep the cgroup away while it is still empty: the next daemon does, when its
-/// predecessor's shim starts a command. Then it is made again.
+/// Retries if another process removes the still empty cgroup. The next daemon does this when its
+/// predecessor's shim starts a command.
 fn launch_in(
     cgroup: &Cgroup,
     plan: &ResolvedCommand,
@@ -269,14 +271,15 @@ fn attend(
     Ok(Process::new(identity, since, exit, ProcessSet::new(members, Some(leader), None, asked)))
 }
 
-/// Ends a command that cannot be attended to, as when there are no descriptors left. What it has started may go on.
+/// Kills a command that cannot be supervised, for example for lack of descriptors. Its descendants may live
+/// on.
 fn abandon(launched: &Launched, error: &io::Error) -> StartError {
     let _ = launched.pidfd.signal(Signal::KILL);
     let _ = pidfd::wait_for_end(launched.pid);
     StartError::too_late("attending to a new process", error)
 }
 
-/// Waits for a child to end, and takes its zombie away.
+/// Waits for a child to exit and reaps it.
 pub(super) async fn reap(pid: u32, ended: &AsyncFd<PidFd>) -> Exit {
     loop {
         match pidfd::wait(Some(pid)) {

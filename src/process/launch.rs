@@ -1,12 +1,13 @@
-//! Fork and exec: how a process of its own is made of the daemon.
+//! Fork and exec: starts a process from the daemon.
 //!
-//! Everything is computed before; the child itself only makes system calls, because a fork of a
-//! program with threads may hold any lock of it. It is made directly inside its cgroup where it has
-//! one (`clone3`, Linux 5.7): moving a process into a cgroup afterwards takes the kernel 5 to 15 ms.
+//! The parent computes everything first. The child makes only system calls, because after the fork of a
+//! multi-threaded program any lock may be held. With a cgroup, `clone3` (Linux 5.7) creates the child
+//! directly inside it: moving a process later takes the kernel 5 to 15 ms.
 //!
-//! Guarantees: the command has its own session and process group, default signal dispositions, an
-//! empty signal mask, of a daemon of root the usual umask, no file descriptor but 0, 1 and 2 (and those that
-//! the caller names), and the limit of them that the daemon was started with. Either it was executed, or the caller is told at which step that failed, and nothing is left of it.
+//! Guarantees: the command has its own session and process group, default signal dispositions and an empty
+//! signal mask. If the daemon is root, it has the usual umask. It inherits only the descriptors 0, 1 and 2
+//! and those that the caller names, and the daemon's original descriptor limit. Either the program is
+//! executed, or the caller learns which step failed and no process is left.
 
 #![expect(unsafe_code, reason = "fork, and what a child may do before exec, is in no safe API")]
 
@@ -29,21 +30,21 @@ use super::signal::Signal;
 use super::spec::Links;
 use super::user::Credentials;
 
-/// What to execute, in the form the kernel wants it.
+/// What to execute, in the form that the kernel needs.
 pub(super) struct Program {
     pub(super) argv: Vec<CString>,
     pub(super) environment: Vec<CString>,
-    /// Tried in this order.
+    /// The paths to try, in this order.
     pub(super) candidates: Vec<CString>,
     pub(super) directory: CString,
-    /// Whether the first word is the candidate that is executed, whichever that is.
+    /// Whether `argv[0]` is the path of the candidate that is executed.
     pub(super) named_after_file: bool,
     pub(super) links: Links,
     pub(super) credentials: Option<Credentials>,
 }
 
 impl Program {
-    /// A program that is never found: its launch gets as far as that and no further.
+    /// A program that never exists: its launch completes all steps except exec.
     pub(super) fn nothing() -> Self {
         Self {
             argv: vec![],
@@ -57,52 +58,52 @@ impl Program {
     }
 }
 
-/// What the process finds around it.
+/// The surroundings of the process.
 pub(super) struct SpawnOptions<'a> {
-    /// Standard input, output and error. Numbers below 3 only in their own places.
+    /// Standard input, output and error. A descriptor below 3 must already be in its own place.
     pub(super) stdio: [BorrowedFd<'a>; 3],
-    /// The directory of the cgroup it is made in.
+    /// The directory of the cgroup to start it in.
     pub(super) cgroup: Option<&'a Path>,
-    /// More descriptors that it inherits, under the same numbers.
+    /// More descriptors to inherit under the same numbers.
     pub(super) keep: &'a [BorrowedFd<'a>],
-    /// Whether its standard input is a terminal that its session is to have.
+    /// Whether standard input is a terminal that becomes the controlling terminal.
     pub(super) terminal: bool,
-    /// How long it may take until the program is executed.
+    /// Time limit until the program is executed.
     pub(super) within: Duration,
 }
 
-/// A process that executes its program. It must be waited for by whoever has this.
+/// A process that executes its program. The owner must wait for it.
 pub(super) struct Launched {
     pub(super) pid: u32,
     pub(super) pidfd: PidFd,
 }
 
-/// The step at which a launch failed, with what the system said.
+/// The step at which a launch failed, and the error.
 #[derive(Debug)]
 pub(super) struct LaunchError {
     pub(super) step: Step,
     pub(super) source: io::Error,
 }
 
-/// The steps of a launch, in their order.
+/// The steps of a launch, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Step {
-    /// Making the process.
+    /// Creating the process.
     Fork,
-    /// Session, descriptors, signals, and the cgroup where `clone3` is not to be had.
+    /// Setting up session, descriptors and signals, and entering the cgroup if `clone3` is unavailable.
     Surroundings,
-    /// Becoming the user.
+    /// Switching to the user.
     User,
-    /// Entering the directory, as that user.
+    /// Entering the directory as that user.
     Directory,
-    /// Being in the directory that was named, and not where a link has led.
+    /// Checking that no symbolic link led to another directory.
     Elsewhere,
     /// Executing the program.
     Program,
-    /// Any of these took too long. It was killed before it had executed the program, and never will.
+    /// Timeout. The child was killed before it executed the program, and never will.
     Stuck,
-    /// The same, but it may have executed the program just then.
+    /// Timeout. The child was killed, but may have executed the program just before.
     StuckTooLate,
 }
 
@@ -113,21 +114,21 @@ impl Step {
     }
 }
 
-/// Of the kernel's headers; the C library's constant is too narrow for it.
+/// From the kernel's headers; the C library's constant has too small a type.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
-/// What a command of a daemon of root takes away from the rights of its new files. Such a daemon may have
-/// been started from anyone's shell; a person's own daemon has that person's.
+/// The umask for commands of a root daemon, which may have been started from anyone's shell. A user's own
+/// daemon keeps that user's umask.
 const USUAL_UMASK: libc::mode_t = 0o022;
 
-/// How long a launch may take where nobody wants it to be shorter: longer than a disk needs to spin up, or a file server
-/// to be mounted. What takes longer, as in a directory of a file server that is dead, takes for ever.
+/// Default time limit of a launch. A disk that spins up or a file server that is being mounted is faster.
+/// What takes longer, such as a directory on a dead file server, never returns.
 pub(super) const LAUNCH_WITHIN: Duration = Duration::from_secs(10);
 
-/// The length of what a child reports: its step, and the error number.
+/// The size of a child's error report: step and errno.
 const REPORT_BYTES: usize = 5;
 
-/// Starts a program. Blocks until it is executed or has failed, and no longer than its surroundings allow.
+/// Starts a program. Blocks until it is executed, has failed, or the time limit has passed.
 pub(super) fn launch(program: &Program, around: &SpawnOptions<'_>) -> Result<Launched, LaunchError> {
     let failed = |source| LaunchError { step: Step::Fork, source };
     let (reader, writer) = io::pipe().map_err(failed)?;
@@ -166,26 +167,26 @@ pub(super) fn launch(program: &Program, around: &SpawnOptions<'_>) -> Result<Lau
         None => Ok(launched),
         Some(error) if error.step == Step::Stuck => Err(given_up(launched, error)),
         Some(error) => {
-            // It has reported, so it is at its end already.
+            // It has sent its report, so it exits at once.
             let _ = pidfd::wait_for_end(launched.pid);
             Err(error)
         }
     }
 }
 
-/// A child that hangs in the kernel on its way is killed, and ends when the kernel lets go of it. One that has not
-/// executed its program by then never will.
+/// Kills a child that hangs in the kernel; it exits when the kernel returns. If it has not executed its
+/// program by then, it never will.
 fn given_up(launched: Launched, error: LaunchError) -> LaunchError {
     let _ = launched.pidfd.signal(Signal::KILL);
     let program = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
     let still = program(&launched.pid.to_string());
     let step = if still.is_some() && still == program("self") { Step::Stuck } else { Step::StuckTooLate };
-    // Nobody waits for this thread, which holds nothing but a number.
+    // Nobody waits for this thread, which holds only a pid.
     std::thread::spawn(move || _ = pidfd::wait_for_end(launched.pid));
     LaunchError { step, ..error }
 }
 
-/// Nothing is written when the program was executed: the pipe closes by itself.
+/// Reads the child's error report. A successful exec closes the pipe without a report.
 fn reported(mut reader: PipeReader, within: Duration) -> Option<LaunchError> {
     let deadline = Instant::now() + within;
     loop {
@@ -196,7 +197,7 @@ fn reported(mut reader: PipeReader, within: Duration) -> Option<LaunchError> {
                 return Some(LaunchError { step: Step::Stuck, source: io::ErrorKind::TimedOut.into() });
             }
             Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-            // What is wrong with it the read says, too.
+            // The read below returns the same error.
             Ok(_) | Err(_) => break,
         }
     }
@@ -218,19 +219,19 @@ fn open_until_exec(keep: &[BorrowedFd<'_>], report: &impl AsRawFd) -> Vec<RawFd>
 }
 
 fn open_max() -> RawFd {
-    /// Beyond this, closing one by one would take too long; only kernels before 5.9 do it.
+    /// Closing more descriptors than this one by one takes too long. Only kernels before 5.9 need it.
     const MANY: u64 = 1 << 16;
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
     limit.map_or(MANY, |(soft, _)| soft.min(MANY)) as RawFd
 }
 
-/// Forks with all signals blocked: one that arrives before the child has reset its handlers would
-/// run the daemon's, which writes into the daemon's own pipes.
+/// Forks with all signals blocked: a signal that arrives before the child has reset its handlers would run
+/// the daemon's handler, which writes into the daemon's own pipes.
 fn fork(child: &Child<'_>, cgroup: Option<&File>) -> io::Result<Launched> {
     let mut before = SigSet::empty();
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
     let forked = match clone_process(child, cgroup) {
-        // Old kernels, and sandboxes that do not know the call.
+        // Old kernels, and sandboxes that do not allow the call.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => {
             fork_process(child)
         }
@@ -251,13 +252,13 @@ fn clone_process(child: &Child<'_>, cgroup: Option<&File>) -> io::Result<Launche
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: without CLONE_VM this is a fork, the child works on its own copy of this stack. The
-    // child makes only system calls and never returns from `run`.
+    // SAFETY: without CLONE_VM this is a fork: the child works on its own copy of this stack. The child makes
+    // only system calls and never returns from `run`.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => child.run(CgroupEntry::Already),
-        // SAFETY: the kernel has just made this descriptor for us.
+        // SAFETY: the kernel has just created this descriptor for us.
         _ => Ok(Launched { pid: pid as u32, pidfd: PidFd::from(unsafe { OwnedFd::from_raw_fd(pidfd) }) }),
     }
 }
@@ -269,7 +270,7 @@ fn fork_process(child: &Child<'_>) -> io::Result<Launched> {
         0 => child.run(CgroupEntry::NotYet),
         pid => {
             let pid = pid as u32;
-            // The child is not waited for before we are done with it, so its pid is its own.
+            // We have not waited for the child yet, so its pid cannot be reused.
             let pidfd = PidFd::open(pid).inspect_err(|_| {
                 // SAFETY: a plain system call; the pid is our own child's.
                 unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
@@ -280,27 +281,27 @@ fn fork_process(child: &Child<'_>) -> io::Result<Launched> {
     }
 }
 
-/// Whether the child was made inside its cgroup.
+/// Whether the child was created inside its cgroup.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CgroupEntry {
     Already,
     NotYet,
 }
 
-/// What the child needs, computed by the parent: it must not allocate.
+/// The child's data, prepared by the parent, because the child must not allocate.
 struct Child<'a> {
-    /// One for each candidate.
+    /// One argv per candidate.
     argvs: Vec<Vec<*const c_char>>,
     environment: Vec<*const c_char>,
     candidates: Vec<*const c_char>,
     directory: *const c_char,
-    /// The name of the directory it has to find itself in then, with the zero at its end.
+    /// The expected name of the directory, zero-terminated.
     place: Option<&'a [u8]>,
     credentials: Option<&'a Credentials>,
     stdio: [RawFd; 3],
     procs: Option<RawFd>,
     keep: Vec<RawFd>,
-    /// These stay open until it executes the program, in ascending order.
+    /// Descriptors to keep open until exec, in ascending order.
     open: Vec<RawFd>,
     terminal: bool,
     report: RawFd,
@@ -314,15 +315,15 @@ impl Child<'_> {
         let (step, errno) = self.become_program(entered);
         let mut report = [step as u8; REPORT_BYTES];
         report[1..].copy_from_slice(&errno.to_ne_bytes());
-        // SAFETY: plain system calls on memory of our own; the parent reads what it can get.
+        // SAFETY: plain system calls on our own memory; the parent reads whatever arrives.
         unsafe {
             libc::write(self.report, report.as_ptr().cast(), REPORT_BYTES);
             libc::_exit(127)
         }
     }
 
-    /// Returns only when it failed. The order matters: the cgroup is entered with the daemon's
-    /// rights, the directory with the job's.
+    /// Returns only on failure. The order matters: entering the cgroup needs the daemon's rights, entering
+    /// the directory the job's rights.
     fn become_program(&self, entered: CgroupEntry) -> (Step, c_int) {
         if let Err(errno) = self.settle(entered) {
             return (Step::Surroundings, errno);
@@ -368,8 +369,8 @@ impl Child<'_> {
         Ok(())
     }
 
-    /// Closes rather than marking for close on exec: until then a child that hangs in a slow file
-    /// system would hold pipes of other jobs open.
+    /// Closes the descriptors instead of relying on close-on-exec: a child that hangs in a slow file system
+    /// would otherwise hold pipes of other jobs open.
     fn close_others(&self) {
         let mut first = 3;
         for &open in &self.open {
@@ -391,8 +392,8 @@ impl Child<'_> {
         }
     }
 
-    /// By bare system calls: the C library's functions of these names want to tell all threads,
-    /// which a child does not have.
+    /// Uses bare system calls: the C library's functions try to synchronize all threads, which the child does
+    /// not have.
     fn become_user(&self) -> Result<(), c_int> {
         let Some(Credentials { uid, gid, groups }) = self.credentials else { return Ok(()) };
         // SAFETY: plain system calls; the list and its length belong together.
@@ -403,19 +404,19 @@ impl Child<'_> {
         }
     }
 
-    /// Whether the directory it is in has the name that was meant. Its way may have been changed
-    /// since somebody looked where it leads.
+    /// Checks that the current directory has the expected name. Its path may have changed since it was
+    /// resolved.
     fn is_in_place(&self) -> Result<(), c_int> {
         let Some(wanted) = self.place else { return Ok(()) };
         let mut own = [0_u8; libc::PATH_MAX as usize];
-        // SAFETY: the kernel writes no more than the length it is given. The system call itself, as the
-        // C library's function allocates where the kernel gives no name that begins at the root.
+        // SAFETY: the kernel writes no more than the length it is given. This is the bare system call because
+        // the C library's function allocates if the kernel returns a name outside the root.
         let length = unsafe { libc::syscall(libc::SYS_getcwd, own.as_mut_ptr(), own.len()) };
         checked(length as c_int)?;
         if own.get(..length as usize) == Some(wanted) { Ok(()) } else { Err(libc::ELOOP) }
     }
 
-    /// As `execvp` does: a file that may not be executed does not end the search, but is remembered.
+    /// Like `execvp`: a file without execute permission does not end the search, but determines the error.
     fn execute(&self) -> c_int {
         let mut outcome = libc::ENOENT;
         for (&candidate, argv) in self.candidates.iter().zip(&self.argvs) {
@@ -431,18 +432,19 @@ impl Child<'_> {
     }
 }
 
-/// Default dispositions, and nothing blocked. Makes only system calls, so a child may call it before exec.
+/// Resets all signals to their default disposition and unblocks them. Makes only system calls, so a child may
+/// call this before exec.
 pub(super) fn reset_signals() {
-    /// Linux has no more signals than these.
+    /// The highest signal number of Linux.
     const HIGHEST: c_int = 64;
-    /// One bit each.
+    /// One bit per signal.
     const SIGNAL_SET_BYTES: usize = 8;
-    // By bare system calls, as the C library will not touch the signals it uses itself, which whoever
-    // started the daemon may have ignored. The default disposition is all zeros, and no longer than
-    // this in any of the kernel's layouts.
+    // Uses bare system calls: the C library refuses to change the signals that it uses itself, which the
+    // daemon may have inherited as ignored. The default disposition is all zeros, and no kernel layout is
+    // longer than this.
     let default = [0_u64; 8];
-    // SAFETY: the kernel reads from memory that is long enough; a signal set may be all zeros.
-    // That KILL and STOP cannot be set is as it should be.
+    // SAFETY: the kernel reads from memory that is long enough; a signal set may be all zeros. The errors for
+    // SIGKILL and SIGSTOP are expected.
     unsafe {
         for number in 1..=HIGHEST {
             let before: *mut u8 = ptr::null_mut();

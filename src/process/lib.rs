@@ -1,24 +1,24 @@
-//! The operating system's end of a job.
+//! Runs the processes of jobs.
 //!
 //! ```text
 //!  ContainmentManager ──job_scope──▶ start(Spec, JobScope) ──▶ Started { Process, pipes }
-//!                         │ cgroup: clone3 into it      Process ── exited(), once or often
-//!                         │ else:   a reaper            Tree ───── signal, count, stop, release
+//!                         │ cgroup: clone3 into it      Process ────── exited(), can be called again
+//!                         │ else:   a reaper            ProcessSet ─── signal, count, stop, release
 //!                         ▼
-//!                       plan (before the fork) → launch (fork, exec) → explain (why not)
-//!  Course ─── what a command came to: exit, stop, timeout, what is left running and waited for
-//!  Taps ───── its two outputs, in the order in which they come
-//!  Feed ───── its input
+//!                       resolved_command (before the fork) → launch (fork, exec) → explain (errors)
+//!  CommandLifecycle ── exit, stop, timeout, processes left running, holders of the output
+//!  OutputReader ────── reads stdout and stderr in the order in which bytes arrive
+//!  StdinWriter ─────── writes stdin
 //! ```
 //!
-//! Guarantees: a command gets a clean environment, its own session, and nothing of the daemon's but
-//! its three pipes, or a terminal that is its session's own. Whatever it starts can be counted, signalled and stopped, also what began a
-//! session of its own. A pid that was given to another process is never signalled. After a daemon's
-//! death [`clear()`] ends what it left behind.
+//! Guarantees: a command gets a clean environment and its own session. It inherits no descriptors of the
+//! daemon except its three pipes or the terminal of its session. Every process that a job starts can be
+//! counted, signalled and stopped, even one in a session of its own. A reused pid is never signalled. After a
+//! daemon's death [`clear()`] stops the processes it left behind.
 //!
-//! Limits: Linux 5.4 or newer. A job of root can leave its cgroup, and a job that removes
-//! `PEERBUS_JOB` from its environment is not found again if daemon and reaper are both killed.
-//! This folder knows nothing of the bus, of policies, nor of what output means.
+//! Limits: Linux 5.4 or newer. A root job can leave its cgroup. A job that removes `PEERBUS_JOB` from its
+//! environment cannot be found again if both daemon and reaper are killed. This crate knows nothing about the
+//! bus, the policy or the meaning of output.
 
 mod blocking;
 mod bound_child;

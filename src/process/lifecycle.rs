@@ -1,19 +1,20 @@
-//! The course of one command: from its start to the end of all it has started and written.
+//! The lifecycle of one command: from its start until its processes and its output have ended.
 //!
 //! ```text
-//!  new ──► started ──► exited ──► over ──► close: the Outcome
-//!   │         └ stop, signal, timeout: the whole tree
+//!   new ──► started ──► exited ──► over ──► close: the CommandOutcome
+//!    │         └ stop, signal, timeout: act on all processes of the command
 //!   └──► fail: nothing ran
 //! ```
-//! A job may be several commands, one after the other: where one is over, [`CommandLifecycle::go_on`] begins with the next.
+//! A job may run several commands in sequence: after each one, [`CommandLifecycle::go_on`] prepares the next.
 //!
-//! Guarantees: a command is over when it has exited, its tree was stopped where that was asked for, and its
-//! output has ended, or is held open by servers alone, or nobody waits for those who hold it. What was first asked to
-//! stop it is how it ended, unless it had ended by itself; then it is said that its output was cut. A time limit counts
-//! from when it was taken on to the end of the output. What hangs in the kernel, so that even KILL does not end it, is
-//! waited for some seconds and then named.
+//! Guarantees: a command is over when it has exited, any requested stop has finished, and its output is
+//! complete. Output counts as complete at end of file, when only servers hold it open, or when the caller
+//! does not wait for its holders. The first stop request determines the outcome, unless the command had
+//! already exited; then the outcome reports truncated output. The time limit runs from acceptance to the end
+//! of the output. Processes that hang in the kernel and survive SIGKILL are awaited for a few seconds, then
+//! reported.
 //!
-//! Limit: whoever has this runs the loop. It holds no output and waits for nobody.
+//! Limit: the owner runs the event loop. This type stores no output and never blocks.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -31,105 +32,105 @@ use peerbus_protocol::frame::StreamKind;
 use peerbus_protocol::send_buffer::StreamOffsets;
 use peerbus_protocol::{Ending, JobId};
 
-/// How long a process may take to end after it was asked to, before it is killed.
+/// Time between SIGTERM and SIGKILL.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
-/// How long after a signal that asks it to end a command may end because of it.
+/// A command that exits within this time after a terminating signal counts as interrupted.
 const HEEDED_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long what an interrupted command has left is waited for: what had yet to be flushed comes at once.
+/// How long to wait for the output holders of an interrupted command. Buffered output arrives at once.
 const AFTER_AN_INTERRUPT: Duration = Duration::from_secs(2);
 
-/// How long processes that are just ending get before they count as left running.
+/// Processes that are about to exit get this long before they count as left running.
 const SETTLE: Duration = Duration::from_millis(50);
 
 mod output_holders;
 
 use output_holders::Lingering;
 
-/// Stops a tree; says what of it hangs in the kernel.
+/// Stops all processes of the job and returns those that hang in the kernel.
 type StopTask = JoinHandle<io::Result<(Stopped, Vec<HungProcess>)>>;
 
-/// One command that is to be started, runs, or has ended.
+/// One command: not started yet, running, or ended.
 #[derive(Debug)]
 pub struct CommandLifecycle {
     job: JobId,
     timeout: Option<Duration>,
-    /// When somebody began to wait for it, from which on its timeout counts.
+    /// When the command was accepted. Its timeout counts from here.
     accepted: Instant,
-    /// Whether nobody waits for output that the command leaves to others.
+    /// Whether to ignore output that the command's descendants still hold open.
     no_wait: bool,
-    /// The last moment at which it surely did not run: it is never said to have run for less than it did.
+    /// A moment just before the process started, so that the reported duration is never too short.
     since: Option<Instant>,
     exited: Option<Instant>,
-    /// The session of the command, which is numbered as it is.
+    /// The session id, which equals the command's pid.
     session: u32,
-    /// From the start to the close.
+    /// Set from start to close.
     tree: Option<ProcessSet>,
     exit: Option<Exit>,
-    /// From the exit on.
+    /// Set from exit on.
     lingering: Option<Lingering>,
-    /// Whether its output was held open when that was looked at last.
+    /// Whether the last check found the output held open.
     is_held: bool,
-    /// Those who held the output of commands before this one when they were over.
+    /// The output holders of earlier commands, as seen when each was over.
     held_before: Vec<Holder>,
-    /// Why output is missing that was still to come.
+    /// Why the output is truncated.
     cut: Option<String>,
-    /// Whether its tree was stopped.
+    /// Whether its processes were stopped.
     stopped: bool,
-    /// How it ends, once somebody has asked for that.
+    /// The requested outcome, if somebody asked to stop the command.
     stopping: Option<Ending>,
     stop_task: Option<StopTask>,
-    /// By when it has ended where its caller has killed it, unless it hangs in the kernel.
+    /// After the caller sent SIGKILL: the deadline by which the command ends unless it hangs in the kernel.
     ends_by: Option<Instant>,
     killed: u32,
     forced: u32,
-    /// What even KILL did not end.
+    /// Processes that survived SIGKILL.
     hung: Vec<HungProcess>,
-    /// The last signal that was delivered, and when, to tell an end by it.
+    /// The last delivered signal and its time. Tells whether this signal ended the command.
     signalled: Option<(Signal, Instant)>,
-    /// Whether it ended upon a signal that asked it to, though perhaps not by that.
+    /// Whether the command exited soon after a terminating signal, for whatever reason.
     interrupted: bool,
     totals: StreamOffsets,
     digests: [blake3::Hasher; 2],
-    /// What the commands before this one have used, and for how long.
+    /// Resource usage and run time (ms) of the earlier commands.
     used_before: (Usage, u64),
-    /// What is left of them, where that is not found with the one that runs.
+    /// Processes of earlier commands that the current `ProcessSet` does not cover.
     left_behind: Vec<ProcessSet>,
     closed: bool,
 }
 
-/// How a command ended, with all that is known of it.
+/// The outcome of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandOutcome {
-    /// How it ended.
+    /// Why it ended.
     pub ending: Ending,
-    /// All it wrote to stdout.
+    /// The totals of stdout.
     pub out: StreamTotal,
-    /// All it wrote to stderr.
+    /// The totals of stderr.
     pub err: StreamTotal,
-    /// Processes that had to be stopped.
+    /// Processes that were stopped.
     pub killed: u32,
-    /// How many of these had to be killed.
+    /// How many of those needed SIGKILL.
     pub forced: u32,
-    /// Processes that go on; one at least where nobody could look.
+    /// Processes still running; at least one if they could not be counted.
     pub left_running: u32,
-    /// Those of them that hang in the kernel.
+    /// The remaining processes that hang in the kernel.
     pub hung: Vec<HungProcess>,
-    /// Whether one that goes on still holds the output open.
+    /// Whether a remaining process holds the output open.
     pub output_open: bool,
-    /// Such processes.
+    /// The remaining processes that hold the output open.
     pub held_by: Vec<OutputHolder>,
-    /// Why output is missing that was still to come when the command ended.
+    /// Why the output is truncated, if it is.
     pub output_cut: Option<String>,
-    /// What it used.
+    /// Resource usage.
     pub rusage: Rusage,
-    /// From the start of the process to its end, in milliseconds; never less.
+    /// Time from start to exit, in milliseconds; rounded so that it is never too short.
     pub duration_ms: u64,
 }
 
 impl CommandLifecycle {
-    /// A command that is to be started, and to be over after `timeout`, counted from now.
+    /// A command that has not started yet. `timeout` counts from now.
     #[must_use]
     pub fn new(job: JobId, timeout: Option<Duration>) -> Self {
         Self {
@@ -163,13 +164,13 @@ impl CommandLifecycle {
         }
     }
 
-    /// Whether nobody waits for output that the command leaves to others.
+    /// Sets whether to ignore output that the command's descendants still hold open.
     #[must_use]
     pub fn without_waiting(self, no_wait: bool) -> Self {
         Self { no_wait, ..self }
     }
 
-    /// It runs. Who has asked to stop it meanwhile is obeyed now.
+    /// Records the start. Carries out a stop that was requested during the launch.
     pub fn started(&mut self, process: &Process) {
         self.since = Some(process.since());
         self.session = process.identity().pid;
@@ -179,13 +180,13 @@ impl CommandLifecycle {
         }
     }
 
-    /// Nothing runs, and nothing will.
+    /// Records that the command did not start and never will.
     pub fn fail(&mut self, ending: Ending) {
         self.stopping = Some(ending);
         self.exit = Some(Exit { status: ExitKind::Unknown, usage: Usage::default() });
     }
 
-    /// The command itself has ended.
+    /// Records the exit of the command itself.
     pub fn exited(&mut self, now: Instant, exit: Exit) {
         self.exited = Some(now);
         self.exit = Some(exit);
@@ -195,11 +196,11 @@ impl CommandLifecycle {
         if self.no_wait || self.stopped {
             lingering.release(now + SETTLE);
         } else if self.interrupted {
-            // Nobody who wants it to end waits for what does not heed that.
+            // An interrupted command does not wait for descendants that ignored the signal.
             lingering.release(now + AFTER_AN_INTERRUPT);
         }
         self.lingering = Some(lingering);
-        // Who interrupts a command means everything it started.
+        // An interrupt is meant for every process of the command.
         let by_signal = match exit.status {
             ExitKind::Signal(number) => Some(number),
             ExitKind::Code(code) if code > 128 => Some(code - 128),
@@ -210,8 +211,8 @@ impl CommandLifecycle {
         }
     }
 
-    /// It is over, and the job goes on with another command, which has `timeout` from now on. What was read,
-    /// used and killed so far counts on. What it has left running goes on, and is stopped with the job.
+    /// Prepares for the job's next command, with `timeout` counted from now. Totals, usage and kill counts
+    /// accumulate. Processes left by the previous command keep running and are stopped together with the job.
     pub async fn go_on(&mut self, timeout: Option<Duration>) {
         self.used_before = (self.usage(), self.ran_for_ms());
         let left = self.left_of(self.tree.as_ref()).await;
@@ -229,33 +230,33 @@ impl CommandLifecycle {
         (self.timeout, self.accepted) = (timeout, Instant::now());
     }
 
-    /// It has ended, and is told to have ended so: somebody wanted the job to end meanwhile.
+    /// Reports `ending` as the outcome of a command that has already exited: the job was stopped meanwhile.
     pub fn end_as(&mut self, ending: Ending) {
         self.stopping.get_or_insert(ending);
     }
 
-    /// Whether the command itself has ended, or will never run.
+    /// Whether the command itself has exited or will never run.
     #[must_use]
     pub fn has_exited(&self) -> bool {
         self.exit.is_some()
     }
 
-    /// Whether it runs, or something of it may: there is something to signal.
+    /// Whether there may be processes to signal.
     #[must_use]
     pub fn has_tree(&self) -> bool {
         self.tree.is_some()
     }
 
-    /// Counts what was read from it.
+    /// Adds to the totals and digests of the output.
     pub fn read(&mut self, stream: StreamKind, bytes: &[u8]) {
         *self.totals.of_mut(stream) += bytes.len() as u64;
         self.digests[stream as usize].update(bytes);
     }
 
-    /// Signals all of its tree.
+    /// Signals all processes of the command.
     ///
     /// # Errors
-    /// A sentence: the signal is none, or could not be delivered.
+    /// A sentence: the signal is invalid or could not be delivered.
     pub fn signal(&mut self, signal: &str) -> Result<(), String> {
         let signal = signal.parse::<Signal>().map_err(|bad| bad.to_string())?;
         let now = Instant::now();
@@ -266,14 +267,13 @@ impl CommandLifecycle {
         tracing::debug!(job = %self.job, %signal, "signalled");
         let Some(tree) = &self.tree else { return Err("nothing of the job runs".to_owned()) };
         for left in &self.left_behind {
-            // What matters is the command that runs.
+            // Best effort: the result reports on the current command only.
             let _ = left.signal(signal);
         }
         tree.signal(signal).map_err(|error| error.to_string())
     }
 
-    /// Has the whole tree stopped. How it ended is settled by this, unless the command has ended by
-    /// itself already.
+    /// Stops all processes. `ending` becomes the outcome unless the command has already exited.
     pub fn stop(&mut self, ending: Ending) {
         if self.closed || self.stopping.is_some() {
             return;
@@ -287,7 +287,7 @@ impl CommandLifecycle {
         self.stop_tree();
     }
 
-    /// Waits no longer for what the command, which has ended, has left to others: they go on.
+    /// Stops waiting for the output holders of an exited command. They keep running.
     pub fn release(&mut self, now: Instant) {
         if let Some(lingering) = self.lingering.as_mut().filter(|_| self.is_held && !self.closed) {
             tracing::debug!(job = %self.job, "released");
@@ -298,8 +298,8 @@ impl CommandLifecycle {
         }
     }
 
-    /// Those whose output is waited for after the command's own end, where that takes a while. Empty where none of them
-    /// can be seen.
+    /// The output holders that delay the end of an exited command, once the delay is long enough to report.
+    /// Empty if none of them is visible.
     #[must_use]
     pub fn waits_for(&self, now: Instant) -> Option<Vec<OutputHolder>> {
         let lingering = self.lingering.as_ref().filter(|_| self.is_held && !self.closed)?;
@@ -329,7 +329,7 @@ impl CommandLifecycle {
         }
     }
 
-    /// Waits until the tree was stopped, where that was asked for, or it was looked who holds its output. Cancel safe.
+    /// Waits until a requested stop or a running check for output holders completes. Cancel safe.
     pub async fn progressed(&mut self) {
         let looked = async {
             match &mut self.lingering {
@@ -353,7 +353,7 @@ impl CommandLifecycle {
                     tracing::error!(job = %self.job, left, hung = named, "processes hang in the kernel and cannot be stopped");
                 }
                 if !hung.is_empty() {
-                    // It has not, but nobody waits for it any more.
+                    // It has not exited, but nobody waits for it any more.
                     self.exited.get_or_insert_with(Instant::now);
                 }
                 self.hung = hung;
@@ -363,14 +363,15 @@ impl CommandLifecycle {
             }
             Err(panic) => tracing::error!(job = %self.job, %panic, "stopping a job"),
         }
-        // Whoever holds its output now could not be stopped, or is none of it.
+        // Any remaining output holder either could not be stopped or does not belong to the job.
         self.stopped = true;
         if let Some(lingering) = &mut self.lingering {
             lingering.release(Instant::now());
         }
     }
 
-    /// When to look at the clock next; `room` is how much may be read from it now.
+    /// The next deadline for [`CommandLifecycle::on_clock`]. `room` is the number of output bytes that may be
+    /// read now.
     #[must_use]
     pub fn deadline(&self, room: u64) -> Option<Instant> {
         if self.closed {
@@ -387,16 +388,16 @@ impl CommandLifecycle {
         }
     }
 
-    /// The clock was looked at: what ran for too long is stopped.
+    /// Handles expired deadlines, for example by stopping a command that exceeds its timeout.
     pub fn on_clock(&mut self, now: Instant) {
-        // Its output is a part of it, as long as somebody may write that.
+        // The timeout includes the output, as long as a process may still write to it.
         let runs = self.exit.is_none() || (self.is_held && self.stop_task.is_none());
         if runs && !self.closed && self.timeout_at().is_some_and(|at| now >= at) {
             self.timeout = None;
             self.stopping.get_or_insert(Ending::TimedOut {});
             self.stop_tree();
         }
-        // KILL was sent already, and has no effect: it is looked what is left.
+        // SIGKILL had no effect: find out which processes are left.
         if self.exit.is_none() && self.ends_by.take_if(|at| now >= *at).is_some() {
             self.stop_tree_after(Duration::ZERO);
         }
@@ -406,15 +407,15 @@ impl CommandLifecycle {
         self.accepted.checked_add(self.timeout?)
     }
 
-    /// Whether all of it is over, as far as anybody waits for it; `room` is how much may be read from it
-    /// now. Where its output has not ended with it, it is looked who holds that.
+    /// Whether the command is over. `room` is the number of output bytes that may be read now. If the output
+    /// outlives the command, this starts a check for its holders.
     pub fn is_over(&mut self, now: Instant, output_reader: &OutputReader, room: u64) -> bool {
         self.is_held = false;
         if self.stop_task.is_some() {
             return false;
         }
         if !self.hung.is_empty() {
-            // Nobody waits for what the kernel does not let go of. What has come of it is still read.
+            // Do not wait for a process that hangs in the kernel. Its available output is still read.
             return output_reader.are_dry() || (room > 0 && output_reader.are_held());
         }
         if self.exit.is_none() {
@@ -425,11 +426,11 @@ impl CommandLifecycle {
         }
         self.is_held = output_reader.are_held();
         let (Some(tree), Some(lingering)) = (&self.tree, &mut self.lingering) else { return false };
-        // What nobody holds ends by itself, and what nobody reads cannot have ended.
+        // A pipe without holders reaches end of file by itself; without room nobody can read up to it.
         self.is_held && room > 0 && lingering.is_over(now, output_reader, self.totals, (tree, self.session))
     }
 
-    /// Leaves alone whatever still runs, and says how it ended.
+    /// Releases the remaining processes without stopping them, and returns the outcome.
     pub async fn close(&mut self, output_open: bool) -> CommandOutcome {
         self.closed = true;
         if output_open && self.interrupted && self.lingering.as_ref().is_some_and(Lingering::leaves_somebody)
@@ -439,7 +440,7 @@ impl CommandLifecycle {
         let held_by = self.held_by(output_open).await;
         let left_running = self.left_running().await;
         for tree in self.tree.take().into_iter().chain(std::mem::take(&mut self.left_behind)) {
-            // For a reaper this is a word on a socket; for a cgroup the removal of a directory.
+            // Blocks: sends the reaper a message, or removes the cgroup's directory.
             let _ = tokio::task::spawn_blocking(move || tree.release()).await;
         }
         let usage = self.usage();
@@ -463,7 +464,7 @@ impl CommandLifecycle {
         }
     }
 
-    /// Those who hold the output open, and go on.
+    /// The remaining processes that hold the output open.
     async fn held_by(&mut self, output_open: bool) -> Vec<OutputHolder> {
         let mut holders = std::mem::take(&mut self.held_before);
         holders
@@ -478,7 +479,7 @@ impl CommandLifecycle {
         tokio::task::spawn_blocking(alive).await.unwrap_or_default()
     }
 
-    /// What all commands so far have used.
+    /// Resource usage of all commands so far.
     fn usage(&self) -> Usage {
         let (before, own) = (self.used_before.0, self.exit.map(|exit| exit.usage).unwrap_or_default());
         Usage {
@@ -488,7 +489,7 @@ impl CommandLifecycle {
         }
     }
 
-    /// Processes that go on after a normal end; one at least where nobody could look.
+    /// The number of processes left after a normal exit; at least one if they could not be counted.
     async fn left_running(&self) -> u32 {
         let mut left = 0;
         for tree in self.tree.iter().chain(&self.left_behind) {
@@ -502,7 +503,7 @@ impl CommandLifecycle {
         if let Ok(0) = count(tree).await {
             return 0;
         }
-        // The last of a pipeline may be on their way out.
+        // The last processes of a pipeline may be about to exit.
         tokio::time::sleep(SETTLE).await;
         count(tree).await.unwrap_or_else(|error| {
             tracing::error!(job = %self.job, %error, "nobody can look whether a job left something running");
@@ -510,7 +511,7 @@ impl CommandLifecycle {
         })
     }
 
-    /// How it has ended, where it has.
+    /// The outcome, once there is one.
     #[must_use]
     pub fn ending(&self) -> Ending {
         match (self.exit.map(|exit| exit.status), &self.stopping) {
@@ -546,7 +547,7 @@ async fn count(tree: &ProcessSet) -> io::Result<u32> {
     tokio::task::spawn_blocking(move || tree.count()).await.map_err(io::Error::other)?
 }
 
-/// Waits for a task, where there is one; its outcome comes once. Cancel safe.
+/// Waits for a task, if there is one; its result is returned once. Cancel safe.
 ///
 /// # Errors
 /// When the task panicked.

@@ -1,9 +1,9 @@
-//! One daemon per state directory.
+//! A lock that allows one daemon per state directory.
 //!
-//! A kernel lock on `<directory>/lock` decides; it is free when its holder ends, however that comes
-//! about, or milliseconds later if that was while it made a process. What is written in the file
-//! says who holds it, and since when: for people, and to tell whether that one still lives. The file
-//! itself stays, because removing it would let two holders lock two files of one name.
+//! The kernel lock on `<directory>/lock` decides. It becomes free when its holder exits for whatever reason,
+//! or milliseconds later if the holder was just starting a process. The file's content says who holds the
+//! lock and since when, for people and to check whether that process still runs. The file is never removed:
+//! otherwise two holders could lock two files of the same name.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Seek, Write};
@@ -17,28 +17,28 @@ use thiserror::Error;
 use super::process_key::ProcessKey;
 use super::reexec;
 
-/// How long the lock of a dead holder may still be held: a process it was just making has a copy
-/// of everything open, until it executes its program.
+/// How long a dead holder's lock may stay locked: a process that it was starting holds copies of all
+/// descriptors until exec.
 const LET_GO_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often such a lock is tried.
+/// Pause between two attempts to take such a lock.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Held for as long as this lives.
+/// Held until dropped.
 #[derive(Debug)]
 pub struct StateLock {
     file: File,
 }
 
-/// Why the lock was not taken.
+/// Why the lock could not be taken.
 #[derive(Debug, Error)]
 pub enum LockError {
-    /// Another process has it.
+    /// Another process holds the lock.
     #[error("{} is held by {by}", path.display())]
     Held {
         /// The directory.
         path: PathBuf,
-        /// Who it is, as far as the file says.
+        /// The holder, according to the lock file.
         by: HeldBy,
     },
     /// The lock file cannot be used.
@@ -46,39 +46,39 @@ pub enum LockError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error.
         source: io::Error,
     },
 }
 
-/// How long a look at a lock waits for its holder to say who it is.
+/// How long to wait for the holder to write its pid.
 const SAYS_WHO_WITHIN: Duration = Duration::from_secs(1);
 
-/// The process that holds a lock, by its own word.
+/// The holder of a lock, as recorded in the lock file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldBy {
-    /// Its process id; `None` in the instant before it has written it.
+    /// Its process id; `None` until the holder has written it.
     pub pid: Option<u32>,
     /// When it took the lock, in seconds since 1970.
     pub since_unix_s: Option<u64>,
-    /// When it started, in clock ticks since boot: with the boot it tells that process from the next
-    /// one of its number.
+    /// Its start time in clock ticks since boot. Together with the boot id this distinguishes it from a later
+    /// process with the same pid.
     #[serde(default)]
     pub start_time: Option<u64>,
-    /// The boot those ticks count from.
+    /// The boot id.
     #[serde(default)]
     pub boot_id: Option<String>,
 }
 
 impl StateLock {
-    /// Takes the lock of a directory. Waits only for a holder that has died, and blocks meanwhile.
+    /// Takes the lock of a directory. Blocks, but only while a dead holder's lock is still held.
     ///
     /// # Errors
-    /// When another process has it, or the file cannot be made.
+    /// When another process holds the lock, or the file cannot be created.
     pub fn acquire(directory: &Path) -> Result<Self, LockError> {
         let path = directory.join("lock");
         let failed = |source| LockError::Io { path: path.clone(), source };
-        // The program that was this process before has kept it for us.
+        // The program that this process ran before exec has kept the lock.
         if let Some(file) = reexec::handed_over(&path)
             && file.try_lock().is_ok()
         {
@@ -98,7 +98,7 @@ impl StateLock {
             if let TryLockError::Error(source) = error {
                 return Err(failed(source));
             }
-            // Where nobody says that he holds it, it was a look at it, or he is about to say so.
+            // Without an entry, a probe holds the lock, or its owner has not written its pid yet.
             let by = HeldBy::read(&path);
             if by.has_said_who_and_lives() || begin.elapsed() > LET_GO_WITHIN {
                 return Err(LockError::Held { path: directory.to_owned(), by });
@@ -108,18 +108,17 @@ impl StateLock {
         Self::held(file).map_err(failed)
     }
 
-    /// Writes down who holds it.
+    /// Records this process as the holder.
     fn held(mut file: File) -> io::Result<Self> {
         let line = HeldBy::this_process().line();
         file.rewind()?;
-        // Over what is there, whose room it has on a full disk.
+        // Overwrites in place: on a full disk this needs no new space.
         file.write_all(&line)?;
         file.set_len(line.len() as u64)?;
         Ok(Self { file })
     }
 
-    /// Whether the lock is still where another daemon would look for it: it is not when its directory was removed or
-    /// replaced.
+    /// Whether the lock file is still at its path. It is not if its directory was removed or replaced.
     #[must_use]
     pub fn is_in_place(&self, directory: &Path) -> bool {
         match (fs::metadata(directory.join("lock")), self.file.metadata()) {
@@ -127,21 +126,21 @@ impl StateLock {
             (Err(error), _) => {
                 !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
             }
-            // Who cannot look has seen nothing wrong.
+            // A failed check proves nothing.
             (_, Err(_)) => true,
         }
     }
 
-    /// The open file that has it.
+    /// The locked file.
     pub(super) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Who holds the lock of a directory, as the kernel and the holder say; `None` when nobody does.
-    /// Makes nothing, and blocks for a moment while a holder comes or goes.
+    /// Returns the holder of a directory's lock, or `None` if it is free. Creates nothing. Blocks briefly
+    /// while a holder starts or exits.
     ///
     /// # Errors
-    /// When the lock file is there and cannot be looked at.
+    /// When the lock file exists but cannot be checked.
     pub fn holder(directory: &Path) -> Result<Option<HeldBy>, LockError> {
         let path = directory.join("lock");
         let failed = |source| LockError::Io { path: path.clone(), source };
@@ -168,7 +167,7 @@ impl StateLock {
 impl HeldBy {
     fn this_process() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
-        // Without `/proc` its number alone has to do.
+        // Without `/proc`, record the pid alone.
         let identity = ProcessKey::of_self().ok();
         Self {
             pid: Some(std::process::id()),
@@ -178,8 +177,8 @@ impl HeldBy {
         }
     }
 
-    /// Whether that very process runs. One that has not said who it is counts, and so does one that
-    /// cannot be looked at: only the end of a holder is worth waiting for.
+    /// Whether the holder still runs. An unknown holder, or one that cannot be checked, counts as running:
+    /// waiting makes sense only for a holder that has exited.
     fn is_alive(&self) -> bool {
         let Some(pid) = self.pid else { return true };
         match self.named(pid).and_then(|holder| holder.is_alive()) {
@@ -192,10 +191,10 @@ impl HeldBy {
         self.pid.is_some() && self.is_alive()
     }
 
-    /// Which process it is; `None` when it has not said so, or has ended.
+    /// Identifies the holder; `None` if it is unknown or has exited.
     ///
     /// # Errors
-    /// When the machine does not say.
+    /// When `/proc` cannot be read.
     pub fn identity(&self) -> io::Result<Option<ProcessKey>> {
         let Some(pid) = self.pid.filter(|_| self.is_alive()) else { return Ok(None) };
         self.named(pid).map(Some)
@@ -204,7 +203,7 @@ impl HeldBy {
     fn named(&self, pid: u32) -> io::Result<ProcessKey> {
         match (self.start_time, self.boot_id.clone()) {
             (Some(start_time), Some(boot_id)) => Ok(ProcessKey { pid, start_time, boot_id }),
-            // An earlier version wrote down no more than its number.
+            // Earlier versions recorded only the pid.
             _ => ProcessKey::of(pid),
         }
     }
@@ -263,7 +262,7 @@ mod tests {
         assert!(!HeldBy { boot_id: Some("another".to_owned()), ..own }.is_alive());
     }
 
-    /// A dead holder's lock may still be held for a moment; its number may be somebody's again.
+    /// A dead holder's lock may stay locked for a moment, and its pid may belong to another process.
     #[test]
     fn a_lock_whose_holder_has_ended_is_waited_for() {
         let directory = tempfile::tempdir().expect("a directory");

@@ -1,7 +1,7 @@
-//! Reading the command's two pipes, in the order in which bytes come.
+//! Reads the command's two pipes in the order in which bytes arrive.
 //!
-//! What comes in small pieces is gathered for at most [`GATHER_FOR`], counted from the last piece
-//! that was passed on: a lone line goes out at once, a flood of small writes in few frames.
+//! Combines small reads for at most [`GATHER_FOR`] after the previous piece was returned: a single line is
+//! sent at once, many small writes share few frames.
 
 #![expect(unsafe_code, reason = "what is in a pipe is asked for by a bare system call")]
 
@@ -19,14 +19,14 @@ use tokio::net::unix::pipe::Receiver;
 use peerbus_protocol::frame::{OUTPUT_MAX, StreamKind};
 use peerbus_protocol::send_buffer::StreamOffsets;
 
-/// Longest time to gather small pieces into one frame.
+/// Longest time to combine small reads into one frame.
 const GATHER_FOR: Duration = Duration::from_millis(2);
 
-/// Pieces up to this size are copied, in bytes: a part of the buffer would keep all 64 KiB of it in
-/// memory for as long as its caller does not read.
+/// Pieces up to this size, in bytes, are copied. A slice of the buffer would keep all 64 KiB of it in memory
+/// until the caller frees the piece.
 const COPIED: usize = 16 * 1024;
 
-/// Both pipes, with what was gathered from one of them.
+/// Both pipes, and the bytes already read from one of them.
 #[derive(Debug)]
 pub struct OutputReader {
     out: Option<Receiver>,
@@ -36,7 +36,7 @@ pub struct OutputReader {
     passed_on: Option<Instant>,
 }
 
-/// What a read found.
+/// The result of a read.
 enum ReadResult {
     Bytes,
     Nothing,
@@ -44,31 +44,31 @@ enum ReadResult {
 }
 
 impl OutputReader {
-    /// No pipes yet.
+    /// A reader without pipes.
     #[must_use]
     pub fn none() -> Self {
         Self { out: None, err: None, gathered: BytesMut::new(), of: StreamKind::Out, passed_on: None }
     }
 
-    /// Those of a command. One without the second has all it says in the first.
+    /// Reads the pipes of a command. A terminal has one stream, `out`.
     #[must_use]
     pub fn new(out: Receiver, err: impl Into<Option<Receiver>>) -> Self {
         Self { out: Some(out), err: err.into(), ..Self::none() }
     }
 
-    /// Whether both pipes have ended and everything was passed on.
+    /// Whether both pipes are at end of file and all bytes were returned.
     #[must_use]
     pub fn are_dry(&self) -> bool {
         self.out.is_none() && self.err.is_none() && self.gathered.is_empty()
     }
 
-    /// Whether somebody may still write to one of them. Else what is left to read ends by itself.
+    /// Whether a process still holds a write end. If not, the remaining bytes end with end of file.
     #[must_use]
     pub fn are_held(&self) -> bool {
         self.open().any(is_held)
     }
 
-    /// How many bytes can be had of each at this moment, without anybody writing more.
+    /// How many bytes of each stream are available now, before anybody writes more.
     #[must_use]
     pub fn waiting(&self) -> StreamOffsets {
         let of = |pipe: &Option<Receiver>| pipe.as_ref().map_or(0, in_pipe);
@@ -77,7 +77,7 @@ impl OutputReader {
         waiting
     }
 
-    /// What the other ends are called by where `/proc` lists the descriptors of a process.
+    /// The names of the write ends, as `/proc/<pid>/fd` shows them.
     pub(super) fn names(&self) -> Vec<PathBuf> {
         self.open().filter_map(name_of_other_end).collect()
     }
@@ -86,8 +86,8 @@ impl OutputReader {
         self.out.iter().chain(&self.err)
     }
 
-    /// The next piece, of at most `most` bytes. Waits for ever once both pipes have ended. Cancel
-    /// safe: what was read stays here.
+    /// The next piece, at most `most` bytes long. Never returns once both pipes have ended. Cancel safe:
+    /// bytes already read stay in the buffer.
     pub async fn next(&mut self, most: u64) -> (StreamKind, Bytes) {
         let most = usize::try_from(most).unwrap_or(OUTPUT_MAX).min(OUTPUT_MAX);
         loop {
@@ -104,7 +104,7 @@ impl OutputReader {
                 () = tokio::time::sleep_until(until.into()), if gathering => return self.pass_on(most),
             };
             if gathering && ready != self.of {
-                // What was read first is passed on first.
+                // Return bytes in the order in which they were read.
                 return self.pass_on(most);
             }
             self.of = ready;
@@ -149,7 +149,7 @@ impl OutputReader {
                 ReadResult::Nothing
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => ReadResult::End,
-            // So the kernel says that nobody holds a terminal any more.
+            // On a terminal, EIO means that nobody holds the other end any more.
             Err(error) if error.raw_os_error() == Some(libc::EIO) => ReadResult::End,
             Err(error) => {
                 tracing::error!(%error, "reading a command's output");
@@ -172,15 +172,15 @@ impl OutputReader {
         }
     }
 
-    /// Reads and discards until both pipes end: closing them would kill a server that the command left
-    /// behind, at its next word.
+    /// Reads and discards until both pipes end. Closing them instead would kill a server that the command
+    /// left behind, with SIGPIPE at its next write.
     pub async fn drain(self) {
         let Self { out, err, .. } = self;
         tokio::join!(discard(out), discard(err));
     }
 }
 
-/// Whether anybody has the other end, as far as the system says.
+/// Whether a process holds the other end, according to poll(2).
 fn is_held(pipe: &Receiver) -> bool {
     let mut poll = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
     let looked = nix::poll::poll(&mut poll, PollTimeout::ZERO);
@@ -188,7 +188,7 @@ fn is_held(pipe: &Receiver) -> bool {
         || poll[0].revents().is_none_or(|is| !is.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
 }
 
-/// Bytes that a read would find.
+/// The number of readable bytes.
 fn in_pipe(pipe: &Receiver) -> u64 {
     let mut count: libc::c_int = 0;
     // SAFETY: the kernel writes one number, which lives longer than the call.
@@ -196,7 +196,7 @@ fn in_pipe(pipe: &Receiver) -> u64 {
     if done < 0 { 0 } else { u64::try_from(count).unwrap_or(0) }
 }
 
-/// Both ends of a pipe have one name. Of a terminal ours is the one that makes them.
+/// Both ends of a pipe have the same name. For a terminal we hold the master, so ask it for the slave's name.
 fn name_of_other_end(pipe: &Receiver) -> Option<PathBuf> {
     let ours = std::fs::read_link(format!("/proc/self/fd/{}", pipe.as_raw_fd())).ok()?;
     let mut number: libc::c_uint = 0;
@@ -218,8 +218,8 @@ async fn discard(pipe: Option<Receiver>) {
     }
 }
 
-/// Whether the other end was ever closed by all who held it. The readiness that says so never goes away: one that was
-/// opened again since, as a terminal can be, would be tried to be read for ever.
+/// Whether all holders closed the other end at some time. This readiness is permanent: without this check, a
+/// terminal whose other end was reopened would cause an endless loop of reads.
 fn is_hung_up(pipe: &Receiver) -> bool {
     pipe.ready(Interest::READABLE)
         .now_or_never()
@@ -228,7 +228,7 @@ fn is_hung_up(pipe: &Receiver) -> bool {
 
 async fn readable(pipe: &Option<Receiver>) {
     match pipe {
-        // An error shows at the read that follows.
+        // The next read reports any error.
         Some(pipe) => drop(pipe.readable().await),
         None => std::future::pending().await,
     }
@@ -250,7 +250,7 @@ mod tests {
             out.write_all(b"x").await.expect("written");
             pieces.push(output_reader.next(OUTPUT_MAX as u64).await.1);
         }
-        // Were one of them a part of the buffer, its room could not be had back.
+        // If a piece shared the buffer, its space could not be reclaimed.
         assert!(output_reader.gathered.is_empty() && output_reader.gathered.try_reclaim(OUTPUT_MAX));
         assert!(pieces.into_iter().all(|piece| piece == b"x"[..]));
     }

@@ -1,12 +1,12 @@
-//! Everything a job has started and that still lives: signalling, counting and stopping it.
+//! The living processes of a job: signals, counts and stops them.
 //!
-//! Guarantees: a signal reaches the process group of the command first, at once, as a terminal
-//! would have it, then every other process of the tree, also those that began a session of their
-//! own or whose parents have ended. A pid that was given to someone else is never signalled. When
-//! [`ProcessSet::stop`] says that nothing is left, nothing is.
+//! Guarantees: a signal goes first to the command's process group, in one step as from a terminal. Then it
+//! goes to all other processes of the job, including those in other sessions and those whose parents have
+//! exited. A reused pid is never signalled. When [`ProcessSet::stop`] reports that no process is left, none
+//! is.
 //!
-//! Limits: the group is signalled at once since Linux 6.9, one by one before. A look at the tree of
-//! a reaper reads all of `/proc`, a few milliseconds on a busy machine.
+//! Limits: before Linux 6.9 the group's processes are signalled one by one. Listing the processes below a
+//! reaper reads all of `/proc`, which takes a few milliseconds on a busy machine.
 
 use std::collections::HashSet;
 use std::io;
@@ -23,20 +23,20 @@ use super::reaper;
 use super::signal::Signal;
 use peerbus_protocol::exec::HungProcess;
 
-/// How long killed processes may take to be gone. Only one that hangs in the kernel, as on a dead
-/// network file system, takes longer than milliseconds.
+/// How long killed processes may take to disappear. Only a process that hangs in the kernel, for example on a
+/// dead network file system, takes longer than milliseconds.
 pub(super) const KILLED_GONE: Duration = Duration::from_secs(5);
 
-/// How long those get whose terminal goes, before they are asked to end in other words.
+/// Time between SIGHUP and SIGTERM for processes with a terminal.
 const HUNG_UP_FOR: Duration = Duration::from_secs(1);
 
-/// The longest pause between two looks at a tree that was asked to end.
+/// The longest pause between two checks after SIGTERM.
 const ASKED_PAUSE: Duration = Duration::from_millis(20);
 
-/// The same for one that is being killed: a fork bomb uses every pause.
+/// The longest pause between two checks after SIGKILL; short, because a fork bomb uses every pause.
 const KILLED_PAUSE: Duration = Duration::from_millis(1);
 
-/// A job's processes. Clones are the same tree.
+/// A job's processes. Clones share the same set.
 #[derive(Debug, Clone)]
 pub struct ProcessSet {
     inner: Arc<Inner>,
@@ -50,43 +50,43 @@ struct Inner {
     asked: Asked,
 }
 
-/// How a tree is asked to end.
+/// How to ask the processes to exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// With TERM.
+    /// With SIGTERM.
     Usual,
-    /// As when its terminal is closed, and only then with TERM: an interactive shell ignores that, and writes its history
-    /// when the terminal goes.
+    /// With SIGHUP, as if the terminal was closed, then with SIGTERM. An interactive shell ignores SIGTERM
+    /// but saves its history on SIGHUP.
     HangUp,
 }
 
 impl Asked {
-    /// For one that has a terminal, or has none.
+    /// The method for a job with or without a terminal.
     pub(super) fn with_terminal(has_terminal: bool) -> Self {
         if has_terminal { Self::HangUp } else { Self::Usual }
     }
 }
 
-/// The command itself: it began the process group.
+/// The command itself, the leader of the process group.
 #[derive(Debug)]
 pub(super) struct Leader {
     pub(super) pid: u32,
     pub(super) pidfd: PidFd,
 }
 
-/// What stopping a tree came to.
+/// The result of a stop.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stopped {
-    /// How many processes had to be ended: those alive when it began, and any seen later.
+    /// How many processes were stopped: those alive at the beginning, and any seen later.
     pub killed: u32,
-    /// How many of these did not end when they were asked to, and got KILL.
+    /// How many of those did not exit when asked and received SIGKILL.
     pub forced: u32,
-    /// How many outlived even KILL, because they hang in the kernel. Normally none.
+    /// How many survived SIGKILL because they hang in the kernel. Normally none.
     pub left: u32,
 }
 
 impl Stopped {
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub(super) fn and(self, more: Self) -> Self {
         Self {
@@ -107,25 +107,24 @@ impl ProcessSet {
         Self { inner: Arc::new(Inner { members, leader, reaper, asked }) }
     }
 
-    /// Signals all of the tree.
+    /// Signals all processes.
     ///
     /// # Errors
-    /// `NotFound` when nothing lives any more; else what the system says of the last process that
-    /// could not be signalled, if there was none that could.
+    /// `NotFound` if no process is alive. Otherwise, if no process could be signalled, the last error.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         signal_all(&self.inner.members, self.inner.leader.as_ref(), signal)
     }
 
-    /// How many processes of the tree are alive now. A zombie is not.
+    /// How many processes are alive now, without zombies.
     ///
     /// # Errors
-    /// When they cannot be looked at, as without a free descriptor.
+    /// When the processes cannot be listed, for example for lack of descriptors.
     pub fn count(&self) -> io::Result<u32> {
         Ok(number_of(self.inner.members.list()?.len()))
     }
 
-    /// Those that are alive now, with the names the kernel has for them. Their command lines are not looked at: those are
-    /// in the memory of a process, and whoever reads there may hang with it.
+    /// The living processes with their kernel names. Never reads command lines: these are in the memory of
+    /// the process, and reading them may hang if the process does.
     ///
     /// # Errors
     /// As [`ProcessSet::count`].
@@ -135,28 +134,29 @@ impl ProcessSet {
         Ok(self.inner.members.list()?.iter().map(|member| process(member.pid)).collect())
     }
 
-    /// Stops all of the tree: TERM, then KILL for what is left after `grace`. Where it has a terminal, TERM comes a
-    /// second after HUP. Returns when the tree is empty, or 5 s after the first KILL if something hangs in the kernel.
+    /// Stops all processes: SIGTERM, then SIGKILL for those left after `grace`. With a terminal, SIGHUP
+    /// precedes SIGTERM by one second. Returns when no process is left, or 5 s after the first SIGKILL if one
+    /// hangs in the kernel.
     ///
     /// # Errors
-    /// When it could not be looked at in all that time: it was signalled as far as it was seen, and
-    /// nobody knows what is left.
+    /// When the processes could not be listed in all that time. All visible processes were signalled; how
+    /// many are left is unknown.
     pub async fn stop(&self, grace: Duration) -> io::Result<Stopped> {
         let Inner { members, leader, asked, .. } = &*self.inner;
         stop(members, leader.as_ref(), *asked, grace).await
     }
 
-    /// Those it consists of.
+    /// The source of its members.
     pub(super) fn members(&self) -> &Members {
         &self.inner.members
     }
 
-    /// Whether it is kept together by a reaper of its own. Else whatever lives in the same cgroup belongs to it.
+    /// Whether the job has its own reaper. Otherwise the set contains every process in the job's cgroup.
     pub(super) fn has_a_reaper(&self) -> bool {
         self.inner.reaper.is_some()
     }
 
-    /// The job is over: whatever still runs is left alone, on purpose.
+    /// Ends the supervision: the remaining processes keep running.
     pub fn release(&self) {
         self.inner.members.release();
         if let Some(reaper) = &self.inner.reaper {
@@ -167,7 +167,7 @@ impl ProcessSet {
     }
 }
 
-/// Stops whatever there is, as [`ProcessSet::stop`] does.
+/// Implements [`ProcessSet::stop`].
 pub(super) async fn stop(
     members: &Members,
     leader: Option<&Leader>,
@@ -179,12 +179,13 @@ pub(super) async fn stop(
     if !members.are_surely_gone() && !ask(members, leader, &mut seen, asked, grace).await {
         forced.look(members);
         if !emptied(members, &mut forced, KILLED_GONE, KILLED_PAUSE, Members::kill).await {
-            // Nothing is seen that runs, and nobody says that nothing is left: it is for the reaper to say that.
+            // No visible process, but no proof that none is left: only the reaper knows. Kill the reaper if
+            // it does not answer.
             members.kill_silent_reaper();
             emptied(members, &mut forced, KILLED_GONE, KILLED_PAUSE, Members::kill).await;
         }
     }
-    // One that is not seen, as in another pid namespace, is one at least.
+    // A member that is invisible, for example in another pid namespace, counts as one.
     let left = if members.is_empty()? { 0 } else { number_of(members.list()?.len()).max(1) };
     if left == 0 {
         members.dispose();
@@ -194,7 +195,7 @@ pub(super) async fn stop(
     Ok(Stopped { killed: seen.count().saturating_sub(left), forced: forced_count.saturating_sub(left), left })
 }
 
-/// Asks all of them to end, and waits for it.
+/// Asks all processes to exit, and waits.
 async fn ask(
     members: &Members,
     leader: Option<&Leader>,
@@ -212,12 +213,12 @@ async fn ask(
         }
     }
     let _ = signal_all(members, leader, Signal::TERM);
-    // A stopped process acts on TERM only once it goes on.
+    // A stopped process handles SIGTERM only after SIGCONT.
     let _ = signal_all(members, leader, Signal::CONT);
     emptied(members, seen, grace.saturating_sub(begin.elapsed()), ASKED_PAUSE, |_| {}).await
 }
 
-/// Waits until the members are gone, at most as long as `limit`; does `act` before each look.
+/// Waits up to `limit` until no member is left; calls `act` before each check.
 async fn emptied(
     members: &Members,
     seen: &mut Seen,
@@ -242,13 +243,13 @@ async fn emptied(
     }
 }
 
-/// The processes that were ever seen, each once.
+/// All processes seen so far, each once.
 #[derive(Default)]
 struct Seen(HashSet<(u32, u64)>);
 
 impl Seen {
     fn look(&mut self, members: &Members) {
-        // Who is not seen now is seen by a later look, or is gone.
+        // A failed listing is harmless: a later one finds the process, or it is gone.
         self.0
             .extend(members.list().unwrap_or_default().iter().map(|member| (member.pid, member.start_time)));
     }
@@ -269,7 +270,7 @@ fn signal_all(members: &Members, leader: Option<&Leader>, signal: Signal) -> io:
     for member in &one_by_one {
         match send(member, signal) {
             Ok(()) => outcome = Ok(()),
-            // It ended before it could be signalled, which is nobody's failure.
+            // It exited before the signal; not an error.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
             Err(error) => outcome = outcome.or(Err(error)),
         }

@@ -1,10 +1,12 @@
-//! The output after the command's own end: who may still write to it, and whether anybody waits for that.
+//! Output that outlives its command: finds the processes that hold it open, and decides whether to wait for
+//! them.
 //!
 //! ```text
-//!  exit ──► look, look, … ──┬─► somebody who is no server: waited for, looked at again
-//!                           └─► servers alone, twice in a row ──► settled: what is in the pipes is the rest
+//!   exit ──► check, check, … ─┬─► some holder is not a server: wait, check again
+//!                            └─► only servers, twice in a row ──► settled: read what is in the pipes
 //! ```
-//! A command whose output ends with it is never looked at. Looks become rarer with time, and take a small part of it.
+//! If the output ends with the command, no check runs. Checks become rarer over time and use a small share of
+//! it.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -17,39 +19,39 @@ use super::super::process_set::ProcessSet;
 use peerbus_protocol::exec::{HOLDERS_SHOWN, OutputHolder};
 use peerbus_protocol::send_buffer::StreamOffsets;
 
-/// When to look for the first time, counted from the command's end, and the shortest pause after that.
+/// Delay of the first check after the command's exit; also the shortest pause between checks.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 
-/// The longest pause, but where a look takes long.
+/// The longest pause, unless a check itself takes long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How many times as long as a look the pause after it is, at least.
+/// The pause after a check is at least this many times the duration of the check.
 const LOOKS_TAKE_A_PART: u32 = 50;
 
-/// From when on it is told who is waited for.
+/// When to start reporting the holders that delay the end.
 const TELL_AFTER: Duration = Duration::from_secs(1);
 
-/// So many looks in a row have to find nobody to wait for: one that is about to become a server, or has just handed the
-/// output on, may be missed by one.
+/// How many checks in a row must find no holder to wait for. A single check can miss a process that is
+/// becoming a server or has just passed the output on.
 const QUIET_LOOKS: u32 = 2;
 
-/// How long a look may take where nobody is to be waited for any more.
+/// Time limit for a check once the caller no longer waits for any holder.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// What is known of those who hold the output open.
+/// The known holders of the output.
 #[derive(Debug)]
 pub(super) struct Lingering {
     since: Instant,
     next: Instant,
     looking: Option<(Instant, JoinHandle<io::Result<HolderScan>>)>,
     looked: Option<(Instant, io::Result<HolderScan>)>,
-    /// Those that were seen last; none before it was looked.
+    /// The holders the last check found; `None` before the first check.
     seen: Option<Vec<Holder>>,
     quiet: u32,
-    /// From when on nobody is to be waited for, whoever it is.
+    /// From this time on, no holder delays the end.
     released: Option<Instant>,
     settled: bool,
-    /// Where the output ends for us.
+    /// The offsets at which the output ends.
     ends_at: Option<StreamOffsets>,
 }
 
@@ -69,14 +71,14 @@ impl Lingering {
         }
     }
 
-    /// From then on nobody is waited for any more.
+    /// From `at` on, no holder delays the end.
     pub(super) fn release(&mut self, at: Instant) {
         let released = self.released.get_or_insert(at);
         *released = at.min(*released);
         self.next = self.next.min(at);
     }
 
-    /// When to come again by the clock.
+    /// The next deadline.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match (&self.looking, self.released) {
             _ if self.settled => None,
@@ -85,7 +87,7 @@ impl Lingering {
         }
     }
 
-    /// Waits for a look to be done. Cancel safe.
+    /// Waits for the running check to finish. Cancel safe.
     pub(super) async fn looked(&mut self) {
         let Some((began, handle)) = &mut self.looking else { return std::future::pending().await };
         let (began, looked) = (*began, handle.await);
@@ -93,8 +95,8 @@ impl Lingering {
         self.looked = Some((began, looked.map_err(io::Error::other).and_then(|look| look)));
     }
 
-    /// Whether all that is waited for was read, as far as it can be said of a pipe that has not ended. `read` is how much
-    /// of it was read so far.
+    /// Whether all output worth waiting for was read, for pipes that have not reached end of file. `read` is
+    /// the number of bytes read so far.
     pub(super) fn is_over(
         &mut self,
         now: Instant,
@@ -135,7 +137,7 @@ impl Lingering {
         }
         match looked {
             Ok(HolderScan { holders, is_whole }) => {
-                // One that nobody can see may well write.
+                // An invisible holder may still write.
                 let none_to_wait_for =
                     is_whole && !holders.is_empty() && holders.iter().all(|it| it.who.server);
                 self.quiet = if none_to_wait_for { self.quiet + 1 } else { 0 };
@@ -151,7 +153,7 @@ impl Lingering {
         }
     }
 
-    /// Those that are waited for, where it is time to tell. Empty where none of them can be seen.
+    /// The holders that delay the end, once it is time to report them. Empty if none of them is visible.
     pub(super) fn waits_for(&self, now: Instant) -> Option<Vec<OutputHolder>> {
         let seen = self.seen.as_ref().filter(|_| !self.settled && now >= self.since + TELL_AFTER)?;
         let them = seen.iter().filter(|holder| !holder.who.server);
@@ -159,12 +161,12 @@ impl Lingering {
         (!them.is_empty() || seen.is_empty()).then_some(them)
     }
 
-    /// Whether somebody may still write what would have been waited for, had nobody said otherwise.
+    /// Whether the release leaves a holder that would otherwise delay the end.
     pub(super) fn leaves_somebody(&self) -> bool {
         self.seen.as_ref().is_none_or(|seen| seen.is_empty() || seen.iter().any(|holder| !holder.who.server))
     }
 
-    /// Those that were seen last.
+    /// The holders the last check found.
     pub(super) fn into_seen(self) -> Vec<Holder> {
         self.seen.unwrap_or_default()
     }

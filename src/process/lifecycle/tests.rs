@@ -1,4 +1,4 @@
-//! Deadlines, endings and times of one command.
+//! Deadlines, outcomes and durations of one command.
 
 use super::*;
 
