@@ -23,7 +23,7 @@ pub(super) use ending::{Next, conclude, tell_who_holds_it, unknown, waiting_for,
 pub(super) use keyboard::{Enough, InputLost, Keys};
 use peerbus_bus::Bus;
 use peerbus_client::exec::{self as client, Completion, Event, Integrity, Timeouts};
-use peerbus_client::{NotFound, Resolution, find};
+use peerbus_client::{NotFound, Resolution, resolve};
 use peerbus_process::host;
 use peerbus_protocol::ending::Refusal;
 use peerbus_protocol::exec::{ExecRequest, StreamOptions, TYPE, WINDOW, check_directory};
@@ -394,7 +394,7 @@ pub(super) async fn target(bus: &Bus, name: &str) -> Result<PeerId, CliError> {
     if let Ok(peer) = name.parse() {
         return Ok(peer);
     }
-    match find::find(bus, name).await {
+    match resolve::resolve(bus, name).await {
         Ok(Resolution::Peer(peer) | Resolution::Offline(peer)) => Ok(peer),
         Err(not_found) => Err(nowhere(name, &not_found)),
     }
@@ -407,7 +407,7 @@ enum PeerPresence {
 }
 
 async fn whereabouts(bus: &Bus, name: &str, peer: &PeerId) -> PeerPresence {
-    match find::find(bus, name).await {
+    match resolve::resolve(bus, name).await {
         Ok(Resolution::Peer(other)) if other != *peer => PeerPresence::Elsewhere(other),
         Ok(Resolution::Peer(found) | Resolution::Offline(found)) => {
             PeerPresence::Nowhere(offline(&found, ""))

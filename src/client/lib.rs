@@ -8,12 +8,12 @@
 pub mod audit;
 pub mod control;
 pub mod exec;
-pub mod find;
 pub mod jobs;
 pub mod peers;
 pub mod policy;
 pub mod queue;
+pub mod resolve;
 mod verify;
 
-pub use find::{NotFound, Resolution};
 pub use peers::RegistryError;
+pub use resolve::{NotFound, Resolution};

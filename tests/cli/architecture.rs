@@ -117,6 +117,20 @@ fn every_file_says_what_it_is() {
 }
 
 #[test]
+fn map_names_existing_files() {
+    let map = read(&below_src("README.md"));
+    let code = map.split('`').skip(1).step_by(2);
+    let paths: Vec<&str> = code
+        .filter(|word| word.contains('/') && !word.contains([' ', ':']) && !word.contains("VERB"))
+        .collect();
+    assert!(paths.len() > 30, "the map names only {paths:?}");
+    let is_missing = |path: &&&str| !below_src(path).exists() && !below_src("..").join(path).exists();
+    assert_none(
+        &paths.iter().filter(is_missing).map(|path| format!("src/README.md: no {path}")).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
 fn nothing_is_left_unfinished() {
     let sources = sources();
     let unfinished = sources.iter().flat_map(|(path, text)| {

@@ -10,7 +10,7 @@ use crate::output;
 use crate::time::{local_time_of_ms, until};
 use peerbus_bus::Bus;
 use peerbus_client::queue::{self as client, QueueError};
-use peerbus_client::{Resolution, find};
+use peerbus_client::{Resolution, resolve};
 use peerbus_protocol::exec::ExecRequest;
 use peerbus_protocol::queue::{LONGEST, QueueLifetime};
 use peerbus_protocol::{JobId, PeerId};
@@ -77,7 +77,7 @@ pub(super) async fn run(
 
 /// The peer, by any of its names, and whether it is on the bus. Nothing is left for one nobody knows.
 async fn known(bus: &Bus, name: &str) -> Result<(PeerId, bool), CliError> {
-    match find::find(bus, name).await {
+    match resolve::resolve(bus, name).await {
         Ok(Resolution::Peer(peer)) => Ok((peer, true)),
         Ok(Resolution::Offline(peer)) => Ok((peer, false)),
         Err(not_found) => Err(nowhere(name, &not_found)),

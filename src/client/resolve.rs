@@ -74,7 +74,7 @@ fn listed(ids: &[PeerId]) -> String {
 ///
 /// # Errors
 /// When nobody, or more than one, has that name.
-pub async fn find(bus: &Bus, name: &str) -> Result<Resolution, NotFound> {
+pub async fn resolve(bus: &Bus, name: &str) -> Result<Resolution, NotFound> {
     match peers::get(bus, name).await {
         Ok(answer) => match answer.found {
             Found::One { peer } if peer.is_online => Ok(Resolution::Peer(peer.peer_id)),
