@@ -40,7 +40,7 @@ fn the_flag_is_stronger_than_the_variable_and_that_than_the_file() {
     assert_eq!(levels(&fleet, variable("w3")), ["WARN"], "the variable");
     assert_eq!(levels(&fleet, variable("w4").flag("-v")), ["DEBUG", "INFO", "WARN"], "the flag");
     assert_eq!(levels(&fleet, file("w5").env("PEERBUS_LOG", "off")), [""; 0], "nothing");
-    let directives = "warn,peerbus_daemon::asked=info";
+    let directives = "warn,peerbus_daemon::request_summary=info";
     assert_eq!(
         levels(&fleet, worker("w6").configuration(&format!("log = '{directives}'\n"))),
         ["INFO", "WARN"]
