@@ -1,4 +1,4 @@
-//! What every part of a daemon shares: who it is, what it has, and what it was told.
+//! State that all parts of a daemon share: identity, resources and settings.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -25,88 +25,89 @@ use peerbus_protocol::service::Counts;
 use peerbus_protocol::variables::Variables;
 use peerbus_protocol::{Instance, JobId, PeerId};
 
-/// Jobs a peer runs at once, unless its configuration says otherwise. A job costs the daemon about
-/// 100 KiB, and up to 4 MiB while its caller does not read.
+/// Default limit of jobs a peer runs at once. A job costs the daemon about 100 KiB, and up to 4 MiB while
+/// its caller
+/// does not read.
 pub const MAX_JOBS: usize = 256;
 
-/// How long a job whose caller vanished goes on, unless the configuration says otherwise.
+/// Default time a job continues after its caller vanished.
 pub const CALLER_GRACE: Duration = Duration::from_secs(60);
 
-/// What a daemon is told at its start.
+/// Settings of a daemon, fixed at its start.
 #[derive(Debug, Clone)]
 pub struct DaemonSettings {
-    /// Its id.
+    /// The peer id.
     pub peer: PeerId,
-    /// Worker, or leader (which is a worker too).
+    /// Worker or leader. A leader is a worker too.
     pub role: Role,
-    /// The link to the bus.
+    /// Settings of the bus connection.
     pub bus: bus::Settings,
-    /// Where its files are.
+    /// The state directory.
     pub state_dir: PathBuf,
-    /// Where the tokens of managed brokers on this machine are.
+    /// The directory with the tokens of managed brokers on this machine.
     pub runtime_dir: PathBuf,
     /// The leader's database.
     pub database_url: Option<String>,
-    /// The folder with the fleet's keys, where this is the machine that has them.
+    /// The folder with the fleet's keys, if this machine holds them.
     pub fleet_keys: Option<PathBuf>,
     /// The broker to start, if any.
     pub broker: Option<super::broker::BrokerSettings>,
-    /// Where commands run that name no directory.
+    /// The default working directory of commands.
     pub directory: Option<String>,
-    /// The shell for `shell_cmd`; none means bash where there is one, else sh.
+    /// The shell for `shell_cmd`. Default: bash if installed, else sh.
     pub shell: Option<PathBuf>,
-    /// Variables every job gets.
+    /// Environment variables of every job.
     pub env: Variables,
-    /// Words the fleet may know this peer by.
+    /// Tags by which clients select this peer.
     pub tags: Vec<String>,
-    /// Jobs at once.
+    /// Limit of concurrent jobs.
     pub max_jobs: usize,
-    /// How long a job whose caller vanished goes on.
+    /// How long a job continues after its caller vanished.
     pub caller_grace: Duration,
-    /// How process trees are held together.
+    /// How the daemon contains process trees.
     pub containment: ContainmentKind,
-    /// Peers the registry takes, for a leader.
+    /// Limit of peers in the registry, for a leader.
     pub max_peers: u32,
     /// The limits of durable jobs.
     pub jobs: Limits,
-    /// How its audit log is kept.
+    /// Settings of the audit log.
     pub audit: audit::Settings,
-    /// Who may run what.
+    /// The access policy.
     pub policy: LoadedPolicy,
-    /// How it is run.
+    /// The supervisor that runs this daemon.
     pub run_by: SupervisedBy,
-    /// What it does about other versions of itself.
+    /// Settings of self-upgrade.
     pub handover: self_upgrade::UpgradeSettings,
 }
 
-/// Whether requests are heard.
+/// Whether the daemon accepts requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AcceptState {
-    /// They are.
+    /// It accepts requests.
     Open,
-    /// They are about to be no more.
+    /// It handles the pending requests, then closes.
     Closing,
-    /// What had come was taken in, and nothing is any more.
+    /// It has handled the pending requests and accepts no more.
     Closed,
 }
 
-/// How far a daemon is on its way out.
+/// How far the shutdown of a daemon has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ShutdownPhase {
-    /// Not at all.
+    /// Not shutting down.
     No,
-    /// New jobs are refused.
+    /// It refuses new jobs.
     Refusing,
-    /// Jobs are being stopped.
+    /// It stops jobs.
     StoppingJobs,
-    /// Nothing is written down any more.
+    /// It writes no more records.
     Closing,
 }
 
-/// What every part of a daemon shares.
+/// State that all parts of a daemon share.
 pub(super) struct Context {
     pub(super) settings: DaemonSettings,
-    /// The file this daemon was started from.
+    /// The program file of this daemon.
     pub(super) program: PathBuf,
     pub(super) instance: Instance,
     pub(super) bus: Bus,
@@ -116,38 +117,37 @@ pub(super) struct Context {
     pub(super) started: Instant,
     /// The name of the user this daemon runs as.
     pub(super) own_user: String,
-    /// Whether another daemon holds our id, as far as we know.
+    /// Whether another daemon is known to hold our id.
     pub(super) conflict: watch::Sender<bool>,
-    /// Rung when another daemon of our id has shown itself.
+    /// Signalled when another daemon with our id was detected.
     pub(super) rival: Notify,
-    /// Rung when there may be something in the queue.
+    /// Signalled when the queue may have a message.
     pub(super) look_into_queue: Notify,
-    /// Rung when a copy of a queued job is to be looked at anew.
+    /// Signalled when a kept copy of a queued job needs another look.
     pub(super) look_at_copies: Notify,
     pub(super) leaving: watch::Sender<ShutdownPhase>,
     pub(super) intake: watch::Sender<AcceptState>,
     places: Arc<Semaphore>,
-    /// Ids that somebody attends to: all of what a handover would cut off. A job that outlives its daemon is
-    /// not among them.
+    /// Ids with a task that a handover would interrupt. Jobs that outlive their daemon do not count.
     pub(super) attended: ActiveCount,
-    /// Rung when a durable job has ended, whose output may now be too much.
+    /// Signalled when a durable job has ended, because its output may exceed the retention limits.
     pub(super) tidy: Notify,
-    /// Jobs that are attended to.
+    /// Jobs that have a task.
     pub(super) running_jobs: RunningJobs,
-    /// Jobs that run now.
+    /// Plain jobs that run now.
     pub(super) running: ActiveCount,
-    /// Durable jobs that run now; those go on when this daemon ends.
+    /// Durable jobs that run now. They continue when this daemon ends.
     pub(super) durable: ActiveCount,
-    /// Turns for starting them.
+    /// Permits for starting durable jobs.
     pub(super) starts: Starts,
-    /// Durable jobs whose end is just being written down.
+    /// Durable jobs whose ending is being recorded.
     pub(super) finishing: ActiveCount,
     /// Jobs whose caller has not confirmed their ending.
     pub(super) untold: ActiveCount,
     counts: Mutex<Counts>,
-    /// Of requests.
+    /// Challenges for requests.
     pub(super) challenges: Challenges,
-    /// Of words about jobs.
+    /// Nonces for control messages.
     pub(super) freshness: Nonces,
 }
 
@@ -196,40 +196,40 @@ impl Context {
         &self.settings.peer
     }
 
-    /// Begins the attachment of an inbox to a job, where members sign what they say about it.
+    /// Starts the attachment of an inbox to a job, if members sign their control messages.
     pub(super) fn attach(&self, job: JobId, inbox: &str) -> Option<Attachment> {
         self.bus.member().map(|_| self.freshness.attach(job, inbox))
     }
 
-    /// A place for one more job; none when all are taken.
+    /// Takes the slot of one more job. `None` if all are taken.
     pub(super) fn place(&self) -> Option<JobSlot> {
         let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
         Some(JobSlot { _permit: Some(permit), _counted: self.running.enter() })
     }
 
-    /// A place for one more durable job; none when there are as many as may be.
+    /// Takes the slot of one more durable job. `None` at the limit.
     pub(super) fn durable_place(&self) -> Option<JobSlot> {
         let counted = self.durable.enter_below(self.settings.jobs.most)?;
         Some(JobSlot { _permit: None, _counted: counted })
     }
 
-    /// The place of a job that runs already, whatever the limit is now.
+    /// The slot of a job that already runs, whatever the limit is now.
     pub(super) fn seat_of_an_adopted(&self) -> JobSlot {
         JobSlot { _permit: None, _counted: self.durable.enter() }
     }
 
-    /// All jobs that run now.
+    /// Number of all jobs that run now.
     pub(super) fn jobs(&self) -> u32 {
         self.running.count() + self.durable.count()
     }
 
-    /// Whether there is a place now for any kind of job.
+    /// Whether any kind of job could get a slot now.
     pub(super) fn has_a_place(&self) -> bool {
         let durable = usize::try_from(self.durable.count()).unwrap_or(usize::MAX);
         self.places.available_permits() > 0 && durable < self.settings.jobs.most
     }
 
-    /// Changes the counts that the services API shows.
+    /// Updates the counters that the services API shows.
     pub(super) fn count(&self, change: impl FnOnce(&mut Counts)) {
         change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -240,32 +240,32 @@ impl Context {
 }
 
 tokio::task_local! {
-    /// Counts the attendant that this task is, until what it attends to outlives this daemon.
+    /// Counts the current task until its job outlives this daemon.
     static ATTENDED: RefCell<Option<ActiveGuard>>;
 }
 
-/// Counts an attendant while it attends to something that a handover would cut off.
+/// Counts a task while it does work that a handover would interrupt.
 pub(super) async fn attending<T>(tally: &ActiveCount, work: impl Future<Output = T>) -> T {
     ATTENDED.scope(RefCell::new(Some(tally.enter())), work).await
 }
 
-/// What this task attends to goes on without this daemon from now on.
+/// Stops counting the current task: its job now outlives this daemon.
 pub(super) fn outlives_this_daemon() {
-    // One that took over from an earlier daemon was never counted.
+    // A task that adopted a job of an earlier daemon was never counted.
     let _ = ATTENDED.try_with(|counted| counted.borrow_mut().take());
 }
 
-/// A place among the jobs that run; given back when dropped.
+/// The slot of a running job. Dropping it frees the slot.
 pub(super) struct JobSlot {
     _permit: Option<OwnedSemaphorePermit>,
     _counted: ActiveGuard,
 }
 
-/// Counts something, and lets others wait until there is none of it.
+/// A counter that others can wait on until it is zero.
 #[derive(Default)]
 pub(super) struct ActiveCount(Arc<watch::Sender<u32>>);
 
-/// One that is counted, until it is dropped.
+/// One counted item, until it is dropped.
 pub(super) struct ActiveGuard(Arc<watch::Sender<u32>>);
 
 impl ActiveCount {
@@ -274,7 +274,7 @@ impl ActiveCount {
         ActiveGuard(Arc::clone(&self.0))
     }
 
-    /// Counts one more, unless there are `most` already.
+    /// Counts one more, unless the count is already `most`.
     fn enter_below(&self, most: usize) -> Option<ActiveGuard> {
         let room = |count: u32| usize::try_from(count).is_ok_and(|count| count < most);
         let entered = self.0.send_if_modified(|count| {
@@ -289,7 +289,7 @@ impl ActiveCount {
         *self.0.borrow()
     }
 
-    /// Waits until there is none, at most `patience`; says whether there is none.
+    /// Waits until the count is zero, for at most `patience`. Returns whether it is zero.
     pub(super) async fn none(&self, patience: Duration) -> bool {
         let mut count = self.0.subscribe();
         tokio::time::timeout(patience, count.wait_for(|count| *count == 0)).await.is_ok()

@@ -1,8 +1,8 @@
-//! The dispatcher: every message about a job comes by here and is handed to that job.
+//! The dispatcher: receives every message about a job and hands it to the task of that job.
 //!
-//! One task owns the table of jobs. It never waits for a job, a disk or the bus, so no job can
-//! delay the start of another. A job that does not keep up with its own messages loses some, which
-//! the protocol of a stream allows for.
+//! One task owns the table of jobs. It never waits for a job, a disk or the bus, so no job can delay the
+//! start of
+//! another. A job that reads its messages too slowly loses some; the stream protocol tolerates this.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,46 +23,47 @@ use peerbus_protocol::identity::Principal;
 use peerbus_protocol::signature::SIGNATURE;
 use peerbus_protocol::subjects::{self, Below, Verb};
 
-/// Messages that may wait on a subscription before they are taken to the dispatcher.
+/// Messages that may wait on a subscription before the dispatcher takes them.
 pub(super) const WAITING: usize = 8_192;
 
-/// Messages that may wait for one job. A caller has about 20 on their way at most.
+/// Messages that may wait for one job. A caller has about 20 in flight at most.
 const WAITING_MESSAGES: usize = 256;
 
-/// Ids attended to at once besides the jobs that may run: those whose ending was not confirmed, and
-/// strangers. A flood of new ids beyond this is dropped; an honest caller asks again.
+/// Ids that may have a task besides the running jobs: jobs with an unconfirmed ending, and unknown ids. The
+/// dispatcher drops further new ids; an honest caller retries.
 const ATTENDED_BESIDES: usize = 4_096;
 
-/// Answers to malformed messages that may wait for the bus at once. Further ones are not given; an
-/// honest sender asks again.
+/// Answers to malformed messages that may wait for the bus at once. The dispatcher drops further ones; an
+/// honest
+/// sender retries.
 const ANSWERS_WAITING: usize = 1_024;
 
-/// How a word that cannot be read is answered.
+/// The answer to a control message that cannot be decoded.
 const BAD_REQUEST: (&str, u16) = ("bad_request", 400);
 
 /// A message to one job.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// Start it, or, when it runs already, show it again.
+    /// Start the job, or attach to it if it already runs.
     Request(Box<Request>),
-    /// A word about it.
+    /// A control message about the job.
     Word {
-        /// The word.
+        /// The control message.
         steer: Control,
-        /// The inbox it came from.
+        /// The sender's inbox.
         from: String,
-        /// Who says it. Anyone may give credit, signed or not.
+        /// The sender. Anyone may give credit, signed or not.
         principal: Principal,
-        /// Whether it names another instance than this one.
+        /// Whether the message names another instance.
         for_another: bool,
-        /// Whether it was surely said just now. Of credit alone it may not be known.
+        /// Whether the message is proven to be no replay. Only for credit may this be unknown.
         fresh: bool,
     },
-    /// The inbox of the caller, or of the viewer of this number, does not exist (any more).
+    /// The inbox of the caller, or of the viewer with this number, does not exist (any more).
     CallerGone(Option<u64>),
 }
 
-/// Who hands messages to jobs.
+/// Hands messages to jobs.
 pub(super) struct Dispatcher {
     context: Arc<Context>,
     jobs: HashMap<JobId, mpsc::Sender<Message>>,
@@ -71,11 +72,11 @@ pub(super) struct Dispatcher {
     answers: Arc<Semaphore>,
 }
 
-/// An attendant that has gone, and what was handed to it too late.
+/// The id of a job task that ended, and the messages it did not handle.
 type Gone = (JobId, mpsc::Receiver<Message>);
 
 impl Dispatcher {
-    /// Opens, with the durable jobs of the daemon before this one.
+    /// Creates the dispatcher and adopts the durable jobs of the previous daemon.
     pub(super) fn open(context: &Arc<Context>, adopted: Vec<Left>) -> Self {
         let (gone, left) = mpsc::unbounded_channel();
         let answers = Arc::new(Semaphore::new(ANSWERS_WAITING));
@@ -91,7 +92,7 @@ impl Dispatcher {
         dispatcher
     }
 
-    /// Hands messages to jobs until the subscriptions end.
+    /// Dispatches messages until the subscriptions end.
     pub(super) async fn run(
         mut self,
         starts: mpsc::Receiver<Incoming>,
@@ -108,7 +109,8 @@ impl Dispatcher {
                     starts = self.turn(wanted, starts).await;
                 }
                 Some(message) = words.recv() => self.word(message),
-                // What waits here while no request is heard is left to the next program: it was not confirmed.
+                // While no requests are accepted, waiting deliveries are left to the next daemon: they are
+                // unconfirmed.
                 Some(request) = queued.recv(), if starts.is_some() => self.hand(request.id, Message::Request(request)),
                 Some((id, rest)) = self.left.recv() => self.left(id, rest),
                 else => return,
@@ -116,8 +118,9 @@ impl Dispatcher {
         }
     }
 
-    /// Stops hearing requests, once those that have come are taken in, or hears them again. One that was on
-    /// its way gets no answer, and is asked again by who waits for it.
+    /// Stops accepting requests once the pending ones are handled, or accepts them again. A request in
+    /// flight gets no
+    /// answer; its client repeats it.
     async fn turn(
         &mut self,
         wanted: AcceptState,
@@ -151,7 +154,8 @@ impl Dispatcher {
     }
 
     fn word(&mut self, message: Incoming) {
-        // The seal holds for the subject, and that has to be below ours: a server may deliver anything.
+        // The signature covers the subject, so the subject must be below ours: a server may deliver
+        // anything.
         let ours = subjects::exec(self.context.peer());
         if !message.subject.strip_prefix(&ours).is_some_and(|rest| rest.starts_with('.')) {
             return tracing::warn!(
@@ -162,7 +166,7 @@ impl Dispatcher {
         let (id, verb, viewer) = match subjects::parse_below(&message.subject) {
             Below::Job(id, verb) => (id, verb, None),
             Below::Viewer(id, number) => (id, Verb::Credit, Some(number)),
-            // These have subscriptions of their own, so that nothing here can delay them.
+            // These have their own subscriptions, so that nothing here can delay them.
             Below::Ping | Below::Health | Below::Policy | Below::Audit | Below::Jobs => return,
             Below::Strange(why) => return self.object(&message, BAD_REQUEST, why),
         };
@@ -188,8 +192,9 @@ impl Dispatcher {
         }
     }
 
-    /// Who steers a job has to be known. Credit steers nothing: a wrong one shows in the totals, and only that of a
-    /// viewer who is to be told to resume is signed.
+    /// Authenticates the sender. Control messages need a known principal. Credit needs none: wrong credit
+    /// shows in the
+    /// totals. Only credit of a viewer that must be told to resume is signed.
     fn speaker(&self, verb: Verb, message: &Incoming) -> Result<(Principal, Option<Signed>), String> {
         if verb == Verb::Credit && message.headers.get(SIGNATURE).is_none() {
             return Ok((Principal::Anyone, None));
@@ -210,8 +215,9 @@ impl Dispatcher {
             None => steer.instance(),
         };
         let for_another = meant_for.is_some_and(|instance| instance != self.context.instance);
-        // Nothing but these can be answered for a job that does not run; credit only for one that a
-        // daemon before this one has left.
+        // Only these can be answered for a job that does not run. Credit is answered only for a job that an
+        // earlier daemon
+        // left.
         let answered = match verb {
             Verb::Resume | Verb::Attach | Verb::Rename | Verb::Detach | Verb::Cancel | Verb::Result => true,
             Verb::Credit => for_another,
@@ -224,9 +230,10 @@ impl Dispatcher {
         let fresh = !auth::members_sign(&self.context) || self.context.freshness.holds(id, &from, verb, text);
         match verb {
             _ if fresh => {}
-            // It steers nothing, and where it would, whoever hears it looks.
+            // Credit controls nothing by itself; the job's task checks it where it does.
             Verb::Credit => {}
-            // Whoever goes on with an attachment that has ended is shown so by its credit.
+            // The credit of a client that continues an ended attachment tells it that the attachment has
+            // ended.
             Verb::Stdin | Verb::Resize => {
                 return tracing::debug!(job = %id, %verb, "ignored a word of an attachment that has ended");
             }
@@ -240,7 +247,7 @@ impl Dispatcher {
         self.hand(id, Message::Word { steer, from, principal, for_another, fresh });
     }
 
-    /// Hands a message to its job, or to a new attendant for an id that has none.
+    /// Hands a message to the task of its job, or starts a task for an id that has none.
     fn hand(&mut self, id: JobId, message: Message) {
         let message = match self.jobs.get(&id) {
             None => message,
@@ -269,7 +276,7 @@ impl Dispatcher {
         });
     }
 
-    /// Begins an attendant, who gives back what was not attended to.
+    /// Starts a task for an id. The task returns the messages it did not handle.
     fn attend<A: Future<Output = mpsc::Receiver<Message>> + Send + 'static>(
         &mut self,
         id: JobId,
@@ -287,7 +294,7 @@ impl Dispatcher {
     }
 
     fn left(&mut self, id: JobId, mut rest: mpsc::Receiver<Message>) {
-        // Another may have begun to attend to this id already.
+        // A newer task may already handle this id.
         if self.jobs.get(&id).is_some_and(mpsc::Sender::is_closed) {
             self.jobs.remove(&id);
         }
@@ -305,7 +312,7 @@ impl Dispatcher {
         }
     }
 
-    /// Gives an answer that may have to wait for the bus in a task of its own.
+    /// Sends an answer in its own task, because it may have to wait for the bus.
     fn aside<A: Future<Output = ()> + Send + 'static>(&self, answer: impl FnOnce(Arc<Context>) -> A) {
         let Ok(place) = Arc::clone(&self.answers).try_acquire_owned() else {
             tracing::debug!("an answer was not given: too many wait for the bus");
@@ -319,7 +326,7 @@ impl Dispatcher {
     }
 }
 
-/// The next request, while they are heard.
+/// The next request, if requests are accepted.
 async fn next(starts: &mut Option<mpsc::Receiver<Incoming>>) -> Option<Incoming> {
     match starts {
         Some(starts) => starts.recv().await,

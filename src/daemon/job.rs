@@ -1,16 +1,19 @@
-//! One job at its peer.
+//! One job on its peer.
 //!
 //! ```text
-//!            ┌─ known, ended ──► recorded: answers from the journal
+//!            ┌─ known, ended ──► replay: answers from the journal
 //!  attend ───┤
 //!            └─ not known ──► admission ──► Starting ──► Running ──► Exited ──► Over
 //!                               │ refused                  │ cancel, timeout, caller gone:
-//!                               ▼                          ▼ the whole tree is stopped
-//!                             buried: the id is known and never runs
+//!                               ▼                          ▼ the daemon stops the whole process tree
+//!                             tombstone: the id is known and never runs
 //! ```
-//! Each job is one task that owns all of the job's state and waits for nothing but events, so jobs
-//! run beside each other. Guarantees: the journal is written before each step; `result` comes after
-//! all output; output is held until the caller has acknowledged it.
+//! Each job is one task. The task owns all state of the job and waits only for events, so jobs run
+//! concurrently.
+//!
+//! Guarantees: the journal is written before each step. `result` follows all output. The daemon keeps
+//! output until
+//! the caller has acknowledged it.
 
 mod admission;
 mod control;
@@ -42,8 +45,9 @@ use peerbus_protocol::exec::JobResult;
 use peerbus_protocol::identity::Principal;
 use peerbus_protocol::{Ending, JobId};
 
-/// Attends to one id, from the first message about it until nobody needs it here any more. What is
-/// left in `messages` is for the next attendant.
+/// Handles all messages about one id, from the first one until the job needs no task any more. Messages
+/// left in
+/// `messages` go to the next task of this id.
 pub(super) async fn attend(
     context: Arc<Context>,
     id: JobId,
@@ -80,8 +84,8 @@ pub(super) async fn attend(
     }
 }
 
-/// A request that has waited: begun, refused, or left for later.
-/// Returns what was said about it meanwhile and not attended to.
+/// Starts a queued request, refuses it, or postpones it. Returns the messages about it that nobody has
+/// handled yet.
 async fn come_up(
     context: &Arc<Context>,
     request: Request,
@@ -96,7 +100,7 @@ async fn come_up(
     Vec::new()
 }
 
-/// Whether there may be a log: not of what was refused.
+/// Whether the job may have an output log. A refused job has none.
 fn may_run(record: &Record) -> bool {
     record.begun.job_scope.is_some()
 }
@@ -106,7 +110,7 @@ async fn look_up(context: &Arc<Context>, id: JobId) -> std::io::Result<Option<Re
     blocking(move || journal.find(id)).await
 }
 
-/// Runs something that may wait for a disk, on a thread where that holds up nobody.
+/// Runs blocking disk work on the blocking thread pool.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
@@ -116,7 +120,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// A word about an id that nobody has heard of.
+/// Answers a control message about an unknown id.
 async fn unknown(context: &Arc<Context>, id: JobId, steer: Control, from: &str, principal: &Principal) {
     match steer {
         Control::Cancel(cancel) if cancel.instance.is_none_or(|instance| instance == context.instance) => {
@@ -135,21 +139,21 @@ async fn unknown(context: &Arc<Context>, id: JobId, steer: Control, from: &str, 
         Control::Result | Control::Attach(_) | Control::Rename(_) | Control::Detach(_) => {
             answer::cannot(context, from, "unknown_job", 404, &format!("no job {id} is known here")).await
         }
-        // Meant for a daemon that is not this one and left nothing to it.
+        // Addressed to another daemon, and nothing of that daemon is left here.
         _ => {}
     }
 }
 
-/// Leaves a tombstone, so that a late request for this id is refused.
+/// Writes a tombstone, so that a late request for this id is refused.
 async fn bury(context: &Arc<Context>, id: JobId, from: &str, why: &str) -> std::io::Result<()> {
     let ending = Ending::Refused { why: Refusal::CancelledBefore, message: why.to_owned() };
     bury_as(context, id, from, ending).await
 }
 
-/// Writes down that a message from the queue, of which nothing more is known, was refused.
+/// Writes a tombstone for an invalid message from the queue.
 pub(super) async fn bury_refused(context: &Arc<Context>, id: JobId, from: &str, ending: Ending) {
     match bury_as(context, id, from, ending).await {
-        // It is another one that has this id.
+        // The id belongs to another job.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => tracing::error!(job = %id, %error, "writing the journal"),
         Ok(()) => {}
@@ -195,8 +199,9 @@ async fn cannot_look_up(context: &Arc<Context>, id: JobId, error: &std::io::Erro
     }
 }
 
-/// Answers a request with an ending, in the form it asked for. Of one from the queue the server is told that
-/// it need not be delivered any more.
+/// Sends an ending in the form the request asked for. For a queued request, also tells the server not to
+/// deliver it
+/// again.
 pub(super) async fn reply(context: &Arc<Context>, request: &Request, result: &JobResult) {
     if let Some(ticket) = &request.queued {
         return ticket.settle(context, request.id).await;

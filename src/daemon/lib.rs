@@ -1,21 +1,25 @@
-//! The peer's end: takes requests, runs jobs, says that it lives.
+//! The daemon of one peer: receives requests, runs jobs and sends heartbeats.
 //!
 //! ```text
-//!  run ── lock, state file, broker, journal, recovery, bus, "am I alone?" ── ready
+//!  run ── lock, state file, broker, journal, recovery, bus, id_conflict ── ready
 //!   │
-//!   ├── intake ── exec (checks) ─┬ job (one task each) ────── process
-//!   │                            ├ durable (one task each) ── shim
-//!   │                            └─ policy, journal, audit, answer
-//!   ├── queue                        what was left here while we were away, on its way to the dispatcher
+//!   ├── dispatcher ── request (checks) ─┬ job (one task each) ────── process
+//!   │                                   ├ durable (one task each) ── shim
+//!   │                                   └─ policy, journal, audit, answer
+//!   ├── queue                        fetches the requests that were queued for this peer
 //!   ├── heartbeat, ping, service     tasks of their own: no job delays them
-//!   ├── solitude                     one daemon per peer id
-//!   ├── handover                     becoming another version of itself
-//!   └── leader                       where the role says so
+//!   ├── id_conflict                  enforces one daemon per peer id
+//!   ├── self_upgrade                 replaces this daemon by another version
+//!   └── leader                       runs only on a leader
 //! ```
-//! Guarantees: nothing anyone sends stops a daemon; a request runs at most once, journalled before
-//! it starts; a daemon that finds a dead one's jobs stops what is left of them before it serves, and goes on with those
-//! that are durable;
-//! nothing listens but what dials out. It does not know command lines or how a person is told.
+//! Guarantees:
+//! - No message can stop a daemon.
+//! - A request runs at most once. The journal records it before it starts.
+//! - After a crash, the next daemon stops the leftover processes of plain jobs before it serves, and adopts
+//!   durable jobs.
+//! - The daemon opens no listening socket; it only connects out.
+//!
+//! This crate does not know command lines or how errors are displayed.
 
 mod account_cache;
 mod answer;

@@ -1,4 +1,4 @@
-//! Whether a job may start here and now. The last look before its id is taken for good.
+//! Decides whether a job may start here and now: the last check before its id is taken for good.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
@@ -22,42 +22,42 @@ use peerbus_protocol::exec::{Command, ExecRequest, JOB_VARIABLE, JobResult, PEER
 use peerbus_protocol::{Ending, JobId};
 use peerbus_shim::messages::StepSpec;
 
-/// How long a refusal that could not be journalled is remembered: longer than any caller repeats
-/// its request.
+/// How long a refusal is remembered that could not be journalled. No caller repeats its request for longer.
 const REFUSAL_REMEMBERED: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// A job that may start: its id is taken.
+/// A job that may start. Its id is taken.
 pub(crate) struct Admitted {
     pub(crate) request: Request,
     pub(crate) commands: Commands,
     pub(crate) job_scope: JobScope,
     pub(crate) entry: Entry,
-    /// What was journalled of it.
+    /// Its first journal record.
     pub(crate) begun: StartRecord,
     pub(crate) place: JobSlot,
     pub(crate) asked: RequestSummary,
     pub(crate) enrolled: JobGuard,
-    /// What was said about it while it was taken from the queue.
+    /// Messages that arrived while the job was claimed from the queue.
     pub(crate) held: Vec<Message>,
 }
 
-/// What is to run.
+/// The commands to run.
 pub(crate) struct Commands {
     pub(crate) spec: Spec,
     pub(crate) timeout_ms: Option<u64>,
-    /// What follows, where it is a task.
+    /// The further steps of a task.
     pub(crate) then: Vec<StepSpec>,
 }
 
-/// A request that may run, as far as everything goes that can be looked at before.
+/// A request that passed all checks that need no journal.
 struct Prepared {
     commands: Commands,
     place: JobSlot,
-    /// Those that allow it.
+    /// The policy rules that allow it.
     rules: BTreeSet<usize>,
 }
 
-/// Takes a job in and sees it through, or refuses it. Returns what was said about it and not attended to.
+/// Admits a job and runs it to its end, or refuses it. Returns the messages about it that nobody has
+/// handled yet.
 pub(super) async fn admit(
     context: Arc<Context>,
     request: Request,
@@ -129,8 +129,8 @@ pub(super) async fn admit(
     held
 }
 
-/// A refusal may be remembered for a minute. It runs nothing meanwhile, so it takes nobody's place and is not told
-/// of as a job.
+/// Frees the slot while a refusal is remembered for up to a minute: a refused job runs nothing and is not
+/// listed.
 fn give_back(place: JobSlot, enrolled: JobGuard) {
     drop((place, enrolled));
 }
@@ -143,7 +143,7 @@ fn not_begun(error: &NotNamed) -> Ending {
     Ending::Refused { why, message }
 }
 
-/// Why nothing can be noted, in words that say what to do about it.
+/// Explains why the journal cannot be written, and what to do about it.
 fn unwritable(error: &io::Error) -> String {
     let cause = match error.kind() {
         ErrorKind::StorageFull => "its disk is full: ",
@@ -156,7 +156,7 @@ fn unwritable(error: &io::Error) -> String {
     )
 }
 
-/// Whether what stands against a request passes by itself: one that has waited goes on waiting then.
+/// Whether the reason for a refusal is temporary. A queued request stays in the queue then.
 fn passes(ending: &Ending) -> bool {
     let Ending::Refused { why, .. } = ending else { return false };
     matches!(why, Refusal::Stopping | Refusal::Conflict | Refusal::Limit | Refusal::Journal)
@@ -177,7 +177,7 @@ async fn prepare(context: &Arc<Context>, request: &Request) -> Result<Prepared, 
             format!("{principal} has filled its share of the audit log of {peer}; there is room in {wait} s");
         return Err(refused(Refusal::Limit, &message));
     }
-    // Nothing of a task begins where any step of it may not.
+    // No step of a task starts unless all of its steps may run.
     let (mut rules, mut steps) = (BTreeSet::new(), Vec::new());
     for (n, part) in (1..).zip(request.exec.parts()) {
         let step = one(context, request, &part).await.map_err(|ending| in_step(request, n, ending))?;
@@ -187,7 +187,7 @@ async fn prepare(context: &Arc<Context>, request: &Request) -> Result<Prepared, 
     }
     let mut steps = steps.into_iter();
     let Some(StepSpec { spec, timeout_ms }) = steps.next() else {
-        // Checked when it was decoded; said again rather than assumed.
+        // Decoding has checked this already; this guards the invariant.
         return Err(refused(Refusal::BadRequest, "it has nothing to run"));
     };
     let commands = Commands { spec, timeout_ms, then: steps.collect() };
@@ -201,7 +201,7 @@ async fn prepare(context: &Arc<Context>, request: &Request) -> Result<Prepared, 
     place.map(|place| Prepared { commands, place, rules }).ok_or_else(limit)
 }
 
-/// One command: the number of the rule that allows it, and what is to be started.
+/// Checks one command. Returns the number of the rule that allows it, and what to start.
 async fn one(context: &Arc<Context>, request: &Request, exec: &ExecRequest) -> Result<(usize, Spec), Ending> {
     let allowed = policy::check(context, &request.principal, exec).await.map_err(|denied| denied.ending)?;
     check_user(exec)?;
@@ -209,7 +209,7 @@ async fn one(context: &Arc<Context>, request: &Request, exec: &ExecRequest) -> R
     Ok((allowed.rule, spec(context, request.id, exec, allowed, of_terminal)?))
 }
 
-/// Says of which step it is that a task is refused.
+/// Names the refused step in the ending of a task.
 fn in_step(request: &Request, n: u32, ending: Ending) -> Ending {
     match (&request.exec.task, ending) {
         (Some(task), Ending::Refused { why, message }) => {
@@ -220,7 +220,7 @@ fn in_step(request: &Request, n: u32, ending: Ending) -> Ending {
     }
 }
 
-/// Only root can become somebody else.
+/// Only root can switch to another user.
 fn check_user(exec: &ExecRequest) -> Result<(), Ending> {
     let Some(user) = exec.user.as_ref().filter(|_| !process::host::is_root()) else { return Ok(()) };
     let own = process::host::current_user();
@@ -241,7 +241,7 @@ fn spec(
     let command = match exec.command() {
         Ok(Command::Shell(line)) => process::Command::Shell { shell: context.settings.shell.clone(), line },
         Ok(Command::Argv(argv)) => process::Command::Argv(argv),
-        // Checked when it was decoded; said again rather than assumed.
+        // Decoding has checked this already; this guards the invariant.
         Err(bad) => return Err(Ending::Refused { why: Refusal::BadRequest, message: bad.0 }),
     };
     let own =
@@ -283,7 +283,7 @@ fn begun(
     }
 }
 
-/// Refuses a job whose id is taken already, because nobody could see later that it ran.
+/// Refuses a job whose id is taken, because nobody could later prove that it ran.
 async fn take_back(
     context: &Arc<Context>,
     request: &Request,
@@ -312,8 +312,9 @@ fn count(context: &Context, ending: &Ending) {
     });
 }
 
-/// Refuses a job for good: a repeat of the same request that is on its way gets the same answer,
-/// whatever has changed until then, because its caller has been told that it did not run.
+/// Refuses a job for good. Its caller has been told that it did not run, so a repeat of the same request
+/// gets the
+/// same answer, even if the policy has changed since.
 pub(super) async fn refuse(
     context: &Arc<Context>,
     request: &Request,
@@ -329,7 +330,7 @@ pub(super) async fn refuse(
     let record = super::Record { result: Some(result.clone()), ..super::Record::of(begun.clone()) };
     let written = blocking(move || journal.bury(&begun, &buried)).await;
     if let (Some(ticket), Err(error)) = (&request.queued, &written) {
-        // Nobody waits for the answer, and the journal is where it is looked for.
+        // Nobody waits for this answer: the caller reads it from the journal later.
         let why = format!("it is refused, and the journal cannot be written: {error}");
         return ticket.later(context, request.id, &why).await;
     }

@@ -1,4 +1,4 @@
-//! What a running job does with the words of its caller.
+//! How a running job handles control messages.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use peerbus_protocol::exec::JobResult;
 use peerbus_protocol::frame::{FrameKind, Signalled};
 use peerbus_protocol::identity::Principal;
 
-/// Signals of others than the caller that are remembered, so that each is applied once.
+/// Signals from other clients to remember, so that each is applied once.
 const STRANGERS_REMEMBERED: usize = 64;
 
 impl Runner {
@@ -38,7 +38,7 @@ impl Runner {
         }
     }
 
-    /// The caller is there: its word renews the right to answer it.
+    /// Records a message of the caller and lets the output flow again.
     fn heard(&mut self) {
         self.timing.heard(Instant::now());
         if let Some(stream) = self.sink.as_stream() {
@@ -46,7 +46,8 @@ impl Runner {
         }
     }
 
-    /// The same request again gets the running job; another under its id is refused.
+    /// Attaches a repeat of the same request to the running job. Refuses a different request with the same
+    /// id.
     async fn on_repeat(&mut self, request: Request) {
         if request.digest != self.request.digest {
             return self.refuse(&request, "the id belongs to another request, which runs").await;
@@ -87,7 +88,8 @@ impl Runner {
     }
 
     async fn on_word(&mut self, steer: Control, from: &str, principal: &Principal) {
-        // Who has the right may stop a job and ask how it ended; the rest is its caller's.
+        // A client with the steer right may stop a job and ask for its result. All else is reserved for the
+        // caller.
         let may_steer =
             from == self.request.caller || policy::may_steer(principal, Some(&self.request.principal));
         match steer {
@@ -122,7 +124,7 @@ impl Runner {
                 let want = self.stdin.take(offset, &bytes);
                 self.sink.control(FrameKind::Want, decode::to_json(&want));
             }
-            // Answered above, or nothing for a job without a terminal.
+            // Handled above, or meaningless for a job without a terminal.
             Control::Cancel(_) | Control::Release(_) | Control::Result | Control::Attach(_) => {}
             Control::Resize(_) | Control::Rename(_) | Control::Detach(_) => {}
         }
@@ -144,7 +146,7 @@ impl Runner {
         let accepted = self.accepted();
         let wants_stdin = self.request.exec.stdin;
         let Some(stream) = self.sink.as_stream() else { return };
-        // The new epoch begins with its `accepted`, before anything that was no longer held.
+        // The new epoch starts with `accepted`, before any frame that the window now allows.
         if !stream.send_buffer.resume(resume, accepted.clone().into()) {
             if resume.epoch == stream.send_buffer.epoch() {
                 stream.show_again(accepted);
@@ -159,7 +161,7 @@ impl Runner {
         }
     }
 
-    /// Applies each signal once, in whatever order and however often it is asked for.
+    /// Applies each signal once, in any order and however often it is requested.
     async fn on_signal(&mut self, request: &SignalRequest, principal: &Principal) {
         let mut error = None;
         if request.n > self.signals {
@@ -172,7 +174,8 @@ impl Runner {
         self.sink.control(FrameKind::Signalled, decode::to_json(&signalled));
     }
 
-    /// The same for somebody who may stop the job and does not follow it: answered where it came from.
+    /// Applies a signal of a client that may stop the job but does not follow it. The answer goes to that
+    /// client's inbox.
     async fn on_anothers_signal(&mut self, request: &SignalRequest, from: &str, principal: &Principal) {
         let known = self.strangers.iter().find(|(inbox, n, _)| inbox == from && *n >= request.n);
         let error = match known {
@@ -188,14 +191,15 @@ impl Runner {
         answer::signalled(&self.context, from, &Signalled { n: request.n, error }).await;
     }
 
-    /// Signals everything the command has started. None where it has not started, so that it is asked
-    /// for again, or is over, so that there is nothing to signal.
+    /// Signals the whole process tree. Returns `None` if the command has not started, so that the caller
+    /// repeats the
+    /// request, or if it has ended, so that there is nothing to signal.
     fn signal(&mut self, name: &str) -> Option<Result<(), String>> {
         let runs = self.lifecycle.has_tree() && !self.over;
         runs.then(|| self.lifecycle.signal(name))
     }
 
-    /// Says in the audit log what somebody does with the job.
+    /// Records a control action in the audit log.
     async fn tell_steered(&self, from: &str, principal: &Principal, what: ControlSummary<'_>) {
         let line = what.by(self.request.id, from, principal, Some(&self.request.principal));
         self.context.audit.steered(line).await;

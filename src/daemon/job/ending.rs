@@ -1,4 +1,4 @@
-//! The end of a job: when it has come, what it was, and who is told.
+//! The end of a job: detects it, records it and reports it.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use peerbus_protocol::exec::JobResult;
 use peerbus_protocol::reply;
 
 impl Runner {
-    /// Writes the ending down, then tells it.
+    /// Records the ending, then reports it.
     pub(super) async fn finish(&mut self, output_reader: OutputReader) {
         self.over = true;
         self.stdin.close();
@@ -71,7 +71,7 @@ impl Runner {
         self.context.count(|counts| counts.processing_ns = counts.processing_ns.saturating_add(ns));
     }
 
-    /// Tells the ending to whoever waits for it.
+    /// Sends the ending to all waiting clients.
     async fn tell(&mut self, result: JobResult) {
         match &mut self.sink {
             Output::Stream(stream) => {

@@ -1,16 +1,16 @@
-//! The clocks of one job, as pure rules with the time as an argument.
+//! The timers of one job: pure functions that take the time as an argument.
 
 use std::time::{Duration, Instant};
 
 use peerbus_protocol::frame::ALIVE_EVERY_MS;
 
-/// How often a caller is told that its job lives.
+/// Interval of `alive` frames to the caller.
 const ALIVE_EVERY: Duration = Duration::from_millis(ALIVE_EVERY_MS);
 
-/// Silence after which a caller counts as vanished. It says something every 5 s.
+/// A caller counts as lost after this silence. It sends something every 5 s.
 const CALLER_SILENCE: Duration = Duration::from_secs(20);
 
-/// Longer than anything here waits.
+/// Longer than any timer here.
 const FAR: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Lease {
     alive_next: Instant,
     heard: Instant,
     vanished: Option<Instant>,
-    /// Whether the caller was given up since it was last heard: that is done once.
+    /// Whether the job has given up the caller since its last message. This happens once.
     given_up: bool,
 }
 
@@ -32,25 +32,25 @@ impl Lease {
         self.grace
     }
 
-    /// The caller said something.
+    /// Records a message of the caller.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
         self.vanished = None;
         self.given_up = false;
     }
 
-    /// The caller's inbox does not exist.
+    /// Records that the caller's inbox does not exist.
     pub(super) fn caller_gone(&mut self, now: Instant) {
         self.vanished.get_or_insert(now);
     }
 
-    /// The ending was told: a caller that stays silent gets its whole grace to come back.
+    /// Restarts the grace period once the ending is sent: a silent caller gets all of it to reconnect.
     pub(super) fn over(&mut self, now: Instant) {
         self.heard = now;
         self.given_up = false;
     }
 
-    /// When to look at the clock next. What was done by the clock asks for no further look.
+    /// The next deadline. Timers that have fired do not count.
     pub(super) fn deadline(&self, now: Instant, streaming: bool, over: bool) -> Instant {
         let mut deadline = now + FAR;
         if streaming {
@@ -68,14 +68,15 @@ impl Lease {
         self.vanished.unwrap_or(self.heard + CALLER_SILENCE) + self.grace
     }
 
-    /// Whether the caller had its grace; says so once, until it is heard again or the job is over.
+    /// Whether the caller's grace period has expired. True once, until the caller is heard again or the job
+    /// is over.
     pub(super) fn caller_is_lost(&mut self, now: Instant) -> bool {
         let lost = !self.given_up && now >= self.caller_lost_at();
         self.given_up |= lost;
         lost
     }
 
-    /// Whether it is time to say that the job lives; says so once.
+    /// Whether an `alive` frame is due. True once per interval.
     pub(super) fn alive_is_due(&mut self, now: Instant) -> bool {
         let due = now >= self.alive_next;
         if due {

@@ -1,5 +1,6 @@
-//! Where a job's output goes: a stream of frames to a caller who grants credit, or a collection
-//! that becomes one JSON reply.
+//! The sink of a job's output: a stream of frames to a caller that grants credit, or a buffer that becomes
+//! one JSON
+//! reply.
 
 use std::sync::Arc;
 
@@ -13,13 +14,13 @@ use peerbus_protocol::frame::{FrameKind, OUTPUT_MAX, StreamKind};
 use peerbus_protocol::reply::Collectors;
 use peerbus_protocol::send_buffer::{Frame, SendBuffer, StreamOffsets};
 
-/// What the headers of a frame take of the server's limit, in bytes, generously.
+/// Upper bound for the headers of a frame, which count against the server's limit, in bytes.
 const HEADERS: usize = 1024;
 
-/// Frames handed to the bus at a time. The rest waits here, where a resume can still rewind it.
+/// Frames handed to the bus at a time. A resume can still rewind the frames that wait here.
 const HANDED_ON: usize = 4;
 
-/// Most callers who wait for one answer; more are told to ask again.
+/// Maximum number of callers waiting for one answer. The job asks further ones to retry.
 const WAITING_MOST: usize = 256;
 
 pub(super) enum Output {
@@ -27,18 +28,19 @@ pub(super) enum Output {
     Plain(Plain),
 }
 
-/// A caller who reads along.
+/// A caller that follows the output.
 pub(super) struct Stream {
     pub(super) send_buffer: SendBuffer,
     courier: mpsc::Sender<Frame>,
-    /// After the link or the caller was lost, nothing is sent until the caller is heard again:
-    /// only its word renews the right to answer.
+    /// Set when the link or the caller is lost: the job sends nothing until the caller's next message
+    /// renews its reply
+    /// permission.
     pub(super) muted: bool,
-    /// Whether nobody will ever read this: output is dropped, so that the command can end.
+    /// Whether all output is dropped because nobody will read it, so that the command can end.
     pub(super) discarding: bool,
 }
 
-/// Callers who wait for the one answer.
+/// Callers waiting for the one answer.
 pub(super) struct Plain {
     pub(super) collectors: Collectors,
     pub(super) waiting: Vec<String>,
@@ -46,15 +48,16 @@ pub(super) struct Plain {
 }
 
 impl Output {
-    /// A stream with the caller's first window. Frames are carried by a task of their own, so that
-    /// a slow bus holds up the output and not the job.
+    /// A stream with the caller's first window. A separate task sends the frames, so a slow bus delays the
+    /// output but
+    /// not the job.
     pub(super) fn stream(context: &Arc<Context>, caller: String, id: JobId, window: u64) -> Self {
         let (courier, mut frames) = mpsc::channel::<Frame>(HANDED_ON);
         let context = Arc::clone(context);
         tokio::spawn(async move {
             while let Some(frame) = frames.recv().await {
                 let message = answer::frame_message(context.peer(), &caller, id, frame);
-                // A frame that cannot be sent is missed by the caller, who asks for it.
+                // The caller notices a missing frame and asks for it.
                 let _ = context.bus.publish_bulk(message).await;
             }
         });
@@ -66,7 +69,7 @@ impl Output {
         })
     }
 
-    /// A collection for one JSON reply, for the caller who waits for it, if any: of at most what the server takes.
+    /// Collects one JSON reply of at most `max_payload` bytes for the waiting caller, if any.
     pub(super) fn plain(context: &Context, caller: Option<String>) -> Self {
         let collectors = Collectors::new(context.bus.max_payload());
         let waiting = caller.into_iter().collect();
@@ -82,7 +85,7 @@ impl Output {
         }
     }
 
-    /// Takes what was read from the command.
+    /// Appends output of the command.
     pub(super) fn push(&mut self, stream: StreamKind, bytes: Bytes) {
         match self {
             Self::Stream(sink) => {
@@ -106,7 +109,7 @@ impl Output {
         }
     }
 
-    /// Callers who read along, or wait for the answer.
+    /// Number of callers that follow the output or wait for the answer.
     pub(super) fn viewers(&self) -> u32 {
         match self {
             Self::Stream(stream) => u32::from(!stream.muted && !stream.discarding),
@@ -114,7 +117,7 @@ impl Output {
         }
     }
 
-    /// The stream, where it is one.
+    /// The stream, if the output is one.
     pub(super) fn as_stream(&mut self) -> Option<&mut Stream> {
         match self {
             Self::Stream(stream) => Some(stream),
@@ -122,7 +125,7 @@ impl Output {
         }
     }
 
-    /// Queues a control frame, where there is a stream for it that has not come to its result.
+    /// Queues a control frame, if there is a stream that has not sent its result yet.
     pub(super) fn control(&mut self, kind: FrameKind, body: Vec<u8>) {
         if let Self::Stream(stream) = self
             && !stream.send_buffer.is_closing()
@@ -155,7 +158,7 @@ impl Output {
 }
 
 impl Plain {
-    /// Has somebody wait for the answer; says whether there was room.
+    /// Adds a caller waiting for the answer. False if there is no room.
     pub(super) fn wait(&mut self, caller: &str) -> bool {
         if self.waiting.iter().any(|waiting| waiting == caller) {
             return true;
@@ -169,9 +172,9 @@ impl Plain {
 }
 
 impl Stream {
-    /// Shows a caller that asked twice the first frame again.
+    /// Repeats the first frame for a caller that sent its request again.
     pub(super) fn show_again(&mut self, accepted: Vec<u8>) {
-        // Were there no room, the caller would ask once more.
+        // If there is no room, the caller asks once more.
         let _ = self.courier.try_send(self.send_buffer.first_again(accepted.into()));
     }
 }

@@ -1,4 +1,4 @@
-//! Answers about a job that has ended, from the journal. Nothing runs here, and nothing is kept.
+//! Answers messages about an ended job from the journal. Starts nothing and keeps no state.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
     match message {
         Message::Request(request) => repeat(context, record, &request, &result).await,
         Message::Word { steer, from, principal, .. } => {
-            // Other instances stay silent, but for the successor on the same state directory.
+            // Only the recorded instance, or its successor on the same state directory, answers.
             let meant_for = steer.instance();
             if meant_for.is_some_and(|it| it != record.begun.instance && it != context.instance) {
                 return;
@@ -32,7 +32,7 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
             if is_credit && from != record.begun.caller && members_sign(context) {
                 return;
             }
-            // Who asked for it the journal knows by the inbox alone. What a command printed is its caller's.
+            // The journal identifies the caller by its inbox alone. Output belongs to the caller.
             let others = is_anothers(context, &from, &record.begun.caller);
             let wants_output = !matches!(steer, Control::Cancel(_));
             if (others && wants_output)
@@ -52,7 +52,7 @@ pub(super) async fn answer(context: &Arc<Context>, record: &Record, message: Mes
     }
 }
 
-/// What the journal says of the end. A record without one belongs to a daemon that died.
+/// The recorded ending. A record without one belongs to a daemon that died.
 fn ending_of(context: &Context, record: &Record) -> JobResult {
     record.result.clone().unwrap_or_else(|| {
         let ending = Ending::Unknown { why: "its daemon died before it could write down the end".to_owned() };
@@ -71,7 +71,7 @@ async fn repeat(context: &Arc<Context>, record: &Record, request: &Request, resu
         return reply(context, request, &refusal).await;
     }
     if tombstone {
-        // What was to run is known only now; whoever took it back does not ask again.
+        // Only this request tells what would have run. The client that cancelled it does not ask again.
         RequestSummary::by(context, request).refused(&context.audit, &result.ending).await;
     }
     match request.exec.stream {

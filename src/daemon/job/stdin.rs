@@ -1,4 +1,4 @@
-//! Standard input of one job: joined from its caller's chunks, and fed to its command.
+//! Standard input of one job: reassembled from the caller's chunks and written to the command.
 
 use bytes::Bytes;
 use tokio::net::unix::pipe::Sender;
@@ -14,42 +14,44 @@ pub(super) struct Stdin {
 }
 
 impl Stdin {
-    /// For a job that reads nothing.
+    /// For a job without input.
     pub(super) fn closed() -> Self {
         let mut stdin = Self::expected();
         stdin.close();
         stdin
     }
 
-    /// For a job whose process is being made.
+    /// For a job whose process is starting.
     pub(super) fn expected() -> Self {
         Self { joined: StdinReassembler::expected(WINDOW), feed: StdinWriter::expected() }
     }
 
-    /// The process is there.
+    /// Connects the pipe of the started process.
     pub(super) fn connect(&mut self, pipe: Sender) {
         self.feed.connect(pipe);
         self.close_with_the_pipe();
     }
 
-    /// Bytes received without a hole.
+    /// Contiguous bytes received.
     pub(super) fn received(&self) -> u64 {
         self.joined.received()
     }
 
-    /// What the caller should know now.
+    /// The credit to report to the caller now.
     pub(super) fn want(&mut self) -> StdinCredit {
         self.joined.want()
     }
 
-    /// Whether so much was written since the last word that the caller should know.
+    /// Whether enough was written since the last report to send new credit.
     pub(super) fn want_is_due(&self) -> bool {
         self.joined.want_is_due()
     }
 
-    /// Takes a chunk, an empty one is the end, and writes what the command can take. Returns what to tell the
-    /// caller: after that writing, because where all of it was written at once nothing tells of it later, and a
-    /// caller that had used up its grant would wait for ever.
+    /// Takes a chunk and writes as much as the command accepts. An empty chunk is the end of input. Returns
+    /// the credit
+    /// to report. It is computed after the write: if everything was written at once, no later event would
+    /// report it, and
+    /// a caller that had used up its credit would wait forever.
     pub(super) fn take(&mut self, offset: u64, bytes: &Bytes) -> StdinCredit {
         let (fresh, StdinCredit { again, .. }) = self.joined.take(offset, bytes);
         self.feed.push((), fresh);
@@ -60,12 +62,12 @@ impl Stdin {
         StdinCredit { again, ..self.joined.want() }
     }
 
-    /// Waits until something that waits can be written to the command. Cancel safe.
+    /// Waits until buffered input can be written to the command. Cancel safe.
     pub(super) async fn writable(&self) {
         self.feed.writable().await;
     }
 
-    /// Writes what the command can take.
+    /// Writes as much as the command accepts.
     pub(super) fn write(&mut self) {
         let joined = &mut self.joined;
         self.feed.write(|(), count| joined.wrote(count));
@@ -78,7 +80,7 @@ impl Stdin {
         }
     }
 
-    /// Nothing more is wanted.
+    /// Closes the input: the job accepts no more.
     pub(super) fn close(&mut self) {
         self.feed.close();
         self.joined.close();
@@ -89,7 +91,7 @@ impl Stdin {
 mod tests {
     use super::*;
 
-    /// Nothing waits afterwards, so there is no later occasion to tell the caller.
+    /// Nothing is buffered afterwards, so no later event would report the credit.
     #[tokio::test]
     async fn a_grant_counts_what_was_written_at_once() {
         let (pipe, _reader) = tokio::net::unix::pipe::pipe().expect("a pipe");
