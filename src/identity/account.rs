@@ -222,9 +222,9 @@ impl Account {
     #[must_use]
     pub(super) fn gives_todays_rights(&self, token: &str) -> bool {
         let Ok(claims) = Claims::<AccountClaims>::read_own(token) else { return false };
-        let known = claims.nats.signing_keys.iter().filter_map(Scope::read);
+        let mut known = claims.nats.signing_keys.iter().filter_map(Scope::read);
         let is_todays = |(standing, scope): (Standing, Scope)| scope == Scope::of(standing, &scope.key);
-        self.vouching.len() == Standing::ALL.len() && known.map(is_todays).all(|it| it)
+        self.vouching.len() == Standing::ALL.len() && known.all(is_todays)
     }
 
     /// The standing whose identities this key signs.

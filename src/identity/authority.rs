@@ -14,6 +14,7 @@
 mod server;
 mod store;
 
+use std::collections::btree_map;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -250,8 +251,8 @@ impl Authority {
             return Ok(false);
         }
         for standing in Standing::ALL {
-            if !account.vouching.contains_key(&standing) {
-                account.vouching.insert(standing, self.signing_or_new(standing)?.public().clone());
+            if let btree_map::Entry::Vacant(missing) = account.vouching.entry(standing) {
+                missing.insert(self.signing_or_new(standing)?.public().clone());
             }
         }
         account.issued = now().max(account.issued + 1);
