@@ -1,4 +1,4 @@
-//! Asking a peer for its audit log, page by page.
+//! Audit queries to a peer, page by page.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use peerbus_protocol::audit::{AuditPage, AuditQuery, Checkpoint, QUERY_TYPE};
 use peerbus_protocol::reply::ERROR_HEADER;
 use peerbus_protocol::{BadMessage, PeerId, decode, subjects};
 
-/// How long one page may take. The peer reads a few MiB from its disk at most.
+/// Timeout of one page. The peer reads at most a few MiB from disk.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Most that the lines of a log take, in bytes: whoever sends more would go on for ever.
+/// Most bytes of a log's lines. A peer that sends more might never stop.
 pub const LOG_MOST: u64 = 16 << 30;
 
-/// The same where they are held in memory.
+/// The same for logs held in memory.
 pub const HELD_MOST: u64 = 1 << 30;
 
-/// What a line takes beside its bytes where it is held, so that short ones have an end, too.
+/// Memory cost of a held line beside its bytes, so that the limit covers short lines too.
 const LINE_COST: u64 = 64;
 
-/// How often a check is begun anew because lines were rotated out under it.
+/// How often to restart a verification after rotation removed lines under it.
 const ATTEMPTS: usize = 3;
 
-/// One page.
+/// Queries one page.
 ///
 /// # Errors
-/// As [`crate::peers::ping`]. A daemon that keeps no audit log declines.
+/// As [`crate::peers::ping`]. A daemon without an audit log declines.
 pub async fn page(bus: &Bus, peer: &PeerId, query: &AuditQuery) -> Result<AuditPage, PingError> {
     let query = AuditQuery { kind: Some(QUERY_TYPE.to_owned()), ..query.clone() };
     let payload = decode::to_json(&query).into();
@@ -49,7 +49,7 @@ pub async fn page(bus: &Bus, peer: &PeerId, query: &AuditQuery) -> Result<AuditP
     }
 }
 
-/// Counts what the pages of a log have brought, which has an end.
+/// Counts the fetched bytes of a log against a limit.
 #[derive(Debug)]
 pub struct FetchCount {
     most: u64,
@@ -57,7 +57,7 @@ pub struct FetchCount {
 }
 
 impl FetchCount {
-    /// Of a log that has at most so many bytes.
+    /// A counter with a limit of `most` bytes.
     #[must_use]
     pub fn at_most(most: u64) -> Self {
         Self { most, bytes: 0 }
@@ -66,7 +66,7 @@ impl FetchCount {
     /// Counts the lines of a page.
     ///
     /// # Errors
-    /// When they are more than any log has.
+    /// If they exceed the limit.
     pub fn add(&mut self, lines: &[String]) -> Result<(), PingError> {
         self.bytes += lines.iter().map(|line| line.len() as u64 + LINE_COST).sum::<u64>();
         match self.bytes > self.most {
@@ -76,7 +76,8 @@ impl FetchCount {
     }
 }
 
-/// Fetches the whole log of a peer and checks its chain here; `known` is what others have heard of it.
+/// Fetches the whole log of a peer and verifies its chain locally; `known` holds checkpoints of other
+/// sources.
 ///
 /// # Errors
 /// As [`page`].

@@ -1,5 +1,4 @@
-//! Steering a job that somebody else follows, or nobody: stopping it, sending it a signal, giving it another name,
-//! and having everybody leave it.
+//! Control requests without following the job: stop, signal, rename, and detach its viewers.
 
 use std::time::{Duration, Instant};
 
@@ -17,36 +16,36 @@ use peerbus_protocol::signature::CHALLENGE;
 use peerbus_protocol::subjects::{self, Verb};
 use peerbus_protocol::{BadMessage, JobId, PeerId, decode};
 
-/// How long an answer may take before the same is said again: each is done once.
+/// Timeout before repeating a request. Repeats are safe, because the peer applies each request once.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 
-/// Pause before it is asked again whether a job has ended.
+/// Interval of checks whether a job has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// Why a job could not be steered.
+/// Why a control request failed.
 #[derive(Debug, Error)]
 pub enum ControlError {
-    /// The bus failed, or the peer gave no answer in time.
+    /// The bus failed, or the peer did not answer in time.
     #[error(transparent)]
     Bus(BusError),
-    /// An answer of which nobody knows whether it is the peer's.
+    /// The answer's sender is unproven.
     #[error("an answer that is not proved to be its own: {0}")]
     Unproven(String),
-    /// It declined, with its sentence.
+    /// The peer declined; contains its sentence.
     #[error("it answered: {0}")]
     Declined(String),
     /// The job is still being stopped.
     #[error("it is being stopped, and has not ended within {} s", .0.as_secs())]
     Stopping(Duration),
-    /// Its answer cannot be understood.
+    /// The answer is malformed.
     #[error("its answer cannot be understood: {0}")]
     Malformed(#[from] BadMessage),
 }
 
-/// Stops a job with everything it has started, and waits until it has ended.
+/// Stops a job with its process tree, and waits for its end.
 ///
 /// # Errors
-/// When that could not be said, or it has not ended within `patience`.
+/// If the request fails, or the job has not ended within `patience`.
 pub async fn stop(
     bus: &Bus,
     peer: &PeerId,
@@ -60,7 +59,7 @@ pub async fn stop(
     let (until, mut heard) = (Instant::now() + patience, false);
     loop {
         let answer = match said.again(&body, until).await {
-            // It has answered before: it is known to be on it.
+            // The peer answered before, so it is stopping the job.
             Err(ControlError::Bus(_)) if heard && Instant::now() >= until => {
                 return Err(ControlError::Stopping(patience));
             }
@@ -79,10 +78,10 @@ pub async fn stop(
     }
 }
 
-/// Takes a job back that has not begun. A peer that is not there is not waited for.
+/// Cancels a job that has not started. Does not wait for an absent peer.
 ///
 /// # Errors
-/// When that could not be said, or gets no answer.
+/// If the request fails or gets no answer.
 pub(super) async fn take_back(
     bus: &Bus,
     peer: &PeerId,
@@ -97,10 +96,10 @@ pub(super) async fn take_back(
     Ok(decode::json(&answer.payload)?)
 }
 
-/// Sends everything that a job has started one signal, by its name.
+/// Sends one signal, by name, to all processes of a job.
 ///
 /// # Errors
-/// When that could not be said or done. A job that has ended gives no answer: it has nobody to signal.
+/// If the request or the signal fails. An ended job gives no answer, because it has no processes.
 pub async fn signal(
     bus: &Bus,
     peer: &PeerId,
@@ -117,10 +116,10 @@ pub async fn signal(
     }
 }
 
-/// Gives a durable job that is called `was` another name.
+/// Renames a durable job that is called `was`.
 ///
 /// # Errors
-/// When that could not be said or done; after a word that got no answer it may or may not be.
+/// If the request or the renaming fails. Without an answer, the job may or may not be renamed.
 pub async fn rename(
     bus: &Bus,
     peer: &PeerId,
@@ -136,7 +135,7 @@ pub async fn rename(
     Ok(decode::json(&answer.payload)?)
 }
 
-/// Has everybody leave who reads a durable job; `from` is what they are told of who wanted it, where nobody signs.
+/// Detaches all viewers of a durable job. In a fleet without identities, `from` tells them who asked.
 ///
 /// # Errors
 /// As [`rename`].
@@ -153,13 +152,13 @@ pub async fn detach(
     Ok(decode::json(&answer.payload)?)
 }
 
-/// One word about a job, said as often as it takes from one inbox.
+/// A control request, repeated from one inbox as often as necessary.
 struct ControlRequest<'a> {
     bus: &'a Bus,
     peer: &'a PeerId,
     subject: String,
     mailbox: Mailbox,
-    /// Whether a peer that is not on the bus may be on its way back.
+    /// Whether to wait for an absent peer.
     waits_for_the_peer: bool,
 }
 
@@ -169,7 +168,7 @@ impl<'a> ControlRequest<'a> {
         Self { bus, peer, subject, mailbox: bus.mailbox(), waits_for_the_peer: true }
     }
 
-    /// Says it until there is an answer, or the time is up.
+    /// Repeats the request until an answer or the deadline.
     async fn again(&mut self, body: &[u8], until: Instant) -> Result<Incoming, ControlError> {
         let started = Instant::now();
         let mut challenge = None::<String>;
@@ -184,7 +183,7 @@ impl<'a> ControlRequest<'a> {
                 (_, Ok(answer)) if answer.no_responders => BusError::NoResponders(self.subject.clone()),
                 (_, Ok(answer)) => match self.challenged(&answer)? {
                     None => return self.proved(answer),
-                    // That it was said just now the peer knows only by this.
+                    // Only the new challenge lets the peer tell this request from a replay.
                     asked if asked != challenge && Instant::now() < until => {
                         challenge = asked;
                         continue;
@@ -201,13 +200,13 @@ impl<'a> ControlRequest<'a> {
                 return Err(ControlError::Bus(failed));
             }
             if is_absent {
-                // Its daemon may be on its way back.
+                // Its daemon may be restarting.
                 tokio::time::sleep(SAY_AGAIN).await;
             }
         }
     }
 
-    /// What the peer wants the word signed over, where this asks for that.
+    /// The challenge that the answer demands, if it demands one.
     fn challenged(&self, answer: &Incoming) -> Result<Option<String>, ControlError> {
         if answer.headers.get(KIND) != Some(FrameKind::Challenge.as_str()) {
             return Ok(None);

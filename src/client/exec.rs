@@ -1,10 +1,10 @@
-//! One job on one peer, from the caller's end.
+//! One job on one peer, from the caller's side.
 //!
-//! [`start`] hands the request to a task of its own, the conversation, which asks, repeats, grants
-//! credit, resumes after losses and in the end compares the books. [`attach`] does the same for a durable job
-//! that somebody has started: another question, and from its answer on the same conversation. The owner of the [`Execution`]
-//! takes [`Event`]s, writes output where it belongs, and says so with [`ExecutionHandle::wrote`]: only
-//! then does the peer get more credit, so a stopped pager stops the command.
+//! [`start`] spawns a task, the driver. It sends the request, repeats it, grants credit, resumes after
+//! losses and finally compares totals and digests. [`attach`] does the same for an existing durable
+//! job, with another first request. The owner of the [`Execution`] receives [`Event`]s, writes the
+//! output, and confirms each piece with [`ExecutionHandle::wrote`]. Only then does the peer get more
+//! credit, so a stopped pager stops the command.
 //!
 //! ```text
 //!   Asking ──accepted──► Streaming ◄──accepted── Resuming      Ended: exactly one Outcome
@@ -12,8 +12,8 @@
 //!     ▼                      └──────────────────────────────┘
 //!   Withdrawing ── never_seen: surely not run · no word: unknown
 //! ```
-//! A durable job does not end with its caller: who leaves it, or is silent for too long, can attach later. When the
-//! peer's daemon is restarted or replaced meanwhile, the conversation resumes with its successor.
+//! A durable job survives its caller: a caller that detaches or stays silent too long can attach later.
+//! If the peer's daemon restarts or upgrades, the driver resumes with the new daemon.
 
 mod driver;
 mod phase;
@@ -32,58 +32,59 @@ use peerbus_protocol::frame::{Accepted, StreamKind};
 use peerbus_protocol::tty::TtySize;
 use peerbus_protocol::{Ending, JobId, PeerId, decode};
 
-/// Something the owner of an execution is told.
+/// An event for the owner of an execution.
 #[derive(Debug)]
 pub enum Event {
-    /// The peer has the job. For a durable one: it runs, or has ended.
+    /// The peer has accepted the job. A durable job is running or has ended.
     Accepted(Accepted),
-    /// What draws the terminal as it stands; output follows. To be written, not to be reported.
+    /// Bytes that redraw the terminal; output follows. Write them, but do not confirm them.
     Screen(Bytes),
-    /// New output, in order. To be written and reported with [`ExecutionHandle::wrote`].
+    /// New output, in order. Write it and confirm it with [`ExecutionHandle::wrote`].
     Output {
-        /// Which output.
+        /// The output stream.
         stream: StreamKind,
-        /// Where the first of them stands: a combined offset.
+        /// The combined offset of the first byte.
         at: u64,
         /// The bytes.
         bytes: Bytes,
     },
-    /// Who answers what the command asks its terminal, from which place of the output on. Until it is said the first
-    /// time, everybody who writes.
+    /// Which viewer answers the terminal's queries, from which offset on. Until the first such event,
+    /// every viewer that writes answers them.
     Asked(Responder),
-    /// How large the terminal is, from which place of the output on.
+    /// The size of the terminal, from which offset on.
     Sized(Sizes),
-    /// Output that is no longer kept: what follows comes after it. Only whoever attached is told so.
+    /// The peer no longer keeps this output; later output follows. Only attached viewers get this
+    /// event.
     NotKept {
-        /// Which output.
+        /// The output stream.
         stream: StreamKind,
-        /// How much of it.
+        /// How many bytes are missing.
         bytes: u64,
     },
-    /// The command has ended, and processes that it has started hold its output, which is waited for. Said once for a
-    /// command; empty where the peer cannot see them.
+    /// The command has ended, and the job waits for processes that still hold its output. Sent once per
+    /// command; empty if the peer cannot see the processes.
     Waiting(Vec<OutputHolder>),
-    /// The peer is silent; the conversation tries to go on.
+    /// The peer is silent; the driver tries to resume.
     Interrupted(String),
-    /// The peer is back.
+    /// The peer answers again.
     Resumed,
-    /// The end. Nothing follows.
+    /// The job's end. The last event.
     Ended(Box<Completion>),
-    /// The job was left as it is. Nothing follows.
+    /// The viewer detached from the job. The last event.
     Detached {
-        /// How many bytes of its output came, and where one may attach to go on: a combined offset.
+        /// How many bytes of output arrived: the combined offset to attach at later.
         at: u64,
-        /// Who wanted that, where it was somebody else: its proved name, or what it says of itself.
+        /// Who detached us, if someone else did: its proven name, or its own claim.
         by: Option<String>,
     },
 }
 
-/// How an execution ended, and whether its output is whole.
+/// How an execution ended, and whether its output is complete.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completion {
     /// The ending.
     pub ending: Ending,
-    /// All the peer said of it, where it said something.
+    /// The peer's result, if it sent one.
     pub result: Option<JobResult>,
     /// Whether all output arrived.
     pub integrity: Integrity,
@@ -95,16 +96,16 @@ impl Completion {
     }
 }
 
-/// Whether all output arrived, as totals and digests tell.
+/// Whether all output arrived, by totals and digests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Integrity {
-    /// To the byte.
+    /// Every byte arrived.
     Whole,
-    /// Not; the sentence says what is missing.
+    /// Output is missing or wrong; the sentence says which.
     Damaged(String),
 }
 
-/// What the owner of an execution may say.
+/// Commands of the owner of an execution.
 #[derive(Debug)]
 enum ControlCommand {
     Wrote { stream: StreamKind, bytes: usize },
@@ -118,45 +119,46 @@ enum ControlCommand {
     Forget,
 }
 
-/// How long to wait for what.
+/// Timeouts.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For a peer that is not on the bus to appear.
+    /// How long to wait for a peer that is not on the bus.
     pub absent: Duration,
 }
 
 /// How to attach to a durable job.
 #[derive(Debug, Clone)]
 pub struct AttachOptions {
-    /// Where its output is wanted from.
+    /// Where the output starts.
     pub from: AttachFrom,
-    /// Most bytes of output on their way.
+    /// The window: most bytes of output in flight.
     pub window: u64,
-    /// Whether to write to it too: standard input, signals, sizes.
+    /// Whether to send stdin, signals and sizes too.
     pub write: bool,
-    /// The size of the terminal it is looked at in.
+    /// The size of the viewer's terminal.
     pub tty: Option<TtySize>,
-    /// Whether it is left before its end, so that what was seen until then has to be proved, piece by piece.
+    /// Whether the viewer detaches before the job's end. Then each frame must be signed, because no
+    /// result proves them.
     pub sealed: bool,
-    /// The jobs from within which it is followed: see [`super::jobs::chain`].
+    /// The jobs that display this viewer's output: see [`super::jobs::chain`].
     pub within: Vec<Within>,
 }
 
-/// A job being followed.
+/// A followed job.
 pub struct Execution {
     job: JobId,
     events: mpsc::UnboundedReceiver<Event>,
     steering: ExecutionHandle,
 }
 
-/// The steering half of an execution; cheap to clone, for other tasks and threads.
+/// Controls an execution; cheap to clone, for other tasks and threads.
 #[derive(Clone)]
 pub struct ExecutionHandle {
     words: mpsc::UnboundedSender<ControlCommand>,
 }
 
-/// Starts a job on a peer. `stdin` is where standard input comes from, chunk by chunk, and ends
-/// when its sender is dropped; it is read only where the request says so.
+/// Starts a job on a peer. `stdin` yields standard input in chunks and ends when its sender is dropped.
+/// It is read only if the request asks for stdin.
 #[must_use]
 pub fn start(
     bus: &Bus,
@@ -170,8 +172,9 @@ pub fn start(
     follow(bus, peer, job, Start::of(&request), stdin, patience)
 }
 
-/// Attaches to a durable job, whoever has started it and whether it still runs. `stdin` is read only where `how`
-/// says that this writes. Refusals are [`Ending::Refused`] with the words `NotDurable`, `NoSuchJob` and `NotYours`.
+/// Attaches to a durable job, running or ended, even if another caller started it. `stdin` is read only
+/// if `how` asks to write. Refusals are [`Ending::Refused`] with `NotDurable`, `NoSuchJob` or
+/// `NotYours`.
 #[must_use]
 pub fn attach(
     bus: &Bus,
@@ -184,12 +187,12 @@ pub fn attach(
     follow(bus, peer, job, Start::Attach(how), stdin, patience)
 }
 
-/// What a conversation begins with.
+/// The first request of an execution.
 #[derive(Debug)]
 enum Start {
-    /// Run this.
+    /// Run a command.
     Exec { request: Bytes, window: u64, durable: bool, within: Vec<Within> },
-    /// Let me read, and perhaps write.
+    /// Attach to a job.
     Attach(AttachOptions),
 }
 
@@ -223,12 +226,12 @@ impl Execution {
         self.job
     }
 
-    /// The next event; none after the end.
+    /// The next event; `None` after the last one.
     pub async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
     }
 
-    /// The steering half.
+    /// A handle that controls the execution.
     #[must_use]
     pub fn steering(&self) -> ExecutionHandle {
         self.steering.clone()
@@ -236,56 +239,57 @@ impl Execution {
 }
 
 impl ExecutionHandle {
-    /// Reports that a piece of output was written (or discarded on purpose).
+    /// Confirms that a piece of output was written (or discarded on purpose).
     pub fn wrote(&self, stream: StreamKind, bytes: usize) {
         self.say(ControlCommand::Wrote { stream, bytes });
     }
 
-    /// Interrupts all the command has started. Where it has ended, and is told to have left its output to others, those go
-    /// on and are waited for no longer.
+    /// Interrupts all processes of the command. If the command has ended and only other processes hold
+    /// its output, this leaves them running and stops waiting for them.
     pub fn interrupt(&self) {
         self.say(ControlCommand::Interrupt);
     }
 
-    /// Kills all the command has started, with the same exception; where they were let go already, stops waiting.
+    /// Kills all processes of the command, with the same exception; if they were released already,
+    /// stops waiting.
     pub fn kill(&self) {
         self.say(ControlCommand::Kill);
     }
 
-    /// Stops the job with its whole tree. The execution goes on to its ending.
+    /// Stops the job with its whole process tree. The execution continues until the ending.
     pub fn cancel(&self, why: &str) {
         self.say(ControlCommand::Cancel(why.to_owned()));
     }
 
-    /// Says that the terminal has another size now.
+    /// Reports a new size of the terminal.
     pub fn resize(&self, size: TtySize) {
         self.say(ControlCommand::Resize(size));
     }
 
-    /// Says that nobody can read the output any more: a command that was started for it is stopped, one that was
-    /// attached to is left.
+    /// Reports that the output has no reader any more. Cancels a job that this execution started;
+    /// detaches from one that it attached to.
     pub fn output_closed(&self) {
         self.say(ControlCommand::OutputClosed);
     }
 
-    /// Says that standard input broke off in its middle: a command that was started with it is stopped, one that was
-    /// attached to is left.
+    /// Reports that standard input broke off. Cancels a job that this execution started; detaches from
+    /// one that it attached to.
     pub fn input_lost(&self) {
         self.say(ControlCommand::InputLost);
     }
 
-    /// Leaves a durable job as it is. One that ends with its caller is stopped.
+    /// Detaches from a durable job. Cancels a job that is not durable.
     pub fn detach(&self) {
         self.say(ControlCommand::Detach);
     }
 
-    /// Stops waiting: the ending is unknown.
+    /// Stops waiting; the ending is unknown.
     pub fn forget(&self) {
         self.say(ControlCommand::Forget);
     }
 
     fn say(&self, word: ControlCommand) {
-        // The conversation may have ended; then there is nothing left to steer.
+        // The driver may have ended; then there is nothing left to control.
         let _ = self.words.send(word);
     }
 }

@@ -1,4 +1,4 @@
-//! Asking peers for their jobs: one peer page by page, or many at once.
+//! Jobs queries: to one peer page by page, or to many at once.
 
 use std::time::Duration;
 
@@ -14,32 +14,32 @@ use peerbus_protocol::jobs::{Job, JobFilter, JobPage, JobQuery, JobStatus, PAGE_
 use peerbus_protocol::reply::ERROR_HEADER;
 use peerbus_protocol::{BadMessage, JobId, PeerId, decode, subjects};
 
-/// How long a peer may take for one page: it reads its journal.
+/// Timeout of one page: the peer reads its journal.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Peers that are asked at once.
+/// Peers asked in parallel.
 const AT_ONCE: usize = 64;
 
-/// Most that all the pages of one peer take, in bytes: several times what its journal can remember.
+/// Most bytes of all pages of one peer: several times what its journal can hold.
 const PAGES_MOST: usize = 512 << 20;
 
-/// How long an answer is held back at a time while an end is waited for. A daemon that is killed answers nothing,
-/// so this is how late that is noticed.
+/// How long the peer holds back each answer while we wait for a job's end. A killed daemon does not
+/// answer, so this bounds how late we notice.
 const HELD_BACK: Duration = Duration::from_secs(5);
 
-/// How long it may take beyond that.
+/// Extra time for the answer beyond that.
 const HELD_BACK_MARGIN: Duration = Duration::from_secs(3);
 
-/// Most jobs of a chain: nobody sits in more terminals within each other.
+/// Most jobs of a chain: more than anyone nests terminals.
 const CHAIN_MOST: usize = 64;
 
-/// Pause before a peer that gave no answer is asked again, and between two questions of any kind.
+/// Pause before retrying a silent peer, and between any two queries.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// One page.
+/// Queries one page.
 ///
 /// # Errors
-/// When the peer gives no answer, or one that is none to this question.
+/// If the peer does not answer, or its answer does not match the query.
 pub async fn page(
     bus: &Bus,
     peer: &PeerId,
@@ -49,7 +49,7 @@ pub async fn page(
     Ok(sized_page(bus, peer, query, patience).await?.0)
 }
 
-/// The same with its size in bytes.
+/// The same, with its size in bytes.
 async fn sized_page(
     bus: &Bus,
     peer: &PeerId,
@@ -70,7 +70,7 @@ async fn sized_page(
     Ok((page, answer.payload.len()))
 }
 
-/// Whether a page can be the answer: one that was changed on its way, or of another question, is none.
+/// Whether a page matches the query; one that was altered, or answers another query, does not.
 fn check(page: &JobPage, peer: &PeerId, query: &JobQuery) -> Result<(), BadMessage> {
     let newest = page.jobs.iter().map(|job| job.id).chain(page.next).max();
     if page.peer != *peer {
@@ -87,16 +87,16 @@ fn check(page: &JobPage, peer: &PeerId, query: &JobQuery) -> Result<(), BadMessa
     }
 }
 
-/// All jobs that a question asks for, newest first; at most as many as its limit says.
+/// All jobs that match a query, newest first, up to its limit.
 ///
 /// # Errors
-/// As [`page`]: all of them, or an error.
+/// As [`page`]: returns all jobs or an error.
 pub async fn all(bus: &Bus, peer: &PeerId, query: &JobQuery) -> Result<Vec<Job>, PolicyQueryError> {
     let most = query.limit.map_or(usize::MAX, |limit| limit as usize);
     let mut query = query.clone();
     let (mut jobs, mut bytes) = (Vec::new(), 0);
     loop {
-        // However many are wanted, a page has no more than it has.
+        // A page holds at most `PAGE_MAX` jobs, even if the caller wants more.
         let left = u32::try_from(most - jobs.len()).unwrap_or(u32::MAX);
         query.limit = query.limit.map(|_| left.min(PAGE_MAX));
         let (page, size) = sized_page(bus, peer, &query, PATIENCE).await?;
@@ -113,7 +113,7 @@ pub async fn all(bus: &Bus, peer: &PeerId, query: &JobQuery) -> Result<Vec<Job>,
     }
 }
 
-/// The same of many peers at once, each as soon as it has answered.
+/// The same for many peers in parallel, each as soon as it answers.
 pub fn of_all<'a>(
     bus: &'a Bus,
     peers: Vec<PeerId>,
@@ -127,17 +127,17 @@ pub fn of_all<'a>(
         .buffer_unordered(AT_ONCE)
 }
 
-/// What is to be told of a job whose end is waited for.
+/// Progress while waiting for a job's end.
 #[derive(Debug)]
 pub enum News<'a> {
-    /// Its peer gives no answer: told once until it does again.
+    /// The peer does not answer: reported once until it answers again.
     NoAnswer(&'a BusError),
-    /// It has not ended, and stands like this.
+    /// The job has not ended; this is its state.
     GoesOn(&'a Job),
 }
 
-/// A job, and those from within which it is followed, over however many others: what any of these prints shows what that
-/// job prints. As far as their peers say so within [`PATIENCE`].
+/// A job and all jobs that display its output, directly or through others, as far as their peers report
+/// them within [`PATIENCE`].
 pub async fn chain(bus: &Bus, own: Within) -> Vec<Within> {
     let until = tokio::time::Instant::now() + PATIENCE;
     let mut chain = vec![own];
@@ -147,7 +147,7 @@ pub async fn chain(bus: &Bus, own: Within) -> Vec<Within> {
     {
         next += 1;
         let query = JobQuery { wanted: Some(job.to_string()), ..JobQuery::default() };
-        // A peer that cannot be asked, or an older one, does not keep anybody from looking.
+        // A silent or older peer must not block the caller.
         let Ok(Ok(page)) = timeout_at(until, page(bus, &peer, &query, PATIENCE)).await else { continue };
         for within in page.jobs.into_iter().flat_map(|job| job.watched_from) {
             if !chain.contains(&within) {
@@ -159,10 +159,10 @@ pub async fn chain(bus: &Bus, own: Within) -> Vec<Within> {
     chain
 }
 
-/// Waits until a job has ended, however long that takes and whatever becomes of the peer meanwhile.
+/// Waits until a job has ended, with no time limit, even across failures of the peer.
 ///
 /// # Errors
-/// When the peer declines, or its answers cannot be understood; none where it does not know the job.
+/// If the peer declines, or its answer is malformed. Returns `None` if the peer does not know the job.
 pub async fn wait(
     bus: &Bus,
     peer: &PeerId,
@@ -186,7 +186,7 @@ pub async fn wait(
                 }
                 found => return Ok(found),
             },
-            // It may be on its way back.
+            // Its daemon may be restarting.
             Err(PolicyQueryError::Bus(error)) => {
                 if !silent {
                     tell(News::NoAnswer(&error));

@@ -1,9 +1,10 @@
-//! Asking the fleet: start a job and follow it to its end, list peers, find one, ping one.
+//! Requests to the fleet: run and follow jobs, list, find and ping peers.
 //!
-//! This folder yields typed events and answers and prints nothing, so that a command line, a
-//! gateway or a test can stand on it alike. Guarantees: a request is never sent twice under two
-//! ids; every execution ends in exactly one [`Ending`](peerbus_protocol::Ending); a list of peers is
-//! whole or an error. It does not know terminals, exit codes or configuration files.
+//! This crate returns typed events and answers and prints nothing, so that a command line, a gateway or
+//! a test can use it. It does not know terminals, exit codes or configuration files.
+//!
+//! Guarantees: the client never sends one request under two ids. Every execution ends in exactly one
+//! [`Ending`](peerbus_protocol::Ending). A list of peers is complete or an error.
 
 pub mod audit;
 pub mod control;

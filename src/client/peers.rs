@@ -1,4 +1,4 @@
-//! Questions to the registry, and to one peer.
+//! Requests to the registry, and to one peer.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use peerbus_protocol::peers::{
 use peerbus_protocol::reply::{ERROR_HEADER, ErrorBody};
 use peerbus_protocol::{BadMessage, PeerId, subjects};
 
-/// How long a leader may take to answer. It answers from memory.
+/// Timeout of a leader's answer. It answers from memory.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often a list is begun anew because the leader changed in the middle of it.
+/// How often to restart a list after the leader changed in the middle.
 const LIST_ATTEMPTS: usize = 3;
 
 /// Why the registry gave no answer.
@@ -28,16 +28,16 @@ pub enum RegistryError {
     /// No leader is on the bus.
     #[error("no leader answers on the bus")]
     NoLeader,
-    /// Nobody knows whether the answer is a leader's.
+    /// The answer's sender is unproven.
     #[error("an answer that is not proved to be a leader's: {0}")]
     Unproven(String),
-    /// The leader declined, with its sentence.
+    /// The leader declined; contains its sentence.
     #[error("the leader answered: {0}")]
     Declined(String),
-    /// The answer cannot be understood.
+    /// The answer is malformed.
     #[error("the leader's answer cannot be understood: {0}")]
     Malformed(#[from] BadMessage),
-    /// The leader changed again and again while its list was read.
+    /// The leader changed repeatedly during the list.
     #[error("the leader changed while its list was read")]
     Changing,
     /// The bus failed.
@@ -54,31 +54,31 @@ impl From<BusError> for RegistryError {
     }
 }
 
-/// Everyone, and who says so.
+/// All peers, and the leader that listed them.
 #[derive(Debug, Clone)]
 pub struct PeerList {
     /// The leader that answered.
     pub leader: PeerId,
-    /// How long it has listened without a break, in milliseconds.
+    /// How long that leader has listened without interruption, in milliseconds.
     pub age_ms: u64,
-    /// Everyone, sorted by id.
+    /// All peers, sorted by id.
     pub rows: Vec<PeerRow>,
-    /// Whether the registry has as many peers as it may, and further ones were heard.
+    /// Whether the registry is full and has ignored further peers.
     pub left_out: bool,
 }
 
-/// Most that all the pages of a registry take, in bytes.
+/// Most bytes of all pages of a registry.
 const PAGES_MOST: usize = 512 << 20;
 
-/// All peers, sorted by id. Whole, or an error.
+/// All peers, sorted by id; complete or an error.
 ///
 /// # Errors
-/// When no leader answers, or any page of the list is missing.
+/// If no leader answers, or a page is missing.
 pub async fn list(bus: &Bus) -> Result<Vec<PeerRow>, RegistryError> {
     Ok(census(bus).await?.rows)
 }
 
-/// All peers, with the leader that knows them.
+/// All peers, with the leader that listed them.
 ///
 /// # Errors
 /// As [`list`].
@@ -91,14 +91,15 @@ pub async fn census(bus: &Bus) -> Result<PeerList, RegistryError> {
     Err(RegistryError::Changing)
 }
 
-/// One pass over all pages; none when another leader answered in between.
+/// Reads all pages once; `None` if the leader changed in between.
 async fn census_once(bus: &Bus) -> Result<Option<PeerList>, RegistryError> {
     let (mut rows, mut left_out, mut bytes) = (Vec::new(), false, 0);
     let mut request = ListRequest { kind: Some(LIST_TYPE.to_owned()), after: None, limit: None };
     let mut leader = None;
     loop {
         let (page, size): (PeerPage, _) = sized(bus, subjects::LIST, &request).await?;
-        // Members' leaders say what they were asked; a question that was changed on its way leaves somebody out.
+        // Signing leaders repeat the request's fields; a difference means that someone altered the
+        // request.
         if bus.member().is_some() && page.after != request.after {
             return Err(BadMessage("it begins at another place than was asked for".to_owned()).into());
         }
@@ -124,11 +125,11 @@ async fn census_once(bus: &Bus) -> Result<Option<PeerList>, RegistryError> {
     }
 }
 
-/// What the registry knows under an id, a hostname or an address. With identities a name leads to a peer only where
-/// its certificate says so, whatever the leader believes.
+/// Looks up an id, a hostname or an address in the registry. In a fleet with identities, a name
+/// resolves to a peer only if the peer's certificate has that name, whatever the leader answers.
 ///
 /// # Errors
-/// When no leader answers.
+/// If no leader answers.
 pub async fn get(bus: &Bus, name: &str) -> Result<GetAnswer, RegistryError> {
     let request = GetRequest { kind: Some(GET_TYPE.to_owned()), peer: name.to_owned() };
     let mut answer = answers(ask(bus, subjects::GET, &request).await?, PEER_TYPE, name)?;
@@ -141,17 +142,17 @@ pub async fn get(bus: &Bus, name: &str) -> Result<GetAnswer, RegistryError> {
     Ok(answer)
 }
 
-/// Takes a peer out of the registry, by its id, hostname or address. What is answered as found is
-/// out of the database too.
+/// Removes a peer from the registry, by id, hostname or address. A returned peer is also removed from
+/// the database.
 ///
 /// # Errors
-/// When no leader answers, or it cannot write its registry.
+/// If no leader answers, or it cannot write its registry.
 pub async fn remove(bus: &Bus, name: &str) -> Result<GetAnswer, RegistryError> {
     let request = GetRequest { kind: Some(REMOVE_TYPE.to_owned()), peer: name.to_owned() };
     answers(ask(bus, subjects::REMOVE, &request).await?, REMOVED_TYPE, name)
 }
 
-/// Whether an answer is to this question: one that was changed on its way has another.
+/// Whether an answer matches this request; the answer to an altered request names another peer.
 fn answers(answer: GetAnswer, kind: &str, name: &str) -> Result<GetAnswer, RegistryError> {
     if answer.kind == kind && answer.asked == name {
         return Ok(answer);
@@ -167,7 +168,7 @@ async fn ask<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
     Ok(sized(bus, subject, question).await?.0)
 }
 
-/// The same with the size of the answer, in bytes.
+/// The same, with the size of the answer in bytes.
 async fn sized<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
     bus: &Bus,
     subject: &str,
@@ -183,7 +184,7 @@ async fn sized<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
     Ok((decode::json(&answer.payload)?, answer.payload.len()))
 }
 
-/// The sentence of an error answer, or what there is of it.
+/// The sentence of an error answer, or a substitute if there is none.
 pub(super) fn sentence(answer: &Incoming) -> String {
     match decode::json::<ErrorBody>(&answer.payload) {
         Ok(body) => body.message,
@@ -191,7 +192,7 @@ pub(super) fn sentence(answer: &Incoming) -> String {
     }
 }
 
-/// Asks a peer for a heartbeat; returns it with the time the answer took.
+/// Requests a heartbeat from a peer; returns it with the round-trip time.
 ///
 /// # Errors
 /// As [`Bus::request`]; [`BusError::NoResponders`] means that the peer is not on the bus.
@@ -203,10 +204,10 @@ pub async fn ping(bus: &Bus, peer: &PeerId, patience: Duration) -> Result<(Heart
     Ok((Heartbeat::decode(&answer.payload)?, took))
 }
 
-/// Asks a peer how it is; returns its answer with the time that took.
+/// Requests the health of a peer; returns it with the round-trip time.
 ///
 /// # Errors
-/// As [`ping`]. A daemon that does not know the question declines it.
+/// As [`ping`]. A daemon of an older version declines the request.
 pub async fn health(bus: &Bus, peer: &PeerId, patience: Duration) -> Result<(Health, Duration), PingError> {
     let asked = Instant::now();
     let answer = bus.request(&subjects::health(peer), bytes::Bytes::new(), patience).await?;
@@ -218,16 +219,16 @@ pub async fn health(bus: &Bus, peer: &PeerId, patience: Duration) -> Result<(Hea
     Ok((Health::decode(&answer.payload)?, took))
 }
 
-/// Why a ping failed.
+/// Why a request to a peer failed.
 #[derive(Debug, Error)]
 pub enum PingError {
     /// No answer.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// An answer of which nobody knows whether it is the peer's.
+    /// The answer's sender is unproven.
     #[error("an answer that is not proved to be its own: {0}")]
     Unproven(String),
-    /// An answer that is no heartbeat.
+    /// The answer is malformed.
     #[error("its answer cannot be understood: {0}")]
     Malformed(#[from] BadMessage),
 }

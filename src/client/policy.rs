@@ -1,4 +1,4 @@
-//! Asking a peer what its policy allows.
+//! Policy queries to a peer.
 
 use std::time::Duration;
 
@@ -11,30 +11,30 @@ use peerbus_protocol::policy::{PolicyAnswer, PolicyQuery};
 use peerbus_protocol::reply::ERROR_HEADER;
 use peerbus_protocol::{BadMessage, PeerId, decode, subjects};
 
-/// How long a peer may take: it may have to look at a slow file system.
+/// Timeout of the answer: the peer may have to read a slow file system.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a peer gave no answer.
 #[derive(Debug, Error)]
 pub enum PolicyQueryError {
-    /// The bus failed; [`BusError::NoResponders`] means that the peer is not there.
+    /// The bus failed; [`BusError::NoResponders`] means that the peer is absent.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// An answer of which nobody knows whether it is the peer's.
+    /// The answer's sender is unproven.
     #[error("an answer that is not proved to be its own: {0}")]
     Unproven(String),
-    /// It declined, with its sentence. One of an older version does not know the question.
+    /// The peer declined; contains its sentence. A peer of an older version does not know the query.
     #[error("it answered: {0}")]
     Declined(String),
-    /// Its answer cannot be understood.
+    /// The answer is malformed.
     #[error("its answer cannot be understood: {0}")]
     Malformed(#[from] BadMessage),
 }
 
-/// Asks a peer. Nothing runs there for it.
+/// Queries a peer's policy. This runs nothing there.
 ///
 /// # Errors
-/// When it gives no answer.
+/// If the peer gives no answer.
 pub async fn ask(bus: &Bus, peer: &PeerId, question: &PolicyQuery) -> Result<PolicyAnswer, PolicyQueryError> {
     let answer = bus.request(&subjects::policy(peer), decode::to_json(question).into(), PATIENCE).await?;
     verify::is_of(bus, peer, &answer).map_err(PolicyQueryError::Unproven)?;

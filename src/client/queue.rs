@@ -1,8 +1,8 @@
-//! Leaving a request for a peer that may be away, seeing what waits, and taking it back.
+//! Queues requests for absent peers, lists them, and cancels them.
 //!
-//! Guarantees: a request is stored once, however often it is said; nothing is called cancelled that may
-//! still run. Whether something that was handed out has begun, only its peer knows: where that cannot be
-//! asked, this says so.
+//! Guarantees: the server stores a request once, even if it is sent repeatedly. No job counts as
+//! cancelled that may still run. Only the peer knows whether a delivered job has started; if the peer
+//! cannot answer, the result says so.
 
 use std::time::Duration;
 
@@ -23,49 +23,49 @@ use peerbus_protocol::queue::{MESSAGE_ID, STREAM};
 use peerbus_protocol::subjects;
 use peerbus_protocol::{JobId, PeerId, decode};
 
-/// How long JetStream may take to answer a question.
+/// Timeout of a JetStream request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the server may take to store a request before it is said again, and how often it is said.
+/// How long to wait for each attempt to store a request.
 const STORED_WITHIN: [Duration; 4] = [Duration::from_secs(1), Duration::from_secs(2), PATIENCE, PATIENCE];
 
-/// How long a leader may take to make the stream where there is none.
+/// How long a leader may take to create a missing stream.
 const MADE_WITHIN: Duration = Duration::from_secs(4);
 
-/// Pause between two looks whether it has.
+/// Interval of checks for the stream.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// How long a peer may take to say whether a job has begun.
+/// How long a peer may take to report whether a job has started.
 const PEER_WITHIN: Duration = Duration::from_secs(6);
 
-/// More than can wait in the queue: a server that says so is not listened to any further.
+/// More jobs than the queue can hold: stop reading from a server that reports more.
 const WAITING_MOST: usize = 200_000;
 
-/// Messages that are fetched at once.
+/// Messages fetched in parallel.
 const FETCHED_AT_ONCE: usize = 32;
 
-/// Why the queue did not do what it was asked.
+/// Why a queue operation failed.
 #[derive(Debug, Error)]
 pub enum QueueError {
-    /// There can be none on this server.
+    /// The server has no JetStream.
     #[error(
         "the server at {0} has no JetStream, which keeps the queue; `jetstream {{ store_dir: … }}` in its \
          configuration gives it one"
     )]
     NoJetStream(String),
-    /// Nobody has made one.
+    /// The stream does not exist.
     #[error("no leader has made the queue yet: is a leader of this version running?")]
     NoStream,
-    /// Everything that may wait does.
+    /// The queue is full.
     #[error("the queue takes no more: {0}; `d queue list` shows what waits")]
     Full(String),
-    /// It is larger than a message may be.
+    /// The request is too large for a message.
     #[error("the request is too large: {0}")]
     TooLarge(BusError),
-    /// Nobody knows whether it was stored.
+    /// The request may or may not be stored.
     #[error("the server did not say whether it has the request ({0})")]
     Unsure(String),
-    /// It gave another answer.
+    /// JetStream returned another error.
     #[error("asking the queue: {0}")]
     Answer(#[from] JetStreamError),
     /// The bus failed.
@@ -73,13 +73,13 @@ pub enum QueueError {
     Bus(BusError),
 }
 
-/// Leaves a request, which has an id and says until when it may begin, for a peer.
+/// Queues a request, which must have an id and an expiry, for a peer.
 ///
 /// # Errors
-/// When it is not stored, or nobody knows whether it is.
+/// If the request is not stored, or may or may not be stored.
 pub async fn leave(bus: &Bus, peer: &PeerId, id: JobId, request: &ExecRequest) -> Result<(), QueueError> {
     is_made(bus).await?;
-    // Signed without a reply subject: the answer to this is the server's, and nobody waits for the peer's.
+    // The signature covers no reply subject, because the server answers this message, not the peer.
     let message = Outgoing::to(&subjects::queue(peer, id)).header(MESSAGE_ID, id);
     let message = bus.sealed(message.payload(decode::to_json(request)).sealed());
     let (mut last, mut may_be_stored) = (String::new(), false);
@@ -91,7 +91,7 @@ pub async fn leave(bus: &Bus, peer: &PeerId, id: JobId, request: &ExecRequest) -
                     last = format!("it was stored in {} and not in {STREAM}", stored.stream);
                     may_be_stored = true;
                 }
-                // An earlier copy, of which the answer was lost: nobody else has this id.
+                // An earlier copy is stored and its answer was lost: no one else has this id.
                 Err(JetStreamError::Declined(why)) if is_there_already(&why) => return Ok(()),
                 Err(JetStreamError::Declined(why)) => return Err(QueueError::Full(why.to_string())),
                 Err(malformed) => {
@@ -103,7 +103,7 @@ pub async fn leave(bus: &Bus, peer: &PeerId, id: JobId, request: &ExecRequest) -
             Err(why) => {
                 last = why.to_string();
                 may_be_stored |= !matches!(why, BusError::NoResponders(_));
-                // It waits for the next connection, where there is none.
+                // Wait for the next connection if there is none.
                 let _ = bus.connected(patience).await;
             }
         }
@@ -115,7 +115,7 @@ fn is_there_already(why: &jetstream::ApiError) -> bool {
     why.err_code == SUBJECT_TAKEN && why.description.contains("per subject")
 }
 
-/// Waits until there is a queue, which a leader that has just come may have to make.
+/// Waits until the stream exists; a leader that has just started may have to create it.
 async fn is_made(bus: &Bus) -> Result<(), QueueError> {
     let looked = async {
         loop {
@@ -149,27 +149,27 @@ fn no_jetstream(bus: &Bus) -> QueueError {
     QueueError::NoJetStream(bus.address().to_string())
 }
 
-/// A job that waits.
+/// A queued job.
 #[derive(Debug, Clone)]
 pub struct QueuedJob {
-    /// For whom.
+    /// The peer it is for.
     pub peer: PeerId,
-    /// Which.
+    /// The job's id.
     pub job: JobId,
-    /// The number of its message.
+    /// The sequence number of its message.
     pub seq: u64,
-    /// When the server took it, UTC.
+    /// When the server stored it, UTC.
     pub queued_at: String,
-    /// Who left it, where that is proved, or why it is not.
+    /// The proven sender, or why it is unproven.
     pub principal: Result<Principal, String>,
-    /// What it asks for, or why that cannot be read.
+    /// The request, or why it is unreadable.
     pub request: Result<ExecRequest, String>,
 }
 
-/// What waits, for one peer or for all, the oldest first.
+/// Queued jobs, of one peer or of all, oldest first.
 ///
 /// # Errors
-/// When the queue cannot be read.
+/// If the queue cannot be read.
 pub async fn waiting(bus: &Bus, peer: Option<&PeerId>) -> Result<Vec<QueuedJob>, QueueError> {
     let places =
         places(bus, &peer.map_or_else(|| subjects::QUEUE_ALL.to_owned(), subjects::queue_of)).await?;
@@ -185,13 +185,13 @@ pub async fn waiting(bus: &Bus, peer: Option<&PeerId>) -> Result<Vec<QueuedJob>,
     Ok(listed)
 }
 
-/// Where something waits, among the subjects that fit.
+/// Peer and job of each queued message under a subject filter.
 pub async fn places(bus: &Bus, filter: &str) -> Result<Vec<(PeerId, JobId)>, QueueError> {
     let (mut places, mut offset) = (Vec::new(), 0);
     loop {
         let page = info(bus, serde_json::json!({ "subjects_filter": filter, "offset": offset })).await?;
         let found = page.state.subjects.len();
-        // What is no job is the peer's to take out.
+        // Skip other subjects; the peer removes such messages.
         places.extend(page.state.subjects.keys().filter_map(|subject| subjects::parse_queue(subject).ok()));
         offset += found;
         if found == 0 || offset >= page.total || offset > WAITING_MOST {
@@ -200,7 +200,7 @@ pub async fn places(bus: &Bus, filter: &str) -> Result<Vec<(PeerId, JobId)>, Que
     }
 }
 
-/// The message of a job; none where none waits (any more).
+/// The message of a queued job; `None` if there is none (any more).
 async fn message(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Option<StoredMessage>, QueueError> {
     let wish = serde_json::json!({ "last_by_subj": subjects::queue(peer, job) });
     let payload = ask(bus, &jetstream::get_message(), &wish).await?;
@@ -226,23 +226,24 @@ fn listed(bus: &Bus, peer: PeerId, job: JobId, message: &StoredMessage) -> Queue
     QueuedJob { peer, job, seq: message.seq, queued_at: message.time.clone(), principal, request }
 }
 
-/// What became of a wish that a job never runs.
+/// The outcome of a cancellation.
 #[derive(Debug)]
 pub enum CancelOutcome {
-    /// It surely never runs.
+    /// The job will surely never run.
     Surely,
-    /// It runs, and was left alone.
+    /// The job is running; it was left alone.
     Runs,
-    /// It has ended.
+    /// The job has ended.
     Ended(Option<Box<JobResult>>),
-    /// It is out of the queue, and was handed to its peer before, which cannot be asked: it may have begun.
+    /// The job is out of the queue, but its peer had received it and cannot be asked: it may have
+    /// started.
     PeerCannotSay(String),
 }
 
-/// Takes a job out of the queue.
+/// Cancels a queued job.
 ///
 /// # Errors
-/// When the queue cannot be asked.
+/// If the queue cannot be asked.
 pub async fn withdraw(bus: &Bus, peer: &PeerId, job: JobId) -> Result<CancelOutcome, QueueError> {
     let Some(waiting) = message(bus, peer, job).await? else {
         return Ok(ask_the_peer(bus, peer, job).await);
@@ -257,18 +258,19 @@ pub async fn withdraw(bus: &Bus, peer: &PeerId, job: JobId) -> Result<CancelOutc
         }
     }
     match was_handed_out(bus, peer, waiting.seq).await {
-        // A server that crashed may have forgotten that it was, and its peer knows. One that is away, or says
-        // nothing, was handed nothing, as far as anybody can tell.
+        // A server that crashed may have forgotten the delivery, but the peer knows. If the peer is
+        // away or silent, assume that it received nothing.
         Ok(false) => match ask_the_peer(bus, peer, job).await {
             CancelOutcome::PeerCannotSay(_) => Ok(CancelOutcome::Surely),
             said => Ok(said),
         },
-        // What cannot be known is not said.
+        // The delivery state is unknown, so only the peer can tell.
         Ok(true) | Err(_) => Ok(ask_the_peer(bus, peer, job).await),
     }
 }
 
-/// Whether a message was ever delivered to its peer. Asked after it was taken out: then it is no more.
+/// Whether the message was ever delivered to its peer. Call it after deleting the message, so that no
+/// further delivery can follow.
 async fn was_handed_out(bus: &Bus, peer: &PeerId, seq: u64) -> Result<bool, QueueError> {
     let payload = ask(bus, &jetstream::consumer_info(peer), &serde_json::json!({})).await?;
     match jetstream::answer::<ConsumerInfo>(&payload) {
@@ -278,7 +280,7 @@ async fn was_handed_out(bus: &Bus, peer: &PeerId, seq: u64) -> Result<bool, Queu
     }
 }
 
-/// Asks a peer whether a job has begun. One that it has not seen it will never begin.
+/// Asks a peer whether a job has started. A peer that has not seen the job will never start it.
 async fn ask_the_peer(bus: &Bus, peer: &PeerId, job: JobId) -> CancelOutcome {
     match control::take_back(bus, peer, job, "cancelled while it waited in the queue", PEER_WITHIN).await {
         Ok(answer) if answer.id == job => said(answer),

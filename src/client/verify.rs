@@ -1,4 +1,4 @@
-//! Whether an answer is by whom it should be, in a fleet whose members sign what they say.
+//! Checks who signed an answer, in a fleet with identities.
 
 use peerbus_bus::{Bus, Incoming};
 use peerbus_identity::Signer;
@@ -6,12 +6,12 @@ use peerbus_protocol::PeerId;
 use peerbus_protocol::identity::Standing;
 use peerbus_protocol::peers::{is_among, is_name};
 
-/// Whether an answer is this peer's own.
+/// Whether this peer signed the answer.
 pub(super) fn is_of(bus: &Bus, peer: &PeerId, answer: &Incoming) -> Result<(), String> {
     signer_of(bus, peer, answer).map(drop)
 }
 
-/// Who signed an answer, which has to be this peer; none where nobody signs.
+/// The signer of an answer, which must be this peer; `None` in a fleet without identities.
 pub(super) fn signer_of(bus: &Bus, peer: &PeerId, answer: &Incoming) -> Result<Option<Signer>, String> {
     match signer(bus, answer)? {
         Some(signer) if !is_the_peer(&signer, peer) => {
@@ -21,8 +21,8 @@ pub(super) fn signer_of(bus: &Bus, peer: &PeerId, answer: &Incoming) -> Result<O
     }
 }
 
-/// Whether a name leads to this peer by right: as its id, or because this certificate of the peer's gives it the name.
-/// Without identities nobody can know.
+/// Whether a name belongs to this peer: as its id, or by its certificate. Always true in a fleet
+/// without identities.
 pub(super) fn is_named(bus: &Bus, peer: &PeerId, name: &str, certificate: Option<&str>) -> bool {
     let Some(member) = bus.member() else { return true };
     is_name(name, peer.as_str())
@@ -36,7 +36,7 @@ fn is_the_peer(signer: &Signer, peer: &PeerId) -> bool {
     signer.name.as_str() == peer.as_str() && signer.standing.is_machine()
 }
 
-/// Whether an answer is a leader's.
+/// Whether a leader signed the answer.
 pub(super) fn is_leaders(bus: &Bus, answer: &Incoming) -> Result<(), String> {
     match signer(bus, answer)? {
         Some(signer) if signer.standing != Standing::Leader => {

@@ -6,7 +6,7 @@
 //! directory at the same time.
 //!
 //! ```text
-//!  invite ──▶ invitation: name, standing, a guest's key, until when ──take up──▶ identity ──revoke──▶ revoked
+//!  invite ──▶ invitation: name, standing, a guest's key, expiry ──redeem──▶ identity ──revoke──▶ revoked
 //! ```
 //! An invitation can be redeemed once, by one key. A repeated request by the same key gets the same
 //! identity, because the first answer may have been lost.

@@ -1,4 +1,4 @@
-//! The task behind an execution: one owner of all its state, one loop, no waiting inside it.
+//! The task of an execution: it owns all state and never blocks inside its one loop.
 
 use std::time::{Duration, Instant};
 
@@ -24,26 +24,26 @@ use peerbus_protocol::subjects::{self, Verb};
 use peerbus_protocol::tty::TtySize;
 use peerbus_protocol::{Ending, Instance, JobId, PeerId, decode};
 
-/// How often a credit is repeated when nothing is written.
+/// Interval of repeated credits when nothing is written.
 const CREDIT_EVERY: Duration = Duration::from_millis(CREDIT_EVERY_MS);
 
-/// How often a signal, a cancel or unconfirmed stdin is said again.
+/// Retry interval of signals, cancels and unconfirmed stdin.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 
-/// How soon a request is tried again on a peer that is not there (yet).
+/// Retry interval of a request to an absent peer.
 const TRY_ABSENT_AGAIN: Duration = Duration::from_millis(250);
 
-/// What the headers of a chunk of stdin take of the server's limit, in bytes, generously.
+/// Space reserved for the headers of a stdin chunk, in bytes.
 const HEADERS: usize = 512;
 
-/// The channels between a conversation and its owner.
+/// The channels between the driver and the execution's owner.
 pub(super) struct Channels {
     pub(super) tell: mpsc::UnboundedSender<Event>,
     pub(super) listen: mpsc::UnboundedReceiver<ControlCommand>,
     pub(super) stdin: mpsc::Receiver<Bytes>,
 }
 
-/// Everything that can happen to a conversation.
+/// Everything that can wake the driver.
 enum Input {
     Message(Incoming),
     Word(Option<ControlCommand>),
@@ -68,35 +68,35 @@ struct Driver {
     feed: StdinSender,
     instance: Option<Instance>,
     link: ConnectionState,
-    /// Since when the link is as it is.
+    /// Time of the last change of the link.
     link_since: Instant,
     absent_until: Instant,
-    /// Whether a copy of the request may have arrived before the last one was sent.
+    /// Whether an earlier copy of the request may have arrived.
     may_have_arrived: bool,
-    /// The last resume that was answered.
+    /// The last resume that the peer answered.
     resumed: Option<Resumed>,
     signals: Vec<SignalRequest>,
     signals_said: u64,
-    /// The size of the terminal, and the word of it until it is confirmed.
+    /// The size of the terminal, and the resize request until it is confirmed.
     size: Option<TtySize>,
     resize: Option<ResizeRequest>,
     sizes_said: u64,
-    /// Whether the job goes on without us.
+    /// Whether the job survives without us.
     durable: bool,
-    /// Whether it was left to itself.
+    /// Whether we detached from the job.
     left: bool,
-    /// Who had us leave it, if it was not us.
+    /// Who detached us, if someone else did.
     left_by: Option<String>,
     cancel: Option<String>,
-    /// Whether the command has ended and is told to have left its output to others.
+    /// Whether the command has ended and other processes hold its output.
     waits: bool,
-    /// Whether it is to be waited for no longer.
+    /// Whether to stop waiting for that output.
     released: bool,
-    /// What the peer wants the request, or the next word, signed over.
+    /// The challenge that the next signature must cover.
     challenge: Option<String>,
-    /// What the words of this attachment are signed over.
+    /// The nonce that all signatures of this attachment cover.
     nonce: Option<String>,
-    /// What came in this epoch to draw a terminal, in bytes, and words beside the output.
+    /// Bytes that redraw the terminal in this epoch, and events beside the output.
     screen_bytes: usize,
     beside: u64,
     /// The signatures of the request's copies.
@@ -106,8 +106,9 @@ struct Driver {
     outcome: Option<Completion>,
 }
 
-/// A resume that was answered. When the next one follows at once and nothing was received between
-/// them, they are one attempt: a frame that cannot arrive is not asked for without pause or end.
+/// A resume that the peer answered. If the next one follows at once and nothing arrived between them,
+/// both count as one attempt. Otherwise a frame that never arrives would be requested forever without
+/// pause.
 struct Resumed {
     since: Instant,
     asked: usize,
@@ -115,7 +116,7 @@ struct Resumed {
     received: StreamOffsets,
 }
 
-/// Holds a conversation to its end.
+/// Runs an execution to its end.
 pub(super) async fn hold(
     bus: Bus,
     about: (PeerId, JobId),
@@ -180,7 +181,7 @@ impl Driver {
             signals_said: 0,
             size,
             resize: None,
-            // The first was said with the question.
+            // The first request carried the initial size.
             sizes_said: u64::from(size.is_some()),
             durable,
             left: false,
@@ -199,7 +200,7 @@ impl Driver {
         }
     }
 
-    /// Over when the ending is known and all output was written, or when the job was left.
+    /// Whether the ending is known and all output is written, or we detached.
     fn is_over(&self) -> bool {
         self.left || (self.outcome.is_some() && self.recv_window.all_written())
     }
@@ -227,7 +228,7 @@ impl Driver {
                     self.send_credit(now).await;
                 }
             }
-            // A command that may not have begun cannot be signalled; it is called off.
+            // The command may not have started, so a signal has no target: cancel instead.
             Some(ControlCommand::Interrupt | ControlCommand::Kill) if self.instance.is_none() => {
                 self.turn_away("interrupted", now)
             }
@@ -244,7 +245,7 @@ impl Driver {
             Some(ControlCommand::InputLost) => {
                 self.turn_away("the caller's standard input could not be read", now)
             }
-            // What may not have begun is called off: nobody would know of it.
+            // The job may not have started, and no one would know of it: cancel instead.
             Some(ControlCommand::Detach)
                 if self.durable && self.instance.is_some() && self.cancel.is_none() =>
             {
@@ -254,7 +255,7 @@ impl Driver {
             Some(ControlCommand::Forget) => self.forget(),
             None if self.durable => self.left = true,
             None => {
-                // The owner is gone: what it started is of no use to anybody.
+                // The owner is gone, so no one needs the job.
                 self.cancel.get_or_insert_with(|| "its caller went away".to_owned());
                 self.send_cancel().await;
                 self.forget();
@@ -273,7 +274,7 @@ impl Driver {
         self.recv_window = RecvWindow::new(1);
     }
 
-    /// Nobody wants it any more: what was started for us is called off, what others have started is left.
+    /// Cancels a job that we started; detaches from one that we attached to.
     fn turn_away(&mut self, why: &str, now: Instant) {
         match self.question {
             Start::Exec { .. } => self.call_off(why.to_owned(), now),
@@ -289,7 +290,7 @@ impl Driver {
         self.say_again = now;
     }
 
-    /// Whether what is typed goes to the job.
+    /// Whether this execution sends stdin to the job.
     fn writes(&self) -> bool {
         match &self.question {
             Start::Exec { .. } => true,
@@ -297,7 +298,7 @@ impl Driver {
         }
     }
 
-    /// From within which jobs it is followed.
+    /// The jobs that display this execution's output.
     fn within(&self) -> &[Within] {
         match &self.question {
             Start::Exec { within, .. } => within,
@@ -305,18 +306,19 @@ impl Driver {
         }
     }
 
-    /// Whether every frame is to be proved to be the peer's.
+    /// Whether the peer must sign every frame.
     fn wants_it_sealed(&self) -> bool {
         matches!(&self.question, Start::Attach(how) if how.sealed)
     }
 
-    /// Whether a terminal is looked at, as it stands and not as it came about.
+    /// Whether the viewer wants the terminal's current screen instead of its history.
     fn looks_at_a_screen(&self) -> bool {
         matches!(&self.question, Start::Attach(how) if how.from == AttachFrom::Screen)
     }
 
-    /// Who leaves before there is a result relies on what came until then; the rest is held against the totals and
-    /// digests of the result, and without that there is no ending. Everybody relies on what says that there is none.
+    /// Whether a frame of this kind needs a proven sender. A viewer that detaches before a result relies on
+    /// all frames it got. Otherwise the result's totals and digests prove the output. Results, answers and
+    /// detach notices always need proof; for a durable job, `accepted` does too.
     fn relies_on(&self, kind: FrameKind) -> bool {
         match kind {
             FrameKind::Result | FrameKind::Detached | FrameKind::Answer | FrameKind::Challenge => true,
@@ -334,7 +336,7 @@ impl Driver {
     }
 
     fn tell(&self, event: Event) {
-        // The owner may be gone; the conversation notices by its words.
+        // The owner may be gone; the driver notices that on its command channel.
         let _ = self.tell.send(event);
     }
 
@@ -342,7 +344,7 @@ impl Driver {
         self.outcome.get_or_insert_with(|| Completion::without_result(ending));
     }
 
-    /// Tells the peer that nothing more is needed, and the owner how it ended.
+    /// Tells the peer that we need nothing more, and the owner how the job ended.
     async fn say_done(mut self) {
         let outcome = self.outcome.take();
         let knows_the_end = outcome.as_ref().is_some_and(|outcome| outcome.result.is_some());

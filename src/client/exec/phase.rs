@@ -1,75 +1,75 @@
-//! The phases of a conversation and their clocks, as pure rules.
+//! The phases of an execution and their timers, as pure rules.
 
 use std::time::{Duration, Instant};
 
-/// Pauses before the identical request, or the cancel, is sent again.
+/// Pauses before repeating the identical request or cancel.
 const REPEATS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
-/// Pauses before a resume is sent again; the last one repeats.
+/// Pauses before repeating a resume; the last one applies to all further repeats.
 const RESUMES: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
-/// Silence after which a stream is resumed. The peer says it lives every 5 s.
+/// Silence after which the driver resumes a stream. The peer sends a sign of life every 5 s.
 pub(super) const SILENCE: Duration = Duration::from_secs(15);
 
-/// How long a peer may stay silent before the ending is unknown.
+/// Silence after which the ending is unknown.
 pub(super) const RESUME_FOR: Duration = Duration::from_secs(60);
 
-/// How long after a reconnect "nobody listens" means "not back yet".
+/// How long after a reconnect "no responders" may mean "not back yet".
 pub(super) const SETTLING: Duration = Duration::from_secs(5);
 
-/// Where a conversation stands.
+/// The phase of an execution.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// The request was sent; nothing has come back.
+    /// The request was sent; no answer yet.
     Asking(Repeats),
-    /// The request went unanswered, or is not wanted any more: it is being taken back.
+    /// The request got no answer, or is no longer wanted: the driver cancels it.
     Withdrawing(Repeats),
     /// Frames arrive.
     Streaming {
-        /// When the last one did.
+        /// Arrival of the last frame.
         heard: Instant,
     },
-    /// Something was lost; a new epoch was asked for.
+    /// Something was lost; the driver asks for a new epoch.
     Resuming {
-        /// Since when.
+        /// Start of this phase.
         since: Instant,
-        /// How often it was asked for.
+        /// How many resumes were sent.
         asked: usize,
-        /// When it is asked for again.
+        /// Time of the next resume.
         next: Instant,
     },
 }
 
-/// Something that is said up to four times.
+/// A message that is sent up to four times.
 #[derive(Debug)]
 pub(super) struct Repeats {
     said: usize,
     next: Instant,
 }
 
-/// What a clock asks for.
+/// What a timer asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TimerAction {
     /// Nothing yet.
     Nothing,
-    /// Say it again.
+    /// Send again.
     Again,
-    /// It was said often enough.
+    /// All attempts are used up.
     GiveUp,
 }
 
 impl Repeats {
-    /// Something to be said at once.
+    /// A message to send at once.
     pub(super) fn starting(now: Instant) -> Self {
         Self { said: 0, next: now }
     }
 
-    /// Whether it was said at all.
+    /// Whether it was sent at all.
     pub(super) fn was_said(&self) -> bool {
         self.said > 0
     }
 
-    /// Whether it was said no more than once.
+    /// Whether it was sent at most once.
     pub(super) fn is_first(&self) -> bool {
         self.said <= 1
     }
@@ -86,12 +86,12 @@ impl Repeats {
         TimerAction::Again
     }
 
-    /// Has it said again now, and counted as before.
+    /// Sends it again now, without using an attempt.
     pub(super) fn again_at_once(&mut self, now: Instant) {
         self.next = now;
     }
 
-    /// Has it said again soon, without counting: it surely did not arrive.
+    /// Sends it again at `at` and restarts the count, because it surely did not arrive.
     pub(super) fn retry_at(&mut self, at: Instant) {
         self.said = 0;
         self.next = at;
@@ -102,8 +102,8 @@ impl Repeats {
     }
 }
 
-/// The pause before the next resume, with jitter, so that a thousand callers that lost one server
-/// do not come back as one.
+/// The pause before the next resume, with jitter, so that a thousand callers that lost one server do
+/// not reconnect at once.
 pub(super) fn resume_pause(asked: usize) -> Duration {
     RESUMES[asked.min(RESUMES.len() - 1)].mul_f64(rand::random_range(0.8..1.2))
 }

@@ -1,5 +1,5 @@
-//! The books of one execution at the caller's end, as pure rules: what was received, what was
-//! written, what that entitles the peer to send, and whether it adds up in the end.
+//! The receive window of one execution, as pure rules: what was received, what was written, the
+//! resulting credit, and whether totals and digests match at the end.
 
 use bytes::Bytes;
 
@@ -17,28 +17,27 @@ pub(super) struct RecvWindow {
     joining: Reassembler,
     digests: [blake3::Hasher; 2],
     written: StreamOffsets,
-    /// Output frames handed on and not written yet, and their bytes.
+    /// Output frames delivered to the owner but not yet written, and their bytes.
     pending: u64,
     pending_bytes: u64,
     window: u64,
     credited_bytes: u64,
     credited_frames: u64,
     gaps: Vec<Gap>,
-    /// Whether all output was asked for, so that its digests can be compared.
+    /// Whether the caller asked for all output, so that the digests are comparable.
     whole: bool,
 }
 
-/// Why a piece of output is not taken.
+/// Why the window rejects a piece of output.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rejected {
-    /// Something before it is missing.
+    /// An earlier piece is missing.
     Lost,
-    /// It is more than the peer was granted.
+    /// It exceeds the peer's credit.
     Beyond,
 }
 
-/// Pieces handed on that may wait to be written: more than ever do where the peer keeps to what it was granted, of
-/// however few bytes they are.
+/// Most unwritten pieces of any size: a peer that respects its credit never reaches this.
 const PIECES_MOST: u64 = 64 * FRAMES_IN_FLIGHT;
 
 impl RecvWindow {
@@ -61,12 +60,12 @@ impl RecvWindow {
         self.joining.order(epoch, seq)
     }
 
-    /// Bytes received without a hole.
+    /// Bytes received without a gap.
     pub(super) fn received(&self) -> StreamOffsets {
         self.joining.received()
     }
 
-    /// Takes a piece of output; returns what is new of it.
+    /// Takes a piece of output; returns its new part.
     pub(super) fn output(
         &mut self,
         stream: StreamKind,
@@ -78,7 +77,7 @@ impl RecvWindow {
             Piece::Nothing => Ok(None),
             Piece::From(known) => {
                 let fresh = bytes.slice(known..);
-                // Whoever keeps to its credit has never more than a window on its way to be written.
+                // A peer that respects its credit never has more than one window unwritten.
                 self.pending_bytes += fresh.len() as u64;
                 if self.pending_bytes > self.window || self.pending >= PIECES_MOST {
                     return Err(Rejected::Beyond);
@@ -90,13 +89,14 @@ impl RecvWindow {
         }
     }
 
-    /// Notes output that no longer exists anywhere.
+    /// Records output that no longer exists anywhere.
     pub(super) fn gap(&mut self, gap: Gap) {
         self.pass_over(gap.stream, gap.to);
         self.gaps.push(gap);
     }
 
-    /// Notes output that is no longer kept, and was not to be relied on; says how much of it was missed here.
+    /// Records output that the peer no longer keeps, which is no loss; returns how many bytes of it we
+    /// lack.
     pub(super) fn not_kept(&mut self, gap: &Gap) -> u64 {
         let missed = gap.to.saturating_sub(self.received().of(gap.stream));
         self.pass_over(gap.stream, gap.to);
@@ -104,7 +104,7 @@ impl RecvWindow {
         missed
     }
 
-    /// Begins in the middle, at what was asked for.
+    /// Starts in the middle, at the requested offset.
     pub(super) fn begin_at(&mut self, from: StreamOffsets) {
         self.whole &= from == StreamOffsets::default();
         for stream in [StreamKind::Out, StreamKind::Err] {
@@ -113,21 +113,21 @@ impl RecvWindow {
         self.credited_bytes = self.written.sum();
     }
 
-    /// What does not come counts as written; what came and waits to be written does not yet.
+    /// Skipped bytes count as written; received bytes that are unwritten do not yet.
     fn pass_over(&mut self, stream: StreamKind, to: u64) {
         let left_out = to.saturating_sub(self.joining.received().of(stream));
         self.joining.skip(stream, to);
         *self.written.of_mut(stream) += left_out;
     }
 
-    /// Notes that one piece handed on was written to its destination.
+    /// Records that one delivered piece was written to its destination.
     pub(super) fn wrote(&mut self, stream: StreamKind, bytes: usize) {
         *self.written.of_mut(stream) += bytes as u64;
         self.pending = self.pending.saturating_sub(1);
         self.pending_bytes = self.pending_bytes.saturating_sub(bytes as u64);
     }
 
-    /// Whether all that was received was written.
+    /// Whether everything received was written.
     pub(super) fn all_written(&self) -> bool {
         self.pending == 0
     }
@@ -136,7 +136,7 @@ impl RecvWindow {
         self.joining.frames().saturating_sub(self.pending)
     }
 
-    /// Whether so much was written since the last credit that the peer should know.
+    /// Whether enough was written since the last credit to send a new one.
     pub(super) fn credit_is_due(&self) -> bool {
         self.written.sum() - self.credited_bytes >= self.window / 4
             || self.frames_written().saturating_sub(self.credited_frames) >= FRAMES_IN_FLIGHT / 4
@@ -156,13 +156,13 @@ impl RecvWindow {
         }
     }
 
-    /// Begins the next epoch: everything after what was received is wanted again.
+    /// Starts the next epoch: requests everything after the received bytes again.
     pub(super) fn begin_epoch(&mut self) {
         self.joining.begin(self.joining.epoch() + 1);
         self.credited_frames = 0;
     }
 
-    /// The words that begin the current epoch at the peer.
+    /// The resume request that starts the current epoch at the peer.
     pub(super) fn resume(&self, instance: Option<Instance>, write: bool, sealed: bool) -> Resume {
         let received = self.joining.received();
         Resume {
@@ -187,7 +187,7 @@ impl RecvWindow {
         self.window
     }
 
-    /// Compares what was received with what the peer says it sent.
+    /// Compares the received output with the peer's totals and digests.
     pub(super) fn compare(&self, result: &JobResult) -> Integrity {
         let mut faults: Vec<String> = self
             .gaps
@@ -195,7 +195,7 @@ impl RecvWindow {
             .map(|gap| format!("{} bytes of {} are lost", gap.to.saturating_sub(gap.from), name(gap.stream)))
             .collect();
         for (stream, total) in [(StreamKind::Out, &result.out), (StreamKind::Err, &result.err)] {
-            // Without totals nothing was printed, but where nobody knows how it ended.
+            // Missing totals mean no output, unless the ending is unknown.
             let nothing = StreamTotal { bytes: 0, blake3: blake3::hash(b"").to_hex().to_string() };
             let counted = total.is_some() || !matches!(result.ending, Ending::Unknown { .. });
             if counted {
@@ -252,7 +252,7 @@ mod tests {
         assert!(
             matches!(recv_window.compare(&result(b"abcd")), Integrity::Damaged(why) if why.contains("3 of 4"))
         );
-        // Who says that nothing ran has printed nothing; where nobody knows the end, nobody counted.
+        // A peer that ran nothing printed nothing; with an unknown ending, no one counted.
         let bare = |ending| JobResult { out: None, err: None, ending, ..result(b"") };
         let ended = recv_window.compare(&bare(Ending::Exited { code: 0 }));
         assert!(matches!(ended, Integrity::Damaged(why) if why.contains("3 of 0")));

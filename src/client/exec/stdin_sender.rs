@@ -1,8 +1,7 @@
-//! The sending end of standard input, as pure rules.
+//! The sender of standard input, as pure rules.
 //!
-//! What was read locally is held until the peer has said that it received it, and never more is
-//! taken than the peer has asked for. So the local end of a pipe is slowed by the remote command,
-//! and a lost chunk is sent again.
+//! It holds what was read locally until the peer acknowledges it, and reads no more than the peer
+//! grants. So the remote command slows down the local pipe, and a lost chunk can be sent again.
 
 use std::collections::VecDeque;
 
@@ -12,7 +11,7 @@ use peerbus_protocol::frame::{OUTPUT_MAX, StdinCredit};
 
 #[derive(Debug, Default)]
 pub(super) struct StdinSender {
-    /// Offset of the first byte held.
+    /// Offset of the first held byte.
     base: u64,
     held: VecDeque<Bytes>,
     held_bytes: u64,
@@ -25,12 +24,12 @@ pub(super) struct StdinSender {
 }
 
 impl StdinSender {
-    /// Whether more may be read locally.
+    /// Whether it may read more locally.
     pub(super) fn has_room(&self) -> bool {
         !self.ended && !self.closed && self.base + self.held_bytes < self.limit
     }
 
-    /// Takes what was read locally; nothing means its end.
+    /// Takes a chunk read locally; `None` means end of file.
     pub(super) fn push(&mut self, bytes: Option<Bytes>) {
         match bytes {
             Some(bytes) if bytes.is_empty() => {}
@@ -42,8 +41,8 @@ impl StdinSender {
         }
     }
 
-    /// The next chunk to send, with its offset; an empty one is the end. `most` is the most bytes
-    /// the server takes.
+    /// The next chunk to send, with its offset; an empty chunk means end of file. `most` is the most
+    /// bytes that the server accepts.
     pub(super) fn next_chunk(&mut self, most: usize) -> Option<(u64, Bytes)> {
         if self.closed {
             return None;
@@ -77,7 +76,7 @@ impl StdinSender {
         Bytes::new()
     }
 
-    /// Takes the peer's word. Returns whether it has received something new.
+    /// Applies the peer's credit. Returns whether the peer received anything new.
     pub(super) fn want(&mut self, want: &StdinCredit) -> bool {
         self.limit = self.limit.max(want.limit);
         self.closed |= want.closed;
@@ -88,7 +87,7 @@ impl StdinSender {
         moved
     }
 
-    /// Lets go of what the peer has received.
+    /// Frees what the peer has received.
     pub(super) fn release(&mut self, received: u64) -> bool {
         let received = received.min(self.base + self.held_bytes);
         let moved = received > self.base;
@@ -111,13 +110,13 @@ impl StdinSender {
         moved
     }
 
-    /// Sends everything the peer has not confirmed again.
+    /// Restarts sending at the first unacknowledged byte.
     pub(super) fn rewind(&mut self) {
         self.next = self.base;
         self.end_sent = false;
     }
 
-    /// Whether something was sent and not confirmed.
+    /// Whether anything sent is unacknowledged.
     pub(super) fn is_unconfirmed(&self) -> bool {
         !self.closed && (self.next > self.base || self.end_sent)
     }

@@ -1,4 +1,4 @@
-//! What the peer says, and what that means for the conversation.
+//! Handles the peer's messages.
 
 use super::*;
 use crate::exec::recv_window::Rejected;
@@ -9,20 +9,21 @@ use peerbus_protocol::frame::Challenge;
 use peerbus_protocol::reply::ErrorBody;
 use peerbus_protocol::signature::REFUSES;
 
-/// Bytes that may draw a terminal: more than the largest one takes with every cell in colors of its own.
+/// Most bytes that redraw a terminal: more than the largest screen needs with its own colors in every
+/// cell.
 const SCREEN_MOST: usize = 64 << 20;
 
-/// How often within an epoch it may be told whose terminal is asked, and how large it is.
+/// Most events about responders and sizes in one epoch.
 const BESIDE_MOST: u64 = 100_000;
 
 impl Driver {
     pub(super) async fn on_message(&mut self, message: &Incoming, now: Instant) {
         if self.outcome.is_some() {
-            // Whatever comes after the result was not counted in it.
+            // The result's totals do not include anything after it.
             return;
         }
         if self.refuses_another(message) {
-            // Its frames are numbered as ours are, and would have the next of ours taken for old.
+            // Its frames use the same numbers as ours, so our next frames would look stale.
             tracing::warn!(peer = %self.peer, "ignored the refusal of something that somebody else said");
             return;
         }
@@ -103,13 +104,13 @@ impl Driver {
             self.resumed = Some(Resumed { since, asked, at: now, received });
         }
         match self.phase {
-            // Also where the first word of it was lost, and it was asked for once more.
+            // Also covers a first `accepted` that was lost and repeated after a resume.
             _ if self.instance.is_none() => self.tell(Event::Accepted(accepted.clone())),
             Phase::Resuming { .. } => self.tell(Event::Resumed),
             _ => {}
         }
         self.instance = Some(accepted.instance);
-        // What draws a terminal comes once in each epoch.
+        // The peer redraws the terminal once per epoch.
         (self.screen_bytes, self.beside) = (0, 0);
         (self.nonce, self.challenge) = (accepted.nonce.or(self.nonce.take()), None);
         self.phase = Phase::Streaming { heard: now };
@@ -132,15 +133,16 @@ impl Driver {
         }
     }
 
-    /// A peer that sends more than it was granted could fill our memory, whatever reads us.
+    /// Stops the execution: a peer that ignores its credit could fill our memory, even if our reader is
+    /// slow.
     fn beyond(&mut self) {
         let why = format!("{} sent more than it was granted; nothing more is taken from it", self.peer);
-        // Whoever reads us may be long in coming to the end of what came before.
+        // Log now, because the reader may take long to reach the end.
         tracing::warn!(job = %self.job, "{why}");
         self.finish(Ending::Unknown { why });
     }
 
-    /// Tells what is beside the output, which no credit limits.
+    /// Sends an event beside the output, which no credit limits.
     fn tell_beside(&mut self, event: Event) {
         self.beside += 1;
         match self.beside > BESIDE_MOST {
@@ -157,7 +159,7 @@ impl Driver {
         }
     }
 
-    /// Whoever comes later is told what is no longer kept; for whoever has started a job it is lost.
+    /// For a viewer, this output is no longer kept; for the caller that started the job, it is lost.
     fn on_gap(&mut self, gap: Gap, _now: Instant) {
         match self.question {
             Start::Exec { .. } => self.recv_window.gap(gap),
@@ -178,7 +180,7 @@ impl Driver {
         self.signals.retain(|signal| signal.n > signalled.n);
     }
 
-    /// Of a task each step may be waited for.
+    /// Each step of a task can wait for its output.
     fn on_alive(&mut self, alive: Alive, _now: Instant) {
         let waited = std::mem::replace(&mut self.waits, alive.waiting.is_some());
         self.released &= self.waits;
@@ -187,7 +189,7 @@ impl Driver {
         }
     }
 
-    /// Somebody wants us to leave, and the peer has let go of us.
+    /// Someone detached us; the peer has already dropped us.
     fn on_detached(&mut self, detached: Detached, _now: Instant) {
         self.left = true;
         self.left_by = Some(detached.by);
@@ -206,32 +208,33 @@ impl Driver {
         self.outcome = Some(Completion { ending: result.ending.clone(), result: Some(result), integrity });
     }
 
-    /// Whether it is of a refusal of what was not said by us: a refusal names the signature of what it refuses.
+    /// Whether this refuses another sender's message: a refusal names the signature of the refused
+    /// message.
     fn refuses_another(&self, message: &Incoming) -> bool {
         let ours = |refused: &str| self.signatures.iter().any(|signature| signature == refused);
         self.bus.member().is_some() && message.headers.get(REFUSES).is_some_and(|refused| !ours(refused))
     }
 
-    /// Whether an ending is that of our request, and not of something that somebody else said under its id.
+    /// Whether a result belongs to our request, not to another message under the same id.
     fn is_ours(&self, result: &JobResult, is_refusal: bool) -> bool {
         let unread =
             matches!(result.ending, Ending::Refused { why: Refusal::Unproven | Refusal::BadRequest, .. });
         self.bus.member().is_none() || is_refusal || (!unread && result.id == Some(self.job))
     }
 
-    /// The answer to a cancel. Its ordinary effect, the ending, arrives as frames.
+    /// Handles the answer to a cancel. A running job's ending arrives as frames.
     pub(super) fn on_answer(&mut self, message: &Incoming, now: Instant) {
         let Ok(answer) = decode::json::<CancelAnswer>(&message.payload) else {
             if let Ok(refusal) = decode::json::<ErrorBody>(&message.payload)
                 && refusal.error == UNREADABLE
             {
-                // Nothing follows what came so far, however often it is asked for.
+                // The peer can send nothing further, so a retry is useless.
                 return self.finish(Ending::Unknown { why: refusal.message });
             }
             if let Ok(refusal) = decode::json::<ErrorBody>(&message.payload)
                 && refusal.error == "not_yours"
             {
-                // Whatever it was that we may not, we follow it no more.
+                // The peer denies us this job, so stop following it.
                 return self.on_attach_refused(refusal);
             }
             if let (Start::Attach(_), Phase::Asking(_)) = (&self.question, &self.phase)
@@ -272,7 +275,7 @@ impl Driver {
         self.finish(Ending::Refused { why, message: refusal.message });
     }
 
-    /// What we said last may be a replay, for all the peer knows: we sign it once more.
+    /// The peer cannot exclude a replay of our last message: sign it again over the challenge.
     fn on_challenge(&mut self, message: &Incoming, now: Instant) {
         let Ok(challenge) = decode::json::<Challenge>(&message.payload) else { return };
         if challenge.id != self.job || self.challenge.as_ref() == Some(&challenge.challenge) {
@@ -286,7 +289,7 @@ impl Driver {
         }
     }
 
-    /// Nobody listens where something was said last.
+    /// The last message found no subscriber.
     pub(super) fn on_absent(&mut self, now: Instant) {
         match &mut self.phase {
             Phase::Asking(repeats) if !self.may_have_arrived => {
@@ -298,7 +301,7 @@ impl Driver {
                 }
             }
             Phase::Streaming { .. } => self.resume(now, "the peer is not on the bus"),
-            // Those say it again by their clocks, and give up by them.
+            // These phases retry and give up by their own timers.
             Phase::Asking(_) | Phase::Withdrawing(_) | Phase::Resuming { .. } => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Putting words on the bus. What gets lost is said again by its clock.
+//! Publishes the driver's messages. Timers repeat lost ones.
 
 use super::*;
 use peerbus_protocol::signature::CHALLENGE;
@@ -23,7 +23,7 @@ impl Driver {
         }
     }
 
-    /// Asks to read a job, in the current epoch.
+    /// Sends the attach request of the current epoch.
     pub(super) async fn ask_to_attach(&mut self) {
         let Start::Attach(how) = &self.question else { return };
         let attach = AttachRequest {
@@ -61,12 +61,12 @@ impl Driver {
             if let Some(instance) = self.instance {
                 chunk = chunk.header(INSTANCE_HEADER, instance);
             }
-            // A chunk that cannot be sent now is sent again when it stays unconfirmed.
+            // If this fails, the chunk stays unconfirmed and is sent again.
             let _ = self.bus.publish(chunk).await;
         }
     }
 
-    /// Says something of the job. What gets lost is said again by its clock.
+    /// Sends a control request of the job. Timers repeat lost ones.
     pub(super) async fn say(&mut self, verb: Verb, body: Vec<u8>) {
         let word = self.about_the_job(verb).payload(body);
         let _ = self.bus.publish(word).await;
@@ -74,12 +74,13 @@ impl Driver {
 
     pub(super) fn about_the_job(&mut self, verb: Verb) -> Outgoing {
         let word = Outgoing::to(&subjects::job(&self.peer, self.job, verb)).reply(&self.reply);
-        // Credit comes often and steers nothing. That of a durable job may come to a daemon that has yet to learn who
-        // reads it.
+        // Credits are frequent and change nothing, so they need no proof. For a durable job they do,
+        // because they may reach a new daemon that does not yet know its viewers.
         if verb == Verb::Credit && !self.durable {
             return word;
         }
-        // What goes on from a place belongs to this attachment. A challenge is good for one of the others.
+        // Messages of a running sequence belong to this attachment and use its nonce. A challenge fits
+        // one other message.
         let one = match verb {
             Verb::Stdin | Verb::Resize | Verb::Credit => None,
             _ => self.challenge.take(),

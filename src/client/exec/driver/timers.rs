@@ -1,11 +1,11 @@
-//! What time asks for: repeats, credit, resumes, and giving up.
+//! Handles timers: repeats, credit, resumes and giving up.
 
 use super::*;
 
 impl Driver {
     pub(super) fn deadline(&self) -> Instant {
         if self.outcome.is_some() {
-            // Output is still being written; nothing else has a clock any more.
+            // Only the output writer is still busy; no other timer applies.
             return self.credit_again;
         }
         let far = Instant::now() + CREDIT_EVERY;
@@ -69,8 +69,8 @@ impl Driver {
         self.ask_to_resume(now).await;
     }
 
-    /// The ending is known, and some output is still being written: the peer keeps the ending until
-    /// it hears that nothing more is needed.
+    /// Keeps the peer alive while the ending is known and output is still being written: the peer keeps
+    /// the ending until it gets `done`.
     pub(super) async fn keep_the_peer_waiting(&mut self, now: Instant) {
         if now >= self.credit_again {
             self.send_credit(now).await;
@@ -132,7 +132,7 @@ impl Driver {
         if let (None, Start::Attach(_), Phase::Asking(repeats)) =
             (self.instance, &self.question, &mut self.phase)
         {
-            // Where it begins was lost, so it is asked for from there once more.
+            // The first frame was lost; request the epoch from there again.
             self.recv_window.begin_epoch();
             return repeats.again_at_once(now);
         }
@@ -153,7 +153,7 @@ impl Driver {
         self.recv_window.begin_epoch();
     }
 
-    /// The question was asked often enough. What may have begun is taken back.
+    /// Gives up on the first request. Cancels the job if it may have started.
     fn give_asking_up(&mut self, now: Instant) {
         match self.question {
             Start::Exec { .. } => self.phase = Phase::Withdrawing(Repeats::starting(now)),
@@ -163,7 +163,7 @@ impl Driver {
         }
     }
 
-    /// What is known of a job whose peer is silent.
+    /// Describes a job whose peer is silent.
     fn silent(&self) -> String {
         let (peer, job, at) = (&self.peer, self.job, self.recv_window.received().sum());
         let why = format!("{peer} has not answered for {} s", RESUME_FOR.as_secs());
