@@ -1,8 +1,8 @@
-//! From what a person typed to a peer: an id, a hostname or an address.
+//! Resolves what a user typed to a peer: an id, a hostname or an address.
 //!
-//! An id needs nobody's help. Hostnames and addresses are resolved by the leader, or, while it is
-//! away, by asking every peer. Nothing is cached: a wrong machine is worse than a slow answer. In a fleet with
-//! identities a peer has only the names that its certificate says, whoever answers.
+//! An id needs no lookup. The leader resolves hostnames and addresses; while it is away, the client
+//! asks every peer. Nothing is cached, because a wrong machine is worse than a slow answer. In a fleet
+//! with identities, a peer has only the names in its certificate, whoever answers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,48 +18,48 @@ use peerbus_protocol::decode;
 use peerbus_protocol::peers::{Found, is_among, is_name, is_short_name};
 use peerbus_protocol::service::{PING_ALL, ServiceDocument};
 
-/// How long all peers are listened to when they are asked who they are.
+/// How long to collect answers of all peers.
 const ROLL_CALL: Duration = Duration::from_millis(400);
 
-/// Where a name leads.
+/// The result of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
-    /// To this peer, which the registry believes to be there.
+    /// A peer that the registry considers online.
     Peer(PeerId),
-    /// To this peer, which is known and not on the bus.
+    /// A known peer that is not on the bus.
     Offline(PeerId),
 }
 
-/// Why a name leads nowhere.
+/// Why a name does not resolve.
 #[derive(Debug, Error)]
 pub enum NotFound {
-    /// No peer of that name is known.
+    /// No known peer has the name.
     #[error("no peer has the id, hostname or address {0:?}")]
     Unknown(String),
     /// More than one peer has that hostname or address.
     #[error("{name:?} is ambiguous: {} have it; name one of them by its id", listed(ids))]
     Ambiguous {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// Who has it.
+        /// The peers that have it.
         ids: Vec<PeerId>,
     },
-    /// Peers say that they have that name, and no certificate says so.
+    /// Peers claim the name, but no certificate confirms it.
     #[error(
         "{name:?} is only what {} says of itself, which leads nowhere: ask by the id; here a name counts where the peer \
          was invited with it (`d invite PEER --name HOSTNAME --address IP`)",
         listed(ids)
     )]
     Claimed {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// Who says so.
+        /// The peers that claim it.
         ids: Vec<PeerId>,
     },
     /// The registry is away, and no peer answers to the name.
     #[error("no peer answers to {name:?}, and the registry cannot be asked: {registry}")]
     RegistryAway {
-        /// What was asked for.
+        /// The requested name.
         name: String,
         /// Why the registry gave no answer.
         registry: RegistryError,
@@ -70,7 +70,7 @@ fn listed(ids: &[PeerId]) -> String {
     ids.iter().map(PeerId::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// Finds a peer by any of its names.
+/// Finds a peer by id, hostname or address.
 ///
 /// # Errors
 /// When nobody, or more than one, has that name.
@@ -87,9 +87,9 @@ pub async fn resolve(bus: &Bus, name: &str) -> Result<Resolution, NotFound> {
     }
 }
 
-/// Has every peer on the bus say who it is.
+/// Asks every peer on the bus for its names.
 async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<Resolution, NotFound> {
-    // Who has the name, whose hostname it is the beginning of, and who only says so.
+    // Peers with the exact name, with it as short hostname, and with only a claim to it.
     let (mut ids, mut short, mut claimed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut answers = bus.mailbox();
     let asked = bus.publish(Outgoing::to(PING_ALL).reply(answers.subject()).payload(Bytes::new())).await;
@@ -118,7 +118,7 @@ async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<
             }
         }
     };
-    // The end of the time is the ordinary end: nobody knows how many are going to answer.
+    // The timeout is the normal end: the number of answers is unknown.
     let _ = tokio::time::timeout(ROLL_CALL, roll_call).await;
     let ids: Vec<PeerId> = if ids.is_empty() { short } else { ids }.into_iter().collect();
     match ids.as_slice() {
@@ -131,7 +131,8 @@ async fn ask_everyone(bus: &Bus, name: &str, registry: RegistryError) -> Result<
     }
 }
 
-/// Whether the name is one of those a peer says are its own, or else the short form of its hostname; none: neither.
+/// `Some(true)` if the peer has exactly this name, `Some(false)` if it is its short hostname, else
+/// `None`.
 fn named(document: &ServiceDocument, name: &str) -> Option<bool> {
     let has = |key: &str, is: fn(&str, &str) -> bool| {
         document.metadata.get(key).is_some_and(|value| is(name, value))

@@ -1,62 +1,62 @@
-//! Reading a durable job that runs already, or has ended: from where, and whether to write to it too.
+//! Attaching to a durable job, running or ended: where to start reading, and whether to write too.
 //!
-//! Whoever reads it is a *viewer*: an inbox that gets the same frames as the caller of a job, from any place of
-//! the job's log, at its own pace. A place is a *combined offset*: how many bytes of stdout and stderr together
-//! stand before it in the log.
+//! A *viewer* is an inbox that receives the same frames as the job's caller, from any position of the
+//! job's log, at its own pace. A position is a *combined offset*: how many bytes of stdout and stderr
+//! together precede it in the log.
 
 use serde::{Deserialize, Serialize};
 
 use super::tty::TtySize;
 use super::{Instance, JobId, PeerId};
 
-/// The `type` of the answer to a request for a durable job without a stream.
+/// The `type` of the answer to a request for a durable job without `stream`.
 pub const STARTED_TYPE: &str = "peerbus.started.v1";
 
-/// The word of the answer to a viewer who gets no more, because the log cannot be read there. Nothing follows it.
+/// The error code for a viewer whose position in the log is unreadable. Nothing follows it.
 pub const UNREADABLE: &str = "unreadable";
 
-/// The word of the answer to who would have a job show itself.
+/// The error code for a viewer that would make a job display itself.
 pub const LOOP: &str = "loop";
 
-/// Longest name of a session, in characters.
+/// Longest name of a job, in characters.
 pub const NAME_MAX: usize = 63;
 
-/// Read a durable job, and perhaps write to it.
+/// Attaches to a durable job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachRequest {
-    /// The epoch of the frames to come: 1, or one more than the last for who attaches anew.
+    /// Epoch of the coming frames: 1, or one more than the last epoch when attaching again.
     pub epoch: u64,
-    /// The instance this is meant for; any daemon that has the job answers.
+    /// The intended instance; without it, any daemon that has the job answers.
     #[serde(default)]
     pub instance: Option<Instance>,
-    /// Where to begin.
+    /// Where to start.
     pub from: AttachFrom,
-    /// How many bytes of output may be sent before the first credit.
+    /// Bytes of output that the peer may send before the first credit.
     pub window: u64,
-    /// Whether stdin, signals and sizes will come from here.
+    /// Whether the viewer will send stdin, signals and sizes.
     #[serde(default)]
     pub write: bool,
-    /// The size of the terminal it is looked at in.
+    /// Size of the viewer's terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<TtySize>,
-    /// Whether every frame is to be signed, where members sign: for who leaves before there is a result, which
-    /// would prove the others.
+    /// Whether to sign every frame, in a fleet with identities. A viewer that detaches before the
+    /// result needs this, because only the result would prove the frames.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sealed: bool,
-    /// In which jobs that would be seen, so that none shows itself.
+    /// The jobs that would display this output; prevents a job from displaying itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub within: Vec<Within>,
 }
 
-/// A job from within which another is followed: what that one prints, this one prints.
+/// A job that displays the output of another job, because it runs a viewer of that job.
 ///
-/// As a list, in a request: the job that whoever asks runs in, and then those from within which that one is followed in
-/// turn, as far as they are known.
+/// In a request, a list: the job that contains the sender, followed by the jobs that display that one,
+/// as far as known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Within {
-    /// Where it runs.
+    /// The peer it runs on.
     pub peer: PeerId,
-    /// Which it is.
+    /// Its id.
     pub job: JobId,
 }
 
@@ -65,7 +65,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// Where a viewer begins.
+/// Where a viewer starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", from = "Place")]
 pub enum AttachFrom {
@@ -73,13 +73,13 @@ pub enum AttachFrom {
     Byte(u64),
     /// At the beginning.
     Start,
-    /// At what comes next.
+    /// At the current end, with new output only.
     Now,
-    /// With what the terminal shows, and then what comes next.
+    /// With the terminal's current screen, followed by new output.
     Screen,
 }
 
-/// The same as it is written: an object, which may say more in a later version, or a word.
+/// The serialized form: a word, or an object, to which later versions may add fields.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "it is neither {\"byte\":n} nor \"start\", \"now\" or \"screen\"")]
 enum Place {
@@ -106,12 +106,12 @@ impl std::convert::From<Place> for AttachFrom {
     }
 }
 
-/// The terminal is looked at in another size.
+/// A new size of a viewer's terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResizeRequest {
-    /// Counts the sizes a viewer says from 1.
+    /// Counts the sizes of one viewer, from 1.
     pub n: u64,
-    /// The instance this is meant for.
+    /// The intended instance.
     #[serde(default)]
     pub instance: Option<Instance>,
     /// Columns.
@@ -120,24 +120,25 @@ pub struct ResizeRequest {
     pub rows: u16,
 }
 
-/// Who answers what a command asks its terminal, from whichever place of its output: the body of the frame `asked`.
+/// Whether this viewer answers the terminal's queries, by output position: the body of the frame
+/// `asked`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Responder {
-    /// In order. What comes before the first belongs to it.
+    /// The changes, in order. The first one also applies to all earlier positions.
     pub turns: Vec<ResponderChange>,
 }
 
-/// From a place on it is this viewer who is asked, or it is not.
+/// From a position on, this viewer answers the terminal's queries, or stops doing so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResponderChange {
-    /// The place: a combined offset.
+    /// The position: a combined offset.
     pub at: u64,
-    /// Whether it is.
+    /// Whether this viewer answers.
     pub asked: bool,
 }
 
 impl Responder {
-    /// Whether it is asked what stands at this place.
+    /// Whether this viewer answers a query at this position.
     #[must_use]
     pub fn is_at(&self, at: u64) -> bool {
         let begun = self.turns.iter().take_while(|turn| turn.at <= at).last();
@@ -145,17 +146,17 @@ impl Responder {
     }
 }
 
-/// How large a terminal is, from whichever place of its output: the body of the frame `sized`.
+/// The size of the terminal, by output position: the body of the frame `sized`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
-    /// In order, as far as they are remembered.
+    /// The known sizes, in order.
     pub sizes: Vec<SizeFrom>,
 }
 
-/// From a place on it has this size.
+/// The size of the terminal from a position on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SizeFrom {
-    /// The place: a combined offset.
+    /// The position: a combined offset.
     pub at: u64,
     /// The size.
     #[serde(flatten)]
@@ -163,37 +164,37 @@ pub struct SizeFrom {
 }
 
 impl Sizes {
-    /// The size at this place, where it is known.
+    /// The size at this position, if known.
     #[must_use]
     pub fn at(&self, at: u64) -> Option<TtySize> {
         self.sizes.iter().take_while(|size| size.at <= at).last().map(|size| size.size)
     }
 
-    /// The next place where it changes.
+    /// The next position where the size changes.
     #[must_use]
     pub fn next_after(&self, at: u64) -> Option<u64> {
         self.sizes.iter().map(|size| size.at).find(|next| *next > at)
     }
 }
 
-/// A durable job is to be called otherwise.
+/// Renames a durable job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenameRequest {
-    /// The instance this is meant for; any daemon that has the job answers.
+    /// The intended instance; without it, any daemon that has the job answers.
     #[serde(default)]
     pub instance: Option<Instance>,
     /// Its new name.
     pub name: String,
-    /// The name it has now; none where it has none. A job that is called otherwise by now keeps its name, so a word
-    /// that comes late or twice undoes nothing.
+    /// The current name; `None` if it has none. If the job has another name by now, it keeps that, so a
+    /// late or repeated request undoes nothing.
     #[serde(default)]
     pub was: Option<String>,
 }
 
-/// The `type` of the answer to that.
+/// The `type` of the answer to a rename.
 pub const RENAMED_TYPE: &str = "peerbus.renamed.v1";
 
-/// A durable job has this name now, and it is written down.
+/// The job has this name now, and the name is on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renamed {
     /// Always [`RENAMED_TYPE`].
@@ -207,21 +208,21 @@ pub struct Renamed {
     pub name: String,
 }
 
-/// Everybody who reads a durable job now is to leave it.
+/// Detaches all current viewers of a durable job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DetachRequest {
-    /// The instance this is meant for; any daemon that has the job answers.
+    /// The intended instance; without it, any daemon that has the job answers.
     #[serde(default)]
     pub instance: Option<Instance>,
-    /// Who asks, by its own word, for those who are to leave: a claim, as in a request.
+    /// The sender by its own claim, shown to the viewers; unproven, as in a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
 }
 
-/// The `type` of the answer to that.
+/// The `type` of the answer to a detach.
 pub const DETACHED_TYPE: &str = "peerbus.detached.v1";
 
-/// They have left: nothing more is sent to them, and nothing more taken from them.
+/// The viewers are detached: the peer sends them nothing more and accepts nothing more from them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DetachAnswer {
     /// Always [`DETACHED_TYPE`].
@@ -231,18 +232,18 @@ pub struct DetachAnswer {
     pub id: JobId,
     /// The instance that answers.
     pub instance: Instance,
-    /// How many there were.
+    /// How many viewers it detached.
     pub viewers: u32,
 }
 
-/// What each of them is told: the body of the frame `detached`.
+/// The body of the frame `detached`, which each detached viewer gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detached {
-    /// Who wanted it: a proved name, or what somebody says of itself.
+    /// Who detached them: a proven name, or the sender's own claim.
     pub by: String,
 }
 
-/// A durable job runs: the answer to a request without a stream.
+/// A durable job has started: the answer to a request without `stream`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     /// Always [`STARTED_TYPE`].
@@ -256,7 +257,7 @@ pub struct Started {
     pub instance: Instance,
 }
 
-/// Whether a session may have this name: people type it, where they would type an id.
+/// Whether a text is a valid job name. Users type it wherever they can type an id.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);

@@ -1,18 +1,18 @@
-//! Gives the program its version: that of the package, and in a release the commit it was built from.
+//! Sets the program's version: the package version, plus the commit in release builds.
 //!
-//! `PEERBUS_COMMIT` names the commit where there is no git to ask. A build of a tree with changes of
-//! its own says so.
+//! `PEERBUS_COMMIT` names the commit if git is unavailable. The version marks a build from a modified
+//! tree.
 
 use std::process::Command;
 
-/// The sources of the program, from here.
+/// The program's sources, relative to this crate.
 const SOURCES: [&str; 3] = ["..", "../../Cargo.toml", "../../Cargo.lock"];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=PEERBUS_COMMIT");
     println!("cargo::rerun-if-changed=build.rs");
     let package = env!("CARGO_PKG_VERSION");
-    // A commit in every build would compile everything anew after every commit.
+    // Debug builds omit the commit; otherwise every commit would rebuild everything.
     let build = match std::env::var("PROFILE").as_deref() {
         Ok("release") => commit(),
         _ => Some("debug".to_owned()),

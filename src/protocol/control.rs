@@ -1,5 +1,5 @@
-//! What is said of a job after its start: credit, stdin, signals, resume, attach, resize, rename, detach, release,
-//! cancel, result.
+//! Control requests of a job after its start: credit, stdin, signal, resume, attach, resize, rename,
+//! detach, release, cancel, result.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,58 +11,58 @@ use super::subjects::Verb;
 use super::tty::TtySize;
 use super::{Instance, JobId};
 
-/// Frames of output that may be unacknowledged, whatever their size.
+/// Most unacknowledged output frames of any size.
 pub const FRAMES_IN_FLIGHT: u64 = 1_024;
 
-/// A caller without news for a daemon says so at least this often, in milliseconds.
+/// Longest pause between two messages of a caller to a daemon, in milliseconds.
 pub const CREDIT_EVERY_MS: u64 = 5_000;
 
-/// Header of a `stdin` message: the instance it is meant for.
+/// Header of a `stdin` message: the intended instance.
 pub const INSTANCE_HEADER: &str = "D-Instance";
 
-/// How much may have been sent, and what has been safely written. All numbers are absolute, so a
-/// credit that is lost or comes twice does no harm.
+/// How much the peer may send, and how much the caller has safely written. All numbers are absolute, so
+/// a lost or repeated credit does no harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credit {
-    /// The epoch this is about; a credit of another epoch only shows that the caller lives.
+    /// Epoch of this credit. A credit of another epoch only proves that the caller is alive.
     pub epoch: u64,
-    /// The instance this is meant for.
+    /// The intended instance.
     #[serde(default)]
     pub instance: Option<Instance>,
-    /// Bytes of stdout and stderr together that may have been sent.
+    /// Highest total of stdout and stderr bytes that the peer may send.
     pub limit: u64,
     /// Highest frame number of this epoch that output may use.
     pub frames: u64,
-    /// Bytes of stdout that were written to their destination.
+    /// Bytes of stdout written to their destination.
     pub out: u64,
-    /// Bytes of stderr that were written to their destination.
+    /// Bytes of stderr written to their destination.
     pub err: u64,
     /// Whether the caller has the ending and needs nothing more.
     #[serde(default)]
     pub done: bool,
 }
 
-/// Start sending again, in a new epoch, from what was received.
+/// Restart sending, in a new epoch, after the received bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
     /// The new epoch: one more than the last.
     pub epoch: u64,
-    /// The instance this is meant for.
+    /// The intended instance.
     #[serde(default)]
     pub instance: Option<Instance>,
     /// Bytes of stdout received.
     pub out: u64,
     /// Bytes of stderr received.
     pub err: u64,
-    /// Bytes of both that may have been sent, as in [`Credit`].
+    /// Highest total of bytes that the peer may send, as in [`Credit`].
     pub limit: u64,
-    /// Whether whoever resumes writes to the job, for a daemon that does not know it: see [`AttachRequest`].
+    /// Whether the caller writes to the job, for a daemon that does not know it: see [`AttachRequest`].
     #[serde(default, skip_serializing_if = "is_false")]
     pub write: bool,
-    /// Whether every frame is to be signed, likewise.
+    /// Whether to sign every frame, likewise.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sealed: bool,
-    /// The job from within which it is followed, likewise.
+    /// The jobs that display this output, likewise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub within: Vec<Within>,
 }
@@ -75,34 +75,34 @@ fn is_false(value: &bool) -> bool {
 /// A signal for the command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalRequest {
-    /// Counts the signals of one job from 1; each is applied once.
+    /// Counts the signals of one job from 1; the peer applies each once.
     pub n: u64,
-    /// The instance this is meant for.
+    /// The intended instance.
     #[serde(default)]
     pub instance: Option<Instance>,
-    /// Its name, without `SIG`.
+    /// Name of the signal, without `SIG`.
     pub signal: String,
 }
 
-/// Stop the job. An empty payload is the same as no fields.
+/// Stops the job. An empty payload means no fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelRequest {
-    /// The instance this is meant for; none when none has answered yet.
+    /// The intended instance; `None` if none has answered yet.
     #[serde(default)]
     pub instance: Option<Instance>,
-    /// Why, for the job's ending.
+    /// The reason, for the job's ending.
     #[serde(default)]
     pub why: Option<String>,
-    /// Whether a job that has begun is left alone.
+    /// Whether to leave a started job alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unless_begun: bool,
 }
 
-/// Wait no longer for output that the command, which has ended, has left to other processes: they go on, and the job is
-/// over. Of a task no further step begins. An empty payload is the same as no fields.
+/// Stops waiting for output that other processes still hold after the command's end. The processes
+/// continue, and the job ends; a task starts no further step. An empty payload means no fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseRequest {
-    /// The instance this is meant for.
+    /// The intended instance.
     #[serde(default)]
     pub instance: Option<Instance>,
 }
@@ -110,7 +110,7 @@ pub struct ReleaseRequest {
 /// The `type` of the answer to a cancel.
 pub const CANCEL_TYPE: &str = "peerbus.cancel_answer.v1";
 
-/// What a peer knows of a job it was asked to cancel.
+/// A peer's answer to a cancel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CancelAnswer {
     /// Always [`CANCEL_TYPE`].
@@ -120,33 +120,33 @@ pub struct CancelAnswer {
     pub id: JobId,
     /// The instance that answers.
     pub instance: Instance,
-    /// What is known.
+    /// The state of the job.
     pub answer: Cancelled,
-    /// How it ended, where it has ended.
+    /// Its result, if it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Box<JobResult>>,
 }
 
-/// The three answers to a cancel.
+/// The possible answers to a cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cancelled {
-    /// The job was surely not run, and never will be.
+    /// The job surely did not run, and never will.
     NeverSeen,
-    /// The job runs; its tree is being stopped.
+    /// The job is running; the peer is stopping its process tree.
     Running,
-    /// The job has ended already.
+    /// The job had ended already.
     Ended,
 }
 
-/// A word about a job, decoded.
+/// A decoded control request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Control {
     /// See [`Credit`].
     Credit(Credit),
-    /// Bytes of stdin at an offset; none at the end of file.
+    /// A chunk of stdin.
     Stdin {
-        /// Where the first byte stands.
+        /// The offset of its first byte.
         offset: u64,
         /// The bytes; empty at the end of file.
         bytes: bytes::Bytes,
@@ -167,12 +167,12 @@ pub enum Control {
     Release(ReleaseRequest),
     /// See [`CancelRequest`].
     Cancel(CancelRequest),
-    /// How did it end?
+    /// Asks how the job ended.
     Result,
 }
 
 impl Control {
-    /// Decodes a word about a job. The offset comes from the message's header.
+    /// Decodes a control request. The offset comes from the message's header.
     ///
     /// # Errors
     /// Names the field that is missing or wrong.
@@ -198,7 +198,7 @@ impl Control {
         })
     }
 
-    /// The instance the word is meant for, where it names one.
+    /// The intended instance, if the request names one.
     #[must_use]
     pub fn instance(&self) -> Option<Instance> {
         match self {

@@ -1,9 +1,9 @@
-//! Turning bytes into a message, with errors that name the field.
+//! Decodes messages, with errors that name the field.
 
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-/// Why a message cannot be understood. The text goes back to whoever sent it.
+/// Why a message is malformed. The text goes back to its sender.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct BadMessage(pub String);
@@ -11,9 +11,9 @@ pub struct BadMessage(pub String);
 /// Decodes one JSON object.
 ///
 /// # Errors
-/// Names the field that is missing or wrong, or says that this is no JSON at all.
+/// Names the missing or wrong field, or says that the payload is not JSON.
 pub fn json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, BadMessage> {
-    // The decoder would take an array of the right length for an object, too.
+    // The decoder would also accept an array of the right length.
     if payload.trim_ascii_start().first().is_some_and(|byte| *byte == b'[') {
         return Err(BadMessage("this is a JSON array where an object is wanted".to_owned()));
     }
@@ -37,8 +37,8 @@ fn one<T: DeserializeOwned>(payload: &[u8]) -> Result<T, BadMessage> {
     Ok(value)
 }
 
-/// Cuts the middle out of a sentence that quotes a long foreign text: an answer has to fit into a
-/// message, and a log into a screen.
+/// Cuts the middle out of a sentence that quotes long foreign text, so that an answer fits into a
+/// message and a log line on a screen.
 pub fn readable(sentence: &str) -> String {
     const BEGIN: usize = 600;
     const END: usize = 300;
@@ -54,8 +54,8 @@ pub fn readable(sentence: &str) -> String {
 /// Encodes a message of this protocol.
 ///
 /// # Panics
-/// Never for the types of this crate: they have string keys and no fallible serializers. A panic
-/// here is a mistake in a type's definition and would show in its golden test.
+/// Never for the types of this crate: they have string keys and no fallible serializers. A panic is a
+/// mistake in a type's definition, which its golden test would catch.
 #[must_use]
 #[expect(
     clippy::expect_used,
@@ -65,7 +65,7 @@ pub fn to_json<T: serde::Serialize>(message: &T) -> Vec<u8> {
     serde_json::to_vec(message).expect("a message is always valid JSON")
 }
 
-/// Checks the `type` of a message: absent is fine (people type messages by hand), another is not.
+/// Checks the `type` of a message. It may be absent, because people type messages by hand.
 pub(crate) fn check_type(found: Option<&str>, wanted: &'static str) -> Result<(), BadMessage> {
     match found {
         None => Ok(()),

@@ -1,14 +1,14 @@
-//! Every way a job can end: one closed set.
+//! All ways a job can end: a closed set.
 //!
-//! For a command sent to many peers the counts of the endings add up to the number of targets,
-//! always; so nothing may end in a way that is not in here.
+//! For a command sent to many peers, the counts of all endings always add up to the number of targets.
+//! So every outcome must be one of these.
 
 use std::error::Error;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How a job ended, or why it never began.
+/// How a job ended, or why it never started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
@@ -17,108 +17,109 @@ pub enum Ending {
         /// Its exit code, 0 to 255.
         code: i32,
     },
-    /// The command was ended by a signal.
+    /// A signal ended the command.
     Signalled {
-        /// Name without `SIG`, as in `KILL`.
+        /// Name without `SIG`, such as `KILL`.
         signal: String,
         /// Its number on the peer.
         number: i32,
     },
-    /// The time limit that came with the request was reached; the whole tree was stopped.
+    /// The request's time limit expired; the peer stopped the whole process tree.
     TimedOut {},
-    /// The job was stopped on purpose; the whole tree was stopped.
+    /// Someone cancelled the job; the peer stopped the whole process tree.
     Cancelled {
-        /// By whom or what, for people.
+        /// By whom or why, for people.
         why: String,
     },
-    /// The peer declined the request. Nothing ran.
+    /// The peer refused the request. Nothing ran.
     Refused {
-        /// One fixed word.
+        /// The reason, for programs.
         why: Refusal,
-        /// The sentence for people.
+        /// The reason, for people.
         message: String,
     },
-    /// The peer was willing, but the command could not be started. Nothing ran.
+    /// The peer accepted the request, but could not start the command. Nothing ran.
     NotStarted {
-        /// One fixed word.
+        /// The reason, for programs.
         why: StartFailure,
-        /// The sentence for people.
+        /// The reason, for people.
         message: String,
     },
     /// The peer is not on the bus. Nothing ran.
     Offline {},
-    /// Nobody can say whether, or how, the job ended.
+    /// It is unknown whether or how the job ended.
     Unknown {
         /// What is known, for people.
         why: String,
     },
 }
 
-/// Why a peer declined, as one fixed word.
+/// Why a peer refused a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// The request is malformed.
     BadRequest,
-    /// The reply subject is missing or no inbox.
+    /// The reply subject is missing, or is not an inbox.
     ReplySubject,
-    /// The request asks for something this version cannot do.
+    /// This version does not support the request.
     NotSupported,
     /// Neither the request nor the peer's configuration names a directory.
     NoDirectory,
-    /// The peer's policy does not let whoever asks do this.
+    /// The peer's policy does not allow it for this principal.
     Policy,
-    /// The daemon may not run commands as that user.
+    /// The daemon cannot run commands as that user.
     User,
-    /// The peer runs as many jobs as it may.
+    /// The peer already runs the most jobs it may.
     Limit,
-    /// Two daemons hold this peer's id.
+    /// Two daemons use this peer's id.
     Conflict,
     /// The daemon is stopping.
     Stopping,
-    /// The journal cannot be written, so the promise to run once cannot be kept.
+    /// The journal is not writable, so the daemon cannot guarantee to run the job once.
     Journal,
     /// The job was cancelled before its request arrived.
     CancelledBefore,
     /// Another caller's job has this id.
     NotYours,
-    /// Another session, which has not ended, has this name.
+    /// Another running job has this name.
     Taken,
-    /// The job would show itself: it is followed, over whichever others, from within itself.
+    /// The job would display its own output, directly or through others.
     Loop,
-    /// Nobody of the fleet is proved to have asked.
+    /// The sender is not proven to be a member of the fleet.
     Unproven,
-    /// It waited in the queue until its time was over, or longer than the peer remembers ids.
+    /// The request expired in the queue, or waited longer than the peer remembers ids.
     Expired,
-    /// The job ends with its daemon and has no log, so nobody can attach to it. Said by the calling end.
+    /// The job ends with its daemon and has no log, so attaching is impossible. Only the client returns
+    /// this.
     NotDurable,
-    /// The peer knows no such job. Said by the calling end.
+    /// The peer does not know the job. Only the client returns this.
     NoSuchJob,
 }
 
-/// Why a command could not be started, as one fixed word.
+/// Why a command could not be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StartFailure {
     /// The directory does not exist.
     NoSuchDirectory,
-    /// The directory is something else, a file for instance.
+    /// The path is not a directory.
     NotADirectory,
-    /// The job's user may not enter the directory.
+    /// The job's user has no access to the directory.
     DirectoryDenied,
-    /// There is no such user on the peer.
+    /// The user does not exist on the peer.
     NoSuchUser,
-    /// There is no such command.
+    /// The command does not exist.
     CommandNotFound,
     /// The command is not executable.
     NotExecutable,
-    /// The system could not make the process.
+    /// The system could not create the process.
     System,
-    /// The request surely never reached the peer.
+    /// The request surely did not reach the peer.
     NeverArrived,
-    /// There is no such peer. Said by the calling end.
+    /// The peer does not exist. Only the client returns this.
     NoSuchPeer,
-    /// The bus, or the leader where it is needed, cannot be reached. Said by the calling end.
+    /// The bus, or a necessary leader, is unreachable. Only the client returns this.
     BusUnreachable,
 }
 
@@ -130,8 +131,7 @@ impl Ending {
     }
 }
 
-/// Cuts a sentence that quotes somebody's text, so that it can always be sent: an answer larger than
-/// the server takes would be none.
+/// Shortens a sentence that quotes foreign text, so that the answer fits into a message.
 #[must_use]
 pub fn sentence(mut text: String) -> String {
     const MOST: usize = 2048;
@@ -142,7 +142,7 @@ pub fn sentence(mut text: String) -> String {
     text
 }
 
-/// An error with its causes, in one sentence. Many errors quote their cause in their own text; it is not said again.
+/// An error with its causes, in one sentence. Skips a cause that the error's own text already contains.
 #[must_use]
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();

@@ -1,44 +1,44 @@
-//! How a fleet with identities grows and changes: taking an invitation up, and the newest account.
+//! Changes of a fleet with identities: redeeming an invitation, and the newest account.
 //!
-//! Nothing here has to be believed because of who says it. An account is signed by the fleet's key, an
-//! identity by a key that the account names.
+//! Receivers need not trust the sender of these messages. The fleet's key signs an account, and a key
+//! in the account signs an identity.
 
 use serde::{Deserialize, Serialize};
 
 use super::decode::{self, BadMessage};
 use super::identity::Name;
 
-/// The `type` of an account, as it is told and answered.
+/// The `type` of an account message.
 pub const ACCOUNT_TYPE: &str = "peerbus.account.v1";
-/// The `type` of a question that takes an invitation up.
+/// The `type` of a request that redeems an invitation.
 pub const JOIN_TYPE: &str = "peerbus.join.v1";
-/// The `type` of its answer.
+/// The `type` of the answer.
 pub const JOINED_TYPE: &str = "peerbus.joined.v1";
 
-/// What a proof of holding a key begins with.
+/// Prefix of a proof that the sender holds a key.
 const PROOF: &[u8] = b"peerbus.join.v1";
 
-/// How far two clocks may be apart where an invitation is taken up, in milliseconds. A machine whose clock is
-/// further off has trouble of many kinds, and is told so while somebody looks at it.
+/// Largest clock difference at which an invitation can be redeemed, in milliseconds. A larger one
+/// causes many other problems, and here the user sees the error at once.
 pub const CLOCKS_APART_MS: u64 = 300_000;
 
-/// Errors in answer to `fleet.join.<invitation>`: the fixed words.
+/// Error codes in answers to `fleet.join.<invitation>`.
 pub mod refused {
-    /// It is not signed by the guest of that very invitation.
+    /// The guest of this invitation did not sign the request.
     pub const UNPROVEN: &str = "unproven";
     /// The guest's clock is wrong.
     pub const CLOCK: &str = "clock";
-    /// The invitation is used, over, revoked, or was never made.
+    /// The invitation is used, expired or revoked, or never existed.
     pub const NOT_INVITED: &str = "not_invited";
-    /// Somebody has the name by now.
+    /// The name is in use by now.
     pub const TAKEN: &str = "taken";
-    /// The leader cannot read or write the fleet's books.
+    /// The leader cannot read or write the fleet's records.
     pub const BOOKS: &str = "books";
-    /// The question cannot be read.
+    /// The request is malformed.
     pub const BAD_REQUEST: &str = "bad_request";
 }
 
-/// The newest account: told on `fleet.account.changed`, answered on `fleet.account`.
+/// The newest account: announced on `fleet.account.changed`, answered on `fleet.account`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountMessage {
     /// Always [`ACCOUNT_TYPE`].
@@ -49,13 +49,13 @@ pub struct AccountMessage {
 }
 
 impl AccountMessage {
-    /// Tells of an account.
+    /// A message with this account.
     #[must_use]
     pub fn new(account: String) -> Self {
         Self { kind: ACCOUNT_TYPE.to_owned(), account }
     }
 
-    /// Reads one.
+    /// Decodes an account message.
     ///
     /// # Errors
     /// Names the field that is missing or wrong.
@@ -66,7 +66,7 @@ impl AccountMessage {
     }
 }
 
-/// Takes an invitation up, sealed by its guest.
+/// Redeems an invitation; signed by its guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinRequest {
     /// Always [`JOIN_TYPE`].
@@ -74,13 +74,13 @@ pub struct JoinRequest {
     pub kind: String,
     /// The new identity's public key, as NATS writes it.
     pub key: String,
-    /// That whoever asks holds it: its signature, in base64 for URLs without padding, over what
-    /// [`JoinRequest::to_be_proved`] gives.
+    /// Proof that the sender holds the key: its signature, in base64 for URLs without padding, over
+    /// [`JoinRequest::to_be_proved`].
     pub proof: String,
 }
 
 impl JoinRequest {
-    /// Reads a question.
+    /// Decodes a request.
     ///
     /// # Errors
     /// Names the field that is missing or wrong.
@@ -90,29 +90,29 @@ impl JoinRequest {
         Ok(request)
     }
 
-    /// What the new key signs: what it is for, the invitation, and itself.
+    /// What the new key signs: the purpose, the invitation, and the key itself.
     #[must_use]
     pub fn to_be_proved(invitation: &Name, key: &str) -> Vec<u8> {
         [PROOF, b" ", invitation.as_str().as_bytes(), b" ", key.as_bytes()].concat()
     }
 }
 
-/// The answer, sealed by the leader: the identity that the invitation has become.
+/// The answer, signed by the leader: the new identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinResponse {
     /// Always [`JOINED_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// The identity's token. It is of use to the holder of its key alone.
+    /// The identity token. Useless without its private key.
     pub identity: String,
     /// The newest account.
     pub account: String,
-    /// Whether the leader hears a peer of that name.
+    /// Whether the leader currently hears a peer of that name.
     pub is_heard: bool,
 }
 
 impl JoinResponse {
-    /// Reads an answer.
+    /// Decodes an answer.
     ///
     /// # Errors
     /// Names the field that is missing or wrong.

@@ -1,8 +1,8 @@
-//! The frames of a job's stream: what a peer sends to its caller's inbox.
+//! The frames of a job's stream, which a peer sends to its caller's inbox.
 //!
-//! Every frame has its number within the current epoch (`D-Seq`: 1, 2, …), so that a loss shows at
-//! the next one. Output frames also say where their first byte stands in their own stream
-//! (`D-Offset`), so that a resumed stream is joined to the byte.
+//! Every frame carries its number within the current epoch (`D-Seq`: 1, 2, …), so that the next frame
+//! reveals a loss. Output frames also carry the stream offset of their first byte (`D-Offset`), so that
+//! a resumed stream continues at the exact byte.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,22 +14,23 @@ use super::send_buffer::StreamOffsets;
 use super::tty::TtySize;
 use super::{Instance, JobId};
 
-/// Header: the epoch, counted from 1; every resume begins a new one.
+/// Header: the epoch, counted from 1; every resume starts a new one.
 pub const EPOCH: &str = "D-Epoch";
 /// Header: the frame's number within its epoch, counted from 1.
 pub const SEQ: &str = "D-Seq";
-/// Header: what the frame is, see [`FrameKind`].
+/// Header: the frame's kind, see [`FrameKind`].
 pub const KIND: &str = "D-Kind";
-/// Header: where the first byte stands in its own stream.
+/// Header: the stream offset of the first byte.
 pub const OFFSET: &str = "D-Offset";
 
 /// Most bytes of output in one frame.
 pub const OUTPUT_MAX: usize = 64 * 1024;
 
-/// A peer without news for a caller says so this often, in milliseconds.
+/// Longest pause between two messages of a peer to a caller, in milliseconds; filled with `alive`
+/// frames.
 pub const ALIVE_EVERY_MS: u64 = 5_000;
 
-/// One of the two outputs of a command.
+/// One of the two output streams of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamKind {
@@ -39,7 +40,7 @@ pub enum StreamKind {
     Err,
 }
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameKind {
     /// [`Accepted`]; the first frame of every epoch.
@@ -54,7 +55,7 @@ pub enum FrameKind {
     Signalled,
     /// [`Signalled`], for a size.
     Resized,
-    /// Raw bytes that draw a terminal as it stands where the output after them begins.
+    /// Raw bytes that redraw the terminal as of the start of the following output.
     Screen,
     /// A [`Responder`](super::attach::Responder).
     Asked,
@@ -66,9 +67,9 @@ pub enum FrameKind {
     Gap,
     /// A [`JobResult`](super::exec::JobResult).
     Result,
-    /// Nothing follows.
+    /// The last frame of the stream.
     End,
-    /// A [`Detached`](super::attach::Detached): whoever reads here has left. Nothing follows.
+    /// A [`Detached`](super::attach::Detached): the viewer was detached. Nothing follows.
     Detached,
     /// Not part of the stream: the answer to a cancel, a result query or a bad message.
     Answer,
@@ -96,7 +97,7 @@ impl FrameKind {
         Self::Challenge,
     ];
 
-    /// The word in the header.
+    /// The value of the header.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -143,42 +144,43 @@ impl From<StreamKind> for FrameKind {
     }
 }
 
-/// How far a job is.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// Its process is being made.
+    /// Its process is being created.
     Starting,
-    /// Its process runs, or its output is not all read.
+    /// Its process runs, or some of its output is still unread.
     Running,
     /// It has ended; its result follows.
     Ended,
 }
 
-/// The peer has the job and answers for it.
+/// The peer has accepted the job and sends its stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// The instance that runs it; later messages about the job name it.
+    /// The instance that runs the job; later messages about the job name it.
     pub instance: Instance,
-    /// How far the job is.
+    /// The state of the job.
     pub state: JobState,
     /// Bytes of stdin received so far.
     pub stdin_received: u64,
-    /// Number of the last signal that was applied.
+    /// Number of the last applied signal.
     pub signals: u64,
-    /// Whether the job outlives its daemon, so that others may attach to it.
+    /// Whether the job survives its daemon, so that others can attach to it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub durable: bool,
-    /// Where the output begins that is sent here; none means at its beginning.
+    /// Where the following output starts; `None` means at the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<StreamOffsets>,
-    /// The size of its terminal, where it has one.
+    /// The size of its terminal, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<TtySize>,
     /// The kind of its terminal (`TERM`), where the peer does not know the one that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<String>,
-    /// What each word of this attachment is to be signed over, in `D-Challenge`, where members sign.
+    /// The nonce that each message of this attachment must sign, in `D-Challenge`, in a fleet with
+    /// identities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
 }
@@ -189,7 +191,7 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Accepted {
-    /// For a job that has ended, or that this daemon runs for nobody.
+    /// For a job that has ended, or that has no caller at this daemon.
     #[must_use]
     pub fn ended(instance: Instance) -> Self {
         let state = JobState::Ended;
@@ -207,32 +209,32 @@ impl Accepted {
     }
 }
 
-/// How much stdin the peer can take.
+/// How much stdin the peer accepts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StdinCredit {
-    /// Bytes received without a hole; sending goes on from here after a loss.
+    /// Bytes received without a gap; after a loss, sending restarts here.
     pub received: u64,
-    /// Bytes that may have been sent, counted from the beginning of stdin.
+    /// Highest offset that may be sent, counted from the beginning of stdin.
     pub limit: u64,
-    /// Whether a hole was seen, so that everything from `received` on is wanted again.
+    /// Whether the peer saw a gap and needs everything from `received` on again.
     #[serde(default)]
     pub again: bool,
-    /// Whether the command reads no more; nothing further is wanted.
+    /// Whether the command reads no more stdin.
     #[serde(default)]
     pub closed: bool,
 }
 
-/// A signal was applied.
+/// The peer applied a signal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signalled {
-    /// The number the caller gave it.
+    /// The caller's number of the signal.
     pub n: u64,
-    /// Why it could not be applied, if it could not.
+    /// Why the signal failed, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// The job lives, with totals so far.
+/// The job is alive; contains its totals so far.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alive {
     /// Bytes of stdout read from the command.
@@ -241,28 +243,28 @@ pub struct Alive {
     pub err: u64,
     /// Bytes of stdin received.
     pub stdin_received: u64,
-    /// The command has ended, and these processes that it has started still hold its output, which is waited for.
-    /// Empty where none of them can be seen; none while the command runs.
+    /// The processes that still hold the output of the ended command, which the job waits for. Empty if
+    /// none of them is visible; `None` while the command runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Vec<OutputHolder>>,
 }
 
-/// A request or a word about a job is to be signed once more, over this: it may be a replay.
+/// Demands a new signature of a request or control request, because it could be a replay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Challenge {
     /// The job.
     pub id: JobId,
-    /// What goes into the header `D-Challenge` of the same message.
+    /// The value for the header `D-Challenge` of the repeated message.
     pub challenge: String,
 }
 
 /// Output that the peer no longer holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// Of which stream.
+    /// The stream.
     pub stream: StreamKind,
-    /// First byte that is missing.
+    /// First missing byte.
     pub from: u64,
-    /// First byte that is there again.
+    /// First available byte after the gap.
     pub to: u64,
 }

@@ -1,4 +1,4 @@
-//! How a peer is: what its daemon knows of its machine and cannot be seen from elsewhere.
+//! The health of a peer: what only its own daemon can know about its machine.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,15 +8,15 @@ use super::{Instance, PeerId};
 /// The `type` of the answer on `exec.<peer>.health`.
 pub const TYPE: &str = "peerbus.health.v1";
 
-/// The answer. What could not be found out is none.
+/// The answer. Unknown values are `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// Always [`TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// Who speaks.
+    /// The peer that answers.
     pub peer_id: PeerId,
-    /// Which start of its daemon.
+    /// The instance of its daemon.
     pub instance: Instance,
     /// Version of the daemon.
     pub daemon_version: String,
@@ -24,27 +24,28 @@ pub struct Health {
     pub now_ms: u64,
     /// The user the daemon runs as.
     pub user: String,
-    /// What keeps the processes of a job together.
+    /// What holds the processes of a job together.
     pub containment: Containment,
-    /// Bytes that are free where the journal is.
+    /// Free bytes on the journal's file system.
     pub journal_free: Option<u64>,
-    /// Bytes there are in all.
+    /// Total bytes of that file system.
     pub journal_size: Option<u64>,
-    /// Access rights of the state directory, as in `0o700`.
+    /// Permissions of the state directory, such as `0o700`.
     pub state_dir_mode: Option<u32>,
-    /// The state directory; older daemons do not say.
+    /// The state directory; older daemons omit it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<String>,
-    /// The file the daemon was started from; older ones do not say, and cannot hand over to another version.
+    /// The file that the daemon was started from. Older daemons omit it, and cannot upgrade themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
-    /// Records that are left in the journal's reserve for a full disk, and of how many; older daemons have none.
+    /// Records left in the journal's reserve for a full disk, and its size in records; older daemons
+    /// omit it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserve: Option<(u32, u32)>,
-    /// What of this daemon, which is root's, others can change, and how that is mended.
+    /// Which files of this root daemon other users can change, and how to fix that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exposed: Option<String>,
-    /// The registry that this leader has moved aside because it was damaged, while it still lies there.
+    /// The damaged registry that this leader moved aside, while the file still exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_aside: Option<String>,
     /// The last upgrade, if there was one.
@@ -52,12 +53,12 @@ pub struct Health {
     pub upgrade: Option<UpgradeStatus>,
 }
 
-/// How far an upgrade has come.
+/// The progress of an upgrade.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpgradeStatus {
-    /// Which one.
+    /// The upgrade's id.
     pub id: Instance,
-    /// The version it is to.
+    /// The new version.
     pub version: String,
     /// `asked`, `trying`, `done` or `failed`.
     pub phase: String,
@@ -65,13 +66,13 @@ pub struct UpgradeStatus {
     pub why: String,
 }
 
-/// What keeps the processes of a job together.
+/// What holds the processes of a job together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Containment {
-    /// A control group for each job.
+    /// A cgroup for each job.
     Cgroup,
-    /// A process that adopts what a job leaves behind.
+    /// A subreaper, which adopts orphans of the job.
     Reaper,
 }
 

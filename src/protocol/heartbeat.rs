@@ -1,4 +1,4 @@
-//! The heartbeat: what a peer says of itself on `peers.alive`, and in answer to a ping.
+//! The heartbeat: a peer's report about itself, on `peers.alive` and in answer to a ping.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,86 +9,86 @@ use super::{Instance, PeerId};
 /// The `type` of a heartbeat.
 pub const TYPE: &str = "peerbus.heartbeat.v1";
 
-/// How often a peer beats, in milliseconds, before jitter.
+/// Interval of heartbeats, in milliseconds, before jitter.
 pub const INTERVAL_MS: u64 = 5_000;
 
-/// Longest interval a leader believes, in milliseconds: a peer that promises to beat once a year
-/// would otherwise be online for ever.
+/// Longest interval that a leader accepts, in milliseconds. Otherwise a peer that announces one
+/// heartbeat a year would stay online forever.
 pub const INTERVAL_MAX_MS: u64 = 600_000;
 
-/// Longest text of a heartbeat a leader keeps, in bytes, so that garbage cannot fill a registry.
+/// Longest text of a heartbeat that a leader keeps, in bytes, so that garbage cannot fill the registry.
 pub const TEXT_MAX: usize = 255;
 
-/// One beat.
+/// One heartbeat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Always [`TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// Who speaks.
+    /// The sender.
     pub peer_id: PeerId,
-    /// Whether the peer is up, or is going away on purpose.
+    /// Whether the peer is up or leaving.
     pub state: PeerState,
-    /// Which start of its daemon speaks.
+    /// The instance of its daemon.
     pub instance: Instance,
-    /// Counts the beats of one instance.
+    /// Counts the heartbeats of one instance.
     pub seq: u64,
-    /// Milliseconds until the next beat, before jitter.
+    /// Milliseconds until the next heartbeat, before jitter.
     pub interval_ms: u64,
     /// The machine's hostname.
     pub hostname: String,
-    /// The address of the machine's end of the link to the bus.
+    /// The address of the machine's end of the connection to the bus.
     pub ip_address: Option<String>,
-    /// The hardware address of that link; none on WireGuard.
+    /// The hardware address of that interface; `None` on WireGuard.
     pub mac_address: Option<String>,
-    /// Worker, or leader (which is a worker too).
+    /// Worker or leader. A leader is a worker too.
     pub role: Role,
     /// Version of the daemon.
     pub daemon_version: String,
-    /// As in `linux`.
+    /// Operating system, such as `linux`.
     pub os: String,
-    /// As in `x86_64`.
+    /// Architecture, such as `x86_64`.
     pub arch: String,
     /// Seconds since the daemon's start.
     pub uptime_s: u64,
     /// Load average over one minute.
     pub load: Option<f64>,
-    /// Jobs that run now.
+    /// Running jobs.
     pub jobs: u32,
-    /// Words the peer's configuration gives it.
+    /// Tags from the peer's configuration.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// How far its audit log goes: what somebody else knows of it cannot be undone on the peer.
+    /// The last line of its audit log. Other machines remember it, so the peer cannot undo it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<Checkpoint>,
 }
 
-/// What a daemon says when it pings its own id, to look for others that have it: who hears it knows
-/// that there are two. Other pings but [`PingHints`] say nothing.
+/// The payload of a daemon's ping to its own id, which finds duplicates: a receiver with another
+/// instance knows that there are two. Other pings have no payload, except [`PingHints`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
-    /// Which start of a daemon asks.
+    /// The instance that sends the ping.
     pub instance: Instance,
 }
 
-/// What the leader says when it pings a peer for which something waits in the queue.
+/// The payload of a leader's ping to a peer with queued jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PingHints {
     /// Always true.
     pub queue: bool,
 }
 
-/// What a peer says of its own state.
+/// The state of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerState {
     /// Serving.
     Up,
-    /// Going away on purpose; the last beat before a clean stop.
+    /// Leaving on purpose; the last heartbeat before a clean stop.
     Leaving,
 }
 
-/// What a daemon is to the fleet.
+/// The role of a daemon in the fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -99,7 +99,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The word used in flags, files and JSON.
+    /// The word in flags, files and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -110,7 +110,7 @@ impl Role {
 }
 
 impl Heartbeat {
-    /// Decodes a beat and checks what a leader is going to rely on.
+    /// Decodes a heartbeat and checks the fields that a leader relies on.
     ///
     /// # Errors
     /// Names the field that is missing, wrong or too long.

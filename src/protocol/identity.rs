@@ -1,4 +1,4 @@
-//! Who somebody is in a fleet that has identities: a name, and what that name may do.
+//! Identities of a fleet: a name, and what it may do.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,13 +9,13 @@ use thiserror::Error;
 use super::PeerId;
 use super::ids::shortened;
 
-/// The name of one identity, of a machine or of a person: as a peer id. A machine's is its peer id, and
-/// no two identities of a fleet have the same.
+/// The name of an identity, of a machine or a person; same syntax as a peer id. A machine's name is its
+/// peer id. Names are unique in a fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(PeerId);
 
-/// Why a text is no name.
+/// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0:?} is not a name: 1 to 63 of a-z, 0-9, '_' and '-', the first a letter or a digit")]
 pub struct BadName(String);
@@ -62,21 +62,21 @@ impl fmt::Display for Name {
     }
 }
 
-/// What an identity is for, and with that what it may do on the bus.
+/// The standing of an identity, which determines its permissions on the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// A machine: it runs commands for operators.
     Worker,
-    /// The machine with the registry; a worker too.
+    /// The machine with the registry; also a worker.
     Leader,
-    /// A person, or a program of theirs, who runs commands.
+    /// A person, or a program of theirs, that runs commands.
     Operator,
-    /// Somebody who may look and not touch.
+    /// A person that may only look.
     Inspector,
     /// A program that runs commands for people who are not members themselves, and says for whom.
     Gateway,
-    /// Whoever holds an invitation that was not yet taken up.
+    /// The holder of an unused invitation.
     Guest,
 }
 
@@ -85,7 +85,7 @@ impl Standing {
     pub const ALL: [Self; 6] =
         [Self::Worker, Self::Leader, Self::Operator, Self::Inspector, Self::Gateway, Self::Guest];
 
-    /// As it is written.
+    /// Its text form.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -98,7 +98,7 @@ impl Standing {
         }
     }
 
-    /// Whether it is a machine's, whose name is its peer id.
+    /// Whether it belongs to a machine, whose name is its peer id.
     #[must_use]
     pub fn is_machine(self) -> bool {
         matches!(self, Self::Worker | Self::Leader)
@@ -119,16 +119,16 @@ impl fmt::Display for Standing {
     }
 }
 
-/// Who asks for something, as far as it is proved.
+/// The sender of a request, as far as proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
-    /// Nobody is asked who they are: the network is the boundary.
+    /// Any client, in a fleet without identities: only the network protects it.
     Anyone,
-    /// Whose signature was verified.
+    /// A sender with a verified signature.
     Known {
         /// Its name.
         name: Name,
-        /// What it is for.
+        /// Its standing.
         standing: Standing,
     },
 }

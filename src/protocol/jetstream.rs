@@ -1,6 +1,6 @@
-//! What is asked of JetStream, and what it answers: the few requests the queue needs, as plain JSON.
+//! JetStream requests and answers: the few that the queue needs, as plain JSON.
 //!
-//! The client library's own ways are not used: they ask for more rights than these, on inboxes of their own.
+//! The client library's JetStream API is not used: it needs more permissions, and its own inboxes.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -10,71 +10,71 @@ use super::PeerId;
 use super::decode::{self, BadMessage};
 use super::queue::STREAM;
 
-/// What begins every request to JetStream.
+/// Subject prefix of every JetStream request.
 const API: &str = "$JS.API";
 
-/// There is no such stream.
+/// Error: the stream does not exist.
 pub const NO_STREAM: u32 = 10_059;
-/// There is no such consumer.
+/// Error: the consumer does not exist.
 pub const NO_CONSUMER: u32 = 10_014;
-/// There is no such message.
+/// Error: the message does not exist.
 pub const NO_MESSAGE: u32 = 10_037;
-/// The same, where it was to be deleted.
+/// Error: the message to delete does not exist.
 pub const NO_MESSAGE_TO_DELETE: u32 = 10_057;
-/// The server has JetStream, the account has not.
+/// Error: JetStream is enabled on the server, but not for the account.
 pub const NOT_FOR_ACCOUNT: u32 = 10_039;
-/// A message under this subject waits already.
+/// Error: a message with this subject is already stored.
 pub const SUBJECT_TAKEN: u32 = 10_077;
 
-/// Asks what the stream is and holds.
+/// Returns the stream's configuration and state.
 #[must_use]
 pub fn stream_info() -> String {
     format!("{API}.STREAM.INFO.{STREAM}")
 }
 
-/// Makes the stream.
+/// Creates the stream.
 #[must_use]
 pub fn create_stream() -> String {
     format!("{API}.STREAM.CREATE.{STREAM}")
 }
 
-/// Changes the stream.
+/// Updates the stream.
 #[must_use]
 pub fn update_stream() -> String {
     format!("{API}.STREAM.UPDATE.{STREAM}")
 }
 
-/// Asks for one message of the stream.
+/// Returns one message of the stream.
 #[must_use]
 pub fn get_message() -> String {
     format!("{API}.STREAM.MSG.GET.{STREAM}")
 }
 
-/// Takes one message out of the stream.
+/// Deletes one message from the stream.
 #[must_use]
 pub fn delete_message() -> String {
     format!("{API}.STREAM.MSG.DELETE.{STREAM}")
 }
 
-/// Makes a peer's consumer, or finds it made.
+/// Creates a peer's consumer, or returns the existing one.
 #[must_use]
 pub fn create_consumer(peer: &PeerId) -> String {
     format!("{API}.CONSUMER.CREATE.{STREAM}.{peer}")
 }
 
-/// Asks how far a peer's consumer is.
+/// Returns the state of a peer's consumer.
 #[must_use]
 pub fn consumer_info(peer: &PeerId) -> String {
     format!("{API}.CONSUMER.INFO.{STREAM}.{peer}")
 }
 
-/// Asks for the next message for a peer.
+/// Fetches the next message for a peer.
 #[must_use]
 pub fn next_message(peer: &PeerId) -> String {
     format!("{API}.CONSUMER.MSG.NEXT.{STREAM}.{peer}")
 }
 
-/// Whether a reply subject is where deliveries to this peer are confirmed. Nothing else is said there.
+/// Whether a reply subject acknowledges deliveries to this peer. It has no other use.
 #[must_use]
 pub fn is_confirmation(subject: &str, peer: &PeerId) -> bool {
     let Some(rest) = subject.strip_prefix("$JS.ACK.") else { return false };
@@ -82,88 +82,88 @@ pub fn is_confirmation(subject: &str, peer: &PeerId) -> bool {
     let plain = tokens.iter().all(|token| {
         !token.is_empty() && token.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
     });
-    // Servers to come name their domain and the account before the stream.
+    // Later servers put their domain and the account before the stream.
     let named = |at: usize| tokens.get(at) == Some(&STREAM) && tokens.get(at + 1) == Some(&peer.as_str());
     plain && (named(0) || named(2)) && subject.len() <= 255
 }
 
-/// An answer that is an error.
+/// An error answer.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
 #[error("{description} ({err_code})")]
 pub struct ApiError {
-    /// Which one.
+    /// JetStream's error code.
     #[serde(default)]
     pub err_code: u32,
-    /// In the server's words.
+    /// The server's description.
     #[serde(default)]
     pub description: String,
 }
 
-/// What the stream is and holds.
+/// The stream's configuration and state.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct StreamInfo {
-    /// What it is.
+    /// Its configuration.
     pub config: serde_json::Value,
-    /// What it holds.
+    /// Its state.
     pub state: StreamState,
-    /// Subjects that fit what was asked for, in all.
+    /// Total number of matching subjects.
     #[serde(default)]
     pub total: usize,
 }
 
-/// What the stream holds.
+/// The state of the stream.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct StreamState {
-    /// How many messages.
+    /// Number of messages.
     #[serde(default)]
     pub messages: u64,
-    /// The number of the newest one it ever had.
+    /// Highest sequence number ever used.
     #[serde(default)]
     pub last_seq: u64,
-    /// Subjects that fit what was asked for.
+    /// Matching subjects, with their message counts.
     #[serde(default)]
     pub subjects: std::collections::BTreeMap<String, u64>,
 }
 
-/// That a message was stored.
+/// Acknowledges that a message was stored.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct PublishAck {
-    /// In which stream.
+    /// The stream.
     pub stream: String,
-    /// Its number.
+    /// The sequence number.
     pub seq: u64,
 }
 
-/// How far a consumer is.
+/// The state of a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ConsumerInfo {
-    /// What was delivered.
+    /// Its deliveries.
     pub delivered: Delivered,
 }
 
-/// What a consumer has delivered.
+/// Deliveries of a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Delivered {
-    /// The highest number that was.
+    /// Highest delivered sequence number.
     pub stream_seq: u64,
 }
 
-/// That something was done.
+/// Acknowledges an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Done {}
 
-/// A message of the stream.
+/// A stored message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredMessage {
     /// Its subject.
     pub subject: String,
-    /// Its number.
+    /// Its sequence number.
     pub seq: u64,
-    /// When the server took it.
+    /// When the server stored it.
     pub time: String,
     /// Its headers.
     pub headers: Vec<(String, String)>,
-    /// Its bytes.
+    /// Its payload.
     pub payload: Vec<u8>,
 }
 
@@ -197,13 +197,13 @@ struct Failed {
     error: Option<ApiError>,
 }
 
-/// Why there is no answer to go on with.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JetStreamError {
-    /// JetStream declined.
+    /// JetStream returned an error.
     #[error(transparent)]
     Declined(#[from] ApiError),
-    /// It cannot be understood.
+    /// The answer is malformed.
     #[error("JetStream's answer cannot be understood: {0}")]
     Malformed(#[from] BadMessage),
 }
@@ -211,7 +211,7 @@ pub enum JetStreamError {
 /// Decodes an answer.
 ///
 /// # Errors
-/// The error it is, or names what is wrong with it.
+/// The error that JetStream returned, or what is malformed.
 pub fn answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, JetStreamError> {
     if let Failed { error: Some(error) } = decoded(payload)? {
         let description = readable(&error.description);
@@ -224,12 +224,12 @@ fn decoded<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, JetStrea
     decode::json(payload).map_err(|bad| JetStreamError::Malformed(BadMessage(readable(&bad.0))))
 }
 
-/// A foreign sentence, so that it can be shown to a person.
+/// Makes a foreign sentence safe to display.
 fn readable(sentence: &str) -> String {
     decode::readable(&sentence.chars().filter(|c| !c.is_control()).collect::<String>())
 }
 
-/// Decodes an answer that is a message of the stream.
+/// Decodes an answer that contains a stored message.
 ///
 /// # Errors
 /// As [`answer`].
@@ -247,7 +247,7 @@ pub fn message(payload: &[u8]) -> Result<StoredMessage, JetStreamError> {
     })
 }
 
-/// The headers of a message, as they stand in a stream.
+/// Parses the raw header block of a stored message.
 fn headers(block: &str) -> Vec<(String, String)> {
     let lines = block.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
     lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()

@@ -1,7 +1,7 @@
-//! The jobs of a peer: which there are, and how each stands; asked for on `exec.<peer>.jobs`.
+//! The jobs of a peer and their states, queried on `exec.<peer>.jobs`.
 //!
-//! Newest first, by the time in their ids: that is the clock of whoever made the job. So a page can
-//! go on where another ended, whatever began meanwhile.
+//! Newest first, by the time in their ids, which comes from the clock of the job's creator. So a page
+//! can continue where the previous one ended, even if new jobs started meanwhile.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,61 +11,61 @@ use super::identity::Name;
 use super::task::StepProgress;
 use super::{Ending, Instance, JobId, PeerId};
 
-/// The `type` of a question.
+/// The `type` of a query.
 pub const QUERY_TYPE: &str = "peerbus.jobs_query.v1";
 
 /// The `type` of a page of jobs.
 pub const PAGE_TYPE: &str = "peerbus.jobs.v1";
 
-/// Most jobs of one page.
+/// Most jobs on one page.
 pub const PAGE_MAX: u32 = 1_000;
 
-/// Fewest of an id's last characters that mean a job.
+/// Shortest suffix of an id that selects a job.
 pub const SUFFIX_MIN: usize = 4;
 
-/// Longest word that can mean a job, in bytes: far more than a session's name has.
+/// Longest job selector, in bytes: much longer than any job name.
 pub const MATCH_MAX: usize = 128;
 
-/// Longest an answer is held back, in milliseconds.
+/// Longest time to hold back an answer, in milliseconds.
 pub const WAIT_MAX_MS: u64 = 20_000;
 
-/// A question for jobs. Without anything: the first page of those that run.
+/// A query for jobs. Without fields: the first page of running jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobQuery {
     /// [`QUERY_TYPE`]; may be left out.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Only what this means: a whole id, its last characters, or a session's name, alone or as
-    /// `owner/name`. Then requests that were refused are found too.
+    /// Only jobs that this selects: a whole id, its last characters, or a job name, alone or as
+    /// `owner/name`. Then the answer includes refused requests.
     #[serde(default, rename = "match")]
     pub wanted: Option<String>,
-    /// Which of them.
+    /// Which states.
     #[serde(default)]
     pub state: JobFilter,
-    /// Only jobs older than this one: `next` of the page before.
+    /// Only jobs older than this one: `next` of the previous page.
     #[serde(default)]
     pub after: Option<JobId>,
-    /// At most this many on the page.
+    /// At most this many jobs on the page.
     #[serde(default)]
     pub limit: Option<u32>,
-    /// Where `match` is a whole id: hold the answer back this long while that job runs.
+    /// If `match` is a whole id: hold back the answer this long while that job runs.
     #[serde(default)]
     pub wait_ms: Option<u64>,
 }
 
-/// Which jobs are asked for.
+/// A filter by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobFilter {
-    /// Those that have not ended.
+    /// Jobs that have not ended.
     #[default]
     Running,
-    /// Those that have ended, as well, as long as they are remembered.
+    /// Ended jobs too, as long as the peer remembers them.
     All,
 }
 
 impl JobQuery {
-    /// Decodes a question; an empty payload asks for the first page.
+    /// Decodes a query; an empty payload asks for the first page.
     ///
     /// # Errors
     /// Names the field that is wrong.
@@ -90,14 +90,14 @@ impl JobQuery {
     }
 }
 
-/// Whether a word means a job: it is the id, or its last characters, [`SUFFIX_MIN`] at least, or the
+/// Whether a selector matches a job: its id, at least [`SUFFIX_MIN`] of its last characters, or the
 /// job's name, alone or as `owner/name`.
 #[must_use]
 pub fn means(word: &str, job: &Job) -> bool {
     is_name_of(word, job) || means_id(word, job.id)
 }
 
-/// Whether a word is a job's name, alone or behind its owner.
+/// Whether a selector is a job's name, alone or behind its owner.
 #[must_use]
 pub fn is_name_of(word: &str, job: &Job) -> bool {
     let Some(name) = job.name.as_deref() else { return false };
@@ -105,24 +105,24 @@ pub fn is_name_of(word: &str, job: &Job) -> bool {
     name == word || job.principal.as_ref().and_then(owned) == Some(name)
 }
 
-/// The same of its id alone.
+/// The same for its id alone.
 #[must_use]
 pub fn means_id(word: &str, id: JobId) -> bool {
     word.len() >= SUFFIX_MIN && id.to_string().ends_with(word)
 }
 
-/// How a job stands.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobStatus {
-    /// It runs, or is just about to.
+    /// It is running or about to start.
     Running,
     /// It has ended.
     Ended,
-    /// It has begun and no end of it is known, and nobody attends to it now: its daemon looks for it,
-    /// or will end it at its next start.
+    /// It has started, its end is unknown, and nothing supervises it now. Its daemon is looking for it,
+    /// or will end it at the next start.
     Lost,
-    /// Something that a later version says.
+    /// A state of a later version.
     #[serde(other)]
     Other,
 }
@@ -130,57 +130,57 @@ pub enum JobStatus {
 /// One job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// Which.
+    /// Its id.
     pub id: JobId,
-    /// How it stands.
+    /// Its state.
     pub state: JobStatus,
-    /// Whether it goes on without its caller and its daemon.
+    /// Whether it survives its caller and its daemon.
     pub durable: bool,
     /// Whether it has a terminal.
     pub tty: bool,
-    /// A session's name.
+    /// Its name.
     pub name: Option<String>,
-    /// When it was taken, by the peer's clock: UTC.
+    /// When the peer accepted it, by the peer's clock: UTC.
     pub started_at: String,
-    /// How long ago that was, in milliseconds.
+    /// Age in milliseconds.
     pub age_ms: u64,
-    /// Who asked, as far as it is proved.
+    /// The proven sender.
     pub principal: Option<Name>,
-    /// Who asked, by its own word: a claim.
+    /// The sender by its own claim; unproven.
     pub from: Option<String>,
-    /// What was to run, shortened.
+    /// Its command, shortened.
     pub command: String,
-    /// Where, as asked; none for the peer's own default.
+    /// The requested directory; `None` means the peer's default.
     pub directory: Option<String>,
-    /// As whom, as asked.
+    /// The requested user.
     pub user: Option<String>,
-    /// How many read along now.
+    /// Current number of viewers.
     pub viewers: u32,
     /// How it ended.
     pub ending: Option<Ending>,
-    /// Why output is missing that was still to come when its command ended.
+    /// Why output is missing that was still pending when its command ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_cut: Option<String>,
     /// When it ended.
     pub ended_at: Option<String>,
     /// How long it ran.
     pub duration_ms: Option<u64>,
-    /// Bytes of stdout so far; unknown where its daemon died.
+    /// Bytes of stdout so far; `None` if its daemon died.
     pub out: Option<u64>,
     /// Bytes of stderr so far.
     pub err: Option<u64>,
-    /// Where what is kept of stdout begins: at `out` where nothing is any more. None where no output
-    /// is kept at all: that of a job that is not durable.
+    /// Offset of the first kept byte of stdout; equals `out` if nothing is kept any more. `None` if the
+    /// job is not durable and never keeps output.
     pub first_out: Option<u64>,
-    /// The same of stderr.
+    /// The same for stderr.
     pub first_err: Option<u64>,
-    /// The step that runs, of one that is a task.
+    /// The running step of a task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepProgress>,
-    /// Why it waits for room on the peer's disk, where it does: its output or its end cannot be written.
+    /// Why it waits for disk space, if it does: the peer cannot write its output or its ending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for_disk: Option<String>,
-    /// The jobs from within which it is followed now.
+    /// The jobs that display its output now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub watched_from: Vec<Within>,
 }
@@ -191,13 +191,13 @@ pub struct JobPage {
     /// Always [`PAGE_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// Whose jobs.
+    /// The peer that owns the jobs.
     pub peer: PeerId,
-    /// Which start of its daemon answers.
+    /// The daemon instance that answers.
     pub instance: Instance,
     /// Newest first.
     pub jobs: Vec<Job>,
-    /// Ask again with this as `after`; none on the last page.
+    /// The `after` for the next page; `None` on the last page.
     pub next: Option<JobId>,
 }
 

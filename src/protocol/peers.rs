@@ -1,4 +1,4 @@
-//! Questions to the registry, `peers.list`, `peers.get` and `peers.remove`, their answers, and the
+//! Requests to the registry (`peers.list`, `peers.get`, `peers.remove`), their answers, and the
 //! leader's events.
 
 use std::borrow::Cow;
@@ -11,83 +11,83 @@ use super::decode::{self, BadMessage};
 use super::heartbeat::Role;
 use super::{Instance, PeerId};
 
-/// The `type` of a `peers.list` question.
+/// The `type` of a `peers.list` request.
 pub const LIST_TYPE: &str = "peerbus.peers_list.v1";
 /// The `type` of a page of peers.
 pub const PAGE_TYPE: &str = "peerbus.peers_page.v1";
-/// The `type` of a `peers.get` question.
+/// The `type` of a `peers.get` request.
 pub const GET_TYPE: &str = "peerbus.peers_get.v1";
-/// The `type` of one peer's row, as answered.
+/// The `type` of an answer with one peer.
 pub const PEER_TYPE: &str = "peerbus.peer.v1";
-/// The `type` of a `peers.remove` question.
+/// The `type` of a `peers.remove` request.
 pub const REMOVE_TYPE: &str = "peerbus.peers_remove.v1";
 /// The `type` of its answer.
 pub const REMOVED_TYPE: &str = "peerbus.peer_removed.v1";
 /// The `type` of an event about a peer.
 pub const EVENT_TYPE: &str = "peerbus.peer_event.v1";
 
-/// Most rows a leader puts on one page, whatever was asked for.
+/// Most rows on one page, even if the request asks for more.
 pub const PAGE_MAX: u32 = 1_000;
 
-/// Longest name a peer can be asked for by, in bytes: no id, hostname or address is longer.
+/// Longest name in a request, in bytes: no id, hostname or address is longer.
 pub const NAME_MAX: usize = 255;
 
-/// One peer, as the registry knows it. The first seven keys are those of the table
-/// `peer_registry`, which scripts rely on.
+/// One peer in the registry. The first seven keys are those of the table `peer_registry`, which scripts
+/// rely on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerRow {
     /// Its id.
     pub peer_id: PeerId,
-    /// Address of its end of the link to the bus.
+    /// Address of the peer's end of the connection to the bus.
     pub ip_address: Option<String>,
-    /// Hardware address of that link.
+    /// Hardware address of that network interface.
     pub mac_address: Option<String>,
     /// The machine's hostname.
     pub hostname: String,
-    /// When the leader last heard it: UTC, `YYYY-MM-DDTHH:MM:SSZ`.
+    /// When the leader last heard from it: UTC, `YYYY-MM-DDTHH:MM:SSZ`.
     pub last_seen: String,
-    /// Whether it is, or was last known to be, on the bus.
+    /// Whether it is online, or was when last known.
     pub is_online: bool,
     /// Version of its daemon.
     pub daemon_version: String,
-    /// What the leader knows of its presence.
+    /// Its presence, as the leader knows it.
     pub state: Presence,
     /// Worker or leader.
     pub role: Role,
-    /// The instance that beat last.
+    /// The instance that sent the last heartbeat.
     pub instance: Option<Instance>,
-    /// As in `linux`.
+    /// Operating system, such as `linux`.
     pub os: String,
-    /// As in `x86_64`.
+    /// Architecture, such as `x86_64`.
     pub arch: String,
-    /// Jobs it ran at its last beat.
+    /// Running jobs at its last heartbeat.
     pub jobs: u32,
-    /// Load average at its last beat.
+    /// Load average at its last heartbeat.
     pub load: Option<f64>,
-    /// Seconds its daemon had been up at its last beat.
+    /// Uptime of its daemon at the last heartbeat, in seconds.
     pub uptime_s: u64,
-    /// Words its configuration gives it.
+    /// Tags from its configuration.
     pub tags: Vec<String>,
-    /// The furthest its audit log ever went, as far as this leader has heard.
+    /// The highest checkpoint of its audit log that this leader has received.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<Checkpoint>,
-    /// Names and addresses that its certificate gives it: only those lead to it beside its id. None where its
-    /// certificate was not seen, as in a fleet without identities.
+    /// Names and addresses in its certificate: only these and its id resolve to it. `None` if the
+    /// leader has not seen a certificate, as in a fleet without identities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<Vec<String>>,
 }
 
-/// What the leader knows of a peer's presence.
+/// The presence of a peer, as the leader knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
-    /// It beats.
+    /// It sends heartbeats.
     Online,
-    /// It said it was leaving, or missed three beats.
+    /// It announced that it leaves, or missed three heartbeats.
     Offline,
-    /// The leader has just started or reconnected and has not decided yet.
+    /// The leader has just started or reconnected, and cannot tell yet.
     Unknown,
-    /// Two instances beat under its id.
+    /// Two instances send heartbeats under its id.
     Conflict,
 }
 
@@ -106,7 +106,7 @@ pub struct ListRequest {
 }
 
 impl ListRequest {
-    /// Decodes a question; an empty payload asks for the first page.
+    /// Decodes a request; an empty payload asks for the first page.
     ///
     /// # Errors
     /// Names the field that is wrong.
@@ -128,26 +128,25 @@ pub struct PeerPage {
     pub kind: String,
     /// Rows, sorted by peer id.
     pub peers: Vec<PeerRow>,
-    /// Ask again with this as `after`; none on the last page.
+    /// The `after` for the next page; `None` on the last page.
     pub next: Option<PeerId>,
-    /// The `after` that was asked for.
+    /// The `after` of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<PeerId>,
     /// The leader that answers.
     pub leader: PeerId,
-    /// Its instance. Pages of one list must all come from the same.
+    /// The leader's instance. All pages of one list must come from the same instance.
     pub leader_instance: Instance,
-    /// Milliseconds since the leader started to listen: a registry younger than three heartbeat
-    /// intervals has not decided yet who is offline.
+    /// Milliseconds since the leader started to listen. A registry younger than three heartbeat
+    /// intervals cannot tell yet which peers are offline.
     pub age_ms: u64,
-    /// Whether further peers were heard and not taken, because the registry has as many as it may:
-    /// then the list is short of those.
+    /// Whether the registry is full and has ignored further peers. The list is then incomplete.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub left_out: bool,
 }
 
-/// The form in which names of peers are compared: without the dot that ends a full hostname, and addresses as they are
-/// written shortest, without brackets and not as IPv4 within IPv6.
+/// Normalizes a peer name for comparison: a full hostname without its final dot; an address in its
+/// shortest form, without brackets, and as IPv4 if it is IPv4-mapped.
 #[must_use]
 pub fn normal_name(name: &str) -> Cow<'_, str> {
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
@@ -157,13 +156,13 @@ pub fn normal_name(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a name is this hostname or address.
+/// Whether a name equals this hostname or address.
 #[must_use]
 pub fn is_name(name: &str, own: &str) -> bool {
     normal_name(name).eq_ignore_ascii_case(&normal_name(own))
 }
 
-/// Whether a name is the first part of this full hostname.
+/// Whether a name is the first label of this full hostname.
 #[must_use]
 pub fn is_short_name(name: &str, hostname: &str) -> bool {
     let name = normal_name(name);
@@ -171,7 +170,7 @@ pub fn is_short_name(name: &str, hostname: &str) -> bool {
     hostname.parse::<IpAddr>().is_err() && hostname.split_once('.').is_some_and(is_full)
 }
 
-/// Whether a name is one of these, or the first part of one that is a full hostname.
+/// Whether a name equals one of these names, or the first label of one that is a full hostname.
 #[must_use]
 pub fn is_among(name: &str, names: &[String]) -> bool {
     names.iter().any(|own| is_name(name, own) || is_short_name(name, own))
@@ -188,7 +187,7 @@ pub struct GetRequest {
 }
 
 impl GetRequest {
-    /// Decodes a question of this type.
+    /// Decodes a request of the given type.
     ///
     /// # Errors
     /// Names the field that is missing or wrong.
@@ -199,64 +198,65 @@ impl GetRequest {
     }
 }
 
-/// What is found, or was found and removed, under a name.
+/// The peers that a name resolves to; after `peers.remove`, the removed peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "found", rename_all = "snake_case")]
 pub enum Found {
-    /// This peer, and no other.
+    /// Exactly one peer.
     One {
         /// Its row.
         peer: Box<PeerRow>,
     },
-    /// No peer of that name.
+    /// No peer has the name.
     None {},
-    /// More than one peer has that hostname or address; which ones.
+    /// Several peers have that hostname or address.
     Many {
         /// Their ids, sorted.
         ids: Vec<PeerId>,
     },
 }
 
-/// Answer to `peers.get` and `peers.remove`, as sent. A peer that was removed is out of the
-/// registry's database too by then.
+/// Answer to `peers.get` and `peers.remove`. A removed peer is also out of the registry's database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GetAnswer {
     /// [`PEER_TYPE`] or [`REMOVED_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// What was asked for.
+    /// The requested name.
     pub asked: String,
-    /// What was found.
+    /// The result of the lookup.
     #[serde(flatten)]
     pub found: Found,
     /// The leader that answers.
     pub leader: PeerId,
-    /// In a fleet with identities: peers that say themselves that the name is theirs, which leads nowhere.
+    /// In a fleet with identities: peers that claim the name without a certificate. Such a name does
+    /// not resolve.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claimed_by: Vec<PeerId>,
-    /// The certificate that gives the found peer this name, where it is not its id: the principal checks it.
+    /// The certificate that gives the peer this name, if the name is not its id. The client verifies
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
 }
 
-/// What happened to a peer. The last but one token of `peers.event.<kind>.<peer>`.
+/// An event about a peer: the last token but one of `peers.event.<kind>.<peer>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// First heard of.
+    /// First heartbeat ever.
     Joined,
-    /// Beats again.
+    /// Heartbeats again.
     Online,
-    /// Left, or missed three beats.
+    /// Left, or missed three heartbeats.
     Offline,
-    /// Two instances beat under one id.
+    /// Two instances send heartbeats under one id.
     Conflict,
-    /// Taken out of the registry.
+    /// Removed from the registry.
     Removed,
 }
 
 impl EventKind {
-    /// The word in the subject.
+    /// Its token in the subject.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -275,12 +275,12 @@ pub struct PeerEvent {
     /// Always [`EVENT_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// What happened.
+    /// The kind of event.
     pub event: EventKind,
-    /// To whom.
+    /// The peer.
     pub peer_id: PeerId,
-    /// When, by the leader's clock: UTC, `YYYY-MM-DDTHH:MM:SSZ`.
+    /// Time by the leader's clock: UTC, `YYYY-MM-DDTHH:MM:SSZ`.
     pub at: String,
-    /// Why, for people.
+    /// The reason, for people.
     pub why: String,
 }

@@ -1,4 +1,4 @@
-//! What a peer's policy allows: a question, and its answer with the rules that matter.
+//! Policy queries: whether a peer would allow a request, and by which rules.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,37 +8,37 @@ use super::exec::ExecRequest;
 use super::identity::{Name, Standing};
 use super::{Instance, PeerId};
 
-/// The `type` of a question on `exec.<peer>.policy`.
+/// The `type` of a query on `exec.<peer>.policy`.
 pub const TYPE: &str = "peerbus.policy.v1";
 
-/// The `type` of its answer.
+/// The `type` of the answer.
 pub const ANSWER_TYPE: &str = "peerbus.policy_answer.v1";
 
-/// A question. Nothing runs for it.
+/// A query. It runs nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyQuery {
-    /// [`TYPE`]; may be left out by people who type it by hand.
+    /// [`TYPE`]; optional for queries typed by hand.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// For whom it is asked; none means whoever asks.
+    /// The identity to answer for; `None` means the sender.
     #[serde(rename = "as", default)]
     pub whom: Option<OnBehalfOf>,
-    /// The request that would be made; none asks for the rules alone.
+    /// The request to check; `None` asks only for the rules.
     #[serde(default)]
     pub request: Option<ExecRequest>,
 }
 
-/// An identity, as somebody else names it.
+/// An identity, named by someone else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnBehalfOf {
     /// Its name.
     pub name: Name,
-    /// What it is for.
+    /// Its standing.
     pub standing: Standing,
 }
 
 impl PolicyQuery {
-    /// Decodes a question and checks its shape. Nothing at all asks for the rules.
+    /// Decodes a query and checks its shape. An empty payload asks for the rules.
     ///
     /// # Errors
     /// Names the field that is missing or wrong.
@@ -63,19 +63,19 @@ pub struct PolicyAnswer {
     /// Always [`ANSWER_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// Who speaks.
+    /// The peer that answers.
     pub peer_id: PeerId,
-    /// Which start of its daemon.
+    /// The instance of its daemon.
     pub instance: Instance,
-    /// The policy file in force; none means that there is none, and the rule that is built in.
+    /// The active policy file; `None` if there is none and the built-in rule applies.
     pub file: Option<String>,
-    /// Whom the answer is about, for people.
+    /// The identity that the answer is about, for people.
     pub whom: String,
-    /// What would become of the request; none where none was given.
+    /// The decision on the request; `None` if the query has none.
     pub decision: Option<PolicyDecision>,
-    /// The rules the answer speaks of; all that may be shown, where no request was given.
+    /// The rules that matter; without a request, all rules that the sender may see.
     pub rules: Vec<PolicyRule>,
-    /// Rules that were left out, because an answer has to fit into a message.
+    /// How many rules were left out to fit the answer into a message.
     pub left_out: usize,
 }
 
@@ -91,43 +91,43 @@ impl PolicyAnswer {
     }
 }
 
-/// What would become of a request.
+/// The decision on a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyDecision {
-    /// It would run, as far as the policy goes.
+    /// The policy would allow it.
     Allowed {
-        /// The number of the rule that allows it.
+        /// The number of the rule that would allow it.
         rule: usize,
     },
-    /// It would be refused.
+    /// The policy would refuse it.
     Refused {
-        /// The word its refusal would have.
+        /// The refusal's reason, for programs.
         why: Refusal,
-        /// The sentence its refusal would have.
+        /// The refusal's reason, for people.
         message: String,
-        /// What each rule has against it that is about whoever asks.
+        /// Why each rule for this principal does not match.
         objections: Vec<RuleMismatch>,
     },
 }
 
-/// What one rule has against a request.
+/// Why one rule does not match a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleMismatch {
     /// The rule's number.
     pub rule: usize,
-    /// The key of it that does not fit.
+    /// The key that does not match.
     pub key: String,
-    /// Why not, for people.
+    /// The reason, for people.
     pub message: String,
 }
 
-/// A rule, as it stands in the file.
+/// A rule, as written in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyRule {
-    /// Its number: the first is 1.
+    /// Its number, counted from 1.
     pub number: usize,
-    /// Its first line in the file; none for the one that is built in.
+    /// Its first line in the file; `None` for the built-in rule.
     pub line: Option<usize>,
     /// Its text.
     pub text: String,

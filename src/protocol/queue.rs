@@ -1,12 +1,11 @@
-//! The queue: requests that wait on the server until their peer is there to take them.
+//! The queue: requests wait on the server until their peer fetches them.
 //!
-//! It is one JetStream stream, [`STREAM`], with a message for each job on `queue.<peer>.<job>`, and one
-//! consumer for each peer that something waits, or waited, for, of that peer's name. A message is a sealed
-//! [`ExecRequest`] that says until when it may be begun. What is asked of JetStream itself is in
-//! [`super::jetstream`].
+//! It is one JetStream stream, [`STREAM`]. Each job is a message on `queue.<peer>.<job>`, and each peer
+//! with queued jobs has a consumer named after it. A message is a signed [`ExecRequest`] with an
+//! expiry. [`super::jetstream`] contains the JetStream requests.
 //!
-//! Guarantees: a request has an id that says when it was made and an end at most [`LONGEST`] later, so that
-//! a peer that remembers its ids for that long never runs one twice, however late it is delivered. The
+//! Guarantees: a request's id contains its creation time, and it expires at most [`LONGEST`] later. So
+//! a peer that remembers ids for that long never runs a request twice, however late its delivery. The
 //! stream never drops a job to make room for another one.
 
 use std::time::Duration;
@@ -19,35 +18,36 @@ use super::{JobId, PeerId};
 /// The stream's name.
 pub const STREAM: &str = "QUEUE";
 
-/// The longest time a request may wait: as long as a peer remembers ids.
+/// Longest lifetime of a queued request: as long as peers remember ids.
 pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Most jobs that wait in a fleet.
+/// Most queued jobs in a fleet.
 pub const MOST_JOBS: i64 = 100_000;
 
-/// Most bytes that wait in a fleet.
+/// Most queued bytes in a fleet.
 pub const MOST_BYTES: i64 = 256 << 20;
 
-/// How long the stream keeps what nobody took: longer than it may run, so that a peer that comes back late
-/// can say of each that it expired.
+/// How long the stream keeps undelivered messages: longer than their lifetime, so that a late peer can
+/// report each as expired.
 pub const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How long the server knows a message by its id, in which the same is taken once.
+/// The server's deduplication window for message ids.
 pub const KNOWN_FOR: Duration = Duration::from_secs(600);
 
-/// How long a peer may take to confirm a delivery before it is delivered again.
+/// Time for a peer to acknowledge a delivery before redelivery.
 pub const CONFIRM_WITHIN: Duration = Duration::from_secs(30);
 
-/// Most deliveries to one peer that are not confirmed.
+/// Most unacknowledged deliveries to one peer.
 pub const MOST_UNCONFIRMED: i64 = 256;
 
-/// When a consumer whose peer asks for nothing is taken away. What waits stays, and the consumer is made again.
+/// Idle time after which the server deletes a peer's consumer. Messages stay, and the peer re-creates
+/// the consumer.
 pub const CONSUMER_IDLE: Duration = Duration::from_secs(8 * 24 * 3600);
 
-/// Header that makes the server take a message once.
+/// Header by which the server deduplicates messages.
 pub const MESSAGE_ID: &str = "Nats-Msg-Id";
 
-/// What the stream has to be. Anything else an administrator has set stays as it is.
+/// The required stream configuration. Other settings of an administrator stay unchanged.
 #[must_use]
 pub fn stream() -> serde_json::Value {
     serde_json::json!({
@@ -55,7 +55,7 @@ pub fn stream() -> serde_json::Value {
         "subjects": [QUEUE_ALL],
         "retention": "workqueue",
         "storage": "file",
-        // Rather refuse a new job than lose an old one.
+        // Refuse a new job rather than lose an old one.
         "discard": "new",
         "discard_new_per_subject": true,
         "max_msgs_per_subject": 1,
@@ -66,7 +66,7 @@ pub fn stream() -> serde_json::Value {
     })
 }
 
-/// The consumer of a peer, as it is asked for.
+/// The requested configuration of a peer's consumer.
 #[must_use]
 pub fn consumer(peer: &PeerId) -> serde_json::Value {
     serde_json::json!({
@@ -79,7 +79,7 @@ pub fn consumer(peer: &PeerId) -> serde_json::Value {
             "replay_policy": "instant",
             "ack_policy": "explicit",
             "ack_wait": nanoseconds(CONFIRM_WITHIN),
-            // How often something was delivered decides nothing: the peer's journal does.
+            // The delivery count is irrelevant: the peer's journal decides.
             "max_deliver": -1,
             "max_ack_pending": MOST_UNCONFIRMED,
             "inactive_threshold": nanoseconds(CONSUMER_IDLE),
@@ -87,27 +87,26 @@ pub fn consumer(peer: &PeerId) -> serde_json::Value {
     })
 }
 
-/// A time as JetStream counts it.
+/// A duration as JetStream expects it.
 #[must_use]
 pub fn nanoseconds(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// When a request that may wait was made, and until when it may be begun, in milliseconds since 1970 by its
-/// caller's clock.
+/// The lifetime of a queued request, in milliseconds since 1970 by its caller's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLifetime {
-    /// When its id was made.
+    /// Creation time of its id.
     pub made_ms: i64,
-    /// From then on it is not begun any more.
+    /// The request must not start at or after this time.
     pub expires_ms: i64,
 }
 
 impl QueueLifetime {
-    /// That of a request that was found under this id.
+    /// The lifetime of a request with this id.
     ///
     /// # Errors
-    /// Names the field that a request that waits cannot have, or not so.
+    /// Names the field that is missing or invalid for a queued request.
     pub fn of(request: &ExecRequest, id: JobId) -> Result<Self, BadMessage> {
         let bad = |text: &str| Err(BadMessage(text.to_owned()));
         if request.id != Some(id) {
@@ -130,8 +129,8 @@ impl QueueLifetime {
         Ok(Self { made_ms, expires_ms })
     }
 
-    /// Whether it may be begun at this time of the peer's clock, by a peer that knows of every id that was
-    /// made after `remembered_ms` whether it has seen it.
+    /// Whether the request may start at this time of the peer's clock. The peer remembers all ids
+    /// created after `remembered_ms`.
     #[must_use]
     pub fn judged(&self, now_ms: i64, remembered_ms: i64) -> QueueDue {
         let Self { made_ms, expires_ms } = *self;
@@ -148,19 +147,20 @@ impl QueueLifetime {
     }
 }
 
-/// Whether a request that has waited may be begun.
+/// Whether a queued request may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueDue {
-    /// It may.
+    /// It may start.
     Now,
-    /// By the peer's clock it was not made yet, so that clock cannot say whether it is over.
+    /// By the peer's clock it was created in the future, so that clock cannot tell whether it has
+    /// expired.
     NotYet {
-        /// How far the clocks are apart, in milliseconds.
+        /// Difference of the clocks, in milliseconds.
         for_ms: u64,
     },
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// It is older than what the peer remembers, and may have run.
+    /// It is older than the peer's memory, and may have run.
     PerhapsForgotten,
 }
 
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(span.judged(2_000, 0), QueueDue::Expired);
         assert_eq!(span.judged(i64::MAX, i64::MAX), QueueDue::Expired);
         assert_eq!(span.judged(1_500, 1_000), QueueDue::PerhapsForgotten);
-        // A clock that has lost its time cannot say that something is still good.
+        // A clock that was reset cannot prove that a request is still valid.
         assert_eq!(span.judged(999, 0), QueueDue::NotYet { for_ms: 1 });
         assert_eq!(span.judged(0, i64::MAX), QueueDue::NotYet { for_ms: 1_000 });
     }

@@ -1,10 +1,10 @@
-//! The receiving end of a job's stream, as pure rules: is this frame the next one, and which of
-//! its bytes are new?
+//! The receiver of a job's stream, as pure rules: whether a frame is the next one, and which of its
+//! bytes are new.
 
 use super::frame::StreamKind;
 use super::send_buffer::StreamOffsets;
 
-/// Where the receiving end stands.
+/// The state of the receiver.
 #[derive(Debug, Clone)]
 pub struct Reassembler {
     epoch: u64,
@@ -12,36 +12,36 @@ pub struct Reassembler {
     received: StreamOffsets,
 }
 
-/// What a frame's numbers say.
+/// The meaning of a frame's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SequenceCheck {
-    /// The one that was waited for.
+    /// The expected frame.
     Next,
-    /// Of another epoch, or seen before: to be dropped in silence.
+    /// Of another epoch, or a duplicate: drop it silently.
     Stale,
-    /// At least one frame before it is missing: a resume is due.
+    /// At least one earlier frame is missing: resume.
     Lost,
 }
 
-/// What an output frame's offset says.
+/// The meaning of an output frame's offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece {
     /// New from this byte of the payload on.
     From(usize),
-    /// Known already.
+    /// All bytes are known already.
     Nothing,
-    /// Bytes before it are missing.
+    /// Earlier bytes are missing.
     Hole,
 }
 
 impl Reassembler {
-    /// Begins at the first epoch with nothing.
+    /// Starts at the first epoch, with nothing received.
     #[must_use]
     pub fn new() -> Self {
         Self { epoch: 1, frames: 0, received: StreamOffsets::default() }
     }
 
-    /// Begins another epoch; what was received stays.
+    /// Starts another epoch; received bytes stay.
     pub fn begin(&mut self, epoch: u64) {
         self.epoch = epoch;
         self.frames = 0;
@@ -53,19 +53,19 @@ impl Reassembler {
         self.epoch
     }
 
-    /// Frames of this epoch received without a hole.
+    /// Frames of this epoch received without a gap.
     #[must_use]
     pub fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// Bytes received without a hole.
+    /// Bytes received without a gap.
     #[must_use]
     pub fn received(&self) -> StreamOffsets {
         self.received
     }
 
-    /// Judges a frame by its numbers, and counts it where it is the next.
+    /// Checks a frame's numbers, and counts the frame if it is the next.
     pub fn order(&mut self, epoch: u64, seq: u64) -> SequenceCheck {
         if epoch != self.epoch || seq <= self.frames {
             return SequenceCheck::Stale;
@@ -77,7 +77,7 @@ impl Reassembler {
         SequenceCheck::Next
     }
 
-    /// Judges a piece of output by its offset, and counts what is new of it.
+    /// Checks the offset of a piece of output, and counts its new bytes.
     pub fn piece(&mut self, stream: StreamKind, offset: u64, length: usize) -> Piece {
         let received = self.received.of_mut(stream);
         let end = offset.saturating_add(length as u64);
@@ -92,7 +92,7 @@ impl Reassembler {
         usize::try_from(known).map_or(Piece::Nothing, Piece::From)
     }
 
-    /// Jumps over bytes that no longer exist anywhere.
+    /// Skips bytes that no longer exist anywhere.
     pub fn skip(&mut self, stream: StreamKind, to: u64) {
         let received = self.received.of_mut(stream);
         *received = to.max(*received);

@@ -1,7 +1,7 @@
-//! The answer to a plain request: one JSON object, never larger than the server takes.
+//! The answer to a plain request: one JSON object that never exceeds the server's limit.
 //!
-//! What is too long loses its middle, and says how much: the beginning tells what ran, the end
-//! tells how it went. Text stays text: a cut never splits a character.
+//! Output that is too long loses its middle, and the answer states how much: the beginning shows what
+//! ran, and the end shows how it went. Cuts never split a character.
 
 use std::collections::VecDeque;
 
@@ -12,9 +12,9 @@ use super::decode;
 use super::exec::{Collected, JobResult, Truncated};
 use super::frame::StreamKind;
 
-/// Header of an answer that is an error: a fixed word.
+/// Header of an error answer: the error code, a fixed word.
 pub const ERROR_HEADER: &str = "Nats-Service-Error";
-/// Header of an answer that is an error: a number, as in HTTP.
+/// Header of an error answer: a number, as in HTTP.
 pub const ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
 /// The `type` of an error's body.
 pub const ERROR_TYPE: &str = "peerbus.error.v1";
@@ -25,20 +25,20 @@ pub struct ErrorBody {
     /// Always [`ERROR_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// The fixed word of the header.
+    /// The error code, as in the header.
     pub error: String,
-    /// The sentence.
+    /// The error message.
     pub message: String,
-    /// The job it is about, where it got one.
+    /// The job, if the request got an id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<super::JobId>,
-    /// The ending, where it is one.
+    /// The ending, if the error is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<super::Ending>,
 }
 
 impl ErrorBody {
-    /// An error with its sentence.
+    /// An error with its message.
     #[must_use]
     pub fn new(error: &str, message: impl Into<String>) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl ErrorBody {
     }
 }
 
-/// Collects one stream: its beginning and its end, and how much there was between.
+/// Collects one stream: its beginning, its end, and the number of bytes between.
 #[derive(Debug)]
 pub struct Collector {
     half: usize,
@@ -67,7 +67,7 @@ impl Collector {
         Self { half: most / 2, head: Vec::new(), tail: VecDeque::new(), cut: 0 }
     }
 
-    /// Takes what the command wrote.
+    /// Adds output of the command.
     pub fn push(&mut self, bytes: &[u8]) {
         let (first, rest) = bytes.split_at(bytes.len().min(self.half - self.head.len()));
         self.head.extend_from_slice(first);
@@ -77,7 +77,7 @@ impl Collector {
         self.cut += over as u64;
     }
 
-    /// All that is kept, and how many bytes are missing after the first `usize` of it.
+    /// All kept bytes, and how many bytes are missing at the given position.
     fn finish(self) -> Kept {
         let middle = self.head.len();
         let mut bytes = self.head;
@@ -94,8 +94,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// Cuts so much more out of the middle that at most `most` bytes stay, without splitting a
-    /// character.
+    /// Cuts more of the middle, so that at most `most` bytes remain, without splitting a character.
     fn shrink(&mut self, most: usize) {
         let excess = self.bytes.len().saturating_sub(most);
         if excess == 0 && self.cut == 0 {
@@ -119,7 +118,7 @@ fn is_continuation(byte: Option<&u8>) -> bool {
     byte.is_some_and(|byte| byte & 0b1100_0000 == 0b1000_0000)
 }
 
-/// Writes a result with its output, cut so that the whole message has at most `limit` bytes.
+/// Encodes a result with its output, cut so that the whole message has at most `limit` bytes.
 #[must_use]
 pub fn fitted(mut result: JobResult, out: Collector, err: Collector, limit: usize) -> Vec<u8> {
     let (mut out, mut err) = (out.finish(), err.finish());
@@ -133,15 +132,14 @@ pub fn fitted(mut result: JobResult, out: Collector, err: Collector, limit: usiz
         if message.len() <= limit || room == 0 {
             return message;
         }
-        // Escapes and base64 make text longer, by a factor of six at most: take off what is over
-        // in proportion, and look again.
+        // Escapes and base64 expand the text at most sixfold: shrink it in proportion, and check again.
         let kept = out.bytes.len() + err.bytes.len();
         room = kept.saturating_mul(limit) / message.len().max(1);
         room = room.min(kept.saturating_sub(1));
     }
 }
 
-/// Gives each stream half of the room, and what the other does not need.
+/// Splits the room in halves; a stream that needs less leaves the rest to the other.
 fn fair_share(out: usize, err: usize, room: usize) -> (usize, usize) {
     let half = room / 2;
     if err <= half {
@@ -167,7 +165,7 @@ fn text_or_base64(bytes: &[u8]) -> (Option<String>, Option<String>) {
     }
 }
 
-/// Both streams of a plain request.
+/// The collectors of both streams.
 #[derive(Debug)]
 pub struct Collectors {
     /// stdout.
@@ -183,13 +181,13 @@ impl Collectors {
         Self { out: Collector::new(most), err: Collector::new(most) }
     }
 
-    /// Takes everything out.
+    /// Takes the contents, leaving empty collectors.
     #[must_use]
     pub fn take(&mut self) -> Self {
         std::mem::replace(self, Self::new(0))
     }
 
-    /// Takes what the command wrote.
+    /// Adds output of the command.
     pub fn push(&mut self, stream: StreamKind, bytes: &[u8]) {
         match stream {
             StreamKind::Out => self.out.push(bytes),

@@ -1,29 +1,30 @@
-//! The NATS services API, by hand: three small documents, so that `nats micro ls` shows the fleet.
+//! The NATS services API, implemented by hand: three small documents, so that `nats micro ls` shows the
+//! fleet.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::{Instance, PeerId, subjects};
 
-/// The name of the service every peer is an instance of.
+/// The service name; every peer is an instance of it.
 pub const NAME: &str = "exec";
 
 /// A subject that reaches every peer of the fleet.
 pub const PING_ALL: &str = "$SRV.PING.exec";
 
-/// What may be asked.
+/// A query of the services API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceQuery {
-    /// Who is there?
+    /// Is the service there?
     Ping,
-    /// What do you offer?
+    /// What does it offer?
     Info,
-    /// What have you done?
+    /// What has it done?
     Stats,
 }
 
-/// Reads the question off a subject such as `$SRV.PING.exec`; none where it is no question for
-/// this service and instance.
+/// Parses the query of a subject such as `$SRV.PING.exec`; `None` if it does not address this service
+/// and instance.
 #[must_use]
 pub fn question(subject: &str, instance: Instance) -> Option<ServiceQuery> {
     let tokens: Vec<&str> = subject.split('.').collect();
@@ -42,7 +43,7 @@ pub fn question(subject: &str, instance: Instance) -> Option<ServiceQuery> {
     }
 }
 
-/// The subjects to hear questions on.
+/// The subjects of queries.
 #[must_use]
 pub fn question_subjects(instance: Instance) -> [String; 3] {
     ["$SRV.*".to_owned(), format!("$SRV.*.{NAME}"), format!("$SRV.*.{NAME}.{instance}")]
@@ -62,13 +63,13 @@ pub struct ServiceDocument {
     pub version: String,
     /// peer, hostname, address, os, version.
     pub metadata: BTreeMap<String, String>,
-    /// For people.
+    /// A description for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// When the daemon started, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
-    /// What is offered, or was done.
+    /// The endpoints, with their statistics where requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<Vec<Endpoint>>,
 }
@@ -78,41 +79,41 @@ pub struct ServiceDocument {
 pub struct Endpoint {
     /// [`NAME`].
     pub name: String,
-    /// Where requests go.
+    /// The subject of requests.
     pub subject: String,
-    /// The queue group of those who take them.
+    /// The queue group of the daemons.
     pub queue_group: String,
-    /// Requests taken.
+    /// Accepted requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_requests: Option<u64>,
-    /// Requests refused.
+    /// Refused requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_errors: Option<u64>,
     /// The last refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Nanoseconds spent on jobs.
+    /// Nanoseconds spent on jobs, in total.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processing_time: Option<u64>,
-    /// The same, for each request.
+    /// Nanoseconds spent on jobs, per request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average_processing_time: Option<u64>,
 }
 
-/// What a daemon has done since its start.
+/// Counters of a daemon since its start.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
-    /// Requests taken.
+    /// Accepted requests.
     pub requests: u64,
-    /// Requests refused.
+    /// Refused requests.
     pub errors: u64,
     /// The last refusal.
     pub last_error: String,
-    /// Nanoseconds spent on jobs.
+    /// Nanoseconds spent on jobs, in total.
     pub processing_ns: u64,
 }
 
-/// What every answer says of the peer.
+/// The peer's description in every answer.
 #[derive(Debug, Clone)]
 pub struct ServiceIdentity {
     /// The peer.
@@ -127,7 +128,7 @@ pub struct ServiceIdentity {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Answers a question.
+/// Answers a query.
 #[must_use]
 pub fn answer(question: ServiceQuery, identity: &ServiceIdentity, counts: &Counts) -> ServiceDocument {
     let endpoint = Endpoint {

@@ -1,25 +1,24 @@
-//! The headers of a message that proves who said it. What they hold is made and checked by
-//! `identity`.
+//! The headers that prove the sender of a message. The crate `identity` creates and checks their
+//! values.
 
 use super::control::INSTANCE_HEADER;
 use super::frame;
 use super::reply::ERROR_HEADER;
 
-/// The speaker's identity: the token that NATS knows it by.
+/// The sender's identity token, which NATS also verifies.
 pub const IDENTITY: &str = "D-Identity";
-/// The speaker's signature, in base64 for URLs, without padding.
+/// The sender's signature, in base64 for URLs, without padding.
 pub const SIGNATURE: &str = "D-Signature";
-/// When it was said, in milliseconds since 1970, by the speaker's clock.
+/// Send time in milliseconds since 1970, by the sender's clock.
 pub const TIME: &str = "D-Time";
-/// The challenge that this answers.
+/// The challenge that the message answers.
 pub const CHALLENGE: &str = "D-Challenge";
 
-/// In a refusal of what was not proved or could not be read: the signature of the very message that is
-/// refused, or nothing. Whoever sent another one under the same id is not told that theirs was refused.
+/// In a refusal of an unproven or malformed message: the signature of the refused message, or nothing.
+/// So the sender of another message with the same id does not mistake it for its own refusal.
 pub const REFUSES: &str = "D-Refuses";
 
-/// Headers that are signed, in the order in which they are. What is not among them means nothing that
-/// anybody relies on.
+/// The signed headers, in signing order. Nothing may rely on any other header.
 pub const SIGNED_HEADERS: [&str; 9] = [
     frame::KIND,
     frame::EPOCH,

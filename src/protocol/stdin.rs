@@ -1,14 +1,15 @@
-//! The receiving end of standard input, as pure rules: what one writer sends is joined by offset, and it is
-//! told how much more the command can take.
+//! The receiver of standard input, as pure rules: it joins one writer's chunks by offset, and grants
+//! credit for what the command can take.
 
 use bytes::Bytes;
 
 use super::frame::StdinCredit;
 
-/// How far the writer whose job it is may be ahead of the command, in bytes.
+/// Most bytes that the job's own caller may send ahead of the command.
 pub const WINDOW: u64 = 256 * 1024;
 
-/// The same of everybody else who writes to a durable job: together they cannot fill the memory.
+/// The same for each other writer to a durable job; smaller, so that together they cannot fill the
+/// memory.
 pub const WINDOW_OF_OTHERS: u64 = 32 * 1024;
 
 /// The input of one writer.
@@ -19,46 +20,46 @@ pub struct StdinReassembler {
     written: u64,
     granted: u64,
     ended: bool,
-    /// From where the writer was asked to send again: once a hole, as everything that was on its way
-    /// behind it shows the same one. When that word is lost the writer sends again by its clock.
+    /// Offset from which the writer was asked to resend. Asked once per gap, because all chunks in
+    /// flight behind it show the same gap. If that message is lost, the writer's timer resends.
     asked_from: Option<u64>,
-    /// Whether more may be wanted.
+    /// Whether the command may take more.
     open: bool,
 }
 
 impl StdinReassembler {
-    /// Of a writer that may be so far ahead.
+    /// A receiver whose writer may be `window` bytes ahead.
     #[must_use]
     pub fn expected(window: u64) -> Self {
         Self { window, received: 0, written: 0, granted: 0, ended: false, asked_from: None, open: true }
     }
 
-    /// Bytes received without a hole.
+    /// Bytes received without a gap.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// Whether the writer has said that this is all.
+    /// Whether the writer has sent the end of file.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// What the writer should know now.
+    /// The credit to send now.
     pub fn want(&mut self) -> StdinCredit {
         self.granted = self.written + self.window;
         let closed = !self.open || self.ended;
         StdinCredit { received: self.received, limit: self.granted, again: false, closed }
     }
 
-    /// Whether so much was written since the last word that the writer should know.
+    /// Whether enough was written since the last credit to send a new one.
     #[must_use]
     pub fn want_is_due(&self) -> bool {
         self.open && !self.ended && self.written + self.window >= self.granted + self.window / 4
     }
 
-    /// Takes a chunk; an empty one is the end. Returns what of it is new, and what to tell the writer.
+    /// Takes a chunk; an empty one is the end of file. Returns its new bytes, and the credit to send.
     pub fn take(&mut self, offset: u64, bytes: &Bytes) -> (Bytes, StdinCredit) {
         let hole = offset > self.received;
         let takes = self.open && !self.ended;
@@ -77,19 +78,19 @@ impl StdinReassembler {
         let known = usize::try_from(self.received - offset).unwrap_or(usize::MAX).min(bytes.len());
         let room = usize::try_from(self.written + self.window - self.received).unwrap_or_default();
         let fresh = &bytes[known..];
-        // What goes beyond the grant is not taken; the writer sends it when it may.
+        // Reject bytes beyond the credit; the writer resends them later.
         let fresh = &fresh[..fresh.len().min(room)];
         self.received += fresh.len() as u64;
-        // A copy, so that a few fresh bytes do not keep a whole message in memory.
+        // Copy, so that a few new bytes do not keep a whole message in memory.
         Bytes::copy_from_slice(fresh)
     }
 
-    /// So much of what was new is with the command.
+    /// Records that the command received `count` new bytes.
     pub fn wrote(&mut self, count: u64) {
         self.written += count;
     }
 
-    /// Nothing more is wanted.
+    /// Stops accepting input.
     pub fn close(&mut self) {
         self.open = false;
     }

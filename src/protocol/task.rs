@@ -1,6 +1,6 @@
-//! Tasks: shell lines that run one after the other, each only where the one before it went well, as one durable job.
+//! Tasks: shell lines that run in sequence until one fails, as one durable job.
 //!
-//! A task says where, as whom and with what each of its steps runs, so a request with one says none of that itself.
+//! A task sets directory, user and environment per step, so its request must not set them.
 
 use std::fmt;
 
@@ -13,28 +13,29 @@ use super::variables::Variables;
 /// Longest name of a task, in characters.
 const NAME_MAX: usize = 63;
 
-/// Most steps of one.
+/// Most steps of a task.
 const STEPS_MAX: usize = 256;
 
-/// What to run, step by step.
+/// The steps to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
-    /// What people call it.
+    /// Its name, for people.
     pub name: String,
-    /// How many steps it has for whoever asks, where more follow than these; else as many as there are.
+    /// Number of steps as the caller counts them, if more follow than these; default: the number of
+    /// `steps`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<u32>,
-    /// One at least.
+    /// The steps; at least one.
     pub steps: Vec<Step>,
 }
 
-/// One of them. The keys mean what they mean in a request.
+/// One step. Its fields have the same meaning as in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// Where.
+    /// The directory.
     #[serde(default)]
     pub directory: Option<String>,
-    /// The line.
+    /// The shell line.
     pub shell_cmd: String,
     /// Variables to set.
     #[serde(default)]
@@ -47,24 +48,24 @@ pub struct Step {
     pub timeout_ms: Option<u64>,
 }
 
-/// How far a task has come.
+/// The progress of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepProgress {
-    /// The step that runs, counted from 1.
+    /// The running step, counted from 1.
     pub n: u32,
-    /// How many there are.
+    /// Number of steps.
     pub of: u32,
 }
 
 impl Task {
-    /// How many steps it is said to have.
+    /// Number of steps, as stated.
     #[must_use]
     pub fn count(&self) -> u32 {
         let steps = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
         self.of.map_or(steps, |of| of.max(steps))
     }
 
-    /// Each step as a request of its own, which it is as far as checks and policies go.
+    /// Each step as its own request, for checks and policies.
     pub(super) fn parts<'a>(&'a self, request: &'a ExecRequest) -> impl Iterator<Item = ExecRequest> + 'a {
         self.steps.iter().map(|step| ExecRequest {
             kind: request.kind.clone(),
@@ -88,7 +89,7 @@ impl Task {
         })
     }
 
-    /// Checks the shape of a request that has this task.
+    /// Checks the shape of a request with this task.
     ///
     /// # Errors
     /// Names the field that is wrong.
@@ -127,7 +128,7 @@ impl Task {
     }
 }
 
-/// All of it in one text, for logs and lists.
+/// The whole task as one text, for logs and lists.
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "task {}: ", self.name)?;

@@ -1,5 +1,5 @@
-//! Variables of a job's environment. Their values are often secrets, so they are passed on and never
-//! shown: neither by `Debug`, nor by an error about a request that cannot be read.
+//! Environment variables of a job. Values are often secret, so no output shows them: neither `Debug`,
+//! nor the error about a malformed request.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 pub struct Variables(BTreeMap<String, String>);
 
 impl Variables {
-    /// Their names, which may be shown.
+    /// The names, which are not secret.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// Names with values, for the environment of a job and nothing else.
+    /// Names and values, only for the environment of a job.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -52,7 +52,7 @@ impl<'de> Deserialize<'de> for Variables {
     }
 }
 
-/// What the decoder itself says of a wrong type quotes what it found.
+/// Replaces the decoder's own type error, because that quotes the value.
 fn no_names<E: Error>() -> E {
     E::custom("a map of names and values is wanted")
 }

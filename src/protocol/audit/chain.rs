@@ -1,21 +1,21 @@
-//! Checks the chain of a log: line after line, in the order in which they stand there.
+//! Verifies the hash chain of an audit log, line by line.
 //!
-//! The idea: each line names the hash of the one before it, so a line that was changed, taken out,
-//! put in or moved breaks the chain at its place. What a chain alone cannot show is shown by numbers
-//! that are kept elsewhere: lines cut off at the end by *heads*, which say how far the log once went;
-//! lines cut off at the begin by the first line of the newest file, which says how far back it goes.
+//! Each line contains the hash of the previous one, so a changed, removed, inserted or moved line
+//! breaks the chain at its position. The chain alone cannot reveal cuts at its ends. *Heads*,
+//! checkpoints stored elsewhere, reveal lines cut off at the end. The first line of the newest file
+//! states the oldest line, and so reveals lines cut off at the beginning.
 //!
-//! Limit: who can write the log and every head of it can make another log that is sound in itself.
+//! Limit: whoever can write the log and all its heads can forge a consistent log.
 
 use serde::Deserialize;
 
 use super::{AuditEvent, Checkpoint, LineHash};
 use crate::decode;
 
-/// Most faults that are told one by one.
+/// Most faults reported one by one.
 const TOLD: usize = 20;
 
-/// What every version writes into a line.
+/// The fields of a line in every version.
 #[derive(Deserialize)]
 struct Link {
     seq: u64,
@@ -26,7 +26,7 @@ struct Link {
     event: Option<AuditEvent>,
 }
 
-/// A head, and who keeps it.
+/// A head, and where it is stored.
 #[derive(Debug, Clone)]
 struct Mark {
     kept_by: String,
@@ -34,12 +34,12 @@ struct Mark {
     met: bool,
 }
 
-/// A check under way.
+/// A running verification.
 #[derive(Debug, Default)]
 pub struct Chain {
     first: Option<u64>,
     last: Option<Checkpoint>,
-    /// What the newest file says is the oldest line there is.
+    /// The oldest line, as the newest file states it.
     oldest: Option<u64>,
     lines: u64,
     marks: Vec<Mark>,
@@ -48,25 +48,25 @@ pub struct Chain {
     notes: Vec<String>,
 }
 
-/// What was found.
+/// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// How many lines there were.
+    /// Number of lines.
     pub lines: u64,
-    /// The number of the first.
+    /// The number of the first line.
     pub first: Option<u64>,
-    /// The last.
+    /// The last line.
     pub last: Option<Checkpoint>,
-    /// What is wrong, and where. None: the log is sound.
+    /// What is wrong, and where; empty for an intact log.
     pub faults: Vec<String>,
-    /// How many faults there are beyond those.
+    /// How many further faults there are.
     pub more_faults: u64,
-    /// What the log itself says was lost, without anything being wrong with it.
+    /// Losses that the log itself reports, which are not faults.
     pub notes: Vec<String>,
 }
 
 impl Verdict {
-    /// Whether nothing is wrong.
+    /// Whether the log is intact.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.faults.is_empty()
@@ -74,14 +74,14 @@ impl Verdict {
 }
 
 impl Chain {
-    /// A log went as far as `head`, as is known from elsewhere.
+    /// Adds a head: the log once reached `head`.
     pub fn went_to(&mut self, kept_by: &str, head: Checkpoint) {
         if head.seq > 0 {
             self.marks.push(Mark { kept_by: kept_by.to_owned(), head, met: false });
         }
     }
 
-    /// Something is wrong beside the lines.
+    /// Adds a fault found outside of the lines.
     pub fn fault(&mut self, what: String) {
         if self.faults.len() < TOLD {
             self.faults.push(what);
@@ -90,20 +90,20 @@ impl Chain {
         }
     }
 
-    /// Something is worth telling, and not wrong.
+    /// Adds a note that is not a fault.
     pub fn note(&mut self, what: String) {
         if self.notes.len() < TOLD {
             self.notes.push(what);
         }
     }
 
-    /// How far the lines go so far.
+    /// The last line so far.
     #[must_use]
     pub fn last(&self) -> Option<&Checkpoint> {
         self.last.as_ref()
     }
 
-    /// The next line, without its line end. `place` names it for people.
+    /// Verifies the next line, without its line end. `place` names it for people.
     pub fn line(&mut self, place: &str, line: &[u8]) {
         self.lines += 1;
         let link = decode::json::<Link>(line).ok();
@@ -124,7 +124,7 @@ impl Chain {
         self.last = Some(head);
     }
 
-    /// Compares a line with the one before it.
+    /// Compares a line with the previous one.
     fn compare(&mut self, place: &str, link: &Link) {
         let Some(last) = self.last.clone() else {
             if link.seq == 1 && link.prev != LineHash::of_nothing() {
@@ -144,7 +144,7 @@ impl Chain {
         }
     }
 
-    /// Takes in what a line says of the log itself.
+    /// Evaluates a line's statements about the log itself.
     fn read(&mut self, link: &Link) {
         let (seq, at) = (link.seq, &link.at);
         match &link.event {
@@ -164,7 +164,7 @@ impl Chain {
         }
     }
 
-    /// Compares a line with what is known of it from elsewhere.
+    /// Compares a line with the known heads.
     fn meet(&mut self, place: &str, head: &Checkpoint) {
         let met: Vec<(String, bool)> = self
             .marks
@@ -182,7 +182,7 @@ impl Chain {
         }
     }
 
-    /// All lines were there.
+    /// Ends the verification after the last line.
     #[must_use]
     pub fn finish(mut self) -> Verdict {
         let end = self.last.as_ref().map_or(0, |last| last.seq);

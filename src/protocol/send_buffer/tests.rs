@@ -1,5 +1,5 @@
-//! The sending end against a model caller: whatever is lost, repeated or late, the caller ends up
-//! with the very bytes that were read.
+//! Tests the sender against a model caller: despite losses, repeats and delays, the caller receives
+//! exactly the bytes that were read.
 
 use proptest::prelude::*;
 
@@ -133,7 +133,7 @@ fn a_repeated_resume_begins_nothing_new() {
     assert!(!send_buffer.resume(&Resume { epoch: 1, ..resume.clone() }, Bytes::new()));
 }
 
-/// What may happen between the two ends.
+/// A step between the two ends.
 #[derive(Debug, Clone)]
 enum Step {
     Read(bool, Vec<u8>),

@@ -1,4 +1,4 @@
-//! Whatever is done to a log is seen, and where.
+//! The verification detects and locates every modification of a log.
 
 use proptest::prelude::*;
 
@@ -35,7 +35,7 @@ fn check(lines: &[Vec<u8>], head: Checkpoint) -> Verdict {
     chain.finish()
 }
 
-/// What is wrong with a log of ten lines after a change.
+/// The faults of a ten-line log after a change.
 #[track_caller]
 fn faults(change: impl FnOnce(&mut Vec<Vec<u8>>)) -> String {
     let mut lines = log(10);
@@ -70,7 +70,7 @@ fn what_was_done_is_told_with_its_place() {
     ] {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
-    // The last line: nothing continues it but what is known elsewhere.
+    // The last line: only heads can reveal its change.
     let said = faults(|log| {
         let text = String::from_utf8(log[9].clone()).expect("text").replace("2026", "2027");
         log[9] = text.into_bytes();
