@@ -1,4 +1,4 @@
-//! What a shim does with the words of a daemon, and what it tells it.
+//! Handles the daemon's messages, and reports changes to it.
 
 use std::time::Instant;
 
@@ -10,18 +10,18 @@ use super::steps::Steps;
 use super::terminal::JobTerminal;
 use peerbus_protocol::{Ending, TtySize};
 
-/// What is answered to who asks for a terminal of a job that has none.
+/// The answer to terminal requests for a job without a terminal.
 const NO_TERMINAL: &str = "it has no terminal";
 
 impl Shim {
-    /// Somebody new is there, and counts from now on.
+    /// Replaces the current connection.
     pub(super) fn on_newcomer(&mut self, newcomer: NewConnection) {
         self.output.pace(None);
         self.conversation.go_on_with(newcomer);
         self.say_hello();
     }
 
-    /// Tells how everything stands.
+    /// Sends the whole state.
     pub(super) fn say_hello(&mut self) {
         let state = match (&self.ended, &self.about.process) {
             (Some(_), _) => ShimState::Ended,
@@ -47,7 +47,7 @@ impl Shim {
         self.conversation.say(&FromShim::Hello(Box::new(hello)));
     }
 
-    /// Does what is said, and says of what size the terminal is then, if that is another.
+    /// Handles a message, then reports the terminal size if it has changed.
     pub(super) fn on_word(&mut self, word: ToShim) {
         let before = self.terminal.as_ref().and_then(JobTerminal::last_change);
         self.obey(word);
@@ -117,7 +117,7 @@ impl Shim {
         }
     }
 
-    /// Tells whose output is waited for, where that is news.
+    /// Reports the holders of the output if they have changed.
     pub(super) fn tell_waiting(&mut self) {
         let waiting = self.lifecycle.waits_for(Instant::now());
         if waiting != self.waiting {
@@ -139,10 +139,10 @@ impl Shim {
         ScreenSnapshot { ask, at, data: bytes::Bytes::new(), size: None, error }
     }
 
-    /// Applies each signal once, in whatever order and however often it is asked for.
+    /// Applies each signal once, in whatever order and however often it arrives.
     fn on_signal(&mut self, from: String, n: u64, signal: &str) {
         if !self.lifecycle.has_tree() {
-            // Not started yet: it is asked for again. Over: there is nothing to signal.
+            // Not started yet: the daemon repeats the request. Over: nothing to signal.
             return;
         }
         let error = match self.inputs.is_new_signal(&from, n) {
@@ -165,7 +165,7 @@ impl Shim {
         }
     }
 
-    /// Tells how far the log is, to somebody who has heard what was said before.
+    /// Reports the progress of the log, once the daemon has read the earlier messages.
     pub(super) fn tell_news(&mut self) {
         if let Some(why) = self.output.new_trouble() {
             self.conversation.say(&FromShim::Trouble { why });
@@ -177,8 +177,8 @@ impl Shim {
         }
     }
 
-    /// Writes down what has changed about this shim, once its command runs: a start that failed takes the file away.
-    /// What has changed is for people, so nobody waits for it.
+    /// Updates the shim's description once its command is running: a failed start removes that file. The
+    /// update is informative, so nothing waits for it.
     pub(super) fn write_about(&mut self) {
         if self.about.process.is_some() {
             self.about_file.write(self.about.clone());

@@ -1,8 +1,7 @@
-//! Whoever talks to this shim now: the daemon that started it, or one that came later.
+//! The connection to the current daemon: the one that started this shim, or a later one.
 //!
-//! Guarantees: one connection counts, the one that said hello last. One that breaks, says too much or does
-//! not listen is given up, which changes nothing for the job. Only this user's processes and root's are
-//! listened to.
+//! Guarantees: only the connection with the latest hello is active. One that breaks, sends too much or does
+//! not read is dropped, without effect on the job. Only processes of this user and of root are accepted.
 
 use std::io;
 use std::time::Duration;
@@ -14,20 +13,20 @@ use super::messages::{FromShim, ToShim};
 use super::wire::{self, LINE_MOST, MessageReader, MessageWriter};
 use peerbus_process::host;
 
-/// How long somebody who has connected may take to say hello.
+/// How long a new connection may take to send its hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long to wait when no connection can be taken, as without a free descriptor.
+/// Pause after a failed accept, for example for lack of descriptors.
 const LISTEN_AGAIN: Duration = Duration::from_millis(100);
 
-/// Somebody who has said hello.
+/// A new connection that has sent its hello.
 #[derive(Debug)]
 pub(super) struct NewConnection {
     hearing: MessageReader,
     saying: MessageWriter,
 }
 
-/// The connection that counts, if there is one.
+/// The active connection, if any.
 #[derive(Debug)]
 pub(super) struct CurrentConnection {
     pub(super) hearing: Option<MessageReader>,
@@ -39,23 +38,23 @@ impl CurrentConnection {
         Self { hearing: Some(hearing), saying: Some(saying) }
     }
 
-    /// From now on it is this one.
+    /// Replaces the active connection.
     pub(super) fn go_on_with(&mut self, newcomer: NewConnection) {
         *self = Self::with(newcomer.hearing, newcomer.saying);
     }
 
-    /// Nobody is there.
+    /// Drops the active connection.
     pub(super) fn give_up(&mut self) {
         *self = Self { hearing: None, saying: None };
     }
 
-    /// Says something to whoever is there.
+    /// Sends a message to the daemon, if one is connected.
     pub(super) fn say(&mut self, word: &FromShim) {
         let said = self.saying.as_mut().map(|saying| saying.say(word));
         self.goes_on(said);
     }
 
-    /// Goes on with what could not be said at once.
+    /// Continues a partial write.
     pub(super) fn write(&mut self) {
         let said = self.saying.as_mut().map(MessageWriter::write);
         self.goes_on(said);
@@ -68,30 +67,30 @@ impl CurrentConnection {
         }
     }
 
-    /// Whether somebody is there and has heard all that was said.
+    /// Whether a daemon is connected and has read everything.
     pub(super) fn is_listening(&self) -> bool {
         self.saying.as_ref().is_some_and(MessageWriter::is_written)
     }
 
-    /// Waits until all that was said is on its way, and no longer than that.
+    /// Waits until all messages are sent, at most `within`.
     pub(super) async fn flush(&mut self, within: Duration) {
         if let Some(saying) = &mut self.saying {
-            // Who does not hear it reads what is written.
+            // A daemon that misses them reads the files.
             let _ = tokio::time::timeout(within, saying.flush()).await;
         }
     }
 }
 
-/// What is said next; `None` once, when nobody is there any more. Cancel safe.
+/// The next message; `None` once, when the connection ends. Cancel safe.
 pub(super) async fn heard(hearing: &mut Option<MessageReader>) -> Option<ToShim> {
     match hearing {
-        // A broken connection is as good as one that has ended.
+        // Treat a broken connection like a closed one.
         Some(hearing) => hearing.word(LINE_MOST).await.unwrap_or_default(),
         None => std::future::pending().await,
     }
 }
 
-/// Waits until more can be said to somebody. Cancel safe.
+/// Waits until more can be sent. Cancel safe.
 pub(super) async fn may_say(saying: &Option<MessageWriter>) {
     match saying {
         Some(saying) => saying.writable().await,
@@ -99,7 +98,7 @@ pub(super) async fn may_say(saying: &Option<MessageWriter>) {
     }
 }
 
-/// Takes connections, and passes on those that say hello.
+/// Accepts connections, and passes on those that send a hello.
 pub(super) async fn receive(listener: UnixListener, newcomers: mpsc::Sender<NewConnection>) {
     loop {
         match listener.accept().await {

@@ -1,4 +1,4 @@
-//! Finding the shim of a job: after a restart of the daemon, or when a connection broke.
+//! Finds the shim of a job after a restart of the daemon or a broken connection.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -15,38 +15,40 @@ use super::spawn::last_line;
 use super::wire::{self, LINE_MOST};
 use peerbus_process::{JobScope, host};
 
-/// How long a shim that lives may take to answer. One is away for moments, when it comes and when it goes.
+/// How long a running shim may take to answer. It does not listen for a moment while it starts and while it
+/// exits.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long to wait for one answer before the next look at the lock: who goes may do so without a word.
+/// Time limit for one answer before the lock is checked again: an exiting shim may close without an answer.
 const GREETS_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long to wait before the next look at one that does not listen.
+/// Pause before the next attempt with a shim that does not listen.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// What is there of a job's shim.
+/// The state of a job's shim.
 #[derive(Debug)]
 pub enum Found {
-    /// It lives, and answers.
+    /// It is running and answers.
     Alive(ShimConnection),
-    /// It has written down how the job ended, and is gone.
+    /// It has exited and recorded the job's outcome.
     Ended(Box<JobEnd>),
-    /// It is gone and has not written that. What it leaves behind is to be cleared.
+    /// It died without recording the outcome. Its processes and files must be cleaned up.
     Died {
-        /// What is known of it.
+        /// What is known about its death.
         why: String,
-        /// Where the job's processes lived; none where what it wrote of that cannot be read.
+        /// Where the job's processes lived; `None` if its description is unreadable.
         job_scope: Option<JobScope>,
     },
-    /// There was none, or it never came as far as starting the command.
+    /// There was none, or it exited before it started the command.
     NeverStarted,
 }
 
-/// Looks for the shim of a job. Whether there is one, its lock decides, however long it takes to answer.
-/// Not to be asked while the same job is being [started](super::link::start).
+/// Looks for the shim of a job. The lock decides whether there is one, however long it takes to answer. Do
+/// not call this while the same job is being [started](super::link::start).
 ///
 /// # Errors
-/// When that cannot be looked at; `TimedOut` when it lives and does not answer, of which nothing follows.
+/// When the state cannot be read. `TimedOut` when the shim is running but does not answer, which allows no
+/// conclusion.
 pub async fn find(place: &JobDir) -> io::Result<Found> {
     let deadline = Instant::now() + ANSWERS_WITHIN;
     loop {
@@ -76,7 +78,7 @@ fn silent(place: &JobDir) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
-/// What the files say; `None` when a shim lives. The lock is looked at first: who lets go of it has written
+/// Reads the files; `None` if a shim is running. Checks the lock first: a shim releases it only after writing
 /// everything.
 fn look(place: &JobDir) -> io::Result<Option<Found>> {
     match File::open(place.lock()) {
@@ -87,7 +89,7 @@ fn look(place: &JobDir) -> io::Result<Option<Found>> {
             Ok(()) => {}
         },
     }
-    // What is there and cannot be read will not be read tomorrow. It was written, so its command may have run.
+    // A corrupt file stays corrupt. Its existence shows that the command may have run.
     let (ended, about) = (readable(place.ended())?, readable(place.about())?);
     Ok(Some(match (ended, about) {
         (Ok(Some(ended)), _) => Found::Ended(Box::new(ended)),
@@ -105,7 +107,7 @@ fn look(place: &JobDir) -> io::Result<Option<Found>> {
     }))
 }
 
-/// Tells what holds something that no shim writes from what cannot be read now.
+/// Separates files with invalid content from files that cannot be read at the moment.
 fn readable<T>(read: io::Result<T>) -> io::Result<Result<T, io::Error>> {
     match read {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Err(error)),
@@ -124,11 +126,12 @@ fn why_dead(place: &JobDir, about: &ShimInfo) -> io::Result<String> {
     })
 }
 
-/// Whether a shim that lives reacts within this time to somebody who comes and goes without a word. Any version of it
-/// does, and goes on talking to its daemon. One that is just coming or going is not listened for.
+/// Whether a running shim reacts in time to a connection that opens and closes without a message. Every
+/// version of the shim does, and keeps its connection to the daemon. A shim that is starting or exiting is
+/// not tested.
 ///
 /// # Errors
-/// When its directory cannot be looked at.
+/// When its directory cannot be read.
 pub async fn reacts(place: &JobDir, within: Duration) -> io::Result<bool> {
     let directory = File::open(place.directory())?;
     let come_and_go = async {
@@ -137,15 +140,15 @@ pub async fn reacts(place: &JobDir, within: Duration) -> io::Result<bool> {
         stream.read(&mut [0; 64]).await
     };
     Ok(match timeout(within, come_and_go).await {
-        // So many have come before, and it has seen to none of them.
+        // The backlog is full: the shim accepts no connections.
         Ok(Err(error)) => error.kind() != io::ErrorKind::WouldBlock,
         reacted => reacted.is_ok(),
     })
 }
 
-/// Connects and waits for the shim's hello; `None` when it went away instead.
+/// Connects and waits for the shim's hello; `None` if the shim closed the connection instead.
 async fn greet(place: &JobDir) -> io::Result<Option<ShimConnection>> {
-    // Its number is the way to a socket whose own path may be too long.
+    // A path via this descriptor works even if the socket's own path is too long.
     let directory = File::open(place.directory())?;
     let stream = UnixStream::connect(socket_in(&directory)).await?;
     drop(directory);

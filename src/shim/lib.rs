@@ -1,26 +1,28 @@
-//! One durable job, in a process of its own: its pipes or terminal, its log, its end.
+//! The shim: a process that supervises one durable job. It holds the job's pipes or terminal, its log and its
+//! outcome.
 //!
 //! ```text
-//!  daemon ── link ──socket── shim (`d shim`) ── command ── …
-//!     │       order →          │  stdin ← inputs (several writers, each joined by offset)
-//!     │       ← started        │  stdout, stderr → log
-//!     │       stdin, signal →  │
-//!     │       ← log, want      └─ ended.json
-//!     └── log::Reader (as many as read along, straight from the disk)
+//!   daemon ── ShimConnection ──socket── shim (`d shim`) ── command ── …
+//!      │       order →          │  stdin ← stdin_mux (several writers, each ordered by offset)
+//!      │       ← started        │  stdout, stderr → log
+//!      │       stdin, signal →  │
+//!      │       ← log, want      └─ ended.json
+//!      └── log::Reader (any number of readers, directly from the disk)
 //! ```
-//! The shim has the daemon's part for one command: it starts it with [`process`](peerbus_process), reads
-//! it to the end of its output, enforces its timeout, stops its tree, and writes down how it ended. It
-//! goes on whatever becomes of the daemon, which may come back at any time, as another version even.
+//! The shim runs one command on behalf of the daemon. It starts the command with
+//! [`process`](peerbus_process), reads all its output, enforces its timeout, stops its processes and records
+//! its outcome. It keeps running if the daemon exits. The daemon may reconnect at any time, even as another
+//! version.
 //!
-//! The job may be a task: commands that run one after the other. All of that holds for each of them.
+//! The job may be a task: commands that run in sequence. Then all of this applies to each of them.
 //!
-//! Guarantees: a command that has a shim is started at most once. Every byte that was read from it is in
-//! the log before anybody is told of it; on a full disk the command waits. How it ended is on the disk
-//! before the shim goes. While the shim lives its lock is held, without a moment's gap.
+//! Guarantees: a shim starts its command at most once. Every byte of output is in the log before anybody is
+//! notified of it; on a full disk the command waits. The outcome is on disk before the shim exits. The shim
+//! holds its lock for its whole life, without a gap.
 //!
-//! Limits: a shim that is killed takes the knowledge of its command's end with it; what it wrote until then
-//! stays readable. A shim takes about 1 MiB of memory of its own, with the reaper of its job twice that; the
-//! program itself they all share.
+//! Limits: if the shim is killed, the outcome of its command is lost; the output so far stays readable. A
+//! shim takes about 1 MiB of memory of its own, twice that with the job's reaper. All shims share the program
+//! text.
 
 mod atomic_file;
 mod commands;

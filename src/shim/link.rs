@@ -1,4 +1,4 @@
-//! The daemon's end of a shim: talking to one. Where it comes from, [`start`] and [`find`] say.
+//! The daemon's end of a shim connection. [`start`] and [`find`] create it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,18 +12,18 @@ use super::wire::{self, LINE_MOST, MessageReader, MessageWriter};
 pub use super::discover::{Found, find, reacts};
 pub use super::spawn::{SpawnError, start};
 
-/// Words that were heard and not asked for yet. A shim with more to say waits, and says only the newest of
-/// what tells how things are.
+/// Queue length for received messages. If the queue is full, the shim waits; of state reports it then sends
+/// only the newest.
 const WORDS_AHEAD: usize = 16;
 
-/// What may wait for a shim that does not read, in bytes: it is as much as its writers may have under way, and most
-/// of what they say beyond that they have said before.
+/// Most bytes queued for a shim that does not read: as much as its writers may have in flight. Most messages
+/// beyond that are repetitions.
 const WAITING_MOST: usize = 4 << 20;
 
-/// What a word takes besides its data, in bytes, generously.
+/// Size of a message without its data, in bytes, rounded up.
 const WORD: usize = 256;
 
-/// A connection to a shim. To drop it changes nothing for the job.
+/// A connection to a shim. Dropping this does not affect the job.
 #[derive(Debug)]
 pub struct ShimConnection {
     hello: Box<Hello>,
@@ -32,7 +32,7 @@ pub struct ShimConnection {
 }
 
 impl ShimConnection {
-    /// Takes over a connection on which the shim has said hello.
+    /// Takes over a connection on which the shim has sent its hello.
     pub(super) fn new(hello: Hello, hearing: MessageReader, saying: MessageWriter) -> Self {
         let (sender, words) = mpsc::channel(WORDS_AHEAD);
         let orders = Arc::<Requests>::default();
@@ -41,26 +41,26 @@ impl ShimConnection {
         Self { hello: Box::new(hello), words, orders }
     }
 
-    /// The same of a connection that nobody has read from since the hello.
+    /// Like `new`, for a stream from which nothing was read after the hello.
     pub(super) fn over(hello: Hello, stream: UnixStream) -> Self {
         let (hearing, saying) = wire::split(stream);
         Self::new(hello, hearing, saying)
     }
 
-    /// How the job stood when this was made.
+    /// The state of the job when this connection was made.
     #[must_use]
     pub fn hello(&self) -> &Hello {
         &self.hello
     }
 
-    /// What the shim says next; `None` when the connection is gone, and [`find`] says what became of the
-    /// shim. Cancel safe.
+    /// The next message of the shim; `None` when the connection is gone. Then [`find`] tells what happened to
+    /// the shim. Cancel safe.
     pub async fn next(&mut self) -> Option<FromShim> {
         self.words.recv().await
     }
 
-    /// Says something. Does not wait; a word that the shim never gets is one whose answer never comes. What is said
-    /// again until it is answered is passed over while too much waits for a shim that does not read.
+    /// Sends a message without waiting. A lost message is never answered. If too much is queued for a shim
+    /// that does not read, messages that the sender repeats until they are answered are dropped.
     pub fn say(&self, word: ToShim) {
         self.orders.push(word);
     }
@@ -72,7 +72,7 @@ impl Drop for ShimConnection {
     }
 }
 
-/// What is to be said, in order.
+/// The queue of messages to send, in order.
 #[derive(Debug, Default)]
 struct Requests {
     waiting: Mutex<Waiting>,
@@ -83,7 +83,7 @@ struct Requests {
 struct Waiting {
     words: VecDeque<ToShim>,
     bytes: usize,
-    /// Whether nothing more comes, or nobody hears it.
+    /// Whether the sender has finished or the connection is gone.
     closed: bool,
 }
 
@@ -102,7 +102,7 @@ impl Requests {
         self.rung.notify_one();
     }
 
-    /// The next word; none when nothing more comes. For one who listens.
+    /// The next message; `None` when nothing more comes. For a single consumer.
     async fn next(&self) -> Option<ToShim> {
         loop {
             {
@@ -129,7 +129,7 @@ impl Waiting {
         if self.closed || (is_repeated && self.bytes + size > WAITING_MOST) {
             return;
         }
-        // The newest counts.
+        // Only the newest counts.
         if let ToShim::Pace { .. } = word
             && let Some(older) = self.words.iter_mut().find(|older| matches!(older, ToShim::Pace { .. }))
         {
@@ -174,7 +174,7 @@ async fn hear(mut hearing: MessageReader, words: mpsc::Sender<FromShim>) {
 
 async fn speak(mut saying: MessageWriter, orders: Arc<Requests>) {
     while let Some(word) = orders.next().await {
-        // All of it waits in the queue already; a connection that is gone shows where it is read.
+        // The data is queued already. The reading side reports a broken connection.
         if saying.say(&word).is_err() || saying.flush().await.is_err() {
             return orders.close();
         }

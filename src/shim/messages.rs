@@ -1,12 +1,11 @@
-//! What daemon and shim say to each other, and what a shim leaves behind in writing.
+//! The messages between daemon and shim, and the files that a shim writes.
 //!
-//! One JSON object a line, with one key: the word. Shims outlive the daemon that started them, so
-//! each may be of another version: a word that is not known and a field that is not known are passed
-//! over, nothing is ever taken away, and nothing changes its meaning.
+//! Each message is one line: a JSON object whose only key is the message type. Shims outlive the daemon that
+//! started them, so both sides may be of different versions. Both ignore unknown messages and unknown fields.
+//! No message or field is ever removed or changes its meaning.
 //!
-//! A daemon says [`ToShim::Hello`] first; so does the shim. Everything else tells how things are
-//! or may be asked again, so a connection that breaks loses nothing: whoever comes next is told all of it
-//! in the shim's hello.
+//! Both sides begin with a hello ([`ToShim::Hello`], [`FromShim::Hello`]). All other messages report a state
+//! or can be repeated, so a broken connection loses nothing: the shim's next hello contains the whole state.
 
 use std::path::PathBuf;
 
@@ -23,33 +22,32 @@ use peerbus_protocol::task::StepProgress;
 use peerbus_protocol::tty::TtySize;
 use peerbus_protocol::{Ending, Instance, JobId, PeerId};
 
-/// The version of these words.
+/// The protocol version.
 pub const VERSION: u32 = 1;
 
-/// What a job is to be. Whoever gives the order has journalled it.
+/// The description of a job. The sender has already journalled it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JobSpec {
-    /// The command. Its variables may be secrets, so it is never written down.
+    /// The command. Its environment may contain secrets, so it is never written to disk.
     pub spec: Spec,
-    /// Where its processes are to live.
+    /// Where its processes live.
     pub job_scope: JobScope,
-    /// How long it may run, in milliseconds.
+    /// Its timeout, in milliseconds.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
-    /// The terminal it gets, if any.
+    /// The size of its terminal, if any.
     #[serde(default)]
     pub tty: Option<TtySize>,
-    /// The name of the session.
+    /// The session name.
     #[serde(default)]
     pub name: Option<String>,
-    /// The writer whose end of input is the command's, where it reads a pipe. The first one to write, if
-    /// none is named.
+    /// The writer whose end of input closes the command's stdin pipe. `None` means the first writer.
     #[serde(default)]
     pub owner: Option<String>,
-    /// What follows the command, where that is the first step of a task.
+    /// The further steps, if the command is the first step of a task.
     #[serde(default)]
     pub task: Option<TaskSpec>,
-    /// Whether it ends with its command, also where a process that the command has started still holds its output.
+    /// Whether the job ends with its command, even if a descendant still holds the output open.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_wait: bool,
     /// Most bytes of output to keep.
@@ -59,13 +57,13 @@ pub struct JobSpec {
 /// The rest of a task.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TaskSpec {
-    /// What people call it.
+    /// Its name, for display.
     pub name: String,
     /// The peer that runs it.
     pub peer: PeerId,
-    /// How many steps it is said to have.
+    /// The total number of steps, for display.
     pub of: u32,
-    /// Each begins where the one before it has ended well.
+    /// The further steps. Each starts only if the previous one succeeded.
     pub then: Vec<StepSpec>,
 }
 
@@ -74,12 +72,12 @@ pub struct TaskSpec {
 pub struct StepSpec {
     /// The command.
     pub spec: Spec,
-    /// How long it may run, in milliseconds.
+    /// Its timeout, in milliseconds.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
 }
 
-/// The first line that a shim hears.
+/// The first line that a shim receives.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct FirstMessage {
     pub(super) v: u32,
@@ -87,151 +85,150 @@ pub(super) struct FirstMessage {
     pub(super) order: JobSpec,
 }
 
-/// What a daemon says.
+/// A message from a daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToShim {
-    /// The first word of a connection, which is the one that counts from now on.
+    /// The first message of a connection. This connection replaces the previous one.
     Hello {
         /// [`VERSION`].
         v: u32,
-        /// Who speaks.
+        /// The sender.
         #[serde(default)]
         instance: Option<Instance>,
     },
-    /// Input of one writer. Answered by [`FromShim::Want`].
+    /// Input from one writer. Answered by [`FromShim::Want`].
     Stdin {
         /// The writer.
         from: String,
-        /// Where in what this writer writes the first byte stands.
+        /// The offset of the first byte in this writer's input.
         offset: u64,
-        /// The bytes; none for the end of input.
+        /// The bytes; empty for end of input.
         #[serde(with = "base64_text")]
         data: Bytes,
     },
-    /// A signal for the whole tree, applied once for each number of a writer. Answered by
-    /// [`FromShim::Signalled`].
+    /// Signals all processes of the job, once per `n` of a writer. Answered by [`FromShim::Signalled`].
     Signal {
         /// The writer.
         from: String,
-        /// Its number, counted from 1 by that writer.
+        /// Sequence number, counted from 1 per writer.
         n: u64,
-        /// A name or number.
+        /// A signal name or number.
         signal: String,
     },
-    /// A writer sees the terminal at another size. Answered by [`FromShim::Resized`].
+    /// Reports the terminal size of a writer. Answered by [`FromShim::Resized`].
     Resize {
         /// The writer.
         from: String,
-        /// Its number, counted from 1 by that writer: an older one changes nothing.
+        /// Sequence number, counted from 1 per writer; older ones are ignored.
         n: u64,
         /// The size.
         #[serde(flatten)]
         size: TtySize,
     },
-    /// The whole tree is to be stopped, and that is how the job ended, unless it has ended already.
+    /// Stops all processes. Sets the outcome, unless the command has already exited.
     Stop {
-        /// How it will have ended. One that this version does not know still stops it.
+        /// The outcome. One that this version does not know still stops the job.
         #[serde(deserialize_with = "ending_or_cancelled")]
         ending: Ending,
     },
-    /// Output that the command, which has ended, has left to other processes is waited for no longer.
+    /// Stops waiting for processes that hold the output of an exited command open.
     Release {},
-    /// What does the terminal show? Answered by [`FromShim::Screen`].
+    /// Asks for a snapshot of the terminal. Answered by [`FromShim::Screen`].
     Screen {
-        /// To tell the answer by.
+        /// Identifies the answer.
         ask: u64,
     },
-    /// Somebody looks at the terminal, and has room for its output up to here: the command waits with the rest
-    /// as it does for any terminal that is slower than it is. Holds for this connection.
+    /// Flow control for viewers of the terminal: the command's output pauses at this offset, as on any slow
+    /// terminal. Applies to this connection.
     Pace {
-        /// A combined offset; none where nobody need be waited for.
+        /// A combined offset; `None` for no limit.
         until: Option<u64>,
     },
-    /// From now on it is this writer's terminal that answers what the command asks. Answered by
-    /// [`FromShim::Asked`], before any word of output that was read later.
+    /// From now on, this writer's terminal answers the queries of the command. Answered by
+    /// [`FromShim::Asked`], before any message about later output.
     Asked {
         /// The writer.
         writer: String,
     },
-    /// The session has another name now.
+    /// Renames the session.
     Rename {
-        /// The new one.
+        /// The new name.
         name: Option<String>,
     },
-    /// This writer will not write any more: nothing need be remembered of it.
+    /// This writer sends nothing more; the shim may forget its state.
     Forget {
         /// The writer.
         from: String,
     },
 }
 
-/// What a shim says.
+/// A message from a shim.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FromShim {
-    /// The command runs.
+    /// The command is running.
     Started(ProcessKey),
-    /// The command could not be started, nothing of it ran, and the shim ends. To the daemon that gave
-    /// the order only.
+    /// The command could not be started, nothing ran, and the shim exits. Sent only to the daemon that gave
+    /// the order.
     Failed(StartError),
-    /// The first word of a connection.
+    /// The first message of a connection.
     Hello(Box<Hello>),
-    /// How far the log may be read.
+    /// How far the log can be read.
     Log(LogExtent),
-    /// What a writer should know of its input.
+    /// The state of a writer's input.
     Want {
         /// The writer.
         from: String,
-        /// What it should know.
+        /// The state.
         #[serde(flatten)]
         want: StdinCredit,
     },
-    /// A signal was applied.
+    /// A signal was handled.
     Signalled {
         /// The writer.
         from: String,
-        /// Its number.
+        /// Its sequence number.
         n: u64,
-        /// Why it could not be applied, if it could not.
+        /// The error, if it could not be delivered.
         #[serde(default)]
         error: Option<String>,
     },
-    /// A size was applied, or was not.
+    /// A resize was handled.
     Resized {
         /// The writer.
         from: String,
-        /// Its number.
+        /// Its sequence number.
         n: u64,
-        /// Why it could not be applied, if it could not.
+        /// The error, if it could not be applied.
         #[serde(default)]
         error: Option<String>,
     },
-    /// What the terminal shows.
+    /// A snapshot of the terminal.
     Screen(ScreenSnapshot),
-    /// From a place on it is this writer's terminal that answers what the command asks.
+    /// From this offset on, this writer's terminal answers the queries of the command.
     Asked(ResponderFrom),
-    /// From a place on the terminal has this size. Before any word of output that was read later.
+    /// From this offset on, the terminal has this size. Sent before any message about later output.
     Sized(SizeFrom),
-    /// Something holds the job up, such as a full disk, or no longer does.
+    /// Something blocks the job, such as a full disk, or no longer does.
     Trouble {
-        /// What it is; none when it is over.
+        /// The problem; `None` when it is over.
         #[serde(default)]
         why: Option<String>,
     },
-    /// A task begins with this step.
+    /// A task starts this step.
     Step(StepProgress),
-    /// The command has ended, and processes that it has started hold its output, which is waited for; or no longer.
+    /// The command has exited and the job waits for processes that hold its output open, or no longer does.
     Waiting {
-        /// The processes, where they can be seen; none where nothing is waited for.
+        /// Those of the processes that are visible; `None` when the job does not wait.
         #[serde(default)]
         on: Option<Vec<OutputHolder>>,
     },
-    /// The job is over, [`JobEnd`] is written, and the shim ends.
+    /// The job is over, [`JobEnd`] is on disk, and the shim exits.
     Ended(Box<JobEnd>),
 }
 
-/// How a job stands, to whoever comes to it.
+/// The state of a job, sent on each new connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
     /// [`VERSION`].
@@ -240,123 +237,123 @@ pub struct Hello {
     pub job: JobId,
     /// The shim itself.
     pub shim: ProcessKey,
-    /// The command, once it runs.
+    /// The command, once it is running.
     #[serde(default)]
     pub process: Option<ProcessKey>,
-    /// How far it is.
+    /// The state of the job.
     pub state: ShimState,
-    /// How far its log may be read.
+    /// How far its log can be read.
     pub log: LogExtent,
-    /// The size of its terminal, if it has one.
+    /// The size of its terminal, if any.
     #[serde(default)]
     pub tty: Option<TtySize>,
-    /// The name of the session.
+    /// The session name.
     #[serde(default)]
     pub name: Option<String>,
-    /// Who has written, and how far that has come.
+    /// The known writers and the state of their input.
     #[serde(default)]
     pub writers: Vec<WriterState>,
-    /// What holds the job up, if anything does.
+    /// The problem that blocks the job, if any.
     #[serde(default)]
     pub trouble: Option<String>,
-    /// Whose terminal answers what the command asks, as far as is remembered, in order; none where this is not known
-    /// here.
+    /// The recent changes of the terminal that answers queries, in order; `None` if this version does not
+    /// record them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Vec<ResponderFrom>>,
-    /// How far it is, where it is a task.
+    /// The current step, if the job is a task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepProgress>,
-    /// The sizes of its terminal, as far as they are remembered, in order.
+    /// The recent changes of the terminal size, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<SizeFrom>,
-    /// Whose output is waited for after the command's own end, as in [`FromShim::Waiting`].
+    /// The holders of the output that the job waits for, as in [`FromShim::Waiting`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Vec<OutputHolder>>,
 }
 
-/// From a place of the output on it is this writer who is asked what the command asks its terminal.
+/// From a given output offset on, this writer's terminal answers the queries of the command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResponderFrom {
-    /// The place: a combined offset.
+    /// The combined offset.
     pub at: u64,
     /// The writer.
     pub writer: String,
 }
 
-/// How far a job is.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShimState {
-    /// Its process is being made.
+    /// Its process is being started.
     Starting,
-    /// Its process runs, or its output is not all read.
+    /// Its process is running, or its output is not completely read.
     Running,
-    /// It is over; [`FromShim::Ended`] follows as soon as that is written down.
+    /// It is over; [`FromShim::Ended`] follows once the outcome is on disk.
     Ended,
 }
 
-/// How far a log may be read: how much of each stream was written, and where what is held begins.
+/// The range of a log that can be read: the bytes written per stream, and where the retained bytes begin.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogExtent {
     /// Bytes of stdout.
     pub out: u64,
     /// Bytes of stderr.
     pub err: u64,
-    /// Bytes of stdout that are no longer held.
+    /// Bytes of stdout that were dropped.
     pub first_out: u64,
-    /// Bytes of stderr that are no longer held.
+    /// Bytes of stderr that were dropped.
     pub first_err: u64,
 }
 
 impl LogExtent {
-    /// How much was written.
+    /// The bytes written.
     #[must_use]
     pub fn totals(self) -> StreamOffsets {
         StreamOffsets { out: self.out, err: self.err }
     }
 
-    /// Where what is held begins.
+    /// Where the retained bytes begin.
     #[must_use]
     pub fn first(self) -> StreamOffsets {
         StreamOffsets { out: self.first_out, err: self.first_err }
     }
 }
 
-/// What a shim remembers of one writer.
+/// The state of one writer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriterState {
-    /// Who it is.
+    /// The writer.
     pub from: String,
-    /// How far its input has come.
+    /// How far its input was accepted.
     #[serde(flatten)]
     pub want: StdinCredit,
-    /// The number of its last signal.
+    /// The sequence number of its last signal.
     #[serde(default)]
     pub signals: u64,
-    /// The number of its last size.
+    /// The sequence number of its last resize.
     #[serde(default)]
     pub resizes: u64,
 }
 
-/// What a terminal shows.
+/// A snapshot of a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScreenSnapshot {
-    /// The number of the question.
+    /// The number of the request.
     pub ask: u64,
-    /// How much of the job's output it shows: its combined offset.
+    /// The combined offset of the output it represents.
     pub at: u64,
-    /// What brings any terminal of this size to the same picture.
+    /// Escape sequences that draw the same screen on any terminal of this size.
     #[serde(with = "base64_text")]
     pub data: Bytes,
-    /// Its size; none when there is no terminal.
+    /// Its size; `None` without a terminal.
     #[serde(default)]
     pub size: Option<TtySize>,
-    /// Why there is nothing to show, if there is not.
+    /// Why there is no snapshot, if so.
     #[serde(default)]
     pub error: Option<String>,
 }
 
-/// A shim, in its own words. Written before the command is started.
+/// A shim's description of itself. Written before the command starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShimInfo {
     /// [`VERSION`].
@@ -365,68 +362,68 @@ pub struct ShimInfo {
     pub job: JobId,
     /// The shim itself.
     pub shim: ProcessKey,
-    /// The version of the program it is.
+    /// The version of its program.
     pub version: String,
     /// Where the job's processes live.
     pub job_scope: JobScope,
-    /// The size of the terminal it began with, if it has one.
+    /// The initial size of its terminal, if any.
     #[serde(default)]
     pub tty: Option<TtySize>,
-    /// The name of the session.
+    /// The session name.
     #[serde(default)]
     pub name: Option<String>,
-    /// Most bytes of output that are kept.
+    /// Most bytes of output to keep.
     pub log_limit: u64,
-    /// When the shim began, UTC.
+    /// When the shim started, UTC.
     pub started_at: String,
-    /// The command, once it runs.
+    /// The command, once it is running.
     #[serde(default)]
     pub process: Option<ProcessKey>,
 }
 
-/// How a job ended, with all that is known of it.
+/// The outcome of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobEnd {
     /// [`VERSION`].
     pub v: u32,
-    /// How it ended.
+    /// Why it ended.
     #[serde(deserialize_with = "ending_or_unknown")]
     pub ending: Ending,
-    /// All it wrote to stdout.
+    /// The totals of stdout.
     pub out: StreamTotal,
-    /// All it wrote to stderr.
+    /// The totals of stderr.
     pub err: StreamTotal,
-    /// How much of both is no longer held.
+    /// How many bytes of both streams were dropped.
     pub first: StreamOffsets,
-    /// Processes of the job that had to be stopped.
+    /// Processes of the job that were stopped.
     pub killed: u32,
-    /// How many of these did not end when they were asked to, and were killed.
+    /// How many of those did not exit when asked and received SIGKILL.
     #[serde(default, skip_serializing_if = "exec::is_zero")]
     pub forced: u32,
-    /// Processes of the job that go on; one at least where nobody could look.
+    /// Processes of the job still running; at least one if they could not be counted.
     pub left_running: u32,
-    /// Those of them that could not be stopped.
+    /// The remaining processes that could not be stopped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hung: Vec<HungProcess>,
-    /// Whether a process that goes on still holds the output open; what it writes is discarded.
+    /// Whether a remaining process holds the output open. Its further output is discarded.
     pub output_open: bool,
-    /// Such processes.
+    /// The remaining processes that hold the output open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_by: Vec<OutputHolder>,
-    /// Why output is missing that was still to come when the command ended.
+    /// Why the output is truncated, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_cut: Option<String>,
-    /// What the command used; none when it was not started.
+    /// Resource usage; `None` if the command was not started.
     #[serde(default)]
     pub rusage: Option<Rusage>,
-    /// From the start of the process to its end, in milliseconds.
+    /// Time from start to exit, in milliseconds.
     pub duration_ms: u64,
-    /// When, UTC.
+    /// When the job ended, UTC.
     pub ended_at: String,
 }
 
 impl JobEnd {
-    /// What those who wait for the job are told.
+    /// The outcome as reported to clients.
     #[must_use]
     pub fn result(self, job: JobId, peer: PeerId, instance: Instance) -> JobResult {
         JobResult {
@@ -446,7 +443,7 @@ impl JobEnd {
     }
 }
 
-/// A newer version may know more endings than this one; what they are to is not to be missed for it.
+/// A newer version may know more outcomes. An unknown one must not hide the message it is in.
 fn ending_or<'de, D: Deserializer<'de>>(source: D, other: fn(&Value) -> Ending) -> Result<Ending, D::Error> {
     let value = Value::deserialize(source)?;
     Ok(serde_json::from_value(value.clone()).unwrap_or_else(|_| other(&value)))
@@ -460,7 +457,7 @@ fn ending_or_unknown<'de, D: Deserializer<'de>>(source: D) -> Result<Ending, D::
     ending_or(source, |value| Ending::Unknown { why: format!("its shim says {value}") })
 }
 
-/// Bytes as text.
+/// Bytes as base64 text.
 mod base64_text {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;

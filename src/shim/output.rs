@@ -1,7 +1,7 @@
-//! What was read from the command, on its way to the log.
+//! Writes the command's output to the log.
 //!
-//! Guarantee: a piece that the disk does not take is held and tried again, and nothing more is read
-//! meanwhile, so the command waits as it would for any slow reader. Nothing is lost and nothing grows.
+//! Guarantee: if the disk is full, the pending chunk is retried and nothing more is read, so the command
+//! waits as for any slow reader. Nothing is lost, and memory use is bounded.
 
 use std::io;
 use std::path::Path;
@@ -13,22 +13,22 @@ use super::log::Writer;
 use super::messages::LogExtent;
 use peerbus_protocol::frame::{OUTPUT_MAX, StreamKind};
 
-/// How often a disk that takes nothing is tried again.
+/// Pause between attempts to write to a full disk.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 
-/// Shortest time between two words about how far the log is.
+/// Shortest time between two progress reports.
 const TELL_EVERY: Duration = Duration::from_millis(2);
 
 #[derive(Debug)]
 pub(super) struct Output {
     log: Writer,
     held: Option<(StreamKind, Bytes)>,
-    /// Up to which combined offset somebody has room for it.
+    /// The combined offset up to which viewers have room.
     until: Option<u64>,
     try_again: Option<Instant>,
-    /// Why the disk does not take it, and whether that was told.
+    /// Why the disk refuses the output, and whether this was reported.
     trouble: (Option<String>, bool),
-    /// How far the log was when that was last told, and when.
+    /// The last reported extent, and the time of that report.
     told: (LogExtent, Option<Instant>),
 }
 
@@ -45,7 +45,7 @@ impl Output {
         })
     }
 
-    /// Bytes that may be read from the command now.
+    /// The number of bytes that may be read from the command now.
     pub(super) fn room(&self) -> u64 {
         if self.held.is_some() {
             return 0;
@@ -54,17 +54,17 @@ impl Output {
         until.min(OUTPUT_MAX as u64)
     }
 
-    /// Somebody has room for so much of it, or nobody need be waited for.
+    /// Sets the combined offset up to which viewers have room; `None` for no limit.
     pub(super) fn pace(&mut self, until: Option<u64>) {
         self.until = until;
     }
 
-    /// Whether everything that was read is in the log.
+    /// Whether all output read so far is in the log.
     pub(super) fn is_written(&self) -> bool {
         self.held.is_none()
     }
 
-    /// Takes what was read.
+    /// Accepts output.
     pub(super) fn take(&mut self, stream: StreamKind, bytes: Bytes) {
         self.held = Some((stream, bytes));
         self.write(Instant::now());
@@ -81,7 +81,7 @@ impl Output {
                 }
             }
             Err(error) => {
-                // Said once, not five times a second.
+                // Log this once, not five times a second.
                 if self.try_again.is_none() {
                     tracing::error!(%error, "the log cannot be written, so the job waits");
                     let why = format!("the log cannot be written, so the job waits: {error}");
@@ -92,13 +92,13 @@ impl Output {
         }
     }
 
-    /// How far the log is.
+    /// The current extent of the log.
     pub(super) fn reach(&self) -> LogExtent {
         let (totals, first) = (self.log.totals(), self.log.first());
         LogExtent { out: totals.out, err: totals.err, first_out: first.out, first_err: first.err }
     }
 
-    /// How far the log is, where that is news and it is time to tell it.
+    /// The current extent, if it has changed and a report is due.
     pub(super) fn news(&mut self, now: Instant) -> Option<LogExtent> {
         let reach = self.reach();
         let (told, at) = self.told;
@@ -110,38 +110,38 @@ impl Output {
         news
     }
 
-    /// Everything is in the log, and the end of the job cannot be written down beside it.
+    /// Records that the log is complete but the outcome cannot be written.
     pub(super) fn end_is_held_up(&mut self, error: &io::Error) {
-        // Said once, not every second.
+        // Log this once, not every second.
         if self.trouble.0.is_none() {
             tracing::error!(%error, "the end of the job cannot be written");
             self.trouble = (Some(format!("the end of the job cannot be written: {error}")), false);
         }
     }
 
-    /// What holds the job up, if anything does.
+    /// The problem that blocks the job, if any.
     pub(super) fn trouble(&self) -> Option<String> {
         self.trouble.0.clone()
     }
 
-    /// The same, where it was not told yet.
+    /// The problem, if its change was not reported yet.
     pub(super) fn new_trouble(&mut self) -> Option<Option<String>> {
         let (why, told) = &mut self.trouble;
         (!std::mem::replace(told, true)).then(|| why.clone())
     }
 
-    /// When news may be told, if there is any.
+    /// When the next progress report is due, if any.
     pub(super) fn news_at(&self) -> Option<Instant> {
         let (told, at) = self.told;
         if told == self.reach() { None } else { at.map(|at| at + TELL_EVERY) }
     }
 
-    /// When to try the disk again, if it has not taken something.
+    /// When to retry the disk, if needed.
     pub(super) fn try_again(&self) -> Option<Instant> {
         self.try_again
     }
 
-    /// The clock was looked at.
+    /// Handles expired deadlines.
     pub(super) fn on_clock(&mut self, now: Instant) {
         if self.try_again.is_some_and(|at| now >= at) {
             self.write(now);

@@ -1,10 +1,10 @@
-//! The life of one shim: one owner, one loop, one closed set of happenings.
+//! The event loop of one shim: one owner, one loop, one enum of events.
 //!
 //! ```text
-//!  order ──► Starting ──► Running ──► Ended, to be written ──► written: told, and gone
-//!               └ could not be started: written, told, and gone
+//!   order ──► Starting ──► Running ──► Ended ──► outcome on disk: notify, exit
+//!                └ start failed: outcome on disk, notify, exit
 //! ```
-//! Of a task each step goes from Starting to the end of Running, and the last one further.
+//! In a task, each step goes through Starting and Running; only the last one reaches Ended.
 
 use std::fs::File;
 use std::io;
@@ -35,19 +35,19 @@ use peerbus_protocol::exec::OutputHolder;
 use peerbus_protocol::frame::StreamKind;
 use peerbus_protocol::send_buffer::StreamOffsets;
 
-/// How often an ending is tried to be written that the disk does not take.
+/// Pause between attempts to write the outcome to a full disk.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long whoever listens at the end may take to hear of it. The rest reads the file.
+/// How long to wait until the connected daemon has read the outcome. Later daemons read the file.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
 
-/// Longer than anything here waits.
+/// A timeout longer than any deadline here.
 const FAR: Duration = Duration::from_secs(3600);
 
-/// Newcomers who wait to be listened to.
+/// Queue length for new connections.
 const NEWCOMERS: usize = 4;
 
-/// Everything that can happen to a shim.
+/// All events of a shim.
 enum Event {
     Started(Result<Result<RunningCommand, StartError>, tokio::task::JoinError>),
     Came(NewConnection),
@@ -66,30 +66,30 @@ enum Event {
 pub(super) struct Shim {
     pub(super) place: JobDir,
     pub(super) about: ShimInfo,
-    /// The file of that.
+    /// The file with `about`.
     pub(super) about_file: VersionedFile<ShimInfo>,
     pub(super) lifecycle: CommandLifecycle,
-    /// Whose output it was last told to wait for, after the command's own end.
+    /// The last reported holders of the output.
     pub(super) waiting: Option<Vec<OutputHolder>>,
     pub(super) inputs: StdinMux,
     pub(super) output: Output,
     pub(super) terminal: Option<JobTerminal>,
     pub(super) conversation: CurrentConnection,
     pub(super) ended: Option<JobEnd>,
-    /// Where it is a task.
+    /// `Some` for a task.
     pub(super) steps: Option<Steps>,
-    /// All is over but the last words about it, which have to be in the log first; and whether a process that goes on
-    /// holds the output open.
+    /// `Some` once the job is over except for final messages to the log. The value says whether a remaining
+    /// process holds the output open.
     over: Option<bool>,
     /// Why the command could not be started.
     failed: Option<StartError>,
     writing: Option<JoinHandle<io::Result<()>>>,
     write_again: Option<Instant>,
-    /// Whether the ending is written down.
+    /// Whether the outcome is on disk.
     is_written: bool,
 }
 
-/// Starts the command of an order and sees it through. The lock is held until all of it is written down.
+/// Starts the command of an order and supervises it. Holds the lock until everything is on disk.
 pub(super) async fn serve(place: JobDir, order: JobSpec, inherited: Inherited) {
     let Inherited { lock, hearing, saying } = inherited;
     let mut conversation = CurrentConnection::with(hearing, saying);
@@ -103,7 +103,7 @@ pub(super) async fn serve(place: JobDir, order: JobSpec, inherited: Inherited) {
         }
         Err(error) => {
             tracing::error!(%error, "preparing to keep a job");
-            // It would say that the command may have run.
+            // This file would claim that the command may have run.
             let _ = std::fs::remove_file(place.about_file());
             let failed = StartError::of_system(sentence(format!("preparing the shim of a job: {error}")));
             conversation.say(&FromShim::Failed(failed));
@@ -112,8 +112,8 @@ pub(super) async fn serve(place: JobDir, order: JobSpec, inherited: Inherited) {
     }
 }
 
-/// All that has to be there before the command may run. That the shim is written down comes last: from
-/// then on the command may have run.
+/// Creates everything that must exist before the command may run. Writes the shim's own description last:
+/// from then on the command may have run.
 fn prepare(place: &JobDir, order: &JobSpec) -> io::Result<(ShimInfo, Output, UnixListener)> {
     let output = Output::create(&place.log(), order.log_limit)?;
     let listener = listen(place)?;
@@ -134,7 +134,7 @@ fn prepare(place: &JobDir, order: &JobSpec) -> io::Result<(ShimInfo, Output, Uni
     Ok((about, output, listener))
 }
 
-/// A command that runs.
+/// A running command.
 pub(super) struct RunningCommand {
     process: Process,
     stdin: Option<Sender>,
@@ -142,7 +142,7 @@ pub(super) struct RunningCommand {
     terminal: Option<Terminal>,
 }
 
-/// Starts a command, with pipes or in its terminal. Blocking.
+/// Starts a command with pipes or in its terminal. Blocking.
 pub(super) fn begin(spec: &Spec, job_scope: &JobScope) -> Result<RunningCommand, StartError> {
     let containment_manager = ContainmentManager::of_one();
     if spec.tty.is_none() {
@@ -197,8 +197,7 @@ impl Shim {
         }
     }
 
-    /// Until the lock is free. Returns what a process that goes on may still need: somebody who reads what it
-    /// writes.
+    /// Runs until the lock is released. Returns the output reader that remaining processes may still need.
     async fn live(
         mut self,
         order: JobSpec,
@@ -213,7 +212,7 @@ impl Shim {
         let mut process: Option<Process> = None;
         let (mut draining, mut output_open) = (Vec::new(), false);
         while !self.is_written {
-            // However often something here is ready: who comes, and the end of the command, are noticed elsewhere.
+            // Keep other tasks running: they accept connections and notice the command's exit.
             tokio::task::coop::consume_budget().await;
             let (room, deadline) = (self.output.room(), self.deadline());
             let happening = tokio::select! {
@@ -280,7 +279,7 @@ impl Shim {
                 self.finish(output_open).await;
             }
         }
-        // Who comes now is not kept waiting for an answer.
+        // Refuse new connections at once instead of leaving them without an answer.
         receiving.abort();
         self.leave(lock).await;
         async {
@@ -313,7 +312,7 @@ impl Shim {
                     Some(steps) => (steps.failed(error), steps.at().n == 1),
                     None => (error, true),
                 };
-                // What may have run is no failed start: it has ended.
+                // A command that may have run is not a failed start: it has ended.
                 self.failed = Some(error.clone()).filter(|error| is_first && !error.may_have_run);
                 self.lifecycle.fail(error.ending());
             }
@@ -327,7 +326,7 @@ impl Shim {
         None
     }
 
-    /// What was written by the command, or is said about it.
+    /// Queues output of the command, or a message about it, for the log.
     pub(super) fn take(&mut self, stream: StreamKind, bytes: Bytes) {
         self.lifecycle.read(stream, &bytes);
         self.output.take(stream, bytes);
@@ -360,7 +359,7 @@ impl Shim {
         }
     }
 
-    /// The job is over: all that is left is to write down how it ended.
+    /// The job is over: record its outcome.
     async fn finish(&mut self, output_open: bool) {
         self.inputs.close();
         let outcome = self.lifecycle.close(output_open).await;
@@ -377,7 +376,7 @@ impl Shim {
     fn on_end_written(&mut self, written: Result<io::Result<()>, tokio::task::JoinError>) {
         match written.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
             Ok(()) => self.is_written = true,
-            // Without a word of a shim nothing ran, which is how it was.
+            // Without a shim description nothing ran, which is true.
             Err(_) if self.failed.is_some() && std::fs::remove_file(self.place.about_file()).is_ok() => {
                 self.is_written = true;
             }
@@ -388,7 +387,7 @@ impl Shim {
         }
     }
 
-    /// Tells the ending, and lets go of everything that says that there is a shim.
+    /// Reports the outcome, then removes all signs of a running shim.
     async fn leave(mut self, lock: File) {
         if let Some(failed) = self.failed.take() {
             self.conversation.say(&FromShim::Failed(failed));
@@ -397,7 +396,7 @@ impl Shim {
             self.conversation.say(&FromShim::Ended(Box::new(ended)));
         }
         self.conversation.flush(TOLD_WITHIN).await;
-        // Nothing is written any more once somebody else may have the directory.
+        // Write nothing more once another process may own the directory.
         self.about_file.finish().await;
         stop_listening(&self.place);
         drop(lock);

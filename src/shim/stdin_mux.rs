@@ -1,11 +1,11 @@
-//! The input of a command from several writers, each joined by its own offsets.
+//! Merges the input of several writers into a command's stdin. Each writer has its own offsets.
 //!
-//! Guarantees: what a writer sends reaches the command in its order, without a hole, once, however often it
-//! is sent. Between writers the order is that of their coming. The command's end of input is that of its
-//! owner, the first who has written if none was named.
+//! Guarantees: each writer's input reaches the command in order, complete and only once, however often it is
+//! sent. Input of different writers is ordered by arrival. The owner's end of input closes the command's
+//! stdin. The owner is the named writer, or the first one if none was named.
 //!
-//! Limits: [`WRITERS_MOST`] writers are remembered; of those who have only signalled, the one longest silent makes room
-//! for another. To more the input is closed.
+//! Limits: the shim keeps the state of at most [`WRITERS_MOST`] writers. A new writer replaces the least
+//! recently heard one that has only sent signals. If there is none, the new writer's input is closed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use peerbus_process::StdinWriter;
 use peerbus_protocol::frame::StdinCredit;
 use peerbus_protocol::stdin::{StdinReassembler, WINDOW, WINDOW_OF_OTHERS};
 
-/// Most writers that are remembered.
+/// Most writers to keep state of.
 const WRITERS_MOST: usize = 256;
 
-/// Most bytes that may wait for the command, of writers that are gone too: while there are more, nobody new is
-/// listened to.
+/// Most bytes that may wait for the command, including those of writers that have left. While more bytes
+/// wait, new writers are refused.
 const WAITING_MOST: u64 = WRITERS_MOST as u64 * WINDOW_OF_OTHERS + WINDOW;
 
-/// What is to be told: to whom, and what.
+/// A writer and its new credit.
 pub(super) type StdinUpdate = (String, StdinCredit);
 
 #[derive(Debug)]
@@ -33,55 +33,56 @@ pub(super) struct StdinMux {
     feed: StdinWriter<Arc<str>>,
     writers: BTreeMap<Arc<str>, Writer>,
     owner: Option<Arc<str>>,
-    /// Words that were heard.
+    /// Messages received.
     words: u64,
-    /// Whether it is a terminal: what its end is, is typed there too, so nobody's end is the command's.
+    /// Whether stdin is a terminal. There, end of input is a typed character, so no writer's end closes
+    /// stdin.
     is_terminal: bool,
 }
 
-/// What is remembered of one.
+/// The state of one writer.
 #[derive(Debug)]
 struct Writer {
     joined: StdinReassembler,
     signals: u64,
     resizes: u64,
-    /// Whether it has typed or said a size: then it is remembered until it is gone.
+    /// Whether it has sent input or a size. Then its state is kept until it leaves.
     stays: bool,
-    /// When it was heard last: each word of anybody counts one.
+    /// The value of `words` at its last message.
     heard: u64,
 }
 
 impl StdinMux {
-    /// For a command that reads nothing.
+    /// For a command without stdin.
     pub(super) fn closed() -> Self {
         Self { feed: StdinWriter::closed(), ..Self::expected(None) }
     }
 
-    /// For a command whose process is being made.
+    /// For a command whose process is being started.
     pub(super) fn expected(owner: Option<&str>) -> Self {
         let owner = owner.map(Arc::from);
         Self { feed: StdinWriter::expected(), writers: BTreeMap::new(), owner, words: 0, is_terminal: false }
     }
 
-    /// For one that is going to have a terminal.
+    /// For a command that gets a terminal.
     pub(super) fn of_terminal(owner: Option<&str>) -> Self {
         Self { is_terminal: true, ..Self::expected(owner) }
     }
 
-    /// The process is there.
+    /// Sets the pipe of the started process.
     pub(super) fn connect(&mut self, pipe: Sender) {
         self.feed.connect(pipe);
         self.close_with_the_pipe();
     }
 
-    /// Takes a chunk of a writer, an empty one is its end, and writes what the command can take. Returns what
-    /// to tell the writers, this one in any case: after that writing, because where all of it was written at
-    /// once nothing tells of it later.
+    /// Accepts a chunk of a writer (empty for end of input) and writes as much as the command reads. Returns
+    /// the updates for the writers, always including this one. It writes first because a complete write
+    /// causes no later update.
     pub(super) fn take(&mut self, from: &str, offset: u64, bytes: &Bytes) -> Vec<StdinUpdate> {
         if self.feed.is_open() && self.owner.is_none() {
             self.owner = Some(Arc::from(from));
         }
-        // Of a command that reads nothing, nobody's input need be remembered.
+        // A command that reads nothing needs no state of its writers.
         let is_read = self.feed.is_open() || self.writers.contains_key(from);
         let known = if is_read { self.writer(from) } else { None };
         let Some((name, writer)) = known else { return vec![(from.to_owned(), CLOSED)] };
@@ -92,7 +93,7 @@ impl StdinMux {
         self.feed.push(Arc::clone(&name), fresh);
         if has_ended && is_owner && !self.is_terminal {
             self.feed.end();
-            // What others would write now goes nowhere.
+            // Further input of the other writers would go nowhere.
             self.writers.values_mut().for_each(|writer| writer.joined.close());
         }
         let mut told = self.write();
@@ -103,17 +104,17 @@ impl StdinMux {
         told
     }
 
-    /// Waits until something that waits can be written to the command. Cancel safe.
+    /// Waits until the pipe accepts queued bytes. Cancel safe.
     pub(super) async fn writable(&self) {
         self.feed.writable().await;
     }
 
-    /// Writes what the command can take; returns what the writers should know of it.
+    /// Writes as much as the command reads. Returns the updates for the writers.
     pub(super) fn write(&mut self) -> Vec<StdinUpdate> {
         let was_open = self.feed.is_open();
         let writers = &mut self.writers;
         self.feed.write(|name, count| {
-            // One that was forgotten, and has come again since, is another.
+            // An evicted writer that has come back is a new one.
             let is_same = writers.get_key_value(name).is_some_and(|(known, _)| Arc::ptr_eq(known, name));
             if let Some(writer) = writers.get_mut(name).filter(|_| is_same) {
                 writer.joined.wrote(count);
@@ -125,7 +126,7 @@ impl StdinMux {
         due.map(|(name, writer)| (name.to_string(), writer.joined.want())).collect()
     }
 
-    /// Nothing more is wanted; returns what the writers should know.
+    /// Closes stdin. Returns the updates for the writers.
     pub(super) fn close(&mut self) -> Vec<StdinUpdate> {
         self.feed.close();
         self.close_with_the_pipe();
@@ -138,16 +139,16 @@ impl StdinMux {
         }
     }
 
-    /// Whether this signal of a writer was not applied yet. From now on it was.
+    /// Whether this signal of a writer is new. Marks it as applied.
     ///
     /// # Errors
-    /// When there are too many to remember one more.
+    /// When there is no room for another writer.
     pub(super) fn is_new_signal(&mut self, from: &str, number: u64) -> Result<bool, String> {
         let (_, writer) = self.writer(from).ok_or_else(too_many)?;
         Ok(is_new(&mut writer.signals, number))
     }
 
-    /// The same of a size.
+    /// Like [`StdinMux::is_new_signal`], for a terminal size.
     ///
     /// # Errors
     /// As [`StdinMux::is_new_signal`].
@@ -157,12 +158,12 @@ impl StdinMux {
         Ok(is_new(&mut writer.resizes, number))
     }
 
-    /// Nothing more will come from this one.
+    /// Drops the state of a writer that has left.
     pub(super) fn forget(&mut self, from: &str) {
         self.writers.remove(from);
     }
 
-    /// What is remembered of all of them.
+    /// The state of all writers.
     pub(super) fn states(&mut self) -> Vec<WriterState> {
         let state = |(name, writer): (&Arc<str>, &mut Writer)| WriterState {
             from: name.to_string(),
@@ -173,7 +174,7 @@ impl StdinMux {
         self.writers.iter_mut().map(state).collect()
     }
 
-    /// This writer, who may be a new one; `None` when there are too many.
+    /// Finds or adds a writer; `None` if there is no room.
     fn writer(&mut self, from: &str) -> Option<(Arc<str>, &mut Writer)> {
         if !self.writers.contains_key(from) && !self.has_room() {
             return None;
@@ -194,7 +195,7 @@ impl StdinMux {
         Some((name, writer))
     }
 
-    /// Whether there is room for another writer, or can be made.
+    /// Whether there is room for another writer, after evicting one if needed.
     fn has_room(&mut self) -> bool {
         if self.feed.waiting() > WAITING_MOST {
             return false;
@@ -332,7 +333,7 @@ mod tests {
         assert_eq!(inputs.states(), []);
     }
 
-    /// Nobody reads, and one after the other comes, types as much as it may, and leaves.
+    /// Nobody reads stdin while writers come one by one, type as much as they may, and leave.
     #[tokio::test]
     async fn what_those_who_left_have_typed_is_bounded() {
         let (mut inputs, mut command) = connected(Some("owner")).await;
@@ -349,7 +350,7 @@ mod tests {
         let most = WAITING_MOST + WINDOW_OF_OTHERS;
         assert!(inputs.feed.waiting() <= most && typed > WAITING_MOST, "{typed}");
         assert!(take(&mut inputs, &last, 0, b"x").closed, "so much waits");
-        // One who comes again is another: what it wrote before is not counted for it.
+        // A writer that comes back is a new one: its earlier bytes do not count.
         read_until_there_wait(&mut inputs, &mut command, typed / 2).await;
         let want = inputs.take(&last, 0, &much).pop().expect("an answer").1;
         assert_eq!((want.received, want.limit), (WINDOW_OF_OTHERS, WINDOW_OF_OTHERS));

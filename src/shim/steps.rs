@@ -1,7 +1,8 @@
-//! A task: which of its steps comes next, and what is said of them in the job's own log.
+//! The steps of a task: which one is next, and the messages about them in the job's log.
 //!
-//! Whoever reads along sees each step announced on stderr, as it begins, and the one that the task stopped at; so does
-//! whoever comes later. A step begins where the one before it has ended well, and nobody wanted the job to end.
+//! The log announces each step on stderr when it starts, and the step at which the task stopped, so live and
+//! later readers see the same. A step starts only if the previous one succeeded and nobody has asked to stop
+//! the job.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,36 +17,36 @@ use peerbus_protocol::Ending;
 use peerbus_protocol::frame::StreamKind;
 use peerbus_protocol::task::StepProgress;
 
-/// Longest line of a step that is shown, in characters.
+/// Longest line of a step to show, in characters.
 const SHOWN: usize = 2_000;
 
 /// The steps of a task.
 #[derive(Debug)]
 pub(super) struct Steps {
-    /// `PEER: NAME`, as every line begins.
+    /// `PEER: NAME`, the prefix of every line.
     title: String,
     at: StepProgress,
     waiting: VecDeque<StepSpec>,
-    /// The job_scope of the first.
+    /// The job scope of the first step.
     job_scope: JobScope,
-    /// How it is to end where the step that runs ends well: somebody wanted no more of it.
+    /// The outcome if the current step succeeds: somebody has asked to stop the task.
     called_off: Option<Ending>,
-    /// Whether what was written to stderr ends in the middle of a line.
+    /// Whether stderr currently ends in the middle of a line.
     in_a_line: bool,
 }
 
-/// What comes after a step.
+/// What follows a step.
 enum After {
-    /// This one.
+    /// The next step.
     Next(StepSpec),
-    /// Nothing: they have all ended well.
+    /// Nothing: all steps have succeeded.
     Nothing,
-    /// Nothing, because of how it ended; or because of what somebody has asked for.
+    /// Nothing: the step failed, or somebody has asked to stop the task.
     Stopped(Option<Ending>),
 }
 
 impl Steps {
-    /// Those of an order, where it is of a task.
+    /// The steps of an order, if it is a task.
     pub(super) fn of(order: &JobSpec) -> Option<Self> {
         let TaskSpec { name, peer, of, then } = order.task.clone()?;
         Some(Self {
@@ -58,24 +59,24 @@ impl Steps {
         })
     }
 
-    /// The step that runs.
+    /// The current step.
     pub(super) fn at(&self) -> StepProgress {
         self.at
     }
 
-    /// Where it lives.
+    /// The job scope of the current step.
     fn job_scope(&self) -> JobScope {
         self.job_scope.of_command(self.at.n)
     }
 
-    /// Takes note of what was read from a step.
+    /// Records output of a step.
     pub(super) fn read(&mut self, stream: StreamKind, bytes: &[u8]) {
         if let (StreamKind::Err, Some(last)) = (stream, bytes.last()) {
             self.in_a_line = *last != b'\n';
         }
     }
 
-    /// What is said as the step begins.
+    /// The announcement of a step.
     fn announced(&mut self, spec: &Spec) -> Bytes {
         let (StepProgress { n, of }, directory) = (self.at, readable(&spec.directory));
         let line = match &spec.command {
@@ -85,25 +86,25 @@ impl Steps {
         self.line(&format!("{} {n}/{of} in {directory}: {line}", self.title))
     }
 
-    /// Why a step could not be started, with which that was.
+    /// Adds the step to the error of a failed start.
     pub(super) fn failed(&self, error: StartError) -> StartError {
         let StepProgress { n, of } = self.at;
         StartError { message: format!("step {n} of {of}: {}", error.message), ..error }
     }
 
-    /// Somebody wants the job to end.
+    /// Records a request to stop the job.
     pub(super) fn call_off(&mut self, ending: &Ending) {
         self.called_off.get_or_insert_with(|| ending.clone());
     }
 
-    /// Somebody signals it. Who interrupts a step means all that was to come.
+    /// Records a signal. Interrupting a step also cancels the steps after it.
     pub(super) fn signalled(&mut self, signal: &str) {
         if signal.parse::<Signal>().is_ok_and(Signal::asks_to_end) {
             self.call_off(&Ending::Cancelled { why: "interrupted".to_owned() });
         }
     }
 
-    /// What comes, now that the step has ended so.
+    /// What follows a step with this outcome.
     fn after(&mut self, ending: &Ending) -> After {
         if *ending != (Ending::Exited { code: 0 }) {
             return After::Stopped(None);
@@ -122,7 +123,7 @@ impl Steps {
         }
     }
 
-    /// What is said where the task has stopped before its end.
+    /// The message for a task that stopped early.
     fn stopped(&mut self, ending: &Ending) -> Bytes {
         let StepProgress { n, of } = self.at;
         let why = match ending {
@@ -137,7 +138,7 @@ impl Steps {
         self.line(&format!("{} stopped at step {n} of {of}: {why}", self.title))
     }
 
-    /// A line as all of `d`'s own begin.
+    /// A line with `d`'s usual prefix.
     fn line(&mut self, text: &str) -> Bytes {
         let before = if std::mem::take(&mut self.in_a_line) { "\n" } else { "" };
         format!("{before}d: {text}\n").into()
@@ -145,7 +146,7 @@ impl Steps {
 }
 
 impl Shim {
-    /// Says in the log which step of a task begins.
+    /// Announces a step in the log.
     pub(super) fn announce(&mut self, spec: &Spec) {
         if let Some(steps) = &mut self.steps {
             let line = steps.announced(spec);
@@ -153,7 +154,7 @@ impl Shim {
         }
     }
 
-    /// The step that comes now that a command is over. Where a task stops before its end, that is said.
+    /// The next step after a command is over. Logs a message if the task stops early.
     pub(super) fn next_step(&mut self) -> Option<StepSpec> {
         let steps = self.steps.as_mut()?;
         let called_off = match steps.after(&self.lifecycle.ending()) {
@@ -169,7 +170,7 @@ impl Shim {
         None
     }
 
-    /// Begins with the next step. Where it lives is written down before.
+    /// Starts the next step. Records its job scope first.
     pub(super) async fn go_on(&mut self, next: StepSpec) -> JoinHandle<Result<RunningCommand, StartError>> {
         let StepSpec { spec, timeout_ms } = next;
         self.lifecycle.go_on(timeout_ms.map(Duration::from_millis)).await;
@@ -188,7 +189,7 @@ impl Shim {
     }
 }
 
-/// On one line, and without what moves a cursor.
+/// On one line, without control characters.
 fn readable(text: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     let shown: String = text.chars().take(SHOWN).map(escaped).collect();
