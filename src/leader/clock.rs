@@ -1,10 +1,10 @@
-//! The clock silence is measured with: it stands still while there is no link.
+//! The presence clock, which measures silence: it is paused while there is no connection.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Time since the leader began, without the times it could hear nobody.
+/// Time since the leader started, without the time it was disconnected.
 #[derive(Debug)]
 pub(super) struct PresenceClock {
     before: Duration,
@@ -12,34 +12,34 @@ pub(super) struct PresenceClock {
 }
 
 impl PresenceClock {
-    /// A clock that stands still at zero.
+    /// A clock that is paused at zero.
     pub(super) fn new() -> Self {
         Self { before: Duration::ZERO, running_since: None }
     }
 
-    /// What it shows at an instant that is not in the past.
+    /// The reading at an instant that is not in the past.
     pub(super) fn at(&self, instant: Instant) -> Duration {
         let running = self.running_since.map_or(Duration::ZERO, |since| instant.duration_since(since));
         self.before + running
     }
 
-    /// What it shows.
+    /// The current reading.
     pub(super) fn now(&self) -> Duration {
         self.at(Instant::now())
     }
 
-    /// Lets it run.
+    /// Starts the clock.
     pub(super) fn start(&mut self, instant: Instant) {
         self.running_since.get_or_insert(instant);
     }
 
-    /// Lets it stand still.
+    /// Pauses the clock.
     pub(super) fn stop(&mut self, instant: Instant) {
         self.before = self.at(instant);
         self.running_since = None;
     }
 
-    /// Whether it runs: whether the link is up.
+    /// Whether the clock runs, that is, whether the connection is up.
     pub(super) fn runs(&self) -> bool {
         self.running_since.is_some()
     }

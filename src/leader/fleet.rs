@@ -1,15 +1,15 @@
-//! The leader of a fleet with identities, where it has the fleet's keys: it takes guests in, and sees to it
-//! that the servers and the members know the newest account.
+//! The leader of a fleet with identities, on the machine with the fleet's keys: it admits new
+//! members, and gives servers and members the newest account JWT.
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `join` | `fleet.join.<invitation>`: who is taken in |
-//! | `spread` | handing an account to the servers, and telling the members |
+//! | `join` | `fleet.join.<invitation>`: admits a guest |
+//! | `account_push` | sends an account to the servers and the members |
 //!
-//! Guarantees: what `d revoke` has written into the books is with the servers and the members as soon as
-//! they can be reached, whoever could not reach them before; on every new connection both are told again.
-//! An account that an older version wrote is written anew, with the rights that this version's members need.
-//! Limits: the books are looked at once a second.
+//! Guarantees: servers and members get a revocation by `d revoke` as soon as they can be reached.
+//! On every new connection the account is sent again. An account from an older version is reissued
+//! with the permissions that this version's members need. Limits: the authority's files are polled
+//! once a second.
 
 mod account_push;
 mod join;
@@ -29,29 +29,29 @@ use peerbus_protocol::{decode, subjects};
 
 pub use account_push::{PushError, push, tell};
 
-/// How often the books are looked at.
+/// How often the authority's files are polled.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How many looks pass before a server that did not take the account is tried again.
+/// Polls to skip before retrying a server that did not take the account.
 const TRY_AGAIN_AFTER: u32 = 5;
 
-/// Questions that may wait.
+/// Most queued requests.
 const QUESTIONS_MAX: usize = 256;
 
-/// Guests that are attended to at once.
+/// Most join requests handled at the same time.
 const GUESTS_AT_ONCE: usize = 16;
 
-/// The fleet's keys, and the daemon's own place in the fleet.
+/// The fleet's keys, and the daemon's own membership.
 pub(super) struct Keys {
     authority: Arc<Authority>,
     member: Signing,
 }
 
 impl Keys {
-    /// Opens the folder.
+    /// Opens the folder with the fleet's keys.
     ///
     /// # Errors
-    /// A sentence.
+    /// If the keys cannot be used; the error is a sentence for the log.
     pub(super) fn open(directory: &Path, bus: &Bus) -> Result<Self, String> {
         let authority = Authority::open(directory).map_err(|error| error.to_string())?;
         let keys = directory.display();
@@ -77,7 +77,7 @@ impl Keys {
     }
 }
 
-/// Answers with the newest account.
+/// Answers requests for the newest account.
 async fn answer(bus: Bus, member: Signing, mut questions: mpsc::Receiver<Incoming>) {
     while let Some(question) = questions.recv().await {
         let Some(reply) = question.reply.filter(|reply| subjects::is_inbox(reply)) else { continue };
@@ -86,7 +86,7 @@ async fn answer(bus: Bus, member: Signing, mut questions: mpsc::Receiver<Incomin
     }
 }
 
-/// Takes guests in, several at once: the books are on a disk.
+/// Handles join requests, several at once since each waits for the disk.
 async fn attend(bus: Bus, authority: Arc<Authority>, member: Signing, mut guests: mpsc::Receiver<Incoming>) {
     let places = Arc::new(Semaphore::new(GUESTS_AT_ONCE));
     while let Some(question) = guests.recv().await {
@@ -107,7 +107,7 @@ async fn say(bus: &Bus, message: Outgoing) {
     }
 }
 
-/// Has the servers and the members know the account in the books, now and whenever it changes.
+/// Sends the current account to servers and members, now and after each change.
 async fn keep_spread(bus: Bus, authority: Arc<Authority>, member: Signing) {
     let mut spread = PushedAccount::default();
     let mut looks = tokio::time::interval(LOOK_EVERY);
@@ -140,7 +140,7 @@ async fn read(authority: &Arc<Authority>, known: String) -> Result<String, Strin
     }
 }
 
-/// What was handed on already: the account, and the connection on which.
+/// The account that was sent, and the generation of the connection it was sent on.
 #[derive(Default)]
 struct PushedAccount {
     read: String,
@@ -160,14 +160,15 @@ impl PushedAccount {
             }
             self.read = read;
         }
-        // Never an older one than was heard before, whatever backup the books come from.
+        // Never sends an older account than one received before, even after a restore from a
+        // backup.
         let account = member.trust().account_token();
         let link = *bus.link().borrow();
         let now = Some((account.clone(), link.generation));
         if !link.up || (self.told == now && self.pushed == now) {
             return;
         }
-        // The server first: it is what keeps somebody out who was revoked.
+        // The server comes first: it is what blocks a revoked member.
         if self.pushed != now {
             self.push(bus, authority, &account, link.generation).await;
         }
@@ -197,7 +198,7 @@ impl PushedAccount {
         }
     }
 
-    /// Says what is wrong once, until it changes.
+    /// Logs an error once, until it changes.
     fn complain(&mut self, doing: &str, why: &str) {
         if self.complaint != why {
             tracing::warn!(why, "{doing}");

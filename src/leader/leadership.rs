@@ -1,9 +1,10 @@
-//! Who answers for the fleet: one leader, and what happens when there are two.
+//! Leadership: which leader answers for the fleet, and what happens if there are two.
 //!
-//! The idea: before a leader begins it asks whether somebody answers already, and if so it does not
-//! begin. Two that began on both sides of a cut hear each other's heartbeats later. Then the one
-//! that has been up for less time stops answering and telling, and says so; it goes on listening,
-//! asks now and then whether anybody answers, and begins again when nobody does.
+//! The idea: before a leader starts, it asks whether another one answers, and if so, it does not
+//! start. Two leaders that started on both sides of a network partition hear each other's
+//! heartbeats later. Then the one with the shorter uptime gives way: it stops answering and
+//! publishing events, and logs that. It keeps listening, asks now and then whether a leader
+//! answers, and starts to serve again if none does.
 
 use std::time::Duration;
 
@@ -16,20 +17,20 @@ use peerbus_protocol::{Instance, PeerId, decode, subjects};
 use super::publisher::{INSTANCE_HEADER, LEADER_HEADER};
 use super::query;
 
-/// How long another leader may take to say that it is there.
+/// Timeout for another leader's answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How often a silent answerer is asked before it is taken for dead.
+/// How often a silent subscriber is asked before it counts as dead.
 const ATTEMPTS: u32 = 3;
 
-/// How often a leader that gave way asks whether anybody answers; anything up to twice as long, so
-/// that two that both gave way do not begin again at the same moment.
+/// How often a leader that gave way asks whether another one answers. The pause is randomly up to
+/// twice as long, so that two leaders that both gave way do not start again at the same moment.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 
-/// Questions that may wait.
+/// Most queued queries.
 const QUESTIONS_MAX: usize = 1_024;
 
-/// Where questions arrive, while this leader is the one who answers.
+/// The subscriptions to queries, while this leader is the one that answers.
 pub(super) struct QuerySubscription {
     /// `peers.list`.
     pub(super) list: mpsc::Receiver<Incoming>,
@@ -40,7 +41,7 @@ pub(super) struct QuerySubscription {
 }
 
 impl QuerySubscription {
-    /// Begins to hear questions.
+    /// Subscribes to the queries.
     pub(super) async fn open(bus: &Bus) -> Self {
         let queue = Some(subjects::REGISTRY_QUEUE);
         let list = bus.subscribe(subjects::LIST, queue, QUESTIONS_MAX).await;
@@ -50,21 +51,21 @@ impl QuerySubscription {
     }
 }
 
-/// Who answers now.
+/// The leader that answers now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum CurrentLeader {
-    /// Nobody.
+    /// No leader.
     Nobody,
     /// A leader.
     Leader(PeerId, Instance),
-    /// Somebody who did not say who.
+    /// A subscriber that did not identify itself.
     Stranger,
 }
 
-/// Asks who answers for the fleet.
+/// Asks which leader answers for the fleet.
 ///
 /// # Errors
-/// When there is no link to ask on.
+/// If there is no connection.
 pub(super) async fn holder(bus: &Bus) -> Result<CurrentLeader, BusError> {
     for _ in 0..ATTEMPTS {
         match bus.request(subjects::LIST, query::shortest_list().into(), PATIENCE).await {
@@ -77,7 +78,7 @@ pub(super) async fn holder(bus: &Bus) -> Result<CurrentLeader, BusError> {
     Ok(CurrentLeader::Stranger)
 }
 
-/// Waits until nobody answers for the fleet, then answers.
+/// Waits until no other leader answers, then subscribes.
 pub(super) async fn stand_in(bus: &Bus) -> QuerySubscription {
     loop {
         tokio::time::sleep(ASK_AGAIN.mul_f64(rand::random_range(1.0..2.0))).await;
@@ -87,7 +88,7 @@ pub(super) async fn stand_in(bus: &Bus) -> QuerySubscription {
     }
 }
 
-/// Who gave an answer: said in its headers, and in a page.
+/// The leader that sent an answer, from its headers and from the page itself.
 fn signature(answer: &Incoming) -> CurrentLeader {
     let headers = &answer.headers;
     let by_header = (headers.get(LEADER_HEADER), headers.get(INSTANCE_HEADER));
@@ -109,12 +110,12 @@ pub(super) struct Competitor {
     pub(super) instance: Instance,
     /// How long it has been up, in seconds.
     pub(super) uptime_s: u64,
-    /// When it is forgotten unless it is heard again, by the presence clock.
+    /// When it expires unless it is heard again, by the presence clock.
     pub(super) until: Duration,
 }
 
 impl Competitor {
-    /// Whether a leader that has been up for `uptime_s` seconds gives way to this one.
+    /// Whether a leader with an uptime of `uptime_s` seconds must give way to this one.
     pub(super) fn outranks(&self, uptime_s: u64, instance: Instance) -> bool {
         (self.uptime_s, self.instance) > (uptime_s, instance)
     }

@@ -1,22 +1,22 @@
-//! The leader: who is in the fleet.
+//! The leader: it knows which peers are in the fleet and whether they are online.
 //!
-//! The idea: one task owns the [`roster`] and reacts to a closed set of events — heartbeats,
-//! questions, time, the link, the database. Whatever can take time has a task of its own: the
-//! database (it writes the latest row of each peer, whenever it can), answers and events (they wait
-//! for the link), the calls for signs of life, and the queue that waits for peers that are away.
+//! The idea: one task owns the [`roster`] and reacts to a closed set of events: heartbeats,
+//! queries, timers, the connection, the database. Everything that can block has a task of its own:
+//! the database writer (it writes the latest row of each peer when it can), answers and events
+//! (they wait for the connection), heartbeat requests, and the queue for peers that are offline.
 //!
 //! ```text
 //!  heartbeats ──┐                      ┌──▶ rows ──▶ registry (SQL)
-//!  questions ───┤                      ├──▶ answers
+//!  queries ─────┤                      ├──▶ answers
 //!  time, link ──┼──▶ serve ─ roster ───┼──▶ events
-//!  database ────┘                      └──▶ calls
+//!  database ────┘                      └──▶ heartbeat requests
 //! ```
 //!
-//! Guarantees: no message and no database can stop the leader or delay heartbeats; questions are
-//! answered with everyone or with an error, never with a short list; a peer is judged silent only
-//! after a round trip to the server has shown that it could have been heard; a second leader does
-//! not begin. Limits: there is no failover; events are told at most once, and none before the
-//! registry was read for the first time.
+//! Guarantees: no message and no database can stop the leader or delay heartbeats. An answer covers
+//! the whole fleet or is an error, never a partial list. A peer counts as silent only after a round
+//! trip to the server has shown that the leader could have heard it. A second leader does not
+//! start. Limits: there is no failover. Events are sent at most once, and none before the registry
+//! was read for the first time.
 
 mod clock;
 pub mod fleet;
@@ -44,31 +44,31 @@ use peerbus_protocol::{Instance, PeerId};
 use leadership::CurrentLeader;
 use registry::{BadDatabaseUrl, DatabaseUrl};
 
-/// Most peers a leader takes, unless it is told otherwise.
+/// Default limit on the number of peers.
 pub const MAX_PEERS: u32 = 20_000;
 
-/// The registry's file in the state directory, where no other place is given.
+/// The registry's file in the state directory, if no database is configured.
 pub const REGISTRY_FILE: &str = "registry.db";
 
-/// What a leader needs.
+/// The leader's settings.
 #[derive(Debug, Clone)]
 pub struct LeaderSettings {
     /// The peer it runs on.
     pub peer: PeerId,
     /// The instance of its daemon.
     pub instance: Instance,
-    /// Where the registry is, such as `sqlite:///var/lib/peerbus/registry.db`. None means
+    /// The registry's URL, such as `sqlite:///var/lib/peerbus/registry.db`. `None` means
     /// [`REGISTRY_FILE`] in the state directory.
     pub database_url: Option<String>,
     /// The daemon's own directory.
     pub state_dir: PathBuf,
-    /// Most peers it takes; [`MAX_PEERS`] is a good choice.
+    /// Limit on the number of peers; [`MAX_PEERS`] is a good choice.
     pub max_peers: u32,
-    /// The folder with the fleet's keys, where this is the machine that has them.
+    /// The folder with the fleet's keys, on the machine that has them.
     pub fleet_keys: Option<PathBuf>,
 }
 
-/// Why there is no leader here.
+/// Why the leader cannot run.
 #[derive(Debug, Error)]
 pub enum LeaderError {
     /// Another leader answers on this bus.
@@ -79,7 +79,7 @@ pub enum LeaderError {
         /// Its instance.
         instance: Instance,
     },
-    /// The setting is no place a registry can be.
+    /// The setting is not a valid database URL.
     #[error(transparent)]
     Database(#[from] BadDatabaseUrl),
     /// The fleet's keys cannot be used.
@@ -87,28 +87,28 @@ pub enum LeaderError {
     Keys(String),
 }
 
-/// How the leader is.
+/// The leader's status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaderStatus {
-    /// Whether it answers questions: not before the link is up, and not after it gave way to
+    /// Whether it answers queries. False before the connection is up, and after it gave way to
     /// another leader.
     pub serving: bool,
-    /// Whether the database is there.
+    /// State of the database.
     pub registry: RegistryState,
     /// How many peers it knows.
     pub peers: usize,
-    /// How many of them are, or were last known to be, on the bus.
+    /// How many of them are online, or were when last heard.
     pub online: usize,
-    /// Another leader that is heard on this bus.
+    /// Another leader on this bus.
     pub other_leader: Option<PeerId>,
 }
 
-/// Whether the database is there.
+/// State of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegistryState {
-    /// It was read, and takes what is written.
+    /// The registry was read and can be written.
     Loaded,
-    /// It is waited for. If it was read before, the leader answers all the same.
+    /// The database is unavailable. If the registry was read before, the leader still answers.
     Waiting {
         /// Why.
         why: String,
@@ -122,11 +122,11 @@ impl Default for LeaderStatus {
     }
 }
 
-/// Leads until `stop`. Waits for the link, for as long as it takes.
+/// Leads until `stop`. Waits without a limit for the connection.
 ///
 /// # Errors
-/// When the database is none this program knows, or when another leader answers on this bus. A
-/// database that is away is no error: it is waited for.
+/// If the database URL is invalid, the fleet's keys cannot be used, or another leader answers on
+/// this bus. An unavailable database is not an error: the leader retries.
 pub async fn run(
     bus: Bus,
     settings: LeaderSettings,
@@ -153,7 +153,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Waits for the link and makes sure that nobody else leads.
+/// Waits for the connection and checks that there is no other leader.
 async fn be_the_only_one(bus: &Bus, own: Instance) -> Result<(), LeaderError> {
     let mut link = bus.link();
     loop {
@@ -171,7 +171,7 @@ async fn be_the_only_one(bus: &Bus, own: Instance) -> Result<(), LeaderError> {
                 return Ok(());
             }
             Ok(CurrentLeader::Nobody | CurrentLeader::Leader(..)) => return Ok(()),
-            // The link went away again; its next one is waited for.
+            // The connection dropped again; wait for the next one.
             Err(_) => tokio::task::yield_now().await,
         }
     }

@@ -1,8 +1,9 @@
-//! What the leader says, in tasks of their own: a link that takes nothing for a while delays an
-//! answer, but never the leader itself.
+//! Publishes answers, events and heartbeat requests from tasks of their own, so that a stalled
+//! connection delays an answer but never the leader itself.
 //!
-//! Limits: events are dropped, and counted, when more wait than there are peers in a large fleet;
-//! a call is dropped when too many wait, as its peer beats by itself soon.
+//! Limits: events are dropped and counted if more are queued than a large fleet has peers. A
+//! heartbeat request is dropped if too many are queued, since the peer soon sends a heartbeat
+//! anyway.
 
 use std::time::Duration;
 
@@ -16,33 +17,33 @@ use peerbus_protocol::{Instance, PeerId, decode, service, subjects};
 use super::query::Refusal;
 use super::roster::Change;
 
-/// Header of every answer: the leader that gives it.
+/// Header of every answer: the peer id of the leader.
 pub(super) const LEADER_HEADER: &str = "D-Leader";
 /// Header of every answer: the leader's instance.
 pub(super) const INSTANCE_HEADER: &str = "D-Instance";
 
-/// Answers that may wait. No question is taken while there is no place for its answer.
+/// Most queued answers. A query is taken only when there is room for its answer.
 const ANSWERS_MAX: usize = 64;
 
-/// Events that may wait: more than every peer of a large fleet changing at once, twice.
+/// Most queued events: enough for every peer of a large fleet to change twice at once.
 const EVENTS_MAX: usize = 65_536;
 
-/// Calls that may wait: the same.
+/// Most queued requests: the same.
 const CALLS_MAX: usize = 65_536;
 
-/// Time between two calls: at most a thousand a second, so that the answers come spread too.
+/// Pause between two requests: at most a thousand a second, which also spreads the answers.
 const CALL_PACE: Duration = Duration::from_millis(1);
 
-/// Who is asked for a sign of life.
+/// The recipient of a heartbeat request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Probe {
-    /// Whoever is on the bus; answered with a service document.
+    /// Every peer; each answers with a service document.
     Everyone,
     /// One peer; answered with a heartbeat.
     Peer(PeerId),
 }
 
-/// Where answers to calls go.
+/// The inboxes for answers to heartbeat requests.
 pub(super) struct ReplyTo {
     /// Service documents.
     pub(super) documents: String,
@@ -50,7 +51,7 @@ pub(super) struct ReplyTo {
     pub(super) heartbeats: String,
 }
 
-/// The leader's mouth.
+/// Sends the leader's messages.
 pub(super) struct Publisher {
     leader: PeerId,
     instance: Instance,
@@ -60,7 +61,7 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the tasks that speak; they end when this is dropped and all was said.
+    /// Starts the sending tasks. They end after this is dropped and their queues are empty.
     pub(super) fn open(bus: &Bus, leader: PeerId, instance: Instance, reply: ReplyTo) -> Self {
         let (answers, answers_out) = mpsc::channel(ANSWERS_MAX);
         let (events, events_out) = mpsc::channel(EVENTS_MAX);
@@ -71,12 +72,12 @@ impl Publisher {
         Self { leader, instance, answers, events, calls }
     }
 
-    /// Where answers are handed in, for whoever waits for a place.
+    /// The queue for answers, for reserving room in it.
     pub(super) fn answers(&self) -> mpsc::Sender<Outgoing> {
         self.answers.clone()
     }
 
-    /// Answers a message, if it gives an inbox.
+    /// Answers a message that has a reply inbox.
     pub(super) fn answer(
         &self,
         place: OwnedPermit<Outgoing>,
@@ -88,15 +89,15 @@ impl Publisher {
         }
     }
 
-    /// Refuses a message, if it gives an inbox and there is a place.
+    /// Sends an error for a message that has a reply inbox, if there is room.
     pub(super) fn refuse(&self, asked: &Incoming, refusal: Refusal) {
         if let Some(message) = self.letter(asked, Err(refusal)) {
-            // Garbage that comes faster than refusals leave is not worth more.
+            // Under a flood of invalid messages, some get no answer.
             let _ = self.answers.try_send(message);
         }
     }
 
-    /// Tells of a change; false when too many wait.
+    /// Publishes a change; false if too many events are queued.
     pub(super) fn tell(&self, change: Change, at: String) -> bool {
         let Change { kind: event, peer: peer_id, why } = change;
         let subject = subjects::event(event, &peer_id);
@@ -104,7 +105,7 @@ impl Publisher {
         self.events.try_send(Outgoing::to(&subject).payload(decode::to_json(&event)).sealed()).is_ok()
     }
 
-    /// Asks for a sign of life.
+    /// Requests a heartbeat.
     pub(super) fn call(&self, whom: Probe) {
         let _ = self.calls.try_send(whom);
     }
@@ -147,7 +148,7 @@ async fn call(bus: Bus, mut calls: mpsc::Receiver<Probe>, reply: ReplyTo) {
             Probe::Everyone => Outgoing::to(service::PING_ALL).reply(&reply.documents),
             Probe::Peer(peer) => Outgoing::to(&subjects::ping(&peer)).reply(&reply.heartbeats),
         };
-        // While there is no link all calls fail at once; the next link begins with new ones.
+        // Without a connection all requests fail at once; the next connection brings new ones.
         if bus.publish(message).await.is_ok() {
             tokio::time::sleep(CALL_PACE).await;
         }

@@ -1,7 +1,7 @@
-//! Answers to `peers.list`, `peers.get` and `peers.remove`, from the roster.
+//! Answers `peers.list`, `peers.get` and `peers.remove` from the roster.
 //!
-//! Guarantees: an answer is whole and fits into one message, or it is an error. A page is sorted by
-//! id, and following `next` shows every peer that was there all the time exactly once.
+//! Guarantees: an answer is complete and fits into one message, or it is an error. A page is sorted
+//! by id. Following `next` shows every peer that exists throughout exactly once.
 
 use peerbus_protocol::decode::{self, BadMessage};
 use peerbus_protocol::peers::{
@@ -13,26 +13,26 @@ use peerbus_protocol::{Instance, PeerId};
 
 use super::roster::Roster;
 
-/// Room left beside an answer's body, in bytes: the server counts headers too.
+/// Bytes reserved beside an answer's body, since the server counts headers too.
 const HEADER_ROOM: usize = 1_024;
 
-/// Longest sentence of an error, in characters.
+/// Longest error message, in characters.
 const SENTENCE_MAX: usize = 300;
 
-/// Most ids in an answer that says that a name is not unique.
+/// Most ids in an answer for an ambiguous name.
 const MANY_MAX: usize = 1_000;
 
-/// Most ids of peers that are shown to claim a name.
+/// Most ids shown of peers that claim a name.
 const CLAIMANTS_MAX: usize = 10;
 
-/// An error as an answer.
+/// An error answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// The fixed word.
+    /// The fixed error name.
     pub(super) word: &'static str,
-    /// The number, as in HTTP.
+    /// The code, as in HTTP.
     pub(super) code: u16,
-    /// The sentence.
+    /// The message.
     pub(super) message: String,
 }
 
@@ -41,7 +41,7 @@ impl Refusal {
         Self { word: "bad_request", code: 400, message: Self::brief(message) }
     }
 
-    /// Cuts a sentence that repeats what a stranger sent to a length that can be read.
+    /// Shortens an error message that quotes a client's input.
     pub(super) fn brief(sentence: &str) -> String {
         match sentence.char_indices().nth(SENTENCE_MAX) {
             Some((at, _)) => format!("{}…", &sentence[..at]),
@@ -54,26 +54,26 @@ impl Refusal {
         Self { word: "registry_unavailable", code: 503, message }
     }
 
-    /// The database is away, so that nothing can be taken out of it now.
+    /// The database is unavailable, so no peer can be removed now.
     pub(super) fn unwritten(why: &str) -> Self {
         let message = format!("the registry cannot be written now, so nobody was removed: {why}");
         Self { word: "registry_unavailable", code: 503, message }
     }
 
-    /// It went away while it was to be written.
+    /// The database became unavailable before the removal was written.
     pub(super) fn not_yet_written(why: &str) -> Self {
         let message = format!("removed from the roster, and from the registry as soon as it is back: {why}");
         Self { word: "registry_unavailable", code: 503, message }
     }
 
-    /// It does not let go of a row.
+    /// The database refuses to delete the row.
     pub(super) fn kept(why: &str) -> Self {
         let message =
             format!("removed from the roster until the leader starts again; the registry keeps it: {why}");
         Self { word: "registry_refused", code: 500, message }
     }
 
-    /// Nobody with the right is proved to have asked.
+    /// The request is not signed by a client with the right to make it.
     pub(super) fn unproven(why: &str) -> Self {
         Self { word: "unproven", code: 403, message: why.to_owned() }
     }
@@ -95,9 +95,9 @@ impl From<BadMessage> for Refusal {
     }
 }
 
-/// What every answer needs to know.
+/// The state that every answer is made from.
 pub(super) struct QueryHandler<'a> {
-    /// Everyone.
+    /// All peers.
     pub(super) roster: &'a Roster,
     /// The leader that answers.
     pub(super) leader: &'a PeerId,
@@ -107,9 +107,9 @@ pub(super) struct QueryHandler<'a> {
     pub(super) age_ms: u64,
     /// The largest message the server takes, in bytes.
     pub(super) max_payload: usize,
-    /// Why the registry is not there, while it is not.
+    /// Why the registry is unavailable; only used while it is.
     pub(super) waiting_for: &'a str,
-    /// Whether a name leads to a peer only where its certificate says so: in a fleet with identities.
+    /// Whether a name finds a peer only if its certificate has it: in a fleet with identities.
     pub(super) certified_only: bool,
 }
 
@@ -133,7 +133,7 @@ impl QueryHandler<'_> {
         self.about_one(PEER_TYPE, asked, found)
     }
 
-    /// Finds whom `peers.remove` means. Nobody is taken out while that could not be written.
+    /// Finds the peer for `peers.remove`. Refuses while the database cannot be written.
     pub(super) fn to_remove(&self, payload: &[u8]) -> Result<(String, Found), Refusal> {
         let asked = asked(payload, REMOVE_TYPE)?;
         self.must_be_loaded()?;
@@ -170,7 +170,7 @@ impl QueryHandler<'_> {
         if self.roster.is_loaded() { Ok(()) } else { Err(Refusal::unavailable(self.waiting_for)) }
     }
 
-    /// As many rows as were asked for and fit.
+    /// A page with at most `limit` rows, as many as fit.
     fn page(&self, after: Option<&PeerId>, limit: usize) -> Result<Vec<u8>, Refusal> {
         let mut page = PeerPage {
             kind: PAGE_TYPE.to_owned(),
@@ -201,8 +201,8 @@ impl QueryHandler<'_> {
         Ok(decode::to_json(&page))
     }
 
-    /// By id; else, with identities, by what certificates say; else by hostname; else by address; else by the short
-    /// form of a full hostname.
+    /// Searches by id, then with identities by certified names, else by hostname, then by address,
+    /// then by the short form of a full hostname.
     fn find(&self, asked: &str) -> Found {
         let asked = &*normal_name(asked);
         if let Some(row) = asked.parse().ok().and_then(|id| self.roster.get(&id)) {
@@ -224,7 +224,7 @@ impl QueryHandler<'_> {
         self.matching(|row| is_short_name(asked, &row.hostname))
     }
 
-    /// Peers that say themselves that a name is theirs.
+    /// Peers that claim a name in their own heartbeats.
     fn claimants(&self, asked: &str) -> Vec<PeerId> {
         let claims = |row: &&PeerRow| {
             let own = [Some(row.hostname.as_str()), row.ip_address.as_deref()];
@@ -248,7 +248,7 @@ impl QueryHandler<'_> {
     }
 }
 
-/// The name a question asks about.
+/// The name that a query asks for.
 fn asked(payload: &[u8], kind: &'static str) -> Result<String, Refusal> {
     let GetRequest { peer: asked, .. } = GetRequest::decode(payload, kind)?;
     if asked.is_empty() || asked.len() > NAME_MAX {
@@ -258,7 +258,7 @@ fn asked(payload: &[u8], kind: &'static str) -> Result<String, Refusal> {
     Ok(asked)
 }
 
-/// The question a leader asks to find out whether there is another one.
+/// The query a leader sends to find another leader.
 pub(super) fn shortest_list() -> Vec<u8> {
     let kind = Some(peerbus_protocol::peers::LIST_TYPE.to_owned());
     decode::to_json(&ListRequest { kind, after: None, limit: Some(1) })

@@ -1,11 +1,13 @@
-//! The queue's stream and consumers: made by the leader, and kept as they have to be.
+//! The queue's JetStream stream and consumers: the leader creates them and keeps their
+//! configuration right.
 //!
-//! The stream is looked at once a second, which costs the server next to nothing. When something new waits
-//! in it, the peers it waits for get their consumers, and are told to look. So a fleet that leaves nothing
-//! in the queue has none, and peers that nothing was ever left for cost the server nothing.
+//! The leader polls the stream once a second, which costs the server next to nothing. When a new
+//! message waits in it, the leader creates consumers for the addressed peers and notifies them. So
+//! a fleet that does not use the queue has no stream, and a peer that was never sent a queued
+//! command has no consumer.
 //!
-//! Guarantees: what an administrator has set besides, such as replicas, stays. A server without JetStream is
-//! said once and looked at again now and then. Nothing here delays the leader.
+//! Guarantees: other settings of an administrator, such as replicas, stay. The leader logs a server
+//! without JetStream once and retries now and then. Nothing here delays the leader.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,16 +19,16 @@ use peerbus_protocol::heartbeat::PingHints;
 use peerbus_protocol::jetstream::{self, JetStreamError, NO_STREAM, NOT_FOR_ACCOUNT, StreamInfo};
 use peerbus_protocol::{PeerId, decode, queue, subjects};
 
-/// How often the stream is looked at.
+/// How often the leader polls the stream.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// After how many looks everything is looked at anew: somebody may have taken a consumer away.
+/// After this many polls, everything is checked again: somebody may have deleted a consumer.
 const ANEW_AFTER: u32 = 3_600;
 
-/// How many looks pass before it is tried again, where there is no JetStream or it declined.
+/// Polls to skip after JetStream is missing or declined a request.
 const TRY_AGAIN_AFTER: u32 = 30;
 
-/// How long JetStream may take to answer.
+/// Timeout of a JetStream request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why there is no queue now.
@@ -45,7 +47,7 @@ enum QueueError {
     Bus(BusError),
 }
 
-/// Keeps the queue for as long as it is polled.
+/// Maintains the queue for as long as this future is polled.
 pub(super) async fn keep(bus: Bus) {
     let mut keeper = StreamReconciler { bus, seen: None, made: BTreeSet::new(), generation: 0 };
     let (mut complaint, mut looks_to_wait, mut looked) = (String::new(), 0_u32, 0_u32);
@@ -56,7 +58,7 @@ pub(super) async fn keep(bus: Bus) {
         let link = *keeper.bus.link().borrow();
         looked = (looked + 1) % ANEW_AFTER;
         if link.generation != keeper.generation || looked == 0 {
-            // Another server may know nothing of what was made on the one before.
+            // After a reconnect, the server may be another one, without our stream and consumers.
             keeper =
                 StreamReconciler { seen: None, made: BTreeSet::new(), generation: link.generation, ..keeper };
             looks_to_wait = 0;
@@ -76,7 +78,8 @@ pub(super) async fn keep(bus: Bus) {
     }
 }
 
-/// Says what is wrong once, until it changes. Who leaves nothing in a queue needs none.
+/// Logs an error once, until it changes. No JetStream is only an info: a fleet that does not use
+/// the queue needs none.
 fn complain(before: &mut String, why: &QueueError) {
     let text = why.to_string();
     if *before == text {
@@ -89,14 +92,14 @@ fn complain(before: &mut String, why: &QueueError) {
     *before = text;
 }
 
-/// More than can wait in the queue: a server that says so is not listened to any further.
+/// More subjects than the queue can hold. Paging stops here even if the server reports more.
 const WAITING_MOST: usize = 200_000;
 
 struct StreamReconciler {
     bus: Bus,
-    /// The newest message when it was last looked what waits.
+    /// Last sequence of the stream when its subjects were last read.
     seen: Option<u64>,
-    /// Peers whose consumers were made on this connection.
+    /// Peers whose consumers were created on this connection.
     made: BTreeSet<PeerId>,
     generation: u64,
 }
@@ -131,7 +134,7 @@ impl StreamReconciler {
         Ok(())
     }
 
-    /// The peers that something waits for.
+    /// The peers that have messages waiting.
     async fn awaited(&self) -> Result<BTreeSet<PeerId>, QueueError> {
         let mut peers = BTreeSet::new();
         let mut offset = 0;
@@ -148,7 +151,7 @@ impl StreamReconciler {
         }
     }
 
-    /// Has a peer's consumer be there, and tells the peer when it may not know that.
+    /// Ensures that a peer's consumer exists, and tells the peer about a new one.
     async fn open_for(&mut self, peer: &PeerId) -> Result<(), QueueError> {
         if self.made.contains(peer) {
             return Ok(());
@@ -158,7 +161,7 @@ impl StreamReconciler {
         self.ask::<jetstream::ConsumerInfo>(&subject, &queue::consumer(peer), doing).await?;
         self.made.insert(peer.clone());
         let look = decode::to_json(&PingHints { queue: true });
-        // A peer that is away looks when it comes back.
+        // The peer may be offline; it checks the queue when it returns.
         let _ = self.bus.publish(Outgoing::to(&subjects::ping(peer)).payload(look)).await;
         Ok(())
     }
@@ -189,7 +192,8 @@ impl StreamReconciler {
     }
 }
 
-/// The stream as it has to be, with whatever else was set; none where it is so.
+/// The stream's configuration with our settings put right and all others kept; `None` if it is
+/// right already.
 fn put_right(config: &serde_json::Value) -> Option<serde_json::Value> {
     let mut right = config.clone();
     let fields = right.as_object_mut()?;

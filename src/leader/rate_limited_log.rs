@@ -1,4 +1,4 @@
-//! Things that go wrong often, said in the log once in a while and counted in between.
+//! Logs frequent problems at most once per period and counts them in between.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a complaint is only counted after it was said.
+/// Time after a log line during which the same problem is only counted.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Counts of what went wrong, by its fixed name.
+/// Counts of problems, by a fixed name.
 #[derive(Debug, Default)]
 pub(super) struct RateLimitedLog(HashMap<&'static str, LoggedProblem>);
 
@@ -21,7 +21,8 @@ struct LoggedProblem {
 }
 
 impl RateLimitedLog {
-    /// Counts `times`, and says it with the latest reason when it was not said of late.
+    /// Counts the problem `times` times. Logs it with the latest reason unless it was logged
+    /// recently.
     pub(super) fn add(&mut self, what: &'static str, times: u64, why: &dyn Display) {
         if times == 0 {
             return;

@@ -1,15 +1,15 @@
-//! The registry: every peer the leader has ever heard, in a database.
+//! The registry: a database with every peer the leader has ever heard.
 //!
-//! The idea: the roster in memory is the truth while the leader runs, and the registry is what it
-//! begins with after a restart, and what scripts read. So rows are written whole, the newest one
-//! wins, and writing one twice is harmless.
+//! The idea: while the leader runs, the roster in memory is authoritative. The registry restores it
+//! after a restart, and scripts read it. So rows are written whole, the newest row wins, and a
+//! repeated write is harmless.
 //!
-//! Guarantees: the table `peer_registry` keeps the seven columns scripts know, first and in their
-//! order; a table that is already there is kept with its rows, and its missing columns are added
-//! where that is allowed; a batch is written whole or not at all, save for single rows that the
-//! table itself refuses; times are UTC; a new file is readable by its owner alone; errors name the
-//! place, and never a password. Limits: presence beyond `is_online`, load, jobs and uptime are not
-//! stored; a row whose id is no peer id is left alone and not shown.
+//! Guarantees: the table `peer_registry` starts with the seven columns scripts know, in their
+//! order. An existing table keeps its rows; missing columns are added where the database allows it.
+//! A batch is atomic, except that rows the table itself refuses may be left out. Times are UTC. A
+//! new file is readable by its owner alone. Errors name the registry's location and never a
+//! password. Limits: the registry does not store load, jobs, uptime, or presence beyond
+//! `is_online`. A row with an invalid peer id is kept but not shown.
 
 mod database_url;
 mod dialect;
@@ -37,32 +37,32 @@ use row::Cells;
 use table::Table;
 use timeouts::bounded;
 
-/// Why the registry cannot be used now. Says what was being done, where, and what came back.
+/// Why the registry cannot be used now: the operation, the location and the database's error.
 #[derive(Debug, Error)]
 #[error("{doing} the registry {place}: {why}")]
 pub struct RegistryError {
     doing: &'static str,
     place: DatabaseUrl,
     why: String,
-    /// Whether what is stored is no database any more.
+    /// Whether the stored data is no longer a valid database.
     is_damage: bool,
 }
 
 impl RegistryError {
-    /// Whether what is stored is no database any more: no later attempt fares better.
+    /// Whether the stored data is no longer a valid database. Retrying does not help then.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         self.is_damage
     }
 }
 
-/// What became of a row that was to be taken out.
+/// The result of deleting a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removal {
-    /// It is not there.
+    /// The row does not exist any more.
     Gone,
-    /// The database does not let go of it, and says why: the user may not delete, or another table
-    /// refers to it. To try again would be no use.
+    /// The database refuses to delete the row, and why: the user lacks the privilege, or another
+    /// table refers to the row. Retrying does not help.
     Kept(String),
 }
 
@@ -72,15 +72,15 @@ pub struct Registry {
     dialect: &'static Dialect,
     table: Table,
     connection: AnyConnection,
-    /// Peers whose rows the table does not take as they are; each is complained about once.
+    /// Peers whose rows the table does not take as they are. Each is logged once.
     misfits: BTreeSet<PeerId>,
 }
 
 impl Registry {
-    /// Opens the registry; makes it where there is none, and brings an older one forward.
+    /// Opens the registry. Creates a missing table and upgrades an older one.
     ///
     /// # Errors
-    /// When it cannot be opened or is no database; names the place and the reason.
+    /// If it cannot be opened or is not a database. The error names the location and the reason.
     pub async fn open(place: &DatabaseUrl) -> Result<Self, RegistryError> {
         let failed =
             |why: String| RegistryError { doing: "opening", place: place.clone(), why, is_damage: false };
@@ -101,10 +101,10 @@ impl Registry {
         Ok(Self { place: place.clone(), dialect, table, connection, misfits: BTreeSet::new() })
     }
 
-    /// Reads every row. Those that are no peer's are left alone, and complained about.
+    /// Reads every row. Skips and logs rows without a valid peer id.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     pub async fn load(&mut self) -> Result<Vec<PeerRow>, RegistryError> {
         let sql = AssertSqlSafe(self.table.select.as_str());
         let found = bounded(sqlx::query(sql).fetch_all(&mut self.connection)).await;
@@ -123,12 +123,11 @@ impl Registry {
         Ok(rows)
     }
 
-    /// Writes rows, new ones and known ones, in one transaction. A row that the table itself
-    /// refuses does not keep the others from being written: it is simplified, else left out, and
-    /// complained about.
+    /// Inserts or updates rows in one transaction. A row that the table itself refuses does not
+    /// block the others: it is simplified, or else left out, and logged.
     ///
     /// # Errors
-    /// When the database fails; then nothing was written.
+    /// If the database fails; then no row was written.
     pub async fn save(&mut self, rows: &[PeerRow]) -> Result<(), RegistryError> {
         let all: Vec<Cells> = rows.iter().map(|row| row::cells(row, &self.table)).collect();
         let saved = match save(&mut self.connection, &self.table, &all).await {
@@ -138,10 +137,10 @@ impl Registry {
         saved.map_err(|error| self.failed("writing to", &error))
     }
 
-    /// Takes a row out; one that is not there is no mistake.
+    /// Deletes a row. A missing row is not an error.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     pub async fn remove(&mut self, peer: &PeerId) -> Result<Removal, RegistryError> {
         let sql = AssertSqlSafe(self.table.delete.as_str());
         let removed = sqlx::query(sql).bind(peer.as_str()).execute(&mut self.connection);
@@ -154,16 +153,16 @@ impl Registry {
         }
     }
 
-    /// Takes every row out; returns how many there were.
+    /// Deletes every row; returns how many there were.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     pub async fn clear(&mut self) -> Result<u64, RegistryError> {
         let cleared = bounded(sqlx::query("DELETE FROM peer_registry").execute(&mut self.connection)).await;
         cleared.map(|done| done.rows_affected()).map_err(|error| self.failed("writing to", &error))
     }
 
-    /// Says good-bye to the database; one that does not answer is left as it is.
+    /// Closes the connection. Gives up after a timeout.
     pub async fn close(self) {
         let _ = bounded(self.connection.close()).await;
     }
@@ -221,7 +220,7 @@ async fn save(connection: &mut AnyConnection, table: &Table, rows: &[Cells]) -> 
     bounded(transaction.commit()).await
 }
 
-/// The database's own sentence where there is one.
+/// The database's own message, if it sent one.
 fn sentence(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(database) => database.message().to_owned(),

@@ -1,13 +1,14 @@
-//! The task that owns the registry: it writes what waits, and waits for a database that is away.
+//! The task that owns the registry: it writes pending changes, and retries while the database is
+//! unavailable.
 //!
-//! The idea: what is to be written is not a queue of steps but the latest row of each peer, so a
-//! database that is slow, full or away for a day costs one row of memory per peer, and the last
-//! word is written when it is back. Nobody waits for this task.
+//! The idea: the pending changes are not a queue of steps but the latest row of each peer. So a
+//! database that is slow, full or down for a day costs one row of memory per peer, and gets the
+//! latest rows when it is back. No other task waits for this one.
 //!
 //! Guarantees: the log has one line when the database goes away and one when it is back, not one
-//! for each attempt; it is back when it takes what waited. Whoever is to be taken out is reported,
-//! even when it beats again before that was done. Limit: rows that were waiting when the process is
-//! killed are lost; their peers beat again.
+//! per attempt. The database counts as back only after it took the pending changes. Every removal
+//! is reported, even if the peer sends a heartbeat before it was written. Limit: rows that are
+//! pending when the process is killed are lost; their peers send heartbeats again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,26 +21,26 @@ use peerbus_protocol::peers::PeerRow;
 
 use super::registry::{DatabaseUrl, Registry, RegistryError, Removal};
 
-/// The first wait for a database that is away; every further failure doubles it.
+/// The first pause after a failure. Every further failure doubles it.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
-/// The longest wait between two attempts.
+/// The longest pause between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// What the keeper tells the leader.
+/// Reports to the leader.
 #[derive(Debug)]
 pub(super) enum WriterEvent {
-    /// The registry was read, for the first time.
+    /// The registry was read for the first time.
     Loaded(Vec<PeerRow>),
-    /// The database is away, and why.
+    /// The database is unavailable, and why.
     Away(String),
-    /// What became of peers that were to be taken out of the registry.
+    /// Results of removals.
     Removed(Vec<(PeerId, Removal)>),
-    /// It is there again. It may be another one than before.
+    /// The database is available again. It may be another database than before.
     Back,
 }
 
-/// What is to be written. Cheap to clone.
+/// The changes to write. Cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct PendingWrites(Arc<Shared>);
 
@@ -49,10 +50,10 @@ struct Shared {
     woken: Notify,
 }
 
-/// What the database has yet to learn.
+/// Changes that are not in the database yet.
 #[derive(Default)]
 struct Changes {
-    /// Who is to be taken out, before any row is written.
+    /// Peers to delete, before any row is written.
     removals: BTreeSet<PeerId>,
     /// The latest row of each peer.
     rows: BTreeMap<PeerId, PeerRow>,
@@ -71,14 +72,14 @@ struct State {
 }
 
 impl PendingWrites {
-    /// Has rows written soon, in place of older ones of the same peers.
+    /// Schedules rows to be written. They replace pending rows of the same peers.
     pub(super) fn put(&self, rows: impl IntoIterator<Item = PeerRow>) {
         let rows = rows.into_iter().map(|row| (row.peer_id.clone(), row));
         self.with(|state| state.changes.rows.extend(rows));
         self.0.woken.notify_one();
     }
 
-    /// Has a peer taken out soon, in place of whatever was to be written of it.
+    /// Schedules a peer's removal. Its pending row is dropped.
     pub(super) fn remove(&self, peer: PeerId) {
         self.with(|state| {
             state.changes.rows.remove(&peer);
@@ -87,7 +88,7 @@ impl PendingWrites {
         self.0.woken.notify_one();
     }
 
-    /// Lets the keeper end once everything is written.
+    /// Lets the writer end once everything is written.
     pub(super) fn finish(&self) {
         self.with(|state| state.finishing = true);
         self.0.woken.notify_one();
@@ -97,7 +98,7 @@ impl PendingWrites {
         self.with(|state| state.finishing)
     }
 
-    /// Waits until there is something to write; false at the end.
+    /// Waits until there are changes. Returns false if there are none and the writer should end.
     async fn any(&self) -> bool {
         loop {
             match self.with(|state| (state.changes.are_none(), state.finishing)) {
@@ -108,12 +109,12 @@ impl PendingWrites {
         }
     }
 
-    /// Everything that waits.
+    /// Takes all pending changes.
     fn take(&self) -> Changes {
         self.with(|state| std::mem::take(&mut state.changes))
     }
 
-    /// Puts back what could not be written, except where there is something newer.
+    /// Puts back changes that could not be written, unless there are newer ones for the same peer.
     fn put_back(&self, undone: Changes) {
         self.with(|state| {
             let newer = &mut state.changes;
@@ -131,7 +132,7 @@ impl PendingWrites {
     }
 }
 
-/// Keeps the registry until it is finished; returns then.
+/// Runs the writer until [`PendingWrites::finish`] was called and everything is written.
 pub(super) async fn keep(place: DatabaseUrl, waiting: PendingWrites, reports: mpsc::Sender<WriterEvent>) {
     let mut outage = Outage::default();
     let mut was_loaded = false;
@@ -142,7 +143,7 @@ pub(super) async fn keep(place: DatabaseUrl, waiting: PendingWrites, reports: mp
             move_aside(&place, &failure).await;
         }
         if let Some(report) = outage.goes_on(&failure) {
-            // The leader has ended when nobody takes this; then there is nothing to tell.
+            // The send fails only if the leader has ended.
             let _ = reports.send(report).await;
         }
         if waiting.is_finishing() {
@@ -153,8 +154,8 @@ pub(super) async fn keep(place: DatabaseUrl, waiting: PendingWrites, reports: mp
     }
 }
 
-/// Makes room for a new registry in place of one that is no database any more. The leader writes all it knows into it,
-/// and whoever beats is in it again.
+/// Moves a damaged registry aside, so that a new one can be created. The leader writes all peers it
+/// knows into the new one, and heartbeats add the others.
 async fn move_aside(place: &DatabaseUrl, failure: &RegistryError) {
     let of = place.clone();
     let moved = tokio::task::spawn_blocking(move || of.move_aside()).await;
@@ -168,8 +169,8 @@ async fn move_aside(place: &DatabaseUrl, failure: &RegistryError) {
     }
 }
 
-/// Opens the registry, and writes until the end or a failure. An outage is over only once what
-/// waited is written: a database that can be opened may still be full or read-only.
+/// Opens the registry, and writes until the end or a failure. An outage ends only after the pending
+/// changes are written: a database that opens may still be full or read-only.
 async fn attempt(
     place: &DatabaseUrl,
     waiting: &PendingWrites,
@@ -203,7 +204,7 @@ async fn write_what_waits(
     let mut changes = waiting.take();
     let (removed, taken_out) = take_out(registry, &mut changes.removals).await;
     if !removed.is_empty() {
-        // The leader has ended when nobody takes this; then nobody waits for an answer.
+        // The send fails only if the leader has ended; then nobody waits for an answer.
         let _ = reports.send(WriterEvent::Removed(removed)).await;
     }
     let rows: Vec<PeerRow> = changes.rows.values().cloned().collect();
@@ -217,7 +218,7 @@ async fn write_what_waits(
     written
 }
 
-/// Takes peers out, one after the other. What is left of `peers` has yet to be done.
+/// Deletes peers one by one. On a failure, `peers` still has the remaining ones.
 async fn take_out(
     registry: &mut Registry,
     peers: &mut BTreeSet<PeerId>,
@@ -233,7 +234,7 @@ async fn take_out(
     (done, Ok(()))
 }
 
-/// How long the database has been away, counted in attempts.
+/// An outage of the database, counted in attempts.
 #[derive(Default)]
 struct Outage {
     attempts: u32,
@@ -241,8 +242,8 @@ struct Outage {
 }
 
 impl Outage {
-    /// Counts a failure. The first one is said; a report is made of the first one and of each that
-    /// is another than the one before.
+    /// Counts a failure. Logs the first one as an error. Returns a report for the first one and for
+    /// each one with another reason than the one before.
     fn goes_on(&mut self, failure: &RegistryError) -> Option<WriterEvent> {
         self.attempts = self.attempts.saturating_add(1);
         let why = failure.to_string();
@@ -264,7 +265,7 @@ impl Outage {
         *self = Self::default();
     }
 
-    /// Waits for the next attempt, or for the end.
+    /// Waits for the next attempt, or until the writer should end.
     async fn wait(&self, waiting: &PendingWrites) {
         let doubled = FIRST_WAIT.saturating_mul(1 << self.attempts.saturating_sub(1).min(8));
         let pause = tokio::time::sleep(doubled.min(LONGEST_WAIT));

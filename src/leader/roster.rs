@@ -1,9 +1,9 @@
-//! Who is in the fleet now: the rules of presence, pure, with the clock as an argument.
+//! The state of every peer: the rules of presence as pure code, with the clock as an argument.
 //!
-//! The idea: everything that can change what is known of a peer is a call with the time it happened
-//! at, and the call returns what changed. The clock is the time since the leader began, and it
-//! stands still while the leader itself has no link, so silence only counts where something could
-//! have been heard.
+//! The idea: each event that concerns a peer is a call with the time of the event, and the call
+//! returns what changed. The clock is the time since the leader started. It is paused while the
+//! leader itself is disconnected, so silence only counts while the leader can hear.
+//!
 //!
 //! ```text
 //!            heard                    an older instance is heard after a newer one
@@ -12,11 +12,10 @@
 //!    │ 3 intervals     │    │ heard                                            │
 //!    └───────▶ Offline ◀────┘ ◀──────────── all silent for 3 intervals, or left ─┘
 //! ```
-//!
-//! Guarantees: a state that did not change makes no event, so a restart of the leader or of the
-//! broker makes none; a restarted daemon is no conflict; what a superseded instance says late
-//! changes nothing; the number of peers is bounded, whatever is heard. Limits: before
-//! [`Roster::loaded`] there are no events at all, as it is not known yet what is new.
+//! Guarantees: an unchanged state makes no event, so a restart of the leader or of the broker makes
+//! none. A restarted daemon is not a conflict. Late messages of a superseded instance change
+//! nothing. The number of peers is bounded, whatever is received. Limits: before [`Roster::loaded`]
+//! there are no events at all, since the leader does not know yet which peers are new.
 
 mod instances;
 
@@ -34,27 +33,27 @@ use peerbus_protocol::peers::{EventKind, PeerRow, Presence};
 
 use instances::{Heard, Instances, PATIENCE};
 
-/// How long a peer may be silent after the leader began to listen, where its own interval is not
-/// known.
+/// How long a peer may be silent after the leader started to listen, if the peer's own interval is
+/// unknown.
 pub const GRACE: Duration = Duration::from_millis(heartbeat::INTERVAL_MS * PATIENCE as u64);
 
-/// One thing that happened to a peer.
+/// One change of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// What happened.
+    /// The kind of change.
     pub kind: EventKind,
-    /// To whom.
+    /// The peer.
     pub peer: PeerId,
-    /// Why, for people.
+    /// The reason, for people.
     pub why: String,
 }
 
-/// What a call changed.
+/// The effects of a call.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// What is to be told.
+    /// The events to publish.
     pub changes: Vec<Change>,
-    /// Whose rows are to be written now.
+    /// The peers whose rows must be written now.
     pub dirty: Vec<PeerId>,
 }
 
@@ -64,7 +63,7 @@ impl Effects {
     }
 }
 
-/// Everyone the leader knows.
+/// All peers the leader knows.
 #[derive(Debug)]
 pub struct Roster {
     peers: BTreeMap<PeerId, Peer>,
@@ -72,7 +71,7 @@ pub struct Roster {
     loaded: bool,
     listening_since: Duration,
     dropped: u64,
-    /// Whether a peer was dropped since there was room the last time.
+    /// Whether a peer was dropped for lack of room since the last removal.
     left_out: bool,
 }
 
@@ -80,9 +79,9 @@ pub struct Roster {
 struct Peer {
     row: PeerRow,
     voices: Instances,
-    /// While the state is unknown: when it is decided.
+    /// While the state is unknown: when the peer counts as offline unless it is heard.
     decided_at: Duration,
-    /// The token by which its machine is a member, as it was heard last.
+    /// The certificate of its machine, as last received.
     certificate: Option<String>,
 }
 
@@ -94,7 +93,7 @@ impl Roster {
         Self { peers, most, loaded: false, listening_since: Duration::ZERO, dropped: 0, left_out: false }
     }
 
-    /// A heartbeat was heard; `seen` is the same moment on the wall, as rows carry it.
+    /// Handles a heartbeat; `seen` is the wall clock time for rows.
     pub fn beat(&mut self, beat: &Heartbeat, now: Duration, seen: &str) -> Effects {
         let mut effects = Effects::default();
         let id = &beat.peer_id;
@@ -115,7 +114,7 @@ impl Roster {
         self.told(effects)
     }
 
-    /// What was heard of a peer was sealed with this certificate, which gives it these names.
+    /// Records the certificate that signed a peer's message, and the names in it.
     pub fn certified(&mut self, peer: &PeerId, names: Vec<String>, certificate: &str) {
         let Some(peer) = self.peers.get_mut(peer) else { return };
         peer.row.names = Some(names);
@@ -124,13 +123,13 @@ impl Roster {
         }
     }
 
-    /// The certificate with which a peer was heard last.
+    /// The certificate a peer used last.
     #[must_use]
     pub fn certificate(&self, peer: &PeerId) -> Option<&str> {
         self.peers.get(peer)?.certificate.as_deref()
     }
 
-    /// Time went by. The caller makes sure that everything said until `now` was heard.
+    /// Advances the time. The caller must have handled every message sent until `now`.
     pub fn tick(&mut self, now: Duration) -> Effects {
         let mut effects = Effects::default();
         for (id, peer) in &mut self.peers {
@@ -147,7 +146,8 @@ impl Roster {
         self.peers.values().any(|peer| peer.verdict(now).is_some())
     }
 
-    /// The registry was read, for the first time. What was heard meanwhile is newer than its rows.
+    /// Takes the rows from the first read of the registry. Heartbeats received before are newer
+    /// than its rows.
     pub fn loaded(&mut self, rows: Vec<PeerRow>, now: Duration) -> Effects {
         self.loaded = true;
         let mut effects = Effects::default();
@@ -165,7 +165,7 @@ impl Roster {
         effects
     }
 
-    /// The link is up, for the first time or again: nobody's silence counts so far.
+    /// Handles a new connection: the silence of every peer counts from now on.
     pub fn link_up(&mut self, now: Duration) {
         self.listening_since = now;
         for peer in self.peers.values_mut() {
@@ -177,18 +177,18 @@ impl Roster {
         }
     }
 
-    /// A peer is taken out. When it is heard again it joins again.
+    /// Removes a peer. It joins again with its next heartbeat.
     pub fn removed(&mut self, peer: &PeerId) -> Effects {
         let mut effects = Effects::default();
         if self.peers.remove(peer).is_some() {
-            // Whoever was left out may join by its next beat.
+            // There is room again for a peer that was dropped.
             self.left_out = false;
             effects.change(EventKind::Removed, peer, "removed from the registry");
         }
         self.told(effects)
     }
 
-    /// One peer's row.
+    /// The row of one peer.
     #[must_use]
     pub fn get(&self, peer: &PeerId) -> Option<&PeerRow> {
         self.peers.get(peer).map(|peer| &peer.row)
@@ -200,13 +200,13 @@ impl Roster {
         self.peers.range::<PeerId, _>((from, Bound::Unbounded)).map(|(_, peer)| &peer.row)
     }
 
-    /// How many peers there are.
+    /// The number of peers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.peers.len()
     }
 
-    /// Whether peers were heard that are not among these, because there are as many as may be.
+    /// Whether heartbeats of other peers were dropped because the roster is full.
     #[must_use]
     pub fn has_left_out(&self) -> bool {
         self.left_out
@@ -218,32 +218,32 @@ impl Roster {
         self.peers.is_empty()
     }
 
-    /// Whether the registry was read, so that this is everyone.
+    /// Whether the registry was read, so that the roster is complete.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.loaded
     }
 
-    /// How long the leader has listened without a break.
+    /// How long the leader has listened without interruption.
     #[must_use]
     pub fn age(&self, now: Duration) -> Duration {
         now.saturating_sub(self.listening_since)
     }
 
-    /// Heartbeats of further peers that were dropped since the last call, because there are too
-    /// many.
+    /// The number of heartbeats dropped since the last call because the roster is full.
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Before the registry was read nothing is told or written: it is not known what is new.
+    /// Suppresses events and writes until the registry was read: before, the leader does not know
+    /// which peers are new.
     fn told(&self, effects: Effects) -> Effects {
         if self.loaded { effects } else { Effects::default() }
     }
 }
 
 impl Peer {
-    /// A peer nobody knew, about to be heard.
+    /// A new peer, before its first heartbeat is handled.
     fn new(beat: &Heartbeat, now: Duration) -> Self {
         let row = PeerRow {
             peer_id: beat.peer_id.clone(),
@@ -268,7 +268,7 @@ impl Peer {
         Self { row, voices: Instances::default(), decided_at: now, certificate: None }
     }
 
-    /// Takes a heartbeat in; true when the row is to be written now.
+    /// Handles a heartbeat; true if the row must be written now.
     fn hear(&mut self, beat: &Heartbeat, now: Duration, seen: &str, effects: &mut Effects) -> bool {
         if beat.state == PeerState::Leaving && self.leaves_late(beat) {
             return false;
@@ -285,11 +285,11 @@ impl Peer {
             Heard::Rival => self.enter(Presence::Conflict, effects, self.voices.rivalry()),
             Heard::New | Heard::Again => self.present(now, effects),
         };
-        // In a conflict two descriptions alternate, and neither is worth a write.
+        // During a conflict two descriptions alternate, and neither is worth a write.
         changed || (differs && self.row.state != Presence::Conflict)
     }
 
-    /// Whether this is the farewell of an instance that has long been followed by another.
+    /// Whether this is the farewell of a superseded instance.
     fn leaves_late(&self, beat: &Heartbeat) -> bool {
         !self.voices.knows(beat.instance)
             && (self.voices.any() || self.row.instance.is_some_and(|instance| instance != beat.instance))
@@ -306,7 +306,7 @@ impl Peer {
         self.enter(Presence::Online, effects, "heard again".to_owned())
     }
 
-    /// Copies what the peer says of itself; true when anything of it that is stored is new.
+    /// Copies the peer's description; true if any stored part of it is new.
     fn describe(&mut self, beat: &Heartbeat) -> bool {
         let mut next = PeerRow {
             peer_id: beat.peer_id.clone(),
@@ -335,7 +335,7 @@ impl Peer {
         differs
     }
 
-    /// Decides what silence means; true when the row is to be written.
+    /// Applies the effect of silence; true if the row must be written.
     fn decide(&mut self, now: Duration, effects: &mut Effects) -> bool {
         let Some(state) = self.verdict(now) else { return false };
         let why = match state {
@@ -345,7 +345,7 @@ impl Peer {
         self.enter(state, effects, why.to_owned())
     }
 
-    /// The state that silence until `now` leads to, where that is another one.
+    /// The new state that silence until `now` leads to, if any.
     fn verdict(&self, now: Duration) -> Option<Presence> {
         let nobody_here = !self.voices.any_at(now);
         match self.row.state {
@@ -356,7 +356,7 @@ impl Peer {
         }
     }
 
-    /// Goes over to a state; true when that changes what is stored.
+    /// Changes the state; true if the stored row changes.
     fn enter(&mut self, state: Presence, effects: &mut Effects, why: String) -> bool {
         let (old, was_online) = (self.row.state, self.row.is_online);
         self.row.state = state;
@@ -373,7 +373,8 @@ impl Peer {
         was_online != self.row.is_online
     }
 
-    /// Tells how what was heard before the registry was read differs from what it says.
+    /// Adds the differences between the registry's row and the heartbeats received before it was
+    /// read.
     fn compare(&self, before: Option<&PeerRow>, effects: &mut Effects) {
         let id = &self.row.peer_id;
         let was_online = before.is_none_or(|row| row.is_online);
@@ -389,8 +390,8 @@ impl Peer {
     }
 }
 
-/// How far an audit log ever went. One that goes back was cut, or begun anew by somebody, and either is
-/// to be seen.
+/// The checkpoint with the highest sequence number. An audit log that goes back was truncated or
+/// replaced, and keeping the highest makes that visible.
 fn furthest(known: Option<Checkpoint>, said: Option<&Checkpoint>) -> Option<Checkpoint> {
     match (known, said) {
         (Some(known), Some(said)) if said.seq > known.seq => Some(said.clone()),

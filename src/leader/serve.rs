@@ -1,4 +1,4 @@
-//! The one task that owns the roster: a closed set of events, and no waiting inside.
+//! The one task that owns the roster: it reacts to a closed set of events and never blocks.
 
 mod handlers;
 mod inputs;
@@ -29,13 +29,13 @@ use super::{LeaderSettings, LeaderStatus, RegistryState};
 use inputs::{Event, Inputs};
 use removing::Removing;
 
-/// How often `last_seen` of peers that did not change is written.
+/// How often `last_seen` is written for peers that did not change.
 const SEEN_PERIOD: Duration = Duration::from_secs(30);
 
-/// How long a round trip to the server may take before silence means nothing.
+/// Timeout of a round trip to the server. After a timeout, silence means nothing.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long the last rows may take to be written at the end.
+/// Timeout for the last write at the end.
 const LAST_WRITE: Duration = Duration::from_secs(3);
 
 /// Leads until `stop`.
@@ -67,7 +67,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Everything the owner task owns.
+/// The state of the owner task.
 struct Leader {
     bus: Bus,
     settings: LeaderSettings,
@@ -82,12 +82,13 @@ struct Leader {
     probing: bool,
     complaints: RateLimitedLog,
     removing: Removing,
-    /// Peers heard since their rows were written.
+    /// Peers heard since their rows were last written.
     seen: BTreeSet<PeerId>,
     seen_written: Instant,
     born: Instant,
     rival: Option<Competitor>,
-    /// A rival that turned out not to answer, and until when it is not given way to.
+    /// A competing leader that does not answer queries, and until when this one does not give way
+    /// to it.
     mute_rival: Option<(peerbus_protocol::Instance, Instant)>,
 }
 
@@ -144,7 +145,7 @@ impl Leader {
         }
     }
 
-    /// Tells and writes what changed.
+    /// Publishes and writes the changes.
     fn apply(&mut self, effects: Effects) {
         let at = now_on_the_wall();
         for change in effects.changes {
@@ -194,7 +195,7 @@ impl Leader {
         }
     }
 
-    /// Asks those for a sign of life who were there when they were last heard.
+    /// Requests a heartbeat from each peer that was online when last heard.
     fn call_those_expected(&self) {
         let is_expected = |row: &&PeerRow| row.is_online && row.state != Presence::Online;
         for row in self.roster.after(None).filter(is_expected) {
@@ -231,9 +232,9 @@ impl Leader {
         }
     }
 
-    /// Before anybody's silence counts, a round trip shows that the link is alive and this process
-    /// was not: whatever the server had for us before has arrived by then. The question goes to
-    /// this very peer, whose answer, and the server's word that nobody is there, will both do.
+    /// Before silence counts, a round trip to the server shows that the connection is alive and
+    /// that this process was not stalled: every earlier message has arrived by then. The request
+    /// goes to this very peer, and both its answer and the server's "no responders" will do.
     fn probe(&mut self, sent: Duration) {
         self.probing = true;
         let (bus, subject) = (self.bus.clone(), subjects::ping(&self.settings.peer));
@@ -243,7 +244,7 @@ impl Leader {
             let answer = bus.request(&subject, bytes::Bytes::new(), PROBE_PATIENCE).await;
             let is_alive = matches!(answer, Ok(_) | Err(NoResponders(_)));
             let sent = is_alive.then_some(sent);
-            // The leader has ended when nobody takes this.
+            // The send fails only if the leader has ended.
             let _ = background.send(Event::Probed { generation, sent }).await;
         });
     }
@@ -269,7 +270,7 @@ impl Leader {
         self.mute_rival = self.rival.as_ref().map(|rival| (rival.instance, until));
     }
 
-    /// Shows how things are to whoever watches.
+    /// Publishes the leader's status to its watchers.
     fn show(&self) {
         let next = LeaderStatus {
             serving: self.inputs.answers_for_the_fleet(),
@@ -286,7 +287,7 @@ impl Leader {
     }
 }
 
-/// UTC, as rows and events carry it.
+/// The current UTC time in the format of rows and events.
 fn now_on_the_wall() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

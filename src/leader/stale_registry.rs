@@ -1,7 +1,7 @@
-//! What a leader leaves behind on a machine that is a worker now: the rows of its own registry.
+//! A leader's old registry on a machine that is a worker now.
 //!
-//! Only the file in the state directory is looked at. A database that was named by its URL may be
-//! the one the fleet's leader uses, and is never touched.
+//! This touches only the file in the state directory. A database named by a URL may be in use by
+//! the fleet's leader and is never touched.
 
 use std::path::Path;
 
@@ -9,19 +9,19 @@ use super::REGISTRY_FILE;
 use super::registry::{DatabaseUrl, Registry, RegistryError};
 use peerbus_protocol::PeerId;
 
-/// What was found and taken out.
+/// What was found and deleted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct StaleRegistry {
-    /// Peers that could be read.
+    /// The peers in the registry.
     pub peers: Vec<PeerId>,
-    /// Rows that were deleted.
+    /// The number of deleted rows.
     pub deleted: u64,
 }
 
-/// Takes a leader's rows out of a worker's state directory.
+/// Deletes a leader's rows from a worker's state directory.
 ///
 /// # Errors
-/// When there is a registry that cannot be read or written; names the file.
+/// If the registry cannot be read or written; the error names the file.
 pub async fn take(state_dir: &Path) -> Result<StaleRegistry, RegistryError> {
     let file = state_dir.join(REGISTRY_FILE);
     if !file.exists() {

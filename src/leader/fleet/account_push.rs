@@ -1,5 +1,5 @@
-//! Handing an account to the servers, and telling the members: both on a connection of their own, by
-//! identities that are made for the moment.
+//! Sends an account JWT to the servers and the members. Each uses its own connection with a
+//! temporary identity.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use peerbus_identity::authority::{Authority, AuthorityError};
 use peerbus_protocol::fleet::AccountMessage;
 use peerbus_protocol::{decode, subjects};
 
-/// How long a server may take to let us in, and again to answer.
+/// Timeout for connecting, and again for the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where a server takes accounts.
+/// The server's subject for new accounts.
 const CLAIMS_UPDATE: &str = "$SYS.REQ.CLAIMS.UPDATE";
 
-/// Why the servers or the members do not know an account.
+/// Why the servers or the members did not get an account.
 #[derive(Debug, Error)]
 pub enum PushError {
     /// The keys cannot be used.
@@ -28,12 +28,12 @@ pub enum PushError {
     /// The bus cannot be reached.
     #[error("{0}")]
     Bus(#[from] BusError),
-    /// It lets nobody hand it an account.
+    /// The server accepts no accounts.
     #[error(
         "the server at {0} takes no accounts: it wants `resolver: {{ type: full … }}`, as `d init` has written it"
     )]
     NoResolver(NatsAddress),
-    /// It does not take this one.
+    /// The server refuses this account.
     #[error("the server at {address} refuses the account: {why}")]
     Refused {
         /// Where it is.
@@ -58,11 +58,11 @@ struct Said {
     description: String,
 }
 
-/// Hands an account to the server, which passes it on to its cluster and drops the connections of whoever is
-/// revoked in it.
+/// Sends the account to the server. The server passes it on to its cluster and disconnects revoked
+/// members.
 ///
 /// # Errors
-/// When the server cannot be reached, or does not take it.
+/// If the server cannot be reached or refuses the account.
 pub async fn push(address: &NatsAddress, authority: &Authority, account: &str) -> Result<(), PushError> {
     let (jwt, key) = authority.system_user()?;
     let bus = connect(address, Credentials::Jwt { jwt, seed: key.seed() }).await?;
@@ -83,26 +83,26 @@ pub async fn push(address: &NatsAddress, authority: &Authority, account: &str) -
     }
 }
 
-/// Tells the members of an account.
+/// Publishes an account to the members.
 ///
 /// # Errors
-/// When the bus cannot be reached.
+/// If the bus cannot be reached.
 pub async fn tell(address: &NatsAddress, authority: &Authority, account: &str) -> Result<(), PushError> {
     let unusable = |why: String| PushError::Refused { address: address.clone(), why };
     let herald = Signing::new(&authority.herald()?).map_err(unusable)?;
     let bus = connect(address, Credentials::Identity(Box::new(herald))).await?;
     let body = decode::to_json(&AccountMessage::new(account.to_owned()));
     let told = bus.publish(Outgoing::to(subjects::ACCOUNT_CHANGED).payload(body).sealed()).await;
-    // A question is the way to know that the server has what was said before it.
+    // The answer to this request shows that the server has processed the message before it.
     let _ = bus.request(subjects::ACCOUNT, bytes::Bytes::new(), PATIENCE).await;
     bus.close().await;
     Ok(told?)
 }
 
-/// A connection for one errand.
+/// A connection for one message.
 ///
 /// # Errors
-/// When there is none in time.
+/// If no connection is made in time.
 async fn connect(address: &NatsAddress, credentials: Credentials) -> Result<Bus, BusError> {
     let settings = Settings {
         address: address.clone(),

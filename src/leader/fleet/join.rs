@@ -1,8 +1,9 @@
 //! `fleet.join.<invitation>`: a guest becomes a member.
 //!
-//! Guarantees: only the guest of an invitation takes it up, by a key it has proved to hold, and becomes the
-//! one that the invitation names. The same key is answered again, however often it asks: an answer may be
-//! lost. A guest whose clock is wrong is told so, and its invitation stays good.
+//! Guarantees: only the guest of an invitation can redeem it, with a key it has proved to hold, and
+//! it becomes the identity that the invitation names. The same key gets an answer however often it
+//! asks, since an answer may be lost. A guest with a wrong clock gets an error that says so, and
+//! its invitation stays valid.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,10 @@ use peerbus_protocol::peers::{Found, GET_TYPE, GetAnswer, GetRequest};
 use peerbus_protocol::reply::{ERROR_CODE_HEADER, ERROR_HEADER, ErrorBody};
 use peerbus_protocol::{decode, subjects};
 
-/// How long the registry may take to say whether it hears somebody.
+/// Timeout for asking the registry whether it hears a peer.
 const REGISTRY_WITHIN: Duration = Duration::from_secs(2);
 
-/// Why a guest is not taken in.
+/// Why a join request is refused.
 struct Refused {
     word: &'static str,
     code: u16,
@@ -35,7 +36,7 @@ impl Refused {
     }
 }
 
-/// The answer to a guest, where there is somewhere to send it.
+/// The answer to a guest; `None` if the request has no valid reply inbox.
 pub(super) async fn answered(
     bus: &Bus,
     authority: &Arc<Authority>,
@@ -72,7 +73,8 @@ async fn taken_in(
     Ok(JoinResponse { kind: JOINED_TYPE.to_owned(), identity, account, is_heard })
 }
 
-/// The invitation whose guest has sealed this very question, on its own subject.
+/// The invitation whose guest has signed this request, which must come on the invitation's own
+/// subject.
 fn guest(member: &Signing, question: &Incoming) -> Result<Name, Refused> {
     let unproven = |why: SignatureError| Refused::new(refused::UNPROVEN, 403, format!("who asks: {why}"));
     let speaker = member.speaker(question).map_err(unproven)?;
@@ -87,7 +89,7 @@ fn guest(member: &Signing, question: &Incoming) -> Result<Name, Refused> {
     Ok(speaker.name)
 }
 
-/// The new key, if whoever asks holds it.
+/// The new key, if the requester proves that it holds it.
 fn proved(invitation: &Name, request: &JoinRequest) -> Result<PublicKey, Refused> {
     let bad = |why: String| Refused::new(refused::BAD_REQUEST, 400, why);
     let key: PublicKey = request.key.parse().map_err(|why| bad(format!("field `key`: {why}")))?;
@@ -130,7 +132,7 @@ async fn take_up(
             Refused::new(refused::TAKEN, 409, error.to_string())
         }
         _ => {
-            // Paths of this machine are nobody else's business.
+            // Do not reveal paths of this machine.
             tracing::error!(%error, "the fleet's books");
             let why = "the leader cannot use the fleet's books; its log says why";
             Refused::new(refused::BOOKS, 500, why)
@@ -138,7 +140,7 @@ async fn take_up(
     })
 }
 
-/// Whether the registry has this peer on the bus.
+/// Whether the registry shows this peer as online.
 async fn is_heard(bus: &Bus, name: &Name) -> bool {
     let question = GetRequest { kind: Some(GET_TYPE.to_owned()), peer: name.to_string() };
     let answer = bus.request(subjects::GET, decode::to_json(&question).into(), REGISTRY_WITHIN).await;

@@ -1,4 +1,4 @@
-//! Where the registry is: a URL, checked once. However it is shown, its password is not.
+//! The location of the registry: a URL that is checked once. No output of it shows its password.
 
 mod server;
 
@@ -16,53 +16,53 @@ use server::Server;
 
 use crate::REGISTRY_FILE;
 
-/// Readable and writable by the daemon's user alone: the registry says what machines there are.
+/// Only the daemon's user may read and write it: the registry lists the machines.
 const MODE: u32 = 0o600;
 
-/// Why a text is not the place of a registry. Never repeats a password in it.
+/// Why a text is not a valid database URL. Never contains a password.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BadDatabaseUrl {
-    /// It is no URL of a database.
+    /// Not a database URL.
     #[error("the database {0:?} is not a URL such as sqlite:///var/lib/peerbus/registry.db")]
     Url(String),
-    /// A kind of database this program cannot speak to.
+    /// An unsupported kind of database.
     #[error(
         "the database {0:?} is of a kind this program cannot use; it has sqlite, mysql, mariadb and postgres"
     )]
     Scheme(String),
-    /// It names no file, or one that would not outlive the process.
+    /// It names no file, or only an in-memory database.
     #[error("the database URL names no file; sqlite:///var/lib/peerbus/registry.db would")]
     NoFile,
-    /// It carries a parameter.
+    /// It has a parameter that SQLite does not take here.
     #[error("the database URL has the parameter {0:?}, which means nothing here")]
     Parameter(String),
-    /// A server's URL that is none.
+    /// An invalid server URL.
     #[error(
         "the database URL is not one such as mysql://USER:PASSWORD@HOST/DATABASE or \
              postgres://USER:PASSWORD@HOST/DATABASE"
     )]
     NoServer,
-    /// A character that ends a part of a URL stands within one.
+    /// An unencoded delimiter inside a part of the URL.
     #[error(
         "the database URL has a /, @ or # where none can be; in a user or password write them as \
              %2F, %40 and %23"
     )]
     NotEncoded,
-    /// A server's URL without a database.
+    /// A server URL without a database.
     #[error("the database URL names no database; mysql://USER:PASSWORD@HOST/DATABASE would")]
     NoDatabase,
-    /// A server's URL without a user.
+    /// A server URL without a user.
     #[error("the database URL names no user; mysql://USER:PASSWORD@HOST/DATABASE would")]
     NoUser,
-    /// The driver does not take a value of a parameter.
+    /// The driver rejects the value of a parameter.
     #[error("the database URL: {0}")]
     Setting(String),
 }
 
-/// What stands between the name of a registry and the time at which it was moved aside.
+/// Infix between a registry's file name and the time at which it was moved aside.
 const DAMAGED: &str = ".damaged-";
 
-/// The registry of a state directory that was moved aside last, because it was no database any more.
+/// The damaged registry of a state directory that was moved aside most recently.
 #[must_use]
 pub fn moved_aside(state_dir: &Path) -> Option<PathBuf> {
     let stem = format!("{REGISTRY_FILE}{DAMAGED}");
@@ -73,7 +73,7 @@ pub fn moved_aside(state_dir: &Path) -> Option<PathBuf> {
     entries.filter(|entry| entry.file_name().to_str().is_some_and(is_one)).map(|entry| entry.path()).max()
 }
 
-/// Where the registry is.
+/// The location of the registry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(Kind);
 
@@ -92,7 +92,8 @@ impl DatabaseUrl {
         Self(Kind::File(file.to_owned()))
     }
 
-    /// The URL that leads here, whatever characters are in the path. A server's has its password.
+    /// The URL of this location, with any characters in the path encoded. A server's URL includes
+    /// its password.
     #[must_use]
     pub fn url(&self) -> String {
         match &self.0 {
@@ -101,11 +102,11 @@ impl DatabaseUrl {
         }
     }
 
-    /// Moves a file that is no database any more out of the way, with what SQLite has put beside it; returns where it
-    /// is now. Only one that is named as ours are: another may be somebody's who has only been named by mistake.
+    /// Moves a damaged database file and SQLite's files beside it away; returns the new path. Moves
+    /// only a file with our own file name: another file may have been configured by mistake.
     ///
     /// # Errors
-    /// When it cannot be moved.
+    /// If the file cannot be moved.
     pub(crate) fn move_aside(&self) -> io::Result<Option<PathBuf>> {
         let Kind::File(file) = &self.0 else { return Ok(None) };
         if file.file_name().is_none_or(|name| name != REGISTRY_FILE) {
@@ -135,7 +136,7 @@ impl DatabaseUrl {
         }
     }
 
-    /// Returns the URL for the driver, once it is known that a file can be opened.
+    /// Returns the URL for the driver after checking that the file can be opened.
     pub(super) fn prepare(&self) -> io::Result<String> {
         match &self.0 {
             Kind::File(file) => prepare(file),
@@ -144,9 +145,9 @@ impl DatabaseUrl {
     }
 }
 
-/// Makes the file where there is none, and finds out whether it can be opened at all, with the
-/// system's own reason. Returns the URL for the driver, of a path without dots and links, as the
-/// driver would take those apart its own way. A file on a disk that is read-only is read.
+/// Creates a missing file, and checks that it can be opened, for the system's own error message.
+/// Returns the URL for the driver with a canonical path, since the driver would resolve dots and
+/// links its own way. A file on a read-only file system is opened for reading.
 fn prepare(file: &Path) -> io::Result<String> {
     let (Some(folder), Some(name)) = (file.parent(), file.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::IsADirectory));
@@ -178,7 +179,7 @@ impl FromStr for DatabaseUrl {
         }
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-        // The file is always made where there is none, so this one is granted.
+        // `rwc` is accepted, since a missing file is always created.
         if !matches!(parameters, "" | "mode=rwc") {
             return Err(BadDatabaseUrl::Parameter(name_of_first(parameters).to_owned()));
         }
@@ -205,7 +206,7 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// What is left of a URL that may be shown: parameters hold passwords, too.
+/// The part of a URL that may be shown: parameters may hold passwords, too.
 fn without_secrets(text: &str) -> String {
     match text.rsplit_once('@') {
         Some((before, host)) => {
@@ -235,7 +236,7 @@ fn encoded(file: &Path) -> String {
     format!("sqlite://{path}")
 }
 
-/// Undoes percent encoding.
+/// Decodes percent encoding.
 fn decoded(path: &str) -> String {
     let literal = path.replace('+', "%2B").replace('&', "%26");
     url::form_urlencoded::parse(format!("x={literal}").as_bytes())

@@ -1,7 +1,7 @@
-//! What differs between databases, as one table of facts for each; and the words they share.
+//! The differences between databases, as one table of facts for each, and the names they share.
 //!
-//! The statements themselves are plain, and made in `table`: no upsert, every column read as text.
-//! Another database is another file here, a folder of migrations, and a feature of the driver.
+//! `table` builds the statements in plain SQL: no upsert, and every column is read as text. To
+//! support another database, add a file here, a folder of migrations and a feature of the driver.
 
 mod mysql;
 mod postgres;
@@ -15,7 +15,7 @@ pub(super) use mysql::MYSQL;
 pub(super) use postgres::POSTGRES;
 pub(super) use sqlite::SQLITE;
 
-/// The table.
+/// The name of the table.
 pub(super) const TABLE: &str = "peer_registry";
 
 /// Every column, in order. The first one is the key.
@@ -34,68 +34,69 @@ pub(super) const COLUMNS: [&str; 12] = [
     "tags",
 ];
 
-/// How one kind of database is spoken to.
+/// The SQL dialect of one kind of database.
 pub(super) struct Dialect {
-    /// Said once on every connection: the zone is UTC, and no lock is waited for without end.
+    /// Runs once on every connection: sets the time zone to UTC and a lock timeout.
     pub(super) session: Option<&'static str>,
-    /// Makes the table where there is none.
+    /// Creates the table if it is missing.
     pub(super) create: &'static str,
-    /// Lists the table's columns in order, four texts each: name, type, most characters (empty:
-    /// any number), and `1` where an index begins with it. None when there is no table.
+    /// Lists the table's columns in order, as four texts each: name, type, maximum length (empty
+    /// for no limit), and `1` if an index begins with it. Returns no rows if there is no table.
     pub(super) columns: &'static str,
-    /// Makes finding a row fast in a table that came without a key.
+    /// Adds an index to a table that has no key.
     pub(super) add_index: &'static str,
-    /// The type of a column that is added; it may be null.
+    /// The type of an added column, which is nullable.
     pub(super) added: &'static str,
-    /// The type everything is read as.
+    /// The type that every column is read as.
     pub(super) text: &'static str,
     /// An expression that reads a column as text.
     pub(super) read: fn(&Column) -> String,
-    /// The place of the value number `at`, from one, for a column.
+    /// The placeholder of value number `at`, counted from one, for a column.
     pub(super) place: fn(at: usize, &Column) -> String,
-    /// The condition that picks the row with a key, and no other that merely compares equal.
+    /// The condition that selects the row with exactly this key, and no row whose key only compares
+    /// equal.
     pub(super) exact_key: &'static str,
-    /// Whether this user may never do what was tried.
+    /// Whether the user lacks the privilege.
     pub(super) is_denied: fn(&dyn DatabaseError) -> bool,
-    /// Whether nobody may write now.
+    /// Whether the database is read-only now.
     pub(super) is_read_only: fn(&dyn DatabaseError) -> bool,
-    /// Whether what is stored is no database any more.
+    /// Whether the stored data is no longer a valid database.
     pub(super) is_damage: fn(&dyn DatabaseError) -> bool,
-    /// Whether the one row is to blame, beyond what the driver says of every database.
+    /// Whether the row itself causes the error, beyond the driver's general error kinds.
     pub(super) is_about_a_row: fn(&dyn DatabaseError) -> bool,
 }
 
 impl Dialect {
-    /// Whether an error is about the one row that was written, so that others may fare better.
+    /// Whether the row itself causes the error, so that other rows may succeed.
     pub(super) fn blames_the_row(&self, error: &sqlx::Error) -> bool {
         let sqlx::Error::Database(error) = error else { return false };
         !matches!(error.kind(), ErrorKind::Other) || (self.is_about_a_row)(error.as_ref())
     }
 
-    /// Whether an error says that the user may not do this, and will not be allowed to soon.
+    /// Whether the user lacks the privilege for good.
     pub(super) fn forbids(&self, error: &sqlx::Error) -> bool {
         matches!(error, sqlx::Error::Database(error) if (self.is_denied)(error.as_ref()))
     }
 
-    /// Whether an error says that the user may not do this now.
+    /// Whether the user may not do this now.
     pub(super) fn denies(&self, error: &sqlx::Error) -> bool {
         let is_read_only =
             matches!(error, sqlx::Error::Database(error) if (self.is_read_only)(error.as_ref()));
         is_read_only || self.forbids(error)
     }
 
-    /// Whether an error says that what is stored is no database any more: no later attempt fares better.
+    /// Whether the stored data is no longer a valid database. Retrying does not help then.
     pub(super) fn calls_it_damaged(&self, error: &sqlx::Error) -> bool {
         matches!(error, sqlx::Error::Database(error) if (self.is_damage)(error.as_ref()))
     }
 
-    /// Reads a column as text, or nothing where the table lacks it.
+    /// The expression that reads a column as text, or null if the table lacks it.
     pub(super) fn reading(&self, column: Option<&Column>) -> String {
         column.map_or_else(|| format!("CAST(NULL AS {})", self.text), |column| (self.read)(column))
     }
 }
 
-/// Whether the database's class of errors is "the data cannot be taken".
+/// Whether the SQLSTATE class is 22, "data exception".
 fn is_data_exception(error: &dyn DatabaseError) -> bool {
     error.code().is_some_and(|code| code.starts_with("22"))
 }

@@ -1,4 +1,4 @@
-//! One row: from text to a peer, and back.
+//! One row: conversion from text to a peer, and back.
 
 use sqlx::Any;
 use sqlx::any::AnyArguments;
@@ -11,8 +11,8 @@ use peerbus_protocol::peers::{PeerRow, Presence};
 use super::dialect::COLUMNS;
 use super::table::Table;
 
-/// Makes a peer of the columns in their order. Lenient: a table may have been filled by others, and
-/// only a key that is no peer id makes a row useless.
+/// Converts the columns, in their order, to a peer. Lenient, since other programs may have filled
+/// the table: only an invalid peer id makes a row useless.
 pub(super) fn read(cells: Vec<Option<String>>) -> Result<PeerRow, BadId> {
     let mut cells = cells.into_iter();
     let mut optional = || cells.next().flatten().filter(|cell| !cell.is_empty());
@@ -29,9 +29,10 @@ pub(super) fn read(cells: Vec<Option<String>>) -> Result<PeerRow, BadId> {
         os: optional().unwrap_or_default(),
         arch: optional().unwrap_or_default(),
         tags: optional().and_then(|cell| serde_json::from_str(&cell).ok()).unwrap_or_default(),
-        // Known only as long as the leader lives: what is in the database could be written by the peer's machine.
+        // Lives only in the leader's memory: the peer's machine may be able to write to the
+        // database.
         audit: None,
-        // As its certificate has them, which is no part of the table.
+        // Comes from the certificate, which is not in the table.
         names: None,
         state: Presence::Unknown,
         jobs: 0,
@@ -40,19 +41,20 @@ pub(super) fn read(cells: Vec<Option<String>>) -> Result<PeerRow, BadId> {
     })
 }
 
-/// A value on its way into the table.
+/// A value to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cell {
-    /// Text, or nothing.
+    /// Text or null.
     Text(Option<String>),
-    /// A truth value.
+    /// A boolean.
     Truth(bool),
 }
 
 /// The columns in their order.
 pub(super) type Cells = [Cell; COLUMNS.len()];
 
-/// A row's values, each cut to the width its column has. An id is never cut: it would be another's.
+/// A row's values, each truncated to its column's width. An id is never truncated: it could be
+/// another peer's.
 pub(super) fn cells(row: &PeerRow, table: &Table) -> Cells {
     let text = |text: &str| Cell::Text(Some(text.to_owned()));
     let mut cells = [
@@ -79,7 +81,7 @@ pub(super) fn cells(row: &PeerRow, table: &Table) -> Cells {
     cells
 }
 
-/// The same in the plainest of characters and without gaps, for a table that takes no others.
+/// The same values in ASCII and without nulls, for a table that takes nothing else.
 pub(super) fn plain(cells: Cells) -> Cells {
     let ascii = |text: String| text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
     cells.map(|cell| match cell {
@@ -88,7 +90,7 @@ pub(super) fn plain(cells: Cells) -> Cells {
     })
 }
 
-/// Binds every column that is there but the key, then the key `keys` times.
+/// Binds every present column except the key, then the key `keys` times.
 pub(super) fn bind<'q>(
     mut query: Query<'q, Any, AnyArguments>,
     cells: &Cells,
@@ -105,20 +107,20 @@ pub(super) fn bind<'q>(
     query
 }
 
-/// As a truth value, a number or a bit field has it.
+/// Accepts the text forms of a boolean, a number and a bit field.
 fn is_true(cell: &str) -> bool {
     matches!(cell.to_ascii_lowercase().as_str(), "1" | "t" | "true" | "1.0" | "\u{1}")
 }
 
-/// `2026-01-02 03:04:05`, as the table has it, perhaps with more behind, to `2026-01-02T03:04:05Z`.
-/// None for what is no time, such as the zero date of MySQL.
+/// Converts `2026-01-02 03:04:05`, as the table has it, perhaps with a suffix, to
+/// `2026-01-02T03:04:05Z`. `None` for an invalid time, such as the zero date of MySQL.
 fn with_zone(text: &str) -> Option<String> {
     let (day, time) = (text.get(..10)?, text.get(11..19)?);
     let written = format!("{day}T{time}Z");
     written.parse::<jiff::Timestamp>().ok().map(|_| written)
 }
 
-/// The way back.
+/// The reverse of [`with_zone`].
 fn without_zone(text: &str) -> String {
     match text.strip_suffix('Z').and_then(|text| text.split_once('T')) {
         Some((day, time)) => format!("{day} {time}"),

@@ -1,42 +1,42 @@
-//! The table as it is found, and the statements that suit it.
+//! The table as found in the database, and the SQL statements for it.
 //!
-//! Guarantees: a table that is there is never changed beyond added columns and an index; what it
-//! lacks and the user may not add is done without. Each step can be taken again.
+//! Guarantees: an existing table only ever gains columns and an index. The leader works without
+//! columns that it may not add. Each step can be repeated.
 
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::dialect::{COLUMNS, Dialect, TABLE};
 use super::timeouts::bounded;
 
-/// One of our columns, as the table has it.
+/// One of our columns, as it is in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Column {
     /// Its name, in lower case.
     pub(super) name: String,
-    /// Its type, as the database writes it.
+    /// Its type, as the database spells it.
     pub(super) kind: String,
-    /// Most characters it takes; none when there is no limit.
+    /// Most characters it takes; `None` for no limit.
     pub(super) width: Option<usize>,
     is_indexed: bool,
 }
 
 /// The table.
 pub(super) struct Table {
-    /// Each of our columns, where it is there, in the order of [`COLUMNS`].
+    /// Our columns in the order of [`COLUMNS`]; `None` for a missing one.
     pub(super) columns: [Option<Column>; COLUMNS.len()],
     /// Reads all rows, every column as text.
     pub(super) select: String,
-    /// Changes a row: binds every column that is there but the key, then the key twice. The key is
-    /// set too: a table that ignores case has one row for both spellings.
+    /// Updates a row. Binds every present column except the key, then the key twice. The key is
+    /// also set, since a table that ignores case has one row for both spellings.
     pub(super) update: String,
-    /// Adds a row: binds every column that is there but the key, then the key.
+    /// Inserts a row. Binds every present column except the key, then the key.
     pub(super) insert: String,
-    /// Takes a row out: binds the key.
+    /// Deletes a row. Binds the key.
     pub(super) delete: String,
 }
 
 impl Table {
-    /// Finds the table; makes it where there is none, and adds what an older one lacks.
+    /// Reads the table's columns. Creates a missing table, and adds missing columns and the index.
     pub(super) async fn bring_forward(
         dialect: &Dialect,
         connection: &mut AnyConnection,
@@ -97,7 +97,7 @@ impl Table {
 }
 
 impl Column {
-    /// The key; a table without one was refused before.
+    /// The key column. [`Table::bring_forward`] has refused a table without one.
     fn key(columns: &[Option<Self>]) -> Self {
         columns[0].clone().unwrap_or_else(|| Self {
             name: COLUMNS[0].to_owned(),
@@ -108,8 +108,8 @@ impl Column {
     }
 }
 
-/// When a peer was seen is never forgotten, and never made up by the database: naming the column
-/// keeps a `TIMESTAMP` of MariaDB from becoming the time of the write.
+/// Keeps the stored `last_seen` if the new one is null. Naming the column also keeps MariaDB from
+/// setting a `TIMESTAMP` to the time of the write.
 fn keeping(name: &str, place: &str) -> String {
     match name {
         "last_seen" => format!("{name} = COALESCE({place}, {name})"),
@@ -121,7 +121,7 @@ async fn run(connection: &mut AnyConnection, sql: &str) -> Result<(), sqlx::Erro
     bounded(sqlx::query(AssertSqlSafe(sql)).execute(connection)).await.map(drop)
 }
 
-/// The columns there are, in order; none when there is no table.
+/// The table's columns, in order; empty if there is no table.
 async fn look(dialect: &Dialect, connection: &mut AnyConnection) -> Result<Vec<Column>, sqlx::Error> {
     let found = bounded(sqlx::query(dialect.columns).fetch_all(connection)).await?;
     let mut columns = Vec::with_capacity(found.len());

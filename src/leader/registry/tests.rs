@@ -1,4 +1,4 @@
-//! What a registry in a file alone can be. What all databases have in common is in `tests/databases`.
+//! Tests for SQLite files only. `tests/databases` has the tests for all databases.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -43,14 +43,15 @@ async fn what_is_no_database_is_refused_by_name() {
     for (name, mode) in [("secret.db", 0o000), ("fixed.db", 0o400)] {
         std::fs::write(at(name), "").expect("a file");
         std::fs::set_permissions(at(name), PermissionsExt::from_mode(mode)).expect("a mode");
-        // The superuser may read and write these all the same.
+        // Root can read and write these files in spite of their mode.
         if std::fs::OpenOptions::new().write(true).open(at(name)).is_err() {
             assert!(refused(&at(name)).await.contains("denied"));
         }
     }
 }
 
-/// Pages of a good database that were overwritten: an error, and the file is not touched further.
+/// Overwrites pages of a valid database. Opening or reading it must fail, and must not change the
+/// file.
 #[tokio::test]
 async fn a_damaged_database_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,22 +1,22 @@
-//! How long a database may take: a server that takes connections and says nothing must not hold
-//! anything up for ever.
+//! Timeouts for database calls: a server that accepts connections but never answers must not block
+//! us for ever.
 
 use std::io;
 use std::time::Duration;
 
-/// How long one statement may take. Longer than a database is told to wait for a lock, so that the
-/// database says what was in the way.
+/// Timeout of one statement. Longer than the lock timeout we set in the database, so that the
+/// database reports the lock itself.
 const STATEMENT: Duration = Duration::from_secs(10);
 
-/// How long it may take until a connection is there and has been greeted.
+/// Timeout for connecting, including the server's greeting.
 const CONNECTION: Duration = Duration::from_secs(5);
 
-/// Waits for a statement, for as long as it may take. The connection is of no use after that.
+/// Runs a statement with its timeout. After a timeout the connection is unusable.
 pub(super) async fn bounded<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     at_most(STATEMENT, statement).await
 }
 
-/// Waits for a connection, for as long as it may take.
+/// Connects with a timeout.
 pub(super) async fn connecting<T>(connection: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     at_most(CONNECTION, connection).await
 }

@@ -1,11 +1,11 @@
-//! Removals and rows that wait for the database, and what becomes of them.
+//! Pending removals and rows.
 
 use std::path::Path;
 
 use super::*;
 use crate::roster::tests::row;
 
-/// Has a keeper of this file do all that waits; returns what it reported.
+/// Runs a writer for this file until all changes are written; returns its reports.
 async fn kept(file: &Path, waiting: PendingWrites) -> Vec<WriterEvent> {
     let (to_leader, mut reports) = mpsc::channel(64);
     waiting.finish();

@@ -1,37 +1,37 @@
 //! The instances heard under one peer id, in the order in which they took over.
 //!
-//! One voice is the rule. A second one that was not heard before is a restart: it takes over, and
-//! the first falls silent. Only when one that was followed by another speaks again are there two
-//! daemons under one id.
+//! Normally there is one. A second instance that was not heard before is a restart: it takes over,
+//! and the first one must fall silent. Two daemons have one id only if a superseded instance sends
+//! again.
 
 use std::time::Duration;
 
 use peerbus_protocol::Instance;
 use peerbus_protocol::heartbeat::{Heartbeat, PeerState};
 
-/// How many of its own intervals an instance may be silent before it counts as gone.
+/// An instance counts as gone after this many of its own intervals without a heartbeat.
 pub(super) const PATIENCE: u32 = 3;
 
-/// Most instances remembered of one peer. More than that within three intervals is garbage, or a
-/// daemon that crashes at once, and the newest tell enough.
+/// Most instances remembered per peer. More than that within three intervals are garbage or a crash
+/// loop, and the newest are enough.
 const VOICES_MAX: usize = 8;
 
-/// What a heartbeat is among those heard before.
+/// A heartbeat's relation to those received before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// From the instance expected, or from one that takes over.
+    /// From the current instance, or from one that takes over.
     New,
-    /// From the instance expected, but nothing newer than was heard of it before.
+    /// From the current instance, but with no higher sequence number.
     Again,
-    /// From an instance that had been followed by another.
+    /// From a superseded instance that sends again.
     Rival,
     /// A farewell.
     Left,
-    /// Late: it says nothing about now.
+    /// A late message that does not concern the present.
     Stale,
 }
 
-/// The instances heard of late.
+/// The instances heard recently.
 #[derive(Debug, Default)]
 pub(super) struct Instances(Vec<HeardInstance>);
 
@@ -41,9 +41,9 @@ struct HeardInstance {
     heard: Duration,
     patience: Duration,
     seq: u64,
-    /// It said farewell.
+    /// It sent a farewell.
     left: bool,
-    /// Another one took over, and this one has been silent since.
+    /// Another instance took over, and this one has been silent since.
     followed: bool,
 }
 
@@ -58,7 +58,7 @@ impl HeardInstance {
 }
 
 impl Instances {
-    /// Takes a heartbeat in.
+    /// Handles a heartbeat.
     pub(super) fn hear(&mut self, beat: &Heartbeat, now: Duration) -> Heard {
         self.0.retain(|voice| voice.is_remembered(now));
         let Some(at) = self.0.iter().position(|voice| voice.instance == beat.instance) else {
@@ -85,7 +85,7 @@ impl Instances {
         }
     }
 
-    /// A new instance: whoever spoke before is expected to be silent from now on.
+    /// Adds a new instance; it supersedes all others.
     fn take_over(&mut self, beat: &Heartbeat, now: Duration) -> Heard {
         if self.0.len() >= VOICES_MAX {
             self.0.remove(0);
@@ -98,7 +98,7 @@ impl Instances {
         if left { Heard::Left } else { Heard::New }
     }
 
-    /// Forgets who left, and counts the silence of the others from now on.
+    /// Forgets instances that left, and counts the silence of the others from now on.
     pub(super) fn begin_anew(&mut self, now: Duration) {
         self.0.retain(|voice| !voice.left);
         for voice in &mut self.0 {
@@ -116,22 +116,22 @@ impl Instances {
         self.0.iter().any(|voice| voice.instance == instance)
     }
 
-    /// Whether any instance did neither leave nor fall silent for another.
+    /// Whether any instance has neither left nor been superseded.
     pub(super) fn any(&self) -> bool {
         self.0.iter().any(HeardInstance::is_here)
     }
 
-    /// Whether any of those was heard within its three intervals.
+    /// Whether any such instance was heard within its three intervals.
     pub(super) fn any_at(&self, now: Duration) -> bool {
         self.0.iter().any(|voice| voice.is_here() && voice.is_remembered(now))
     }
 
-    /// How many instances were heard within their three intervals, whatever they said.
+    /// How many instances were heard within their three intervals, whether they left or not.
     pub(super) fn heard(&self, now: Duration) -> usize {
         self.0.iter().filter(|voice| voice.is_remembered(now)).count()
     }
 
-    /// Names those who speak under one id.
+    /// Lists the instances that use the id.
     pub(super) fn rivalry(&self) -> String {
         let names: Vec<String> = self.0.iter().map(|voice| voice.instance.to_string()).collect();
         format!("{} instances speak under this id: {}", names.len(), names.join(", "))

@@ -1,4 +1,4 @@
-//! The rules of presence, step by step and at random.
+//! The rules of presence: single steps, and random sequences.
 
 use std::collections::BTreeMap;
 
@@ -104,7 +104,7 @@ fn a_restart_is_no_conflict_and_the_old_ones_late_farewell_changes_nothing() {
     assert_eq!(roster.beat(&leaving("a", old, 8), seconds(3), SEEN), Effects::default());
     assert_eq!(roster.beat(&leaving("a", Instance::new(), 8), seconds(3), SEEN), Effects::default());
     assert_eq!(state(&roster, "a"), Presence::Online);
-    // What is left of the old one does not keep the new one alive.
+    // Late messages of the old instance do not keep the new one alive.
     assert_eq!(kinds(&roster.tick(seconds(17))), [EventKind::Offline]);
 }
 
@@ -136,7 +136,7 @@ fn two_that_alternate_are_a_conflict_until_one_is_alone() {
         assert_eq!(roster.beat(&beat("a", one, 2 + round), at + seconds(5), SEEN), Effects::default());
         assert_eq!(roster.tick(at + seconds(5)), Effects::default());
     }
-    // The last word of `two` was at 47 s.
+    // `two` was last heard at 47 s.
     roster.beat(&beat("a", one, 20), seconds(55), SEEN);
     roster.beat(&beat("a", one, 21), seconds(60), SEEN);
     assert_eq!(roster.tick(seconds(61)), Effects::default());
@@ -241,7 +241,7 @@ fn numbers_alone_are_no_news_and_words_are() {
     assert_eq!(roster.beat(&tagged, seconds(2), SEEN).dirty.len(), 1);
 }
 
-/// One step of a random story: of three instances of two peers, time, and links.
+/// One step of a random sequence: three instances of two peers, time, and connections.
 #[derive(Debug, Clone)]
 enum Step {
     Beat { peer: u8, instance: usize, seq: u64, leaving: bool },
@@ -262,7 +262,7 @@ fn step() -> impl Strategy<Value = (Step, u64)> {
 }
 
 proptest! {
-    /// Whoever follows the events knows what the roster knows, and no event repeats the one before.
+    /// The events alone give the roster's state, and no event repeats the one before.
     #[test]
     fn events_tell_the_whole_story(steps in proptest::collection::vec(step(), 0..120)) {
         let instances = [Instance::new(), Instance::new(), Instance::new()];
@@ -297,14 +297,14 @@ proptest! {
                 }
             }
         }
-        // In the end everyone falls silent, and that is told once.
+        // In the end all peers fall silent, with one event each.
         let _ = (roster.tick(now + INTERVAL * 3), roster.tick(now + GRACE * 2));
         prop_assert!(roster.after(None).all(|row| !row.is_online));
         prop_assert!(!roster.is_due(now + GRACE * 9));
     }
 
-    /// However often a daemon is restarted, with each instance silent once it was followed by the
-    /// next, there is never a conflict.
+    /// Restarts never make a conflict, however many there are, if each instance falls silent after
+    /// the next one took over.
     #[test]
     fn restarts_are_never_a_conflict(lives in proptest::collection::vec((1..5_u64, any::<bool>()), 1..20)) {
         let (mut roster, mut now) = (ready(), seconds(0));

@@ -1,4 +1,4 @@
-//! What the leader does with messages: heartbeats, service documents, questions.
+//! The leader's handlers of messages: heartbeats, service documents, queries.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use peerbus_protocol::{PeerId, decode};
 
 use super::{Event, Leader, now_on_the_wall};
 
-/// How many intervals of silence make another leader forgotten.
+/// A competing leader is forgotten after this many intervals of silence.
 const RIVAL_INTERVALS: u32 = 3;
 
-/// How long a rival that did not answer for the fleet is not given way to again.
+/// How long this leader does not give way again to a competitor that did not answer queries.
 pub(super) const MUTE_RIVAL: Duration = Duration::from_secs(60);
 
 impl Leader {
@@ -60,7 +60,7 @@ impl Leader {
         self.apply(effects);
     }
 
-    /// Who signed a heartbeat, which has to be the peer it speaks of; none where nobody signs.
+    /// The signer of a heartbeat, who must be its peer; `None` in a fleet without identities.
     fn signer_of(&self, beat: &Heartbeat, message: &Incoming) -> Result<Option<Signer>, String> {
         let Some(member) = self.bus.member() else { return Ok(None) };
         let peer = &beat.peer_id;
@@ -74,7 +74,7 @@ impl Leader {
         Ok(Some(signer))
     }
 
-    /// Whether a question to change the registry comes from somebody who may.
+    /// Whether the sender of a request may change the registry.
     pub(super) fn may_change(&self, message: &Incoming) -> Result<(), Refusal> {
         let Some(member) = self.bus.member() else { return Ok(()) };
         let signer = member.speaker(message).map_err(|why| Refusal::unproven(&why.to_string()))?;
@@ -84,7 +84,7 @@ impl Leader {
         }
     }
 
-    /// A peer said that it is on the bus: where that is news it is asked for a heartbeat.
+    /// Handles a peer's service document: requests a heartbeat unless the peer is already online.
     pub(super) fn document(&mut self, message: &Incoming) {
         if message.no_responders {
             return;
@@ -102,7 +102,7 @@ impl Leader {
         }
     }
 
-    /// Has a question answered with what is known now.
+    /// Answers a query from the current state.
     pub(super) fn handler<T>(&self, answer: impl FnOnce(&QueryHandler<'_>) -> T) -> T {
         let waiting_for = match &self.registry {
             RegistryState::Loaded => "",
@@ -131,10 +131,11 @@ impl Leader {
         self.post.answer(place, asked, answer);
     }
 
-    /// There is to be one leader. The one that has been up for longer goes on.
+    /// Handles another leader's heartbeat. Of two leaders, the one with the longer uptime goes on.
     fn heard_a_leader(&mut self, beat: &Heartbeat) {
         if beat.instance == self.settings.instance {
-            // This daemon's own word on how long it has been up is what its rivals hear too.
+            // Use the uptime from this daemon's own heartbeat, since its competitors compare the
+            // same value.
             let up = Duration::from_secs(beat.uptime_s);
             self.born = Instant::now().checked_sub(up).unwrap_or(self.born);
             return;
@@ -173,7 +174,7 @@ impl Leader {
         tokio::spawn(async move {
             tokio::select! {
                 questions = leadership::stand_in(&bus) => {
-                    // The leader has ended when nobody takes this.
+                    // The send fails only if the leader has ended.
                     let _ = background.send(Event::StandsIn(questions)).await;
                 }
                 () = background.closed() => {}

@@ -1,4 +1,4 @@
-//! Everything the leader hears, as one stream of events.
+//! Merges everything the leader receives into one stream of events.
 
 use std::time::Duration;
 
@@ -13,47 +13,47 @@ use crate::registry_writer::WriterEvent;
 use peerbus_bus::{Bus, ConnectionState, Incoming, Mailbox, Outgoing};
 use peerbus_protocol::subjects;
 
-/// Heartbeats that may wait: several of each peer of a large fleet.
+/// Most queued heartbeats: several per peer of a large fleet.
 const BEATS_MAX: usize = 65_536;
 
-/// How often time is looked at. Far below any sensible heartbeat interval.
+/// Period of the timer. Far below any sensible heartbeat interval.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Words of the database and of background tasks that may wait; there are few of them.
+/// Most queued reports of the database and of background tasks, which are few.
 const WORDS_MAX: usize = 8;
 
-/// All that can happen.
+/// Every event the leader reacts to.
 pub(super) enum Event {
     /// A heartbeat.
     Beat(Incoming),
-    /// A heartbeat that was asked for.
+    /// A heartbeat that we requested.
     Pong(Incoming),
-    /// A peer's service document that was asked for.
+    /// A peer's service document that we requested.
     Document(Incoming),
-    /// `peers.list`, with a place for its answer.
+    /// `peers.list`, with a permit to send its answer.
     List(Incoming, OwnedPermit<Outgoing>),
-    /// `peers.get`, with a place for its answer.
+    /// `peers.get`, with a permit to send its answer.
     Get(Incoming, OwnedPermit<Outgoing>),
-    /// `peers.remove`, with a place for its answer.
+    /// `peers.remove`, with a permit to send its answer.
     Remove(Incoming, OwnedPermit<Outgoing>),
     /// The link went up or down.
     Link,
-    /// The database has something to tell.
+    /// A report of the registry writer.
     Database(WriterEvent),
-    /// Time goes by.
+    /// The timer.
     Tick,
     /// A round trip to the server ended.
     Probed {
         /// The connection it was made on.
         generation: u64,
-        /// When it began, by the presence clock; none when it failed.
+        /// When it began, by the presence clock; `None` if it failed.
         sent: Option<Duration>,
     },
-    /// Nobody answers for the fleet any more, so this leader does.
+    /// No other leader answers queries any more, so this one takes over.
     StandsIn(QuerySubscription),
 }
 
-/// Where it all arrives.
+/// The sources of all events.
 pub(super) struct Inputs {
     beats: mpsc::Receiver<Incoming>,
     pongs: Mailbox,
@@ -67,7 +67,8 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    /// Begins to listen. Also returns the leader's mouth, and where the database reports.
+    /// Subscribes to everything. Also returns the publisher, and the channel for the registry
+    /// writer's reports.
     pub(super) async fn open(
         bus: &Bus,
         settings: &LeaderSettings,
@@ -93,7 +94,7 @@ impl Inputs {
         (inputs, post, to_reports)
     }
 
-    /// The next event. Nothing is lost when this is dropped before it is there.
+    /// The next event. Cancel safe: dropping this future loses no event.
     pub(super) async fn next(&mut self) -> Event {
         tokio::select! {
             beat = or_wait(self.beats.recv()) => Event::Beat(beat),
@@ -107,7 +108,7 @@ impl Inputs {
         }
     }
 
-    /// A heartbeat that has arrived already, if there is one.
+    /// A heartbeat that has already arrived, if any.
     pub(super) fn waiting_beat(&mut self) -> Option<Incoming> {
         self.beats.try_recv().ok()
     }
@@ -117,28 +118,28 @@ impl Inputs {
         *self.link.borrow_and_update()
     }
 
-    /// Where background tasks say what they found.
+    /// The channel for events of background tasks.
     pub(super) fn background(&self) -> mpsc::Sender<Event> {
         self.background.0.clone()
     }
 
-    /// Whether this leader is the one who answers and tells.
+    /// Whether this leader answers queries and publishes events.
     pub(super) fn answers_for_the_fleet(&self) -> bool {
         self.questions.is_some()
     }
 
-    /// Answers from now on.
+    /// Starts to answer queries.
     pub(super) fn answer_for_the_fleet(&mut self, questions: QuerySubscription) {
         self.questions = Some(questions);
     }
 
-    /// Answers no more.
+    /// Stops answering queries.
     pub(super) fn give_way(&mut self) {
         self.questions = None;
     }
 }
 
-/// The next question, once there is a place for its answer.
+/// The next query, after a permit for its answer is reserved.
 async fn question(questions: Option<&mut QuerySubscription>, answers: &mpsc::Sender<Outgoing>) -> Event {
     let Some(questions) = questions else { return std::future::pending().await };
     let Ok(place) = answers.clone().reserve_owned().await else { return std::future::pending().await };
@@ -149,7 +150,7 @@ async fn question(questions: Option<&mut QuerySubscription>, answers: &mpsc::Sen
     }
 }
 
-/// A channel whose other end is gone has nothing more to say; that ends nothing else.
+/// Waits for ever if the channel is closed, so that a closed channel ends nothing else.
 async fn or_wait<T>(next: impl Future<Output = Option<T>>) -> T {
     match next.await {
         Some(next) => next,

@@ -1,7 +1,7 @@
-//! `peers.remove`: taking a peer out of the roster and out of the registry.
+//! `peers.remove`: removes a peer from the roster and from the registry.
 //!
-//! Guarantee: every question is answered: when the database has done it, has refused it, or has gone
-//! away before. A peer that still beats joins again with its next heartbeat.
+//! Guarantee: every query is answered, when the database has deleted the row, has refused to, or
+//! becomes unavailable. A peer that still sends heartbeats joins again with the next one.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use peerbus_protocol::peers::{Found, PeerRow};
 
 use super::Leader;
 
-/// Who waits to hear that a peer is out of the registry.
+/// Clients that wait until a peer is removed from the registry.
 #[derive(Default)]
 pub(super) struct Removing(BTreeMap<PeerId, Vec<Principal>>);
 
@@ -46,7 +46,7 @@ impl Leader {
         }
     }
 
-    /// The database took them out, or does not let go of them.
+    /// Answers the clients after the database deleted or refused to delete the rows.
     pub(super) fn removed(&mut self, removals: Vec<(PeerId, Removal)>) {
         for (peer, removal) in removals {
             for Principal { question, place, asked, row } in self.removing.0.remove(&peer).unwrap_or_default()
@@ -60,7 +60,7 @@ impl Leader {
         }
     }
 
-    /// The database went away before.
+    /// Answers the waiting clients with an error after the database became unavailable.
     pub(super) fn not_removed(&mut self, why: &str) {
         for principal in std::mem::take(&mut self.removing.0).into_values().flatten() {
             self.answer(&principal.question, principal.place, Err(Refusal::not_yet_written(why)));

@@ -1,4 +1,4 @@
-//! The URL of a database server, taken apart once: what may be shown, and what may not.
+//! A database server's URL, split once into a part that may be shown and its secrets.
 
 use std::str::FromStr;
 
@@ -9,13 +9,13 @@ use url::Url;
 use super::BadDatabaseUrl;
 use crate::registry::dialect::{Dialect, MYSQL, POSTGRES};
 
-/// Parameters that say where the server is; they are shown.
+/// Parameters with the server's location; they are shown.
 const WHERE: [&str; 4] = ["host", "hostaddr", "port", "socket"];
 
-/// What else a MariaDB or MySQL URL may say.
+/// Further parameters that a MariaDB or MySQL URL may have.
 const MYSQL_SETTINGS: [&str; 5] = ["ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "socket"];
 
-/// What else a PostgreSQL URL may say.
+/// Further parameters that a PostgreSQL URL may have.
 const POSTGRES_SETTINGS: [&str; 9] = [
     "sslmode",
     "sslrootcert",
@@ -48,11 +48,11 @@ impl Server {
         kind(scheme).is_some()
     }
 
-    /// Takes a URL apart.
+    /// Parses a URL.
     pub(super) fn parse(text: &str) -> Result<Self, BadDatabaseUrl> {
         let mut url = Url::parse(text).map_err(|_| BadDatabaseUrl::NoServer)?;
         let kind = kind(url.scheme()).ok_or(BadDatabaseUrl::NoServer)?;
-        // Such a character may be a piece of a password that was not encoded; nothing is repeated.
+        // Such a character may be part of an unencoded password, so the error quotes nothing.
         let behind_the_host = [Some(url.path()), url.query(), url.fragment()];
         let database = url.path().trim_start_matches('/').to_owned();
         if behind_the_host.into_iter().flatten().any(|part| part.contains('@'))
@@ -72,7 +72,7 @@ impl Server {
             return Err(BadDatabaseUrl::Parameter(name.clone()));
         }
         kind.check(text)?;
-        // Without a password there is nothing to take out.
+        // The call fails only on a URL that cannot have a password.
         let _ = url.set_password(None);
         url.set_query(None);
         let places = pairs.iter().filter(|(name, _)| WHERE.contains(&name.as_str()));
@@ -120,7 +120,7 @@ impl Kind {
         }
     }
 
-    /// Has the driver look at the values, so that a mistake shows at once.
+    /// Lets the driver check the values, so that a mistake shows at once.
     fn check(self, text: &str) -> Result<(), BadDatabaseUrl> {
         let checked = match self {
             Self::Mysql => MySqlConnectOptions::from_str(text).map(drop),

@@ -1,9 +1,9 @@
 //! MariaDB and MySQL.
 //!
-//! A time zone belongs to the session, so it is UTC here whatever the server's is. The strict mode
-//! makes a value that does not fit an error instead of a different value. Text may compare equal
-//! that differs in case or accents, so taking a row out asks for the very bytes; writing takes the
-//! row over that the table itself holds for the same.
+//! The session's time zone is set to UTC, whatever the server's is. Strict mode turns a value that
+//! does not fit into an error instead of changing it. Texts that differ in case or accents may
+//! compare equal, so a delete compares bytes. An update changes the row whose key the table
+//! considers equal.
 
 use sqlx::error::DatabaseError;
 use sqlx::mysql::MySqlDatabaseError;
@@ -33,7 +33,7 @@ pub(in super::super) static MYSQL: Dialect = Dialect {
     // ER_OPTION_PREVENTS_STATEMENT
     is_read_only: |error| is_one_of(error, &[1290]),
     // ER_NO_DEFAULT_FOR_FIELD, WARN_DATA_TRUNCATED, ER_TRUNCATED_WRONG_VALUE_FOR_FIELD: each may
-    // come with a state that says nothing.
+    // come with an unspecific SQLSTATE.
     is_damage: |_| false,
     is_about_a_row: |error| is_data_exception(error) || is_one_of(error, &[1265, 1364, 1366]),
 };

@@ -1,8 +1,8 @@
 //! PostgreSQL.
 //!
-//! The table is the one that its bare name finds through the search path, and a new one is made in
-//! the path's first schema. Values go in as text and are cast to whatever type a column has; the
-//! driver sets the session's zone to UTC.
+//! The search path finds the table by its bare name; a new table goes into the path's first schema.
+//! Values are sent as text and cast to the column's type. The driver sets the session's time zone
+//! to UTC.
 
 use super::{Dialect, is_data_exception};
 
@@ -22,12 +22,12 @@ pub(in super::super) static POSTGRES: Dialect = Dialect {
     added: "TEXT",
     text: "TEXT",
     read: |column| match column.kind.as_str() {
-        // As text it would carry the length of its network.
+        // A plain cast to text would add the netmask.
         "inet" => format!("host({})", column.name),
         _ => format!("CAST({} AS TEXT)", column.name),
     },
     place: |at, column| match column.name.as_str() {
-        // A truth value becomes 1 or 0 first: text, truth and number columns all take those.
+        // Casts the boolean to 1 or 0 first, since text, boolean and number columns all take those.
         "is_online" => format!("CAST(CAST(CAST(${at} AS INTEGER) AS TEXT) AS {})", column.kind),
         _ => format!("CAST(${at} AS {})", column.kind),
     },

@@ -1,4 +1,4 @@
-//! SQLite 3: types are a matter of taste, and the file is either writable or not.
+//! SQLite 3: column types are only hints, and the file is either writable or not.
 
 use super::Dialect;
 
@@ -14,7 +14,7 @@ pub(in super::super) static SQLITE: Dialect = Dialect {
     place: |_, _| "?".to_owned(),
     exact_key: "peer_id = ?",
     is_denied: |_| false,
-    // SQLITE_READONLY and its kin: what is there can still be read.
+    // SQLITE_READONLY and its extended codes: reading still works.
     is_read_only: |error| {
         error.code().and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 8)
     },
