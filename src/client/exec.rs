@@ -7,10 +7,10 @@
 //! credit, so a stopped pager stops the command.
 //!
 //! ```text
-//!   Asking ──accepted──► Streaming ◄──accepted── Resuming      Ended: exactly one Outcome
+//!   Asking ──accepted──► Streaming ◄──accepted── Resuming      Ended: exactly one Ending
 //!     │ no answer            │  gap, silence, 503, new link ▲
 //!     ▼                      └──────────────────────────────┘
-//!   Withdrawing ── never_seen: surely not run · no word: unknown
+//!   Withdrawing ── never_seen: surely not run · no answer: unknown
 //! ```
 //! A durable job survives its caller: a caller that detaches or stays silent too long can attach later.
 //! If the peer's daemon restarts or upgrades, the driver resumes with the new daemon.

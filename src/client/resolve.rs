@@ -73,7 +73,7 @@ fn listed(ids: &[PeerId]) -> String {
 /// Finds a peer by id, hostname or address.
 ///
 /// # Errors
-/// When nobody, or more than one, has that name.
+/// If no peer, or more than one, has that name.
 pub async fn resolve(bus: &Bus, name: &str) -> Result<Resolution, NotFound> {
     match peers::get(bus, name).await {
         Ok(answer) => match answer.found {

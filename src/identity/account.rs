@@ -125,7 +125,7 @@ impl SubjectPermissions {
                 say: &["exec.*.ping", "exec.*.health", "peers.list", "peers.get", "$SRV.>", "fleet.account"],
                 answer: false,
             },
-            // An operator's, but for the registry: nobody behind a gateway takes a peer off it.
+            // An operator's permissions without `peers.remove`: users of a gateway must not remove peers.
             Standing::Gateway => Self {
                 hear: &["peers.event.>", "_INBOX_{{name()}}.>"],
                 say: &[
@@ -156,10 +156,10 @@ pub struct Account {
     pub key: PublicKey,
     /// Issue time, in seconds since 1970. Each account is later than its predecessor.
     pub issued: i64,
-    /// The key that vouches for each standing. An account that an older version wrote lacks those it did not know.
+    /// The signing key of each standing. An account of an older version lacks the standings unknown to it.
     pub vouching: BTreeMap<Standing, PublicKey>,
-    /// Signing keys of standings that only a newer version knows, as it wrote them. They vouch for nobody here, and
-    /// are kept when the account is signed anew: its members are still the fleet's.
+    /// Signing keys of standings that only a newer version knows, as it wrote them. This version trusts none of
+    /// them, but keeps them in the account, because their members still belong to the fleet.
     pub unknown: Vec<serde_json::Value>,
     /// Revoked keys: identities issued up to that second are invalid.
     pub revoked: BTreeMap<PublicKey, i64>,
@@ -190,7 +190,7 @@ impl Account {
                 None => unknown.push(signing_key),
             }
         }
-        // The fleet signs the server's own account as well, which vouches for nobody.
+        // The fleet also signs the server's system account, which has no signing keys.
         if claims.nats.kind != "account" || vouching.is_empty() {
             return Err(BadAccount::NotTheAccount);
         }
@@ -217,8 +217,7 @@ impl Account {
         known.chain(self.unknown.iter().cloned()).collect()
     }
 
-    /// Whether this account, as it was signed, has each standing that this version knows, with the rights that it
-    /// knows.
+    /// Whether this account, as signed, has every standing of this version, with the permissions of this version.
     #[must_use]
     pub(super) fn gives_todays_rights(&self, token: &str) -> bool {
         let Ok(claims) = Claims::<AccountClaims>::read_own(token) else { return false };
@@ -302,7 +301,7 @@ struct Scope {
 }
 
 impl Scope {
-    /// A signing key, where this version knows what it is for.
+    /// A signing key, if this version knows its standing.
     fn read(signing_key: &serde_json::Value) -> Option<(Standing, Self)> {
         let scope = Self::deserialize(signing_key).ok()?;
         Some((scope.role.parse().ok()?, scope))

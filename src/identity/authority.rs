@@ -209,7 +209,7 @@ impl Authority {
         self.store.key(&signing(standing))
     }
 
-    /// The key of a standing, made where there is none: the fleet is older than the standing.
+    /// The signing key of a standing; creates it if the fleet is older than the standing.
     fn signing_or_new(&self, standing: Standing) -> Result<Key, AuthorityError> {
         if !self.store.holds(&signing(standing)) {
             self.store.write(&signing(standing), &Key::of_account().seed())?;
@@ -235,8 +235,7 @@ impl Authority {
         self.store.read("account.jwt")
     }
 
-    /// Writes the account anew where an older version wrote it, which gave other rights or did not know a standing;
-    /// says whether it did.
+    /// Rewrites an account of an older version that gave other permissions or lacked a standing; returns whether it did.
     ///
     /// # Errors
     /// If the file cannot be read or written.
@@ -340,7 +339,7 @@ impl Authority {
         let _lock = self.store.lock()?;
         self.refuse_taken(whom.name, whom.names)?;
         if !self.account()?.vouching.contains_key(&whom.standing) {
-            // The servers and the members hear of it before the invitation is taken up: the leader looks each second.
+            // The leader checks for a new account every second, so all servers have it before the redemption.
             self.renew_under_lock()?;
         }
         let wanted = InviteClaims {

@@ -8,7 +8,7 @@
 //! ```text
 //!  fleet key ──signs──▶ account: rights by standing, revocations ──its signing keys──▶ identity: name, key
 //!                                                                                          │ signs
-//!                                                                                          ▼ what it says
+//!                                                                                          ▼ messages
 //! ```
 //! Guarantees: [`TrustStore::signer`] returns only identities that this fleet signed and that are not
 //! revoked, as far as this member knows. A signature is valid for one subject, one reply subject and

@@ -149,7 +149,7 @@ pub enum AuditEvent {
     Steered(AuditedControl),
     /// The policy or the permissions refused a control request.
     SteerRefused {
-        /// What it would have done.
+        /// The refused action.
         #[serde(flatten)]
         control: AuditedControl,
         /// The reason, for people.

@@ -107,7 +107,7 @@ pub struct JoinResponse {
     pub identity: String,
     /// The newest account.
     pub account: String,
-    /// Whether the leader currently hears a peer of that name.
+    /// Whether a peer of that name is online, as far as the leader knows.
     pub is_heard: bool,
 }
 

@@ -176,7 +176,7 @@ pub struct Accepted {
     /// The size of its terminal, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<TtySize>,
-    /// The kind of its terminal (`TERM`), where the peer does not know the one that was asked for.
+    /// The `TERM` of its terminal, if the peer does not know the requested one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<String>,
     /// The nonce that each message of this attachment must sign, in `D-Challenge`, in a fleet with

@@ -74,14 +74,14 @@ pub enum Standing {
     Operator,
     /// A person that may only look.
     Inspector,
-    /// A program that runs commands for people who are not members themselves, and says for whom.
+    /// A program that runs commands for users outside the fleet, and names them.
     Gateway,
     /// The holder of an unused invitation.
     Guest,
 }
 
 impl Standing {
-    /// Every one there is.
+    /// All standings.
     pub const ALL: [Self; 6] =
         [Self::Worker, Self::Leader, Self::Operator, Self::Inspector, Self::Gateway, Self::Guest];
 

@@ -1,4 +1,4 @@
-//! Terminals: how large they are, and what they understand.
+//! Terminals: their size, type and locale.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use super::decode::BadMessage;
 
-/// More columns or rows than any screen has; a size beyond is a mistake, and every cell costs memory.
+/// Most columns or rows: a larger size is a mistake, and every cell costs memory.
 pub const MOST: u16 = 1_000;
 
-/// The kind of a terminal whose owner did not say: what nearly all of them understand.
+/// The default `TERM`, which nearly all terminals understand.
 pub const USUAL_TERM: &str = "xterm-256color";
 
-/// Longest name of a kind of terminal, or of a locale, in bytes.
+/// Longest `TERM`, `COLORTERM` or locale, in bytes.
 const NAME_MAX: usize = 64;
 
 /// Longest list of languages, in bytes.
 const LANGUAGES_MAX: usize = 256;
 
-/// The variables that name a locale. A terminal brings those its owner has, as ssh does with `SendEnv LANG LC_*`.
+/// The variables that name a locale. A terminal passes on its user's, as ssh does with `SendEnv LANG
+/// LC_*`.
 pub const LOCALE_VARIABLES: [&str; 15] = [
     "LANG",
     "LANGUAGE",
@@ -37,10 +38,10 @@ pub const LOCALE_VARIABLES: [&str; 15] = [
     "LC_TIME",
 ];
 
-/// The variable that lists languages for messages. It names no locale, so it needs none on the peer.
+/// The variable that lists languages for messages. It names no locale, so the peer needs none for it.
 pub const LANGUAGE: &str = "LANGUAGE";
 
-/// How large a terminal is.
+/// The size of a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TtySize {
     /// Columns.
@@ -49,29 +50,30 @@ pub struct TtySize {
     pub rows: u16,
 }
 
-/// The terminal a command is to get.
+/// The terminal of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tty {
     /// Columns.
     pub cols: u16,
     /// Rows.
     pub rows: u16,
-    /// What the command finds as `TERM`.
+    /// The command's `TERM`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<String>,
-    /// What the command finds as `COLORTERM`.
+    /// The command's `COLORTERM`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub colorterm: Option<String>,
-    /// Its owner's locale: some of [`LOCALE_VARIABLES`]. The peer replaces locales that it does not have.
+    /// Its user's locale: some of [`LOCALE_VARIABLES`]. The peer replaces locales that it does not
+    /// have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub locale: BTreeMap<String, String>,
 }
 
 impl TtySize {
-    /// What is assumed where nobody has a terminal.
+    /// The default size, without a real terminal.
     pub const USUAL: Self = Self { cols: 80, rows: 24 };
 
-    /// Checks that there can be such a terminal.
+    /// Checks that the size is possible.
     ///
     /// # Errors
     /// Names the field that is wrong.
@@ -92,13 +94,13 @@ impl std::fmt::Display for TtySize {
 }
 
 impl Tty {
-    /// How large it is.
+    /// Its size.
     #[must_use]
     pub fn size(&self) -> TtySize {
         TtySize { cols: self.cols, rows: self.rows }
     }
 
-    /// Checks that there can be such a terminal.
+    /// Checks that the terminal is valid.
     ///
     /// # Errors
     /// Names the field that is wrong.
@@ -120,15 +122,15 @@ impl Tty {
     }
 }
 
-/// Whether a word can name a kind of terminal, as in `TERM` and `COLORTERM`.
+/// Whether a word can be the value of `TERM` or `COLORTERM`.
 #[must_use]
 pub fn is_terminal_name(name: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
     (1..=NAME_MAX).contains(&name.len()) && name.chars().all(word)
 }
 
-/// Whether a variable of this name and value says a locale and nothing else. No value can be a path: the C library
-/// would load a locale from there.
+/// Whether a variable only selects a locale. No value can be a path, because the C library would load a
+/// locale from there.
 #[must_use]
 pub fn is_locale(name: &str, value: &str) -> bool {
     let (more, longest) = if name == LANGUAGE { ("-_.@:", LANGUAGES_MAX) } else { ("-_.@", NAME_MAX) };

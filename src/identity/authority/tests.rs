@@ -222,7 +222,7 @@ fn a_fleet_gets_the_keys_of_standings_that_are_newer_than_itself() {
     assert!(account.vouching.iter().all(|(standing, key)| renewed.vouching.get(standing) == Some(key)));
     scene.trust().member(&alice.token).expect("still a member");
 
-    // Whoever needs one before the leader has looked gets it as well.
+    // An invitation works even before the leader has checked for the new account.
     older();
     let web = scene.authority.make(&name("web"), Standing::Gateway, None).expect("made");
     assert_eq!(scene.trust().member(&web.token).expect("a member").standing, Standing::Gateway);
