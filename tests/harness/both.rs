@@ -1,6 +1,6 @@
-//! Each case once with a cgroup, where the machine has them, and once with a reaper.
+//! Runs each case once with a cgroup, if the machine has them, and once with a reaper.
 
-/// Makes two tests of a case, one for each way of keeping a job together. The case takes a `Bench`.
+/// Makes two tests from a case, one for each way to contain a job. The case takes a `Bench`.
 #[macro_export]
 macro_rules! both {
     ($($case:ident)*) => {

@@ -1,8 +1,8 @@
 //! A child process whose output is collected while it runs.
 //!
-//! Every child is killed when its handle is dropped, and by the kernel when the test process
-//! dies. The kernel ties that to the *thread* that made the child, so one thread that lives as
-//! long as the process makes them all.
+//! Every child is killed when its handle is dropped, and by the kernel when the test process dies.
+//! The kernel ties that to the *thread* that made the child, so one thread that lives as long as
+//! the process starts them all.
 
 #![expect(unsafe_code, reason = "a child is told to end with its test between fork and exec")]
 
@@ -22,10 +22,10 @@ use nix::unistd::Pid;
 
 use super::wait::within;
 
-/// How long a pipe may stay open after the child has gone: someone else may hold it.
+/// How long a pipe may stay open after the child has exited: another process may hold it.
 const PIPE_GRACE: Duration = Duration::from_secs(10);
 
-/// Starts `command`, to be killed by the kernel when this test process dies.
+/// Starts `command`; the kernel kills it when this test process dies.
 pub fn start(mut command: Command) -> io::Result<Child> {
     type Order = (Command, mpsc::Sender<io::Result<Child>>);
     static STARTER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
@@ -35,7 +35,7 @@ pub fn start(mut command: Command) -> io::Result<Child> {
     unsafe {
         command.pre_exec(move || {
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-            // The parent may have died before the line above.
+            // The parent may have died before prctl took effect.
             if nix::unistd::getppid() == parent { Ok(()) } else { Err(nix::Error::ESRCH.into()) }
         });
     }
@@ -56,12 +56,12 @@ pub fn start(mut command: Command) -> io::Result<Child> {
     child.recv().expect("the starter answers each order")
 }
 
-/// What to do with the bytes of one output.
+/// Whether to keep the bytes of an output.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// Remember all of them.
+    /// Keep all of them.
     All,
-    /// Count and digest them only: for outputs too large to hold.
+    /// Only count and digest them: for outputs too large to hold.
     Count,
 }
 
@@ -75,7 +75,7 @@ struct Collected {
     closed: bool,
 }
 
-/// One output of a child, read by a thread of its own as it comes.
+/// One output of a child, read by a thread of its own.
 #[derive(Clone)]
 pub struct Capture(Arc<CaptureInner>);
 
@@ -153,17 +153,17 @@ impl Capture {
         let _ = (&self.0.waker).write_all(b"!");
     }
 
-    /// Stops reading, as a paused pager does.
+    /// Stops reading, like a paused pager.
     pub fn pause(&self) {
         self.change(|collected| collected.paused = true);
     }
 
-    /// Reads on.
+    /// Resumes reading.
     pub fn resume(&self) {
         self.change(|collected| collected.paused = false);
     }
 
-    /// Closes our end of the pipe, as `head` does; returns once it is closed.
+    /// Closes our end of the pipe, like `head`; returns once it is closed.
     pub fn close(&self) {
         self.change(|collected| collected.closed = true);
         self.wait(Duration::from_secs(10), |collected| collected.ended.then_some(()));
@@ -174,12 +174,12 @@ impl Capture {
         self.lock().bytes.clone()
     }
 
-    /// All text so far, broken UTF-8 replaced.
+    /// All text so far, with invalid UTF-8 replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.lock().bytes).into_owned()
     }
 
-    /// How many bytes came so far.
+    /// The number of bytes so far.
     pub fn total(&self) -> u64 {
         self.lock().total
     }
@@ -189,7 +189,7 @@ impl Capture {
         self.lock().digest.finalize().to_hex().to_string()
     }
 
-    /// True once the pipe has ended, or was closed by us.
+    /// Whether the pipe has ended or we closed it.
     pub fn ended(&self) -> bool {
         self.lock().ended
     }
@@ -212,7 +212,8 @@ impl Capture {
         }
     }
 
-    /// Waits for a whole line that `wanted` accepts. `None`: the deadline passed, or the output ended.
+    /// Waits for a whole line that `wanted` accepts. `None` if the deadline passed or the output
+    /// ended.
     pub fn line(&self, deadline: Duration, wanted: impl Fn(&str) -> bool) -> Option<String> {
         self.wait(deadline, |collected| {
             let whole = collected.bytes.iter().rposition(|byte| *byte == b'\n')?;
@@ -221,12 +222,12 @@ impl Capture {
         })
     }
 
-    /// Waits until `total` bytes have come. False: the deadline passed, or the output ended first.
+    /// Waits for `total` bytes. False if the deadline passed or the output ended first.
     pub fn reaches(&self, total: u64, deadline: Duration) -> bool {
         self.wait(deadline, |collected| (collected.total >= total).then_some(())).is_some()
     }
 
-    /// Waits until these bytes are somewhere in the output.
+    /// Waits until the output contains these bytes.
     pub fn contains(&self, wanted: &[u8], deadline: Duration) -> bool {
         self.wait(deadline, |collected| {
             collected.bytes.windows(wanted.len()).any(|window| window == wanted).then_some(())
@@ -239,23 +240,23 @@ impl Capture {
     }
 }
 
-/// What a process that has ended left behind.
+/// The result of a process that has ended.
 #[derive(Clone)]
 pub struct Finished {
-    /// Who it was, for messages.
+    /// Its name, for messages.
     pub name: String,
     /// How it ended.
     pub status: ExitStatus,
-    /// All it wrote to its standard output.
+    /// Its standard output.
     pub stdout: Vec<u8>,
-    /// All it wrote to its standard error.
+    /// Its standard error.
     pub stderr: Vec<u8>,
-    /// From its start to its end.
+    /// Its duration.
     pub took: Duration,
 }
 
 impl Finished {
-    /// The exit code; `None` when a signal ended it.
+    /// The exit code; `None` if a signal ended it.
     pub fn code(&self) -> Option<i32> {
         self.status.code()
     }
@@ -265,24 +266,24 @@ impl Finished {
         self.status.signal()
     }
 
-    /// Its standard output as text, broken UTF-8 replaced.
+    /// Its standard output as text, with invalid UTF-8 replaced.
     pub fn out(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// Its standard error as text, broken UTF-8 replaced.
+    /// Its standard error as text, with invalid UTF-8 replaced.
     pub fn err(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 
-    /// Fails the test with everything that was printed unless the exit code is `code`.
+    /// Fails the test with its output unless the exit code is `code`.
     #[track_caller]
     pub fn expect_code(self, code: i32) -> Finished {
         assert!(self.code() == Some(code), "expected exit code {code}\n{self:?}");
         self
     }
 
-    /// Fails the test with everything that was printed unless the exit code is 0.
+    /// Fails the test with its output unless the exit code is 0.
     #[track_caller]
     pub fn expect_success(self) -> Finished {
         self.expect_code(0)
@@ -321,14 +322,14 @@ pub struct Live {
 }
 
 impl Live {
-    /// Starts `command`. Its standard error, and its output where it is a pipe, are collected.
+    /// Starts `command`. Collects its standard error, and its standard output if that is a pipe.
     pub fn start(name: &str, command: Command) -> io::Result<Live> {
         Live::start_keeping(name, command, Keep::All, false)
     }
 
-    /// Like [`Live::start`], deciding how the standard output is kept and whether it is read at first.
+    /// Like [`Live::start`], with options to only count the standard output and to start paused.
     pub fn start_keeping(name: &str, command: Command, keep: Keep, paused: bool) -> io::Result<Live> {
-        // Before it is made: it may be long at work when we are told.
+        // Taken before the start, since the child may run for long before this thread continues.
         let started = Instant::now();
         let mut child = start(command)?;
         let stdin = child.stdin.take();
@@ -344,14 +345,14 @@ impl Live {
         i32::try_from(self.child.id()).expect("a process id fits")
     }
 
-    /// Sends it a signal. Nothing happens when it has been waited for.
+    /// Sends it a signal, unless it was already reaped.
     pub fn signal(&self, signal: Signal) {
         if self.ended.is_none() {
             let _ = kill(Pid::from_raw(self.pid()), signal);
         }
     }
 
-    /// Writes to its standard input, which the command must have as a pipe.
+    /// Writes to its standard input, which must be a pipe.
     #[track_caller]
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let stdin = self.stdin.as_mut().expect("its standard input is an open pipe");
@@ -359,17 +360,17 @@ impl Live {
         stdin.flush()
     }
 
-    /// Takes its standard input away, for a thread that writes or to drop it.
+    /// Takes its standard input, to write from a thread or to drop it.
     pub fn take_stdin(&mut self) -> Option<std::process::ChildStdin> {
         self.stdin.take()
     }
 
-    /// Ends its standard input.
+    /// Closes its standard input.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none()
             && let Some(status) = self.child.try_wait().expect("waiting for a child")
@@ -379,7 +380,7 @@ impl Live {
         self.ended.map(|(status, _)| status)
     }
 
-    /// Waits for its end. `None`: it still runs.
+    /// Waits until it exits. `None` if it still runs.
     pub fn try_wait(&mut self, deadline: Duration) -> Option<Finished> {
         let status = within(deadline, || self.ended())?;
         self.stdout.wait_for_end(PIPE_GRACE);
@@ -387,7 +388,7 @@ impl Live {
         Some(self.report(status))
     }
 
-    /// Waits for its end; kills it and fails the test with all it printed when `deadline` passes.
+    /// Waits until it exits. At the deadline, kills it and fails the test with its output.
     #[track_caller]
     pub fn wait(&mut self, deadline: Duration) -> Finished {
         match self.try_wait(deadline) {
@@ -414,21 +415,21 @@ impl Live {
         self.report(status)
     }
 
-    /// Waits for a whole line on its standard output; fails the test with all it printed otherwise.
+    /// Waits for a whole line on its standard output; fails the test with its output otherwise.
     #[track_caller]
     pub fn stdout_line(&mut self, deadline: Duration, wanted: impl Fn(&str) -> bool) -> String {
         let found = self.stdout.line(deadline, wanted);
         self.or_evidence(found, "the line on its standard output")
     }
 
-    /// Waits for a whole line on its standard error; fails the test with all it printed otherwise.
+    /// Waits for a whole line on its standard error; fails the test with its output otherwise.
     #[track_caller]
     pub fn stderr_line(&mut self, deadline: Duration, wanted: impl Fn(&str) -> bool) -> String {
         let found = self.stderr.line(deadline, wanted);
         self.or_evidence(found, "the line on its standard error")
     }
 
-    /// Waits until `total` bytes came on its standard output; fails the test otherwise.
+    /// Waits for `total` bytes on its standard output; fails the test otherwise.
     #[track_caller]
     pub fn stdout_reaches(&mut self, total: u64, deadline: Duration) {
         let found = self.stdout.reaches(total, deadline).then_some(());
@@ -474,7 +475,7 @@ impl Drop for Live {
     }
 }
 
-/// A command whose outputs are pipes and whose input is empty.
+/// A command with pipes for its outputs and an empty input.
 pub fn piped(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

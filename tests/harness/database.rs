@@ -1,8 +1,8 @@
 //! A real database of the test's own: a SQLite file, a `mariadbd` or a `postgres`.
 //!
-//! A server has its own directory, its own port of 127.0.0.1 and nothing in common with any other;
-//! it does not outlive the test. The first test that needs one makes an empty one and keeps it
-//! below `target/tmp`; each test begins with a copy of it, which takes a tenth of a second.
+//! A server has its own directory and its own port on 127.0.0.1, shares nothing with other servers,
+//! and does not outlive the test. The first test that needs one creates an empty template below
+//! `target/tmp`; each test starts with a copy of it, which takes a tenth of a second.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -18,23 +18,23 @@ use nix::unistd::{Uid, User};
 use super::child::{Live, tail};
 use super::wait::within;
 
-/// The user whom the leader is; it may do everything in its database, and nothing else.
+/// The leader's user, with all rights in its own database and none elsewhere.
 pub const USER: &str = "bus";
-/// Its password: every character that means something in a URL, a shell or SQL.
+/// Its password, with every character that is special in a URL, a shell or SQL.
 pub const PASSWORD: &str = "hunter2 p@ss/w:rd?#%&'\"+";
-/// The same as a URL has it.
+/// The password, percent-encoded for a URL.
 pub const ENCODED: &str = "hunter2%20p%40ss%2Fw%3Ard%3F%23%25%26%27%22%2B";
-/// Parts of it that must not be seen anywhere.
+/// Parts of the password that must not appear in any output.
 pub const SECRETS: [&str; 3] = ["hunter2", "p@ss", "p%40ss"];
-/// The database.
+/// The name of the leader's database.
 pub const DATABASE: &str = "peers";
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Debian's place for what is not in PATH.
+/// Debian's directory for programs that are not in PATH.
 const POSTGRES_PROGRAMS: &str = "/usr/lib/postgresql";
 
-/// Which database.
+/// The kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Sqlite,
@@ -51,7 +51,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Starts one and returns once it answers. A server that is not installed fails the test.
+    /// Starts one and returns once it answers. Fails the test if the server is not installed.
     #[track_caller]
     pub fn start(kind: Kind) -> Database {
         let folder = tempfile::Builder::new().prefix("pb-db-").tempdir().expect("making a folder");
@@ -61,7 +61,7 @@ impl Database {
         }
         give_to_server(kind, database.folder());
         copy(&template(kind), &database.data());
-        // Between asking the kernel for a free port and using it, somebody else may get it.
+        // Another process may take the free port before the server binds it.
         let started = within(START_DEADLINE, || {
             database.port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
             database.launch().ok()
@@ -81,12 +81,12 @@ impl Database {
         self.kind
     }
 
-    /// Where the leader finds it.
+    /// The URL for the leader.
     pub fn url(&self) -> String {
         self.url_with(USER, ENCODED, DATABASE)
     }
 
-    /// The same for another user, password (as a URL has it) or database.
+    /// The URL with another user, password (percent-encoded) or database.
     pub fn url_with(&self, user: &str, password: &str, database: &str) -> String {
         let port = self.port;
         match self.kind {
@@ -96,7 +96,7 @@ impl Database {
         }
     }
 
-    /// The same, through the server's Unix socket.
+    /// The URL through the server's Unix socket.
     pub fn socket_url(&self) -> String {
         let folder = self.folder().display();
         match self.kind {
@@ -108,7 +108,7 @@ impl Database {
         }
     }
 
-    /// Its port, of a server.
+    /// A server's port.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -118,7 +118,7 @@ impl Database {
         self.folder().join("registry.db")
     }
 
-    /// Runs SQL in the leader's database as a script with every right would; one text per value.
+    /// Runs SQL in the leader's database with all rights; returns one text per value.
     #[track_caller]
     pub fn sql(&self, statement: &str) -> Vec<Vec<String>> {
         match self.try_sql(statement) {
@@ -140,7 +140,7 @@ impl Database {
         self.client(DATABASE, statement)
     }
 
-    /// A statement that stays open until this is dropped: what holds a lock, say.
+    /// Runs a statement that stays open until the result is dropped, for example to hold a lock.
     #[track_caller]
     pub fn hold(&self, statement: &str) -> Live {
         let mut command = self.client_command(DATABASE);
@@ -155,7 +155,7 @@ impl Database {
         let mut command;
         match self.kind {
             Kind::Sqlite => {
-                // Statements come line by line, as the other clients take them.
+                // Reads one statement per line, like the other clients.
                 const SCRIPT: &str = "import sqlite3, sys\n\
                     db = sqlite3.connect(sys.argv[1], timeout=20, isolation_level=None)\n\
                     for line in sys.stdin:\n    \
@@ -186,7 +186,7 @@ impl Database {
             .map_err(|error| format!("{}: {error}", how_to_get(self.kind)))?;
         let line =
             if self.kind == Kind::Sqlite { format!("{statement}\n") } else { format!("{statement};\n") };
-        // Where it ended early, its stderr says why.
+        // If the client ended early, its stderr says why.
         let _ = live.write(line.as_bytes());
         live.close_stdin();
         let finished = live.wait(START_DEADLINE);
@@ -196,7 +196,7 @@ impl Database {
         Ok(finished.out().lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())
     }
 
-    /// Stops it as its administrator would; a SQLite file is moved out of the way.
+    /// Stops it like an administrator; moves a SQLite file out of the way.
     #[track_caller]
     pub fn stop(&self) {
         if self.kind == Kind::Sqlite {
@@ -204,21 +204,21 @@ impl Database {
             fs::create_dir(self.file()).expect("making a folder in its place");
         }
         let Some(mut live) = self.lock().take() else { return };
-        // Of PostgreSQL: without waiting for clients to go.
+        // SIGINT is PostgreSQL's fast shutdown, which does not wait for clients.
         live.signal(if self.kind == Kind::Postgres { Signal::SIGINT } else { Signal::SIGTERM });
         live.wait(START_DEADLINE);
     }
 
-    /// Kills it, as a power cut would.
+    /// Kills it, like a power failure.
     pub fn kill(&self) {
         if let Some(mut live) = self.lock().take() {
-            // A postmaster that is killed outright leaves a piece of shared memory behind.
+            // After SIGKILL, PostgreSQL would leave shared memory behind.
             live.signal(if self.kind == Kind::Postgres { Signal::SIGQUIT } else { Signal::SIGKILL });
             live.wait(START_DEADLINE);
         }
     }
 
-    /// Brings it back where it was.
+    /// Starts it again in the same place.
     #[track_caller]
     pub fn start_again(&self) {
         if self.kind == Kind::Sqlite {
@@ -230,17 +230,17 @@ impl Database {
         assert!(started.is_some(), "the server does not start again\n{}", self.evidence());
     }
 
-    /// Has nothing of the server move, while its connections stay (SIGSTOP).
+    /// Stops all processes of the server (SIGSTOP); connections stay open.
     pub fn freeze(&self) {
         self.signal_all(Signal::SIGSTOP);
     }
 
-    /// Lets it move again.
+    /// Continues the server.
     pub fn thaw(&self) {
         self.signal_all(Signal::SIGCONT);
     }
 
-    /// PostgreSQL has a process for each connection, all children of the first one.
+    /// Signals all processes: PostgreSQL has one per connection, each a child of the postmaster.
     fn signal_all(&self, signal: Signal) {
         let Some(pid) = self.lock().as_ref().map(Live::pid) else { return };
         let mut pids = vec![pid];
@@ -266,7 +266,7 @@ impl Database {
                 .arg(format!("--datadir={}", self.data().display()))
                 .arg(format!("--socket={}", self.socket().display()))
                 .arg(format!("--port={port}"))
-                // A server that starts takes whatever it finds in a temporary folder for its own.
+                // At its start, a server treats every file in its temporary folder as its own.
                 .arg(format!("--tmpdir={}", self.data().display()))
                 .args(["--bind-address=127.0.0.1", "--innodb-buffer-pool-size=8M", "--skip-name-resolve"])
                 .args(["--performance-schema=OFF", "--skip-log-bin", "--innodb-doublewrite=0"])
@@ -293,7 +293,7 @@ impl Database {
         Ok(())
     }
 
-    /// What to show when a test fails.
+    /// The output to print when a test fails.
     pub fn evidence(&self) -> String {
         let log = fs::read(self.log_path()).unwrap_or_default();
         format!("--- the database's log ---\n{}\n---", tail(&String::from_utf8_lossy(&log), 30))
@@ -330,7 +330,7 @@ impl Drop for Database {
     }
 }
 
-/// What both the maker of the files and the server must be told.
+/// Options for both the program that creates the files and the server.
 const MARIADB_FILES: [&str; 3] =
     ["--innodb-log-file-size=4M", "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync"];
 
@@ -348,7 +348,7 @@ fn how_to_get(kind: Kind) -> &'static str {
     }
 }
 
-/// A program of a server, run as whoever may run it.
+/// A server program as a command, run as a user who may run it.
 fn server_command_of(kind: Kind, program: &str) -> Command {
     let versions = fs::read_dir(POSTGRES_PROGRAMS).into_iter().flatten().flatten();
     let places = versions.map(|version| version.path().join("bin")).chain([PathBuf::from("/usr/sbin")]);
@@ -374,7 +374,7 @@ fn server_command(kind: Kind) -> Command {
     server_command_of(kind, if kind == Kind::Mariadb { "mariadbd" } else { "postgres" })
 }
 
-/// For root: somebody else to run a server as.
+/// Another user to run a server as, if this process is root.
 fn unprivileged() -> Option<User> {
     let name = |name: &str| User::from_name(name).ok().flatten();
     if Uid::effective().is_root() { name("postgres").or_else(|| name("nobody")) } else { None }
@@ -386,7 +386,7 @@ fn give_to_server(kind: Kind, folder: &Path) {
     }
 }
 
-/// An empty server's files, made once and kept. Tests that want them at the same time wait.
+/// An empty server's files, created once and kept. Tests that need them at the same time wait.
 fn template(kind: Kind) -> PathBuf {
     let kept = crate::target_directory().join("tmp");
     let lock = File::create(kept.join(format!("{kind:?}.lock"))).expect("making a lock");
@@ -424,7 +424,7 @@ fn make(kind: Kind, data: &Path, folder: &Path) {
     let made = made.unwrap_or_else(|error| panic!("{}: {error}", how_to_get(kind)));
     assert!(made.status.success(), "making an empty {kind:?}: {made:?}");
     if kind == Kind::Postgres {
-        // A database takes longer to make here than a table, so it is made once.
+        // Creating a database is slow here, so the template has it already.
         let mut command = server_command(kind);
         command.args(["--single", "-F", "-D"]).arg(data).arg("postgres").current_dir(folder);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -438,7 +438,7 @@ fn make(kind: Kind, data: &Path, folder: &Path) {
     }
 }
 
-/// The password as SQL has it.
+/// The password, quoted for SQL.
 fn quoted() -> String {
     PASSWORD.replace('\'', "''")
 }

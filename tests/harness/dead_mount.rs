@@ -1,7 +1,8 @@
-//! A file system that never answers: what a dead file server, or a hung FUSE program, is to whoever looks at it.
+//! A file system that never answers, like one of a dead file server or a hung FUSE program.
 //!
-//! A FUSE server of the test's own takes each request and answers none but the first, which sets the connection up. A
-//! process that waits for such an answer sleeps in the kernel and not even KILL ends it, until the mount goes.
+//! A FUSE server of the test's own reads each request and answers only the first one, which sets up
+//! the connection. A process that waits for an answer sleeps in the kernel, and even SIGKILL does
+//! not end it until the mount is gone.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-/// Mounted until this is dropped; then whatever waits for it gets an error.
+/// Mounted until this is dropped; then every process that waits for it gets an error.
 pub struct DeadMount(PathBuf);
 
 impl DeadMount {
-    /// Mounts it on a new directory, as only root can.
+    /// Mounts it on a new directory; only root can.
     #[track_caller]
     pub fn at(place: &Path) -> DeadMount {
         std::fs::create_dir(place).unwrap();
@@ -27,13 +28,13 @@ impl DeadMount {
         DeadMount(place.to_owned())
     }
 
-    /// A path below it that nobody ever learns anything of.
+    /// A path below it; every access to it hangs.
     pub fn path(&self) -> PathBuf {
         self.0.join("x")
     }
 }
 
-/// Ends with the connection: then it cannot be read any more.
+/// Ends with the connection, when reading the device fails.
 fn serve(mut device: File) {
     let mut request = vec![0; 1 << 20];
     while let Ok(length) = device.read(&mut request) {
@@ -43,7 +44,7 @@ fn serve(mut device: File) {
     }
 }
 
-/// That to `FUSE_INIT`; see `linux/fuse.h`.
+/// The answer to `FUSE_INIT`; see `linux/fuse.h`.
 fn first_answer(request: &[u8]) -> Option<Vec<u8>> {
     const INIT: u32 = 26;
     const LENGTH: u32 = 16 + 64;
@@ -55,7 +56,7 @@ fn first_answer(request: &[u8]) -> Option<Vec<u8>> {
     answer.extend(LENGTH.to_ne_bytes());
     answer.extend(0_u32.to_ne_bytes());
     answer.extend(&request[8..16]);
-    // The version, and nothing of what it may offer.
+    // The version, without any optional features.
     for word in [7, number(44).min(31), 0, 0] {
         answer.extend(word.to_ne_bytes());
     }

@@ -1,11 +1,11 @@
-//! A small disk that can be filled, and emptied again.
+//! A small disk that can be filled and emptied.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A small file system of its own; gone when this is dropped.
+/// A small file system, unmounted when this is dropped.
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -20,7 +20,7 @@ impl SmallDisk {
         SmallDisk(place.to_owned())
     }
 
-    /// Takes all the room there is.
+    /// Fills it up.
     pub fn fill(&self) {
         let append = |name: &str| File::options().create(true).append(true).open(self.0.join(name)).unwrap();
         let mut file = append("filling");
@@ -29,7 +29,7 @@ impl SmallDisk {
         while odd.write_all(&[0]).is_ok() {}
     }
 
-    /// Gives it back.
+    /// Frees the space again.
     pub fn free(&self) {
         fs::remove_file(self.0.join("filling")).unwrap();
         fs::remove_file(self.0.join("filling-more")).unwrap();

@@ -1,8 +1,8 @@
-//! A fleet on one machine: a real server, real daemons, and `d` as a person would run it.
+//! A fleet on one machine: a real server, real daemons, and `d` as a user runs it.
 //!
-//! Everything lives in one private directory: home, configuration, sockets, state. Nothing of the
-//! environment of whoever runs the tests gets in. On failure the tail of each daemon's log and of
-//! the server's is printed; at the end everything that still touches the directory is killed.
+//! All files are in one private directory: home, configuration, sockets, state. The environment of
+//! the test run is not inherited. On failure, the tails of the daemons' and the server's logs are
+//! printed. At the end, every process that still uses the directory is killed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -22,16 +22,16 @@ use super::scratch::Scratch;
 use super::secured::{OPERATOR, Secured};
 use super::server::{Server, ServerOptions};
 
-/// Names the file with an identity.
+/// The variable with the path of an identity file.
 const CREDS: &str = "PEERBUS_CREDS";
-/// How long one run of `d` may take if the test says nothing else.
+/// Default timeout of one run of `d`.
 pub const D_DEADLINE: Duration = Duration::from_secs(60);
-/// How long a daemon may take until it says it is ready.
+/// Timeout until a daemon reports that it is ready.
 pub const READY_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a daemon may take to end after SIGTERM: it waits for its jobs, then stops them.
+/// Timeout of a daemon's shutdown after SIGTERM: it waits for its jobs, then stops them.
 pub const TERMINATE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a daemon should be like.
+/// Options of a daemon.
 #[derive(Clone)]
 pub struct DaemonOptions {
     id: String,
@@ -70,43 +70,43 @@ impl DaemonOptions {
         self
     }
 
-    /// One more argument for `d daemon run`.
+    /// Adds an argument to `d daemon run`.
     pub fn flag(mut self, flag: impl AsRef<OsStr>) -> DaemonOptions {
         self.flags.push(flag.as_ref().to_owned());
         self
     }
 
-    /// Its default directory (`--directory`).
+    /// Sets its default directory (`--directory`).
     pub fn directory(self, directory: impl AsRef<OsStr>) -> DaemonOptions {
         self.flag("--directory").flag(directory)
     }
 
-    /// A variable of its environment.
+    /// Sets an environment variable.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> DaemonOptions {
         self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
-    /// The text of its configuration file.
+    /// Sets the text of its configuration file.
     pub fn configuration(mut self, toml: &str) -> DaemonOptions {
         self.configuration = Some(toml.to_owned());
         self
     }
 
-    /// The name of its state directory, in place of its id: two daemons may share one.
+    /// Names its state directory, which otherwise has its id. Two daemons may share one.
     pub fn state(mut self, name: &str) -> DaemonOptions {
         self.state = Some(name.to_owned());
         self
     }
 
-    /// Another bus than the fleet's server.
+    /// Connects it to another bus than the fleet's server.
     pub fn nats(mut self, url: &str) -> DaemonOptions {
         self.nats = Some(url.to_owned());
         self
     }
 }
 
-/// What a fleet should be like.
+/// Options of a fleet.
 #[derive(Default)]
 pub struct FleetBuilder {
     server: ServerOptions,
@@ -117,48 +117,48 @@ pub struct FleetBuilder {
 }
 
 impl FleetBuilder {
-    /// Has the server of a secured fleet let everybody do everything, as one does that is not ours: what
-    /// the members themselves check is left.
+    /// Makes the server of a secured fleet allow everything, like a foreign server. Then only the
+    /// members' own checks remain.
     pub fn open_broker(mut self) -> FleetBuilder {
         self.open_broker = true;
         self
     }
 
-    /// With identities: each daemon has its own, and `d` that of the operator [`OPERATOR`].
+    /// Gives each daemon an identity, and `d` the identity of the operator [`OPERATOR`].
     pub fn secured(mut self) -> FleetBuilder {
         self.secured = Some(Secured::new());
         self
     }
 
-    /// The same with keys that are there already.
+    /// Like [`FleetBuilder::secured`], with existing keys.
     pub fn secured_by(mut self, secured: Secured) -> FleetBuilder {
         self.secured = Some(secured);
         self
     }
 
-    /// What the server should be like.
+    /// Sets the server's options.
     pub fn server(mut self, options: ServerOptions) -> FleetBuilder {
         self.server = options;
         self
     }
 
-    /// A leader with this id.
+    /// Adds a leader with this id.
     pub fn leader(self, id: &str) -> FleetBuilder {
         self.daemon(DaemonOptions::leader(id))
     }
 
-    /// A worker with this id.
+    /// Adds a worker with this id.
     pub fn worker(self, id: &str) -> FleetBuilder {
         self.daemon(DaemonOptions::worker(id))
     }
 
-    /// A daemon like this.
+    /// Adds a daemon with these options.
     pub fn daemon(mut self, options: DaemonOptions) -> FleetBuilder {
         self.daemons.push(options);
         self
     }
 
-    /// Lets `d` reach the bus through a relay of its own.
+    /// Connects `d` through a relay of its own.
     pub fn client_relay(mut self) -> FleetBuilder {
         self.client_relay = true;
         self
@@ -188,7 +188,7 @@ impl FleetBuilder {
     }
 }
 
-/// A server, daemons, and a private place for `d`.
+/// A server, daemons, and a private environment for `d`.
 pub struct Fleet {
     daemons: Mutex<Vec<Arc<Daemon>>>,
     client_relay: Option<Relay>,
@@ -198,7 +198,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Begins to describe a fleet; without any call it is a server alone.
+    /// Starts to describe a fleet; by default it is only a server.
     pub fn builder() -> FleetBuilder {
         FleetBuilder::default()
     }
@@ -226,7 +226,7 @@ impl Fleet {
         self.client_relay.as_ref().expect("the fleet was built with client_relay()")
     }
 
-    /// The bus as `d` reaches it.
+    /// The URL of the bus for `d`.
     pub fn url(&self) -> String {
         self.client_relay.as_ref().map_or_else(|| self.server.url(), Relay::url)
     }
@@ -236,17 +236,17 @@ impl Fleet {
         self.scratch.path()
     }
 
-    /// A directory in it, made if it is not there: somewhere for commands to run.
+    /// A directory in it, created if missing, for commands to run in.
     pub fn directory(&self, name: &str) -> PathBuf {
         self.scratch.directory(name)
     }
 
-    /// A file in it with this text.
+    /// Creates a file in it with this text.
     pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         self.scratch.file(name, text)
     }
 
-    /// The daemon with this id; the first one, if there are two.
+    /// The daemon with this id; the first one if there are two.
     #[track_caller]
     pub fn daemon(&self, id: &str) -> Arc<Daemon> {
         let daemons = self.daemons();
@@ -264,7 +264,8 @@ impl Fleet {
         daemon
     }
 
-    /// Adds a daemon and does not wait: it may be meant to fail (see [`Daemon::wait_for_end`]).
+    /// Adds a daemon without waiting for it: it may be expected to fail (see
+    /// [`Daemon::wait_for_end`]).
     #[track_caller]
     pub fn add_starting(&self, options: DaemonOptions) -> Arc<Daemon> {
         let options = match &self.secured {
@@ -305,13 +306,13 @@ impl Fleet {
         self.command(arguments).run()
     }
 
-    /// Starts `d` and leaves it running.
+    /// Starts `d` and returns while it runs.
     #[track_caller]
     pub fn spawn_d<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> Live {
         self.command(arguments).spawn()
     }
 
-    /// A run of `d` by a person somewhere, to be described further.
+    /// A run of `d` as a user outside of the daemons' machines; options may follow.
     pub fn command<I: IntoIterator<Item: AsRef<OsStr>>>(&self, arguments: I) -> DCommand {
         let command = DCommand::new(&self.scratch.directory("person"), arguments).nats(&self.url());
         match &self.secured {
@@ -330,8 +331,8 @@ impl Fleet {
         self.command(arguments).env(CREDS, self.secured().member(name, standing))
     }
 
-    /// A run of `d` on the machine of this daemon, with that daemon's home, sockets and state
-    /// directory, and its way to the bus.
+    /// A run of `d` on this daemon's machine, with the daemon's home, sockets, state directory and
+    /// bus URL.
     #[track_caller]
     pub fn command_on<I: IntoIterator<Item: AsRef<OsStr>>>(&self, id: &str, arguments: I) -> DCommand {
         let daemon = self.daemon(id);
@@ -361,7 +362,7 @@ impl Drop for Fleet {
     }
 }
 
-/// A daemon of the fleet, running or not.
+/// A daemon of the fleet, running or stopped.
 pub struct Daemon {
     options: DaemonOptions,
     state: PathBuf,
@@ -369,9 +370,9 @@ pub struct Daemon {
     url: String,
     relay: Option<Relay>,
     running: Mutex<Option<Live>>,
-    /// What earlier runs wrote to standard error.
+    /// The standard error of earlier runs.
     earlier: Mutex<String>,
-    /// What ran below it when it was told to end: it may have outlived it.
+    /// Its descendants at its last shutdown, which may have outlived it.
     family: Mutex<Vec<procs::Process>>,
 }
 
@@ -398,12 +399,12 @@ impl Daemon {
         self.lock().as_ref().expect("the daemon runs").pid()
     }
 
-    /// True while its process is there.
+    /// Whether its process exists.
     pub fn is_running(&self) -> bool {
         self.lock().as_mut().is_some_and(|live| live.ended().is_none())
     }
 
-    /// Everything it wrote to standard error, in all its runs.
+    /// Its standard error over all its runs.
     pub fn stderr(&self) -> String {
         let mut text = self.earlier.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(live) = self.lock().as_ref() {
@@ -428,14 +429,14 @@ impl Daemon {
         }
     }
 
-    /// Waits until it says it is ready, and returns that line.
+    /// Waits until it reports that it is ready, and returns that line.
     #[track_caller]
     pub fn wait_until_ready(&self) -> String {
         let start = format!("ready peer={} nats=", self.id());
         self.wait_for_line(READY_DEADLINE, |line| line.starts_with(&start))
     }
 
-    /// Waits until it ends by itself, and returns what it left.
+    /// Waits until it exits by itself, and returns its output.
     #[track_caller]
     pub fn wait_for_end(&self, deadline: Duration) -> Finished {
         let mut live = self.lock().take().expect("the daemon runs");
@@ -451,18 +452,18 @@ impl Daemon {
         }
     }
 
-    /// Stops it from running (SIGSTOP); returns once it is stopped.
+    /// Stops the process (SIGSTOP); returns once it is stopped.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
         procs::wait_for_state(self.pid(), 'T', Duration::from_secs(10));
     }
 
-    /// Lets it run again after [`Daemon::freeze`].
+    /// Continues the process after [`Daemon::freeze`].
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }
 
-    /// Kills it with SIGKILL, as a crash would. Its jobs are on their own.
+    /// Kills it with SIGKILL, like a crash. Its jobs keep running.
     pub fn kill9(&self) {
         self.look_at_family();
         let live = self.lock().take();
@@ -472,7 +473,7 @@ impl Daemon {
         }
     }
 
-    /// Asks it to stop (SIGTERM) and waits for its end.
+    /// Sends SIGTERM and waits until it exits.
     #[track_caller]
     pub fn terminate(&self) -> Finished {
         self.look_at_family();
@@ -480,7 +481,7 @@ impl Daemon {
         self.wait_for_end(TERMINATE_DEADLINE)
     }
 
-    /// Starts it again, with SIGTERM first if it runs, and returns when it is ready.
+    /// Restarts it, with SIGTERM first if it runs, and returns when it is ready.
     #[track_caller]
     pub fn restart(&self) {
         if self.is_running() {
@@ -515,7 +516,7 @@ impl Daemon {
         }
     }
 
-    /// What to show when a test fails.
+    /// The output to print when a test fails.
     fn evidence(&self, path: &Path) -> String {
         let state = if self.is_running() { "running" } else { "not running" };
         let (id, text) = (self.id(), tail(&self.stderr(), 60));
@@ -555,7 +556,7 @@ pub struct DCommand {
 }
 
 impl DCommand {
-    /// `d` with these arguments, at home in this directory, which need not be a fleet's.
+    /// `d` with these arguments and this home directory, which need not be a fleet's.
     pub fn new<I: IntoIterator<Item: AsRef<OsStr>>>(home: &Path, arguments: I) -> DCommand {
         let arguments: Vec<OsString> =
             arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
@@ -573,60 +574,60 @@ impl DCommand {
         }
     }
 
-    /// A variable of its environment.
+    /// Sets an environment variable.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> DCommand {
         self.command.env(name, value);
         self
     }
 
-    /// A variable it shall not have, such as `NATS_URL`.
+    /// Unsets an environment variable such as `NATS_URL`.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> DCommand {
         self.command.env_remove(name);
         self
     }
 
-    /// Another bus, or another relay to it.
+    /// Connects to another bus, or through another relay.
     pub fn nats(self, url: &str) -> DCommand {
         self.env("NATS_URL", url)
     }
 
-    /// The directory it is run in.
+    /// Sets the working directory.
     pub fn in_directory(mut self, directory: impl AsRef<Path>) -> DCommand {
         self.command.current_dir(directory);
         self
     }
 
-    /// What it reads from its standard input; it is empty otherwise.
+    /// Sets the standard input, which is empty by default.
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> DCommand {
         self.input = Input::Bytes(bytes.into());
         self
     }
 
-    /// Leaves its standard input open, to be written with [`Live::write`].
+    /// Keeps the standard input open for [`Live::write`].
     pub fn open_input(mut self) -> DCommand {
         self.input = Input::Open;
         self
     }
 
-    /// Sends its standard output to a file.
+    /// Sends the standard output to a file.
     pub fn output_to(mut self, path: impl AsRef<Path>) -> DCommand {
         self.command.stdout(File::create(path).expect("making the file for the output"));
         self
     }
 
-    /// Counts and digests its standard output and does not keep it.
+    /// Counts and digests the standard output without keeping it.
     pub fn count_output(mut self) -> DCommand {
         self.keep = Keep::Count;
         self
     }
 
-    /// Does not read its standard output until `stdout.resume()`.
+    /// Does not read the standard output until `stdout.resume()`.
     pub fn paused_output(mut self) -> DCommand {
         self.paused = true;
         self
     }
 
-    /// How long it may take.
+    /// Sets the timeout.
     pub fn deadline(mut self, deadline: Duration) -> DCommand {
         self.deadline = deadline;
         self
@@ -649,20 +650,20 @@ impl DCommand {
         self
     }
 
-    /// Any change of the command itself.
+    /// Applies any change to the command itself.
     pub fn with(mut self, change: impl FnOnce(&mut Command)) -> DCommand {
         change(&mut self.command);
         self
     }
 
-    /// Runs it to its end; kills it and fails the test with all it printed at the deadline.
+    /// Runs it to its end. At the deadline, kills it and fails the test with its output.
     #[track_caller]
     pub fn run(self) -> Finished {
         let deadline = self.deadline;
         self.spawn().wait(deadline)
     }
 
-    /// Starts it and leaves it running.
+    /// Starts it and returns while it runs.
     #[track_caller]
     pub fn spawn(mut self) -> Live {
         if !matches!(self.input, Input::Nothing) {
@@ -675,14 +676,14 @@ impl DCommand {
         if let Input::Bytes(bytes) = self.input
             && let Some(mut stdin) = live.take_stdin()
         {
-            // It ends by itself when `d` does; how much was read is for the test to say.
+            // The thread ends with `d`. The test itself checks how much `d` has read.
             std::thread::spawn(move || stdin.write_all(&bytes));
         }
         live
     }
 }
 
-/// Only what every program needs, and a home of the test's own.
+/// Keeps only variables that every program needs, and sets a private home.
 fn private_environment(command: &mut Command, home: &Path) {
     let place = |name: &str| {
         let path = home.join(name);
@@ -693,7 +694,7 @@ fn private_environment(command: &mut Command, home: &Path) {
     };
     let configuration = home.join("config.toml");
     if !configuration.exists() {
-        // An empty file, so that the machine's own is neither read nor written.
+        // An empty file, so that the user's own configuration is neither read nor written.
         fs::write(&configuration, "").expect("writing an empty configuration");
     }
     command.env_clear();

@@ -1,8 +1,9 @@
-//! What a test started and that would outlive it: shims, what they keep, daemons on their own, and the cgroups
-//! of all of them.
+//! Processes that a test started and that would outlive it: shims with their jobs, detached
+//! daemons, and the cgroups of all of them.
 //!
-//! A state directory is known by the folder `reapers` that each daemon makes in it. Whose a process is, the locks
-//! in there and the identities beside them prove, and the job_scopes of its jobs; a name proves nothing.
+//! A state directory is recognized by the folder `reapers` that each daemon makes in it. The locks
+//! in it, the process identities beside them and the job scopes prove which processes belong to it.
+//! A name proves nothing.
 
 use std::fs;
 use std::io;
@@ -15,19 +16,19 @@ use peerbus_process::{
 };
 use peerbus_shim::JobDir;
 
-/// How deep below a scratch directory there are state directories.
+/// The deepest level of a state directory below a scratch directory.
 const DEEPEST: usize = 6;
 
-/// How long a killed process may take to be gone.
+/// Timeout until a killed process is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Ends all of it, and removes its cgroups. What cannot be ended is named on standard error.
+/// Kills all of them and removes their cgroups. Names what it cannot kill on standard error.
 pub fn end_below(directory: &Path) {
     let states = state_directories(directory, DEEPEST);
     if states.is_empty() {
         return;
     }
-    // Who drops a scratch directory may be in a runtime already.
+    // The caller may already run inside a runtime.
     let all_of_them = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         for state in states {
@@ -46,13 +47,14 @@ fn state_directories(directory: &Path, depth: usize) -> Vec<PathBuf> {
     if depth == 0 {
         return Vec::new();
     }
-    // What cannot be read is no daemon's of ours.
+    // An unreadable directory belongs to no daemon of ours.
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     directories.flat_map(|entry| state_directories(&entry.path(), depth - 1)).collect()
 }
 
-/// Daemon and shims first, as they start others. Goes on with the rest where something fails, and says what did.
+/// Ends daemon and shims first, since they start others. Goes on after an error, and returns all
+/// errors.
 async fn end(state: &Path) -> Vec<io::Error> {
     let mut failed = vec![end_daemon(state).await];
     for (_, place) in JobDir::all(state).unwrap_or_default() {
@@ -83,7 +85,7 @@ async fn end_shim(place: &JobDir) -> io::Result<()> {
     }
     match place.about()? {
         Some(about) => kill(&about.shim).await,
-        // Without its daemon it gets no order, and goes.
+        // Without its daemon it gets no commands, and exits.
         None => Ok(()),
     }
 }
@@ -95,7 +97,7 @@ async fn end_job(job_scope: &JobScope) -> io::Result<()> {
     clear(job_scope, Duration::ZERO).await.map(drop)
 }
 
-/// Who holds the lock of the directory. A test that does so itself is no leftover.
+/// The process that holds the directory's lock. The test process itself does not count.
 fn daemon_of(state: &Path) -> io::Result<Option<ProcessKey>> {
     let Some(holder) = StateLock::holder(state).map_err(io::Error::other)? else { return Ok(None) };
     let (Some(pid), Some(start_time), Some(boot_id)) = (holder.pid, holder.start_time, holder.boot_id) else {
@@ -113,7 +115,8 @@ async fn kill(identity: &ProcessKey) -> io::Result<()> {
     })
 }
 
-/// From the bottom up. One in which something lives stays, which is said elsewhere.
+/// Removes cgroups bottom-up. A cgroup with a live process stays; another error reports that
+/// process.
 fn remove_cgroups(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

@@ -1,24 +1,24 @@
-//! What every test of the whole program is made of: a real server, real daemons, the real `d`,
-//! and a link between them that can be cut.
+//! The building blocks of end-to-end tests: a real server, real daemons, the real `d`, and a
+//! connection between them that a test can cut.
 //!
-//! Nothing here sleeps and hopes: each wait is for an event, has a deadline, and says what it
-//! waited for when the deadline passes. Nothing here outlives its test, not even when the test
-//! process is killed. When a test fails, the evidence is printed and its directory is kept.
+//! No test sleeps and hopes: each wait is for an event, has a deadline, and reports what it waited
+//! for if the deadline passes. No process outlives its test, even if the test process is killed.
+//! When a test fails, it prints the evidence and keeps its directory.
 //!
 //! | file | what it gives |
 //! |---|---|
-//! | `server` | a `nats-server` of the test's own, to kill and to bring back |
-//! | `relay` | a link to cut, freeze, slow down and count |
+//! | `server` | a `nats-server` of the test's own, to kill and restart |
+//! | `relay` | a TCP relay that cuts, freezes, throttles and counts |
 //! | `fleet` | a server, daemons and `d`, in a private environment |
-//! | `roster` | what `d peers` shows of a fleet |
+//! | `roster` | the output of `d peers` |
 //! | `database` | a SQLite file, a `mariadbd` or a `postgres` of the test's own |
 //! | `disk` | a small disk that can be filled |
 //! | `dead_mount` | a file system that never answers |
 //! | `child` | a process whose output is collected while it runs |
-//! | `nats` | a raw client that can say anything, malformed things too |
-//! | `procs` | what `/proc` knows: who still runs, and whose it is |
-//! | `scratch` | a directory of the test's own; what runs in it ends with it |
-//! | `leftovers` | ends what would outlive its test |
+//! | `nats` | a raw client that can send anything, also malformed messages |
+//! | `procs` | processes and their resources, from `/proc` |
+//! | `scratch` | a directory of the test's own; processes in it end with it |
+//! | `leftovers` | kills processes that would outlive their test |
 //! | `wait` | waiting for an event with a deadline |
 
 #![allow(
@@ -51,12 +51,12 @@ pub mod wait;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The directory in which cargo builds.
+/// Cargo's target directory.
 pub fn target_directory() -> &'static Path {
     d_program().ancestors().nth(2).unwrap()
 }
 
-/// The program under test: beside the directory in which cargo puts the test that runs.
+/// The program under test, from the target directory of the running test.
 pub fn d_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {

@@ -1,7 +1,7 @@
-//! A raw NATS client over one TCP connection: blocking, with deadlines, and free to say anything.
+//! A raw NATS client over one TCP connection: blocking, with deadlines, and able to send anything.
 //!
-//! Tests use it as a person uses the plain tools, and as someone malicious would use a socket:
-//! broken headers, wrong replies, subjects that are not UTF-8.
+//! Tests use it like the plain NATS tools, and like an attacker with a socket: broken headers,
+//! wrong replies, subjects that are not UTF-8.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -12,21 +12,21 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use peerbus_identity::IdentityFile;
 
-/// How long an answer of the server itself may take.
+/// Timeout for answers of the server itself.
 const SERVER_DEADLINE: Duration = Duration::from_secs(20);
 
-/// One message that came.
+/// A received message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Its subject, broken UTF-8 replaced.
+    /// Its subject, with invalid UTF-8 replaced.
     pub subject: String,
-    /// Which of our subscriptions got it.
+    /// The id of our subscription that received it.
     pub sid: u64,
-    /// Where an answer should go.
+    /// The reply subject.
     pub reply: Option<String>,
     /// The status in the header line, such as 503.
     pub status: Option<u16>,
-    /// The headers in the order in which they came.
+    /// The headers, in the order received.
     pub headers: Vec<(String, String)>,
     /// The payload.
     pub payload: Vec<u8>,
@@ -38,12 +38,12 @@ impl Message {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The payload as text, broken UTF-8 replaced.
+    /// The payload as text, with invalid UTF-8 replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.payload).into_owned()
     }
 
-    /// The payload as JSON; fails the test with the message if it is not.
+    /// The payload as JSON; fails the test with the message if it is not JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         match serde_json::from_slice(&self.payload) {
@@ -52,7 +52,7 @@ impl Message {
         }
     }
 
-    /// True for the server's "nobody hears this subject".
+    /// Whether this is the server's "no responders".
     pub fn is_no_responders(&self) -> bool {
         self.status == Some(503)
     }
@@ -71,7 +71,7 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// How to connect.
+/// Options of a connection.
 #[derive(Clone, Default)]
 pub struct Login {
     /// A user and a password.
@@ -80,14 +80,14 @@ pub struct Login {
     pub token: Option<String>,
     /// The name the server shows for this connection.
     pub name: Option<String>,
-    /// The first part of inboxes, in place of `_INBOX`.
+    /// The prefix of inboxes, instead of `_INBOX`.
     pub inbox_prefix: Option<String>,
     /// An identity of a fleet.
     pub identity: Option<IdentityFile>,
 }
 
 impl Login {
-    /// With an identity, and its own inbox.
+    /// A login with an identity and its own inbox prefix.
     pub fn with(identity: &IdentityFile) -> Login {
         let name = identity.signer().expect("an identity").name;
         Login {
@@ -110,18 +110,18 @@ pub struct Raw {
     pongs: u64,
     pings_sent: u64,
     answers_pings: bool,
-    /// What the server said with `-ERR`, oldest first.
+    /// The server's `-ERR` lines, oldest first.
     pub errors: Vec<String>,
 }
 
 impl Raw {
-    /// Connects to `nats://host:port` or `host:port`; fails the test if that does not work.
+    /// Connects to `nats://host:port` or `host:port`; fails the test on an error.
     #[track_caller]
     pub fn connect(url: &str) -> Raw {
         Raw::connect_as(url, &Login::default())
     }
 
-    /// Connects with a user or a token; fails the test if that does not work.
+    /// Connects with a user or a token; fails the test on an error.
     #[track_caller]
     pub fn connect_as(url: &str, login: &Login) -> Raw {
         match Raw::try_connect(url, login) {
@@ -130,12 +130,12 @@ impl Raw {
         }
     }
 
-    /// Connects, and returns once the server has taken the login.
+    /// Connects, and returns once the server has accepted the login.
     pub fn try_connect(url: &str, login: &Login) -> io::Result<Raw> {
         Raw::try_connect_within(url, login, SERVER_DEADLINE)
     }
 
-    /// The same for who does not want to wait as long for a server that says nothing.
+    /// Like [`Raw::try_connect`], with a timeout of the caller's own.
     pub fn try_connect_within(url: &str, login: &Login, deadline: Duration) -> io::Result<Raw> {
         static CONNECTIONS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let place = url.strip_prefix("nats://").unwrap_or(url);
@@ -199,23 +199,23 @@ impl Raw {
         self.info["max_payload"].as_u64().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0)
     }
 
-    /// Sends any bytes at all.
+    /// Sends arbitrary bytes; fails the test on an error.
     #[track_caller]
     pub fn send(&mut self, bytes: &[u8]) {
         self.try_send(bytes).expect("writing to the server");
     }
 
-    /// Sends any bytes at all, if the connection still stands.
+    /// Sends arbitrary bytes.
     pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// Stops or resumes answering the server's pings, as a frozen client would.
+    /// Stops or resumes answering the server's pings, like a frozen client.
     pub fn answer_pings(&mut self, answer: bool) {
         self.answers_pings = answer;
     }
 
-    /// Subscribes, and returns once the server has taken it.
+    /// Subscribes, and returns once the server has confirmed it.
     #[track_caller]
     pub fn subscribe(&mut self, subject: &str) -> u64 {
         self.subscribe_line(subject, "")
@@ -236,14 +236,14 @@ impl Raw {
         sid
     }
 
-    /// Ends a subscription, and returns once the server has taken it.
+    /// Unsubscribes, and returns once the server has confirmed it.
     #[track_caller]
     pub fn unsubscribe(&mut self, sid: u64) {
         self.send(format!("UNSUB {sid}\r\n").as_bytes());
         self.barrier();
     }
 
-    /// A new subject of our own to be answered on.
+    /// A new inbox subject.
     pub fn new_inbox(&mut self) -> String {
         let number = self.next_inbox;
         self.next_inbox += 1;
@@ -262,7 +262,7 @@ impl Raw {
         self.publish_bytes(subject.as_bytes(), reply.as_bytes(), None, payload.as_ref());
     }
 
-    /// Publishes with headers, well formed; `reply` may be empty.
+    /// Publishes with well-formed headers; `reply` may be empty.
     #[track_caller]
     pub fn publish_headers(
         &mut self,
@@ -276,8 +276,9 @@ impl Raw {
         self.publish_bytes(subject.as_bytes(), reply.as_bytes(), Some(block.as_bytes()), payload.as_ref());
     }
 
-    /// Publishes anything: a subject that is not UTF-8, a block of headers with a bare `\r`, …
-    /// `reply` may be empty; `headers` is the whole block with its first line and its empty last one.
+    /// Publishes arbitrary bytes: a subject that is not UTF-8, a header block with a bare `\r`, …
+    /// `reply` may be empty; `headers` is the whole block with its first line and its empty last
+    /// line.
     #[track_caller]
     pub fn publish_bytes(&mut self, subject: &[u8], reply: &[u8], headers: Option<&[u8]>, payload: &[u8]) {
         let mut line = Vec::with_capacity(payload.len() + 128);
@@ -298,7 +299,8 @@ impl Raw {
         self.send(&line);
     }
 
-    /// Asks, and returns the first answer, a 503 of the server included; fails the test otherwise.
+    /// Sends a request and returns the first answer, which may be the server's 503; fails the test
+    /// otherwise.
     #[track_caller]
     pub fn request(&mut self, subject: &str, payload: impl AsRef<[u8]>, deadline: Duration) -> Message {
         let inbox = self.new_inbox();
@@ -309,7 +311,8 @@ impl Raw {
         answer
     }
 
-    /// Asks, and returns all answers until an empty one or `span` has passed without one.
+    /// Sends a request and returns all answers until an empty one, or until `span` has passed
+    /// without one.
     #[track_caller]
     pub fn request_many(&mut self, subject: &str, payload: impl AsRef<[u8]>, span: Duration) -> Vec<Message> {
         let inbox = self.new_inbox();
@@ -327,17 +330,17 @@ impl Raw {
         answers
     }
 
-    /// The next message of any subscription; `None` once `deadline` has passed or the connection ended.
+    /// The next message of any subscription; `None` after `deadline` or when the connection ended.
     pub fn next(&mut self, deadline: Duration) -> Option<Message> {
         self.next_where(deadline, |_| true)
     }
 
-    /// The next message of one subscription; others stay in line.
+    /// The next message of one subscription; others stay queued.
     pub fn next_on(&mut self, sid: u64, deadline: Duration) -> Option<Message> {
         self.next_where(deadline, |message| message.sid == sid)
     }
 
-    /// The next message that `wanted` accepts; others stay in line.
+    /// The next message that `wanted` accepts; others stay queued.
     pub fn next_where(&mut self, deadline: Duration, wanted: impl Fn(&Message) -> bool) -> Option<Message> {
         let end = Instant::now() + deadline;
         let mut looked_at = 0;
@@ -364,7 +367,7 @@ impl Raw {
         }
     }
 
-    /// Returns once the server has handled all we sent (PING, PONG).
+    /// Waits until the server has processed all our messages (PING, PONG).
     #[track_caller]
     pub fn barrier(&mut self) {
         self.try_barrier(SERVER_DEADLINE).expect("waiting for the server's PONG");
@@ -387,7 +390,7 @@ impl Raw {
         Ok(())
     }
 
-    /// Waits until the server, or the link, has ended the connection.
+    /// Waits until the server or the relay has closed the connection.
     pub fn wait_for_disconnect(&mut self, deadline: Duration) -> bool {
         let end = Instant::now() + deadline;
         loop {
@@ -398,7 +401,7 @@ impl Raw {
         }
     }
 
-    /// Handles one thing the server said, reading more until there is one or `end` has come.
+    /// Handles one protocol message, reading more until there is one or `end` has come.
     fn step(&mut self, end: Instant) -> io::Result<()> {
         loop {
             if self.parse_one()? {
@@ -420,7 +423,7 @@ impl Raw {
         }
     }
 
-    /// Takes one whole protocol line (with its payload) from what was read. False: not whole yet.
+    /// Parses one protocol line with its payload. Returns false if it is incomplete.
     fn parse_one(&mut self) -> io::Result<bool> {
         let Some(line_end) = self.read.windows(2).position(|pair| pair == b"\r\n") else { return Ok(false) };
         let line = String::from_utf8_lossy(&self.read[..line_end]).into_owned();

@@ -1,7 +1,7 @@
-//! What `/proc` knows: which processes still run, whose they are, and what they use.
+//! Processes from `/proc`: which ones still run, their parents, and their resources.
 //!
-//! Processes are found by a marker: a unique word among their arguments, or a variable of their
-//! environment, such as `PEERBUS_JOB`. Zombies have neither and count as gone.
+//! A marker identifies processes: a unique word among their arguments, or an environment variable
+//! such as `PEERBUS_JOB`. Zombies have neither and count as gone.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::wait::{eventually, within};
 
-/// A process as it was seen.
+/// A process at the time of the look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     /// Its id.
@@ -27,7 +27,7 @@ pub struct Process {
     pub session: i32,
     /// Its state, as in `ps`: `R`, `S`, `T` (stopped) …
     pub state: char,
-    /// When it started, in clock ticks since boot: with the id it names one process for ever.
+    /// Its start time, in clock ticks since boot. With the id it identifies the process for ever.
     pub started: u64,
     /// Its arguments.
     pub arguments: Vec<String>,
@@ -101,15 +101,15 @@ fn eventually_none(deadline: Duration, whose: &str, find: impl Fn() -> Vec<Proce
     assert!(gone.is_some(), "after {deadline:?} there are still processes {whose}: {left:#?}");
 }
 
-/// The process with this id; `None` if there is none, or only its zombie.
+/// The process with this id; `None` if it does not exist or is a zombie.
 pub fn look_at(pid: i32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may contain anything, parentheses too.
+    // The name is in parentheses and may contain anything, even parentheses.
     let after_name = &stat[stat.rfind(')')? + 2..];
     let fields: Vec<&str> = after_name.split(' ').collect();
     let state = fields[0].chars().next()?;
     let threads: u32 = fields.get(17)?.parse().ok()?;
-    // A first thread that ended before the others looks like a zombie.
+    // A main thread that ended before the other threads looks like a zombie.
     if state == 'X' || (state == 'Z' && threads <= 1) {
         return None;
     }
@@ -136,37 +136,38 @@ pub fn working_directory(pid: i32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
-/// Memory that is a process's own, in bytes: without the pages of its program, which an unoptimised build has many of.
+/// A process's private memory in bytes, without its program's pages, of which an unoptimised build
+/// has many.
 pub fn own_bytes(pid: i32) -> u64 {
     status_kib(pid, "RssAnon:") * 1024
 }
 
-/// The memory a process holds now, in bytes (its resident set).
+/// The resident memory of a process, in bytes.
 pub fn resident_bytes(pid: i32) -> u64 {
     status_kib(pid, "VmRSS:") * 1024
 }
 
-/// The most memory a process ever held, in bytes.
+/// The peak resident memory of a process, in bytes.
 pub fn peak_resident_bytes(pid: i32) -> u64 {
     status_kib(pid, "VmHWM:") * 1024
 }
 
-/// The time a process has spent on processors, user and system together.
+/// The CPU time of a process, user and system together.
 pub fn processor_time(pid: i32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after_name = stat.rfind(')').map_or("", |end| &stat[end + 2..]);
     let fields: Vec<&str> = after_name.split(' ').collect();
     let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    // USER_HZ is 100 on every Linux we run on.
+    // USER_HZ is 100 on all supported Linux systems.
     Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }
 
-/// How many files a process has open.
+/// The number of a process's open files.
 pub fn open_files(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count).unwrap_or(0)
 }
 
-/// All processes below `pid`: children, their children, and so on.
+/// All descendants of `pid`.
 pub fn descendants(pid: i32) -> Vec<Process> {
     let all: Vec<Process> = all_pids().filter_map(look_at).collect();
     let mut family = HashSet::from([pid]);
@@ -184,8 +185,8 @@ pub fn descendants(pid: i32) -> Vec<Process> {
     }
 }
 
-/// All processes that have `directory` to do with: it is, or is part of, their working directory,
-/// an argument, or a variable of their environment.
+/// All processes that use `directory`: it is in, or contains, their working directory, an argument,
+/// or an environment variable.
 pub fn touching(directory: &Path) -> Vec<Process> {
     let text = directory.to_string_lossy().into_owned();
     all_pids()
@@ -199,8 +200,8 @@ pub fn touching(directory: &Path) -> Vec<Process> {
         .collect()
 }
 
-/// Kills these processes with SIGKILL, each only if it is still the one that was seen, and waits
-/// until they are gone.
+/// Kills these processes with SIGKILL, each only if it is still the same process, and waits until
+/// they are gone.
 pub fn kill_all(processes: &[Process]) {
     let same = |process: &Process| look_at(process.pid).is_some_and(|now| now.started == process.started);
     for process in processes.iter().filter(|process| same(process)) {
@@ -209,7 +210,7 @@ pub fn kill_all(processes: &[Process]) {
     within(Duration::from_secs(5), || (!processes.iter().any(same)).then_some(()));
 }
 
-/// Waits until a process has this state, for example `T` once it is stopped.
+/// Waits until a process has this state, for example `T` after it was stopped.
 #[track_caller]
 pub fn wait_for_state(pid: i32, state: char, deadline: Duration) {
     eventually(deadline, &format!("process {pid} to be in state {state}"), || {

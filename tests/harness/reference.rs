@@ -1,4 +1,4 @@
-//! A terminal that was there from the start, to hold a restored one against.
+//! A reference terminal that saw all output from the start, to compare with a restored one.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,10 +11,10 @@ use alacritty_terminal::term::{Config, TermMode};
 use alacritty_terminal::vte::ansi::{CharsetIndex, Color, CursorStyle, NamedColor, Processor, Timeout};
 use peerbus_protocol::TtySize;
 
-/// Marks of a row's last cell: how the next row goes on. They are not seen.
+/// Marks on a row's last cell that say how the next row continues. They are invisible.
 const OF_THE_END: Flags = Flags::WRAPLINE.union(Flags::LEADING_WIDE_CHAR_SPACER);
 
-/// What the terminal says by itself.
+/// The terminal's own output and events.
 #[derive(Debug, Clone, Default)]
 struct Heard(Arc<Mutex<(Option<String>, Vec<String>)>>);
 
@@ -33,7 +33,7 @@ impl EventListener for Heard {
     }
 }
 
-/// Redraws are shown as they come, so that every byte can be looked at.
+/// Shows synchronized updates at once, so that a test can check after every byte.
 #[derive(Debug, Default)]
 struct Immediate;
 
@@ -65,7 +65,7 @@ pub struct Reference {
     heard: Heard,
 }
 
-/// All of a terminal's state that can be seen from outside.
+/// The part of a terminal's state that is visible from outside.
 #[derive(Debug, PartialEq)]
 pub struct State {
     pub primary: Shown,
@@ -85,7 +85,7 @@ pub struct Shown {
 }
 
 impl PartialEq for Shown {
-    /// Rows that are the same in every bit look the same, and there are far too many of them to look at each cell.
+    /// Compares identical rows quickly: there are too many to compare each cell's look.
     fn eq(&self, other: &Self) -> bool {
         let alike = |(one, two): (&Row<Cell>, &Row<Cell>)| one == two || looks(one) == looks(two);
         (&self.cursor, &self.saved) == (&other.cursor, &other.saved)
@@ -100,7 +100,7 @@ impl Shown {
     }
 }
 
-/// One cell: how it looks, and what it is part of.
+/// One cell: its look, and its role in its row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Look {
     pub text: String,
@@ -135,12 +135,12 @@ impl Reference {
         self.term.resize(Size(size));
     }
 
-    /// What it would have typed to the program.
+    /// The answers it would have sent to the program.
     pub fn answers(&self) -> Vec<String> {
         self.heard.0.lock().expect("no panic elsewhere").1.clone()
     }
 
-    /// The state. Leaves the alternate screen, so nothing is to be written afterwards.
+    /// The state. Leaves the alternate screen, so the terminal must not be used afterwards.
     pub fn into_state(mut self) -> State {
         let mode = *self.term.mode();
         let cursor_style = self.term.cursor_style();
@@ -156,13 +156,13 @@ impl Reference {
 }
 
 impl State {
-    /// What a person sees: characters and how they look, and where the cursor is.
+    /// The visible part: characters with their look, and the cursor's position.
     pub fn seen(&self) -> (Vec<Vec<Look>>, i32, usize) {
         let shown = self.alternate.as_ref().unwrap_or(&self.primary);
         let visible = OF_THE_END.complement();
         let rows = shown.rows().into_iter().map(|mut row| {
             for column in 0..row.len() {
-                // Half of a wide character that is alone is a blank.
+                // Half of a wide character without its other half is a blank.
                 let alone = column == 0 || !row[column - 1].flags.contains(Flags::WIDE_CHAR);
                 let unseen = if alone { Flags::WIDE_CHAR_SPACER } else { Flags::empty() };
                 row[column].flags = row[column].flags.intersection(visible).difference(unseen);
@@ -172,7 +172,7 @@ impl State {
         (rows.collect(), shown.cursor.row, shown.cursor.column)
     }
 
-    /// What a person sees, with blanks that have no mark on them all alike but for their background.
+    /// The visible part, where all unmarked blanks with the same background are equal.
     pub fn plainly_seen(&self) -> Vec<Vec<Look>> {
         let marks = Flags::INVERSE | Flags::ALL_UNDERLINES | Flags::STRIKEOUT;
         let plain = |cell: Look| match cell.text == " " && !cell.flags.intersects(marks) {
@@ -182,7 +182,7 @@ impl State {
         self.seen().0.into_iter().map(|row| row.into_iter().map(plain).collect()).collect()
     }
 
-    /// The characters of each row, without the blanks at its end.
+    /// The characters of each row, without trailing blanks.
     pub fn text(&self) -> Vec<String> {
         let shown = self.alternate.as_ref().unwrap_or(&self.primary);
         let row = |row: &Vec<Look>| {
@@ -192,7 +192,7 @@ impl State {
         shown.rows().iter().map(row).collect()
     }
 
-    /// The first difference, in words.
+    /// Describes the first difference.
     pub fn difference(&self, other: &Self) -> Option<String> {
         if self == other {
             return None;
@@ -244,7 +244,7 @@ fn looks(line: &Row<Cell>) -> Vec<Look> {
     let last = line.len() - 1;
     let cell = |column| {
         let cell = look(&line[Column(column)]);
-        // In the middle of a row it means nothing.
+        // These marks mean nothing in the middle of a row.
         let means = if column == last { Flags::all() } else { OF_THE_END.complement() };
         Look { flags: cell.flags.intersection(means), ..cell }
     };
@@ -252,7 +252,7 @@ fn looks(line: &Row<Cell>) -> Vec<Look> {
 }
 
 fn look(cell: &Cell) -> Look {
-    // A tab is a blank that was moved over.
+    // A tab is a blank that the cursor skipped.
     let c = if cell.c == '\t' { ' ' } else { cell.c };
     Look {
         text: std::iter::once(c).chain(cell.zerowidth().into_iter().flatten().copied()).collect(),
@@ -264,7 +264,7 @@ fn look(cell: &Cell) -> Look {
     }
 }
 
-/// Where a program names none, every terminal counts for itself.
+/// A generated link id differs between terminals, so it is dropped.
 fn link_id(id: &str) -> String {
     if id.ends_with("_alacritty") { String::new() } else { id.to_owned() }
 }

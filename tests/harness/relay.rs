@@ -1,13 +1,13 @@
-//! A TCP link between a client and the server that can be cut, frozen, slowed down and counted.
+//! A TCP relay between a client and the server that can cut, freeze, throttle, delay and count.
 //!
 //! | what | existing connections | new connections |
 //! |---|---|---|
-//! | `cut` | reset at once (RST) | reset as soon as they are made |
-//! | `freeze` | stay, nothing moves | the kernel takes them, nobody answers |
-//! | `throttle` | share so many bytes a second, each direction for itself | the same |
-//! | `delay` | every byte arrives that much later, order and rate unchanged | the same |
+//! | `cut` | reset at once (RST) | reset after accepting |
+//! | `freeze` | stay open, no data moves | only the kernel accepts them |
+//! | `throttle` | share this many bytes per second, per direction | the same |
+//! | `delay` | every byte arrives this much later, in order and at the same rate | the same |
 //!
-//! Each relay is one thread. A changed setting counts for bytes that have not been read yet.
+//! Each relay is one thread. A changed setting applies to bytes that have not been read yet.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,14 +20,14 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-/// The most one read takes.
+/// Most bytes per read.
 const CHUNK_BYTES: usize = 32 * 1024;
-/// What the kernel may hold for us unread, so that a slow link is not hidden by a large buffer.
+/// Size of the kernel's socket buffers. A large buffer would hide a slow connection.
 const KERNEL_BUFFER_BYTES: u32 = 128 * 1024;
-/// How many chunks may be under way on a delayed link.
+/// Most chunks in flight on a delayed connection.
 const CHUNKS_UNDER_WAY: usize = 256;
 
-/// Which way bytes go.
+/// The direction of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the client to the server.
@@ -41,7 +41,7 @@ pub const BOTH: [Direction; 2] = [Direction::ToServer, Direction::ToClient];
 
 #[derive(Clone, Default)]
 struct Settings {
-    /// Grows with each cut; a connection ends when it changes.
+    /// Counts the cuts; a connection ends when it changes.
     cuts: u64,
     is_cut: bool,
     stopped: bool,
@@ -63,7 +63,7 @@ struct Way {
     frozen: bool,
     bytes_per_second: Option<u64>,
     delay: Duration,
-    /// Cut when so many more bytes have passed.
+    /// Cut after this many more bytes.
     cut_after: Option<u64>,
 }
 
@@ -78,11 +78,11 @@ struct Shared {
     settings: watch::Sender<Settings>,
     counted: Mutex<Counted>,
     changed: Condvar,
-    /// When the link is free again, each direction: what `throttle` is made of.
+    /// When the throttled connection is free again, for each direction.
     free_at: [Mutex<Option<Instant>>; 2],
 }
 
-/// A link; it ends when this is dropped.
+/// A relay; it ends when this is dropped.
 pub struct Relay {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -90,7 +90,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A link on a port of its own that leads to `target`.
+    /// Starts a relay to `target` on a port of its own.
     #[track_caller]
     pub fn to(target: SocketAddr) -> Relay {
         let shared = Arc::new(Shared {
@@ -113,12 +113,12 @@ impl Relay {
         Relay { address, shared, thread: Some(thread) }
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it listens, as `nats://127.0.0.1:PORT`.
+    /// The address it listens on, as `nats://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("nats://{}", self.address)
     }
@@ -129,22 +129,22 @@ impl Relay {
         self.wait_for(Duration::from_secs(10), "the link to be cut", |counted| counted.open == 0);
     }
 
-    /// Lets nothing pass and accepts nobody, and keeps all connections, until [`Relay::heal`].
+    /// Stops all data and accepts no connections, but keeps existing ones, until [`Relay::heal`].
     pub fn freeze(&self) {
         BOTH.into_iter().for_each(|way| self.freeze_way(way));
     }
 
-    /// Lets nothing pass in one direction.
+    /// Stops all data in one direction.
     pub fn freeze_way(&self, direction: Direction) {
         self.set(direction, |way| way.frozen = true);
     }
 
-    /// Ends `cut`, `freeze` and `cut_after`; speed and delay stay as they are.
+    /// Ends `cut`, `freeze` and `cut_after`; rate and delay stay.
     pub fn heal(&self) {
         self.shared.settings.send_modify(Settings::heal);
     }
 
-    /// [`Relay::heal`] and [`Relay::cut_after`] in one: nothing can pass in between.
+    /// [`Relay::heal`] and [`Relay::cut_after`] in one step: no data can pass in between.
     pub fn heal_and_cut_after(&self, direction: Direction, bytes: u64) {
         self.shared.settings.send_modify(|settings| {
             settings.heal();
@@ -152,12 +152,13 @@ impl Relay {
         });
     }
 
-    /// Cuts the link when exactly `bytes` more have passed in this direction: in mid output.
+    /// Cuts all connections after exactly `bytes` more bytes in this direction, in the middle of an
+    /// output.
     pub fn cut_after(&self, direction: Direction, bytes: u64) {
         self.set(direction, |way| way.cut_after = Some(bytes));
     }
 
-    /// Waits until the link is cut, by [`Relay::cut_after`], and all connections are gone.
+    /// Waits until [`Relay::cut_after`] has cut, and all connections are gone.
     #[track_caller]
     pub fn wait_until_cut(&self, deadline: Duration) {
         let shared = &self.shared;
@@ -166,17 +167,17 @@ impl Relay {
         });
     }
 
-    /// Limits both directions to so many bytes a second, each; 0 lifts the limit.
+    /// Limits each direction to this many bytes per second; 0 removes the limit.
     pub fn throttle(&self, bytes_per_second: u64) {
         BOTH.into_iter().for_each(|way| self.throttle_way(way, bytes_per_second));
     }
 
-    /// Limits one direction to so many bytes a second; 0 lifts the limit.
+    /// Limits one direction to this many bytes per second; 0 removes the limit.
     pub fn throttle_way(&self, direction: Direction, bytes_per_second: u64) {
         self.set(direction, |way| way.bytes_per_second = (bytes_per_second > 0).then_some(bytes_per_second));
     }
 
-    /// Delays both directions by this much, each: a round trip takes twice as long.
+    /// Delays each direction by this much: a round trip takes twice as long.
     pub fn delay(&self, delay: Duration) {
         BOTH.into_iter().for_each(|way| self.delay_way(way, delay));
     }
@@ -186,22 +187,22 @@ impl Relay {
         self.set(direction, |way| way.delay = delay);
     }
 
-    /// How many bytes have passed in this direction, over all connections.
+    /// The number of bytes that have passed in this direction, over all connections.
     pub fn passed(&self, direction: Direction) -> u64 {
         self.shared.counted().passed[direction as usize]
     }
 
-    /// How many connections were made in all, those reset at once included.
+    /// The number of connections made so far, including those reset at once.
     pub fn connections(&self) -> u64 {
         self.shared.counted().connections
     }
 
-    /// How many connections stand now.
+    /// The number of open connections.
     pub fn open(&self) -> u64 {
         self.shared.counted().open
     }
 
-    /// Waits until `bytes` in all have passed in this direction.
+    /// Waits until `bytes` bytes in total have passed in this direction.
     #[track_caller]
     pub fn wait_until_passed(&self, direction: Direction, bytes: u64, deadline: Duration) {
         self.wait_for(deadline, &format!("{bytes} bytes {direction:?}"), |counted| {
@@ -209,13 +210,13 @@ impl Relay {
         });
     }
 
-    /// Waits until `bytes` more than now have passed in this direction.
+    /// Waits until `bytes` more bytes have passed in this direction.
     #[track_caller]
     pub fn wait_for_more(&self, direction: Direction, bytes: u64, deadline: Duration) {
         self.wait_until_passed(direction, self.passed(direction) + bytes, deadline);
     }
 
-    /// Waits until `count` connections in all were made.
+    /// Waits until `count` connections in total were made.
     #[track_caller]
     pub fn wait_for_connections(&self, count: u64, deadline: Duration) {
         self.wait_for(deadline, &format!("{count} connections"), |counted| counted.connections >= count);
@@ -278,7 +279,7 @@ impl Shared {
         self.settings.borrow().ways[direction as usize].clone()
     }
 
-    /// How many of `length` bytes may pass, and whether the link is to be cut behind them.
+    /// How many of `length` bytes may pass, and whether to cut after them.
     fn admit(&self, direction: Direction, length: usize) -> (usize, bool) {
         let mut admitted = (length, false);
         self.settings.send_if_modified(|settings| {
@@ -291,7 +292,7 @@ impl Shared {
         admitted
     }
 
-    /// Books `length` bytes on the throttled link; they are through at the time returned.
+    /// Reserves time for `length` bytes on the throttled connection; returns when they are through.
     fn book(&self, direction: Direction, length: usize) -> Instant {
         let now = Instant::now();
         let Some(rate) = self.way(direction).bytes_per_second else { return now };
@@ -305,7 +306,7 @@ impl Shared {
 
 fn listen() -> std::io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
-    // Accepted connections inherit it.
+    // Accepted sockets inherit this.
     socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES)?;
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     socket.listen(128)
@@ -340,7 +341,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, shared: Arc<Shared>) 
     }
 }
 
-/// One connection, from its acceptance to its end.
+/// Relays one connection from its acceptance to its end.
 async fn carry(mut client: TcpStream, target: SocketAddr, cuts: u64, shared: Arc<Shared>) {
     let mut settings = shared.settings.subscribe();
     let connected = async {
@@ -376,7 +377,7 @@ async fn carry(mut client: TcpStream, target: SocketAddr, cuts: u64, shared: Arc
     shared.count(|counted| counted.open -= 1);
 }
 
-/// One direction of one connection, until its end of file has been passed on.
+/// Relays one direction of one connection until its end of file was forwarded.
 async fn pass(
     from: ReadHalf<'_>,
     to: WriteHalf<'_>,
@@ -388,11 +389,11 @@ async fn pass(
     Ok(())
 }
 
-/// Some bytes on their way.
+/// Bytes in flight.
 struct Chunk {
     bytes: Vec<u8>,
     arrives: Instant,
-    /// The link is to be cut once these have passed.
+    /// Whether to cut after these bytes.
     last: bool,
 }
 
@@ -409,7 +410,7 @@ async fn take(
         if way.frozen {
             continue;
         }
-        // A twentieth of a second at a time keeps a slow link smooth.
+        // Chunks of a twentieth of a second keep a slow connection smooth.
         let size = way.bytes_per_second.map_or(CHUNK_BYTES, |rate| {
             usize::try_from(rate / 20).unwrap_or(CHUNK_BYTES).clamp(1, CHUNK_BYTES)
         });
@@ -418,7 +419,7 @@ async fn take(
         if length == 0 {
             return Ok(());
         }
-        // What a cut leaves over is lost with the connection, as on any link.
+        // Bytes left over by a cut are lost with the connection, as in a real network.
         let (length, last) = shared.admit(direction, length);
         bytes.truncate(length);
         sleep_until(shared.book(direction, length)).await;
@@ -451,7 +452,7 @@ async fn deliver(
     to.shutdown().await
 }
 
-/// Waits until nothing is frozen in this direction.
+/// Waits until this direction is not frozen.
 async fn thawed(direction: Direction, shared: &Shared) {
     let mut settings = shared.settings.subscribe();
     let _ = settings.wait_for(|now| !now.ways[direction as usize].frozen).await;

@@ -1,4 +1,4 @@
-//! What `d peers` shows of a fleet, and waiting until it shows something.
+//! The output of `d peers`, and waiting for a certain output.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::fleet::Fleet;
 use super::wait::within;
 
-/// How long the leader may take to judge a silent peer: three intervals of 5 s, and a busy machine.
+/// Timeout until the leader reports a silent peer as offline: three intervals of 5 s, on a busy
+/// machine.
 pub const SILENCE_DEADLINE: Duration = Duration::from_secs(40);
 
 impl Fleet {
@@ -27,7 +28,8 @@ impl Fleet {
         }
     }
 
-    /// Waits until `d peers` shows exactly these peers in these states, and returns their rows, sorted by id.
+    /// Waits until `d peers` shows exactly these peers in these states; returns their rows, sorted
+    /// by id.
     #[track_caller]
     pub fn wait_for_states(&self, wanted: &[(&str, &str)], deadline: Duration) -> Vec<Value> {
         let mut wanted = wanted.to_vec();

@@ -1,9 +1,9 @@
-//! A directory of the test's own: removed when the test succeeds, kept and named when it fails. What a daemon in it
-//! has started ends with it in both cases.
+//! A directory of the test's own: removed if the test succeeds, kept and printed if it fails. In
+//! both cases, processes started by a daemon in it are killed.
 //!
-//! A test that is killed can end nothing. So beside each scratch directory is a file that its test holds locked for as
-//! long as it lives, and the next test that makes one ends what is left where nobody holds it any more. The files in
-//! the directory stay, as those of any test that has failed.
+//! A killed test cannot clean up. So a file beside each scratch directory stays locked for as long
+//! as its test runs, and the next test that creates a directory kills what is left behind unlocked
+//! files. The files in the directory stay, like those of any failed test.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,13 +13,14 @@ use std::sync::Once;
 
 use super::leftovers;
 
-/// What the names of all of them begin with.
+/// The prefix of their names.
 const PREFIX: &str = "pbs-";
 
-/// What the name of the file beside one ends with.
+/// The extension of the lock file.
 const HELD: &str = "held";
 
-/// What was found at a path, unless nothing is there (any more): a daemon that lives removes what has been listed.
+/// The result of reading a path; `None` if the path is missing, since a running daemon may remove
+/// it any time.
 #[track_caller]
 pub fn unless_gone<T>(found: io::Result<T>) -> Option<T> {
     match found {
@@ -32,7 +33,7 @@ pub fn unless_gone<T>(found: io::Result<T>) -> Option<T> {
 /// A private directory (0700) with a short path, so that Unix sockets below it have room.
 pub struct Scratch {
     directory: Option<tempfile::TempDir>,
-    /// Locked while this lives.
+    /// The lock, held while this lives.
     held: File,
 }
 
@@ -60,18 +61,18 @@ impl Scratch {
         Scratch { directory: Some(directory), held }
     }
 
-    /// Leaves everything as it is, as a test does that is killed.
+    /// Leaves everything in place, like a killed test.
     pub fn forsake(mut self) -> PathBuf {
         self.held.unlock().expect("letting go of the scratch directory");
         self.directory.take().expect("the directory is there until drop").keep()
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         self.directory.as_ref().expect("the directory is there until drop").path()
     }
 
-    /// A directory inside it, made (0700) if it is not there.
+    /// A directory in it, created (0700) if missing.
     pub fn directory(&self, name: &str) -> PathBuf {
         let path = self.path().join(name);
         fs::create_dir_all(&path).expect("making a directory in the scratch directory");
@@ -79,7 +80,7 @@ impl Scratch {
         path
     }
 
-    /// A file inside it with this text; its directories are made.
+    /// Creates a file in it with this text, and its parent directories.
     pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
         if let Some(parent) = path.parent() {
@@ -101,8 +102,8 @@ impl Drop for Scratch {
     }
 }
 
-/// The file, made and locked. Another test may have taken it for a forgotten one before it was locked, and have
-/// removed it.
+/// Creates and locks the lock file. Retries if another test removed the file as abandoned before it
+/// was locked.
 fn held(path: &Path) -> io::Result<File> {
     loop {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
@@ -115,7 +116,7 @@ fn held(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Ends what is left of tests that were killed.
+/// Kills the processes left by killed tests.
 pub fn end_forgotten(parent: &Path) {
     for entry in fs::read_dir(parent).expect("reading the directory for temporary files").flatten() {
         let path = entry.path();

@@ -1,4 +1,5 @@
-//! A fleet with identities: keys of its own, a server that knows them, and a file for each member.
+//! A fleet with identities: its own keys, a server that knows them, and an identity file for each
+//! member.
 
 use std::path::PathBuf;
 
@@ -9,7 +10,7 @@ use peerbus_protocol::identity::{Name, Standing};
 use super::scratch::Scratch;
 use super::server::ServerOptions;
 
-/// The operator who `d` is, where a test says nothing else.
+/// The default operator for `d`.
 pub const OPERATOR: &str = "alice";
 
 /// The fleet's keys and the files of its members.
@@ -25,14 +26,14 @@ impl Default for Secured {
 }
 
 impl Secured {
-    /// Makes the keys of a fleet.
+    /// Creates a fleet's keys.
     pub fn new() -> Secured {
         let scratch = Scratch::new();
         let authority = Authority::create(&scratch.path().join("fleet")).expect("a fleet");
         Secured { scratch, authority }
     }
 
-    /// Whoever makes identities.
+    /// The authority, which issues identities.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
@@ -42,7 +43,7 @@ impl Secured {
         self.scratch.path().join("fleet")
     }
 
-    /// What a server of this fleet is configured with.
+    /// Adds this fleet's settings to a server's options.
     pub fn server(&self, options: ServerOptions) -> ServerOptions {
         let documents = self.authority.for_server().expect("documents");
         let resolver = self.scratch.directory("resolver");
@@ -58,7 +59,7 @@ impl Secured {
         ))
     }
 
-    /// The file of a member, made where there is none.
+    /// The identity file of a member, created if missing.
     pub fn member(&self, name: &str, standing: Standing) -> PathBuf {
         let path = self.scratch.path().join(format!("{name}.creds"));
         if !path.exists() {
@@ -67,7 +68,7 @@ impl Secured {
         path
     }
 
-    /// A worker that was invited with these names and addresses; returns its file.
+    /// A worker invited with these names and addresses; returns its identity file.
     pub fn named(&self, name: &str, names: &[&str]) -> PathBuf {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let whom = Invited {
@@ -88,7 +89,7 @@ impl Secured {
         path
     }
 
-    /// A new identity. No other may have the name.
+    /// Issues a new identity. The name must be new.
     pub fn identity(&self, name: &str, standing: Standing) -> IdentityFile {
         let name: Name = name.parse().expect("a name");
         self.authority.make(&name, standing, None).expect("an identity")

