@@ -1,4 +1,4 @@
-//! The life of a daemon: the order in which it comes up, and in which it goes.
+//! The lifecycle of a daemon: the order of startup and shutdown.
 
 use std::ffi::OsStr;
 use std::future::Future;
@@ -25,20 +25,20 @@ use peerbus_process::{self as process, ContainmentManager, LockError, ProcessKey
 use peerbus_protocol::Instance;
 use peerbus_protocol::ending::with_causes;
 
-/// Why a daemon ended.
+/// Why a daemon failed.
 #[derive(Debug, Error)]
 pub enum DaemonError {
-    /// Something that must be there once is there already: another daemon on the state directory,
-    /// on the peer id, or another leader on the bus.
+    /// A resource that only one daemon may hold is taken: the state directory, the peer id, or the
+    /// leadership on the bus.
     #[error("{0}")]
     Taken(String),
-    /// Anything else.
+    /// Any other failure.
     #[error(transparent)]
     Failed(#[from] anyhow::Error),
 }
 
 impl DaemonError {
-    /// With all its causes.
+    /// The error with all its causes, in one line.
     #[must_use]
     pub fn in_one_line(&self) -> String {
         let text = match self {
@@ -49,57 +49,58 @@ impl DaemonError {
     }
 }
 
-/// A daemon that serves.
+/// A daemon that is ready to serve.
 #[derive(Debug, Clone)]
 pub struct Ready {
     /// Its peer id.
     pub peer: String,
-    /// The bus, without credentials.
+    /// The bus address, without credentials.
     pub nats: String,
 }
 
-/// What a daemon is asked to do while it serves.
+/// Control signals to a serving daemon.
 #[derive(Debug)]
 pub struct ControlSignals<S> {
-    /// Ready when it is to stop.
+    /// Completes when the daemon should stop.
     pub stop: S,
-    /// Rung when it is to read its policy again.
+    /// Notified when the daemon should reload its policy.
     pub reload: Arc<Notify>,
-    /// Rung when it is asked to become another version of itself.
+    /// Notified when the daemon should upgrade itself.
     pub upgrade: Arc<Notify>,
     /// Where the daemon notes the jobs that it runs: their signals do not stop it.
     pub jobs: RunningJobs,
 }
 
-/// How a daemon ended that did not fail.
+/// How a daemon ended without a failure.
 #[derive(Debug)]
 pub enum Exit {
-    /// It was asked to stop.
+    /// It was told to stop.
     Stopped,
-    /// It is to become another version.
+    /// It hands over to another version.
     HandOver(Box<NextVersion>),
 }
 
-/// What a daemon leaves to the next version of itself.
+/// What a daemon passes to its next version.
 #[derive(Debug)]
 pub struct NextVersion {
-    /// What is to be tried.
+    /// The upgrade to try.
     pub attempt: UpgradeRecord,
-    /// Which process this is, to be told from others.
+    /// The key of this process.
     pub process: ProcessKey,
-    /// Where its files are.
+    /// The state directory.
     pub state_dir: PathBuf,
-    /// How it is run.
+    /// The supervisor of this process.
     pub run_by: SupervisedBy,
     /// The lock of the state directory.
     pub lock: StateLock,
 }
 
-/// Runs a daemon until `stop` is ready, and stops it cleanly then. `on_ready` is called once, when
-/// the first request would be served.
+/// Runs a daemon until `stop` completes, then stops it cleanly. Calls `on_ready` once, as soon as the
+/// daemon can serve
+/// the first request.
 ///
 /// # Errors
-/// When it cannot start, or cannot go on.
+/// If the daemon cannot start or cannot continue.
 pub async fn run(
     settings: DaemonSettings,
     on_ready: impl FnOnce(&Ready),
@@ -112,7 +113,7 @@ pub async fn run(
     ended
 }
 
-/// The same; who waits for the daemon has yet to be told how it failed.
+/// Like [`run`], but does not report the failure to the supervisor.
 async fn run_unheard(
     mut settings: DaemonSettings,
     on_ready: impl FnOnce(&Ready),
@@ -131,10 +132,11 @@ async fn run_unheard(
     let trial = self_upgrade::settled_before(&settings.state_dir);
     let path = program(trial.as_ref())?;
     if let Err(why) = ownership::check_for_root(&path) {
-        // It runs already. What it does not do is become whatever lies there later.
+        // The program already runs, so starting goes on. The daemon will not upgrade itself to a later file
+        // there.
         tracing::warn!(program = %path.display(), why, "others can replace the program of this daemon, which is root's");
     }
-    // Before that is written anew.
+    // Read the old state file before this daemon overwrites it.
     if let Ok(before) = state::read(&settings.state_dir) {
         settings.policy.remember(before.policy.as_ref());
     }
@@ -143,8 +145,9 @@ async fn run_unheard(
     let mut state = StateFile::create(&settings.state_dir, first)
         .with_context(|| format!("writing the state file in {}", settings.state_dir.display()))?;
     trusted_network::check(&settings, &mut state).await?;
-    // Before anything else is started: a daemon that was started by a job leaves that job's cgroup
-    // here, and what it started before would stay behind and end with the job.
+    // Do this before starting anything else. A daemon started by a job leaves that job's cgroup here.
+    // Processes started
+    // earlier would stay in that cgroup and end with the job.
     let containment_manager = open_containment_manager(&settings).inspect_err(|error| {
         state.set(RunState::Failed, with_causes(error.as_ref()));
     })?;
@@ -180,10 +183,10 @@ async fn run_unheard(
     }
 }
 
-/// Whether it was asked to stop after it had decided to hand over. From now on such a wish waits for the next
+/// Whether a stop arrived after the daemon decided to hand over. Later stop requests go to the next
 /// version.
 async fn was_stopped(stop: impl Future<Output = ()>) -> bool {
-    /// A signal that has come takes this long at most to be told of.
+    /// Upper bound for the delivery of a pending signal.
     const TOLD_WITHIN: Duration = Duration::from_millis(50);
     tokio::time::timeout(TOLD_WITHIN, stop).await.is_ok()
 }
@@ -192,19 +195,19 @@ async fn was_stopped(stop: impl Future<Output = ()>) -> bool {
 struct Boot {
     instance: Instance,
     containment_manager: ContainmentManager,
-    /// The file it was started from.
+    /// The program file it was started from.
     path: PathBuf,
-    /// Whether it has yet to prove itself.
+    /// The upgrade on trial, if this version has not proved itself yet.
     trial: Option<OnTrial>,
 }
 
-/// The file this program is looked for under; on trial that of the one before.
+/// The path of this program. On trial, the path of the previous program.
 fn program(trial: Option<&OnTrial>) -> anyhow::Result<PathBuf> {
     if let Some(trial) = trial {
         return Ok(trial.path().to_owned());
     }
     let path = std::env::current_exe().context("finding out where this program is")?;
-    // What the kernel adds where the file was replaced since.
+    // The kernel appends this if the file was replaced.
     let name = path.as_os_str().as_bytes();
     Ok(match name.strip_suffix(b" (deleted)") {
         Some(name) if !path.exists() => PathBuf::from(OsStr::from_bytes(name)),
@@ -244,7 +247,7 @@ fn open_containment_manager(settings: &DaemonSettings) -> anyhow::Result<Contain
         .context("making a place for process trees")
 }
 
-/// Starts the broker that was asked for; then it is the bus.
+/// Starts the configured broker and uses it as the bus.
 async fn start_broker(
     settings: &mut DaemonSettings,
     state: &mut StateFile,
@@ -262,7 +265,7 @@ async fn start_broker(
     Ok(Some(broker))
 }
 
-/// Lives until it is asked to stop, or it is time for another version, which is returned.
+/// Serves until it is told to stop, or returns the version to hand over to.
 async fn live(
     settings: DaemonSettings,
     born: Boot,
@@ -279,7 +282,7 @@ async fn live(
         serving = serve(settings, path.clone(), instance, (containment_manager, jobs), state) => serving?,
         () = &mut stop => return Ok(None),
     };
-    // From here on jobs may run, so whatever comes, they are stopped in order.
+    // From here on jobs may run, so every exit must stop them in order.
     let heard = tokio::select! {
         heard = readiness::listens(&serving.context) => Some(heard),
         () = &mut stop => None,
@@ -299,7 +302,7 @@ async fn live(
     let notice = Notice { path, asked: upgrade, news: watch::Sender::new(None) };
     let mut news = notice.news.subscribe();
     let settle = self_upgrade::stand_trial(context.settings.state_dir.clone(), trial);
-    // Who has yet to prove himself does not hand over.
+    // A version on trial does not hand over.
     let go = async {
         settle.await;
         self_upgrade::go(&context, &notice).await
@@ -334,7 +337,7 @@ async fn live(
     };
     state.set(RunState::Stopping, why.clone());
     match &ended {
-        // For who runs this daemon it goes on.
+        // To its supervisor, the daemon keeps running.
         Ok(Some(_)) => notify(&[NotifyState::Status(&why)]),
         _ => notify(&[NotifyState::Stopping]),
     }
@@ -342,9 +345,9 @@ async fn live(
     ended
 }
 
-/// Waits until the state directory is gone from its place, and with it the lock that keeps a second daemon away.
+/// Waits until the state directory is gone, and with it the lock that keeps a second daemon away.
 async fn is_taken_away(lock: &StateLock, state_dir: &Path) {
-    /// How often that is looked at.
+    /// Check interval.
     const EVERY: Duration = Duration::from_secs(3);
     loop {
         tokio::time::sleep(EVERY).await;
@@ -354,8 +357,9 @@ async fn is_taken_away(lock: &StateLock, state_dir: &Path) {
     }
 }
 
-/// Nothing of it is made again under a daemon that runs: what it knew of jobs is gone, registry and audit log go on in
-/// files without a name, and another daemon may have begun there. A start does all of that in its order.
+/// A running daemon does not recreate its state directory. The journal is gone, the registry and the audit
+/// log go to
+/// unlinked files, and another daemon may have started there. Only a restart sets all this up in order.
 fn taken_away(state_dir: &Path) -> anyhow::Error {
     anyhow::anyhow!(
         "the state directory {} was removed or replaced while the daemon used it, and with it what is known of the \
@@ -364,7 +368,7 @@ fn taken_away(state_dir: &Path) -> anyhow::Error {
     )
 }
 
-/// Watches whether a daemon that serves has the bus.
+/// Watches whether a serving daemon is connected to the bus.
 struct BusWatch {
     bus: Bus,
     link: watch::Receiver<ConnectionState>,
@@ -376,9 +380,9 @@ impl BusWatch {
         Self { bus: bus.clone(), link: bus.link(), errors: bus.errors() }
     }
 
-    /// Waits for a change; why the bus is away, where it is. Cancel safe.
+    /// Waits for a change. Returns why the bus is disconnected, or `None` if it is connected. Cancel safe.
     async fn changed(&mut self) -> Option<String> {
-        // The senders live as long as the bus, of which there is one here.
+        // The senders live as long as the bus, which this struct holds.
         tokio::select! {
             Ok(()) = self.link.changed() => {}
             Ok(()) = self.errors.changed() => {}

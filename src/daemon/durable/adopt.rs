@@ -1,4 +1,4 @@
-//! Durable jobs that another daemon began: adopted when this one starts, or looked up when somebody asks.
+//! Durable jobs of an earlier daemon: adopted at startup, or looked up on request.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use super::super::journal::{Entry, Record};
 use super::job::DurableJob;
 use super::shim_handle::Known;
 
-/// A record that was left open, and what is known of its shim; nothing where it was slow to answer.
+/// An open journal record, and what is known of its shim. `None` if the shim was slow to answer.
 pub(crate) struct Left {
     pub(crate) entry: Entry,
     pub(crate) record: Record,
     pub(crate) known: Option<Known>,
-    /// Whether its end is in the audit log already.
+    /// Whether the audit log already has the ending.
     pub(crate) told: bool,
 }
 
-/// Goes on with a job that another daemon has left.
+/// Continues a job that an earlier daemon left.
 pub(crate) async fn resume_left(context: Arc<Context>, left: Left, messages: &mut mpsc::Receiver<Message>) {
     let Left { entry, record, known, told } = left;
     let mut job = DurableJob::of(&context, &record);
@@ -45,7 +45,7 @@ pub(crate) async fn resume_left(context: Arc<Context>, left: Left, messages: &mu
     job.live(messages).await;
 }
 
-/// Attends to a durable job that nobody attends to, from the first message about it: it has ended, as a rule.
+/// Handles messages about a durable job that has no task. The job has usually ended.
 pub(crate) async fn attend_again(
     context: Arc<Context>,
     record: Record,
@@ -56,13 +56,13 @@ pub(crate) async fn attend_again(
     match record.result {
         Some(result) => job.has_ended(result),
         None => {
-            // Its end could not be journalled, or is not known here yet.
+            // The journal does not have its ending: writing it failed, or it is not known yet.
             let (journal, id) = (context.journal.clone(), job.id);
             job.entry = blocking(move || journal.take_up(id)).await.unwrap_or_else(|error| {
                 tracing::error!(job = %id, %error, "reading the journal");
                 None
             });
-            // Whoever could not journal its end may have told it.
+            // The audit log may have the ending even if the journal does not.
             job.told = context.audit.has_told(id).await;
             job.seek_shim();
         }

@@ -1,4 +1,4 @@
-//! What a durable job does with what is said to it.
+//! How a durable job handles control messages.
 
 use bytes::Bytes;
 
@@ -25,18 +25,18 @@ use peerbus_protocol::{Ending, decode};
 use peerbus_shim::ToShim;
 use peerbus_shim::messages::ScreenSnapshot;
 
-/// Messages that may wait for a job to have started.
+/// Messages that may wait for the job to start.
 const WAITING_MOST: usize = 64;
 
-/// How somebody reads along.
+/// How a client attaches.
 pub(super) struct AttachMode {
-    /// Whether they write, too.
+    /// Whether it also writes.
     pub(super) write: bool,
-    /// Whether they want every frame signed.
+    /// Whether it wants every frame signed.
     sealed: bool,
-    /// How far its terminal can be asked something.
+    /// Its rank as responder.
     pub(super) seat: ResponderRank,
-    /// The job from within which they do.
+    /// The job that the client runs in, if any.
     pub(super) within: Option<Within>,
 }
 
@@ -51,7 +51,7 @@ impl DurableJob {
                 }
         );
         if begins && !self.runs && self.ended.is_none() {
-            // Answered when it is known whether it runs. Whoever finds no room asks again.
+            // Answered once it is known whether the job runs. If there is no room, the client retries.
             if self.waiting.len() < WAITING_MOST {
                 self.waiting.push(message);
             }
@@ -67,7 +67,7 @@ impl DurableJob {
         }
     }
 
-    /// A job of a record that is closed.
+    /// Loads the ending from a closed record.
     pub(super) fn has_ended(&mut self, result: JobResult) {
         self.runs = true;
         let totals = |total: &Option<StreamTotal>| total.as_ref().map_or(0, |it| it.bytes);
@@ -77,7 +77,7 @@ impl DurableJob {
         self.news.send_modify(|news| (news.totals, news.ended) = (totals, Some(result)));
     }
 
-    /// The request, for the first time or again.
+    /// Handles the request, for the first time or repeated.
     async fn on_request(&mut self, request: Request) {
         if let Some(ticket) = &request.queued {
             return ticket.settle(&self.context, self.id).await;
@@ -99,7 +99,7 @@ impl DurableJob {
         if self.viewers.epoch_of(inbox).is_some() && self.viewers.say(inbox, ViewerCommand::Again(accepted)) {
             return;
         }
-        // Whoever recorded it is not shown what the command has printed since.
+        // A replayed recording of the request must not reveal what the command has printed since.
         let text = request.signed.as_ref().map(|signed| signed.challenge());
         let freshness = &self.context.freshness;
         if let Some(text) = text
@@ -126,14 +126,14 @@ impl DurableJob {
     }
 
     async fn on_word(&mut self, steer: Control, from: &str, (principal, fresh): (&Principal, bool)) {
-        // Asked anew for each word: the policy may have become another one since the last.
+        // Check every message: the policy may have changed since the last one.
         let access = needed(&steer).filter(|_| fresh || !matches!(steer, Control::Credit(_)));
         if let Some(access) = access
             && let Err(why) = policy::may_attach(&self.context, principal, &self.owner, access)
         {
             return self.on_denied(&steer, from, principal, &why).await;
         }
-        // Where members sign, an inbox is proved to be its speaker's.
+        // If members sign, the signature proves that the inbox belongs to the sender.
         let may_stop = from == self.begun.caller || policy::may_steer(principal, Some(&self.owner));
         match steer {
             Control::Credit(credit) => self.on_credit(credit, from, (principal, fresh)).await,
@@ -153,7 +153,7 @@ impl DurableJob {
         }
     }
 
-    /// Somebody may not, or may no more: what it was shown so far is all that it gets.
+    /// Detaches a client that has no permission, or no longer has it. It gets no further output.
     async fn on_denied(&mut self, word: &Control, from: &str, principal: &Principal, why: &str) {
         let wrote = self.viewers.may_write(from) == Some(true) && from != self.begun.caller;
         self.viewers.let_go(from);
@@ -173,7 +173,7 @@ impl DurableJob {
 
     async fn on_credit(&mut self, credit: Credit, from: &str, (principal, fresh): (&Principal, bool)) {
         let wrote = self.viewers.may_write(from) == Some(true) && from != self.begun.caller;
-        // What is not of an attachment that goes on changes nothing.
+        // Credit that belongs to no live attachment changes nothing.
         let is_there = fresh && self.viewers.say(from, ViewerCommand::Credit(credit));
         if credit.done && fresh {
             self.viewers.let_go(from);
@@ -181,14 +181,14 @@ impl DurableJob {
                 self.forget_writer(from);
             }
         }
-        // Where members sign, nobody is told anything by a word that is not signed.
+        // If members sign, an unsigned message must not make the job send anything.
         let signed = *principal != Principal::Anyone && policy::may_steer(principal, Some(&self.owner));
         let counts = signed || !members_sign(&self.context);
         let follows = is_there || self.viewers.nonce_of(from).is_some();
         if follows || credit.done || !counts {
             return;
         }
-        // Of a viewer of the daemon before, or one that was given up. It is told to resume.
+        // The viewer belonged to an earlier daemon or was dropped. Tell it to resume.
         answer::have_resumed(&self.context, from, self.id, credit.epoch).await;
     }
 
@@ -212,7 +212,7 @@ impl DurableJob {
         if self.viewers.say(from, word) {
             return;
         }
-        // Whoever goes on reading its own has begun before.
+        // A resume of one's own job is no new attachment.
         if !policy::is_own(principal, &self.owner) {
             self.tell_attached(from, principal, write).await;
         }
@@ -228,7 +228,7 @@ impl DurableJob {
         match self.viewers.epoch_of(from) {
             Some(known) if attach.epoch < known => return,
             Some(known) if attach.epoch == known => {
-                // Where it has just left, it asks once more.
+                // If the viewer has just left, the client retries.
                 self.viewers.say(from, ViewerCommand::Again(self.accepted(from)));
                 return;
             }
@@ -259,7 +259,7 @@ impl DurableJob {
         self.begin_viewer(from, (attach.epoch, at, attach.window), first, manner).await;
     }
 
-    /// The viewer begins when the shim has answered. One question for each inbox.
+    /// Asks the shim for a snapshot. The viewer starts when the shim has answered. One request per inbox.
     fn ask_for_screen(&mut self, attach: AttachRequest, from: &str) {
         self.screens.retain(|_, coming| coming.inbox != from);
         if self.screens.len() >= WAITING_MOST {
@@ -269,10 +269,10 @@ impl DurableJob {
         let seat = self.seat_for(from, attach.epoch, size.is_some());
         self.screens_asked += 1;
         self.screens.insert(self.screens_asked, PendingSnapshot { inbox: from.to_owned(), attach, seat });
-        // What the command asks when it hears of the size is theirs to answer.
+        // The new writer answers the queries that the command sends after the resize.
         self.tell_asked();
         if let Some(size) = size {
-            // What it shows is drawn for the size it is looked at in. The viewer counts this as its first.
+            // The snapshot is rendered for the client's size. The viewer counts this resize as its first.
             self.shim.say(ToShim::Resize { from: from.to_owned(), n: 1, size });
         }
         self.shim.say(ToShim::Screen { ask: self.screens_asked });
@@ -292,7 +292,7 @@ impl DurableJob {
             first.push((FrameKind::Screen, data.split_to(data.len().min(OUTPUT_MAX / 2))));
         }
         first.extend(self.first_want(&from, attach.write));
-        // A terminal has one output.
+        // A terminal has one output stream.
         let at = Begins::At(StreamOffsets { out: at, err: 0 });
         let within = attach.within.into_iter().next();
         let manner = AttachMode { write: attach.write, sealed: attach.sealed, seat, within };
@@ -329,7 +329,7 @@ impl DurableJob {
         self.viewers.begin(begin, attachment, manner);
     }
 
-    /// The first frame of an epoch, as things stand. Where its output begins, the viewer knows.
+    /// The current `accepted` frame, which starts an epoch. The viewer fills in where its output starts.
     pub(super) fn accepted(&self, inbox: &str) -> Accepted {
         let stdin_received = self.writers.want(inbox).map_or(0, |want| want.received);
         let signals = self.writers.signals(inbox);
@@ -348,7 +348,7 @@ impl DurableJob {
         }
     }
 
-    /// What a writer may send.
+    /// The first credit of a writer.
     fn first_want(&self, inbox: &str, write: bool) -> Vec<(FrameKind, Bytes)> {
         if !write || self.ended.is_some() {
             return Vec::new();
@@ -357,19 +357,21 @@ impl DurableJob {
         vec![(FrameKind::Want, decode::to_json(&want).into())]
     }
 
-    /// What a writer may send before its shim has said how much: what that takes unasked.
+    /// A writer's credit before its shim has reported any: the amount that a shim always accepts.
     pub(super) fn grant(&self, inbox: &str) -> StdinCredit {
         let limit = if inbox == self.begun.caller { WINDOW } else { WINDOW_OF_OTHERS };
         StdinCredit { received: 0, limit, again: false, closed: false }
     }
 
-    /// Passes on what is typed.
+    /// Passes input to the shim.
     async fn on_input(&mut self, steer: Control, from: &str, principal: &Principal) {
-        // Who may stop a job may signal it without following it. Where members sign, all else is of an attachment.
+        // A client that may stop the job may signal it without attaching. If members sign, all other input
+        // needs an
+        // attachment.
         let may_be_gone = from == self.begun.caller && !members_sign(&self.context);
         let unasked = may_be_gone || matches!(steer, Control::Signal(_));
         if self.departed.by(from).is_some() {
-            // What was on its way when it was made to leave.
+            // The message was in flight when its sender was detached.
             return;
         }
         if !self.viewers.may_write(from).unwrap_or(unasked) {
@@ -404,11 +406,12 @@ impl DurableJob {
 
     async fn on_cancel(&mut self, cancel: CancelRequest, from: &str, principal: &Principal) {
         let state = if self.ended.is_some() { Cancelled::Ended } else { Cancelled::Running };
-        // A caller that only asks whether its request has arrived says no reason: one that starts slowly has.
+        // A cancel without a reason only asks whether the request arrived. It does not cancel a job that
+        // starts slowly.
         let takes_back = !self.runs && from == self.begun.caller && cancel.why.is_none();
         if self.ended.is_none() && !cancel.unless_begun && !takes_back {
             let why: String = cancel.why.unwrap_or_else(|| "asked to".to_owned()).chars().take(200).collect();
-            // Once; whoever connects to the shim anew says it again.
+            // Record it once. The daemon repeats it to the shim on each new connection.
             if self.stopping.is_none() {
                 self.tell(from, principal, ControlSummary::Stop(&why)).await;
                 let ending = self.stopping.insert(Ending::Cancelled { why }).clone();
@@ -420,7 +423,7 @@ impl DurableJob {
         answer::cancelled(&self.context, from, self.id, state, result).await;
     }
 
-    /// Somebody begins to follow the job; a viewer that begins anew has been told of.
+    /// Records a new attachment. A viewer that restarts is already recorded.
     async fn tell_attached(&self, from: &str, principal: &Principal, write: bool) {
         if self.viewers.epoch_of(from).is_none() {
             self.tell(
@@ -432,7 +435,7 @@ impl DurableJob {
         }
     }
 
-    /// Says in the audit log what somebody does with the job.
+    /// Records a control action in the audit log.
     pub(super) async fn tell(&self, from: &str, principal: &Principal, what: ControlSummary<'_>) {
         self.context.audit.steered(what.by(self.id, from, principal, Some(&self.owner))).await;
     }
@@ -448,7 +451,8 @@ impl DurableJob {
     }
 }
 
-/// What a word needs of the rights to read and write. Whoever may stop a job needs neither for that.
+/// The access that a control message needs. A client that may stop a job needs neither read nor write for
+/// that.
 fn needed(steer: &Control) -> Option<Access> {
     match steer {
         Control::Attach(attach) if attach.write => Some(Access::Write),
@@ -461,7 +465,7 @@ fn needed(steer: &Control) -> Option<Access> {
     }
 }
 
-/// A task may have come as far as a step that could not be started: then there is something to be read.
+/// A task may have run some steps before one could not start. Then there is output to read.
 fn never_ran(result: &JobResult) -> bool {
     let bytes = |total: &Option<StreamTotal>| total.as_ref().map_or(0, |total| total.bytes);
     let nothing = bytes(&result.out) == 0 && bytes(&result.err) == 0;

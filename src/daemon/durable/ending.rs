@@ -1,4 +1,4 @@
-//! The end of a durable job: what it was, and where it is written down.
+//! The end of a durable job: determines the ending and records it.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use peerbus_protocol::exec::JobResult;
 use peerbus_shim::JobEnd;
 
 impl DurableJob {
-    /// Nothing of it runs, and nothing will.
+    /// Ends the job because nothing of it could start.
     pub(super) async fn not_started(&mut self, error: StartError) {
-        // Who had it stopped before it began is told that.
+        // A client that stopped the job before it started gets that ending.
         let ending = self.stopping.take().unwrap_or_else(|| error.ending());
         self.finish(self.bare(ending)).await;
     }
 
-    /// Its shim is gone, and this is what is known of its end.
+    /// Ends the job by what is known of its lost shim.
     pub(super) async fn conclude(&mut self, known: Known) {
         let result = match known {
             Known::Ended(ended) => {
@@ -32,7 +32,7 @@ impl DurableJob {
                 let why = self.watchdog.verdict().unwrap_or_else(|| format!("its shim died: {why}"));
                 self.cleared(cleared, why)
             }
-            // Somebody took its directory away: that says nothing of the command.
+            // A missing job directory does not prove that the command never ran: the directory was removed.
             Known::NeverStarted if self.runs || self.was_started => {
                 let cleared = shim_handle::clear(&self.place, self.begun.job_scope.as_ref()).await;
                 self.cleared(
@@ -44,7 +44,7 @@ impl DurableJob {
                 let message = "its daemon died before it was started; nothing ran".to_owned();
                 self.bare(Ending::NotStarted { why: StartFailure::System, message })
             }
-            // There is nothing to conclude.
+            // The shim is alive, so nothing has ended.
             Known::Alive(_) => return,
         };
         self.finish(result).await;
@@ -75,15 +75,15 @@ impl DurableJob {
         }
     }
 
-    /// Writes the ending down, then tells it.
+    /// Records the ending, then reports it.
     async fn finish(&mut self, result: JobResult) {
         self.shim = ShimHandle::Gone;
         self.watchdog.end();
-        // Counted before it is looked whether the books are closed, so that nobody closes them in between.
+        // Counted before the check below, so that the journal is not closed in between.
         let context = Arc::clone(&self.context);
         let _finishing = context.finishing.enter();
         if *self.context.leaving.borrow() == ShutdownPhase::Closing {
-            // The books are closed. The next daemon finds it as it is.
+            // The journal is closed. The next daemon records the ending.
             return;
         }
         if !self.told {

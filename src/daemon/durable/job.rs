@@ -1,4 +1,4 @@
-//! The life of one durable job at its daemon: one owner, one loop.
+//! Runs one durable job in an event loop. The loop owns all of the daemon's state of the job.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use peerbus_shim::link::SpawnError;
 use peerbus_shim::messages::{LogExtent, TaskSpec, VERSION};
 use peerbus_shim::{FromShim, JobDir, JobSpec, ShimConnection, ToShim};
 
-/// Everything that can happen to it.
+/// All events of a durable job.
 enum Event {
     Message(Option<Message>),
     Shim(Box<ShimEvent>),
@@ -45,61 +45,61 @@ pub(super) struct DurableJob {
     pub(super) context: Arc<Context>,
     pub(super) id: JobId,
     pub(super) begun: StartRecord,
-    /// Who asked for it.
+    /// The principal that requested the job.
     pub(super) owner: Principal,
     pub(super) asked: RequestSummary,
     pub(super) place: JobDir,
     pub(super) shim: ShimHandle,
-    /// Whether its command surely runs, or has run.
+    /// Whether the command certainly runs or has run.
     pub(super) runs: bool,
-    /// Whether its start was written down by the daemon before this one.
+    /// Whether an earlier daemon journalled the start.
     pub(super) was_started: bool,
     pub(super) entry: Option<Entry>,
     pub(super) seat: Option<context::JobSlot>,
-    /// Whether its end is in the audit log already.
+    /// Whether the audit log already has the ending.
     pub(super) told: bool,
-    /// Its place among the jobs that are told of.
+    /// The job's entry in the list of running jobs.
     pub(super) enrolled: Option<JobGuard>,
-    /// How it is to end, once somebody has had it stopped.
+    /// The ending to record, once a client has stopped the job.
     pub(super) stopping: Option<Ending>,
-    /// Sees to it that it ends then.
+    /// Kills a shim that does not answer after that.
     pub(super) watchdog: Watchdog,
     /// How it ended, once it is over.
     pub(super) ended: Option<Arc<JobResult>>,
     pub(super) news: watch::Sender<Progress>,
     pub(super) viewers: Viewers,
     pub(super) departed: DetachedViewers,
-    /// What the shim remembers of those who write.
+    /// The writers that the shim remembers.
     pub(super) writers: StdinSources,
     pub(super) tty: Option<TtySize>,
-    /// The kind of its terminal, where this machine does not know the one that was asked for.
+    /// The terminal type in use, if this machine does not know the requested one.
     pub(super) replaced_term: Option<String>,
-    /// How far the shim was told that the command may write.
+    /// The combined offset up to which the shim lets the command write.
     paced: Option<u64>,
-    /// Who waits to hear that it runs.
+    /// Messages to answer once the job runs.
     pub(super) waiting: Vec<Message>,
-    /// Who waits for what the terminal shows, by the number of the question.
+    /// Clients waiting for a terminal snapshot, by request number.
     pub(super) screens: HashMap<u64, PendingSnapshot>,
     pub(super) screens_asked: u64,
-    /// Whose terminal the shim was told to have answer what the command asks.
+    /// The writer that the shim was last told is the responder.
     pub(super) answerer: Option<String>,
-    /// Counts what those who write have done.
+    /// Counter of writer activity.
     pub(super) activity: u64,
-    /// Whether its request has had its answer: one that comes again may have been recorded.
+    /// Whether the request was answered once. A later copy may be a replay.
     pub(super) caller_came: bool,
 }
 
-/// Somebody who waits for what the terminal shows.
+/// A client waiting for a terminal snapshot.
 pub(super) struct PendingSnapshot {
     pub(super) inbox: String,
     pub(super) attach: AttachRequest,
     pub(super) seat: ResponderRank,
 }
 
-/// How far a command may write ahead of whoever types at its terminal, in bytes.
+/// How far a command may write ahead of its terminal's writers, in bytes.
 const AHEAD: u64 = 256 * 1024;
 
-/// Starts a job that was admitted, and sees it through.
+/// Starts an admitted job and runs it to its end.
 pub(crate) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
     let Admitted { request, commands, job_scope, entry, begun, place: seat, asked, enrolled, held } =
         admitted;
@@ -173,7 +173,7 @@ impl DurableJob {
         }
     }
 
-    /// One that a daemon before this one began.
+    /// A job that an earlier daemon started.
     pub(super) fn of(context: &Arc<Context>, record: &Record) -> Self {
         let asked = RequestSummary::recorded(&record.begun);
         let place = JobDir::of(&context.settings.state_dir, record.begun.id);
@@ -181,7 +181,7 @@ impl DurableJob {
         Self { was_started, caller_came: true, ..Self::new(context, record.begun.clone(), asked, place) }
     }
 
-    /// Lives until it has ended and nobody reads it any more.
+    /// Runs until the job has ended and no viewer is left.
     pub(super) async fn live(mut self, messages: &mut mpsc::Receiver<Message>) {
         while !self.is_over() {
             if let Some(enrolled) = &self.enrolled {
@@ -196,12 +196,13 @@ impl DurableJob {
             };
             match happening {
                 Event::Message(Some(message)) => self.on_message(message).await,
-                // The daemon goes, and the job goes on.
+                // The daemon shuts down; the job continues.
                 Event::Message(None) => return,
                 Event::Shim(doing) => self.on_shim(*doing).await,
                 Event::Left((_, number)) => self.viewers.drop_number(number),
                 Event::ShimIsDue => {
-                    // Whatever it says then will do; one that is sought is asked by those who seek it.
+                    // Any reply to this proves that the shim is alive. While the shim is being looked for,
+                    // that search probes it.
                     self.shim.say(ToShim::Hello { v: VERSION, instance: Some(self.context.instance) });
                     self.watchdog.look(&self.place).await;
                 }
@@ -214,18 +215,18 @@ impl DurableJob {
         }
     }
 
-    /// The jobs from within which it is followed, or is about to be.
+    /// The jobs from within which clients follow this job or are about to.
     pub(super) fn watched_from(&self) -> Vec<Within> {
         let about_to = self.screens.values().filter_map(|coming| coming.attach.within.first());
         self.viewers.within().chain(about_to).cloned().collect()
     }
 
-    /// Whether a writer is there, or owns the command's input.
+    /// Whether a writer is attached or is the caller, which owns the command's input.
     fn is_needed(&self, inbox: &str) -> bool {
         inbox == self.begun.caller || self.viewers.epoch_of(inbox).is_some()
     }
 
-    /// Nothing more will come from this one.
+    /// Drops a writer that will send nothing more.
     pub(super) fn forget_writer(&mut self, inbox: &str) {
         self.writers.forget(inbox);
         self.shim.say(ToShim::Forget { from: inbox.to_owned() });
@@ -251,7 +252,7 @@ impl DurableJob {
     async fn on_started(&mut self, begun: Result<Begin, JoinError>) {
         let (entry, started) = match begun {
             Ok(begun) => begun,
-            // The record stays open, so what became of it is found out as after a crash.
+            // The record stays open, so the next daemon determines the outcome as after a crash.
             Err(panic) => {
                 tracing::error!(job = %self.id, %panic, "starting a durable job");
                 self.seek_shim();
@@ -284,13 +285,13 @@ impl DurableJob {
         }
     }
 
-    /// A shim is there, and says how things stand.
+    /// Takes a new shim connection and the state that the shim reports.
     pub(super) async fn connect(&mut self, link: ShimConnection) {
         self.watchdog.heard();
         let hello = link.hello().clone();
         self.shim = ShimHandle::Here(Box::new(link));
         self.tty = hello.tty;
-        // Each connection begins without.
+        // Each connection starts without a write limit.
         self.paced = None;
         self.take_turns(hello.asked.unwrap_or_default());
         self.news.send_modify(|news| news.sizes = hello.sizes.into());
@@ -316,7 +317,7 @@ impl DurableJob {
         self.let_in().await;
     }
 
-    /// Answers those who have waited for the start, or for the end.
+    /// Answers the messages that waited for the start or the end.
     pub(super) async fn let_in(&mut self) {
         for message in std::mem::take(&mut self.waiting) {
             Box::pin(self.on_message(message)).await;
@@ -329,7 +330,8 @@ impl DurableJob {
         }
     }
 
-    /// The command has ended, and this is whose output is waited for; or it is none's.
+    /// Updates the processes whose output the job waits for after its command has ended. `None` if there
+    /// are none.
     fn waits_for(&self, holders: Option<Vec<OutputHolder>>) {
         self.news.send_if_modified(|news| {
             let is_new = news.waiting != holders;
@@ -338,7 +340,7 @@ impl DurableJob {
         });
     }
 
-    /// Its shim cannot write, and why; or it can again.
+    /// Records why the shim cannot write, or that it can again.
     fn is_held_up(&self, why: Option<String>) {
         if let Some(enrolled) = &self.enrolled {
             enrolled.set_trouble(why);
@@ -366,7 +368,7 @@ impl DurableJob {
             FromShim::Log(reach) => self.reached(reach),
             FromShim::Want { from, want } => {
                 self.tell_want(&from, decode::to_json(&want));
-                // The answer to what was said last by one that was forgotten is about nobody.
+                // Ignores a late reply about a forgotten writer.
                 if self.is_needed(&from) || self.writers.want(&from).is_some() {
                     self.writers.wants(from, want);
                 }
@@ -398,8 +400,9 @@ impl DurableJob {
         }
     }
 
-    /// What is typed shows soon only if not much is under way before it: the command writes no further ahead of
-    /// whoever types than this. Without a terminal, or without somebody who types, nobody is waited for.
+    /// Limits how far the command may write ahead of its terminal's writers, so that their input is echoed
+    /// soon. There
+    /// is no limit without a terminal or without writers.
     fn tell_pace(&mut self) {
         let room = self.viewers.room().filter(|_| self.tty.is_some() && self.ended.is_none());
         let until = room.map(|room| room.saturating_add(AHEAD));
@@ -413,7 +416,7 @@ impl DurableJob {
         self.viewers.say(writer, ViewerCommand::Control(FrameKind::Want, want.into()));
     }
 
-    /// Who signals a job need not follow it.
+    /// The sender of a signal need not be a viewer.
     async fn tell_applied(&mut self, kind: FrameKind, writer: &str, applied: Signalled) {
         let frame = ViewerCommand::Control(kind, decode::to_json(&applied).into());
         if !self.viewers.say(writer, frame) && kind == FrameKind::Signalled {

@@ -1,25 +1,35 @@
-//! Durable jobs at their peer: they outlive their caller, the link, and the daemon.
+//! Durable jobs on their peer. They outlive their caller, the link and the daemon.
 //!
 //! ```text
-//!   admission ──► start ─┐            ┌─ viewer: Outbox + log::Reader ── frames ──► inbox
+//!   admission ──► start ─┐            ┌─ viewer: SendBuffer + log::Reader ── frames ──► inbox
 //!   recovery  ──► adopt ─┼──► job ────┼─ viewer …      each reads the log from the disk,
-//!   attend    ──► again ─┘     │      └─ viewer …      at its own pace, with its own credit
+//!   attend    ──► adopt ─┘     │      └─ viewer …      at its own pace, with its own credit
 //!                              │
 //!                            shim (a process of its own) ── command
 //! ```
-//! Each job is one task that owns its link to the shim and its viewers; each viewer is one task. The command's
-//! pipes, its log and its end are the shim's, so a daemon that is killed or replaced costs a durable job nothing:
-//! the next one finds the shim by the lock it holds, and viewers resume where they stood, because all they have
-//! not got is in the log.
+//! Each job is one task that owns the connection to the shim and the viewers. Each viewer is one task. The
+//! shim owns
+//! the command's pipes, the log and the exit status, so a durable job survives a killed or replaced daemon.
+//! The next
+//! daemon finds the shim by the lock it holds. Viewers resume at their offset, because the log has all
+//! output that
+//! they have not received.
 //!
-//! Guarantees: a durable request passes the same checks as any other, is journalled before its shim starts, and
-//! never runs twice. A viewer that reads slowly, or not at all, holds up neither the job nor another viewer. How a job
-//! ended is written to journal and audit log by the daemon that learns of it, also when that was while there was
-//! none. A shim that died is noticed at once; its job's processes are stopped, and its end is `unknown`. To stop a job
-//! never takes its shim's answer: one that gives none is killed.
+//! Guarantees:
+//! - A durable request passes the same checks as any other. The journal has it before its shim starts. It
+//!   never runs
+//!   twice.
+//! - A slow viewer delays neither the job nor other viewers.
+//! - The daemon that learns of an ending writes it to the journal and the audit log, even if the job ended
+//!   while no
+//!   daemon ran.
+//! - The daemon notices a dead shim at once. It stops the job's processes and records the ending as
+//!   `unknown`.
+//! - Stopping a job does not depend on its shim: the daemon kills a shim that does not answer.
 //!
-//! Limits: as many jobs at once, and as much output of each, as [`Limits`](super::limits::Limits) say; and
-//! [`VIEWERS_MOST`] viewers a job.
+//! Limits: [`Limits`](super::limits::Limits) bound the number of jobs and the output of each. A job has at
+//! most
+//! [`VIEWERS_MOST`] viewers.
 
 mod adopt;
 mod control;
@@ -43,5 +53,5 @@ pub(super) use retention::retain;
 pub(super) use shim_handle::{Known, look};
 pub(super) use spawn_limiter::Starts;
 
-/// Most viewers one job has at once.
+/// Maximum number of concurrent viewers of one job.
 const VIEWERS_MOST: usize = 64;

@@ -1,29 +1,30 @@
-//! When a viewer looks into its log, as pure rules.
+//! Decides when a viewer reads its log. Pure functions of time.
 
 use std::time::{Duration, Instant};
 
-/// Pause before a log that cannot be read is tried again.
+/// Pause before reading an unreadable log again.
 const READ_AGAIN: Duration = Duration::from_millis(500);
 
-/// How often in a row it is tried: what it says does not change by itself, but a system that has no more files to give
-/// may have some soon.
+/// Reads in a row that may fail. Log content does not change by itself, but a system out of file
+/// descriptors may soon
+/// have some again.
 pub(super) const TRIES: u32 = 3;
 
-/// Whether to look into the log: not again after it had nothing, until there are news. Those that came while it was
-/// looked at count.
+/// Whether to read the log: after an empty read, only once there is progress. Progress during a read
+/// counts.
 #[derive(Debug, Default)]
 pub(super) struct PollState {
     dry: bool,
     news: bool,
-    /// How often in a row it could not be read.
+    /// Failed reads in a row.
     failed: u32,
     again: Option<Instant>,
-    /// Whether it was looked at since that was last asked.
+    /// Whether a read happened since the last `is_idle`.
     looked: bool,
 }
 
 impl PollState {
-    /// Whether there is nothing to look for now.
+    /// Whether there is nothing to read now.
     pub(super) fn waits(&self) -> bool {
         self.dry || self.again.is_some()
     }
@@ -36,7 +37,7 @@ impl PollState {
         (self.dry, self.news) = (false, true);
     }
 
-    /// It could be read.
+    /// Records a successful read.
     pub(super) fn found(&mut self) {
         self.failed = 0;
     }
@@ -46,14 +47,14 @@ impl PollState {
         self.dry = !self.news;
     }
 
-    /// It could not be read. Says whether it is tried again.
+    /// Records a failed read. Returns whether to try again.
     pub(super) fn fails(&mut self, now: Instant) -> bool {
         self.failed += 1;
         self.again = (self.failed < TRIES).then(|| now + READ_AGAIN);
         self.again.is_some()
     }
 
-    /// When it is tried again.
+    /// When to try again.
     pub(super) fn again_at(&self) -> Option<Instant> {
         self.again
     }
@@ -62,13 +63,13 @@ impl PollState {
         self.again = self.again.filter(|at| now < *at);
     }
 
-    /// Whether nobody has looked since this was last asked.
+    /// Whether no read happened since the last call.
     pub(super) fn is_idle(&mut self) -> bool {
         !std::mem::take(&mut self.looked)
     }
 }
 
-/// Reads something that may not be readable now; blocking is for a thread of its own.
+/// Runs a read that may fail temporarily, on the blocking thread pool.
 pub(super) async fn tried<T: Send + 'static>(
     read: impl Fn() -> std::io::Result<T> + Clone + Send + 'static,
 ) -> std::io::Result<T> {

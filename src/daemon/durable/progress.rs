@@ -1,4 +1,4 @@
-//! What a job tells all its viewers: how far its log goes, and how it ended.
+//! What a job reports to all its viewers: the length of its log, and its result.
 
 use std::sync::Arc;
 
@@ -7,18 +7,19 @@ use peerbus_protocol::exec::{JobResult, OutputHolder};
 use peerbus_protocol::send_buffer::StreamOffsets;
 use peerbus_shim::messages::ResponderFrom;
 
-/// How a job stands.
+/// The progress of a job.
 #[derive(Debug, Clone)]
 pub(super) struct Progress {
-    /// How much the command has written so far.
+    /// Bytes the command has written so far.
     pub(super) totals: StreamOffsets,
-    /// Whose terminal answers what the command asks. None where nobody knows: then they all do.
+    /// The responder from each offset on. Empty if unknown: then every viewer's terminal answers.
     pub(super) turns: Arc<[ResponderFrom]>,
-    /// How large its terminal is, from which byte on.
+    /// The terminal's size from each offset on.
     pub(super) sizes: Arc<[SizeFrom]>,
-    /// Whose output is waited for after the command's own end; empty where nobody can see them.
+    /// The processes whose output the job waits for after its command has ended. Empty if they cannot be
+    /// seen.
     pub(super) waiting: Option<Vec<OutputHolder>>,
-    /// How it ended, once it is over: then nothing more comes into the log.
+    /// The result, once the job is over. The log does not grow after that.
     pub(super) ended: Option<Arc<JobResult>>,
 }
 
@@ -35,7 +36,7 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// What one viewer is told of who is asked; none where nobody knows.
+    /// The responder as one viewer sees it. `None` if unknown.
     pub(super) fn asked(&self, inbox: &str) -> Option<Responder> {
         let all = self
             .turns

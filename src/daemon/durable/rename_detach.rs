@@ -1,11 +1,13 @@
-//! What people do with a durable job as a thing: give it another name, and have everybody leave it.
+//! Renaming a durable job, and detaching all its viewers.
 //!
-//! A name is in the journal before it is confirmed, so every list shows it at once, and so does the next daemon. The
-//! shim is told it, and told again at each connection where it says another one.
+//! The journal has a new name before it is confirmed, so every list and the next daemon show it at once.
+//! The daemon
+//! tells the shim the name, and tells it again on each connection where the shim reports another one.
 //!
-//! Whoever is made to leave is a viewer no more from that moment on: nothing that it types is taken, and of the output
-//! nothing more is sent to it. One whose link is away just then, or that has not found the next daemon yet, is told when
-//! it comes back; only a daemon that was replaced meanwhile no longer knows.
+//! A detached client stops being a viewer at once: the job takes no more input from it and sends it no more
+//! output. A
+//! client that is offline at that moment is told when it comes back, unless the daemon was replaced in
+//! between.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -21,43 +23,45 @@ use peerbus_protocol::identity::Principal;
 use peerbus_protocol::send_buffer::StreamOffsets;
 use peerbus_shim::ToShim;
 
-/// Inboxes that are remembered: more than a job has viewers at once.
+/// Inboxes to remember: more than a job can have viewers at once.
 const REMEMBERED: usize = 256;
 
-/// Who has left because somebody wanted it.
+/// The viewers that somebody detached.
 #[derive(Debug, Default)]
 pub(super) struct DetachedViewers {
-    /// Their inboxes, and who wanted it.
+    /// Their inboxes, and who detached them.
     left: VecDeque<(String, String)>,
-    /// Whose word was obeyed, and how many left for it: it may come again.
+    /// Detach requests already applied, by inbox, with the number of viewers they detached: a request may
+    /// be repeated.
     obeyed: VecDeque<(String, u32)>,
-    /// Who wanted everybody to leave, last.
+    /// Who last detached all viewers.
     everybody: Option<String>,
-    /// Who has come since then, so far as that is remembered.
+    /// The viewers that attached since then, as far as remembered.
     came: HashSet<String>,
 }
 
 impl DetachedViewers {
-    /// Who wanted this one to leave, if anybody did.
+    /// Who detached this viewer, if anyone.
     pub(super) fn by(&self, inbox: &str) -> Option<&str> {
         find(&self.left, inbox).map(String::as_str)
     }
 
-    /// The same of one that goes on reading, and may have been a viewer of the daemon before: nobody has begun here
-    /// since, so it was one when everybody had to leave.
+    /// The same for a client that resumes and may have been a viewer of an earlier daemon. If it has not
+    /// attached here
+    /// since, it was a viewer when all viewers were detached.
     fn by_on_return(&self, inbox: &str) -> Option<&str> {
         let missed = self.everybody.as_deref().filter(|_| !self.came.contains(inbox));
         self.by(inbox).or(missed)
     }
 
-    /// Somebody begins to read.
+    /// Records that a viewer attaches.
     pub(super) fn comes(&mut self, inbox: &str) {
         if self.everybody.is_none() {
             return;
         }
         self.came.insert(inbox.to_owned());
         if self.came.len() > REMEMBERED {
-            // Rather let one stay than have somebody leave who came later.
+            // Better to keep a detached viewer than to detach one that attached later.
             (self.everybody, self.came) = (None, HashSet::new());
         }
     }
@@ -130,7 +134,7 @@ impl DurableJob {
         }
     }
 
-    /// Has the shim call the job as the journal does.
+    /// Tells the shim the name that the journal has.
     pub(super) fn tell_name(&self) {
         self.shim.say(ToShim::Rename { name: self.begun.name.clone() });
     }
@@ -162,7 +166,7 @@ impl DurableJob {
         answer::have_left(&self.context, from, self.id, viewers).await;
     }
 
-    /// Tells one that has left so, where it asks to go on reading from there. Says whether it has.
+    /// Tells a resuming client that it was detached. Returns whether it was.
     pub(super) async fn has_left(&self, from: &str, epoch: u64, at: StreamOffsets) -> bool {
         let returns = epoch > 1 && self.viewers.epoch_of(from).is_none();
         let by = if returns { self.departed.by_on_return(from) } else { self.departed.by(from) };

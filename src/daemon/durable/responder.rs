@@ -1,11 +1,18 @@
-//! Who of several writers answers what a command asks its terminal: where its cursor is, what it is, its colors.
+//! Which of several writers answers the queries that a command sends to its terminal: cursor position,
+//! device
+//! attributes, colors.
 //!
-//! The one whose size counts: who typed, or said a size, last; of those who have no terminal anyone only where nobody
-//! has one. When that one leaves it is whoever was active before. The shim settles from which byte of the output on
-//! that holds, and says so before it says that there is more; no viewer is sent what goes beyond that. So each byte
-//! has one who is asked, and everybody agrees on who that is, whatever is on its way at the moment.
+//! The responder is the writer whose terminal size applies: the one that last typed or reported a size. A
+//! writer
+//! without a terminal responds only if no writer has one. When the responder leaves, the previously active
+//! writer takes
+//! over. The shim decides from which byte of the output on a change applies, and reports that before it
+//! reports more
+//! output. No viewer is sent output beyond that point. So each byte has exactly one responder, and all
+//! viewers agree on
+//! it.
 //!
-//! Limits: a question that was on its way to somebody who leaves is answered by nobody.
+//! Limits: nobody answers a query that is in flight to a viewer that leaves.
 
 use super::job::DurableJob;
 use super::viewers::ResponderRank;
@@ -13,11 +20,11 @@ use peerbus_protocol::attach::SizeFrom;
 use peerbus_shim::ToShim;
 use peerbus_shim::messages::ResponderFrom;
 
-/// Turns that are told: as many as a shim remembers.
+/// Responder changes to report: as many as a shim remembers.
 const TURNS_MOST: usize = 64;
 
 impl DurableJob {
-    /// Somebody types, or says a size.
+    /// Records that a writer typed or reported a size.
     pub(super) fn is_active(&mut self, inbox: &str, says_a_size: bool) {
         let Some(seat) = self.viewers.seat_of(inbox) else { return };
         self.activity += 1;
@@ -26,7 +33,7 @@ impl DurableJob {
         self.tell_asked();
     }
 
-    /// The seat of somebody who comes, or comes back. Whoever comes for the first time is active by that.
+    /// The rank of a writer that attaches or returns. Attaching for the first time counts as activity.
     pub(super) fn seat_for(&mut self, inbox: &str, epoch: u64, says_a_size: bool) -> ResponderRank {
         if let Some(seat) = self.viewers.seat_of(inbox) {
             return seat;
@@ -44,14 +51,14 @@ impl DurableJob {
         ResponderRank { has_terminal: says_a_size || self.writers.has_resized(inbox), active }
     }
 
-    /// What the shim remembers of who was asked.
+    /// Takes over the responder changes that the shim remembers.
     pub(super) fn take_turns(&mut self, turns: Vec<ResponderFrom>) {
         self.answerer = turns.last().map(|turn| turn.writer.clone());
         self.activity = self.activity.max(turns.len() as u64);
         self.news.send_modify(|news| news.turns = turns.into());
     }
 
-    /// From a place on somebody else is asked.
+    /// Records a new responder from an offset on.
     pub(super) fn on_turn(&mut self, turn: ResponderFrom) {
         self.news.send_modify(|news| {
             if news.turns.last() != Some(&turn) {
@@ -61,7 +68,7 @@ impl DurableJob {
         });
     }
 
-    /// From a place on its terminal has another size.
+    /// Records a new terminal size from an offset on.
     pub(super) fn on_size(&mut self, change: SizeFrom) {
         self.tty = Some(change.size);
         self.news.send_modify(|news| {
@@ -70,7 +77,7 @@ impl DurableJob {
         });
     }
 
-    /// Has the shim settle from where on it is somebody else. Said before what they type.
+    /// Asks the shim to switch to a new responder, before it receives that writer's input.
     pub(super) fn tell_asked(&mut self) {
         if self.tty.is_none() || !self.runs || self.ended.is_some() {
             return;
@@ -79,7 +86,7 @@ impl DurableJob {
         let coming = coming.map(|coming| (coming.inbox.as_str(), coming.seat));
         let next = self.viewers.writers().chain(coming).max_by_key(|(_, seat)| *seat);
         let next = next.map(|(inbox, _)| inbox.to_owned());
-        // Where nobody is left, it is as it was until somebody comes.
+        // If no writer is left, the responder stays until one attaches.
         if next.is_some() && next != self.answerer {
             self.answerer = next;
             self.shim.say(ToShim::Asked { writer: self.answerer.clone().unwrap_or_default() });

@@ -1,8 +1,10 @@
-//! How long the output of ended durable jobs is kept, and how much of it.
+//! How long, and how much, output of ended durable jobs is kept.
 //!
-//! What goes, goes as a whole job, the one first that ended first; how it ended the journal still knows, and
-//! whoever asks for the output is told that it is no longer kept. Guarantee: nothing of a job that runs is touched, nor of
-//! one whose end is not in the journal.
+//! Retention removes whole jobs, the oldest ending first. The journal still knows how they ended, and
+//! clients that ask
+//! for the output learn that it is no longer kept. Guarantee: running jobs, and jobs whose ending is not in
+//! the
+//! journal, are never touched.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -14,10 +16,10 @@ use super::super::limits::Limits;
 use peerbus_protocol::JobId;
 use peerbus_shim::JobDir;
 
-/// What the name of a job's directory ends with once it is to go: what a crash leaves of it is no job's any more.
+/// Suffix of a job directory that is being removed. After a crash, the suffix marks it as no job's.
 const GOING: &str = "going";
 
-/// A job that has ended, and what its files take.
+/// An ended job and the size of its files.
 struct EndedJob {
     job: JobId,
     place: JobDir,
@@ -25,10 +27,10 @@ struct EndedJob {
     bytes: u64,
 }
 
-/// Removes what is older, and what is more, than the limits say. Blocking.
+/// Removes output beyond the age and size limits. Blocking.
 ///
 /// # Errors
-/// When it cannot be seen what there is. What cannot be removed is said in the log, and tried again the next time.
+/// If the job directories cannot be listed. A failed removal is logged and tried again next time.
 pub(crate) fn retain(state_dir: &Path, journal: &Journal, limits: &Limits) -> io::Result<()> {
     finish(&state_dir.join("jobs"))?;
     let mut all = Vec::new();
@@ -53,7 +55,7 @@ pub(crate) fn retain(state_dir: &Path, journal: &Journal, limits: &Limits) -> io
     Ok(())
 }
 
-/// When a job ended; none where it may still run, or nobody has written that down yet.
+/// When a job ended. `None` if it may still run or its ending is not recorded yet.
 fn ended(journal: &Journal, job: JobId, place: &JobDir) -> io::Result<Option<SystemTime>> {
     let record = match journal.find(job) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
@@ -66,7 +68,7 @@ fn ended(journal: &Journal, job: JobId, place: &JobDir) -> io::Result<Option<Sys
             let ended_at = record.ended_at.and_then(|at| at.parse::<jiff::Timestamp>().ok());
             ended_at.map_or_else(|| written().map(Some), |at| Ok(Some(SystemTime::from(at))))
         }
-        // Forgotten by the journal, so it ended long ago, unless its shim says otherwise.
+        // The journal has pruned it, so it ended long ago, unless its shim lives.
         None if is_kept(place) => Ok(None),
         None => written().map(Some),
     }
@@ -78,7 +80,7 @@ fn is_kept(place: &JobDir) -> bool {
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// Bytes of all files.
+/// Total size of all files, in bytes.
 fn bytes(directory: &Path) -> io::Result<u64> {
     let mut total = 0;
     for entry in fs::read_dir(directory)? {
@@ -99,7 +101,7 @@ fn drop_one(kept: &EndedJob, age: Duration, why: &str) {
     }
 }
 
-/// Removes what was left of it the last time.
+/// Completes removals that a crash interrupted.
 fn finish(jobs: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(jobs) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -1,4 +1,5 @@
-//! The job's end of its shim: started, spoken to, lost, and found again.
+//! The daemon's handle of a job's shim: spawns it, talks to it, and finds it again after the connection is
+//! lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,55 +12,55 @@ use peerbus_process::{self as process, JobScope, ProcessKey, StartError};
 use peerbus_shim::link::{self, SpawnError};
 use peerbus_shim::{Found, FromShim, JobDir, JobEnd, JobSpec, ShimConnection, ToShim};
 
-/// Pause between two looks for a shim that cannot be looked for.
+/// Pause between attempts to look for a shim.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// How long what is left of a job whose shim died gets to end by itself.
+/// Time that leftover processes of a dead shim get to exit by themselves.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A shim, as far as it is known.
+/// The state of the connection to a shim.
 pub(super) enum ShimHandle {
-    /// It is being started.
+    /// The shim is starting.
     Starting(JoinHandle<Result<Begin, JoinError>>),
-    /// It is there.
+    /// Connected.
     Here(Box<ShimConnection>),
-    /// The connection is gone, and it is looked for.
+    /// The connection is lost, and a search for the shim is running.
     Sought(JoinHandle<Known>),
     /// The job has ended.
     Gone,
 }
 
-/// What is known of a shim that was looked for.
+/// Result of the search for a shim.
 #[derive(Debug)]
 pub(crate) enum Known {
-    /// It lives.
+    /// It is alive.
     Alive(Box<ShimConnection>),
-    /// It wrote down how the job ended.
+    /// It has recorded how the job ended.
     Ended(Box<JobEnd>),
-    /// It died before; what it left of the job was stopped.
+    /// It died without a record, and its leftover processes were stopped.
     Died {
-        /// What is known of it.
+        /// The known cause.
         why: String,
-        /// What became of the processes that were left.
+        /// What happened to the leftover processes.
         cleared: Cleared,
     },
-    /// The command was never started.
+    /// It never started the command.
     NeverStarted,
 }
 
-/// What became of the processes that a shim left.
+/// The result of stopping a shim's leftover processes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cleared {
-    /// How many had to be stopped.
+    /// Processes that had to be killed.
     pub(super) killed: u32,
-    /// How many could not be; one at least where nobody could look.
+    /// Processes that could not be killed: at least one if the check itself failed.
     pub(super) left: u32,
 }
 
-/// How a start went, with the record it was written to.
+/// The journal record, and whether the shim started.
 pub(super) type Begin = (Entry, Result<(ShimConnection, ProcessKey), SpawnError>);
 
-/// Something a shim does.
+/// An event of a shim.
 pub(super) enum ShimEvent {
     Started(Result<Begin, JoinError>),
     Said(FromShim),
@@ -68,7 +69,7 @@ pub(super) enum ShimEvent {
 }
 
 impl ShimHandle {
-    /// Starts one, when it is its turn. When the command runs, that is journalled.
+    /// Spawns a shim once it has a permit, and journals the start of the command.
     pub(super) fn start(context: &Arc<Context>, place: JobDir, order: JobSpec, mut entry: Entry) -> Self {
         let context = Arc::clone(context);
         Self::Starting(tokio::spawn(async move {
@@ -78,7 +79,7 @@ impl ShimHandle {
                 _ = leaving.wait_for(|leaving| *leaving != ShutdownPhase::No) => None,
             };
             let Some(turn) = turn else {
-                // The server has let go of what came from the queue: the next daemon begins it, from its copy.
+                // The server has released the queued request: the next daemon starts it from its copy.
                 if context.journal.has_copy(order.spec.job) {
                     return std::future::pending().await;
                 }
@@ -90,7 +91,7 @@ impl ShimHandle {
                 if let Ok((_, process)) = &started
                     && let Err(error) = entry.started(process)
                 {
-                    // Its place is known by the job's id, and its shim knows the process.
+                    // The job id leads to the job directory, and the shim knows the process.
                     tracing::error!(job = %order.spec.job, %error, "writing the start to the journal");
                 }
                 (entry, started)
@@ -99,14 +100,15 @@ impl ShimHandle {
         }))
     }
 
-    /// Looks for the shim of a job, for as long as that takes.
-    /// Where its processes live the journal knows, too.
+    /// Searches for the shim of a job until its fate is known. The journal also has the job scope of its
+    /// processes.
     pub(super) fn seek(place: JobDir, job_scope: Option<JobScope>) -> Self {
         Self::Sought(tokio::spawn(async move { look(&place, job_scope.as_ref()).await }))
     }
 
-    /// Waits for what it does next. Cancel safe. To be replaced after [`ShimEvent::Started`], [`ShimEvent::Lost`] and
-    /// [`ShimEvent::Found`].
+    /// Waits for the next event. Cancel safe. The caller must replace the handle after
+    /// [`ShimEvent::Started`],
+    /// [`ShimEvent::Lost`] and [`ShimEvent::Found`].
     pub(super) async fn next(&mut self) -> ShimEvent {
         match self {
             Self::Starting(start) => ShimEvent::Started(start.await.and_then(|begun| begun)),
@@ -116,7 +118,7 @@ impl ShimHandle {
         }
     }
 
-    /// Says something, where there is somebody. Whatever matters is said again.
+    /// Sends a message if the shim is connected. Important messages are repeated on the next connection.
     pub(super) fn say(&self, word: ToShim) {
         if let Self::Here(link) = self {
             link.say(word);
@@ -124,13 +126,14 @@ impl ShimHandle {
     }
 }
 
-/// Why a job is not started that had not had its turn.
+/// The error for a job that got no permit.
 fn stopping() -> StartError {
     StartError::of_system("the daemon is stopping; nothing ran")
 }
 
-/// Looks for the shim of a job until it is known what became of it. What a dead one left of its job is stopped;
-/// where that lives, the journal knows if the shim's own word of it cannot be read.
+/// Searches for the shim of a job until its fate is known, and stops what a dead shim left. If the shim's
+/// own record
+/// of the job scope is unreadable, the journal's is used.
 pub(crate) async fn look(place: &JobDir, journalled: Option<&JobScope>) -> Known {
     let mut said = false;
     loop {
@@ -142,7 +145,7 @@ pub(crate) async fn look(place: &JobDir, journalled: Option<&JobScope>) -> Known
                 return Known::Died { why, cleared };
             }
             Ok(Found::NeverStarted) => return Known::NeverStarted,
-            // One that lives and does not answer is slow, and not dead.
+            // A shim that lives but does not answer is slow, not dead.
             Err(error) if !said => {
                 tracing::warn!(place = %place.directory().display(), %error, "looking for the shim of a job");
                 said = true;
@@ -153,7 +156,7 @@ pub(crate) async fn look(place: &JobDir, journalled: Option<&JobScope>) -> Known
     }
 }
 
-/// Stops what is left of a job; where it lived is none for one that never was to run.
+/// Stops a job's leftover processes. A job that never was to run has no job scope.
 pub(super) async fn clear(place: &JobDir, job_scope: Option<&JobScope>) -> Cleared {
     let Some(job_scope) = job_scope else { return Cleared::default() };
     match process::clear(job_scope, GRACE).await {

@@ -1,7 +1,9 @@
-//! Turns for starting shims: a thousand that are asked for at once leave room for everything else.
+//! Limits concurrent shim starts, so that a thousand simultaneous requests leave resources for everything
+//! else.
 //!
-//! Guarantees: shims are started in the order in which they were asked for, and only a few at a time. A start that
-//! hangs, as in a directory of a dead file server, gives its turn up, so it delays no other for longer than that.
+//! Guarantees: shims start in the order of the requests, and only a few at a time. A start that hangs, as
+//! in a
+//! directory of a dead file server, gives its permit up and so delays others only briefly.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -12,13 +14,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
-/// Starts at once for each processor: one may wait for the disk while another computes.
+/// Concurrent starts per processor: one may wait for the disk while another computes.
 const FOR_EACH_PROCESSOR: usize = 2;
 
-/// How long one keeps its turn. It takes a few milliseconds, unless something is slow.
+/// How long a start keeps its permit. It takes a few milliseconds unless something is slow.
 const QUICK: Duration = Duration::from_secs(1);
 
-/// Gives turns.
+/// The source of permits.
 pub(crate) struct Starts(Arc<Semaphore>);
 
 /// The right to start a shim now.
@@ -34,14 +36,14 @@ impl Default for Starts {
 }
 
 impl Starts {
-    /// Waits for one's turn; `None` when there are none any more.
+    /// Waits for a permit. `None` once no more are issued.
     pub(super) async fn turn(&self) -> Option<SpawnPermit> {
         Arc::clone(&self.0).acquire_owned().await.ok().map(|permit| SpawnPermit { _permit: permit })
     }
 }
 
 impl SpawnPermit {
-    /// Starts something, on a thread that may block.
+    /// Starts something on a blocking thread.
     pub(super) async fn start<T: Send + 'static>(
         self,
         start: impl FnOnce() -> T + Send + 'static,

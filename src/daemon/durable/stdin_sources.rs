@@ -1,35 +1,37 @@
-//! Who writes to a job, as far as its shim remembers them.
+//! The writers of a job that its shim remembers.
 //!
-//! A shim remembers a limited number, and what it has forgotten it would take for new, and its input with it. So
-//! one is forgotten when it has said that it leaves; of those who went without a word, and may come back to go on where
-//! they were, the ones longest silent, and only when there are [`MANY`].
+//! A shim remembers a limited number of writers. An evicted writer that comes back would have its input
+//! replayed. So a
+//! writer is forgotten once it has detached. Writers that vanished may come back; of those, the longest
+//! silent are
+//! forgotten first, and only beyond [`MANY`].
 
 use std::collections::HashMap;
 
 use peerbus_protocol::frame::StdinCredit;
 use peerbus_shim::messages::WriterState;
 
-/// So many are remembered whoever of them is there: half of what a shim remembers, and twice as many as can be there
-/// at once.
+/// Writers to remember, attached or not: half of what a shim remembers, and twice as many as can be
+/// attached at once.
 const MANY: usize = 128;
 
 /// The writers of one job.
 #[derive(Debug, Default)]
 pub(super) struct StdinSources {
     known: HashMap<String, Known>,
-    /// Words of the shim about any of them.
+    /// Number of shim messages about any of them.
     words: u64,
 }
 
 #[derive(Debug)]
 struct Known {
     state: WriterState,
-    /// The last word about it.
+    /// Number of the last message about it.
     last: u64,
 }
 
 impl StdinSources {
-    /// What the shim says that it remembers, of all of them.
+    /// Takes over the writers that the shim reports.
     pub(super) fn are(&mut self, states: Vec<WriterState>) {
         let mut before = std::mem::take(&mut self.known);
         for state in states {
@@ -38,7 +40,7 @@ impl StdinSources {
         }
     }
 
-    /// What one was told that it may send; none where it is not known.
+    /// The last credit of a writer. `None` if the writer is unknown.
     pub(super) fn want(&self, inbox: &str) -> Option<&StdinCredit> {
         self.known.get(inbox).map(|known| &known.state.want)
     }
@@ -48,12 +50,14 @@ impl StdinSources {
         self.known.get(inbox).map_or(0, |known| known.state.signals)
     }
 
-    /// Whether one had a terminal of some size already when the shim last told of it.
+    /// Whether the shim has applied a terminal size of this writer.
     pub(super) fn has_resized(&self, inbox: &str) -> bool {
         self.known.get(inbox).is_some_and(|known| known.state.resizes > 0)
     }
 
-    /// One was told this. Who is new and has its input closed may be one too many, whom no shim remembers.
+    /// Records credit for a writer. A new writer whose input is closed may be one too many, which the shim
+    /// does not
+    /// remember.
     pub(super) fn wants(&mut self, from: String, want: StdinCredit) {
         self.words += 1;
         match self.known.get_mut(&from) {
@@ -66,19 +70,19 @@ impl StdinSources {
         }
     }
 
-    /// A signal of one was applied. Who has done nothing else the shim forgets by itself.
+    /// Records an applied signal. The shim itself forgets a writer that has done nothing else.
     pub(super) fn signalled(&mut self, from: &str, n: u64) {
         if let Some(known) = self.known.get_mut(from) {
             known.state.signals = known.state.signals.max(n);
         }
     }
 
-    /// Nothing more will come from this one.
+    /// Forgets a writer that will send nothing more.
     pub(super) fn forget(&mut self, inbox: &str) {
         self.known.remove(inbox);
     }
 
-    /// Those who are to be forgotten because there are too many, and none of whom stays.
+    /// The writers to forget because there are too many. None of them is in `stays`.
     pub(super) fn too_many(&self, stays: impl Fn(&str) -> bool) -> Vec<String> {
         let too_many = self.known.len().saturating_sub(MANY);
         if too_many == 0 {

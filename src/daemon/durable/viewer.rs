@@ -1,8 +1,10 @@
 //! One viewer of a durable job: reads the log from the disk and sends it as frames, at its own pace.
 //!
-//! Nothing is held for it but what is on its way: what it lost is read again. So it is dropped without further ado
-//! when its inbox is gone or it says nothing for [`SILENCE`], and made anew where it stands when it resumes. Where the log
-//! cannot be read it is told so, and is no viewer any more.
+//! The daemon keeps only the frames in flight for a viewer, and reads lost ones again. So it drops a viewer
+//! whose inbox
+//! is gone or that is silent for [`SILENCE`], and starts a new one at the right offset when the client
+//! resumes. If the
+//! log cannot be read, the viewer gets an error and ends.
 
 mod log_reads;
 
@@ -28,24 +30,24 @@ use peerbus_protocol::send_buffer::{Frame, SendBuffer, StreamOffsets};
 use peerbus_protocol::{JobId, decode};
 use peerbus_shim::log::{Piece, Reader};
 
-/// Silence after which a viewer is dropped. It says something every 5 s.
+/// Silence after which the daemon drops a viewer. A client sends something every 5 s.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// How often a viewer is told that its job lives.
+/// Interval of `alive` frames to a viewer.
 const ALIVE_EVERY: Duration = Duration::from_millis(ALIVE_EVERY_MS);
 
-/// What the headers of a frame take of the server's limit, in bytes, generously.
+/// Upper bound for the headers of a frame, which count against the server's limit, in bytes.
 const HEADERS: usize = 1024;
 
 /// Frames handed to the bus at a time, and pieces read ahead of them.
 const HANDED_ON: usize = 4;
 
-/// Where a viewer begins.
+/// Where a viewer starts.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Begins {
-    /// At a place both parts of which are known.
+    /// At known offsets of both streams.
     At(StreamOffsets),
-    /// At a combined offset, or the nearest that is held.
+    /// At a combined offset, or at the nearest one that is kept.
     Byte(u64),
 }
 
@@ -59,7 +61,7 @@ impl Begins {
     }
 }
 
-/// What a viewer begins with.
+/// Parameters of a new viewer.
 pub(super) struct Begin {
     pub(super) context: Arc<Context>,
     pub(super) id: JobId,
@@ -68,20 +70,20 @@ pub(super) struct Begin {
     pub(super) begins: Begins,
     /// Bytes that may be sent before the first credit.
     pub(super) window: u64,
-    /// Whether every frame is to be signed.
+    /// Whether to sign every frame.
     pub(super) sealed: bool,
     pub(super) accepted: Accepted,
-    /// What follows `accepted`, before any output.
+    /// Frames to send after `accepted`, before any output.
     pub(super) first: Vec<(FrameKind, Bytes)>,
     pub(super) log: PathBuf,
     pub(super) news: watch::Receiver<Progress>,
 }
 
-/// A word to a viewer's task.
+/// A command to a viewer's task.
 #[derive(Debug)]
 pub(super) enum ViewerCommand {
     Credit(Credit),
-    /// Begin again, in this epoch, at what was received.
+    /// Resume in this epoch at the received offset.
     Resume {
         epoch: u64,
         received: StreamOffsets,
@@ -89,11 +91,11 @@ pub(super) enum ViewerCommand {
         accepted: Accepted,
         first: Vec<(FrameKind, Bytes)>,
     },
-    /// Show the first frame of the epoch again.
+    /// Repeat the first frame of the epoch.
     Again(Accepted),
-    /// A frame beside the output.
+    /// Send a frame that is no output.
     Control(FrameKind, Bytes),
-    /// Leave, and say this.
+    /// Send this last frame and end.
     Leave(Bytes),
 }
 
@@ -107,12 +109,12 @@ enum Event {
     Clock,
 }
 
-/// A read that is done: the reader, where it looked, whether the end was known before, and what was there.
+/// A completed read: the reader, its position, whether the end was known before, and the data.
 struct Done {
     reader: Reader,
     at: u64,
     is_last: bool,
-    /// Whether there is nothing because there is no log.
+    /// Whether there is no data because there is no log.
     is_gone: bool,
     piece: std::io::Result<Piece>,
 }
@@ -125,18 +127,18 @@ pub(super) struct Viewer {
     reader: Option<Reader>,
     reading: Option<JoinHandle<Done>>,
     look: PollState,
-    /// What was told in this epoch of who is asked.
+    /// The responder last reported in this epoch.
     asked: Option<Responder>,
-    /// The same of how large the terminal is: the last change.
+    /// The terminal size last reported in this epoch.
     sized: Option<SizeFrom>,
-    /// Whose output it was told in this epoch to be waited for.
+    /// The processes last reported in this epoch whose output the job waits for.
     waiting: Option<Vec<OutputHolder>>,
-    /// Where the log goes on, behind what is no longer held.
+    /// Where the log continues after a part that is no longer kept.
     dropped_to: Option<StreamOffsets>,
-    /// Why it gets no more than what was read, to be told after that.
+    /// The error to send after the data read so far, before the viewer ends.
     farewell: Option<String>,
-    /// After the link was lost nothing is sent until the viewer is heard again: only its word renews the right to
-    /// answer it.
+    /// Set when the link is lost: the viewer sends nothing until the client's next message renews its reply
+    /// permission.
     muted: bool,
     heard: Instant,
     alive_next: Instant,
@@ -147,10 +149,10 @@ impl Viewer {
     pub(super) fn new(begin: Begin, number: u64) -> Self {
         let (courier, mut messages) = mpsc::channel(HANDED_ON);
         let context = Arc::clone(&begin.context);
-        // A task of its own, so that a slow bus holds up the output and nothing else.
+        // A separate task sends the frames, so a slow bus delays only the output.
         tokio::spawn(async move {
             while let Some(message) = messages.recv().await {
-                // A frame that cannot be sent is missed by the viewer, who asks for it.
+                // The client notices a missing frame and asks for it.
                 let _ = context.bus.publish_bulk(message).await;
             }
         });
@@ -175,7 +177,7 @@ impl Viewer {
         }
     }
 
-    /// Sees it through, until it has all it wants or is gone.
+    /// Runs until the client has everything it wants or is gone.
     pub(super) async fn live(mut self, mut words: mpsc::UnboundedReceiver<ViewerCommand>) {
         let context = Arc::clone(&self.begin.context);
         let mut link = context.bus.link();
@@ -224,7 +226,7 @@ impl Viewer {
     }
 
     /// # Errors
-    /// When the log cannot be read.
+    /// If the log cannot be read.
     async fn find_beginning(&mut self) -> std::io::Result<StreamOffsets> {
         match self.begin.begins {
             Begins::At(totals) => Ok(totals),
@@ -263,7 +265,7 @@ impl Viewer {
         match word {
             ViewerCommand::Credit(credit) => {
                 self.send_buffer.credit(&credit);
-                // Who has all, or wants no more.
+                // The client has everything, or wants no more.
                 self.done |= credit.done;
             }
             ViewerCommand::Resume { epoch, received, window, accepted, first } => {
@@ -285,12 +287,12 @@ impl Viewer {
 
     fn show_again(&mut self, accepted: Accepted) {
         let accepted = Accepted { from: self.begin.accepted.from, ..accepted };
-        // Were there no room, the viewer would ask once more.
+        // If there is no room, the client asks once more.
         let frame = self.send_buffer.first_again(decode::to_json(&accepted).into());
         let _ = self.courier.try_send(self.message(frame));
     }
 
-    /// Somebody wants it to leave. The rest of the output it does not get.
+    /// Detaches the viewer. It does not get the rest of the output.
     fn leave(&mut self, payload: Bytes) {
         self.send_buffer.control(FrameKind::Detached, payload);
         let most = self.begin.context.bus.max_payload().saturating_sub(HEADERS);
@@ -304,15 +306,16 @@ impl Viewer {
         let courier = self.courier.clone();
         tokio::spawn(async move {
             for message in last {
-                // It ends with the bus.
+                // Sending fails only when the bus closes.
                 let _ = courier.send(message).await;
             }
         });
         self.done = true;
     }
 
-    /// This daemon goes, and the job goes on: the viewer is shown that it misses something, so that it looks for the
-    /// next one at once. When this gets lost, it learns by its clock.
+    /// Shows the client a gap, so that it looks for the next daemon at once: this daemon ends and the job
+    /// continues. If
+    /// the frame is lost, the client notices by timeout.
     fn have_resumed(&self) {
         let payload = decode::to_json(&self.begin.accepted).into();
         let epoch = self.send_buffer.epoch();
@@ -377,7 +380,7 @@ impl Viewer {
         self.send_buffer.control(FrameKind::Alive, decode::to_json(&alive).into());
     }
 
-    /// Tells whose output is waited for, where that is news.
+    /// Reports a change of the processes whose output the job waits for.
     fn tell_waiting(&mut self) {
         if self.waiting != self.begin.news.borrow().waiting && !self.send_buffer.is_closing() {
             self.tell_alive();
@@ -385,7 +388,7 @@ impl Viewer {
     }
 }
 
-/// Waits until the daemon has nothing more to write down. Cancel safe.
+/// Waits until the daemon writes no more records. Cancel safe.
 async fn closes(leaving: &mut watch::Receiver<ShutdownPhase>) {
     if leaving.wait_for(|stage| *stage == ShutdownPhase::Closing).await.is_err() {
         std::future::pending::<()>().await;

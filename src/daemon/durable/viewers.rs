@@ -1,4 +1,4 @@
-//! Who reads along.
+//! The viewers of a job.
 
 use std::collections::HashMap;
 
@@ -11,17 +11,18 @@ use super::control::AttachMode;
 use super::viewer::{self, Viewer, ViewerCommand};
 use peerbus_protocol::attach::Within;
 
-/// The viewers of one job, by their inbox.
+/// The viewers of one job, by inbox.
 pub(super) struct Viewers {
     handles: HashMap<String, Handle>,
-    /// Numbers are never given twice, nor by those who attended to the job before, so that a word about a viewer is never
-    /// taken for one about another.
+    /// Numbers are never reused, not even those of earlier daemons. So an event about one viewer is never
+    /// taken for one
+    /// about another.
     last_number: u64,
     leave: mpsc::UnboundedSender<EndedViewer>,
     left: mpsc::UnboundedReceiver<EndedViewer>,
 }
 
-/// A viewer that has ended: its inbox and number.
+/// The inbox and the number of a viewer that has ended.
 pub(super) type EndedViewer = (String, u64);
 
 struct Handle {
@@ -29,31 +30,31 @@ struct Handle {
     epoch: u64,
     /// Whether it may write to the job.
     write: bool,
-    /// Up to where it has room for output: a combined offset.
+    /// The combined offset up to which it has credit.
     room: u64,
     seat: ResponderRank,
     /// Whether it has typed anything.
     typed: bool,
-    /// The job from within which it follows this one.
+    /// The job that the client runs in, if any.
     within: Option<Within>,
-    /// What makes its words fresh, where members sign.
+    /// The nonce that its control messages are signed over, if members sign.
     attachment: Option<Attachment>,
     words: mpsc::UnboundedSender<ViewerCommand>,
 }
 
-/// How far a viewer is one whose terminal can be asked something, in the order of who is.
+/// The rank of a viewer when the responder is chosen. The highest one wins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ResponderRank {
-    /// Whether it has a terminal: it has said the size of it.
+    /// Whether it has a terminal: it has reported a size.
     pub(super) has_terminal: bool,
-    /// When it last typed or said a size, counted by the job.
+    /// When it last typed or reported a size, by the job's activity counter.
     pub(super) active: u64,
 }
 
 impl Viewers {
     pub(super) fn new() -> Self {
         let (leave, left) = mpsc::unbounded_channel();
-        // There is room above for as many as ever will be.
+        // The range above is large enough for all future viewers.
         let last_number = rand::random::<u64>() >> 1;
         Self { handles: HashMap::new(), last_number, leave, left }
     }
@@ -66,34 +67,34 @@ impl Viewers {
         u32::try_from(self.handles.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether there is no room for another one.
+    /// Whether there is no room for another viewer.
     pub(super) fn are_full(&self) -> bool {
         self.handles.len() >= VIEWERS_MOST
     }
 
-    /// The epoch of a viewer that is there.
+    /// The epoch of a viewer. `None` if there is no such viewer.
     pub(super) fn epoch_of(&self, inbox: &str) -> Option<u64> {
         self.handles.get(inbox).map(|handle| handle.epoch)
     }
 
-    /// What the words of a viewer that is there are signed over, where members sign.
+    /// The nonce that a viewer's control messages are signed over, if members sign.
     pub(super) fn nonce_of(&self, inbox: &str) -> Option<String> {
         let attachment = self.handles.get(inbox)?.attachment.as_ref();
         attachment.map(|attachment| attachment.nonce().to_owned())
     }
 
-    /// A viewer types something; whether for the first time.
+    /// Records that a viewer typed. Returns whether this was the first time.
     pub(super) fn types_first(&mut self, inbox: &str) -> bool {
         let handle = self.handles.get_mut(inbox);
         handle.is_some_and(|handle| !std::mem::replace(&mut handle.typed, true))
     }
 
-    /// Whether this viewer may write; none where there is no such viewer.
+    /// Whether this viewer may write. `None` if there is no such viewer.
     pub(super) fn may_write(&self, inbox: &str) -> Option<bool> {
         self.handles.get(inbox).map(|handle| handle.write)
     }
 
-    /// Begins a viewer, in place of one with the same inbox.
+    /// Starts a viewer. Replaces one with the same inbox.
     pub(super) fn begin(&mut self, begin: viewer::Begin, attachment: Option<Attachment>, manner: AttachMode) {
         let AttachMode { write, seat, within, .. } = manner;
         self.last_number += 1;
@@ -111,7 +112,7 @@ impl Viewers {
         });
     }
 
-    /// Says something to one; says whether it is there to hear it.
+    /// Sends a command to a viewer. Returns whether there is such a viewer.
     pub(super) fn say(&mut self, inbox: &str, word: ViewerCommand) -> bool {
         let Some(handle) = self.handles.get_mut(inbox) else { return false };
         match &word {
@@ -125,61 +126,60 @@ impl Viewers {
         handle.words.send(word).is_ok()
     }
 
-    /// The seat of a viewer that is there.
+    /// The responder rank of a viewer.
     pub(super) fn seat_of(&self, inbox: &str) -> Option<ResponderRank> {
         self.handles.get(inbox).map(|handle| handle.seat)
     }
 
-    /// Gives a viewer another seat, where it is there.
+    /// Sets the responder rank of a viewer, if it exists.
     pub(super) fn set_seat(&mut self, inbox: &str, seat: ResponderRank) {
         if let Some(handle) = self.handles.get_mut(inbox) {
             handle.seat = seat;
         }
     }
 
-    /// Those who write.
+    /// The viewers that may write.
     pub(super) fn writers(&self) -> impl Iterator<Item = (&str, ResponderRank)> {
         let writers = self.handles.iter().filter(|(_, handle)| handle.write);
         writers.map(|(inbox, handle)| (inbox.as_str(), handle.seat))
     }
 
-    /// The jobs from within which it is followed.
+    /// The jobs from within which clients follow this one.
     pub(super) fn within(&self) -> impl Iterator<Item = &Within> {
         self.handles.values().filter_map(|handle| handle.within.as_ref())
     }
 
-    /// Has all of them leave, who are told this; returns their inboxes.
+    /// Detaches all viewers with this last frame. Returns their inboxes.
     pub(super) fn leave(&mut self, told: &Bytes) -> Vec<String> {
         let all = std::mem::take(&mut self.handles).into_iter();
         all.map(|(inbox, handle)| {
-            // One that is gone has left by itself.
+            // A viewer whose task is gone has already left.
             let _ = handle.words.send(ViewerCommand::Leave(told.clone()));
             inbox
         })
         .collect()
     }
 
-    /// Up to where those who write have room for output; none where nobody writes.
+    /// The highest offset up to which a writer has credit. `None` without writers.
     pub(super) fn room(&self) -> Option<u64> {
         self.handles.values().filter(|handle| handle.write).map(|handle| handle.room).max()
     }
 
-    /// The inbox of this viewer does not exist any more. All that it has not got is in the log, and its resume makes
-    /// it anew.
+    /// Drops a viewer whose inbox is gone. The log has all that it missed, and a resume starts it again.
     pub(super) fn drop_number(&mut self, number: u64) {
         self.handles.retain(|_, handle| handle.number != number);
     }
 
-    /// One has said that it leaves; its task has heard that, too.
+    /// Removes a viewer that is leaving. Its task has received the same message.
     pub(super) fn let_go(&mut self, inbox: &str) {
         self.handles.remove(inbox);
     }
 
-    /// Waits for one to leave. Cancel safe.
+    /// Waits for a viewer to end. Cancel safe.
     pub(super) async fn one_leaves(&mut self) -> EndedViewer {
         match self.left.recv().await {
             Some(gone) => gone,
-            // We hold a sender ourselves.
+            // This struct holds a sender, so the channel never closes.
             None => std::future::pending().await,
         }
     }

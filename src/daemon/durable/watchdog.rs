@@ -1,9 +1,11 @@
-//! A shim that does not answer, while somebody wants its job to end.
+//! Kills a shim that does not answer while its job should end.
 //!
-//! Nothing follows of a shim that is slow, as on a machine that swaps, until its job is to be stopped: that never
-//! depends on its answer. From then on it is asked how it is, once a second. One that stands still is woken. One that
-//! has not said a word for [`ANSWERS_WITHIN`] is killed, and what it leaves of its job is stopped as that of any shim
-//! that died.
+//! A slow shim, as on a machine that swaps, does no harm until its job must stop. Stopping never depends on
+//! the shim's
+//! answer. From then on the daemon probes the shim once a second. It resumes a stopped shim with SIGCONT.
+//! It kills a
+//! shim that has been silent for [`ANSWERS_WITHIN`], and stops the job's leftover processes as after any
+//! dead shim.
 
 use std::io;
 use std::time::Duration;
@@ -14,13 +16,14 @@ use super::super::job::blocking;
 use peerbus_process::{ProcessHandle, ProcessKey, Signal};
 use peerbus_shim::JobDir;
 
-/// How long it may be silent. It answers within milliseconds, within a second or two on a machine under heavy load.
+/// Silence after which the shim is killed. It answers within milliseconds, or a second or two under heavy
+/// load.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often it is asked.
+/// Interval of probes.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Watches over a shim once it is begun.
+/// Watches a shim, once `begin` was called.
 #[derive(Debug, Default)]
 pub(super) struct Watchdog {
     watch: Option<Watch>,
@@ -29,31 +32,31 @@ pub(super) struct Watchdog {
 
 #[derive(Debug, Clone, Copy)]
 struct Watch {
-    /// When it was heard last.
+    /// When it last sent something.
     heard: Instant,
     ask: Instant,
 }
 
 impl Watchdog {
-    /// Its job is to end.
+    /// Starts watching: the job should end.
     pub(super) fn begin(&mut self) {
         let now = Instant::now();
         self.watch.get_or_insert(Watch { heard: now, ask: now + ASK_AGAIN });
     }
 
-    /// It has said something.
+    /// Records a message of the shim.
     pub(super) fn heard(&mut self) {
         if let Some(watch) = &mut self.watch {
             watch.heard = Instant::now();
         }
     }
 
-    /// Its job has ended.
+    /// Stops watching: the job has ended.
     pub(super) fn end(&mut self) {
         self.watch = None;
     }
 
-    /// Waits until it is to be asked again. Cancel safe.
+    /// Waits until the next probe is due. Cancel safe.
     pub(super) async fn due(&self) {
         match self.watch {
             Some(watch) => sleep_until(watch.ask).await,
@@ -61,7 +64,7 @@ impl Watchdog {
         }
     }
 
-    /// The shim was asked: wakes one that does not answer, or kills it.
+    /// Runs after each probe: resumes a shim that does not answer, or kills it.
     pub(super) async fn look(&mut self, place: &JobDir) {
         let Some(watch) = &mut self.watch else { return };
         let now = Instant::now();
@@ -85,7 +88,7 @@ impl Watchdog {
         }
     }
 
-    /// What it was killed for, where it was.
+    /// Why the shim was killed, if it was.
     pub(super) fn verdict(&self) -> Option<String> {
         let pid = self.killed.as_ref()?.pid;
         let limit = ANSWERS_WITHIN.as_secs();
@@ -95,7 +98,7 @@ impl Watchdog {
     }
 }
 
-/// Signals the shim of a job, where it lives and has written down who it is.
+/// Signals the shim of a job, if it is alive and has recorded its process key.
 async fn signalled(place: &JobDir, signal: Signal) -> io::Result<Option<ProcessKey>> {
     let place = place.clone();
     let Some(about) = blocking(move || place.about()).await? else { return Ok(None) };

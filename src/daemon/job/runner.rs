@@ -1,4 +1,4 @@
-//! The life of one job: one owner, one loop, one closed set of happenings.
+//! Runs one job in an event loop. The loop owns all state of the job.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use peerbus_protocol::exec::{JobResult, OutputHolder};
 use peerbus_protocol::frame::{Accepted, Alive, FrameKind, JobState, StreamKind};
 use peerbus_protocol::{Ending, decode};
 
-/// Everything that can happen to a running job.
+/// All events of a running job.
 enum Event {
     Message(Option<Message>),
     Started(Result<Begin, tokio::task::JoinError>),
@@ -40,7 +40,7 @@ enum Event {
     Clock,
 }
 
-/// How the start went, with the record it was written to.
+/// The journal record, and whether the process started.
 type Begin = (Entry, Result<Started, StartError>);
 
 /// A running job.
@@ -52,29 +52,29 @@ pub(super) struct Runner {
     pub(super) stdin: Stdin,
     pub(super) timing: Lease,
     pub(super) signals: u64,
-    /// Signals of others: from where, the number, and why it could not be applied.
+    /// Signals from other clients: their inbox, the signal's number, and the error if it failed.
     pub(super) strangers: VecDeque<(String, u64, Option<String>)>,
     pub(super) lifecycle: CommandLifecycle,
-    /// Whose output it was last told to wait for, after the command's own end.
+    /// The processes whose output the job waits for after its command has ended, as last reported.
     pub(super) waiting: Option<Vec<OutputHolder>>,
     pub(super) over: bool,
-    /// Whether the audit log has who had it stopped.
+    /// Whether the audit log names the client that stopped the job.
     pub(super) stop_told: bool,
-    /// How it ended, once it is over.
+    /// The result, once the job is over.
     pub(super) ended: Option<JobResult>,
-    /// Whether nobody needs this job here any more.
+    /// Whether this task may end.
     pub(super) done: bool,
     pub(super) entry: Option<Entry>,
     pub(super) place: Option<JobSlot>,
-    /// On the roll until its ending is in the journal.
+    /// Keeps the job listed as running until the journal has its ending.
     pub(super) enrolled: Option<JobGuard>,
-    /// What makes its caller's words fresh, where members sign.
+    /// The nonce that the caller's control messages are signed over, if members sign.
     attachment: Option<Attachment>,
-    /// Counts this job until its caller knows how it ended.
+    /// Counts this job until its caller has confirmed the ending.
     _untold: ActiveGuard,
 }
 
-/// Starts the job and sees it through.
+/// Starts the job and runs it to its end.
 pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mut mpsc::Receiver<Message>) {
     let Admitted { request, commands, job_scope, entry, place, asked, enrolled, held, .. } = admitted;
     let spec = commands.spec;
@@ -119,8 +119,8 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
             Event::MaySend => job.sink.send_one(context.bus.max_payload()),
             Event::StdinWritable => job.on_stdin_writable(),
             Event::Link(now) => {
-                // Whoever was heard since the link went down was heard on the new one: its first
-                // words may be here before the word that it is up.
+                // Messages that arrived since the link went down came over the new link. They may overtake
+                // the event that reports it.
                 if !now.up || (known.up && now.generation != known.generation) {
                     job.mute();
                 }
@@ -137,13 +137,13 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
     }
 }
 
-/// Starts the process and writes it down. Blocking.
+/// Starts the process and journals the start. Blocking.
 fn begin(context: &Context, spec: &process::Spec, job_scope: &process::JobScope, mut entry: Entry) -> Begin {
     let started = process::start(spec, job_scope, &context.containment_manager);
     if let Ok(started) = &started
         && let Err(error) = entry.started(started.process.identity())
     {
-        // The job_scope, which is enough to find the process, is written down already.
+        // The journal already has the job scope, which is enough to find the process.
         tracing::error!(job = %spec.job, %error, "writing the start to the journal");
     }
     (entry, started)
@@ -205,14 +205,14 @@ impl Runner {
         job
     }
 
-    /// Shows how things stand to whoever asks what runs.
+    /// Publishes the job's totals and viewers for job listings.
     fn show(&self) {
         let Some(enrolled) = &self.enrolled else { return };
         enrolled.set_totals(self.sink.totals());
         enrolled.set_viewers(self.sink.viewers());
     }
 
-    /// The first frame of an epoch, as things stand.
+    /// The current `accepted` frame, which starts an epoch.
     pub(super) fn accepted(&self) -> Vec<u8> {
         let state = match (self.lifecycle.has_tree(), self.over) {
             (_, true) => JobState::Ended,
@@ -236,7 +236,7 @@ impl Runner {
                 self.entry = Some(entry);
                 started
             }
-            // The record stays open, and the next daemon ends it; nobody can say what ran.
+            // The record stays open and the next daemon closes it: nobody knows what ran.
             Err(panic) => {
                 tracing::error!(job = %self.request.id, %panic, "starting a job");
                 self.fail(Ending::Unknown { why: format!("its start failed inside the daemon: {panic}") });
@@ -258,7 +258,7 @@ impl Runner {
         }
     }
 
-    /// Nothing runs, and nothing will.
+    /// Ends the job before anything ran.
     fn fail(&mut self, ending: Ending) {
         self.lifecycle.fail(ending);
         self.stdin.close();
@@ -290,7 +290,7 @@ impl Runner {
         }
     }
 
-    /// Nothing is sent until the caller is heard again.
+    /// Sends nothing until the caller's next message.
     fn mute(&mut self) {
         if let Some(stream) = self.sink.as_stream() {
             stream.muted = true;
@@ -322,7 +322,7 @@ impl Runner {
         self.sink.control(FrameKind::Alive, decode::to_json(&alive));
     }
 
-    /// Tells whose output is waited for, where that is news.
+    /// Reports a change of the processes whose output the job waits for.
     fn tell_waiting(&mut self) {
         let waiting = self.lifecycle.waits_for(Instant::now());
         if waiting != self.waiting {
@@ -331,7 +331,7 @@ impl Runner {
         }
     }
 
-    /// Nobody has come back for this job: it is stopped, and its output dropped.
+    /// Stops the job and drops its output: its caller did not come back in time.
     fn give_the_caller_up(&mut self) {
         if let Some(stream) = self.sink.as_stream() {
             stream.discarding = true;

@@ -1,12 +1,12 @@
-//! What a viewer reads in the log, and what it is told where that ends.
+//! How a viewer reads the log, and what it sends at the end of the log.
 
 use super::*;
 
-/// Why nothing follows where something was written.
+/// The error if the log is shorter than the output that was counted.
 const SHORT: &str = "its log ends there, and more was written";
 
 impl Viewer {
-    /// Looks what comes next in the log, where there is room for it.
+    /// Reads the next piece of the log, if there is room for it.
     pub(super) fn read_on(&mut self) {
         if let Some(to) = self.dropped_to
             && self.send_buffer.unsent() == 0
@@ -21,10 +21,10 @@ impl Viewer {
             return;
         }
         self.look.begins();
-        // Looked at before the log: what is in it then is all there will ever be.
+        // Read the progress before the log: if the job has ended, the log is complete.
         let news = self.begin.news.borrow_and_update().clone();
         let (is_last, at) = (news.ended.is_some(), self.send_buffer.read().sum());
-        // Of whatever is known to be there it is known who is asked, too.
+        // The responder and size are known for all output up to here.
         let known = if is_last { u64::MAX } else { news.totals.sum().saturating_sub(at) };
         self.tell_sizes(&news);
         if known == 0 {
@@ -41,7 +41,7 @@ impl Viewer {
         }));
     }
 
-    /// Tells who is asked, before the first byte for which that holds.
+    /// Reports the responder before the first byte it applies to.
     fn tell_asked(&mut self, news: &Progress) {
         let asked = news.asked(&self.begin.inbox);
         if let Some(told) = &asked
@@ -52,7 +52,7 @@ impl Viewer {
         }
     }
 
-    /// Tells how large the terminal is, before the first byte for which that holds.
+    /// Reports the terminal size before the first byte it applies to.
     fn tell_sizes(&mut self, news: &Progress) {
         let last = news.sizes.last().copied();
         if last.is_some() && last != self.sized {
@@ -69,7 +69,7 @@ impl Viewer {
         };
         self.reader = Some(reader);
         if at != self.send_buffer.read().sum() {
-            // It has resumed elsewhere meanwhile.
+            // The viewer has resumed elsewhere in the meantime.
             return;
         }
         match piece {
@@ -82,7 +82,7 @@ impl Viewer {
             }
             Ok(Piece::Dropped { to }) => self.dropped_to = Some(to),
             Ok(Piece::End) if is_last => self.close(is_gone),
-            // It was looked for because it was said to be there.
+            // The progress says that there is more data, so an end here is an error.
             Ok(Piece::End) if self.look.fails(Instant::now()) => {}
             Ok(Piece::End) => self.farewell = Some(self.unreadable(SHORT)),
             Err(error) if self.look.fails(Instant::now()) => {
@@ -92,7 +92,7 @@ impl Viewer {
         }
     }
 
-    /// Says in the log, and for the viewer, why it gets no more than what was read.
+    /// Logs why the viewer gets no more data, and returns the message for it.
     pub(super) fn unreadable(&self, why: &str) -> String {
         let Begin { id, inbox, .. } = &self.begin;
         let at = self.send_buffer.read().sum();
@@ -104,7 +104,8 @@ impl Viewer {
         format!("the output of {id} cannot be read from byte {at} on: {why}; {state}")
     }
 
-    /// All was read. What was counted and is not there is no longer kept where there is no log any more.
+    /// Sends the result after all data. If the log is gone, the output that was counted but not read is no
+    /// longer kept.
     fn close(&mut self, is_gone: bool) {
         let Some(result) = self.begin.news.borrow().ended.clone() else { return };
         let read = self.send_buffer.read().sum();
