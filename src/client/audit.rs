@@ -76,7 +76,7 @@ impl FetchCount {
     }
 }
 
-/// Fetches the whole log of a peer and verifies its chain locally; `known` holds checkpoints of other
+/// Fetches the whole log of a peer and verifies its hash chain locally; `known` holds checkpoints of other
 /// sources.
 ///
 /// # Errors

@@ -200,7 +200,7 @@ pub async fn places(bus: &Bus, filter: &str) -> Result<Vec<(PeerId, JobId)>, Que
     }
 }
 
-/// The message of a queued job; `None` if there is none (any more).
+/// The message of a queued job; `None` if it is not queued, or no longer.
 async fn message(bus: &Bus, peer: &PeerId, job: JobId) -> Result<Option<StoredMessage>, QueueError> {
     let wish = serde_json::json!({ "last_by_subj": subjects::queue(peer, job) });
     let payload = ask(bus, &jetstream::get_message(), &wish).await?;

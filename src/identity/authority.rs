@@ -339,7 +339,7 @@ impl Authority {
         let _lock = self.store.lock()?;
         self.refuse_taken(whom.name, whom.names)?;
         if !self.account()?.vouching.contains_key(&whom.standing) {
-            // The leader checks for a new account every second, so all servers have it before the redemption.
+            // The leader checks for a new account every second, so servers and members get it in time.
             self.renew_under_lock()?;
         }
         let wanted = InviteClaims {

@@ -24,7 +24,7 @@ pub const INSTANCE_HEADER: &str = "D-Instance";
 /// a lost or repeated credit does no harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credit {
-    /// Epoch of this credit. A credit of another epoch only proves that the caller is alive.
+    /// Epoch of this credit; `frames` applies only to this epoch.
     pub epoch: u64,
     /// The intended instance.
     #[serde(default)]

@@ -287,7 +287,7 @@ impl SendBuffer {
         Frame { epoch: self.epoch, seq, kind, offset, payload }
     }
 
-    /// Applies a credit. A credit of another epoch only acknowledges.
+    /// Applies a credit. Its `frames` applies only to its own epoch.
     pub fn credit(&mut self, credit: &Credit) {
         self.acknowledge(StreamOffsets { out: credit.out, err: credit.err });
         self.limit = self.limit.max(credit.limit);

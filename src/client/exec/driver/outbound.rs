@@ -79,7 +79,7 @@ impl Driver {
         if verb == Verb::Credit && !self.durable {
             return word;
         }
-        // Messages of a running sequence belong to this attachment and use its nonce. A challenge fits
+        // These messages depend on this attachment, so they use its nonce. A challenge is valid for
         // one other message.
         let one = match verb {
             Verb::Stdin | Verb::Resize | Verb::Credit => None,
