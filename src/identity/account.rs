@@ -190,7 +190,7 @@ impl Account {
                 None => unknown.push(signing_key),
             }
         }
-        // The fleet also signs the server's system account, which has no signing keys.
+        // The fleet also signs the server's system account, which signs no members.
         if claims.nats.kind != "account" || vouching.is_empty() {
             return Err(BadAccount::NotTheAccount);
         }
