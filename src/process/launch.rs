@@ -28,6 +28,7 @@ use super::fd_limit;
 use super::pidfd::{self, PidFd};
 use super::signal::Signal;
 use super::spec::Links;
+use super::stat::Stat;
 use super::user::Credentials;
 
 /// What to execute, in the form that the kernel needs.
@@ -163,7 +164,7 @@ pub(super) fn launch(program: &Program, around: &SpawnOptions<'_>) -> Result<Lau
     };
     let launched = fork(&child, cgroup.as_ref()).map_err(failed)?;
     drop(writer);
-    match reported(reader, around.within) {
+    match reported(reader, around.within, launched.pid) {
         None => Ok(launched),
         Some(error) if error.step == Step::Stuck => Err(given_up(launched, error)),
         Some(error) => {
@@ -186,14 +187,28 @@ fn given_up(launched: Launched, error: LaunchError) -> LaunchError {
     LaunchError { step, ..error }
 }
 
+/// How long a child that waits for a processor may take beyond its time limit: on an overloaded machine it is
+/// late, and does not hang.
+const STARVED: Duration = Duration::from_secs(60);
+
+/// Time between two looks at a child that is late.
+const LATE: Duration = Duration::from_millis(200);
+
 /// Reads the child's error report. A successful exec closes the pipe without a report.
-fn reported(mut reader: PipeReader, within: Duration) -> Option<LaunchError> {
-    let deadline = Instant::now() + within;
+fn reported(mut reader: PipeReader, within: Duration, child: u32) -> Option<LaunchError> {
+    let mut deadline = Instant::now() + within;
+    let last = deadline + STARVED;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let patience = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], patience) {
             Ok(0) if Instant::now() >= deadline => {
+                if Instant::now() < last
+                    && Stat::of(child).is_ok_and(|stat| stat.is_some_and(|stat| stat.is_runnable))
+                {
+                    deadline = Instant::now() + LATE;
+                    continue;
+                }
                 return Some(LaunchError { step: Step::Stuck, source: io::ErrorKind::TimedOut.into() });
             }
             Ok(0) | Err(nix::errno::Errno::EINTR) => {}

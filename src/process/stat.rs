@@ -19,6 +19,8 @@ pub(super) struct Stat {
     pub(super) start_time: u64,
     /// False for a zombie: it runs nothing and cannot be signalled any more.
     pub(super) is_running: bool,
+    /// The process waits for nothing but a processor.
+    pub(super) is_runnable: bool,
 }
 
 impl Stat {
@@ -83,6 +85,7 @@ impl Stat {
             session: id(6)?,
             start_time: field(22)?.parse().ok()?,
             is_running,
+            is_runnable: field(3)? == "R",
         })
     }
 }
@@ -103,7 +106,15 @@ mod tests {
         let stat = Stat::parse(line).expect("a stat line");
         assert_eq!(
             stat,
-            Stat { pid: 17, parent: 5, group: 17, session: 18, start_time: 4242, is_running: true }
+            Stat {
+                pid: 17,
+                parent: 5,
+                group: 17,
+                session: 18,
+                start_time: 4242,
+                is_running: true,
+                is_runnable: false
+            }
         );
     }
 
