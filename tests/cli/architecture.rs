@@ -13,7 +13,7 @@ const UNFINISHED: [&str; 2] = [concat!("TO", "DO"), concat!("unimpl", "emented!"
 const OUTPUTS: [&str; 5] = ["stdout()", "stderr()", "STDOUT_FILENO", "STDERR_FILENO", ".print()"];
 
 /// Who may write to an output, and what.
-const WRITERS: [(&str, &str); 9] = [
+const WRITERS: [(&str, &str); 10] = [
     ("cli/named_file.rs", "a file that somebody named, which may be stdout"),
     ("cli/output.rs", "all that d itself says"),
     ("cli/log.rs", "the log, whose lines are made in log/line.rs"),
@@ -21,6 +21,7 @@ const WRITERS: [(&str, &str); 9] = [
     ("cli/daemon/upgrade_guard.rs", "hands its own stderr on to the next version"),
     ("process/console.rs", "asks how large the terminal is"),
     ("process/resolve_cwd.rs", "the answer of the process that looks a directory up"),
+    ("process/terminal_support.rs", "the answer of the process that looks a terminal up"),
     ("process/reaper/subreaper.rs", "hands its own on to the job"),
     ("shim/program.rs", "its log, which is a file"),
 ];
