@@ -1,7 +1,7 @@
-//! What all that a program wrote to its terminal comes to, as text: what somebody at it could read by scrolling back.
+//! Converts all output of a program to text: what a user could read by scrolling back.
 //!
-//! Lines that went on in the next are one; what was overwritten is gone, as it is on a screen. Of the alternate screen,
-//! which does not scroll, only what it shows last is text. Colors stay where they are wanted.
+//! Wrapped lines are joined, and overwritten text is lost, as on a screen. The alternate screen does not
+//! scroll; only its last content is text. Colors are kept on request.
 
 use alacritty_terminal::grid::{Dimensions, Grid};
 use alacritty_terminal::index::{Column, Line};
@@ -12,24 +12,24 @@ use super::lexer::{Lexer, Piece};
 use super::render::Painter;
 use peerbus_protocol::TtySize;
 
-/// So much text is shown at once: fewer lines than there is room for.
+/// Number of bytes to process at once, so that fewer lines scroll off than there is room for.
 const AT_ONCE: usize = 512;
 
-/// Room for lines that scrolled off: those of so much text, and of a screen that is cleared.
+/// Room for scrolled-off lines: those of one such piece, and of a cleared screen.
 const LINES: usize = 4096;
 
-/// Reads what a program wrote.
+/// Reads the output of a program.
 pub struct History {
     lexer: Lexer,
     emulator: Emulator,
     colored: bool,
-    /// What of the screen was told already, and how it read then.
+    /// The lines of the screen that were already returned.
     told: Vec<String>,
     text: String,
 }
 
 impl History {
-    /// Of a terminal of this size.
+    /// For a terminal of this size.
     #[must_use]
     pub fn new(size: TtySize, colored: bool) -> Self {
         Self {
@@ -41,13 +41,13 @@ impl History {
         }
     }
 
-    /// Takes another size, as the terminal did.
+    /// Applies a new size.
     pub fn resize(&mut self, size: TtySize) {
         self.emulator.guarded(size, |emulator| emulator.resize(size));
         self.take_scrolled();
     }
 
-    /// Takes what the program wrote; returns the lines that have scrolled off by that.
+    /// Processes output. Returns the lines that scrolled off.
     #[must_use]
     pub fn feed(&mut self, bytes: &[u8]) -> String {
         let mut lexer = std::mem::take(&mut self.lexer);
@@ -55,7 +55,7 @@ impl History {
             Piece::Text(text) => {
                 let mut rest = text;
                 while !rest.is_empty() {
-                    // Not within a character.
+                    // Do not split a character.
                     let most = rest.len().min(AT_ONCE);
                     let end = (most..rest.len()).find(|&at| rest[at] & 0xc0 != 0x80).unwrap_or(rest.len());
                     let (now, later) = rest.split_at(end);
@@ -66,7 +66,7 @@ impl History {
             }
             Piece::Control(control) => {
                 if control == b"\x1bc" {
-                    // It forgets all of it.
+                    // The emulator is about to discard its lines.
                     self.take_screen();
                 }
                 self.emulator.take(Piece::Control(control));
@@ -78,7 +78,7 @@ impl History {
         std::mem::take(&mut self.text)
     }
 
-    /// The lines that the cursor has left behind. Where they change later they are told again.
+    /// The lines above the cursor. If they change later, they are returned again.
     #[must_use]
     pub fn lines_so_far(&mut self) -> String {
         if !self.emulator.modes.alternate {
@@ -92,7 +92,7 @@ impl History {
         std::mem::take(&mut self.text)
     }
 
-    /// The rest: what the screen shows.
+    /// The remaining lines on the screen.
     #[must_use]
     pub fn finish(mut self) -> String {
         let alternate = self.emulator.modes.alternate.then(|| {
@@ -108,7 +108,7 @@ impl History {
         self.text
     }
 
-    /// Lines that have scrolled off.
+    /// Returns scrolled-off lines.
     fn take_scrolled(&mut self) {
         let count = self.emulator.term.grid().history_size();
         if count == 0 {
@@ -136,7 +136,7 @@ impl History {
         }
     }
 
-    /// The rows down to the last with something in it.
+    /// The rows down to the last one with content.
     fn screen(&self, grid: &Grid<Cell>) -> Vec<String> {
         let rows = i32::try_from(grid.screen_lines()).unwrap_or(i32::MAX);
         let mut lines: Vec<String> = (0..rows).map(|row| self.line(grid, row)).collect();
@@ -145,7 +145,7 @@ impl History {
         lines
     }
 
-    /// A row with its end, unless it goes on in the next.
+    /// A row with its newline, unless it wraps into the next.
     fn line(&self, grid: &Grid<Cell>, row: i32) -> String {
         let cells: Vec<&Cell> = (0..grid.columns()).map(|column| &grid[Line(row)][Column(column)]).collect();
         let goes_on = cells.last().is_some_and(|cell| cell.flags.contains(Flags::WRAPLINE));

@@ -1,15 +1,13 @@
-//! Cuts what a program writes to a terminal into what belongs together: text, and whole control
-//! sequences.
+//! Splits terminal output into text and complete control sequences.
 //!
-//! Guarantees: every byte is in exactly one piece, in order, however the bytes arrive; a piece of text
-//! never ends within a character, and a [`Piece::Control`] is never half of one, unless it is longer
-//! than [`LONGEST`]. What has come of a piece that is not whole yet can be looked at
-//! ([`Lexer::held`]).
+//! Guarantees: every byte is in exactly one piece, in order, however the bytes arrive. A piece of text never
+//! ends within a character. A [`Piece::Control`] is always complete, unless it is longer than [`LONGEST`].
+//! [`Lexer::held`] returns the bytes of an incomplete piece.
 //!
-//! The rules are those of the parser behind most terminals (Paul Williams' state machine with UTF-8):
-//! a string ends with ESC, CAN or SUB, that of an operating system command also with BEL.
+//! The rules are those of most terminals' parsers (Paul Williams' state machine with UTF-8): ESC, CAN or SUB
+//! ends a string; BEL also ends an operating system command.
 
-/// A sequence longer than this, such as a picture, is handed on in parts.
+/// A longer sequence, such as an image, is passed on in parts.
 pub(super) const LONGEST: usize = 1 << 16;
 
 const ESC: u8 = 0x1b;
@@ -21,25 +19,25 @@ const SUB: u8 = 0x1a;
 const CSI_FIRST: u8 = 0xc2;
 const CSI_SECOND: u8 = 0x9b;
 
-/// What belongs together.
+/// A unit of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
     /// Characters, and control characters between them.
     Text(&'a [u8]),
-    /// One control sequence, with the control characters that came within.
+    /// One control sequence, including control characters within it.
     Control(&'a [u8]),
-    /// A part of one that is too long to be held; the first part has its beginning.
+    /// A part of an overlong sequence; the first part contains its beginning.
     Part(&'a [u8]),
 }
 
-/// What kind of string a sequence carries.
+/// The kind of a control string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A device control string.
     Device,
     /// An operating system command: titles, colors, the clipboard.
     System,
-    /// What hardly any terminal knows: privacy messages, application commands, "start of string".
+    /// Rarely supported kinds: privacy messages, application commands, "start of string".
     Other(u8),
 }
 
@@ -50,14 +48,14 @@ enum State {
     EscapeIntermediate,
     Csi,
     String(Kind),
-    /// An ESC within a string: its end, if a backslash follows.
+    /// ESC within a string: its end, if a backslash follows.
     StringEscape(Kind),
-    /// The rest of a string of which parts were handed on.
+    /// The rest of a string that is passed on in parts.
     Rest(Kind),
     RestEscape(Kind),
 }
 
-/// The state between two pieces of what is written.
+/// The state between two calls.
 #[derive(Debug)]
 pub(super) struct Lexer {
     state: State,
@@ -71,12 +69,12 @@ impl Default for Lexer {
 }
 
 impl Lexer {
-    /// What has come of a piece that is not whole yet. Of a sequence that is too long nothing is held.
+    /// The bytes of an incomplete piece. Empty within an overlong sequence.
     pub(super) fn held(&self) -> &[u8] {
         &self.held
     }
 
-    /// The kind of the overlong sequence that is under way.
+    /// The kind of the current overlong sequence.
     pub(super) fn overlong(&self) -> Option<Kind> {
         match self.state {
             State::Rest(kind) | State::RestEscape(kind) => Some(kind),
@@ -84,7 +82,7 @@ impl Lexer {
         }
     }
 
-    /// Takes what was written, and hands on what is whole.
+    /// Processes output and passes on complete pieces.
     pub(super) fn feed(&mut self, mut bytes: &[u8], mut take: impl FnMut(Piece<'_>)) {
         while !bytes.is_empty() {
             let used = match self.state {
@@ -104,11 +102,11 @@ impl Lexer {
         self.run(bytes, end, take)
     }
 
-    /// A control sequence may begin with one character of its own instead of ESC and a bracket.
+    /// A control sequence may begin with one 8-bit character instead of ESC and a bracket.
     fn perhaps_8_bit_csi(&mut self, bytes: &[u8], at: usize, take: &mut impl FnMut(Piece<'_>)) -> usize {
         let before = at.checked_sub(1).map_or(self.held.last(), |before| bytes.get(before));
         if before != Some(&CSI_FIRST) {
-            // The middle of some other character, or of none.
+            // The second byte of another character, or invalid.
             return self.run(bytes.get(..=at).unwrap_or_default(), None, take);
         }
         if at == 0 {
@@ -121,10 +119,10 @@ impl Lexer {
         at + 1
     }
 
-    /// Text up to where it ends, or until it goes on with the bytes that come next.
+    /// Text up to its end, or as far as it has arrived.
     fn run(&mut self, bytes: &[u8], end: Option<usize>, take: &mut impl FnMut(Piece<'_>)) -> usize {
         let run = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
-        // Before an ESC, half a character stays half a one.
+        // Before an ESC, an incomplete character stays incomplete.
         let half = if end.is_some() { 0 } else { self.half_a_character(run) };
         let (whole, rest) = run.split_at(run.len() - half);
         if self.held.is_empty() {
@@ -142,7 +140,7 @@ impl Lexer {
         run.len() + usize::from(end.is_some())
     }
 
-    /// How many bytes at the end of a run may be the beginning of a character, together with what is held.
+    /// How many bytes at the end of a run, together with the held ones, may begin a character.
     fn half_a_character(&self, run: &[u8]) -> usize {
         let mut tail = [0; 6];
         let (from_held, from_run) = (self.held.len().min(3), run.len().min(3));
@@ -169,7 +167,7 @@ impl Lexer {
                 self.end(take);
                 1
             }
-            // It is over without this byte, or was none: the byte is looked at again.
+            // The sequence ended before this byte, or was invalid: process the byte again.
             Step::Broken => {
                 self.break_off(take);
                 0
@@ -229,7 +227,7 @@ impl Lexer {
                 self.state = State::Rest(kind);
             }
             State::StringEscape(_) => {}
-            // No terminal understands a sequence of that length: it is given up.
+            // No terminal understands a sequence of that length: give it up.
             _ => self.end(take),
         }
     }
@@ -259,7 +257,7 @@ impl Lexer {
     }
 }
 
-/// What a byte does to a sequence.
+/// The effect of a byte on a sequence.
 enum Step {
     Goes(State),
     Ends,
@@ -272,12 +270,12 @@ fn emit_text(text: &[u8], take: &mut impl FnMut(Piece<'_>)) {
     }
 }
 
-/// How many bytes at the end are the beginning of a character.
+/// The number of bytes at the end that begin an incomplete character.
 pub(super) fn half_at_end(text: &[u8]) -> usize {
     (1..=3.min(text.len())).rev().find_map(|length| is_half(text.get(text.len() - length..)?)).unwrap_or(0)
 }
 
-/// The length of `bytes`, if they are the beginning of one character and no more.
+/// The length of `bytes`, if they are an incomplete character and nothing else.
 fn is_half(bytes: &[u8]) -> Option<usize> {
     let error = std::str::from_utf8(bytes).err()?;
     (error.valid_up_to() == 0 && error.error_len().is_none()).then_some(bytes.len())

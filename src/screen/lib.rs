@@ -1,22 +1,21 @@
-//! What a terminal shows, kept so that it can be shown again: to somebody who comes later.
+//! Models the screen of a terminal so that it can be drawn again for a later viewer.
 //!
 //! ```text
-//!  what the program writes ─▶ lexer ─▶ emulator (cells, cursors) ─┐
-//!                                  └─▶ modes (all the rest)      ─┴▶ restore ─▶ snapshot
-//!                                                                    queries: what only one may hear
-//!                                                                    view: a part of it, or more than it
-//!  the whole log ─▶ emulator ─▶ history: what it comes to, as text
+//!  program output ─▶ lexer ─▶ emulator (cells, cursors) ─┐
+//!                           └─▶ modes (everything else) ─┴▶ restore ─▶ snapshot
+//!                                                             queries: sequences that only one viewer may see
+//!                                                             view: a screen in a terminal of another size
+//!  the whole log ─▶ emulator ─▶ history: the output as text
 //! ```
 //!
-//! Guarantees: [`Screen::snapshot`], written to a terminal, followed by whatever the program writes
-//! from then on, leaves that terminal as if it had been there from the start. That holds at every
-//! byte, within a character or a control sequence too. A snapshot asks the terminal nothing. What is
-//! kept is bounded by the size of the screen.
+//! Guarantees: after [`Screen::snapshot`] and all later output, a terminal is in the same state as if it had
+//! received the output from the start. This holds at every byte, even within a character or a control
+//! sequence. A snapshot contains no queries. Memory use depends only on the size of the screen.
 //!
-//! Limits: what scrolled off is not in a snapshot (it is in the log). Not restored: pictures, left and
-//! right margins, lines above characters (the emulator has no room for that in a cell), lines of double height, protected cells, and, while the cursor stands behind the last
-//! column, which character is to be repeated if it is not the one before it, and that the blank before it
-//! was half of a wide character.
+//! Limits: a snapshot does not include scrolled-off lines (the log does). Not restored: images, left and
+//! right margins, overlines (the emulator has no room for them in a cell), double-height lines and protected
+//! cells. While the cursor is behind the last column, also not restored: a character for REP that differs
+//! from the previous one, and that the blank before it was half of a wide character.
 
 mod history;
 mod lexer;
@@ -46,13 +45,13 @@ pub use history::History;
 pub use queries::QueryFilter;
 pub use view::View;
 
-/// What a terminal shows.
+/// The screen of a terminal.
 pub struct Screen {
     lexer: Lexer,
     emulator: Emulator,
 }
 
-/// The state after whole pieces.
+/// The emulator's state after complete lexer pieces.
 struct Emulator {
     lines: usize,
     term: Term<VoidListener>,
@@ -61,7 +60,7 @@ struct Emulator {
     watch: Parser,
 }
 
-/// Shows redraws as they come: nobody looks while they do.
+/// Disables synchronized updates: nobody looks at the screen during a redraw.
 #[derive(Debug, Default)]
 struct Immediate;
 
@@ -73,7 +72,7 @@ impl Timeout for Immediate {
     }
 }
 
-/// A size in the words of the emulator.
+/// A size in the emulator's terms.
 struct Size(TtySize);
 
 impl Dimensions for Size {
@@ -86,7 +85,7 @@ impl Dimensions for Size {
     }
 
     fn columns(&self) -> usize {
-        // The emulator cannot do with fewer: it has characters two columns wide.
+        // The emulator needs two columns for wide characters.
         usize::from(self.0.cols.max(2))
     }
 }
@@ -98,53 +97,53 @@ impl Screen {
         Self { lexer: Lexer::default(), emulator: Emulator::new(size, 0) }
     }
 
-    /// The size it has.
+    /// The current size.
     #[must_use]
     pub fn size(&self) -> TtySize {
         self.emulator.modes.size()
     }
 
-    /// Shows what the program writes.
+    /// Processes output of the program.
     pub fn feed(&mut self, bytes: &[u8]) {
         let Self { lexer, emulator } = self;
         lexer.feed(bytes, |piece| emulator.take(piece));
     }
 
-    /// Takes another size, as the terminal did.
+    /// Applies a new size.
     pub fn resize(&mut self, size: TtySize) {
         self.emulator.guarded(size, |emulator| emulator.resize(size));
     }
 
-    /// What puts away whatever a program has made of a terminal that shows this screen, so that others
-    /// can go on in it: modes, margins, colors, the alternate screen. What it shows stays.
+    /// The sequences that reset a terminal showing this screen, so that other programs can use it: modes,
+    /// margins, colors, the alternate screen. The text stays.
     #[must_use]
     pub fn leave(&self) -> Vec<u8> {
         reset::leave(&self.emulator.modes, !self.lexer.held().is_empty() || self.lexer.overlong().is_some())
     }
 
-    /// Whether it has the terminal say things by itself: what the mouse does, and who looks at it.
+    /// Whether the terminal sends reports by itself, of the mouse or of focus.
     #[must_use]
     pub fn has_reports(&self) -> bool {
         let modes = &self.emulator.modes;
         modes.mouse.is_some() || [1004, 2031, 2048].into_iter().any(|mode| modes.is_set(mode))
     }
 
-    /// What brings another terminal of this size into the same state.
+    /// The sequences that bring another terminal of this size into the same state.
     #[must_use]
     pub fn snapshot(&mut self) -> Vec<u8> {
         [&self.whole(), self.begun()].concat()
     }
 
-    /// The same without the sequence or character that has begun.
+    /// Like `snapshot`, without the incomplete sequence or character at the end.
     #[must_use]
     pub fn whole(&mut self) -> Vec<u8> {
         let drawn = |emulator: &mut Emulator| snapshot::restore(&mut emulator.term, &emulator.modes);
         let size = self.size();
-        // Of one that has begun anew there is little to draw, which does not fail.
+        // After a reset there is little to draw, so this does not fail.
         self.emulator.guarded(size, drawn).unwrap_or_else(|| drawn(&mut self.emulator))
     }
 
-    /// The sequence or character that has begun: it comes after everything else, and its rest is to follow.
+    /// The incomplete sequence or character. It comes after everything else, before its remaining bytes.
     #[must_use]
     pub fn begun(&self) -> &[u8] {
         match self.lexer.overlong() {
@@ -160,7 +159,7 @@ impl std::fmt::Debug for Screen {
     }
 }
 
-/// The beginning of a string that terminals ignore: its rest is to follow, and must not be shown.
+/// The beginning of a string that terminals ignore, so that its remaining bytes are not shown.
 fn beginning_of(kind: Kind) -> &'static [u8] {
     match kind {
         Kind::System => b"\x1b]9999;",
@@ -172,7 +171,7 @@ fn beginning_of(kind: Kind) -> &'static [u8] {
 }
 
 impl Emulator {
-    /// With so many lines that scrolled off.
+    /// An emulator that keeps `lines` scrolled-off lines.
     fn new(size: TtySize, lines: usize) -> Self {
         let config = Config { scrolling_history: lines, ..Config::default() };
         Self {
@@ -184,7 +183,8 @@ impl Emulator {
         }
     }
 
-    /// A program must not be able to end its shim: where the emulator fails, it begins anew, in this size.
+    /// Protects the shim from the program: if the emulator panics, it is replaced by a blank one of this
+    /// size.
     fn guarded<T>(&mut self, size: TtySize, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
         let done = catch_unwind(AssertUnwindSafe(|| work(self))).ok();
         if done.is_none() {
@@ -204,7 +204,7 @@ impl Emulator {
                 let (whole, half) = text.split_at(text.len() - lexer::half_at_end(text));
                 self.write(whole);
                 if !half.is_empty() {
-                    // What follows does not complete it any more.
+                    // The next bytes do not complete it.
                     self.write("\u{fffd}".as_bytes());
                 }
             }
@@ -213,16 +213,16 @@ impl Emulator {
                 self.mend(control);
                 self.write(control);
                 if is_open_string(control) {
-                    // It ended with the beginning of the next sequence.
+                    // The start of the next sequence ended it.
                     self.write(b"\x18");
                 }
                 self.obey();
-                // It forgets that whoever goes back a tab is not behind the last column any more.
+                // Emulator bug: a backward tab must clear its flag for a cursor behind the last column.
                 let last = self.term.columns() - 1;
                 let cursor = &mut self.term.grid_mut().cursor;
                 cursor.input_needs_wrap &= cursor.point.column.0 == last;
             }
-            // Pictures and the like, which it could not show.
+            // Images and the like, which it could not show.
             Piece::Part(_) => {}
         }
     }
@@ -232,15 +232,15 @@ impl Emulator {
         self.watch.advance(&mut self.modes, bytes);
     }
 
-    /// What the emulator does not do as terminals do.
+    /// Corrects deviations of the emulator from real terminals.
     fn mend(&mut self, control: &[u8]) {
-        // It leaves the first of two rows that are to be cleared.
+        // Emulator bug: it does not clear the first of two rows.
         if control == b"\x1b[1J" && self.term.grid().cursor.point.line == Line(1) {
             self.term.grid_mut().reset_region(Line(0)..Line(1));
         }
     }
 
-    /// Does what the program asked for in words that only the modes understand.
+    /// Applies requests that only `modes` understands.
     fn obey(&mut self) {
         if let Some(blinks) = self.modes.blink.take() {
             self.term.grid_mut().cursor.template.flags.set(render::BLINK, blinks);
@@ -270,7 +270,7 @@ impl Emulator {
     }
 }
 
-/// A string that has no end of its own.
+/// Whether this is a string without a terminator.
 fn is_open_string(control: &[u8]) -> bool {
     let string = matches!(control, [0x1b, b']' | b'P' | b'X' | b'^' | b'_', ..]);
     string && !control.ends_with(b"\x1b\\") && !matches!(control.last(), Some(0x07 | 0x18 | 0x1a))

@@ -1,9 +1,9 @@
-//! What a terminal was told besides what to show: modes, margins, tabs, titles, colors, keyboards.
+//! The state of a terminal besides its text: modes, margins, tabs, titles, colors, keyboard flags.
 //!
-//! The emulator knows some of it and keeps it to itself, and much it ignores that the terminal of a
-//! viewer obeys. So it is noted here, as it was said, whether or not the emulator understands it.
+//! The emulator hides part of this state and ignores much that viewers' terminals support. So this module
+//! records it as requested, whether or not the emulator understands it.
 //!
-//! Guarantees: what is kept is bounded, whatever a program says.
+//! Guarantees: the state is bounded, whatever a program sends.
 
 mod dispatch;
 mod titles;
@@ -14,26 +14,25 @@ pub(super) use titles::Titles;
 
 use peerbus_protocol::TtySize;
 
-/// Tab stops are this far apart at first.
+/// The default distance of tab stops.
 const TABS_EVERY: u16 = 8;
 
 /// More private modes than any program sets.
 const MOST_MODES: usize = 128;
 
-/// As deep as terminals let the stack of keyboards be.
+/// The usual depth of the stack of keyboard flags in terminals.
 const MOST_KEYBOARDS: usize = 16;
 
-/// Of what a mouse does, the last to be asked for is what is told.
+/// Mouse reporting modes; the last one set applies.
 const MOUSE: [u16; 5] = [9, 1000, 1001, 1002, 1003];
 
-/// How it is told: the same.
+/// Mouse encodings; the last one set applies.
 const MOUSE_ENCODING: [u16; 4] = [1005, 1006, 1015, 1016];
 
-/// Bracketing a redraw; kept apart because it must be the last to be restored.
+/// Synchronized update; kept apart because it must be restored last.
 const SYNCHRONIZED: u16 = 2026;
 
-/// Which do something at once rather than be something from then on: the width of the screen, the
-/// alternate screen, the saved cursor.
+/// Modes that are actions rather than a state: column width, alternate screen, saved cursor.
 const ACTIONS: [u16; 5] = [3, 47, 1047, 1048, 1049];
 
 pub(super) const ORIGIN: u16 = 6;
@@ -45,14 +44,14 @@ pub(super) const SHOWN: u16 = 25;
 
 const ALTERNATE_SCROLL: u16 = 1007;
 
-/// The flags by which one screen wants keys to be told (kitty's protocol).
+/// The keyboard flags of one screen (kitty protocol).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Keyboard {
     pub(super) base: u16,
     pub(super) pushed: Vec<u16>,
 }
 
-/// All of it.
+/// The complete state.
 #[derive(Debug, Clone)]
 pub(super) struct Modes {
     size: TtySize,
@@ -65,9 +64,9 @@ pub(super) struct Modes {
     pub(super) synchronized: bool,
     pub(super) keypad: bool,
     pub(super) cursor_style: Option<u16>,
-    /// Which set of characters is in use: G0 or G1.
+    /// Which character set is active: G0 or G1.
     pub(super) shifted: bool,
-    /// First and last row, from 1.
+    /// First and last row, counted from 1.
     pub(super) region: (u16, u16),
     pub(super) tabs: Vec<bool>,
     pub(super) keyboards: [Keyboard; 2],
@@ -75,16 +74,16 @@ pub(super) struct Modes {
     pub(super) titles: Titles,
     pub(super) colors: BTreeMap<(u16, u16), Vec<u8>>,
     pub(super) pointer: Option<Vec<u8>>,
-    /// The last character shown, which can be asked for again.
+    /// The last character shown, which REP repeats.
     pub(super) last: Option<char>,
     pub(super) alternate: bool,
-    /// The column of the cursor, for tabs; the emulator's.
+    /// The emulator's cursor column, for tabs.
     pub(super) column: u16,
-    /// What the emulator has to be told in words it knows.
+    /// Replacement sequences for the emulator.
     for_emulator: Vec<u8>,
-    /// Whether it asked for a soft reset.
+    /// Whether the program requested a soft reset.
     pub(super) soft_reset: bool,
-    /// What it asked for of blinking, which the emulator does not know.
+    /// The requested blinking, which the emulator does not know.
     pub(super) blink: Option<bool>,
 }
 
@@ -136,7 +135,7 @@ impl Modes {
         self.tabs == first_tabs(self.size.cols)
     }
 
-    /// What the emulator has to be told in other words than the program's.
+    /// Takes the sequences that the emulator needs instead of the program's.
     pub(super) fn take_for_emulator(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.for_emulator)
     }
@@ -145,7 +144,7 @@ impl Modes {
         self.private.get(&mode).copied().unwrap_or(mode == WRAP)
     }
 
-    /// Those that are not as terminals begin, with what they should be.
+    /// The private modes that differ from the default, with their values.
     pub(super) fn unusual_private(&self) -> impl Iterator<Item = (u16, bool)> + '_ {
         let usual = |mode: u16| matches!(mode, WRAP | AUTOREPEAT | SHOWN | ALTERNATE_SCROLL);
         let unusual = self.private.iter().filter(move |(mode, on)| **on != usual(**mode));
@@ -178,7 +177,7 @@ impl Modes {
 
     fn act(&mut self, mode: u16, on: bool) {
         match mode {
-            // The emulator takes it as it does: margins go, the screen is cleared.
+            // The emulator handles the rest: it resets the margins and clears the screen.
             3 => self.region = (1, self.size.rows),
             1048 => self.for_emulator.extend_from_slice(if on { b"\x1b7" } else { b"\x1b8" }),
             47 | 1047 if on != self.alternate => {
@@ -209,14 +208,14 @@ impl Modes {
         self.for_emulator.extend_from_slice(format!("\x1b[?{mode}{letter}").as_bytes());
     }
 
-    /// As a terminal does when it is asked to forget everything. Colors and titles stay as they are.
+    /// A full reset. As in real terminals, colors and titles stay.
     fn reset(&mut self) {
         let colors = std::mem::take(&mut self.colors);
         let titles = Titles { aside: Vec::new(), ..std::mem::take(&mut self.titles) };
         *self = Self { colors, titles, last: self.last, ..Self::new(self.size) };
     }
 
-    /// Only what of the modes a program may have left behind in the way of the next.
+    /// Resets only the modes that could disturb the next program.
     fn reset_softly(&mut self) {
         self.private.retain(|&mode, _| !matches!(mode, 1 | ORIGIN | WRAP | 25));
         self.ansi.remove(&4);

@@ -1,43 +1,43 @@
-//! Questions to a terminal: which sequences it answers, as if somebody had typed.
+//! Queries: the sequences that a terminal answers as if somebody had typed.
 //!
-//! With several viewers only one may be asked, and one who only watches is never asked. What sets the clipboard is
-//! taken for a question, too: it is that of whoever is asked. Guarantees of
-//! the [`QueryFilter`]: exactly the questions are taken out, wherever the pieces of what is written begin
-//! and end; everything else stays as it is, byte for byte. Whether one is asked may change at any byte: of two who
-//! take turns each question reaches the one whose turn it was when it began.
+//! With several viewers only one may receive queries, and a viewer that only watches receives none. Setting
+//! the clipboard counts as a query: it affects only the responder's clipboard. Guarantees of [`QueryFilter`]:
+//! it removes exactly the queries, however the output is split into pieces. All other bytes stay unchanged.
+//! The responder may change at any byte: each query reaches the viewer that was the responder at the query's
+//! first byte.
 //!
-//! Limits: a picture by kitty's protocol that is to be acknowledged stays.
+//! Limit: an image of the kitty protocol that requests an acknowledgement is not removed.
 
 use super::lexer::{Lexer, Piece};
 
-/// Asks a terminal for its answerback text.
+/// Asks the terminal for its answerback text.
 const ENQ: u8 = 0x05;
 
-/// Takes questions out of what is written to a terminal.
+/// Removes queries from the output for a terminal.
 #[derive(Debug, Default)]
 pub struct QueryFilter {
     lexer: Lexer,
-    /// How much of what the lexer holds was let through, because questions were let through then.
+    /// How many bytes held by the lexer were already passed, because queries were passed then.
     passed: usize,
-    /// Whether the rest of an overlong sequence is taken out.
+    /// Whether the rest of an overlong sequence is being removed.
     dropping: bool,
-    /// Whether a question was let through.
+    /// Whether a query was passed.
     asked: bool,
 }
 
 impl QueryFilter {
-    /// What of `bytes` a terminal may see, the first of which stands at `at`. Where it is `asked` it may see
-    /// everything; a question is one by where it begins.
+    /// Returns the part of `bytes` that a terminal may see; `at` is the offset of the first byte. If `asked`
+    /// is true for the offset at which a query begins, the query is passed.
     ///
-    /// Where it is not, what may become a question is held back until that is known.
+    /// Otherwise bytes that may become a query are held back until this is decided.
     pub fn feed(&mut self, bytes: &[u8], at: u64, asked: impl Fn(u64) -> bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         let Self { lexer, passed, dropping, asked: has_asked } = self;
         let end = at.saturating_add(bytes.len() as u64);
-        // Where the next piece begins: perhaps before this.
+        // The start of the next piece, possibly before `bytes`.
         let mut start = at.saturating_sub(lexer.held().len() as u64);
         lexer.feed(bytes, |piece| {
-            // What has begun to be shown is shown to its end.
+            // A sequence whose start was passed is passed to its end.
             let skip = std::mem::take(passed);
             let whole = skip > 0 || asked(start);
             let (Piece::Text(bytes) | Piece::Control(bytes) | Piece::Part(bytes)) = piece;
@@ -71,18 +71,18 @@ impl QueryFilter {
         out
     }
 
-    /// Whether something has begun to be shown whose end is still to come.
+    /// Whether a sequence was passed whose end has not arrived yet.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.passed > 0 || (self.lexer.overlong().is_some() && !self.dropping)
     }
 
-    /// Whether a question was let through since this was last looked for.
+    /// Whether a query was passed since the last call.
     pub fn has_asked(&mut self) -> bool {
         std::mem::take(&mut self.asked)
     }
 
-    /// What is held back, once nothing more will come.
+    /// The bytes held back, once no more output comes.
     pub fn finish(&mut self) -> Vec<u8> {
         let held = self.lexer.held().get(self.passed..).unwrap_or_default().to_vec();
         *self = Self::default();
@@ -94,7 +94,7 @@ fn is_beginning(part: &[u8]) -> bool {
     part.first() == Some(&0x1b)
 }
 
-/// Text may ask with ENQ, and with an 8-bit control (DECID), which in UTF-8 is two bytes.
+/// Text may contain ENQ and an 8-bit control (DECID), which takes two bytes in UTF-8.
 fn without_questions(text: &[u8], start: u64, asked: &impl Fn(u64) -> bool, out: &mut Vec<u8>) {
     let mut before = None;
     for (at, &byte) in (start..).zip(text) {
@@ -109,7 +109,7 @@ fn without_questions(text: &[u8], start: u64, asked: &impl Fn(u64) -> bool, out:
 
 fn without_question(control: &[u8], out: &mut Vec<u8>) {
     if is_question(control) {
-        // Control characters within a sequence act as if they stood before it.
+        // Control characters within a sequence act as if they came before it.
         if let [0x1b, b'[', rest @ ..] | [0xc2, 0x9b, rest @ ..] = control {
             out.extend(rest.iter().filter(|&&byte| byte < 0x20 && byte != ENQ));
         }
@@ -135,7 +135,7 @@ fn is_question(control: &[u8]) -> bool {
         }
         [0x1b, b']', rest @ ..] => is_asking_osc(without_end(rest)),
         [0x1b, b'P', rest @ ..] => is_asking_dcs(rest),
-        // The terminal is asked whether it could show a picture.
+        // Asks whether the terminal can show an image.
         [0x1b, b'_', b'G', rest @ ..] => {
             let settings = rest.split(|&byte| byte == b';').next().unwrap_or_default();
             without_end(settings).split(|&byte| byte == b',').any(|setting| setting == b"a=q")
@@ -144,7 +144,7 @@ fn is_question(control: &[u8]) -> bool {
     }
 }
 
-/// A control sequence after its introducer: parameters, intermediates, and its letter.
+/// Classifies a control sequence after its introducer: parameters, intermediates, final byte.
 fn is_asking_csi(rest: &[u8]) -> bool {
     let Some((&letter, before)) = rest.split_last() else { return false };
     let parameters = before.iter().take_while(|byte| (0x30..0x40).contains(*byte)).count();
@@ -158,19 +158,19 @@ fn is_asking_csi(rest: &[u8]) -> bool {
         std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
     };
     match (private, intermediates, letter) {
-        // What it is; where the cursor is and how it does.
+        // Device attributes; cursor position and status.
         (None | Some(b'>' | b'='), [], b'c') | (None | Some(b'?'), [], b'n') => true,
-        // Its version, its keyboard.
+        // Version, keyboard.
         (Some(b'>'), [], b'q') | (Some(b'?'), [], b'u' | b'm') => true,
         (None, [], b'x') => number(0) <= 1,
         // Windows: size, position, titles.
         (None, [], b't') => matches!(number(0), 11 | 13..=16 | 18..=21),
-        // Modes, settings, checksums, tab stops, colors, pens, the mouse.
+        // Modes, settings, checksums, tab stops, colors, attributes, the mouse.
         (None | Some(b'?'), [b'$'], b'p') | (None, [b'*'], b'y') | (None, [b'$'], b'w' | b'u') => true,
         (None, [b'#'], b'R' | b'|') | (None, [b'"'], b'v') | (None, [b'\''], b'|') | (None, [b'&'], b'u') => {
             true
         }
-        // What pictures it can show.
+        // Image capabilities.
         (Some(b'?'), [], b'S') => true,
         _ => false,
     }
@@ -185,13 +185,13 @@ fn without_end(string: &[u8]) -> &[u8] {
         .unwrap_or(string)
 }
 
-/// An operating system command, after its introducer and without its end.
+/// Classifies an operating system command, without introducer and terminator.
 fn is_asking_osc(body: &[u8]) -> bool {
     let mut fields = body.split(|&byte| byte == b';');
     let command = fields.next().unwrap_or_default();
     let mut fields = fields.peekable();
     match command {
-        // Colors: a question, if it sets nothing besides.
+        // Colors: a query, unless it also sets some.
         b"4" | b"5" => {
             let values: Vec<&[u8]> = fields.skip(1).step_by(2).collect();
             !values.is_empty() && values.iter().all(|value| *value == b"?")
@@ -199,14 +199,14 @@ fn is_asking_osc(body: &[u8]) -> bool {
         b"10" | b"11" | b"12" | b"13" | b"14" | b"15" | b"16" | b"17" | b"18" | b"19" => {
             fields.peek().is_some() && fields.all(|value| value == b"?")
         }
-        // Kitty's colors, and its pointers.
+        // Colors and pointer shapes of kitty.
         b"21" => fields.any(|pair| pair.ends_with(b"=?")),
         b"22" => fields.peek().is_some_and(|value| value.starts_with(b"?")),
-        // The clipboard is asked for, or set: not that of everybody who looks on.
+        // Reads or sets the clipboard: never that of all viewers.
         b"52" => true,
         b"5522" => true,
         b"99" => fields.next().is_some_and(|meta| meta.split(|&b| b == b':').any(|item| item == b"p=?")),
-        // iTerm's: sizes, variables, uploads, the clipboard.
+        // iTerm: sizes, variables, uploads, the clipboard.
         b"1337" => fields.next().is_some_and(|word| {
             [
                 &b"ReportCellSize"[..],
@@ -224,7 +224,7 @@ fn is_asking_osc(body: &[u8]) -> bool {
     }
 }
 
-/// What a command about colors sets, if it asks for others besides.
+/// The settings within a color command that also contains queries.
 fn color_settings(control: &[u8]) -> Option<Vec<u8>> {
     let [0x1b, b']', rest @ ..] = control else { return None };
     let body = without_end(rest);
@@ -250,7 +250,7 @@ fn color_settings(control: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// A device control string, after its introducer: settings and capabilities are asked for so.
+/// Classifies a device control string after its introducer: it can query settings and capabilities.
 fn is_asking_dcs(rest: &[u8]) -> bool {
     let header = rest.iter().position(|byte| (0x40..0x7f).contains(byte)).map(|at| rest.get(..=at));
     matches!(header.flatten(), Some(header) if header.ends_with(b"$q") || header.ends_with(b"+q"))
@@ -381,8 +381,8 @@ mod tests {
         }
     }
 
-    /// Two see the same, and are asked by turns: each question is seen by the one whose turn it was when it began,
-    /// and by no other, wherever the turn and the pieces end; all the rest both see.
+    /// Two viewers see the same output and take turns as the responder. Each query reaches only the one that
+    /// was the responder when it began, wherever turns and pieces end. Both see everything else.
     #[test]
     fn who_is_asked_may_change_at_any_byte() {
         let bytes = "a\x1b[6nb\x05\u{9a}c\x1b]11;?\x07\x1b[31mx\u{6f22}\x1bP+q544e\x1b\\d\u{9b}c".as_bytes();
@@ -397,7 +397,7 @@ mod tests {
         };
         for turn in 0..=bytes.len() as u64 {
             for cut in 0..=bytes.len() {
-                // One gets its pieces whole.
+                // One of them gets unsplit pieces.
                 let (one, other) = (seen(turn, cut, true), seen(turn, 0, false));
                 assert_eq!(one.len() + other.len(), bytes.len() + rest, "turn at {turn}, cut at {cut}");
             }
@@ -409,14 +409,14 @@ mod tests {
         );
     }
 
-    /// What a snapshot ends with is asked of whoever it began with.
+    /// An incomplete query at the end of a snapshot belongs to the responder at its first byte.
     #[test]
     fn a_question_that_began_before_is_asked_of_its_own() {
         for (turn, wanted) in [(8, &b"\x1b[6n"[..]), (9, b"")] {
             let mut filter = QueryFilter::default();
             assert_eq!(filter.feed(b"\x1b[", 0, |_| false), b"");
             assert!(!filter.has_begun());
-            // It stands from 8 to 12.
+            // The query has the offsets 8 to 12.
             assert_eq!(filter.feed(b"6n", 10, |at| at >= turn), wanted);
         }
     }

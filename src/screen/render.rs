@@ -1,8 +1,7 @@
-//! Draws what a screen shows, so that another terminal holds the same cells.
+//! Draws the cells of a screen on another terminal.
 //!
-//! Guarantees: characters with all that belongs to them, colors and attributes, blanks as they were
-//! erased, and which lines go on in the next one. Also what is left of a wide character of which one
-//! half was overwritten.
+//! Guarantees: preserves characters with their combining marks, colors and attributes, erased blanks, wrapped
+//! lines, and the remaining half of a partly overwritten wide character.
 
 use std::fmt::Write;
 
@@ -11,22 +10,22 @@ use alacritty_terminal::index::{Column, Line};
 use alacritty_terminal::term::cell::{Cell, Flags};
 use alacritty_terminal::vte::ansi::{Color, NamedColor};
 
-/// A run of blanks shorter than this is written, and not erased.
+/// A shorter run of blanks is written instead of erased.
 const WORTH_ERASING: usize = 6;
 
-/// Marks of the place of a cell, not of how it looks.
+/// Flags of a cell's position rather than its appearance.
 const OF_PLACE: Flags = Flags::WRAPLINE
     .union(Flags::WIDE_CHAR)
     .union(Flags::WIDE_CHAR_SPACER)
     .union(Flags::LEADING_WIDE_CHAR_SPACER);
 
-/// Of characters that blink. The emulator does not know them, but keeps in a cell what stands in its pen.
+/// Blinking. The emulator does not know this flag, but copies it from the pen to the cells.
 pub(super) const BLINK: Flags = Flags::from_bits_retain(1 << 15);
 
-/// A character that is two columns wide, for where only its halves matter.
+/// Any character that is two columns wide, for drawing halves.
 const WIDE: char = '\u{3000}';
 
-/// Writes to a terminal, and remembers with which pen.
+/// Output with the current pen.
 #[derive(Debug, Default)]
 pub(super) struct Painter {
     out: String,
@@ -47,12 +46,12 @@ impl Painter {
         self.out.into_bytes()
     }
 
-    /// Moves to a row and a column, both from 0.
+    /// Moves to a row and a column, both counted from 0.
     pub(super) fn go(&mut self, row: usize, column: usize) {
         self.say_with(format_args!("\x1b[{};{}H", row + 1, column + 1));
     }
 
-    /// Draws on a screen that is blank.
+    /// Draws on a blank screen.
     pub(super) fn draw(&mut self, grid: &Grid<Cell>) {
         let mut rows = grid.screen_lines();
         if rows > 1 && wraps(grid, rows - 1) {
@@ -67,7 +66,7 @@ impl Painter {
         }
     }
 
-    /// The last row goes on in one that is not there any more: it is drawn one higher, and moved down.
+    /// The last row wraps into a row that has scrolled away: draws it one row higher, then scrolls.
     fn draw_the_last_that_wraps(&mut self, grid: &Grid<Cell>, rows: usize) {
         self.draw_row(grid, rows - 1, rows - 2);
         self.wrap(grid, rows - 1, rows - 2);
@@ -76,7 +75,7 @@ impl Painter {
         self.say("\x1b[L");
     }
 
-    /// Draws a row of the grid at a row of the screen that is blank.
+    /// Draws a row of the grid on a blank row of the screen.
     fn draw_row(&mut self, grid: &Grid<Cell>, row: usize, at: usize) {
         let cells = cells(grid, row);
         self.halves(&cells, at);
@@ -109,7 +108,7 @@ impl Painter {
         }
     }
 
-    /// Writes one cell where the cursor stands; says how many columns that took.
+    /// Writes one cell at the cursor. Returns how many columns it took.
     fn cell(&mut self, cells: &[&Cell], column: usize, row: usize) -> usize {
         let cell = cells[column];
         self.pen(cell);
@@ -133,7 +132,7 @@ impl Painter {
         }
     }
 
-    /// Leaves halves of wide characters where they are alone, before all else of the row is drawn.
+    /// Draws single halves of wide characters, before the rest of the row.
     fn halves(&mut self, cells: &[&Cell], at: usize) {
         let last = cells.len() - 1;
         if last > 0 && is_last_wide(cells, last) {
@@ -155,7 +154,7 @@ impl Painter {
         }
     }
 
-    /// Has a row that was just drawn go on in the next, which is drawn afterwards.
+    /// Makes a row that was just drawn wrap into the next, which is drawn afterwards.
     fn wrap(&mut self, grid: &Grid<Cell>, row: usize, at: usize) {
         let cells = cells(grid, row);
         let Some(&last) = cells.last() else { return };
@@ -176,8 +175,8 @@ impl Painter {
         self.say("\x1b[2X");
     }
 
-    /// Stands behind the last column, where the next character goes to the next row, by writing the
-    /// last character of the row once more.
+    /// Puts the cursor behind the last column, where the next character wraps, by writing the last character
+    /// of the row again.
     pub(super) fn stand_behind(&mut self, cells: &[&Cell], at: usize) {
         let last = cells.len().saturating_sub(1);
         let wide = last > 0
@@ -189,7 +188,7 @@ impl Painter {
         self.character(cells[column]);
     }
 
-    /// Takes a pen that writes cells like this one.
+    /// Sets the pen to the attributes of this cell.
     pub(super) fn pen(&mut self, cell: &Cell) {
         let wanted = Cell { c: ' ', flags: cell.flags.difference(OF_PLACE), ..cell.clone() };
         if self.pen.as_ref().is_some_and(|pen| same_pen(pen, &wanted)) {
@@ -202,7 +201,7 @@ impl Painter {
         self.pen = Some(wanted);
     }
 
-    /// The same where nothing was said so far, and the pen is the usual one.
+    /// Sets the pen of this cell, starting from the default pen.
     pub(super) fn pen_from_plain(&mut self, cell: &Cell) {
         self.pen.get_or_insert_with(Cell::default);
         self.pen(cell);
@@ -253,7 +252,7 @@ impl Painter {
             Color::Named(named) if (named as usize) < 16 => {
                 self.say_with(format_args!(";{}", base + 60 + named as usize - 8));
             }
-            // The usual ones.
+            // The default colors.
             Color::Named(_) => {}
             Color::Indexed(index) => self.say_with(format_args!(";{};5;{index}", base + 8)),
             Color::Spec(rgb) => self.say_with(format_args!(";{};2;{};{};{}", base + 8, rgb.r, rgb.g, rgb.b)),
@@ -266,12 +265,12 @@ pub(super) fn cells(grid: &Grid<Cell>, row: usize) -> Vec<&Cell> {
     (0..grid.columns()).map(|column| &line[Column(column)]).collect()
 }
 
-/// Erased, in the usual colors.
+/// Whether the cell is erased with default colors.
 fn is_blank(cell: &Cell) -> bool {
     is_erased(cell) && cell.bg == Color::Named(NamedColor::Background)
 }
 
-/// As erasing with some background leaves it.
+/// Whether the cell is as erasing leaves it, with any background.
 pub(super) fn is_erased(cell: &Cell) -> bool {
     matches!(cell.c, ' ' | '\t')
         && cell.fg == Color::Named(NamedColor::Foreground)
@@ -279,12 +278,12 @@ pub(super) fn is_erased(cell: &Cell) -> bool {
         && cell.extra.is_none()
 }
 
-/// No part of anything wide, and with nothing on top.
+/// Whether it is one column wide, without combining marks.
 pub(super) fn is_narrow(cell: &Cell) -> bool {
     !cell.flags.intersects(OF_PLACE) && cell.zerowidth().is_none_or(<[char]>::is_empty)
 }
 
-/// How many cells from here were erased with the same background.
+/// The number of cells from here that were erased with the same background.
 fn erasable(cells: &[&Cell]) -> usize {
     let Some(first) = cells.first() else { return 0 };
     cells.iter().take_while(|cell| is_erased(cell) && cell.bg == first.bg).count()
@@ -299,7 +298,7 @@ fn is_orphaned_spacer(cells: &[&Cell], column: usize) -> bool {
         && (column == 0 || !cells[column - 1].flags.contains(Flags::WIDE_CHAR))
 }
 
-/// A wide character in the last column, where there is no room for it.
+/// Whether a wide character is in the last column, where it does not fit.
 fn is_last_wide(cells: &[&Cell], column: usize) -> bool {
     column + 1 == cells.len() && cells[column].flags.contains(Flags::WIDE_CHAR)
 }

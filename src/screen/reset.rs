@@ -1,13 +1,13 @@
-//! Puts away what a program has made of a terminal: the person's shell goes on in it.
+//! Resets what a program has changed in a terminal, for the user's shell.
 
 use std::fmt::Write;
 
 use super::modes::{Keyboard, Modes};
 
-/// Pen, links, and sets of characters.
+/// Attributes, hyperlinks and character sets.
 const PLAIN: &str = "\x1b]8;;\x1b\\\x1b[m\x1b(B\x1b)B\x0f";
 
-/// Writes it. `within`: in the middle of a sequence, which is given up first.
+/// Writes the reset. `within` means inside an incomplete sequence, which is cancelled first.
 pub(super) fn leave(modes: &Modes, within: bool) -> Vec<u8> {
     let mut out = String::new();
     if within {

@@ -1,9 +1,9 @@
-//! Writes what brings another terminal into the state of this one.
+//! Writes the sequences that bring another terminal into the state of this one.
 //!
-//! Nothing in it asks a terminal for an answer: that would be typed to the program.
+//! They contain no queries, because the answers would be typed to the program.
 //!
-//! The order matters: what must not act on the drawing (margins, insert mode, character sets) comes
-//! after it, and what moves the cursor (margins, origin mode) comes before the cursor.
+//! The order matters: settings that would affect the drawing (margins, insert mode, character sets) come
+//! after it; settings that move the cursor (margins, origin mode) come before the cursor.
 
 use alacritty_terminal::Term;
 use alacritty_terminal::event::VoidListener;
@@ -15,16 +15,15 @@ use alacritty_terminal::vte::ansi::{CharsetIndex, StandardCharset};
 use super::modes::{Keyboard, Modes, ORIGIN, SHOWN};
 use super::render::{Painter, cells, is_erased, is_narrow};
 
-/// Drawing begins with everything that could get in its way put away.
+/// Resets everything that could affect the drawing.
 const PLAIN: &str = "\x1b[?2026h\x1b[?25l\x1b[?6l\x1b[?7h\x1b[4l\x1b[20l\x1b[r\x1b(B\x1b)B\x1b*B\x1b+B\x0f\x1b]8;;\x1b\\\x1b[m";
 
-/// Writes the state of the emulator, and what it does not know of it. The emulator is as before
-/// afterwards.
+/// Writes the state of the emulator and of `modes`. The emulator is unchanged afterwards.
 pub(super) fn restore(term: &mut Term<VoidListener>, modes: &Modes) -> Vec<u8> {
     let mut painter = Painter::default();
     painter.say(PLAIN);
     if modes.alternate {
-        // The one screen is only to be seen in place of the other.
+        // The primary screen is visible only after leaving the alternate one.
         let alternate = term.grid().clone();
         term.swap_alt();
         primary_below(&mut painter, term.grid(), modes);
@@ -40,7 +39,7 @@ pub(super) fn restore(term: &mut Term<VoidListener>, modes: &Modes) -> Vec<u8> {
     painter.finish()
 }
 
-/// The primary screen while the alternate one is shown. Its cursor is saved by the change.
+/// Draws the primary screen below the alternate one. Switching screens saves its cursor.
 fn primary_below(painter: &mut Painter, grid: &Grid<Cell>, modes: &Modes) {
     let [primary, _] = &modes.keyboards;
     keyboard(painter, primary);
@@ -49,7 +48,7 @@ fn primary_below(painter: &mut Painter, grid: &Grid<Cell>, modes: &Modes) {
     cursor(painter, grid, &grid.cursor, None);
 }
 
-/// What the alternate screen keeps while it is not shown: its saved cursor, and its keyboard.
+/// Restores the state of the hidden alternate screen: its saved cursor and keyboard flags.
 fn alternate_aside(painter: &mut Painter, term: &mut Term<VoidListener>, modes: &Modes) {
     let saved = term.grid().saved_cursor.clone();
     term.swap_alt();
@@ -64,7 +63,7 @@ fn alternate_aside(painter: &mut Painter, term: &mut Term<VoidListener>, modes: 
     term.grid_mut().saved_cursor = saved;
 }
 
-/// Comes before anything is drawn, so that it may write where it stands.
+/// Restores the saved cursor. Runs before the drawing, because it may write text at that position.
 fn saved_cursor(painter: &mut Painter, grid: &Grid<Cell>) {
     let saved = &grid.saved_cursor;
     let (row, column) = inside(grid, saved.point);
@@ -105,8 +104,7 @@ fn plain_sets(painter: &mut Painter) {
     painter.say("\x1b(B\x1b)B\x1b*B\x1b+B");
 }
 
-/// Puts the cursor where it is, with its pen and its sets of characters. `origin` is the row that
-/// counts as the first.
+/// Restores the cursor with its pen and character sets. `origin` is the row that counts as the first.
 fn cursor(painter: &mut Painter, grid: &Grid<Cell>, cursor: &Cursor<Cell>, origin: Option<usize>) {
     let point = inside(grid, cursor.point);
     let (row, column) = point;
@@ -141,7 +139,7 @@ fn margins(painter: &mut Painter, modes: &Modes) {
     }
 }
 
-/// Makes the last character that was written the one that can be asked for again.
+/// Makes the last written character the one that REP repeats.
 fn repeat(painter: &mut Painter, grid: &Grid<Cell>, modes: &Modes) {
     let Some(last) = modes.last else { return };
     for row in 0..grid.screen_lines() {
@@ -149,7 +147,8 @@ fn repeat(painter: &mut Painter, grid: &Grid<Cell>, modes: &Modes) {
         let alike = |three: &[&Cell]| three.iter().all(|cell| is_erased(cell) && cell.bg == three[0].bg);
         if let Some(column) = cells.windows(3).position(alike) {
             painter.pen(&Cell { bg: cells[column].bg, ..Cell::default() });
-            // It may be none, one or two columns wide; the first would be that of the cell before.
+            // The character may be zero, one or two columns wide. With zero width it would change the cell
+            // before.
             painter.go(row, column + 1);
             painter.character(&Cell { c: last, ..Cell::default() });
             painter.go(row, column);
@@ -157,7 +156,7 @@ fn repeat(painter: &mut Painter, grid: &Grid<Cell>, modes: &Modes) {
             return;
         }
     }
-    // No place to write it and to erase it again; perhaps it stands somewhere.
+    // No room to write it and erase it again; look for an existing one on the screen.
     for row in 0..grid.screen_lines() {
         for (column, cell) in cells(grid, row).into_iter().enumerate() {
             if cell.c == last && is_narrow(cell) && column + 1 < grid.columns() {
@@ -218,7 +217,7 @@ fn keyboard(painter: &mut Painter, keyboard: &Keyboard) {
     }
 }
 
-/// What only changes how things go on.
+/// Restores settings that affect only later output.
 fn switches(painter: &mut Painter, modes: &Modes) {
     if modes.keypad {
         painter.say("\x1b=");

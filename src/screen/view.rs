@@ -1,8 +1,8 @@
-//! A screen as it is seen in a terminal of another size: of a larger one a part, with the cursor in it, and a smaller one
-//! with its border.
+//! Shows a screen in a terminal of another size: a part of a larger screen that contains the cursor, or a
+//! smaller screen with a border.
 //!
-//! It is drawn on the alternate screen, which gives back what was there, and only what has changed is drawn. Of the
-//! modes only those are taken on that say how keys are told.
+//! Draws on the alternate screen, so leaving restores the previous content, and draws only changes. Of the
+//! modes it applies only those that affect how the terminal sends keys.
 
 use std::fmt::Write;
 
@@ -14,12 +14,12 @@ use super::modes::SHOWN;
 use super::render::{Painter, cells};
 use peerbus_protocol::TtySize;
 
-/// What is drawn of a screen, and where.
+/// The drawn content and its position.
 #[derive(Debug, Default)]
 pub struct View {
     begun: bool,
     area: Option<TtySize>,
-    /// The first row and column that are seen.
+    /// The first visible row and column.
     top: usize,
     left: usize,
     drawn: Vec<String>,
@@ -27,7 +27,8 @@ pub struct View {
 }
 
 impl View {
-    /// What shows the screen as it stands in so large a terminal, with a hint in a row of its own.
+    /// The sequences that show the current screen in a terminal of size `area`, with a hint in a row of its
+    /// own.
     pub fn paint(&mut self, screen: &Screen, area: TtySize, hint: &str) -> Vec<u8> {
         let mut out = "\x1b[?2026h\x1b[?25l".to_owned();
         if !std::mem::replace(&mut self.begun, true) {
@@ -71,7 +72,7 @@ impl View {
         out.into_bytes()
     }
 
-    /// Has keys told as the program wants them.
+    /// Makes the terminal send keys as the program requested.
     fn tell_keys(&mut self, screen: &Screen, out: &mut String) {
         let modes = &screen.emulator.modes;
         let mut keys = String::new();
@@ -93,7 +94,7 @@ impl View {
         }
     }
 
-    /// What gives back the terminal as it was before.
+    /// The sequences that restore the terminal.
     #[must_use]
     pub fn end(self) -> Vec<u8> {
         if self.begun {
@@ -105,12 +106,13 @@ impl View {
     }
 }
 
-/// The first of `seen` of `all` places, so that one of them is among those; as it was, where it is.
+/// The first of `seen` visible positions out of `all`, so that `wanted` is visible. Unchanged if it already
+/// is.
 fn in_sight(first: usize, wanted: usize, seen: usize, all: usize) -> usize {
     first.clamp((wanted + 1).saturating_sub(seen), wanted).min(all - seen)
 }
 
-/// What is seen of a row.
+/// The visible part of a row.
 fn part(row: &[&Cell], left: usize, columns: usize, border: bool) -> String {
     let mut painter = Painter::default();
     let seen = row.iter().enumerate().skip(left).take(columns);
@@ -128,7 +130,7 @@ fn part(row: &[&Cell], left: usize, columns: usize, border: bool) -> String {
         painter.say("\u{2502}");
     }
     let line = String::from_utf8(painter.finish()).unwrap_or_default();
-    // Blanks at the end need not be drawn.
+    // Trailing blanks need not be drawn.
     if border { line } else { line.trim_end_matches(' ').to_owned() }
 }
 

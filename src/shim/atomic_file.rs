@@ -1,4 +1,4 @@
-//! Files that are there as a whole or not at all, even if the machine loses its power.
+//! Atomic files: complete or absent, even after a power failure.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -10,11 +10,10 @@ use tokio::task::JoinHandle;
 
 use peerbus_process::joined;
 
-/// Writes a file in place of the one that is there. Blocks on the disk. A directory that was taken away is
-/// made again.
+/// Replaces a file. Blocks on the disk. Recreates the directory if it was removed.
 ///
 /// # Errors
-/// What the system says; then the file is as it was.
+/// The system's error; the file is unchanged.
 pub(super) fn write(path: &Path, message: &impl Serialize) -> io::Result<()> {
     match write_once(path, message) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -33,23 +32,23 @@ fn write_once(path: &Path, message: &impl Serialize) -> io::Result<()> {
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
     let written = file.write_all(&super::wire::line(message)?).and_then(|()| file.sync_all());
     if let Err(error) = written.and_then(|()| fs::rename(&aside, path)) {
-        // On a full disk it would take room that others need.
+        // On a full disk it would waste space.
         let _ = fs::remove_file(&aside);
         return Err(error);
     }
     path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
-/// Has the names of a directory and of the one it is in survive the loss of power, too. Blocks on the disk.
+/// Makes the names of a directory and of its parent survive a power failure. Blocks on the disk.
 ///
 /// # Errors
-/// What the system says: then it may be gone afterwards, with all there is in it.
+/// The system's error: the directory may be lost in a power failure, with everything in it.
 pub(super) fn keep_name_of(directory: &Path) -> io::Result<()> {
     directory.ancestors().skip(1).take(2).try_for_each(|above| File::open(above)?.sync_all())
 }
 
-/// A file of which the newest version counts: written beside everything else, so that no disk holds up who has it
-/// written.
+/// A file of which only the newest version matters. A background task writes it, so a slow disk does not
+/// block the owner.
 #[derive(Debug)]
 pub(super) struct VersionedFile<T> {
     path: PathBuf,
@@ -62,7 +61,7 @@ impl<T: Serialize + Send + 'static> VersionedFile<T> {
         Self { path, writing: None, next: None }
     }
 
-    /// This is the newest from now on.
+    /// Sets the newest version.
     pub(super) fn write(&mut self, message: T) {
         self.next = Some(message);
         self.begin();
@@ -77,7 +76,7 @@ impl<T: Serialize + Send + 'static> VersionedFile<T> {
         }
     }
 
-    /// Waits until a version is written, or is not: the one before stays then. Cancel safe.
+    /// Waits until a write succeeds or fails; on failure the previous version stays. Cancel safe.
     pub(super) async fn written(&mut self) {
         let written = joined(&mut self.writing).await;
         if let Err(error) = written.map_err(io::Error::other).and_then(|written| written) {
@@ -86,7 +85,7 @@ impl<T: Serialize + Send + 'static> VersionedFile<T> {
         self.begin();
     }
 
-    /// Waits until nothing is left to be written.
+    /// Waits until nothing is left to write.
     pub(super) async fn finish(&mut self) {
         while self.writing.is_some() {
             self.written().await;

@@ -1,13 +1,13 @@
-//! Where one durable job has its files: `<state directory>/jobs/<job>/`.
+//! The directory of one durable job: `<state directory>/jobs/<job>/`.
 //!
-//! | file | what it is | by whom |
-//! |---|---|---|
-//! | `lock` | locked while the job's shim lives: the one test of life | daemon, then shim |
-//! | `shim.json` | an [`ShimInfo`]: who the shim is; there before the command runs | shim |
-//! | `socket` | where the shim listens | shim |
-//! | `log/` | the job's output, see [`log`](super::log) | shim |
-//! | `ended.json` | an [`JobEnd`]: how the job ended; there before the shim goes | shim |
-//! | `shim.log` | what the shim has to say, a few lines | shim |
+//!  | file | content | written by |
+//!  |---|---|---|
+//!  | `lock` | locked while the job's shim runs; the only liveness test | daemon, then shim |
+//!  | `shim.json` | [`ShimInfo`]; written before the command runs | shim |
+//!  | `socket` | where the shim listens | shim |
+//!  | `log/` | the job's output, see [`log`](super::log) | shim |
+//!  | `ended.json` | [`JobEnd`], the outcome; written before the shim exits | shim |
+//!  | `shim.log` | the shim's own log, a few lines | shim |
 
 use std::fs::{self, File};
 use std::io;
@@ -29,16 +29,16 @@ pub struct JobDir {
 }
 
 impl JobDir {
-    /// That of a job of the daemon with this state directory. Makes nothing.
+    /// The directory of a job in a daemon's state directory. Does not create it.
     #[must_use]
     pub fn of(state_dir: &Path, job: JobId) -> Self {
         Self::at(state_dir.join("jobs").join(job.to_string()))
     }
 
-    /// Every job that has one, in the order in which they were asked for.
+    /// All jobs with a directory, in the order of their requests.
     ///
     /// # Errors
-    /// When the directory of all of them is there and cannot be read.
+    /// When the parent directory exists but cannot be read.
     pub fn all(state_dir: &Path) -> io::Result<Vec<(JobId, Self)>> {
         let entries = match fs::read_dir(state_dir.join("jobs")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -70,18 +70,18 @@ impl JobDir {
         self.directory.join("log")
     }
 
-    /// What the shim wrote of itself; `None` when it never came to that.
+    /// The shim's description of itself; `None` if it was never written.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// When the file exists but cannot be read.
     pub fn about(&self) -> io::Result<Option<ShimInfo>> {
         read(&self.about_file())
     }
 
-    /// How the job ended; `None` when that was never written.
+    /// The job's outcome; `None` if it was never written.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// When the file exists but cannot be read.
     pub fn ended(&self) -> io::Result<Option<JobEnd>> {
         read(&self.ended_file())
     }
@@ -103,7 +103,7 @@ impl JobDir {
     }
 }
 
-/// The socket in an open directory: a path that is short enough for a socket, while the directory is open.
+/// The socket via an open directory: a path short enough for a socket, valid while the directory is open.
 pub(super) fn socket_in(directory: &File) -> PathBuf {
     format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()).into()
 }

@@ -1,4 +1,4 @@
-//! The program `d shim`, which only a daemon starts: what it takes over, and how it begins.
+//! The program `d shim`, which only a daemon starts: inherited resources and startup.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,21 +16,21 @@ use super::serve;
 use super::wire::{self, MessageReader, MessageWriter, ORDER_MOST};
 use peerbus_process::{ignore_signals, inherited, keep_memory_private, take_stdin};
 
-/// Threads for what may block: counting processes, writing the end.
+/// Threads for blocking work, such as listing processes and writing the outcome.
 const BLOCKING_THREADS: usize = 4;
 
-/// Longer than anything runs.
+/// Longer than any job runs.
 const FOR_GOOD: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// What a shim has from its daemon.
+/// What a shim inherits from its daemon.
 pub(super) struct Inherited {
-    /// To be dropped when there is no shim any more, and not before.
+    /// The job's lock. Drop it only when the shim has finished.
     pub(super) lock: File,
     pub(super) hearing: MessageReader,
     pub(super) saying: MessageWriter,
 }
 
-/// The program `d shim <job> <lock>`: without its lock and its order it fails at once.
+/// The program `d shim <job> <lock>`. It fails at once without a lock and an order.
 #[must_use]
 pub fn shim_main() -> ExitCode {
     let log = tracing_subscriber::fmt().with_ansi(false).with_target(false).with_writer(|| ShimLog);
@@ -45,11 +45,11 @@ pub fn shim_main() -> ExitCode {
     }
 }
 
-/// What a shim has to say: into its standard error, which is a file.
+/// The shim's own log: standard error, which is a file.
 struct ShimLog;
 
 impl io::Write for ShimLog {
-    /// Takes all of it, whatever becomes of the file: a full disk must not end a shim.
+    /// Accepts every write, even if the file does not: a full disk must not end a shim.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let _ = io::stderr().write_all(line);
         Ok(line.len())
@@ -66,8 +66,8 @@ fn set_up() -> io::Result<(tokio::runtime::Runtime, File, UnixStream)> {
     let lock = inherited(std::env::args().nth(3).as_deref())?;
     let socket = UnixStream::from(take_stdin()?);
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    // The thread that started the command stays: where no more can be made, as after a fork bomb, the end of it is
-    // still written down.
+    // Keep the thread that started the command: even if no more threads can be created, as after a fork bomb,
+    // the outcome is still recorded.
     builder.max_blocking_threads(BLOCKING_THREADS).thread_keep_alive(FOR_GOOD);
     let runtime = builder.enable_all().build()?;
     Ok((runtime, lock.into(), socket))
@@ -77,15 +77,14 @@ async fn live(lock: File, socket: UnixStream) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let (mut hearing, saying) = wire::split(tokio::net::UnixStream::from_std(socket)?);
     let Some(FirstMessage { directory, order, .. }) = hearing.word(ORDER_MOST).await? else {
-        // Its daemon died before it had said what to do, so nothing is to be done.
+        // The daemon died before it sent the order: nothing to do.
         return Ok(());
     };
     serve::serve(JobDir::at(directory), order, Inherited { lock, hearing, saying }).await;
     Ok(())
 }
 
-/// Listens where the daemon looks for its shims. The path itself may be too long for a socket, so it is
-/// named by way of its open directory.
+/// Listens on the job's socket. Binds via the open directory because the path may be too long for a socket.
 pub(super) fn listen(place: &JobDir) -> io::Result<UnixListener> {
     let directory = File::open(place.directory())?;
     let path = super::job_dir::socket_in(&directory);
@@ -98,9 +97,9 @@ pub(super) fn listen(place: &JobDir) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Takes the socket away again: nobody listens any more.
+/// Removes the socket.
 pub(super) fn stop_listening(place: &JobDir) {
     let socket: &Path = &place.directory().join(super::job_dir::SOCKET);
-    // One that is left behind is found out by whoever looks at the lock.
+    // Harmless if it remains: clients check the lock.
     let _ = fs::remove_file(socket);
 }

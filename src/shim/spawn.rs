@@ -1,7 +1,8 @@
-//! Starting a shim that starts a command.
+//! Starts a shim that starts a command.
 //!
-//! Guarantees: a job's shim is started at most once, whoever tries; its lock is never free from before it
-//! is made until it is gone. Nothing of the order is on the disk or in a list of processes.
+//! Guarantees: each job's shim is started at most once, however many processes try. Its lock is held without
+//! a gap from before its start until after its exit. The order appears neither on disk nor in process
+//! listings.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -19,33 +20,34 @@ use super::wire::{LINE_MOST, line, understood};
 use peerbus_process::{ContainmentManager, Detached, ProcessKey, StartError, open_log};
 use peerbus_protocol::ending::sentence;
 
-/// How long a lock may be held by somebody who only looks at it.
+/// How long a probe may hold a lock.
 const LOOKED_AT_FOR: Duration = Duration::from_secs(2);
 
-/// How often such a lock is tried.
+/// Pause between two attempts to take a lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why there is no running command.
 #[derive(Debug, Error)]
 pub enum SpawnError {
-    /// It could not be started. Nothing of it ran, and no shim is left.
+    /// The command could not be started. Nothing ran, and no shim is left.
     #[error("{0}")]
     Failed(StartError),
-    /// The shim died while it started the command, so that may have run, and may run still:
-    /// [`find`](super::link::find) says where.
+    /// The shim died while it started the command. The command may have run or still be running:
+    /// [`find`](super::link::find) tells where.
     #[error("{0}")]
     Died(String),
-    /// The command runs, and its shim goes on, which this process cannot listen to now, as when it is just ending:
-    /// [`find`](super::link::find) makes another connection.
+    /// The command is running under its shim, but this connection to the shim failed, for example because the
+    /// shim is exiting: [`find`](super::link::find) makes another connection.
     #[error("{0}")]
     Unheard(String),
 }
 
-/// Starts a shim that starts the command. Blocks on fork, exec and slow file systems, so it belongs on
-/// a thread that may block, inside the context of a runtime. Once it has returned `Ok` the command runs.
+/// Starts a shim that starts the command. Returns `Ok` once the command is running. Blocks on fork, exec and
+/// slow file systems, so call it on a blocking thread, inside the context of a runtime.
 ///
 /// # Errors
-/// When the command was not started, when nobody can say, or when it runs and nobody hears its shim.
+/// When the command was not started, when this is unknown, or when it is running but its shim cannot be
+/// reached.
 pub fn start(
     place: &JobDir,
     order: &JobSpec,
@@ -69,7 +71,7 @@ pub fn start(
     })
 }
 
-/// What became of an order.
+/// The result of an order.
 enum StartOutcome {
     Runs(ProcessKey, Box<Hello>),
     Failed(StartError),
@@ -91,7 +93,7 @@ fn launch(
     Ok((shim, ours))
 }
 
-/// The lock, held. Who looks whether it is held holds it for a moment.
+/// Takes the lock. Retries because a probe may hold it for a moment.
 fn locked(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     let lock = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
@@ -125,7 +127,7 @@ fn ordered(mut socket: &UnixStream, place: &JobDir, order: &JobSpec) -> io::Resu
     }
 }
 
-/// One line, byte by byte: what follows it is for whoever listens later.
+/// Reads one line byte by byte, so that the bytes after it stay in the socket for the next reader.
 fn word(mut socket: &UnixStream) -> io::Result<Option<FromShim>> {
     let mut line = Vec::new();
     loop {
@@ -148,8 +150,7 @@ fn unheard(error: &io::Error) -> SpawnError {
     SpawnError::Unheard(sentence(format!("its shim cannot be listened to: {error}")))
 }
 
-/// A shim that did not answer as shims do is none: it is ended. Whether it has come as far as starting
-/// the command, it has written down.
+/// Kills a shim that gave no valid answer. Its files tell whether it has started the command.
 fn given_up(shim: Detached, place: &JobDir, error: &io::Error) -> SpawnError {
     shim.end();
     let said = last_line(&place.said()).map_or_else(String::new, |said| format!("; its last words: {said}"));
@@ -164,7 +165,7 @@ fn failed(message: String) -> SpawnError {
     SpawnError::Failed(StartError::of_system(sentence(message)))
 }
 
-/// The last thing that a shim said.
+/// The last line of the shim's own log.
 pub(super) fn last_line(log: &Path) -> Option<String> {
     let text = std::fs::read(log).ok()?;
     let text = String::from_utf8_lossy(&text);

@@ -1,10 +1,10 @@
-//! The terminal of a job as its shim has it: with what it shows, and the size that counts.
+//! The terminal of a job in its shim, with its screen and its effective size.
 //!
-//! The size is that of the writer who typed or said a size last: who types wants to see what it does.
-//! A size is applied before what is typed with it.
+//! The effective size is that of the writer who typed or resized last, because this user wants to see the
+//! result. It is applied before the typed input.
 //!
-//! What a command asks its terminal may reach several, and one only is to answer: whom the daemon names last. From
-//! which byte of the output on that holds is settled here, where the bytes are read.
+//! A query of the command may reach several viewers, but only one may answer: the one that the daemon named
+//! last. The shim decides from which byte of the output each choice applies, because it reads the output.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -17,26 +17,26 @@ use peerbus_protocol::TtySize;
 use peerbus_protocol::attach::SizeFrom;
 use peerbus_screen::Screen;
 
-/// Writers whose sizes are remembered; the others' count when they say them.
+/// Most writers whose sizes are kept. Other writers' sizes apply only when they are sent.
 const SIZES_MOST: usize = 256;
 
-/// Turns that are remembered: more than come about while output is on its way.
+/// Most responder changes to keep: more than can occur while output is in flight.
 const TURNS_MOST: usize = 64;
 
-/// Sizes that are remembered together with where they began.
+/// Most size changes to keep.
 const CHANGES_MOST: usize = 64;
 
-/// A terminal, and what it shows.
+/// A terminal and its screen.
 #[derive(Debug)]
 pub(super) struct JobTerminal {
     terminal: Terminal,
     screen: Screen,
-    /// How much of the job's output the screen shows.
+    /// The offset of the output that the screen has reached.
     shown: u64,
     sizes: BTreeMap<String, TtySize>,
-    /// How large it is, from which byte on.
+    /// The recent sizes, each with the offset of its first byte.
     changes: VecDeque<SizeFrom>,
-    /// Who answers, from which byte on.
+    /// The recent responders, each with the offset of its first byte.
     turns: VecDeque<ResponderFrom>,
 }
 
@@ -52,13 +52,13 @@ impl JobTerminal {
         }
     }
 
-    /// Shows what the job wrote.
+    /// Feeds output of the job to the screen.
     pub(super) fn show(&mut self, bytes: &[u8]) {
         self.screen.feed(bytes);
         self.shown += bytes.len() as u64;
     }
 
-    /// Somebody types: the terminal takes the size they see it at. Returns the size it has then.
+    /// Applies the size of the writer who types. Returns the new size.
     pub(super) fn typed_by(&mut self, writer: &str) -> TtySize {
         let size = self.sizes.get(writer).copied();
         if let Some(size) = size.filter(|size| *size != self.screen.size())
@@ -69,7 +69,7 @@ impl JobTerminal {
         self.screen.size()
     }
 
-    /// Somebody sees the terminal at this size.
+    /// Applies a new size of a writer.
     pub(super) fn resize(&mut self, writer: &str, size: TtySize) -> io::Result<()> {
         if self.sizes.len() < SIZES_MOST || self.sizes.contains_key(writer) {
             self.sizes.insert(writer.to_owned(), size);
@@ -89,13 +89,12 @@ impl JobTerminal {
         Ok(())
     }
 
-    /// This writer is gone.
+    /// Drops the state of a writer that has left.
     pub(super) fn forget(&mut self, writer: &str) {
         self.sizes.remove(writer);
     }
 
-    /// From now on this writer answers what the command asks. What it asked before anybody was there is the first
-    /// one's.
+    /// Makes this writer the responder from now on. The first responder also answers the queries before it.
     pub(super) fn asks(&mut self, writer: String) -> ResponderFrom {
         if let Some(last) = self.turns.back().filter(|last| last.writer == writer) {
             return last.clone();
@@ -109,22 +108,22 @@ impl JobTerminal {
         turn
     }
 
-    /// How large it is, from which byte on, as far as that is remembered.
+    /// The recent sizes, each with the offset of its first byte.
     pub(super) fn changes(&self) -> Vec<SizeFrom> {
         self.changes.iter().copied().collect()
     }
 
-    /// The last of those.
+    /// The last size change.
     pub(super) fn last_change(&self) -> Option<SizeFrom> {
         self.changes.back().copied()
     }
 
-    /// Who answers, from which byte on, as far as that is remembered.
+    /// The recent responders, each with the offset of its first byte.
     pub(super) fn turns(&self) -> Vec<ResponderFrom> {
         self.turns.iter().cloned().collect()
     }
 
-    /// What brings another terminal to the same picture.
+    /// A snapshot that draws the same screen on another terminal.
     pub(super) fn screen(&mut self, ask: u64) -> messages::ScreenSnapshot {
         let data = Bytes::from(self.screen.snapshot());
         messages::ScreenSnapshot { ask, at: self.shown, data, size: Some(self.screen.size()), error: None }

@@ -1,4 +1,4 @@
-//! One connection between daemon and shim: lines of JSON, both ways, bounded in length.
+//! One connection between daemon and shim: lines of JSON of limited length in both directions.
 
 use std::io;
 
@@ -8,33 +8,33 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-/// Longest line of an order, in bytes. Whoever gives it could as well start a command of its own.
+/// Longest line of an order, in bytes. It can be large, because its sender could start any command itself.
 pub(super) const ORDER_MOST: usize = 256 << 20;
 
-/// Longest line of anything else, in bytes: a screen is the longest.
+/// Longest other line, in bytes; terminal snapshots are the longest.
 pub(super) const LINE_MOST: usize = 8 << 20;
 
-/// What may wait to be read by the other side, in bytes. Who reads nothing loses the connection, and is told
-/// everything again when it comes back.
+/// Most bytes queued for the other side. A peer that does not read loses the connection, and receives the
+/// whole state when it reconnects.
 const WAITING_MOST: usize = 16 << 20;
 
-/// The end that listens.
+/// The receiving end.
 #[derive(Debug)]
 pub(super) struct MessageReader {
     stream: OwnedReadHalf,
     buffer: BytesMut,
-    /// How much of the buffer has no end of line in it.
+    /// How many bytes of the buffer were searched for a newline.
     looked_at: usize,
 }
 
-/// The end that speaks.
+/// The sending end.
 #[derive(Debug)]
 pub(super) struct MessageWriter {
     stream: OwnedWriteHalf,
     waiting: BytesMut,
 }
 
-/// Both ends of a connection.
+/// Splits a connection into its two ends.
 pub(super) fn split(stream: UnixStream) -> (MessageReader, MessageWriter) {
     let (reader, writer) = stream.into_split();
     let hearing = MessageReader { stream: reader, buffer: BytesMut::new(), looked_at: 0 };
@@ -42,10 +42,10 @@ pub(super) fn split(stream: UnixStream) -> (MessageReader, MessageWriter) {
 }
 
 impl MessageReader {
-    /// The next word that is understood; `None` when nothing follows. Cancel safe.
+    /// The next known message; `None` at the end of the connection. Cancel safe.
     ///
     /// # Errors
-    /// When the connection is broken, or a line is too long.
+    /// When the connection is broken or a line is too long.
     pub(super) async fn word<T: DeserializeOwned>(&mut self, most: usize) -> io::Result<Option<T>> {
         loop {
             if let Some(line) = self.buffered_line() {
@@ -59,7 +59,7 @@ impl MessageReader {
             }
             self.stream.readable().await?;
             match self.stream.try_read_buf(&mut self.buffer) {
-                // A last line that was cut off is none.
+                // An incomplete last line is discarded.
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -82,10 +82,10 @@ impl MessageReader {
 }
 
 impl MessageWriter {
-    /// Says something, as soon as the other side reads it.
+    /// Queues a message and sends it as soon as the other side reads.
     ///
     /// # Errors
-    /// When the other side has not read for long.
+    /// When too much is queued because the other side does not read.
     pub(super) fn say(&mut self, word: &impl Serialize) -> io::Result<()> {
         if self.waiting.len() > WAITING_MOST {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the other side does not read"));
@@ -94,21 +94,21 @@ impl MessageWriter {
         self.write()
     }
 
-    /// Whether all that was said is on its way.
+    /// Whether the queue is empty.
     pub(super) fn is_written(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Waits until something that waits can be written. Cancel safe.
+    /// Waits until queued bytes can be written. Cancel safe.
     pub(super) async fn writable(&self) {
         if self.is_written() {
             std::future::pending().await
         }
-        // An error shows at the write that follows.
+        // The next write reports any error.
         let _ = self.stream.writable().await;
     }
 
-    /// Writes what the other side can take.
+    /// Writes as much as the other side accepts.
     ///
     /// # Errors
     /// When the connection is broken.
@@ -120,12 +120,12 @@ impl MessageWriter {
                 Err(error) => return Err(error),
             }
         }
-        // What a long line took is given back.
+        // Free the memory of a long line.
         self.waiting = BytesMut::new();
         Ok(())
     }
 
-    /// Waits until all of it is on its way. Cancel safe.
+    /// Waits until the queue is empty. Cancel safe.
     ///
     /// # Errors
     /// When the connection is broken.
@@ -138,15 +138,15 @@ impl MessageWriter {
     }
 }
 
-/// A word as it is sent.
+/// Encodes a message.
 pub(super) fn line(word: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(word)?;
     line.push(b'\n');
     Ok(line)
 }
 
-/// What a line says; `None` where that is nothing this version knows. The line itself may hold secrets, so
-/// only its first key is told of.
+/// Decodes a line; `None` if this version does not know the message. The line may contain secrets, so only
+/// its first key is logged.
 pub(super) fn understood<T: DeserializeOwned>(line: &[u8]) -> Option<T> {
     let word = serde_json::from_slice(line).ok();
     if word.is_none() {

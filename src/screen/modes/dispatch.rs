@@ -1,13 +1,13 @@
-//! What each control sequence means for the modes.
+//! The effect of each control sequence on the modes.
 
 use alacritty_terminal::vte::{Params, Perform};
 
 use super::{MOST_KEYBOARDS, Modes};
 
-/// Whether the cursor blinks.
+/// The cursor blinks.
 const BLINKS: u16 = 12;
 
-/// Longer specifications of a color are none.
+/// Longer color specifications are invalid.
 const LONGEST_COLOR: usize = 64;
 
 impl Perform for Modes {
@@ -88,7 +88,8 @@ impl Perform for Modes {
 }
 
 impl Modes {
-    /// What a change of the pen says of blinking last, if anything. Colors have numbers of their own.
+    /// Records the last blink attribute of an SGR sequence, if any. Skips the numbers of color
+    /// specifications.
     fn set_blink(&mut self, params: &Params) {
         let mut params = params.iter();
         while let Some(param) = params.next() {
@@ -109,13 +110,13 @@ impl Modes {
     }
 
     fn set_ansi(&mut self, mode: u16, on: bool) {
-        // Only these are of any terminal.
+        // Only these exist on common terminals.
         if matches!(mode, 2 | 4 | 12 | 20) {
             self.ansi.insert(mode, on);
         }
     }
 
-    /// Says too whether it blinks, in place of what was said of that before.
+    /// Sets the cursor style, including blinking, which replaces the earlier setting.
     fn set_cursor_style(&mut self, style: u16) {
         if style <= 6 {
             self.cursor_style = Some(style).filter(|style| *style != 0);
@@ -156,7 +157,7 @@ impl Modes {
     fn pop_keyboards(&mut self, count: u16) {
         let keyboard = self.keyboard();
         let left = keyboard.pushed.len().saturating_sub(usize::from(count));
-        // So the protocol has it.
+        // As the protocol requires.
         if left == 0 {
             keyboard.base = 0;
         }
@@ -180,7 +181,7 @@ impl Modes {
         }
     }
 
-    /// Foreground, background, cursor and the like: the commands 10 to 19, of which one may set several.
+    /// Foreground, background, cursor and so on: the commands 10 to 19. One command may set several.
     fn dynamic_color(&mut self, command: &[u8], colors: &[&[u8]]) {
         match parsed(command) {
             Some(first @ 10..=19) => {

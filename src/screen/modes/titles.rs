@@ -1,12 +1,12 @@
-//! The titles of a window and of its icon, and those that were put aside.
+//! The titles of a window and of its icon, and the saved ones.
 
-/// As many as terminals put aside.
+/// As many as terminals save.
 const MOST: usize = 16;
 
-/// Longer titles are cut.
+/// Longer titles are truncated.
 const LONGEST: usize = 1024;
 
-/// One title each; none was ever set.
+/// One title each; `None` if never set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in super::super) struct Titles {
     pub(in super::super) window: Option<Vec<u8>>,
@@ -14,7 +14,7 @@ pub(in super::super) struct Titles {
     pub(in super::super) aside: Vec<Aside>,
 }
 
-/// What was put aside, in the words it was asked for in: both, the icon's alone, the window's alone.
+/// A saved title, by the request: both, icon only, window only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Aside {
     pub(in super::super) which: u16,

@@ -2,27 +2,25 @@
 //!
 //! ```text
 //!  log/00000000000000000000        the bytes, in the order in which they were read from both streams
-//!  log/00000000000000000000.runs   where they stand in their streams, and which bytes are of which
+//!  log/00000000000000000000.runs   which bytes belong to which stream, and their offsets there
 //!  log/00000000000008388608        the next segment, named after its first byte
 //!  …
 //! ```
-//! A byte has two addresses: its place in its own stream, and the *combined* one, its place in the
-//! sequence of both. Always: combined = bytes of stdout + bytes of stderr before it. So whoever has
-//! received some of each without a hole knows where to go on.
+//! Each byte has two addresses: its offset in its own stream, and the *combined* offset, its position in the
+//! sequence of both. Always: combined = bytes of stdout + bytes of stderr before it. So a client that has
+//! received a prefix of each stream knows where to continue.
 //!
-//! A file of runs begins with 16 bytes, how much of stdout and of stderr came before its segment; then
-//! comes one record for each change of stream, `combined offset << 1 | stream` (0 stdout, 1 stderr),
-//! written before the bytes that it is about. All numbers are little endian and 8 bytes long. Nothing
-//! that was written is changed.
+//! A `.runs` file begins with 16 bytes: the bytes of stdout and of stderr before its segment. One record
+//! follows for each change of stream: `combined offset << 1 | stream` (0 stdout, 1 stderr). It is written
+//! before the bytes it describes. All numbers are little endian and 8 bytes long. Written data never changes.
 //!
-//! Guarantees: one [`Writer`] and any number of [`Reader`]s need not know of each other. A writer
-//! that is killed at whatever instruction leaves a log that reads up to the last byte it had written. Both files
-//! together never take more than the limit: the oldest segment goes, and a reader that wants it is told
-//! from where there is something again.
+//! Guarantees: one [`Writer`] and any number of [`Reader`]s work without coordination. If the writer is
+//! killed at any instruction, the log is readable up to the last written byte. Both files together never
+//! exceed the limit: the oldest segment is dropped, and a reader that needs it learns where the retained
+//! bytes begin.
 //!
-//! Limit: nobody waits for the disk itself. After a power failure the end of a log may be missing, and
-//! what is the last of it may be shown under the other stream; lengths and digests, which are told
-//! elsewhere, show it.
+//! Limit: no fsync. After a power failure the end of the log may be missing or attributed to the other
+//! stream. The lengths and digests, which are reported elsewhere, reveal this.
 
 mod reader;
 mod segment;

@@ -1,7 +1,7 @@
-//! The reading end of a log: any number of them, each at its own pace.
+//! The reading end of a log. Any number of readers work independently.
 //!
-//! The order of looks matters, because the writer goes on meanwhile: first how long the bytes are,
-//! then the runs. Whatever byte was there at the first look had its record before it was written.
+//! The order of reads matters because the writer continues meanwhile: first the length of the bytes, then the
+//! runs. Each byte within that length had its record before it was written.
 
 use std::fs::File;
 use std::io;
@@ -14,51 +14,51 @@ use super::segment::{HEADER_BYTES, RECORD_BYTES, Record, bytes_path, read_header
 use peerbus_protocol::frame::StreamKind;
 use peerbus_protocol::send_buffer::StreamOffsets;
 
-/// Records read at a time.
+/// Records to read at a time.
 const RECORDS_AT_ONCE: usize = 512;
 
-/// How often a segment may go away between the look for it and its opening. A writer that drops one each time would
-/// have to be quicker than anybody reads.
+/// How often a segment may disappear between listing and opening. To exceed this, the writer would have to
+/// drop segments faster than anybody reads.
 const ATTEMPTS: usize = 1_000;
 
-/// Reads a log from wherever it is asked to. Holds two files and a few KiB, whatever the log.
+/// Reads a log from any offset. Holds two files and a few KiB, whatever the size of the log.
 #[derive(Debug)]
 pub struct Reader {
     directory: PathBuf,
     segment: Option<Segment>,
 }
 
-/// What is at an offset.
+/// What the log holds at an offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
     /// Bytes of one stream, at least one.
     Bytes {
-        /// Whose they are.
+        /// Their stream.
         stream: StreamKind,
-        /// Where the first of them stands in that stream.
+        /// The offset of the first byte in that stream.
         offset: u64,
-        /// As many as are there together, and were asked for.
+        /// The contiguous bytes, up to the requested number.
         bytes: Bytes,
     },
-    /// What was there is no longer kept.
+    /// The bytes at this offset were dropped.
     Dropped {
-        /// From where there is something: how much of each stream came before it.
+        /// Where the retained bytes begin: the bytes of each stream before that point.
         to: StreamOffsets,
     },
-    /// Nothing, now. Whether there will be more, and whether that was all, the log does not know.
+    /// No bytes yet. The log does not know whether more will follow.
     End,
 }
 
-/// How far a log reaches.
+/// The retained range of a log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extent {
-    /// How much of each stream came before the first byte that is held.
+    /// The bytes of each stream before the first retained byte.
     pub first: StreamOffsets,
-    /// The same of the byte after the last one.
+    /// The bytes of each stream before the end.
     pub end: StreamOffsets,
 }
 
-/// Where something was looked for.
+/// The result of a search for an offset.
 enum Sought {
     In(Segment),
     Dropped(StreamOffsets),
@@ -66,20 +66,20 @@ enum Sought {
 }
 
 impl Reader {
-    /// A reader of the log in a directory, which need not be there yet.
+    /// A reader of the log in a directory, which need not exist yet.
     #[must_use]
     pub fn open(directory: &Path) -> Self {
         Self { directory: directory.to_owned(), segment: None }
     }
 
-    /// What is at this combined offset, at most so many bytes of it. Blocks on the disk.
+    /// Reads at most `most` bytes at a combined offset. Blocks on the disk.
     ///
     /// # Errors
-    /// When a file is there and cannot be read, or says what no writer writes.
+    /// When a file exists but is unreadable or corrupt.
     pub fn read(&mut self, at: u64, most: usize) -> io::Result<Piece> {
         let piece = self.piece(at, most);
         if piece.is_err() {
-            // Whatever was passed on the way to what is wrong is to be passed again, or the next look would miss it.
+            // Forget the position: the next read must see the records before the corrupt one again.
             self.segment = None;
         }
         piece
@@ -109,15 +109,15 @@ impl Reader {
         }
     }
 
-    /// Nothing will be read for a while: lets go of the files, because one that is dropped takes its room on the disk
-    /// for as long as anybody has it open.
+    /// Closes the files during a pause, because a dropped file uses disk space as long as anybody has it
+    /// open.
     pub fn rest(&mut self) {
         if let Some(segment) = &mut self.segment {
             segment.files = None;
         }
     }
 
-    /// How far the log reaches now. Blocks on the disk.
+    /// The current range of the log. Blocks on the disk.
     ///
     /// # Errors
     /// As [`Reader::read`].
@@ -127,7 +127,7 @@ impl Reader {
                 return Ok(Extent::default());
             };
             let (Some(mut oldest), Some(mut newest)) = (self.open_at(first)?, self.open_at(last)?) else {
-                // The writer dropped one of them just now.
+                // The writer has just dropped one of them.
                 continue;
             };
             let end = newest.end()?;
@@ -136,8 +136,8 @@ impl Reader {
         Err(restless(&self.directory))
     }
 
-    /// How much of each stream came before this combined offset; where that is no longer held or not
-    /// yet there, before the nearest one that is. Blocks on the disk.
+    /// The bytes of each stream before this combined offset. For an offset outside the retained range, uses
+    /// the nearest one inside. Blocks on the disk.
     ///
     /// # Errors
     /// As [`Reader::read`].
@@ -152,17 +152,17 @@ impl Reader {
         }
     }
 
-    /// Goes from the end of a segment to the next one, or to what is left of the log when this segment is
-    /// no longer a part of it. Says whether it went anywhere.
+    /// Moves from the end of a segment to the next one, or to the oldest retained one if this segment was
+    /// dropped. Returns whether it moved.
     fn moved_on(&mut self, end: u64) -> io::Result<bool> {
-        // An empty segment ends where it begins, and no other follows it there.
+        // An empty segment begins and ends at the same offset, and no other segment begins there.
         let is_empty = self.segment.as_ref().is_some_and(|segment| segment.start.sum() == end);
         if let Some(next) = self.open_at(end)?.filter(|_| !is_empty) {
             self.segment = Some(next);
             return Ok(true);
         }
-        // Looked at before the segment: what is followed by another is not written any more. The next one may have
-        // come since it was looked for, and others behind it.
+        // List the segments before checking this one: a segment with a successor is no longer written. Its
+        // successor may have appeared since the last search, with others after it.
         let follows = |start: &u64| *start > end || (*start == end && !is_empty);
         let behind = starts(&self.directory)?.into_iter().find(follows);
         let Some(segment) = &self.segment else { return Ok(true) };
@@ -180,7 +180,7 @@ impl Reader {
         }
     }
 
-    /// The segment that has this offset, or would have it.
+    /// The segment that contains or would contain this offset.
     fn seek(&self, at: u64) -> io::Result<Sought> {
         for _ in 0..ATTEMPTS {
             let starts = starts(&self.directory)?;
@@ -192,7 +192,7 @@ impl Reader {
                     None => Sought::Dropped(segment.start),
                 });
             }
-            // The writer dropped it just now.
+            // The writer has just dropped it.
         }
         Err(restless(&self.directory))
     }
@@ -210,20 +210,20 @@ impl Reader {
     }
 }
 
-/// One segment, and where in its runs the reader is.
+/// One segment, and the reader's position in its runs.
 #[derive(Debug)]
 struct Segment {
-    /// None while it rests.
+    /// `None` while the reader rests.
     files: Option<Files>,
     start: StreamOffsets,
     name: PathBuf,
     place: RunPosition,
-    /// Records that were read and are not passed yet, the next one last.
+    /// Records that were read but not passed yet, the next one last.
     ahead: Vec<Record>,
     records_read: u64,
 }
 
-/// The bytes of a segment, and its runs.
+/// The two files of a segment.
 #[derive(Debug)]
 struct Files {
     bytes: File,
@@ -231,7 +231,8 @@ struct Files {
 }
 
 impl Files {
-    /// Those of a segment; none where it is dropped. The runs are there before the bytes, and go after them.
+    /// Opens the files of a segment; `None` if it was dropped. The writer creates the runs before the bytes,
+    /// and removes them after.
     fn open(directory: &Path, start: u64) -> io::Result<Option<Self>> {
         let path = bytes_path(directory, start);
         let Some(bytes) = open(&path)? else { return Ok(None) };
@@ -251,7 +252,7 @@ fn open(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// The run that the reader is in: where it begins, and whose it is. Before the first run it is nobody's.
+/// The current run: its start and its stream. `None` before the first run.
 #[derive(Debug, Clone, Copy)]
 struct RunPosition {
     run: StreamOffsets,
@@ -259,7 +260,7 @@ struct RunPosition {
 }
 
 impl Segment {
-    /// The one that begins there; none where it is dropped.
+    /// Opens the segment at `start`; `None` if it was dropped.
     fn open(directory: &Path, start: u64) -> io::Result<Option<Self>> {
         let Some(files) = Files::open(directory, start)? else { return Ok(None) };
         let name = runs_path(directory, start);
@@ -272,7 +273,8 @@ impl Segment {
         Ok(Some(Self { files, start: totals, name, place, ahead: Vec::new(), records_read: 0 }))
     }
 
-    /// Opens it again where it has rested; says whether it is still there. Nothing that was read of it has changed.
+    /// Reopens the files after a rest; returns whether they still exist. What was read of them is still
+    /// valid.
     fn wake(&mut self, directory: &Path) -> io::Result<bool> {
         if self.files.is_none() {
             self.files = Files::open(directory, self.start.sum())?;
@@ -284,7 +286,7 @@ impl Segment {
         self.files.as_ref().ok_or_else(|| io::Error::other("a segment that rests is read"))
     }
 
-    /// The combined offset after its last byte, as far as it was written by now.
+    /// The combined offset after the last byte written so far.
     fn end(&self) -> io::Result<u64> {
         let length = self.files()?.bytes.metadata()?.len();
         self.start.sum().checked_add(length).ok_or_else(|| broken(&self.name, "it begins beyond all offsets"))
@@ -314,7 +316,7 @@ impl Segment {
         Ok(totals)
     }
 
-    /// Goes to the run that has the byte at `at`; returns where that run ends, at most `end`.
+    /// Moves to the run that contains the byte at `at`. Returns the end of that run, at most `end`.
     fn go_to(&mut self, at: u64, end: u64) -> io::Result<u64> {
         if at < self.place.run.sum() {
             self.place = RunPosition { run: self.start, stream: None };
@@ -343,7 +345,7 @@ impl Segment {
         Ok(())
     }
 
-    /// The next record, without passing it. A part of one is none.
+    /// The next record, without consuming it. A partial record does not count.
     fn next_record(&mut self) -> io::Result<Option<Record>> {
         if self.ahead.is_empty() {
             let mut buffer = [0; RECORDS_AT_ONCE * RECORD_BYTES as usize];
@@ -357,7 +359,7 @@ impl Segment {
     }
 }
 
-/// Fills as much of the buffer as the file has.
+/// Fills the buffer as far as the file has bytes.
 fn read_up_to(file: &File, buffer: &mut [u8], from: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -375,7 +377,7 @@ fn restless(directory: &Path) -> io::Error {
     io::Error::other(format!("{}: its segments come and go", directory.display()))
 }
 
-/// Something is wrong with a file. Where it is the one that says whose the bytes are, these are there all the same.
+/// The error for a corrupt file. If it is the `.runs` file, the bytes themselves are still there.
 fn broken(file: &Path, why: &str) -> io::Error {
     let bytes = file.with_extension("");
     let there = match file.extension().is_some() && bytes.is_file() {

@@ -1,4 +1,4 @@
-//! The names and the numbers of segments: what writer and reader have to agree on.
+//! The names and formats that writer and readers of segments share.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,10 +14,10 @@ pub(super) const HEADER_BYTES: u64 = 16;
 /// One number.
 pub(super) const RECORD_BYTES: u64 = 8;
 
-/// Digits of a name: enough for any offset, so that names sort as offsets do.
+/// Digits of a name: enough for any offset, so that names sort like offsets.
 const NAME_DIGITS: usize = 20;
 
-/// Where a stream begins to speak.
+/// The start of a run of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record {
     /// The combined offset of its first byte.
@@ -37,20 +37,20 @@ impl Record {
     }
 }
 
-/// The file with the bytes of the segment that begins at this combined offset.
+/// The file with the bytes of the segment at this combined offset.
 pub(super) fn bytes_path(directory: &Path, start: u64) -> PathBuf {
     directory.join(format!("{start:0NAME_DIGITS$}"))
 }
 
-/// The file that says whose these bytes are.
+/// The file that says which stream these bytes belong to.
 pub(super) fn runs_path(directory: &Path, start: u64) -> PathBuf {
     directory.join(format!("{start:0NAME_DIGITS$}.runs"))
 }
 
-/// Where the segments begin that are there now, in order.
+/// The start offsets of the existing segments, in order.
 ///
 /// # Errors
-/// When the directory is there and cannot be read.
+/// When the directory exists but cannot be read.
 pub(super) fn starts(directory: &Path) -> io::Result<Vec<u64>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -76,7 +76,7 @@ pub(super) fn header(totals: StreamOffsets) -> [u8; HEADER_BYTES as usize] {
     header
 }
 
-/// How much of each stream came before a segment.
+/// The bytes of each stream before a segment.
 pub(super) fn read_header(runs: &File) -> io::Result<StreamOffsets> {
     let (mut out, mut err) = ([0; 8], [0; 8]);
     runs.read_exact_at(&mut out, 0)?;

@@ -1,4 +1,4 @@
-//! Logs that are written, read beside their writer, cut short and dropped, in random ways.
+//! Property tests: logs that are written, read concurrently, truncated and dropped.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -13,12 +13,12 @@ use super::{Extent, Piece, Reader, Writer};
 use peerbus_protocol::frame::StreamKind::{self, Err, Out};
 use peerbus_protocol::send_buffer::StreamOffsets;
 
-/// What was written, byte by byte.
+/// The expected content, byte by byte.
 #[derive(Debug, Default, Clone)]
 struct Model {
     bytes: Vec<u8>,
     streams: Vec<StreamKind>,
-    /// The address of each byte, and of the one after the last.
+    /// The offsets of each byte, and of the end.
     totals: Vec<StreamOffsets>,
 }
 
@@ -38,7 +38,7 @@ impl Model {
         model
     }
 
-    /// Reads from `at` to the end of what there is; returns where that was, and how much was dropped.
+    /// Reads from `at` to the current end. Returns the position reached and the number of dropped bytes.
     fn check(&self, reader: &mut Reader, mut at: usize, most: usize) -> (usize, usize) {
         let mut dropped = 0;
         loop {
@@ -76,7 +76,7 @@ fn append(writer: &mut Writer, model: &Model, from: usize, length: usize) {
     assert_eq!(writer.totals(), model.totals[from + length]);
 }
 
-/// The bytes that all files of a log have together.
+/// The total size of a log's files.
 fn size(directory: &Path) -> u64 {
     fs::read_dir(directory)
         .expect("a log")
@@ -93,13 +93,13 @@ fn pieces() -> impl Strategy<Value = Vec<(StreamKind, usize)>> {
     prop::collection::vec((stream(), length), 1..60)
 }
 
-/// What a writer that was killed may have left at the very end.
+/// What a killed writer may leave at the very end.
 #[derive(Debug, Clone)]
 enum Tail {
     Nothing,
-    /// A record whose bytes did not come, or a part of it.
+    /// A record, or a part of it, without its bytes.
     Record(StreamKind, u64),
-    /// The runs of a segment whose bytes were not made.
+    /// The runs of a segment without its bytes file.
     Runs,
 }
 
@@ -111,7 +111,7 @@ fn tail() -> impl Strategy<Value = Tail> {
     ]
 }
 
-/// Cuts a log as if its writer had been killed when it had written this much and no more.
+/// Truncates a log as if its writer had been killed after `at` bytes.
 fn cut(directory: &Path, model: &Model, at: u64, tail: &Tail) {
     let start = *starts(directory).expect("a log").last().expect("a segment");
     let bytes = File::options().write(true).open(bytes_path(directory, start)).expect("bytes");
@@ -138,8 +138,8 @@ fn cut(directory: &Path, model: &Model, at: u64, tail: &Tail) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever is written is read, by readers that come and go while it is written, and after the writer
-    /// was killed at any moment.
+    /// Readers that come and go see everything that was written, during writing and after the writer was
+    /// killed at any moment.
     #[test]
     fn what_was_written_is_read(
         pieces in pieces(),
@@ -161,7 +161,7 @@ proptest! {
             append(&mut writer, &model, at, *length);
             at += length;
             prop_assert!(size(&directory) <= limit.max(32_768), "{} of {limit}", size(&directory));
-            // One that stands anywhere, one that follows, and one that is new each time.
+            // A reader at a random position, one that follows, and a new one each time.
             let from = position.index(at + 1);
             prop_assert_eq!(model.check(&mut tailing, from, *most).0, at);
             prop_assert_eq!(model.check(&mut Reader::open(&directory), from, *most).0, at);
@@ -192,7 +192,7 @@ proptest! {
     }
 }
 
-/// Readers of their own threads beside a writer that drops what they have not read yet.
+/// Readers on their own threads, beside a writer that drops segments before they were read.
 #[test]
 fn readers_keep_up_with_a_writer_or_are_told() {
     let place = tempfile::tempdir().expect("a directory");
@@ -247,7 +247,7 @@ fn a_log_that_was_taken_away_is_at_its_end() {
     assert_eq!(Reader::open(&directory).extent().expect("nothing"), Extent::default());
 }
 
-/// Files below a directory that this process has open though they were removed.
+/// Removed files below a directory that this process still has open.
 fn held_though_removed(directory: &Path) -> usize {
     let open = fs::read_dir("/proc/self/fd").expect("open files").flatten();
     let names = open.filter_map(|entry| fs::read_link(entry.path()).ok());
@@ -278,7 +278,7 @@ fn a_reader_that_rests_takes_no_room_on_the_disk() {
     }
 }
 
-/// It says so, and does not look for ever.
+/// The reader reports an error instead of searching forever.
 #[test]
 fn a_segment_without_its_runs_is_damage() {
     let place = tempfile::tempdir().expect("a directory");
@@ -320,13 +320,13 @@ fn files_that_no_writer_writes_are_named() {
     let directory = place.path().join("log");
     let model = Model::of(&[(Out, 100), (Err, 100), (Out, 100)]);
     for damage in [
-        // A record that is before the one before it.
+        // A record that precedes its predecessor.
         |runs: &mut Vec<u8>| runs.extend(Record { start: 50, stream: Out }.to_bytes()),
-        // No record at all, though there are bytes.
+        // No record, although there are bytes.
         |runs: &mut Vec<u8>| runs.truncate(HEADER_BYTES as usize),
-        // Not even a whole header.
+        // An incomplete header.
         |runs: &mut Vec<u8>| runs.truncate(7),
-        // That of another segment.
+        // The header of another segment.
         |runs: &mut Vec<u8>| runs[0] = 9,
     ] {
         let mut writer = Writer::create(&directory, 1 << 20).expect("made");

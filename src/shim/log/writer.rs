@@ -12,21 +12,21 @@ use super::segment::{HEADER_BYTES, RECORD_BYTES, Record, bytes_path, header, run
 use peerbus_protocol::frame::StreamKind;
 use peerbus_protocol::send_buffer::StreamOffsets;
 
-/// A log is kept in this many parts; one of them is dropped at a time.
+/// Number of segments of a log; one is dropped at a time.
 const SEGMENTS: u64 = 8;
 
-/// No segment is smaller, in bytes: it would be all headers.
+/// Smallest size of a segment, in bytes. A smaller one would consist of headers.
 const SEGMENT_LEAST: u64 = 4096;
 
 /// Appends to a log.
 #[derive(Debug)]
 pub struct Writer {
     directory: PathBuf,
-    /// Most bytes of a segment, both of its files together.
+    /// Largest size of a segment, in bytes, both files together.
     segment_most: u64,
     limit: u64,
     totals: StreamOffsets,
-    /// Segments that are full, the oldest first.
+    /// Full segments, the oldest first.
     full: VecDeque<Full>,
     current: Current,
 }
@@ -37,25 +37,25 @@ struct Full {
     size: u64,
 }
 
-/// The segment that is being written.
+/// The segment being written.
 #[derive(Debug)]
 struct Current {
     bytes: File,
     runs: File,
     start: StreamOffsets,
-    /// How long both files are. What a failed write has left behind that is written over.
+    /// The valid length of both files. The next write overwrites the remains of a failed one.
     bytes_length: u64,
     runs_length: u64,
-    /// Whose the next byte is, as the runs say.
+    /// The stream of the next byte, according to the runs.
     stream: Option<StreamKind>,
 }
 
 impl Writer {
-    /// Begins a log in a directory, which is made (0700). `limit` is the most bytes that it may take;
-    /// less than 32 KiB counts as that.
+    /// Creates a log in a directory, with mode 0700. `limit` is the maximum size in bytes; values below 32
+    /// KiB count as 32 KiB.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn create(directory: &Path, limit: u64) -> io::Result<Self> {
         make(directory)?;
         let segment_most = (limit / SEGMENTS).max(SEGMENT_LEAST);
@@ -69,11 +69,11 @@ impl Writer {
         })
     }
 
-    /// Appends what was read from a stream. What was written is taken off the front of `bytes`: after
-    /// an error, as on a full disk, the rest is still in there, to be tried again.
+    /// Appends output of a stream. Removes the written bytes from the front of `bytes`: after an error, as on
+    /// a full disk, the rest can be retried.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn append(&mut self, stream: StreamKind, bytes: &mut Bytes) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.current.size() + RECORD_BYTES >= self.segment_most {
@@ -89,20 +89,19 @@ impl Writer {
         Ok(())
     }
 
-    /// How much of each stream was written since the beginning.
+    /// The bytes of each stream since the beginning.
     #[must_use]
     pub fn totals(&self) -> StreamOffsets {
         self.totals
     }
 
-    /// How much of each stream came before the first byte that is still held.
+    /// The bytes of each stream before the first retained byte.
     #[must_use]
     pub fn first(&self) -> StreamOffsets {
         self.full.front().map_or(self.current.start, |oldest| oldest.start)
     }
 
-    /// Begins the next segment, after the oldest have made room for it. May be tried again after an
-    /// error.
+    /// Starts the next segment after dropping the oldest ones to make room. Can be retried after an error.
     fn roll(&mut self) -> io::Result<()> {
         while self.size() + self.segment_most > self.limit {
             let Some(oldest) = self.full.front() else { break };
@@ -111,7 +110,7 @@ impl Writer {
             remove(&runs_path(&self.directory, start))?;
             self.full.pop_front();
         }
-        // Whoever takes the directory away wants no log, and the job must not wait for one.
+        // If somebody removed the directory, recreate it: the job must not block.
         make(&self.directory)?;
         let next = Current::create(&self.directory, self.totals)?;
         let full = std::mem::replace(&mut self.current, next);
@@ -125,7 +124,7 @@ impl Writer {
 }
 
 impl Current {
-    /// The runs come first: a reader finds a segment by its bytes.
+    /// Creates the runs first, because readers find a segment by its bytes file.
     fn create(directory: &Path, start: StreamOffsets) -> io::Result<Self> {
         let open =
             |path: PathBuf| File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
@@ -139,7 +138,7 @@ impl Current {
         self.bytes_length + self.runs_length
     }
 
-    /// Notes whose the byte at this combined offset is.
+    /// Records the stream of the byte at this combined offset.
     fn is_of(&mut self, stream: StreamKind, start: u64) -> io::Result<()> {
         if self.stream == Some(stream) {
             return Ok(());
@@ -169,7 +168,7 @@ fn make(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// Removes a file that an earlier attempt may have removed.
+/// Removes a file; an earlier attempt may have removed it already.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
