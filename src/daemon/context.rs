@@ -25,9 +25,8 @@ use peerbus_protocol::service::Counts;
 use peerbus_protocol::variables::Variables;
 use peerbus_protocol::{Instance, JobId, PeerId};
 
-/// Default limit of jobs a peer runs at once. A job costs the daemon about 100 KiB, and up to 4 MiB while
-/// its caller
-/// does not read.
+/// Default limit of jobs a peer runs at once. A job costs the daemon about 100 KiB, and up to 4 MiB while its
+/// caller does not read.
 pub const MAX_JOBS: usize = 256;
 
 /// Default time a job continues after its caller vanished.

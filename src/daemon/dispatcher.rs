@@ -1,7 +1,6 @@
 //! The dispatcher: receives every message about a job and hands it to the task of that job.
 //!
-//! One task owns the table of jobs. It never waits for a job, a disk or the bus, so no job can delay the
-//! start of
+//! One task owns the table of jobs. It never waits for a job, a disk or the bus, so no job can delay the start of
 //! another. A job that reads its messages too slowly loses some; the stream protocol tolerates this.
 
 use std::collections::HashMap;
@@ -33,8 +32,7 @@ const WAITING_MESSAGES: usize = 256;
 /// dispatcher drops further new ids; an honest caller retries.
 const ATTENDED_BESIDES: usize = 4_096;
 
-/// Answers to malformed messages that may wait for the bus at once. The dispatcher drops further ones; an
-/// honest
+/// Answers to malformed messages that may wait for the bus at once. The dispatcher drops further ones; an honest
 /// sender retries.
 const ANSWERS_WAITING: usize = 1_024;
 
@@ -118,9 +116,8 @@ impl Dispatcher {
         }
     }
 
-    /// Stops accepting requests once the pending ones are handled, or accepts them again. A request in
-    /// flight gets no
-    /// answer; its client repeats it.
+    /// Stops accepting requests once the pending ones are handled, or accepts them again. A request in flight gets
+    /// no answer; its client repeats it.
     async fn turn(
         &mut self,
         wanted: AcceptState,
@@ -154,8 +151,7 @@ impl Dispatcher {
     }
 
     fn word(&mut self, message: Incoming) {
-        // The signature covers the subject, so the subject must be below ours: a server may deliver
-        // anything.
+        // The signature covers the subject, so the subject must be below ours: a server may deliver anything.
         let ours = subjects::exec(self.context.peer());
         if !message.subject.strip_prefix(&ours).is_some_and(|rest| rest.starts_with('.')) {
             return tracing::warn!(
@@ -192,9 +188,8 @@ impl Dispatcher {
         }
     }
 
-    /// Authenticates the sender. Control messages need a known principal. Credit needs none: wrong credit
-    /// shows in the
-    /// totals. Only credit of a viewer that must be told to resume is signed.
+    /// Authenticates the sender. Control messages need a known principal. Credit needs none: wrong credit shows in
+    /// the totals. Only credit of a viewer that must be told to resume is signed.
     fn speaker(&self, verb: Verb, message: &Incoming) -> Result<(Principal, Option<Signed>), String> {
         if verb == Verb::Credit && message.headers.get(SIGNATURE).is_none() {
             return Ok((Principal::Anyone, None));
@@ -215,9 +210,8 @@ impl Dispatcher {
             None => steer.instance(),
         };
         let for_another = meant_for.is_some_and(|instance| instance != self.context.instance);
-        // Only these can be answered for a job that does not run. Credit is answered only for a job that an
-        // earlier daemon
-        // left.
+        // Only these can be answered for a job that does not run. Credit is answered only for a job that an earlier
+        // daemon left.
         let answered = match verb {
             Verb::Resume | Verb::Attach | Verb::Rename | Verb::Detach | Verb::Cancel | Verb::Result => true,
             Verb::Credit => for_another,
@@ -232,8 +226,7 @@ impl Dispatcher {
             _ if fresh => {}
             // Credit controls nothing by itself; the job's task checks it where it does.
             Verb::Credit => {}
-            // The credit of a client that continues an ended attachment tells it that the attachment has
-            // ended.
+            // The credit of a client that continues an ended attachment tells it that the attachment has ended.
             Verb::Stdin | Verb::Resize => {
                 return tracing::debug!(job = %id, %verb, "ignored a word of an attachment that has ended");
             }

@@ -8,11 +8,9 @@
 //!                               ▼                          ▼ the daemon stops the whole process tree
 //!                             tombstone: the id is known and never runs
 //! ```
-//! Each job is one task. The task owns all state of the job and waits only for events, so jobs run
-//! concurrently.
+//! Each job is one task. The task owns all state of the job and waits only for events, so jobs run concurrently.
 //!
-//! Guarantees: the journal is written before each step. `result` follows all output. The daemon keeps
-//! output until
+//! Guarantees: the journal is written before each step. `result` follows all output. The daemon keeps output until
 //! the caller has acknowledged it.
 
 mod admission;
@@ -45,8 +43,7 @@ use peerbus_protocol::exec::JobResult;
 use peerbus_protocol::identity::Principal;
 use peerbus_protocol::{Ending, JobId};
 
-/// Handles all messages about one id, from the first one until the job needs no task any more. Messages
-/// left in
+/// Handles all messages about one id, from the first one until the job needs no task any more. Messages left in
 /// `messages` go to the next task of this id.
 pub(super) async fn attend(
     context: Arc<Context>,
@@ -84,8 +81,7 @@ pub(super) async fn attend(
     }
 }
 
-/// Starts a queued request, refuses it, or postpones it. Returns the messages about it that nobody has
-/// handled yet.
+/// Starts a queued request, refuses it, or postpones it. Returns the messages about it that nobody has handled yet.
 async fn come_up(
     context: &Arc<Context>,
     request: Request,
@@ -199,8 +195,7 @@ async fn cannot_look_up(context: &Arc<Context>, id: JobId, error: &std::io::Erro
     }
 }
 
-/// Sends an ending in the form the request asked for. For a queued request, also tells the server not to
-/// deliver it
+/// Sends an ending in the form the request asked for. For a queued request, also tells the server not to deliver it
 /// again.
 pub(super) async fn reply(context: &Arc<Context>, request: &Request, result: &JobResult) {
     if let Some(ticket) = &request.queued {

@@ -1,25 +1,27 @@
-//! The journal: what this peer was asked to run, and what became of it.
+//! The journal: what this peer was asked to run, and how it ended.
 //!
-//! The idea: one small file a job, `journal/open/<id>` while it is open and `journal/ended/<id>`
-//! afterwards. Naming the file is what makes an id known, and it can be named only once; so the file
-//! system itself keeps the promise that no id runs twice, across crashes of the daemon too.
+//! Each job has one small file: `journal/open/<id>` while it is open, `journal/ended/<id>` afterwards. Creating the
+//! file makes an id known, and a name can be created only once. So the file system itself guarantees that no id
+//! runs twice, even across crashes of the daemon.
 //!
 //! ```text
-//!   begun ──► started ──► ended          one JSON line a step, written before the step is taken
+//!   begun ──► started ──► ended          one JSON line per step, written before the step is taken
 //!     │                     ▲
-//!     └── daemon died: ended as unknown by the next daemon
-//!   begun ──► starting ──► started …     one from the queue: until `starting` it surely has not run,
-//!     │                                  and what was delivered is in `journal/queued` to be begun again
-//!     └── daemon died: forgotten by the next daemon, which begins it
-//!   refused, or cancelled before it came: ended at once, a tombstone
+//!     └── daemon died: the next daemon ends it as unknown
+//!   begun ──► starting ──► started …     a queued job: before `starting` it has certainly not run, and
+//!     │                                  `journal/queued` has its delivery, to begin it again
+//!     └── daemon died: the next daemon withdraws it and begins it again
+//!   refused, or cancelled before it arrived: ended at once, a tombstone
 //! ```
-//! Guarantees: a step that was written survives the daemon's crash; those of a job from the queue until
-//! its start the machine's, too (nothing else is forced to disk). A file has its first step before it has
-//! its name, so that whoever looks can always read it. It reserves room for its later steps when it is made,
-//! so that a disk that fills up in between cannot lose an ending; and for those who want to make room on it some
-//! records were made beforehand (`journal/spare`). Limits: ids older than [`KEEP_FOR`] or beyond the
-//! newest [`KEEP_MOST`] are forgotten. No environment values and no output are written here, but
-//! the kept answers of plain requests in `journal/results`.
+//! Guarantees:
+//! - A written step survives a crash of the daemon. The steps of a queued job up to its start also survive a crash
+//!   of the machine; nothing else is forced to disk.
+//! - A file gets its name after its first step, so a reader never finds an incomplete record.
+//! - A record reserves space for its later steps at creation, so a disk that fills up cannot lose an ending.
+//! - Spare records are preallocated in `journal/spare`, so commands that free space can start on a full disk.
+//!
+//! Limits: the journal forgets ids older than [`KEEP_FOR`] or beyond the newest [`KEEP_MOST`]. It stores no
+//! environment values. It stores no output either, except the kept answers of plain requests in `journal/results`.
 
 mod listing;
 mod names;
@@ -48,22 +50,22 @@ use peerbus_protocol::{Instance, JobId, decode};
 pub(super) use spares::SPARES;
 pub(super) use spool::Delivered;
 
-/// How long an ended job is remembered.
+/// How long the journal remembers an ended job.
 pub(super) const KEEP_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How many ended jobs are remembered, whatever their age. A record takes 8 KiB of disk at most.
+/// How many ended jobs it remembers, whatever their age. A record takes at most 8 KiB of disk.
 pub(super) const KEEP_MOST: usize = 100_000;
 
-/// How long the whole answer to a plain request is kept.
+/// How long it keeps the whole answer to a plain request.
 pub(super) const KEEP_RESULTS_FOR: Duration = Duration::from_secs(24 * 3600);
 
-/// How many whole answers are kept; each has at most the server's `max_payload` bytes.
+/// How many whole answers it keeps. Each has at most the server's `max_payload` bytes.
 pub(super) const KEEP_RESULTS_MOST: usize = 256;
 
-/// Room reserved for the steps after the first, in bytes.
+/// Space reserved for the steps after the first, in bytes.
 const RESERVE: usize = 6 * 1024;
 
-/// Whether a job runs, by the journal of a state directory.
+/// Whether the journal of a state directory has an open record of this job.
 #[must_use]
 pub fn is_open(state_dir: &Path, job: JobId) -> bool {
     state_dir.join("journal/open").join(job.to_string()).exists()
@@ -72,75 +74,75 @@ pub fn is_open(state_dir: &Path, job: JobId) -> bool {
 /// The journal of one state directory.
 #[derive(Debug, Clone)]
 pub(super) struct Journal {
-    /// Where records are made.
+    /// Directory for new records that have no name yet.
     new: PathBuf,
     open: PathBuf,
     ended: PathBuf,
     results: PathBuf,
     queued: PathBuf,
-    /// Records for a full disk.
+    /// Spare records for a full disk.
     spare: PathBuf,
-    /// When it was opened, in milliseconds since 1970.
+    /// When the journal was opened, in milliseconds since 1970.
     opened_ms: i64,
-    /// Held while a job is given a name that no other may have.
+    /// Held while a job gets a unique name.
     naming: Arc<Mutex<()>>,
     /// Held while spares are made or taken.
     spares: Arc<Mutex<()>>,
-    /// Whether there were as many spares as there should be, as far as was said.
+    /// Whether all spares existed, as last logged.
     spares_whole: Arc<watch::Sender<bool>>,
 }
 
-/// The first step: an id becomes known.
+/// The first step. It makes an id known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StartRecord {
     /// The job.
     pub(super) id: JobId,
-    /// The instance that took it.
+    /// The instance that admitted it.
     pub(super) instance: Instance,
-    /// The inbox of who asked.
+    /// The caller's inbox.
     pub(super) caller: String,
-    /// Digest of the request, to tell a repeat from another request under the same id.
+    /// Digest of the request. Distinguishes a repeat from another request with the same id.
     pub(super) request: String,
-    /// Who asked, by its own word.
+    /// The name that the caller gives itself; unproved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) from: Option<String>,
-    /// Who asked, as far as it was proved.
+    /// The caller's proved identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) principal: Option<Name>,
-    /// What that identity is for.
+    /// The role of that identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) standing: Option<Standing>,
-    /// When, UTC.
+    /// When the job began, UTC.
     pub(super) at: String,
-    /// What to run, shortened. May hold any character.
+    /// The command, shortened. May contain any character.
     pub(super) command: String,
-    /// Where, as asked.
+    /// The requested working directory.
     pub(super) directory: String,
-    /// As whom, as asked.
+    /// The requested user.
     pub(super) user: Option<String>,
-    /// Where its processes are to be found; none for a tombstone.
+    /// Where to find its processes. `None` for a tombstone.
     pub(super) job_scope: Option<JobScope>,
-    /// Whether it goes on without its caller and its daemon.
+    /// Whether it outlives its caller and its daemon.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) durable: bool,
     /// Whether it has a terminal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) tty: bool,
-    /// A session's name.
+    /// The name of a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
-    /// Whether it has waited in the queue.
+    /// Whether the request waited in the queue.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) queued: bool,
 }
 
 impl StartRecord {
-    /// Whether it is a command that runs without another file of ours.
+    /// Whether it is a command that needs no other file of ours.
     fn needs_nothing_more(&self) -> bool {
         self.job_scope.is_some() && !self.durable && !self.queued
     }
 
-    /// Who asked, as far as it was proved.
+    /// The caller, as far as proved.
     pub(super) fn owner(&self) -> Principal {
         match (self.principal.clone(), self.standing) {
             (Some(name), Some(standing)) => Principal::Known { name, standing },
@@ -164,17 +166,17 @@ enum Step {
 pub(super) struct Record {
     /// The first step.
     pub(super) begun: StartRecord,
-    /// Whether it was about to be started. Only one from the queue writes that down.
+    /// Whether it was about to start. Only queued jobs record this.
     pub(super) starting: bool,
-    /// The process, where its start was written down.
+    /// The process, if its start was recorded.
     pub(super) process: Option<ProcessKey>,
-    /// The ending, where it was written down.
+    /// The result, if it was recorded.
     pub(super) result: Option<JobResult>,
-    /// When that was.
+    /// When the job ended.
     pub(super) ended_at: Option<String>,
 }
 
-/// An open record, to be continued.
+/// An open record that can be continued.
 #[derive(Debug)]
 pub(super) struct Entry {
     id: JobId,
@@ -183,17 +185,17 @@ pub(super) struct Entry {
 }
 
 impl Record {
-    /// Of a job of which no more is known than that it was taken.
+    /// A job of which only the first step is known.
     pub(super) fn of(begun: StartRecord) -> Self {
         Self { begun, starting: false, process: None, result: None, ended_at: None }
     }
 }
 
 impl Journal {
-    /// Opens the journal below a state directory, making what is missing.
+    /// Opens the journal of a state directory. Creates missing directories.
     ///
     /// # Errors
-    /// Names the directory that cannot be made.
+    /// Names the directory that cannot be created.
     pub(super) fn open(state_dir: &Path) -> anyhow::Result<Self> {
         let root = state_dir.join("journal");
         let journal = Self {
@@ -212,16 +214,16 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Makes the directories that are missing.
+    /// Creates missing directories.
     ///
     /// # Errors
-    /// Names the one that cannot be made.
+    /// Names the directory that cannot be created.
     pub(super) fn make_directories(&self) -> anyhow::Result<()> {
         use anyhow::Context;
         let Self { new, open, ended, results, queued, spare, .. } = self;
         for directory in [new, open, ended, results, queued, spare] {
             match fs::DirBuilder::new().recursive(true).mode(0o700).create(directory) {
-                // Without it there is no reserve; a full disk is no reason not to start.
+                // Without this directory there are no spares, but a full disk must not prevent a start.
                 Err(error) if directory == spare && is_full(&error) => {}
                 made => {
                     made.with_context(|| format!("making the journal directory {}", directory.display()))?
@@ -231,10 +233,10 @@ impl Journal {
         Ok(())
     }
 
-    /// What is known of a job.
+    /// Looks up a job.
     ///
     /// # Errors
-    /// When its record exists and cannot be read.
+    /// If its record exists but cannot be read.
     pub(super) fn find(&self, id: JobId) -> io::Result<Option<Record>> {
         for directory in [&self.open, &self.ended] {
             match read_record(&directory.join(id.to_string())) {
@@ -245,17 +247,17 @@ impl Journal {
         Ok(None)
     }
 
-    /// Makes an id known. The one moment at which a job is taken.
+    /// Makes an id known. At this point the job counts as admitted.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] when it is known already; anything else means that the
-    /// promise to run once cannot be kept, so the job must not run.
+    /// [`io::ErrorKind::AlreadyExists`] if the id is known. On any other error the journal cannot guarantee a
+    /// single run, so the job must not run.
     pub(super) fn begin(&self, begun: &StartRecord) -> io::Result<Entry> {
         let name = begun.id.to_string();
         if self.ended.join(&name).exists() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        // It gets its name when it can be read: nobody ever finds one without its first step.
+        // The file gets its name last, so nobody finds a record without its first step.
         let new = match self.draft(begun) {
             Err(full) if is_full(&full) && begun.needs_nothing_more() => {
                 self.on_a_spare(begun).map_err(|_| full)?
@@ -266,7 +268,7 @@ impl Journal {
         Ok(Entry { id: begun.id, file, journal: Arc::new(self.clone()) })
     }
 
-    /// A record with its first step, and room for those to come.
+    /// An unnamed record with its first step and reserved space.
     fn draft(&self, begun: &StartRecord) -> io::Result<NamedTempFile> {
         let mut new = NamedTempFile::new_in(&self.new)?;
         write_step(new.as_file_mut(), &Step::Begun(Box::new(begun.clone())))?;
@@ -274,8 +276,8 @@ impl Journal {
         Ok(new)
     }
 
-    /// The same for a request that waited in the queue: what was delivered is kept until it starts, and
-    /// nothing of it is lost when the machine stops.
+    /// Like [`Journal::begin`] for a queued request. Keeps the delivery until the job starts. All of this survives
+    /// a crash of the machine.
     ///
     /// # Errors
     /// As [`Journal::begin`].
@@ -289,26 +291,25 @@ impl Journal {
         Ok(entry)
     }
 
-    /// Makes an id known that is never to run.
+    /// Writes a tombstone: the id is known and never runs.
     ///
     /// # Errors
     /// As [`Journal::begin`].
     pub(super) fn bury(&self, begun: &StartRecord, result: &JobResult) -> io::Result<()> {
-        // Nobody is to take it for one that runs under its name.
+        // Nobody may take this for a running job with its name.
         let _alone = begun.name.as_ref().map(|_| self.alone());
         self.begin(begun)?.ended(result)
     }
 
-    /// The records no daemon has ended: what a daemon that died left behind.
+    /// The open records that a dead daemon left.
     ///
     /// # Errors
-    /// When the directory cannot be read. A record that cannot be read is named in the log, moved
-    /// aside, and stays known.
+    /// If the directory cannot be read. A record that cannot be read is logged and moved aside. Its id stays known.
     pub(super) fn left_open(&self) -> io::Result<Vec<(Entry, Record)>> {
-        // What came to no name is no record.
+        // An unnamed file is no record.
         for unnamed in fs::read_dir(&self.new)? {
             let unnamed = unnamed?;
-            // Nothing of ours is a directory: whoever made one is not to keep a daemon from starting.
+            // The daemon creates no directories here, and a foreign one must not prevent its start.
             if !unnamed.file_type()?.is_dir() {
                 fs::remove_file(unnamed.path())?;
             }
@@ -333,10 +334,10 @@ impl Journal {
         Ok(left)
     }
 
-    /// The open record of a job, to be continued; none where it is closed.
+    /// Reopens the open record of a job. `None` if it is closed.
     ///
     /// # Errors
-    /// When it is there and cannot be used.
+    /// If it exists but is unusable.
     pub(super) fn take_up(&self, id: JobId) -> io::Result<Option<Entry>> {
         match self.reopen(id) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -352,7 +353,7 @@ impl Journal {
     /// Keeps the whole answer to a plain request.
     ///
     /// # Errors
-    /// When it cannot be written; the ending itself is in the record.
+    /// If it cannot be written. The record has the ending in any case.
     pub(super) fn keep_result(&self, id: JobId, answer: &[u8]) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.results)?;
         file.write_all(answer)?;
@@ -360,7 +361,7 @@ impl Journal {
         Ok(())
     }
 
-    /// The whole answer to a plain request, where it is still kept.
+    /// The whole answer to a plain request, if it is still kept.
     #[must_use]
     pub(super) fn kept_result(&self, id: JobId) -> Option<Vec<u8>> {
         fs::read(self.results.join(id.to_string())).ok()
@@ -368,42 +369,42 @@ impl Journal {
 }
 
 impl Entry {
-    /// Writes down the process.
+    /// Records the process.
     ///
     /// # Errors
-    /// When the step cannot be written.
+    /// If the step cannot be written.
     pub(super) fn started(&mut self, process: &ProcessKey) -> io::Result<()> {
         write_step(&mut self.file, &Step::Started { at: now(), process: process.clone() })
     }
 
-    /// Writes down that a job from the queue is about to start, so that it is on the disk.
+    /// Records that a queued job is about to start, and forces this to disk.
     ///
     /// # Errors
-    /// When that is not sure: then it must not start.
+    /// If it may not be on the disk. Then the job must not start.
     pub(super) fn starting(&mut self) -> io::Result<()> {
         write_step(&mut self.file, &Step::Starting { at: now() })?;
         self.file.sync_data()
     }
 
-    /// Forgets a job that surely has not started.
+    /// Forgets a job that has certainly not started.
     ///
     /// # Errors
-    /// When the record cannot be removed.
+    /// If the record cannot be removed.
     pub(super) fn withdraw(self) -> io::Result<()> {
         fs::remove_file(self.journal.open.join(self.id.to_string()))
     }
 
-    /// Writes down the ending and closes the record.
+    /// Records the ending and closes the record.
     ///
     /// # Errors
-    /// When the step cannot be written, or the record cannot be moved.
+    /// If the step cannot be written or the record cannot be moved.
     pub(super) fn ended(mut self, result: &JobResult) -> io::Result<()> {
         let result = Box::new(JobResult { collected: None, ..result.clone() });
         write_step(&mut self.file, &Step::Ended { at: now(), result })?;
         self.close()
     }
 
-    /// Closes the record, behind its last step.
+    /// Closes the record after its last step.
     fn close(mut self) -> io::Result<()> {
         let length = self.file.stream_position()?;
         self.file.set_len(length)?;
@@ -411,7 +412,7 @@ impl Entry {
         fs::rename(self.journal.open.join(&name), self.journal.ended.join(&name))
     }
 
-    /// Moves to the end of what is written, for a record of another daemon.
+    /// Seeks to the end of the written steps, for a record of another daemon.
     fn seek_to_end(&mut self) -> io::Result<()> {
         let mut text = Vec::new();
         self.file.seek(SeekFrom::Start(0))?;
@@ -421,16 +422,16 @@ impl Entry {
         self.file.write_all(b"\n")
     }
 
-    /// Goes on with a record another daemon left open.
+    /// Continues a record that another daemon left open.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub(super) fn continued(mut self) -> io::Result<Self> {
         self.seek_to_end()?;
         Ok(self)
     }
 
-    /// Ends a record another daemon left open.
+    /// Ends a record that another daemon left open.
     ///
     /// # Errors
     /// As [`Entry::ended`].
@@ -438,10 +439,10 @@ impl Entry {
         self.continued()?.ended(result)
     }
 
-    /// Closes a record of another daemon, which wrote down the ending and came no further.
+    /// Closes a record of a daemon that recorded the ending but did not close it.
     ///
     /// # Errors
-    /// When it cannot be moved.
+    /// If it cannot be moved.
     pub(super) fn closed_for_another(self) -> io::Result<()> {
         self.continued()?.close()
     }
@@ -453,7 +454,7 @@ fn write_step(file: &mut File, step: &Step) -> io::Result<()> {
     file.write_all(&line)
 }
 
-/// Fills the room of later steps with empty lines and goes back, so that they need no new blocks.
+/// Allocates blocks for later steps by writing empty lines, then seeks back.
 fn reserve(file: &mut File) -> io::Result<()> {
     let position = file.stream_position()?;
     file.write_all(&[b'\n'; RESERVE])?;
@@ -471,7 +472,7 @@ fn read_record(path: &Path) -> io::Result<Record> {
     };
     let mut record: Option<Record> = None;
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        // A line that was cut off by a crash: what it wanted to say did not happen.
+        // A crash cut this line off: the step was not taken.
         let Ok(step) = decode::json::<Step>(line) else { continue };
         match (step, &mut record) {
             (Step::Begun(begun), None) => record = Some(Record::of(*begun)),
@@ -487,12 +488,12 @@ fn read_record(path: &Path) -> io::Result<Record> {
     record.ok_or_else(|| broken("its first step is missing"))
 }
 
-/// Has the names in a directory survive the machine's stop.
+/// Makes the names in a directory survive a crash of the machine.
 fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Now, in UTC, to the second.
+/// The current time, UTC, to the second.
 #[must_use]
 pub(super) fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

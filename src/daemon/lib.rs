@@ -15,9 +15,9 @@
 //! Guarantees:
 //! - No message can stop a daemon.
 //! - A request runs at most once. The journal records it before it starts.
-//! - After a crash, the next daemon stops the leftover processes of plain jobs before it serves, and adopts
-//!   durable jobs.
-//! - The daemon opens no listening socket; it only connects out.
+//! - After a crash, the next daemon stops the leftover processes of plain jobs before it serves, and adopts durable
+//!   jobs.
+//! - The daemon itself opens no listening socket; it only connects out.
 //!
 //! This crate does not know command lines or how errors are displayed.
 

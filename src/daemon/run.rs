@@ -28,8 +28,8 @@ use peerbus_protocol::ending::with_causes;
 /// Why a daemon failed.
 #[derive(Debug, Error)]
 pub enum DaemonError {
-    /// A resource that only one daemon may hold is taken: the state directory, the peer id, or the
-    /// leadership on the bus.
+    /// A resource that only one daemon may hold is taken: the state directory, the peer id, or the leadership on
+    /// the bus.
     #[error("{0}")]
     Taken(String),
     /// Any other failure.
@@ -95,9 +95,8 @@ pub struct NextVersion {
     pub lock: StateLock,
 }
 
-/// Runs a daemon until `stop` completes, then stops it cleanly. Calls `on_ready` once, as soon as the
-/// daemon can serve
-/// the first request.
+/// Runs a daemon until `stop` completes, then stops it cleanly. Calls `on_ready` once, as soon as the daemon can
+/// serve the first request.
 ///
 /// # Errors
 /// If the daemon cannot start or cannot continue.
@@ -132,8 +131,7 @@ async fn run_unheard(
     let trial = self_upgrade::settled_before(&settings.state_dir);
     let path = program(trial.as_ref())?;
     if let Err(why) = ownership::check_for_root(&path) {
-        // The program already runs, so starting goes on. The daemon will not upgrade itself to a later file
-        // there.
+        // The program already runs, so starting goes on. The daemon will not upgrade itself to a later file there.
         tracing::warn!(program = %path.display(), why, "others can replace the program of this daemon, which is root's");
     }
     // Read the old state file before this daemon overwrites it.
@@ -145,9 +143,8 @@ async fn run_unheard(
     let mut state = StateFile::create(&settings.state_dir, first)
         .with_context(|| format!("writing the state file in {}", settings.state_dir.display()))?;
     trusted_network::check(&settings, &mut state).await?;
-    // Do this before starting anything else. A daemon started by a job leaves that job's cgroup here.
-    // Processes started
-    // earlier would stay in that cgroup and end with the job.
+    // Do this before starting anything else. A daemon started by a job leaves that job's cgroup here. Processes
+    // started earlier would stay in that cgroup and end with the job.
     let containment_manager = open_containment_manager(&settings).inspect_err(|error| {
         state.set(RunState::Failed, with_causes(error.as_ref()));
     })?;
@@ -183,8 +180,7 @@ async fn run_unheard(
     }
 }
 
-/// Whether a stop arrived after the daemon decided to hand over. Later stop requests go to the next
-/// version.
+/// Whether a stop arrived after the daemon decided to hand over. Later stop requests go to the next version.
 async fn was_stopped(stop: impl Future<Output = ()>) -> bool {
     /// Upper bound for the delivery of a pending signal.
     const TOLD_WITHIN: Duration = Duration::from_millis(50);
@@ -357,9 +353,8 @@ async fn is_taken_away(lock: &StateLock, state_dir: &Path) {
     }
 }
 
-/// A running daemon does not recreate its state directory. The journal is gone, the registry and the audit
-/// log go to
-/// unlinked files, and another daemon may have started there. Only a restart sets all this up in order.
+/// A running daemon does not recreate its state directory. The journal is gone, the registry and the audit log go
+/// to unlinked files, and another daemon may have started there. Only a restart sets all this up in order.
 fn taken_away(state_dir: &Path) -> anyhow::Error {
     anyhow::anyhow!(
         "the state directory {} was removed or replaced while the daemon used it, and with it what is known of the \

@@ -365,8 +365,7 @@ impl DurableJob {
 
     /// Passes input to the shim.
     async fn on_input(&mut self, steer: Control, from: &str, principal: &Principal) {
-        // A client that may stop the job may signal it without attaching. If members sign, all other input
-        // needs an
+        // A client that may stop the job may signal it without attaching. If members sign, all other input needs an
         // attachment.
         let may_be_gone = from == self.begun.caller && !members_sign(&self.context);
         let unasked = may_be_gone || matches!(steer, Control::Signal(_));
@@ -406,8 +405,8 @@ impl DurableJob {
 
     async fn on_cancel(&mut self, cancel: CancelRequest, from: &str, principal: &Principal) {
         let state = if self.ended.is_some() { Cancelled::Ended } else { Cancelled::Running };
-        // A cancel without a reason only asks whether the request arrived. It does not cancel a job that
-        // starts slowly.
+        // A cancel without a reason only asks whether the request arrived. It does not cancel a job that starts
+        // slowly.
         let takes_back = !self.runs && from == self.begun.caller && cancel.why.is_none();
         if self.ended.is_none() && !cancel.unless_begun && !takes_back {
             let why: String = cancel.why.unwrap_or_else(|| "asked to".to_owned()).chars().take(200).collect();
@@ -451,8 +450,7 @@ impl DurableJob {
     }
 }
 
-/// The access that a control message needs. A client that may stop a job needs neither read nor write for
-/// that.
+/// The access that a control message needs. A client that may stop a job needs neither read nor write for that.
 fn needed(steer: &Control) -> Option<Access> {
     match steer {
         Control::Attach(attach) if attach.write => Some(Access::Write),

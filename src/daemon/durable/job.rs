@@ -201,8 +201,8 @@ impl DurableJob {
                 Event::Shim(doing) => self.on_shim(*doing).await,
                 Event::Left((_, number)) => self.viewers.drop_number(number),
                 Event::ShimIsDue => {
-                    // Any reply to this proves that the shim is alive. While the shim is being looked for,
-                    // that search probes it.
+                    // Any reply to this proves that the shim is alive. While the shim is being looked for, that
+                    // search probes it.
                     self.shim.say(ToShim::Hello { v: VERSION, instance: Some(self.context.instance) });
                     self.watchdog.look(&self.place).await;
                 }
@@ -330,8 +330,7 @@ impl DurableJob {
         }
     }
 
-    /// Updates the processes whose output the job waits for after its command has ended. `None` if there
-    /// are none.
+    /// Updates the processes whose output the job waits for after its command has ended. `None` if there are none.
     fn waits_for(&self, holders: Option<Vec<OutputHolder>>) {
         self.news.send_if_modified(|news| {
             let is_new = news.waiting != holders;
@@ -400,9 +399,8 @@ impl DurableJob {
         }
     }
 
-    /// Limits how far the command may write ahead of its terminal's writers, so that their input is echoed
-    /// soon. There
-    /// is no limit without a terminal or without writers.
+    /// Limits how far the command may write ahead of its terminal's writers, so that their input is echoed soon.
+    /// There is no limit without a terminal or without writers.
     fn tell_pace(&mut self) {
         let room = self.viewers.room().filter(|_| self.tty.is_some() && self.ended.is_none());
         let until = room.map(|room| room.saturating_add(AHEAD));

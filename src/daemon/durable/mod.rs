@@ -7,28 +7,21 @@
 //!                              │
 //!                            shim (a process of its own) ── command
 //! ```
-//! Each job is one task that owns the connection to the shim and the viewers. Each viewer is one task. The
-//! shim owns
-//! the command's pipes, the log and the exit status, so a durable job survives a killed or replaced daemon.
-//! The next
-//! daemon finds the shim by the lock it holds. Viewers resume at their offset, because the log has all
-//! output that
-//! they have not received.
+//! Each job is one task that owns the connection to the shim and the viewers. Each viewer is one task. The shim
+//! owns the command's pipes, the log and the exit status, so a durable job survives a killed or replaced daemon.
+//! The next daemon finds the shim by the lock it holds. Viewers resume at their offset, because the log has all
+//! output that they have not received.
 //!
 //! Guarantees:
-//! - A durable request passes the same checks as any other. The journal has it before its shim starts. It
-//!   never runs
-//!   twice.
+//! - A durable request passes the same checks as any other. The journal has it before its shim starts. It never
+//!   runs twice.
 //! - A slow viewer delays neither the job nor other viewers.
-//! - The daemon that learns of an ending writes it to the journal and the audit log, even if the job ended
-//!   while no
+//! - The daemon that learns of an ending writes it to the journal and the audit log, even if the job ended while no
 //!   daemon ran.
-//! - The daemon notices a dead shim at once. It stops the job's processes and records the ending as
-//!   `unknown`.
+//! - The daemon notices a dead shim at once. It stops the job's processes and records the ending as `unknown`.
 //! - Stopping a job does not depend on its shim: the daemon kills a shim that does not answer.
 //!
-//! Limits: [`Limits`](super::limits::Limits) bound the number of jobs and the output of each. A job has at
-//! most
+//! Limits: [`Limits`](super::limits::Limits) bound the number of jobs and the output of each. A job has at most
 //! [`VIEWERS_MOST`] viewers.
 
 mod adopt;

@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 /// Pause before reading an unreadable log again.
 const READ_AGAIN: Duration = Duration::from_millis(500);
 
-/// Reads in a row that may fail. Log content does not change by itself, but a system out of file
-/// descriptors may soon
-/// have some again.
+/// Reads in a row that may fail. Log content does not change by itself, but a system out of file descriptors may
+/// soon have some again.
 pub(super) const TRIES: u32 = 3;
 
-/// Whether to read the log: after an empty read, only once there is progress. Progress during a read
-/// counts.
+/// Whether to read the log: after an empty read, only once there is progress. Progress during a read counts.
 #[derive(Debug, Default)]
 pub(super) struct PollState {
     dry: bool,

@@ -16,8 +16,7 @@ pub(super) struct Progress {
     pub(super) turns: Arc<[ResponderFrom]>,
     /// The terminal's size from each offset on.
     pub(super) sizes: Arc<[SizeFrom]>,
-    /// The processes whose output the job waits for after its command has ended. Empty if they cannot be
-    /// seen.
+    /// The processes whose output the job waits for after its command has ended. Empty if they cannot be seen.
     pub(super) waiting: Option<Vec<OutputHolder>>,
     /// The result, once the job is over. The log does not grow after that.
     pub(super) ended: Option<Arc<JobResult>>,

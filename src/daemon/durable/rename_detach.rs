@@ -1,13 +1,10 @@
 //! Renaming a durable job, and detaching all its viewers.
 //!
-//! The journal has a new name before it is confirmed, so every list and the next daemon show it at once.
-//! The daemon
+//! The journal has a new name before it is confirmed, so every list and the next daemon show it at once. The daemon
 //! tells the shim the name, and tells it again on each connection where the shim reports another one.
 //!
-//! A detached client stops being a viewer at once: the job takes no more input from it and sends it no more
-//! output. A
-//! client that is offline at that moment is told when it comes back, unless the daemon was replaced in
-//! between.
+//! A detached client stops being a viewer at once: the job takes no more input from it and sends it no more output.
+//! A client that is offline at that moment is told when it comes back, unless the daemon was replaced in between.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -31,8 +28,8 @@ const REMEMBERED: usize = 256;
 pub(super) struct DetachedViewers {
     /// Their inboxes, and who detached them.
     left: VecDeque<(String, String)>,
-    /// Detach requests already applied, by inbox, with the number of viewers they detached: a request may
-    /// be repeated.
+    /// Detach requests already applied, by inbox, with the number of viewers they detached: a request may be
+    /// repeated.
     obeyed: VecDeque<(String, u32)>,
     /// Who last detached all viewers.
     everybody: Option<String>,
@@ -46,9 +43,8 @@ impl DetachedViewers {
         find(&self.left, inbox).map(String::as_str)
     }
 
-    /// The same for a client that resumes and may have been a viewer of an earlier daemon. If it has not
-    /// attached here
-    /// since, it was a viewer when all viewers were detached.
+    /// The same for a client that resumes and may have been a viewer of an earlier daemon. If it has not attached
+    /// here since, it was a viewer when all viewers were detached.
     fn by_on_return(&self, inbox: &str) -> Option<&str> {
         let missed = self.everybody.as_deref().filter(|_| !self.came.contains(inbox));
         self.by(inbox).or(missed)

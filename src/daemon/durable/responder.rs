@@ -1,16 +1,11 @@
-//! Which of several writers answers the queries that a command sends to its terminal: cursor position,
-//! device
+//! Which of several writers answers the queries that a command sends to its terminal: cursor position, device
 //! attributes, colors.
 //!
-//! The responder is the writer whose terminal size applies: the one that last typed or reported a size. A
-//! writer
-//! without a terminal responds only if no writer has one. When the responder leaves, the previously active
-//! writer takes
-//! over. The shim decides from which byte of the output on a change applies, and reports that before it
-//! reports more
-//! output. No viewer is sent output beyond that point. So each byte has exactly one responder, and all
-//! viewers agree on
-//! it.
+//! The responder is the writer whose terminal size applies: the one that last typed or reported a size. A writer
+//! without a terminal responds only if no writer has one. When the responder leaves, the previously active writer
+//! takes over. The shim decides from which byte of the output on a change applies, and reports that before it
+//! reports more output. No viewer is sent output beyond that point. So each byte has exactly one responder, and all
+//! viewers agree on it.
 //!
 //! Limits: nobody answers a query that is in flight to a viewer that leaves.
 

@@ -1,9 +1,7 @@
 //! How long, and how much, output of ended durable jobs is kept.
 //!
-//! Retention removes whole jobs, the oldest ending first. The journal still knows how they ended, and
-//! clients that ask
-//! for the output learn that it is no longer kept. Guarantee: running jobs, and jobs whose ending is not in
-//! the
+//! Retention removes whole jobs, the oldest ending first. The journal still knows how they ended, and clients that
+//! ask for the output learn that it is no longer kept. Guarantee: running jobs, and jobs whose ending is not in the
 //! journal, are never touched.
 
 use std::fs::{self, File, TryLockError};

@@ -1,5 +1,4 @@
-//! The daemon's handle of a job's shim: spawns it, talks to it, and finds it again after the connection is
-//! lost.
+//! The daemon's handle of a job's shim: spawns it, talks to it, and finds it again after the connection is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,14 +99,12 @@ impl ShimHandle {
         }))
     }
 
-    /// Searches for the shim of a job until its fate is known. The journal also has the job scope of its
-    /// processes.
+    /// Searches for the shim of a job until its fate is known. The journal also has the job scope of its processes.
     pub(super) fn seek(place: JobDir, job_scope: Option<JobScope>) -> Self {
         Self::Sought(tokio::spawn(async move { look(&place, job_scope.as_ref()).await }))
     }
 
-    /// Waits for the next event. Cancel safe. The caller must replace the handle after
-    /// [`ShimEvent::Started`],
+    /// Waits for the next event. Cancel safe. The caller must replace the handle after [`ShimEvent::Started`],
     /// [`ShimEvent::Lost`] and [`ShimEvent::Found`].
     pub(super) async fn next(&mut self) -> ShimEvent {
         match self {
@@ -131,9 +128,8 @@ fn stopping() -> StartError {
     StartError::of_system("the daemon is stopping; nothing ran")
 }
 
-/// Searches for the shim of a job until its fate is known, and stops what a dead shim left. If the shim's
-/// own record
-/// of the job scope is unreadable, the journal's is used.
+/// Searches for the shim of a job until its fate is known, and stops what a dead shim left. If the shim's own
+/// record of the job scope is unreadable, the journal's is used.
 pub(crate) async fn look(place: &JobDir, journalled: Option<&JobScope>) -> Known {
     let mut said = false;
     loop {

@@ -1,8 +1,6 @@
-//! Limits concurrent shim starts, so that a thousand simultaneous requests leave resources for everything
-//! else.
+//! Limits concurrent shim starts, so that a thousand simultaneous requests leave resources for everything else.
 //!
-//! Guarantees: shims start in the order of the requests, and only a few at a time. A start that hangs, as
-//! in a
+//! Guarantees: shims start in the order of the requests, and only a few at a time. A start that hangs, as in a
 //! directory of a dead file server, gives its permit up and so delays others only briefly.
 
 use std::num::NonZero;

@@ -1,18 +1,16 @@
 //! The writers of a job that its shim remembers.
 //!
-//! A shim remembers a limited number of writers. An evicted writer that comes back would have its input
-//! replayed. So a
-//! writer is forgotten once it has detached. Writers that vanished may come back; of those, the longest
-//! silent are
-//! forgotten first, and only beyond [`MANY`].
+//! A shim remembers a limited number of writers. An evicted writer that comes back would have its input replayed.
+//! So a writer is forgotten once it has detached. Writers that vanished may come back; of those, the longest silent
+//! are forgotten first, and only beyond [`MANY`].
 
 use std::collections::HashMap;
 
 use peerbus_protocol::frame::StdinCredit;
 use peerbus_shim::messages::WriterState;
 
-/// Writers to remember, attached or not: half of what a shim remembers, and twice as many as can be
-/// attached at once.
+/// Writers to remember, attached or not: half of what a shim remembers, and twice as many as can be attached at
+/// once.
 const MANY: usize = 128;
 
 /// The writers of one job.
@@ -55,8 +53,7 @@ impl StdinSources {
         self.known.get(inbox).is_some_and(|known| known.state.resizes > 0)
     }
 
-    /// Records credit for a writer. A new writer whose input is closed may be one too many, which the shim
-    /// does not
+    /// Records credit for a writer. A new writer whose input is closed may be one too many, which the shim does not
     /// remember.
     pub(super) fn wants(&mut self, from: String, want: StdinCredit) {
         self.words += 1;

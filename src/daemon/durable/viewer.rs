@@ -1,10 +1,8 @@
 //! One viewer of a durable job: reads the log from the disk and sends it as frames, at its own pace.
 //!
-//! The daemon keeps only the frames in flight for a viewer, and reads lost ones again. So it drops a viewer
-//! whose inbox
-//! is gone or that is silent for [`SILENCE`], and starts a new one at the right offset when the client
-//! resumes. If the
-//! log cannot be read, the viewer gets an error and ends.
+//! The daemon keeps only the frames in flight for a viewer, and reads lost ones again. So it drops a viewer whose
+//! inbox is gone or that is silent for [`SILENCE`], and starts a new one at the right offset when the client
+//! resumes. If the log cannot be read, the viewer gets an error and ends.
 
 mod log_reads;
 
@@ -314,8 +312,7 @@ impl Viewer {
     }
 
     /// Shows the client a gap, so that it looks for the next daemon at once: this daemon ends and the job
-    /// continues. If
-    /// the frame is lost, the client notices by timeout.
+    /// continues. If the frame is lost, the client notices by timeout.
     fn have_resumed(&self) {
         let payload = decode::to_json(&self.begin.accepted).into();
         let epoch = self.send_buffer.epoch();

@@ -14,9 +14,8 @@ use peerbus_protocol::attach::Within;
 /// The viewers of one job, by inbox.
 pub(super) struct Viewers {
     handles: HashMap<String, Handle>,
-    /// Numbers are never reused, not even those of earlier daemons. So an event about one viewer is never
-    /// taken for one
-    /// about another.
+    /// Numbers are never reused, not even those of earlier daemons. So an event about one viewer is never taken for
+    /// one about another.
     last_number: u64,
     leave: mpsc::UnboundedSender<EndedViewer>,
     left: mpsc::UnboundedReceiver<EndedViewer>,

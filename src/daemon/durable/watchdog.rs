@@ -1,10 +1,8 @@
 //! Kills a shim that does not answer while its job should end.
 //!
-//! A slow shim, as on a machine that swaps, does no harm until its job must stop. Stopping never depends on
-//! the shim's
-//! answer. From then on the daemon probes the shim once a second. It resumes a stopped shim with SIGCONT.
-//! It kills a
-//! shim that has been silent for [`ANSWERS_WITHIN`], and stops the job's leftover processes as after any
+//! A slow shim, as on a machine that swaps, does no harm until its job must stop. Stopping never depends on the
+//! shim's answer. From then on the daemon probes the shim once a second. It resumes a stopped shim with SIGCONT. It
+//! kills a shim that has been silent for [`ANSWERS_WITHIN`], and stops the job's leftover processes as after any
 //! dead shim.
 
 use std::io;
@@ -16,8 +14,7 @@ use super::super::job::blocking;
 use peerbus_process::{ProcessHandle, ProcessKey, Signal};
 use peerbus_shim::JobDir;
 
-/// Silence after which the shim is killed. It answers within milliseconds, or a second or two under heavy
-/// load.
+/// Silence after which the shim is killed. It answers within milliseconds, or a second or two under heavy load.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Interval of probes.

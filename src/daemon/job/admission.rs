@@ -56,8 +56,7 @@ struct Prepared {
     rules: BTreeSet<usize>,
 }
 
-/// Admits a job and runs it to its end, or refuses it. Returns the messages about it that nobody has
-/// handled yet.
+/// Admits a job and runs it to its end, or refuses it. Returns the messages about it that nobody has handled yet.
 pub(super) async fn admit(
     context: Arc<Context>,
     request: Request,
@@ -129,8 +128,7 @@ pub(super) async fn admit(
     held
 }
 
-/// Frees the slot while a refusal is remembered for up to a minute: a refused job runs nothing and is not
-/// listed.
+/// Frees the slot while a refusal is remembered for up to a minute: a refused job runs nothing and is not listed.
 fn give_back(place: JobSlot, enrolled: JobGuard) {
     drop((place, enrolled));
 }
@@ -312,8 +310,7 @@ fn count(context: &Context, ending: &Ending) {
     });
 }
 
-/// Refuses a job for good. Its caller has been told that it did not run, so a repeat of the same request
-/// gets the
+/// Refuses a job for good. Its caller has been told that it did not run, so a repeat of the same request gets the
 /// same answer, even if the policy has changed since.
 pub(super) async fn refuse(
     context: &Arc<Context>,

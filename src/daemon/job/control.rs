@@ -46,8 +46,7 @@ impl Runner {
         }
     }
 
-    /// Attaches a repeat of the same request to the running job. Refuses a different request with the same
-    /// id.
+    /// Attaches a repeat of the same request to the running job. Refuses a different request with the same id.
     async fn on_repeat(&mut self, request: Request) {
         if request.digest != self.request.digest {
             return self.refuse(&request, "the id belongs to another request, which runs").await;
@@ -88,8 +87,7 @@ impl Runner {
     }
 
     async fn on_word(&mut self, steer: Control, from: &str, principal: &Principal) {
-        // A client with the steer right may stop a job and ask for its result. All else is reserved for the
-        // caller.
+        // A client with the steer right may stop a job and ask for its result. All else is reserved for the caller.
         let may_steer =
             from == self.request.caller || policy::may_steer(principal, Some(&self.request.principal));
         match steer {
@@ -174,8 +172,8 @@ impl Runner {
         self.sink.control(FrameKind::Signalled, decode::to_json(&signalled));
     }
 
-    /// Applies a signal of a client that may stop the job but does not follow it. The answer goes to that
-    /// client's inbox.
+    /// Applies a signal of a client that may stop the job but does not follow it. The answer goes to that client's
+    /// inbox.
     async fn on_anothers_signal(&mut self, request: &SignalRequest, from: &str, principal: &Principal) {
         let known = self.strangers.iter().find(|(inbox, n, _)| inbox == from && *n >= request.n);
         let error = match known {
@@ -191,9 +189,8 @@ impl Runner {
         answer::signalled(&self.context, from, &Signalled { n: request.n, error }).await;
     }
 
-    /// Signals the whole process tree. Returns `None` if the command has not started, so that the caller
-    /// repeats the
-    /// request, or if it has ended, so that there is nothing to signal.
+    /// Signals the whole process tree. Returns `None` if the command has not started, so that the caller repeats
+    /// the request, or if it has ended, so that there is nothing to signal.
     fn signal(&mut self, name: &str) -> Option<Result<(), String>> {
         let runs = self.lifecycle.has_tree() && !self.over;
         runs.then(|| self.lifecycle.signal(name))

@@ -68,8 +68,8 @@ impl Lease {
         self.vanished.unwrap_or(self.heard + CALLER_SILENCE) + self.grace
     }
 
-    /// Whether the caller's grace period has expired. True once, until the caller is heard again or the job
-    /// is over.
+    /// Whether the caller's grace period has expired. True once, until the caller is heard again or the job is
+    /// over.
     pub(super) fn caller_is_lost(&mut self, now: Instant) -> bool {
         let lost = !self.given_up && now >= self.caller_lost_at();
         self.given_up |= lost;

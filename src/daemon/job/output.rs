@@ -1,5 +1,4 @@
-//! The sink of a job's output: a stream of frames to a caller that grants credit, or a buffer that becomes
-//! one JSON
+//! The sink of a job's output: a stream of frames to a caller that grants credit, or a buffer that becomes one JSON
 //! reply.
 
 use std::sync::Arc;
@@ -32,9 +31,8 @@ pub(super) enum Output {
 pub(super) struct Stream {
     pub(super) send_buffer: SendBuffer,
     courier: mpsc::Sender<Frame>,
-    /// Set when the link or the caller is lost: the job sends nothing until the caller's next message
-    /// renews its reply
-    /// permission.
+    /// Set when the link or the caller is lost: the job sends nothing until the caller's next message renews its
+    /// reply permission.
     pub(super) muted: bool,
     /// Whether all output is dropped because nobody will read it, so that the command can end.
     pub(super) discarding: bool,
@@ -48,9 +46,8 @@ pub(super) struct Plain {
 }
 
 impl Output {
-    /// A stream with the caller's first window. A separate task sends the frames, so a slow bus delays the
-    /// output but
-    /// not the job.
+    /// A stream with the caller's first window. A separate task sends the frames, so a slow bus delays the output
+    /// but not the job.
     pub(super) fn stream(context: &Arc<Context>, caller: String, id: JobId, window: u64) -> Self {
         let (courier, mut frames) = mpsc::channel::<Frame>(HANDED_ON);
         let context = Arc::clone(context);

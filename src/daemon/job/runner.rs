@@ -119,8 +119,8 @@ pub(super) async fn run(context: Arc<Context>, admitted: Admitted, messages: &mu
             Event::MaySend => job.sink.send_one(context.bus.max_payload()),
             Event::StdinWritable => job.on_stdin_writable(),
             Event::Link(now) => {
-                // Messages that arrived since the link went down came over the new link. They may overtake
-                // the event that reports it.
+                // Messages that arrived since the link went down came over the new link. They may overtake the
+                // event that reports it.
                 if !now.up || (known.up && now.generation != known.generation) {
                     job.mute();
                 }

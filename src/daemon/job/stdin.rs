@@ -47,11 +47,9 @@ impl Stdin {
         self.joined.want_is_due()
     }
 
-    /// Takes a chunk and writes as much as the command accepts. An empty chunk is the end of input. Returns
-    /// the credit
-    /// to report. It is computed after the write: if everything was written at once, no later event would
-    /// report it, and
-    /// a caller that had used up its credit would wait forever.
+    /// Takes a chunk and writes as much as the command accepts. An empty chunk is the end of input. Returns the
+    /// credit to report. It is computed after the write: if everything was written at once, no later event would
+    /// report it, and a caller that had used up its credit would wait forever.
     pub(super) fn take(&mut self, offset: u64, bytes: &Bytes) -> StdinCredit {
         let (fresh, StdinCredit { again, .. }) = self.joined.take(offset, bytes);
         self.feed.push((), fresh);

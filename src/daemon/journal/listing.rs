@@ -1,4 +1,4 @@
-//! Which jobs the journal knows.
+//! Lists the jobs that the journal knows.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,24 +12,25 @@ impl Journal {
     /// The jobs that have not ended.
     ///
     /// # Errors
-    /// When the directory cannot be read.
+    /// If the directory cannot be read.
     pub(crate) fn open_ids(&self) -> io::Result<BTreeSet<JobId>> {
         ids(&self.open)
     }
 
-    /// All jobs that are known.
+    /// All known jobs.
     ///
     /// # Errors
     /// As [`Journal::open_ids`].
     pub(crate) fn all_ids(&self) -> io::Result<BTreeSet<JobId>> {
-        // In this order: a record goes from the first to the second, and is in one of them whenever one looks.
+        // Read in this order: a record moves from the first directory to the second, so one of the two reads sees
+        // it.
         let mut all = ids(&self.open)?;
         all.append(&mut ids(&self.ended)?);
         Ok(all)
     }
 }
 
-/// What is no record, by its name or because it is a directory, is nobody's business here.
+/// Ignores directories and files whose name is no job id.
 fn ids(directory: &Path) -> io::Result<BTreeSet<JobId>> {
     let mut ids = BTreeSet::new();
     for entry in fs::read_dir(directory)? {

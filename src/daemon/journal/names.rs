@@ -1,8 +1,8 @@
-//! Names: of the jobs of one owner that have not ended no two have the same one. Where nobody is known they are all
-//! one owner's.
+//! Job names. Two open jobs of one owner never share a name. If members have no identities, all jobs belong to one
+//! owner.
 //!
-//! Another name for a job that runs: its record is written anew, with all its steps and the room for those to come, and
-//! takes the place of the old one at once.
+//! Renaming a running job writes a new record with all steps and reserved space, and atomically replaces the old
+//! one.
 
 use std::fs;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use super::{Entry, Journal, StartRecord, Step, decode, reserve, sync_directory, 
 use peerbus_protocol::JobId;
 use peerbus_protocol::identity::Name;
 
-/// Why a job does not get a name.
+/// Why a job cannot have a name.
 #[derive(Debug, Error)]
 pub(crate) enum NotNamed {
     /// Another job of the same owner has the name.
@@ -26,10 +26,10 @@ pub(crate) enum NotNamed {
 }
 
 impl Entry {
-    /// Gives the job a name that no other job has which has not ended. Blocking.
+    /// Gives the job a name that no other open job of its owner has. Blocking.
     ///
     /// # Errors
-    /// Then it is called as before.
+    /// If there is an error, the job keeps its old name.
     pub(crate) fn rename(&mut self, name: &str) -> Result<(), NotNamed> {
         let journal = self.journal.clone();
         let record = journal.find(self.id)?;
@@ -50,7 +50,7 @@ impl Entry {
             is_first = false;
         }
         reserve(draft.as_file_mut())?;
-        // What takes the place of a record must not be less than that was, also when the machine stops.
+        // The replacement must be complete even after a crash of the machine.
         draft.as_file().sync_all()?;
         self.file = draft.persist(&path).map_err(|error| error.error)?;
         sync_directory(&journal.open)?;
@@ -59,10 +59,10 @@ impl Entry {
 }
 
 impl Journal {
-    /// Begins a job, if no other has its name which has not ended. Blocking.
+    /// Begins a job, unless another open job of its owner has its name. Blocking.
     ///
     /// # Errors
-    /// Then it must not run.
+    /// If there is an error, the job must not run.
     pub(crate) fn begin_as(
         &self,
         begun: &StartRecord,
@@ -75,7 +75,7 @@ impl Journal {
         Ok(begin()?)
     }
 
-    /// Keeps a name of somebody's free for a job, until it has it or the claim is dropped.
+    /// Reserves a name of this owner for a job. The guard holds the reservation.
     fn claim(&self, name: &str, owner: Option<&Name>, of: JobId) -> Result<MutexGuard<'_, ()>, NotNamed> {
         let claimed = self.alone();
         match self.named(name, owner, of)? {
@@ -84,7 +84,7 @@ impl Journal {
         }
     }
 
-    /// Nobody else is given a name meanwhile.
+    /// Prevents other naming until the guard is dropped.
     pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
         self.naming.lock().unwrap_or_else(PoisonError::into_inner)
     }

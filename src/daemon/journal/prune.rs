@@ -1,13 +1,13 @@
-//! What the journal forgets, and since when it remembers.
+//! What the journal forgets, and since when its memory is complete.
 //!
-//! A request that has waited in the queue may be delivered again for as long as it has not expired. So it
-//! is begun only where its id would be known if it had come before: the journal must be older than the id,
-//! and no such id that is as young may have been forgotten, for whatever reason: too many jobs, a clock that
-//! was far ahead for a while.
+//! The queue may deliver a request again until it expires. So a queued request may run only if the journal would
+//! know its id had it come before. This needs two things: the journal is older than the id, and no queued id of
+//! that age or younger has been forgotten, for example because of too many jobs or a clock that was far ahead for a
+//! while.
 //!
-//! Limits: the age of the journal is that of its directory. One that was copied back is as young as the
-//! copy; a whole disk that was put back in time is not noticed. Where the file system does not know when a
-//! directory was made, the journal is as young as this start of the daemon.
+//! Limits: the age of the journal is the age of its directory. A copied directory is as young as the copy. A whole
+//! disk restored from a backup goes unnoticed. If the file system has no creation times, the journal is as young as
+//! this start of the daemon.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,14 +17,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::{Journal, KEEP_FOR, KEEP_MOST, KEEP_RESULTS_FOR, KEEP_RESULTS_MOST, read_record, sync_directory};
 use peerbus_protocol::JobId;
 
-/// When the youngest id from the queue was made that was forgotten, in milliseconds since 1970.
+/// File with the creation time of the youngest forgotten queued id, in milliseconds since 1970.
 const FORGOTTEN: &str = "forgotten";
 
 impl Journal {
-    /// Since when every id from the queue is known, in milliseconds since 1970.
+    /// The time since which every queued id is known, in milliseconds since 1970.
     ///
     /// # Errors
-    /// When that cannot be read.
+    /// If it cannot be read.
     pub(in super::super) fn remembers_since_ms(&self) -> io::Result<i64> {
         let born_ms = match fs::metadata(&self.ended)?.created() {
             Ok(born) => milliseconds(born),
@@ -47,10 +47,10 @@ impl Journal {
         self.ended.parent().unwrap_or(Path::new("/"))
     }
 
-    /// Forgets what is older than `keep_for`, and than [`KEEP_FOR`], and what is too much.
+    /// Forgets records that are older than both `keep_for` and [`KEEP_FOR`], and those beyond the maximum number.
     ///
     /// # Errors
-    /// When a directory cannot be read.
+    /// If a directory cannot be read.
     pub(in super::super) fn prune(&self, keep_for: Duration) -> io::Result<()> {
         let forgotten_before = self.forgotten_ms()?;
         let mut forgotten = forgotten_before;
@@ -58,7 +58,7 @@ impl Journal {
         for path in &ended {
             forgotten = forgotten.max(made_in_the_queue_ms(path).unwrap_or(i64::MIN));
         }
-        // First, or a crash in between would leave ids that are neither known nor known to be forgotten.
+        // Write this first: after a crash in between, removed ids must already count as forgotten.
         if forgotten > forgotten_before {
             let mut file = tempfile::NamedTempFile::new_in(self.root())?;
             writeln!(file, "{forgotten}")?;
@@ -67,16 +67,16 @@ impl Journal {
             sync_directory(self.root())?;
         }
         ended.iter().try_for_each(fs::remove_file)?;
-        // Drafts of daemons that were killed while they wrote; whatever else is as old has expired.
+        // Removes drafts of killed daemons. Everything else of that age has expired.
         prune(&self.queued, KEEP_FOR, usize::MAX)?;
         prune(&self.results, KEEP_RESULTS_FOR, KEEP_RESULTS_MOST)
     }
 }
 
-/// When an id was made that came from the queue, or may have.
+/// The creation time of an id that came, or may have come, from the queue.
 fn made_in_the_queue_ms(record: &Path) -> Option<i64> {
     let id: JobId = record.file_name()?.to_str()?.parse().ok()?;
-    // A tombstone may be one's of the queue.
+    // A tombstone may belong to a queued request.
     let is_queued =
         read_record(record).map_or(true, |record| record.begun.queued || record.begun.request.is_empty());
     is_queued.then(|| id.made_ms())
@@ -87,17 +87,17 @@ fn milliseconds(time: SystemTime) -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Removes what is too old, and what is too much.
+/// Removes files that are too old or too many.
 pub(super) fn prune(directory: &Path, keep_for: Duration, keep_most: usize) -> io::Result<()> {
     doomed(directory, keep_for, keep_most)?.iter().try_for_each(fs::remove_file)
 }
 
-/// What is too old, and what is too much.
+/// The files that are too old or too many.
 fn doomed(directory: &Path, keep_for: Duration, keep_most: usize) -> io::Result<Vec<PathBuf>> {
     let mut files: Vec<(SystemTime, PathBuf)> = fs::read_dir(directory)?
         .filter_map(|entry| {
             let entry = entry.ok()?;
-            // A directory is none of ours, and could not be removed as a file.
+            // A directory is not ours, and removing it as a file would fail.
             let file = entry.metadata().ok().filter(|found| !found.is_dir())?;
             Some((file.modified().ok()?, entry.path()))
         })

@@ -1,12 +1,11 @@
-//! Records that were made while there was room: `journal/spare/<number>`.
+//! Spare records, preallocated while there was space: `journal/spare/<number>`.
 //!
-//! The idea: whoever has to make room on a full disk does that with a command, which has to be written down first.
-//! A spare is a file that has all its blocks and its inode already, so it can become a record of a disk that has
-//! neither, and nobody who fills that disk can take it away. They are made again once there is room.
+//! To free space on a full disk, a client runs a command, and the journal must record that command first. A spare
+//! already has its blocks and its inode. It becomes a record on a disk that has no free ones, and nobody who fills
+//! the disk can take it away. The daemon makes new spares once there is space.
 //!
-//! Limit: they are for commands that need nothing more of the disk. A durable one, or one that has waited, needs
-//! other files beside its record, and is refused as without them. Where the file system writes over nothing in
-//! place, as btrfs does, a spare may be of no use.
+//! Limits: spares serve only commands that need no other file. A durable or queued job needs further files, so it
+//! is refused on a full disk. On a copy-on-write file system such as btrfs a spare may be useless.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -19,17 +18,17 @@ use super::{Journal, RESERVE, StartRecord, Step, write_step};
 use peerbus_process::host::is_full;
 use peerbus_protocol::JobId;
 
-/// How many there are, 8 KiB each: enough to look around and to make room, and half a MiB at most.
+/// Number of spares, 8 KiB each: half a MiB, enough to inspect the disk and free space.
 pub(crate) const SPARES: u32 = 64;
 
-/// Bytes of a spare: as much as a record ever takes.
+/// Bytes of a spare: the maximum size of a record.
 const SPARE_BYTES: usize = 2 * 1024 + RESERVE;
 
 impl Journal {
-    /// Makes what is missing of the spares; says how many there are. Stops where there is no room. Blocking.
+    /// Makes missing spares and returns how many there are. Stops if there is no space. Blocking.
     ///
     /// # Errors
-    /// When they cannot be looked at.
+    /// If the directory cannot be read.
     pub(crate) fn restock(&self) -> io::Result<u32> {
         let _alone = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
         fs::create_dir_all(&self.spare)?;
@@ -44,10 +43,10 @@ impl Journal {
         Ok(there)
     }
 
-    /// How many spares there are.
+    /// The number of spares.
     ///
     /// # Errors
-    /// When they cannot be looked at.
+    /// If the directory cannot be read.
     pub(crate) fn spares_left(&self) -> io::Result<u32> {
         let is_spare = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|file| file.is_file());
         let count = fs::read_dir(&self.spare)?.flatten().filter(is_spare).count();
@@ -59,22 +58,22 @@ impl Journal {
         if path.exists() {
             return Ok(());
         }
-        // It has its name when it has its blocks.
+        // It gets its name after its blocks are allocated.
         let mut file = NamedTempFile::new_in(&self.new)?;
         file.write_all(&[b'\n'; SPARE_BYTES])?;
         file.persist(path)?;
         Ok(())
     }
 
-    /// A record with its first step, on a spare, still without its name.
+    /// Writes the first step to a spare. The record has no name yet.
     ///
     /// # Errors
-    /// [`io::ErrorKind::StorageFull`] when there is no spare left.
+    /// [`io::ErrorKind::StorageFull`] if no spare is left.
     pub(super) fn on_a_spare(&self, begun: &StartRecord) -> io::Result<NamedTempFile> {
         let mut file = self.take_spare(begun.id)?;
         write_step(file.as_file_mut(), &Step::Begun(Box::new(begun.clone())))?;
         if file.as_file_mut().stream_position()? > SPARE_BYTES as u64 - RESERVE as u64 {
-            // Its later steps may not fit.
+            // Its later steps might not fit.
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.tell_of_spares(false);
@@ -95,13 +94,13 @@ impl Journal {
         Err(io::ErrorKind::StorageFull.into())
     }
 
-    /// Waits until some are missing.
+    /// Waits until spares are missing.
     pub(crate) async fn spares_are_missing(&self) {
-        // The sender is as old as this.
+        // The sender lives as long as `self`.
         let _ = self.spares_whole.subscribe().wait_for(|whole| !whole).await;
     }
 
-    /// Says once that the disk is full, and once that it is no more.
+    /// Logs once when the disk is full, and once when it no longer is.
     fn tell_of_spares(&self, whole: bool) {
         let was_whole = self.spares_whole.send_replace(whole);
         if was_whole && !whole {

@@ -1,8 +1,9 @@
-//! What was delivered from the queue and not started yet: `journal/queued/<id>`, whole, with the values of
-//! its variables, readable by the owner alone, for as long as that takes: some milliseconds, or until the
-//! daemon that died in between has a successor.
+//! Deliveries from the queue that have not started yet: `journal/queued/<id>`.
 //!
-//! Guarantee: once the server was told that a job is taken, it is either here or about to start.
+//! A copy is complete, including the values of variables, and readable by the owner only. It exists for some
+//! milliseconds, or until a dead daemon has a successor.
+//!
+//! Guarantee: once the server was told that a job is claimed, its copy is here or it is about to start.
 
 use std::fs;
 use std::io::{self, Write};
@@ -19,20 +20,20 @@ use peerbus_protocol::{JobId, decode};
 /// The headers that prove who made a request.
 const KEPT_HEADERS: [&str; 3] = [IDENTITY, SIGNATURE, TIME];
 
-/// A message from the queue, and where its delivery is confirmed.
+/// A message from the queue, and the subject that acknowledges it.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Delivered {
-    /// As it was sealed: without a reply subject.
+    /// The message as it was signed: without a reply subject.
     pub(in super::super) message: Incoming,
-    /// Where the server wants to hear what became of it.
+    /// The subject for acknowledgements.
     pub(in super::super) confirm: String,
 }
 
-/// A copy that was kept: one that cannot be read has only its name.
+/// A kept copy. An unreadable one has only its id.
 pub(in super::super) struct Copied {
     /// The job.
     pub(in super::super) id: JobId,
-    /// What was delivered.
+    /// The delivery.
     pub(in super::super) delivered: io::Result<Delivered>,
 }
 
@@ -45,7 +46,7 @@ struct Written {
 }
 
 impl Journal {
-    /// Keeps what was delivered, so that it is on the disk.
+    /// Keeps a delivery and forces it to disk.
     pub(super) fn keep_copy(&self, id: JobId, delivered: &Delivered) -> io::Result<()> {
         let Delivered { message, confirm } = delivered;
         let header = |name: &str| Some((name.to_owned(), message.headers.get(name)?.to_owned()));
@@ -62,10 +63,10 @@ impl Journal {
         sync_directory(&self.queued)
     }
 
-    /// Removes a copy that nobody needs any more.
+    /// Removes a copy that is no longer needed.
     ///
     /// # Errors
-    /// When it is there and cannot be removed.
+    /// If it exists and cannot be removed.
     pub(in super::super) fn drop_copy(&self, id: JobId) -> io::Result<()> {
         match fs::remove_file(self.queued.join(id.to_string())) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -73,21 +74,21 @@ impl Journal {
         }
     }
 
-    /// Whether what was delivered is still there.
+    /// Whether the copy of a delivery still exists.
     #[must_use]
     pub(in super::super) fn has_copy(&self, id: JobId) -> bool {
         self.queued.join(id.to_string()).exists()
     }
 
-    /// Every copy that is kept.
+    /// All kept copies.
     ///
     /// # Errors
-    /// When the directory cannot be read.
+    /// If the directory cannot be read.
     pub(in super::super) fn copies(&self) -> io::Result<Vec<Copied>> {
         let mut copies = Vec::new();
         for entry in fs::read_dir(&self.queued)? {
             let path = entry?.path();
-            // What has no such name is a draft of a daemon that was killed while it wrote.
+            // Other names are drafts of a daemon killed while writing.
             let Some(id) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
             let delivered = fs::read(&path).and_then(|text| read(&text));
             copies.push(Copied { id, delivered });

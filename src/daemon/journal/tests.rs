@@ -1,4 +1,4 @@
-//! Records as they are written, torn, forgotten and read again.
+//! Tests of records: written, torn, pruned and read again.
 
 use std::time::SystemTime;
 
@@ -32,7 +32,7 @@ fn result(id: JobId) -> JobResult {
     JobResult::bare(Some(id), peer, Instance::new(), Ending::Exited { code: 7 })
 }
 
-/// What earlier daemons wrote has to be read by later ones.
+/// Later daemons must be able to read records of earlier ones.
 #[test]
 fn a_record_is_written_and_read_letter_by_letter() {
     let golden = include_str!("../../../tests/golden/journal_record.jsonl");
@@ -48,7 +48,7 @@ fn a_record_is_written_and_read_letter_by_letter() {
     assert_eq!(record.begun.command, "git pull");
     assert_eq!(record.process.expect("started").pid, 4711);
     assert_eq!(record.result.expect("ended").ending, Ending::Exited { code: 7 });
-    // A later version may add fields, and steps are still told apart.
+    // A later version may add fields; steps must stay distinguishable.
     let later = golden.replace("{\"step\"", "{\"later\":{\"a\":[1]},\"step\"");
     fs::write(&path, later).expect("written");
     assert_eq!(read_record(&path).expect("a record").begun, record.begun);
@@ -159,7 +159,7 @@ fn the_oldest_are_forgotten_first() {
     assert!(!dir.path().join("newest").exists());
 }
 
-/// A message of the queue, as it is delivered.
+/// A message as the queue delivers it.
 fn delivered() -> Delivered {
     let message = peerbus_bus::Incoming {
         subject: "queue.w1.x".to_owned(),
@@ -201,7 +201,7 @@ fn one_from_the_queue_is_kept_until_it_starts() {
     assert!(broken.len() == 1 && broken[0].delivered.is_err());
 }
 
-/// Whoever writes a queued job down, writes this.
+/// The steps of every queued job.
 #[test]
 fn the_steps_of_one_from_the_queue_letter_by_letter() {
     let text = concat!(
@@ -293,7 +293,7 @@ fn what_is_refused_takes_no_name() {
     });
 }
 
-/// Whoever reads the record meanwhile sees the old name or the new one, and what follows is written behind it.
+/// A concurrent reader sees the old or the new name. Later steps follow the replaced record.
 #[test]
 fn a_name_is_given_once_and_the_record_goes_on() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -314,7 +314,7 @@ fn a_name_is_given_once_and_the_record_goes_on() {
     assert_eq!(record.process, Some(process));
     let size = fs::metadata(dir.path().join("journal/open").join(one.id.to_string())).expect("there").len();
     assert!((RESERVE as u64..2 * RESERVE as u64).contains(&size), "{size} bytes: it does not grow");
-    // What has ended has no claim to its name.
+    // An ended job does not keep its name.
     theirs.ended(&result(other.id)).expect("ended");
     entry.rename("other").expect("free again");
     entry.ended(&result(one.id)).expect("ended");

@@ -1,8 +1,8 @@
-//! Asking the queue for one delivery after another.
+//! Pulls one delivery after another from the queue.
 //!
-//! A pull waits at the server until there is something. Where there is nothing to ask, because nothing was
-//! ever left for this peer, because the server has no JetStream or does not let us, it is asked again only
-//! now and then, when the leader says that there is something now, and at every new connection.
+//! A pull waits at the server until there is a message. If there is no queue for this peer, because nothing was
+//! ever queued for it, or because the server has no JetStream or denies access, the daemon retries rarely: from
+//! time to time, when the leader announces a message, and at every new connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,38 +16,38 @@ use super::parse;
 use peerbus_bus::{Incoming, Outgoing};
 use peerbus_protocol::{decode, jetstream, queue};
 
-/// How long the server keeps a pull that has nothing to be answered with.
+/// How long the server holds a pull without messages.
 const PULL_FOR: Duration = Duration::from_secs(60);
 
-/// How often it says meanwhile that it still does.
+/// Interval of the server's idle heartbeats during a pull.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 
-/// How long without one until the pull is taken for lost.
+/// Silence after which a pull counts as lost.
 const SILENT_FOR: Duration = Duration::from_secs(40);
 
-/// How often it is looked whether there is a queue by now, give or take a fifth.
+/// Interval of checks for a queue, with 20% jitter.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// Pause after the server has ended a pull for a reason of its own, and while there is no place.
+/// Pause after the server ended a pull, and while there is no free slot.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How often what a dead daemon has left, or what could not begin, is tried again.
+/// Retry interval for copies that a dead daemon left or that could not begin.
 const COPIES_EVERY: Duration = Duration::from_secs(30);
 
 /// Deliveries that may wait here.
 const WAITING: usize = 64;
 
-/// What became of a pull.
+/// How a pull ended.
 enum PullResult {
-    /// Something was delivered, or it ended: time for the next.
+    /// With a message or by its timeout: pull again.
     Next,
     /// The server ended it.
     Ended,
-    /// There is no queue for us.
+    /// There is no queue for this peer.
     Nothing,
 }
 
-/// Fetches for as long as it is polled, and hands requests to the dispatcher.
+/// Pulls while it is polled, and hands requests to the dispatcher.
 pub(in super::super) async fn run(context: Arc<Context>, dispatcher: mpsc::Sender<Box<Request>>) {
     tokio::join!(pull(&context, &dispatcher), bring_back(&context, &dispatcher));
 }
@@ -64,7 +64,7 @@ async fn pull(context: &Arc<Context>, dispatcher: &mpsc::Sender<Box<Request>>) {
         let pulled = tokio::select! {
             pulled = one(context, &here, &mut deliveries, dispatcher) => pulled,
             _ = lost.wait_for(|link| !link.up || link.generation != generation) => PullResult::Next,
-            // Servers before 2.10 are silent where there is no consumer yet.
+            // Servers before 2.10 are silent if there is no consumer yet.
             () = context.look_into_queue.notified() => PullResult::Next,
         };
         match pulled {
@@ -79,7 +79,7 @@ async fn pull(context: &Arc<Context>, dispatcher: &mpsc::Sender<Box<Request>>) {
     }
 }
 
-/// Waits until a job could begin here: what is fetched and cannot begin only goes back and forth.
+/// Waits until a job could begin here: a job fetched too early would only be redelivered.
 async fn may_take(context: &Context) {
     loop {
         let leaving = *context.leaving.borrow() != ShutdownPhase::No;
@@ -90,7 +90,7 @@ async fn may_take(context: &Context) {
     }
 }
 
-/// One pull, from its question to its end.
+/// One pull, from request to end.
 async fn one(
     context: &Arc<Context>,
     here: &str,
@@ -112,10 +112,10 @@ async fn one(
         let said = match tokio::time::timeout(SILENT_FOR, deliveries.recv()).await {
             Ok(Some(said)) => said,
             Ok(None) => return PullResult::Ended,
-            // One that was never answered at all is not let through to any queue.
+            // A pull without any answer: this peer has no access to a queue.
             Err(_) => return if was_heard { PullResult::Next } else { PullResult::Nothing },
         };
-        // What was left in the queue may look like the server's own word, but for its subject.
+        // A queued message may look like a server status; only its subject tells them apart.
         match said.status.filter(|_| said.subject == here) {
             Some(100) => was_heard = true,
             Some(503) => return PullResult::Nothing,
@@ -144,13 +144,13 @@ async fn hand(context: &Arc<Context>, dispatcher: &mpsc::Sender<Box<Request>>, s
 
 async fn read(context: &Arc<Context>, dispatcher: &mpsc::Sender<Box<Request>>, delivered: Delivered) {
     match parse::request(context, &delivered) {
-        // The dispatcher is there for as long as the daemon is.
+        // The dispatcher lives as long as the daemon.
         Ok(request) => drop(dispatcher.send(request).await),
         Err(bad) => bad.refuse(context, &delivered).await,
     }
 }
 
-/// Brings what is kept here, and was not begun, to the dispatcher: at first what a dead daemon has left.
+/// Brings kept copies that have not begun to the dispatcher. The first ones are those of a dead daemon.
 async fn bring_back(context: &Arc<Context>, dispatcher: &mpsc::Sender<Box<Request>>) {
     loop {
         let journal = context.journal.clone();

@@ -1,4 +1,4 @@
-//! What the server is told of one delivery, and the steps from there to the start.
+//! Acknowledges a delivery, and takes it step by step to the start of its job.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,58 +20,60 @@ use peerbus_protocol::exec::JobResult;
 use peerbus_protocol::queue::{QueueDue, QueueLifetime};
 use peerbus_protocol::{Ending, JobId};
 
-/// The word for a delivery that must not come again.
+/// The acknowledgement: do not redeliver.
 const DONE: &str = "+ACK";
 
-/// How long the server may take to confirm.
+/// How long the server may take to confirm an acknowledgement.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 
-/// Pause before it is asked again.
+/// Pause before the acknowledgement is repeated.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Words about a job that are held back until it is known whether it begins.
+/// Control messages held back until it is known whether the job begins.
 const HELD_MOST: usize = 64;
 
-/// How long it is asked before all is looked at anew: the policy, who is believed, and whether there is a place.
+/// How long to repeat the acknowledgement before all checks run again: policy, identity and free slots.
 const ASKED_FOR: Duration = Duration::from_secs(60);
 
-/// When what cannot begin now is delivered again.
+/// Redelivery delay of a request that cannot begin now.
 const LATER: Duration = Duration::from_secs(5);
 
-/// Longest wait for a clock that is behind.
+/// Maximum redelivery delay because of a clock that is behind.
 const CLOCK_LATER: Duration = Duration::from_secs(60);
 
-/// A delivery of a request.
+/// The delivery of a request.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Ticket {
-    /// When it was made, and until when it may begin.
+    /// When the request was made, and when it expires.
     pub(super) span: QueueLifetime,
     pub(super) delivered: Delivered,
 }
 
-/// What the server has said to a job that is to begin.
+/// The outcome of acknowledging a job that should begin.
 enum AckResult {
     Yes,
-    /// Not before its time was over.
+    /// The request expired first.
     Expired,
-    /// Not before this daemon has to go, or much may have changed: the link was lost, or a minute is over.
+    /// No confirmation: the daemon shuts down, the link was lost, or a minute has passed, so the checks must run
+    /// again.
     Anew,
-    /// Not before somebody has taken it back, who is still to be answered.
+    /// A client cancelled the request first and still needs an answer.
     TakenBack,
 }
 
-/// What became of a job on its way from the journal to its start.
+/// The outcome of claiming a journalled job.
 pub(in super::super) enum Taken {
-    /// It is about to start; that is on the disk.
+    /// It is about to start, and this is on the disk.
     Start(Entry),
-    /// It does not start now. Its copy is here, and brought back.
+    /// It does not start now. Its copy is kept and tried again.
     Later,
-    /// It never starts, and that is written down.
+    /// It never starts, and this is recorded.
     Never,
 }
 
 impl Ticket {
-    /// Whether it may begin now; how it ends, if it never may; none where it is to come again.
+    /// Whether the request may begin now: `Ok` if so, its ending if it never may, `None` if it should be
+    /// redelivered.
     pub(in super::super) async fn due(
         &self,
         context: &Arc<Context>,
@@ -111,19 +113,19 @@ impl Ticket {
         )
     }
 
-    /// What was delivered.
+    /// The delivery.
     pub(in super::super) fn delivered(&self) -> &Delivered {
         &self.delivered
     }
 
-    /// The journal knows the job: it need not be delivered any more.
+    /// Acknowledges a job that the journal already knows.
     pub(in super::super) async fn settle(&self, context: &Arc<Context>, id: JobId) {
-        // Lost, it is delivered and settled again.
+        // If the acknowledgement is lost, the request is redelivered and acknowledged again.
         let _ = context.bus.publish(Outgoing::to(&self.delivered.confirm).payload(DONE)).await;
         drop_copy(context, id).await;
     }
 
-    /// It cannot begin now, for a reason that passes.
+    /// Postpones the request for a temporary reason.
     pub(in super::super) async fn later(&self, context: &Arc<Context>, id: JobId, why: &str) {
         self.not_now(context, id, why, LATER).await;
     }
@@ -131,13 +133,12 @@ impl Ticket {
     async fn not_now(&self, context: &Arc<Context>, id: JobId, why: &str, pause: Duration) {
         tracing::warn!(job = %id, why, "a queued job cannot begin now; it is delivered again");
         let word = format!("-NAK {{\"delay\":{}}}", pause.as_nanos());
-        // Lost, it is delivered again once its time to be confirmed is over.
+        // If this message is lost, the request is redelivered after the acknowledgement timeout.
         let _ = context.bus.publish(Outgoing::to(&self.delivered.confirm).payload(word)).await;
     }
 
-    /// Has the server confirm that it will not deliver this any more, for as long as what was checked before
-    /// holds. It may know nothing of this delivery, because it was killed and lost that; then it delivers the
-    /// request again, and confirms that.
+    /// Waits for the server to confirm the acknowledgement, while the earlier checks stay valid. A restarted server
+    /// may have forgotten the delivery. Then it redelivers the request, and confirms that delivery.
     async fn confirmed(
         &self,
         context: &Context,
@@ -170,14 +171,14 @@ impl Ticket {
                             return AckResult::TakenBack;
                         }
                         message if held.len() < HELD_MOST => held.push(message),
-                        // Whoever finds no room says it again.
+                        // If there is no room, the client retries.
                         _ => {}
                     }
                     continue;
                 }
             };
             match asked {
-                // Its clock may have been set, or this machine have slept, while that was under way.
+                // The clock may have been set, or the machine may have slept, in the meantime.
                 Ok(_) if now_ms() >= self.span.expires_ms => return AckResult::Expired,
                 Ok(_) => return AckResult::Yes,
                 Err(BusError::Timeout { .. }) => {}
@@ -187,7 +188,7 @@ impl Ticket {
     }
 }
 
-/// Whether this takes a job back that has not begun, from somebody who may.
+/// Whether this message cancels a job that has not begun, from a client that may do so.
 fn takes_back(context: &Context, request: &Request, message: &Message) -> bool {
     let Message::Word { steer: Control::Cancel(cancel), principal, for_another: false, .. } = message else {
         return false;
@@ -196,8 +197,8 @@ fn takes_back(context: &Context, request: &Request, message: &Message) -> bool {
         && policy::may_steer(principal, Some(&request.principal))
 }
 
-/// Takes a job from the queue that is in the journal: once the server has let go of it, and it is on the
-/// disk that it starts, it may. What is said about it meanwhile is held back.
+/// Claims a journalled job. It may start once the server has confirmed the acknowledgement and the journal has
+/// `starting` on the disk. Control messages are held back meanwhile.
 pub(in super::super) async fn taken(
     context: &Arc<Context>,
     (ticket, request): (&Ticket, &Request),
@@ -208,7 +209,7 @@ pub(in super::super) async fn taken(
     let id = request.id;
     match ticket.confirmed(context, request, messages, held).await {
         AckResult::Yes => {}
-        // Nobody knows it then, so it is buried by the word that takes it back; what is left of it finds that.
+        // Nothing knows the job now, so the cancel writes a tombstone. A leftover copy will find that tombstone.
         AckResult::TakenBack => return withdrawn(entry, id).await,
         AckResult::Anew => {
             let taken = withdrawn(entry, id).await;
@@ -220,7 +221,7 @@ pub(in super::super) async fn taken(
             return never(context, ticket, asked, entry, id, ending).await;
         }
     }
-    // Whoever left it may have been revoked since it was delivered.
+    // The client that queued it may have been revoked since the delivery.
     if let Err(why) = auth::of_queued(context, &ticket.delivered.message) {
         let ending = Ending::Refused { why: Refusal::Unproven, message: sentence(why) };
         return never(context, ticket, asked, entry, id, ending).await;
@@ -231,7 +232,7 @@ pub(in super::super) async fn taken(
     };
     match blocking(starting).await {
         Ok((entry, Ok(()))) => {
-            // Of a durable job its shim tells whether it runs: until then it can be begun again.
+            // A durable job's shim tells whether it runs. Until then the copy is needed to begin it again.
             if !request.exec.is_durable() {
                 drop_copy(context, id).await;
             }
@@ -249,7 +250,7 @@ pub(in super::super) async fn taken(
     }
 }
 
-/// It has surely not started, and is begun again from its copy.
+/// Withdraws a job that has certainly not started. It will begin again from its copy.
 async fn withdrawn(entry: Entry, id: JobId) -> Taken {
     if let Err(error) = blocking(move || entry.withdraw()).await {
         tracing::error!(job = %id, %error, "taking a queued job out of the journal that has not started");
@@ -257,7 +258,7 @@ async fn withdrawn(entry: Entry, id: JobId) -> Taken {
     Taken::Later
 }
 
-/// It is refused for good, on its last step.
+/// Refuses the job for good at its last step.
 async fn never(
     context: &Arc<Context>,
     ticket: &Ticket,
@@ -277,7 +278,7 @@ async fn never(
     Taken::Never
 }
 
-/// Removes what was kept of a job. What cannot be removed is brought back, and found known.
+/// Removes the copy of a job. If this fails, the copy is tried again and its id is found known.
 pub(super) async fn drop_copy(context: &Context, id: JobId) {
     let journal = context.journal.clone();
     if let Err(error) = blocking(move || journal.drop_copy(id)).await {

@@ -1,8 +1,8 @@
-//! From a delivery to a request, or why it is none.
+//! Turns a delivery into a request, or rejects it.
 //!
-//! What cannot be read, or was not left by a member, is taken out of the queue: it would be no better the
-//! next time. It is said in the log and in the audit log; and where somebody of the fleet did leave it, in
-//! the journal too, so that whoever asks for its result is told.
+//! A message that is unreadable or not from a member is removed from the queue, because a redelivery would be no
+//! better. The log and the audit log name it. If a member did queue it, the journal gets a tombstone, so that
+//! clients that ask for the result get an answer.
 
 use std::sync::Arc;
 
@@ -24,13 +24,13 @@ use peerbus_protocol::{Ending, JobId, subjects};
 pub(super) struct BadDelivery {
     id: Option<JobId>,
     caller: String,
-    /// What it asks for, where that can be read.
+    /// The request, if it is readable.
     request: Option<Box<Request>>,
     why: Refusal,
     sentence: String,
 }
 
-/// Reads a delivery. Waits for nothing.
+/// Parses a delivery. Does not block.
 pub(super) fn request(context: &Context, delivered: &Delivered) -> Result<Box<Request>, Box<BadDelivery>> {
     context.count(|counts| counts.requests += 1);
     let message = &delivered.message;
@@ -53,7 +53,7 @@ pub(super) fn request(context: &Context, delivered: &Delivered) -> Result<Box<Re
     let principal = proved.clone().unwrap_or(Principal::Anyone);
     bad.caller = caller(&principal);
     let request = exec.ok().map(|exec| {
-        // Where it can be read and its time cannot, it is refused below.
+        // The request is readable but its time is not; it is refused below.
         let span = span.clone().unwrap_or(QueueLifetime { made_ms: 0, expires_ms: 0 });
         Box::new(Request {
             id,
@@ -75,7 +75,7 @@ pub(super) fn request(context: &Context, delivered: &Delivered) -> Result<Box<Re
     }
 }
 
-/// The inbox that stands for whoever left a request: nobody listens there, but the name in it is theirs.
+/// A placeholder inbox for the client that queued a request. Nobody listens there, but it has the client's name.
 fn caller(principal: &Principal) -> String {
     let name = match principal {
         Principal::Known { name, .. } => Some(name),
@@ -90,7 +90,7 @@ impl BadDelivery {
         self
     }
 
-    /// Says it, and has the queue forget the message.
+    /// Logs the rejection and removes the message from the queue.
     pub(super) async fn refuse(self, context: &Arc<Context>, delivered: &Delivered) {
         let Self { id, caller, request, why, sentence } = self;
         let subject = &delivered.message.subject;
@@ -105,14 +105,14 @@ impl BadDelivery {
             None => context.audit.malformed(Some(&caller), &sentence),
         }
         if let Some(id) = id {
-            // Of what nobody of the fleet has said, nothing is written to the journal.
+            // A message that no member signed is not journalled.
             if why != Refusal::Unproven {
                 job::bury_refused(context, id, &caller, ending).await;
             }
             drop_copy(context, id).await;
         }
         let word = format!("+TERM {why:?}");
-        // Lost, it is delivered and refused again.
+        // If this is lost, the message is redelivered and refused again.
         let _ = context.bus.publish(Outgoing::to(&delivered.confirm).payload(word)).await;
     }
 }

@@ -104,8 +104,8 @@ impl Viewer {
         format!("the output of {id} cannot be read from byte {at} on: {why}; {state}")
     }
 
-    /// Sends the result after all data. If the log is gone, the output that was counted but not read is no
-    /// longer kept.
+    /// Sends the result after all data. If the log is gone, the output that was counted but not read is no longer
+    /// kept.
     fn close(&mut self, is_gone: bool) {
         let Some(result) = self.begin.news.borrow().ended.clone() else { return };
         let read = self.send_buffer.read().sum();
