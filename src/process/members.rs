@@ -1,4 +1,4 @@
-//! The processes of a job that are alive now, by whichever way they are kept together.
+//! Lists the living processes of a job, for each kind of containment.
 
 use std::collections::HashSet;
 use std::io;
@@ -17,15 +17,15 @@ use peerbus_protocol::JobId;
 /// How to find them.
 #[derive(Debug)]
 pub(super) enum Members {
-    /// All in a cgroup.
+    /// All processes in a cgroup.
     Cgroup(Cgroup),
-    /// All below a process that orphans of its tree are given to.
+    /// All processes below a reaper, a child subreaper.
     Descendants(Descendants),
-    /// All that carry the job's id in their environment: what is left when the reaper was killed.
+    /// All processes with the job's id in their environment. The last resort when the reaper was killed.
     Marked(Mark),
 }
 
-/// The tree below a reaper, without the reaper itself.
+/// The processes below a reaper, without the reaper itself.
 #[derive(Debug)]
 pub(super) struct Descendants {
     reaper: ProcessKey,
@@ -43,11 +43,11 @@ impl Members {
         Self::Marked(Mark::of(job))
     }
 
-    /// One look at them, the oldest first: a shell that waits for a command is to hear of a signal before that command
-    /// has ended by it. Processes that start or end during the look may be missing.
+    /// The living processes, the oldest first, so that a shell that waits for a command receives a signal
+    /// before the command exits by it. Processes that start or exit meanwhile may be missing.
     ///
     /// # Errors
-    /// When they cannot be looked at, as without a free descriptor: nobody knows who lives.
+    /// When the processes cannot be listed, for example for lack of descriptors.
     pub(super) fn list(&self) -> io::Result<Vec<Stat>> {
         let found = match self {
             Self::Cgroup(cgroup) => in_cgroup(cgroup),
@@ -61,7 +61,7 @@ impl Members {
         Ok(alive)
     }
 
-    /// Whether none is alive and none can appear any more.
+    /// Whether no process is alive and none can appear.
     ///
     /// # Errors
     /// As [`Members::list`].
@@ -73,12 +73,12 @@ impl Members {
         }
     }
 
-    /// Whether it was seen that none is left: one who cannot look has not seen that.
+    /// Whether it is certain that no process is left. False on errors.
     pub(super) fn are_surely_gone(&self) -> bool {
         self.is_empty().unwrap_or(false)
     }
 
-    /// Kills all that are found now. Whether that were all is for the next look to say.
+    /// Kills all visible processes. The next listing tells whether any are left.
     pub(super) fn kill(&self) {
         if let Self::Cgroup(cgroup) = self
             && cgroup.kill().is_ok()
@@ -90,15 +90,15 @@ impl Members {
         }
     }
 
-    /// Has a reaper that was made to stand still go on: it says when nothing is left.
+    /// Resumes a reaper that was stopped with SIGSTOP, so that it can report that nothing is left.
     pub(super) fn wake_reaper(&self) {
         if let Self::Descendants(tree) = self {
             tree.signal_reaper(Signal::CONT);
         }
     }
 
-    /// Kills the reaper where nothing of its tree is seen any more and it has not said so: it stands still, or is lost in
-    /// itself. What it may have left is found by its mark then.
+    /// Kills a stopped or hanging reaper: it has not reported that nothing is left, although no process is
+    /// visible. Remaining processes are then found by their mark.
     pub(super) fn kill_silent_reaper(&self) {
         if let Self::Descendants(tree) = self
             && tree.reaper.pid != std::process::id()
@@ -110,14 +110,14 @@ impl Members {
         }
     }
 
-    /// The reaper is about to leave: from now on they are found without it.
+    /// The reaper is about to exit: from now on find the processes without it.
     pub(super) fn release(&self) {
         if let Self::Descendants(tree) = self {
             tree.released.store(true, Ordering::Release);
         }
     }
 
-    /// Gives back what only holds the members together.
+    /// Releases the containment, such as the cgroup.
     pub(super) fn dispose(&self) {
         if let Self::Cgroup(cgroup) = self {
             cgroup.remove();
@@ -125,7 +125,7 @@ impl Members {
     }
 }
 
-/// Signals the process that was seen, or none: not the next one with that pid.
+/// Signals exactly the process in `seen`, never a later one with the same pid.
 pub(super) fn send(seen: &Stat, signal: Signal) -> io::Result<()> {
     let process = PidFd::open(seen.pid)?;
     match Stat::of(seen.pid)? {
@@ -134,8 +134,8 @@ pub(super) fn send(seen: &Stat, signal: Signal) -> io::Result<()> {
     }
 }
 
-/// A pid may be given to a foreign process between reading the list and asking about it; such a one
-/// is not on the list the second time.
+/// Lists a cgroup twice: between listing and reading `/proc`, a pid may be reused by a foreign process. The
+/// second list does not contain it.
 fn in_cgroup(cgroup: &Cgroup) -> io::Result<Vec<Stat>> {
     let mut stats = Vec::new();
     for pid in cgroup.pids()? {
@@ -147,8 +147,8 @@ fn in_cgroup(cgroup: &Cgroup) -> io::Result<Vec<Stat>> {
 }
 
 impl Descendants {
-    /// `nobody_left` is set once the reaper has no child left. Then it never gets one again: this is
-    /// exact, where a look at all processes may miss one that starts meanwhile.
+    /// `nobody_left` is set when the reaper has no child left; then it never gets another one. This is exact,
+    /// while a listing of all processes may miss one that starts meanwhile.
     pub(super) fn new(reaper: ProcessKey, job: JobId, nobody_left: Arc<AtomicBool>) -> Self {
         Self { reaper, nobody_left, released: AtomicBool::new(false), mark: Mark::of(job) }
     }
@@ -158,7 +158,7 @@ impl Descendants {
             return Ok(Vec::new());
         }
         let tree = self.below_reaper()?;
-        // Asked after the look: when the reaper ends, what was below it no longer is.
+        // Check after the listing: once the reaper exits, its descendants are no longer below it.
         if self.has_reaper()? { Ok(tree) } else { self.mark.list() }
     }
 
@@ -170,7 +170,7 @@ impl Descendants {
     }
 
     fn signal_reaper(&self, signal: Signal) {
-        // Only once there is a handle to it is it known whom the handle is of.
+        // Verify the identity after opening: the pid may have been reused before.
         let handle = PidFd::open(self.reaper.pid);
         if let (Ok(handle), Ok(true)) = (handle, self.has_reaper()) {
             let _ = handle.signal(signal);
@@ -198,7 +198,7 @@ impl Descendants {
     }
 }
 
-/// What every process of a job has in its environment, unless it took it out.
+/// The variable in the environment of every process of a job, unless the process removed it.
 #[derive(Debug, Clone)]
 pub(super) struct Mark(Vec<u8>);
 
@@ -230,8 +230,8 @@ pub(super) fn mark_of(pid: u32) -> Option<JobId> {
     std::str::from_utf8(mark).ok()?.parse().ok()
 }
 
-/// A process seems to have no environment while it executes another program, so that is looked at
-/// again a few times. One that is not ours to read is no job's of ours.
+/// Reads the environment. It looks empty during an exec, so this retries a few times. A process that we may
+/// not read belongs to no job of ours.
 fn environment_of(stat: &Stat) -> io::Result<Vec<u8>> {
     const LOOKS: u32 = 5;
     const PAUSE: Duration = Duration::from_micros(200);

@@ -1,4 +1,4 @@
-//! A process by file descriptor, which unlike a pid never comes to mean another process.
+//! Refers to a process by a pidfd, which is never reused for another process, unlike a pid.
 
 #![expect(unsafe_code, reason = "pidfd and wait4 are in no safe API")]
 
@@ -12,20 +12,20 @@ use tokio::io::unix::AsyncFd;
 
 use super::signal::Signal;
 
-/// Of the kernel's headers since Linux 6.9: the signal is for the group that this process began.
+/// From the kernel's headers since Linux 6.9: signals the process group that this process leads.
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
-/// The kernel's `siginfo_t` of a signal that is queued, which has no public fields in the `libc` crate.
+/// The kernel's `siginfo_t` for a queued signal; the `libc` crate does not expose its fields.
 #[repr(C, align(8))]
 struct QueuedSignal {
     signal: i32,
     error: i32,
     code: i32,
-    /// What follows is aligned as pointers are.
+    /// The following fields have pointer alignment.
     padding: i32,
     pid: i32,
     uid: u32,
-    /// No value goes with it.
+    /// No value is attached.
     rest: [u64; 13],
 }
 
@@ -35,45 +35,45 @@ const _: () = assert!(size_of::<QueuedSignal>() == size_of::<libc::siginfo_t>())
 #[derive(Debug)]
 pub(super) struct PidFd(OwnedFd);
 
-/// How a command ended, and what it took.
+/// How a command exited, and its resource usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
-    /// How it ended.
+    /// How it exited.
     pub status: ExitKind,
-    /// What it and those of its children that it waited for have used.
+    /// Its own usage and that of the children it waited for.
     pub usage: Usage,
 }
 
-/// The ways in which a process ends.
+/// How a process exited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitKind {
-    /// By itself, with this code, 0 to 255.
+    /// By itself, with this exit code, 0 to 255.
     Code(i32),
-    /// By the signal of this number.
+    /// By the signal with this number.
     Signal(i32),
-    /// Nobody can say: the reaper that would have learnt it was killed.
+    /// Unknown, because the reaper was killed.
     Unknown,
 }
 
-/// Resources used.
+/// Resource usage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Processor time of its own, in milliseconds.
+    /// User CPU time, in milliseconds.
     pub user_ms: u64,
-    /// Processor time of the kernel on its behalf, in milliseconds.
+    /// System CPU time, in milliseconds.
     pub system_ms: u64,
-    /// The most memory that one of its processes held, in KiB.
+    /// The largest resident set size of one of its processes, in KiB.
     pub max_rss_kib: u64,
 }
 
-/// What became of the children that were asked about.
+/// The result of waiting for children.
 pub(super) enum Waited {
-    /// None has ended.
+    /// No child has exited.
     Running,
-    /// This one has, and is no zombie any more.
+    /// This child has exited and was reaped.
     Ended(u32, Exit),
-    /// There are none.
+    /// There are no children.
     NoChild,
 }
 
@@ -90,8 +90,7 @@ impl AsRawFd for PidFd {
 }
 
 impl PidFd {
-    /// Opens whatever process has this pid now. Callers check afterwards that it is the one they
-    /// mean.
+    /// Opens the process that has this pid now. The caller must verify its identity afterwards.
     pub(super) fn open(pid: u32) -> io::Result<Self> {
         // SAFETY: a plain system call; a descriptor it returns is new and ours.
         unsafe {
@@ -106,7 +105,7 @@ impl PidFd {
         self.0.try_clone().map(Self)
     }
 
-    /// Becomes readable in the runtime when the process has ended.
+    /// Becomes readable in the runtime when the process exits.
     pub(super) fn watched(&self) -> io::Result<AsyncFd<Self>> {
         let watched = self.try_clone()?;
         // SAFETY: it keeps its one descriptor, and keeps it open, for as long as it lives.
@@ -118,13 +117,13 @@ impl PidFd {
         self.send(signal, 0)
     }
 
-    /// Signals the process group that this process began, all of it at once, as a terminal does;
-    /// also after the process itself has ended. `InvalidInput` before Linux 6.9.
+    /// Signals the process group that this process leads, in one step as a terminal does, even after the
+    /// process has exited. `InvalidInput` before Linux 6.9.
     pub(super) fn signal_group(&self, signal: Signal) -> io::Result<()> {
         self.send(signal, PIDFD_SIGNAL_PROCESS_GROUP)
     }
 
-    /// Signals the process as sigqueue(3) does.
+    /// Signals the process with a queued signal, like sigqueue(3).
     pub(super) fn queue(&self, signal: Signal) -> io::Result<()> {
         let details = QueuedSignal {
             signal: signal.number(),
@@ -142,7 +141,7 @@ impl PidFd {
         self.send_with(signal, std::ptr::null(), flags)
     }
 
-    /// Null stands for the usual details.
+    /// Null means the default details.
     fn send_with(&self, signal: Signal, details: *const QueuedSignal, flags: libc::c_uint) -> io::Result<()> {
         // SAFETY: a plain system call on an open descriptor; the details are null, or as large as the kernel reads.
         let sent = unsafe {
@@ -152,12 +151,12 @@ impl PidFd {
     }
 }
 
-/// Asks about one child, or about any; does not block.
+/// Checks one child or any; does not block.
 pub(super) fn wait(child: Option<u32>) -> io::Result<Waited> {
     wait4(child, libc::WNOHANG)
 }
 
-/// Blocks until this child has ended.
+/// Blocks until this child has exited.
 pub(super) fn wait_for_end(child: u32) -> io::Result<Waited> {
     wait4(Some(child), 0)
 }

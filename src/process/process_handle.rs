@@ -1,7 +1,7 @@
-//! A process that somebody else started: a daemon, as the command line sees it.
+//! A handle to a process that somebody else started, such as the daemon as seen from the command line.
 //!
-//! Guarantees: the process that is signalled and waited for is the very one that was named, with the
-//! start time and boot of its name; one that got its pid later is never hit.
+//! Guarantees: signals and waits affect exactly the process with the given start time and boot id, never a
+//! later one with the same pid.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use super::pidfd::PidFd;
 use super::process_key::ProcessKey;
 use super::signal::Signal;
 
-/// A process that ran when this was made.
+/// A process that was running when this was created.
 #[derive(Debug)]
 pub struct ProcessHandle {
     pidfd: PidFd,
@@ -20,16 +20,16 @@ pub struct ProcessHandle {
 }
 
 impl ProcessHandle {
-    /// Takes hold of it; `None` when it does not run any more.
+    /// Opens a handle; `None` if the process no longer runs.
     ///
     /// # Errors
-    /// When the system gives no handle to it.
+    /// When the system gives no handle.
     pub fn open(identity: &ProcessKey) -> io::Result<Option<Self>> {
         let pidfd = match PidFd::open(identity.pid) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
             opened => opened?,
         };
-        // Only now is it known whom the handle is of.
+        // Verify the identity after opening: the pid may have been reused before.
         if !identity.is_alive()? {
             return Ok(None);
         }
@@ -37,11 +37,11 @@ impl ProcessHandle {
         Ok(Some(Self { pidfd, ended }))
     }
 
-    /// Signals it, by a signal that is queued (sigqueue(3)): a daemon knows by that that somebody meant it, also where a job
-    /// of its own asks. To signal one that has ended is no failure.
+    /// Sends a queued signal (sigqueue(3)). This tells a daemon that the signal was intended, even if one of
+    /// its own jobs sends it. Signalling an exited process is not an error.
     ///
     /// # Errors
-    /// When it is somebody else's.
+    /// When the process belongs to another user.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         match self.pidfd.queue(signal) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
@@ -49,10 +49,10 @@ impl ProcessHandle {
         }
     }
 
-    /// Waits until it has ended. Cancel safe, and may be called again.
+    /// Waits for the exit. Cancel safe, can be called again.
     ///
     /// # Errors
-    /// When the runtime is about to end.
+    /// When the runtime is shutting down.
     pub async fn ended(&self) -> io::Result<()> {
         self.ended.readable().await.map(|mut ready| ready.retain_ready())
     }

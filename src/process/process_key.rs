@@ -1,4 +1,4 @@
-//! Which process is meant, beyond doubt: a pid alone is used again after a while.
+//! Identifies a process uniquely: a pid alone may be reused.
 
 use std::io;
 
@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 use super::host;
 use super::stat::Stat;
 
-/// Names one process of one boot of this machine. Small enough to be journalled.
+/// Identifies one process of one boot of this machine. Small enough for the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessKey {
     /// Its process id.
     pub pid: u32,
     /// When it started, in clock ticks since boot (field 22 of `/proc/<pid>/stat`).
     pub start_time: u64,
-    /// The boot those ticks count from.
+    /// The boot id.
     pub boot_id: String,
 }
 
 impl ProcessKey {
-    /// That of the calling process.
+    /// The key of the calling process.
     ///
     /// # Errors
-    /// When `/proc` is not there.
+    /// When `/proc` is missing.
     pub fn of_self() -> io::Result<Self> {
         Self::of(std::process::id())
     }
@@ -33,10 +33,10 @@ impl ProcessKey {
         Ok(Self { pid, start_time: stat.start_time, boot_id: host::boot_id()? })
     }
 
-    /// Whether that very process runs now. A zombie does not.
+    /// Whether exactly this process runs now. A zombie does not count.
     ///
     /// # Errors
-    /// When that cannot be looked up, as without a free descriptor.
+    /// When this cannot be checked, for example for lack of descriptors.
     pub fn is_alive(&self) -> io::Result<bool> {
         if host::boot_id()? != self.boot_id {
             return Ok(false);

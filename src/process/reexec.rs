@@ -1,9 +1,8 @@
-//! One program taking the place of another in the same process, as a daemon does for its next version.
+//! Replaces the running program within the same process, as a daemon does for its next version.
 //!
-//! Guarantees: the process keeps its number, its start time, its standard input and outputs, and the lock of
-//! its state directory, which is held without a moment's gap: the descriptor with the lock is the one thing
-//! beside these that the next program finds open. A signal that arrives in between waits until the next
-//! program can take it. When the next program cannot be executed, everything is as it was.
+//! Guarantees: the process keeps its pid, start time, standard streams and the lock of its state directory,
+//! which is held without a gap. The next program inherits no other descriptors. A signal that arrives
+//! meanwhile stays pending until the next program can receive it. If exec fails, everything is as before.
 
 #![expect(unsafe_code, reason = "a descriptor that was handed over is taken up by its number")]
 
@@ -28,17 +27,17 @@ use super::lock::StateLock;
 use super::pidfd::PidFd;
 use super::stat::Stat;
 
-/// What a daemon listens to. Each of them ends a process that does not (yet).
+/// The signals a daemon listens to. Each one kills a process that does not listen (yet).
 const LISTENED_TO: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1];
 
-/// Which file is meant, whatever its name is now.
+/// Identifies a file, whatever its name is now.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct FileId {
     device: u64,
     inode: u64,
     size: u64,
-    /// When it was made, in nanoseconds since 1970: numbers are used again, for a later version of the same length, too.
-    /// Not every file system knows it, nor does every daemon that wrote such an id down.
+    /// Its creation time, in nanoseconds since 1970: inode numbers are reused, even for a later version of
+    /// the same length. Missing on some file systems, and in ids that older daemons recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     made_ns: Option<u64>,
 }
@@ -52,10 +51,10 @@ impl PartialEq for FileId {
 }
 
 impl FileId {
-    /// That of the file at a path, at the end of links.
+    /// The id of the file at a path, following links.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the file does not exist.
     pub fn of(path: &Path) -> io::Result<Self> {
         let file = fs::metadata(path)?;
         let made = file.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
@@ -63,16 +62,16 @@ impl FileId {
         Ok(Self { device: file.dev(), inode: file.ino(), size: file.len(), made_ns })
     }
 
-    /// That of the program that runs here, also where its file was removed.
+    /// The id of the running program, even if its file was removed.
     ///
     /// # Errors
-    /// When `/proc` is not there.
+    /// When `/proc` is missing.
     pub fn of_running() -> io::Result<Self> {
         Self::of(Path::new("/proc/self/exe"))
     }
 }
 
-/// Becomes another program. Signals are to be held back. Returns only when that failed.
+/// Executes another program. Block signals first. Returns only on failure.
 pub fn become_program(
     program: &Path,
     arguments: &[OsString],
@@ -93,7 +92,7 @@ pub fn become_program(
         hand_on(lock.file(), FdFlag::empty())?;
         let limits = fd_limit::as_before();
         let Err(failed) = execve(&path, &arguments, &environment);
-        // Still this program: as it was.
+        // Still the old program: restore its state.
         if limits.is_ok() {
             let _ = fd_limit::raise_descriptor_limit();
         }
@@ -108,32 +107,32 @@ fn hand_on(file: &File, flags: FdFlag) -> io::Result<()> {
     Ok(())
 }
 
-/// As a set.
+/// The same as a set.
 pub(super) fn listened_to() -> SigSet {
     LISTENED_TO.into_iter().collect()
 }
 
-/// Holds back the signals that a daemon listens to, in this thread and those that it makes from now on. Where
-/// that is all of them, none is lost: what comes waits, also for the program that takes over.
+/// Blocks the signals that a daemon listens to, in this thread and in those it creates later. If all threads
+/// block them, no signal is lost: it stays pending, even across exec.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn hold_signals_back() -> io::Result<()> {
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&listened_to()), None)?;
     Ok(())
 }
 
-/// Lets the signals in that a daemon [holds back](hold_signals_back), for whoever is none.
+/// Unblocks the signals that a daemon [blocks](hold_signals_back), for other programs.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn let_signals_in() -> io::Result<()> {
     pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&listened_to()), None)?;
     Ok(())
 }
 
-/// The open file of this path that the program before this one has handed over. Every other descriptor is
-/// closed on execution, so one that is not was left open for us.
+/// The open file at this path that the previous program handed over. All other descriptors are close-on-exec,
+/// so one without that flag was meant for us.
 pub(super) fn handed_over(path: &Path) -> Option<File> {
     let wanted = FileId::of(path).ok()?;
     let open: Vec<RawFd> = fs::read_dir("/proc/self/fd")
@@ -142,26 +141,24 @@ pub(super) fn handed_over(path: &Path) -> Option<File> {
         .filter(|fd| *fd > 2)
         .collect();
     let is_it = |fd: &RawFd| {
-        // SAFETY: a system call on a number; one that is not open (any more) is said to be so.
+        // SAFETY: a system call on a number; it returns an error if that is not open.
         let flags = unsafe { libc::fcntl(*fd, libc::F_GETFD) };
         let left_open = flags >= 0 && flags & libc::FD_CLOEXEC == 0;
         left_open && FileId::of(Path::new(&format!("/proc/self/fd/{fd}"))).is_ok_and(|file| file == wanted)
     };
     let fd = open.into_iter().find(is_it)?;
-    // SAFETY: it is open and nobody's: what this process itself opens is closed on execution.
+    // SAFETY: it is open and has no owner: this process opens its own files as close-on-exec.
     let file = unsafe { File::from_raw_fd(fd) };
     hand_on(&file, FdFlag::FD_CLOEXEC).ok()?;
     Some(file)
 }
 
-/// Gives this process the name that `ps` and others show: that of the program, not of the file it was executed
-/// from. It is for people, so where that fails nothing is lost.
+/// Sets the process name that `ps` shows to that of the program instead of its file. Failure is harmless.
 pub fn be_called(name: &OsStr) {
     let _ = fs::write("/proc/self/comm", name.as_bytes());
 }
 
-/// Sees to the end of every child that the program before this one has left to us. To be called first of
-/// all, while there are no others.
+/// Waits for all children that the previous program left. Call this first, while there are no other children.
 pub fn reap_inherited() {
     let own = std::process::id();
     for child in Stat::all().unwrap_or_default().into_iter().filter(|stat| stat.parent == own) {
@@ -195,7 +192,7 @@ mod tests {
         fs::rename(&path, &kept).expect("renamed");
         assert_eq!(FileId::of(&kept).expect("there"), first);
         fs::remove_file(&kept).expect("removed");
-        // The clock of a file system moves in steps.
+        // File system timestamps are coarse.
         std::thread::sleep(std::time::Duration::from_millis(50));
         fs::write(&path, "two").expect("written");
         let second = FileId::of(&path).expect("there");
@@ -213,7 +210,7 @@ mod tests {
         hand_on(lock.file(), FdFlag::empty()).expect("marked");
         let again = StateLock::acquire(directory.path()).expect("handed over");
         assert!(handed_over(&path).is_none(), "once");
-        // Both are the same open file here; after an execution there is one.
+        // Both are the same open file here; after an exec there is only one.
         std::mem::forget(again);
         let held: serde_json::Value =
             serde_json::from_slice(&fs::read(&path).expect("read")).expect("whole, from its beginning");

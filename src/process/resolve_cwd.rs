@@ -1,4 +1,4 @@
-//! Where a command would really be: a directory with everything that hides it resolved.
+//! Resolves the working directory of a command to its real path.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -10,19 +10,18 @@ use std::time::Duration;
 use super::resolved_command::directory_of;
 use super::user::User;
 
-/// Longest path the system takes, in bytes.
+/// Longest path of the system, in bytes.
 const LONGEST: usize = 4096;
 
-/// The name the system itself has for the directory a command would run in: `~` is its user's home, and
-/// links and dots are followed to their end. What is not there (yet) stays as it is, below what there is.
-/// Blocks on file systems and on the lookup of the user.
+/// The real path of a command's working directory: expands `~`, follows links and resolves dots. Components
+/// that do not exist stay unchanged. Blocks on file systems and on the user lookup.
 ///
-/// To look is not to enter: the way may be changed afterwards. Whoever decides by this name has the
-/// command entered under it, with [`Links::Refused`](super::Links::Refused).
+/// The path may change after this check. A caller that bases a decision on the result must start the command
+/// with [`Links::Refused`](super::Links::Refused).
 ///
 /// # Errors
-/// When there is no such user, the daemon itself may not look, the name is not text, or a `..` follows
-/// something that is not there, so that nobody can say where it leads.
+/// When the user does not exist, the daemon lacks permission, or the name is not UTF-8. Also when `..`
+/// follows a component that does not exist, because its target is unknown.
 pub fn real_directory(directory: &str, user: Option<&str>) -> io::Result<PathBuf> {
     let account = User::find(user).map_err(io::Error::other)?;
     if directory.len() > LONGEST {
@@ -35,11 +34,11 @@ pub fn real_directory(directory: &str, user: Option<&str>) -> io::Result<PathBuf
     }
 }
 
-/// The same as [`real_directory`], looked up by a process of its own. On a file server that never answers a thread would
-/// hang for ever, and with it the end of this process; that one is killed and left behind.
+/// Like [`real_directory`], but in a separate process. On a dead file server a thread would hang forever and
+/// block the exit of this process; a separate process can be killed and left behind.
 ///
 /// # Errors
-/// As [`real_directory`]; `TimedOut` when it takes longer than `within`.
+/// Like [`real_directory`]; `TimedOut` when it takes longer than `within`.
 pub async fn find_real_directory(
     directory: &str,
     user: Option<&str>,
@@ -58,7 +57,8 @@ pub async fn find_real_directory(
     }
 }
 
-/// The program `d real-directory DIRECTORY [USER]`, which a daemon starts: prints what [`real_directory`] says.
+/// The program `d real-directory DIRECTORY [USER]`, started by a daemon: prints the result of
+/// [`real_directory`].
 #[must_use]
 pub fn real_directory_main() -> ExitCode {
     let mut words = std::env::args().skip(2);
@@ -77,7 +77,7 @@ fn real(path: &Path) -> io::Result<PathBuf> {
     use io::ErrorKind::{NotADirectory, NotFound};
     match path.canonicalize() {
         Err(error) if matches!(error.kind(), NotFound | NotADirectory) => {
-            // A last part of `..` has no name, and is never taken away from what is not there.
+            // A final `..` has no file name, so it is never removed from a path that does not exist.
             let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Err(error) };
             Ok(real(above)?.join(name))
         }
@@ -114,7 +114,7 @@ mod tests {
             ("app/src/up/../x", Some(top.join("x"))),
             ("app/none/yet", Some(top.join("app/none/yet"))),
             ("app/out/none", Some("/etc/none".into())),
-            // Where these lead nobody can say; whoever enters the first under this name finds out.
+            // The target is unknown; entering the directory reveals it.
             ("app/dangling", Some(top.join("app/dangling"))),
             ("app/none/../..", None),
             ("app/loop", None),

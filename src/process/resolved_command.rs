@@ -1,5 +1,5 @@
-//! From what was asked for to what is executed: user, directory, program and environment, all
-//! looked up before the fork, because afterwards hardly anything may be called.
+//! Resolves a request into what to execute: user, directory, program and environment. This happens before the
+//! fork, because hardly any function may be called after it.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -12,25 +12,25 @@ use super::spec::{Command, Spec, StartError};
 use super::user::User;
 use peerbus_protocol::ending::StartFailure;
 
-/// The shell that there is where there is no bash.
+/// The shell to use without bash.
 const LAST_SHELL: &str = "/bin/sh";
 
-/// A command that is ready to be launched, and the names to speak of it.
+/// A command that is ready to launch, and its names for error messages.
 pub(super) struct ResolvedCommand {
     pub(super) program: Program,
     pub(super) user: String,
     pub(super) directory: PathBuf,
-    /// As it was asked for, before PATH was searched.
+    /// The command as requested, before the search in PATH.
     pub(super) command: OsString,
-    /// The files that may be it, in the order in which they are tried.
+    /// The files to try, in this order.
     pub(super) candidates: Vec<PathBuf>,
-    /// How long it may take until it is executed.
+    /// Time limit until it is executed.
     pub(super) within: Duration,
 }
 
 impl ResolvedCommand {
-    /// Looks everything up. Whether directory and program exist is only known on the way in, as the
-    /// job's user.
+    /// Resolves everything except the existence of directory and program. Only the launch checks those, as
+    /// the job's user.
     pub(super) fn of(spec: &Spec) -> Result<Self, StartError> {
         let account = User::find(spec.user.as_deref())?;
         let environment = environment::of_job(&account, &spec.env, spec.tty.is_some());
@@ -73,23 +73,23 @@ fn argv_of(command: &Command) -> Vec<OsString> {
         Command::Argv(argv) => argv.iter().map(OsString::from).collect(),
         Command::Shell { shell, line } => {
             let shell = shell.clone().unwrap_or_else(|| LAST_SHELL.into());
-            // A line that begins with a dash would be taken for more options; a blank in front
-            // changes nothing in any shell, where `--` is not understood by all.
+            // A line that begins with a dash would be parsed as options. A leading blank is harmless in every
+            // shell, while not all shells understand `--`.
             let line = if line.starts_with(['-', '+']) { format!(" {line}") } else { line.clone() };
             vec![shell.into(), "-c".into(), line.into()]
         }
     }
 }
 
-/// bash where there is one, because people write `source` and `[[`. Whether there is one the job's own process finds
-/// out, by executing the first of these that it can: a folder of PATH may be on a file server that never answers.
+/// bash if available, because people write `source` and `[[`. The job's own process tries these in order,
+/// because a PATH directory may be on a dead file server.
 fn default_shells(path: &OsStr) -> Vec<PathBuf> {
     let absolute = candidates(OsStr::new("bash"), path).into_iter().filter(|file| file.is_absolute());
     absolute.chain([LAST_SHELL.into()]).collect()
 }
 
-/// The files a command may be, as `execvp` has it: a name with a slash is a path, any other is
-/// looked for in PATH, where an empty entry is the directory of the job.
+/// The candidate files of a command, like `execvp`: a name with a slash is a path, any other is searched in
+/// PATH, where an empty entry means the job's directory.
 pub(super) fn candidates(command: &OsStr, path: &OsStr) -> Vec<PathBuf> {
     if command.is_empty() {
         return Vec::new();

@@ -1,7 +1,7 @@
 //! A signal, by name or by number.
 //!
-//! Names are those of `kill -l`: `INT`, `SIGINT` and `15` are accepted, in any case, and `RTMIN+1`
-//! for the real-time signals. A value of [`Signal`] is always a signal this system has.
+//! Accepts the names of `kill -l` in any case, with or without `SIG`, numbers (`INT`, `SIGINT`, `15`), and
+//! `RTMIN+1` for real-time signals. A [`Signal`] is always valid on this system.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,32 +14,32 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signal(i32);
 
-/// The text or number is no signal of this system.
+/// The text or number is not a signal of this system.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0:?} is not a signal: a name such as INT or a number from 1 to 64 is wanted")]
 pub struct BadSignal(String);
 
-/// The highest signal number Linux has.
+/// The highest signal number of Linux.
 const HIGHEST: i32 = 64;
 
-/// The C library keeps the numbers between the classic signals and this one for itself.
+/// The C library reserves the numbers between the classic signals and this one.
 const FIRST_REAL_TIME: i32 = 34;
 
 impl Signal {
-    /// What Ctrl-C sends.
+    /// Sent by Ctrl-C.
     pub const INT: Self = Self(libc::SIGINT);
-    /// Has a daemon look for the next version of itself.
+    /// Makes a daemon look for its next version.
     pub const USR1: Self = Self(libc::SIGUSR1);
-    /// What a terminal sends that goes away; daemons read their files again.
+    /// Sent by a terminal that closes; makes a daemon reload its files.
     pub const HUP: Self = Self(libc::SIGHUP);
-    /// The polite request to end.
+    /// Asks a process to exit.
     pub const TERM: Self = Self(libc::SIGTERM);
-    /// The end, without being asked.
+    /// Kills a process.
     pub const KILL: Self = Self(libc::SIGKILL);
-    /// Wakes a stopped process, so that it can act on what it was sent.
+    /// Resumes a stopped process.
     pub const CONT: Self = Self(libc::SIGCONT);
 
-    /// Whether it asks a command to end, and leaves the answer to that.
+    /// Whether it asks a command to exit, without forcing it.
     #[must_use]
     pub const fn asks_to_end(self) -> bool {
         matches!(self.0, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT)
@@ -51,7 +51,7 @@ impl Signal {
         self.0
     }
 
-    /// The name without `SIG`, as in `KILL` or `RTMIN+1`.
+    /// The name without `SIG`, such as `KILL` or `RTMIN+1`.
     #[must_use]
     pub fn name(self) -> String {
         match Known::try_from(self.0) {

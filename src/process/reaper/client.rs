@@ -1,4 +1,4 @@
-//! The daemon's end of a reaper: starting it, and learning from it.
+//! The daemon's side of a reaper: starts it and receives its events.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -25,7 +25,7 @@ use super::super::resolved_command::{c_environment, c_string};
 use super::super::spec::{Links, Spec, StartError};
 use super::{RELEASE, ReaperEvent, ReaperSpec, line};
 
-/// Starts a reaper that starts the command. Blocks until the command runs or has failed.
+/// Starts a reaper that starts the command. Blocks until the command is running or has failed.
 pub(crate) fn start(
     spec: &Spec,
     lock: &Path,
@@ -38,7 +38,7 @@ pub(crate) fn start(
     let (ours, theirs) = UnixStream::pair().map_err(starting)?;
     let held = held(lock)?;
     let program = program(reaper, &theirs, &held).inspect_err(|_| _ = fs::remove_file(lock))?;
-    // The terminal is the command's to take, not the reaper's.
+    // The command takes the controlling terminal, not the reaper.
     let around = SpawnOptions {
         stdio: stdio.each_ref().map(AsFd::as_fd),
         cgroup: None,
@@ -50,26 +50,27 @@ pub(crate) fn start(
         let _ = fs::remove_file(lock);
         starting(error.source)
     })?;
-    // Whoever finds the lock held by one that does not answer knows whom to end. Without it that one is waited for.
+    // Record the reaper in the lock file, so that it can be killed if it hangs. Failure is harmless: then
+    // others wait for it.
     let _ = ProcessKey::of(launched.pid).and_then(|reaper| (&held).write_all(&line(&reaper)?));
-    // Our copies would keep the job's pipes open, the socket, and the lock.
+    // Our copies would keep the job's pipes, the socket and the lock open.
     drop((stdio, theirs, held));
     let outcome = match begun(ours, &launched, spec, lock, reserve) {
         Ok(Ok(process)) => return Ok(process),
         Ok(Err(failed)) => failed,
-        // It was told what to start, and nobody knows how far it came.
+        // The reaper has its order, and its progress is unknown.
         Err(error) => StartError::too_late(&format!("starting a reaper, {}", reaper.display()), &error),
     };
-    // The socket is closed, on which it stops by itself.
+    // The closed socket makes the reaper exit.
     let _ = pidfd::wait_for_end(launched.pid);
-    // By its lock is found what may be left.
+    // Otherwise keep the lock file, which helps to find leftovers.
     if !outcome.may_have_run {
         let _ = fs::remove_file(lock);
     }
     Err(outcome)
 }
 
-/// Has the command started. What goes wrong takes the socket with it.
+/// Makes the reaper start the command. On failure the socket is closed.
 fn begun(
     socket: UnixStream,
     reaper: &Launched,
@@ -88,14 +89,14 @@ fn begun(
     }
 }
 
-/// Lets what still runs go on without the reaper.
+/// Ends the reaper without stopping the remaining processes.
 pub(crate) fn release(mut control: &UnixStream) {
-    // A reaper that has ended needs no release.
+    // A reaper that has exited needs no release.
     let _ = control.write_all(format!("{RELEASE}\n").as_bytes());
 }
 
-/// The lock, made and held before there is a reaper to hold it: whoever looks after our death finds it
-/// held, or knows that nothing was started. What it names was given to no other job.
+/// Creates and takes the lock before the reaper exists. After our death, anyone who finds it free knows that
+/// nothing was started. No other job uses the same lock.
 fn held(path: &Path) -> Result<File, StartError> {
     let locking = |error: io::Error| StartError::system(&format!("locking {}", path.display()), &error);
     let mut options = File::options();
@@ -122,7 +123,7 @@ fn program(reaper: &Path, socket: &UnixStream, lock: &File) -> Result<Program, S
 
 fn ordered(mut socket: &UnixStream, spec: &Spec, lock: &Path) -> io::Result<ReaperEvent> {
     socket.write_all(&line(&ReaperSpec { spec: spec.clone(), lock: lock.to_owned() })?)?;
-    // Byte by byte: what follows the first line is for the task that listens later.
+    // Byte by byte: the bytes after the first line are for the task that reads later.
     let mut answer = Vec::new();
     loop {
         let mut byte = [0];
@@ -161,15 +162,14 @@ fn attend(
     Ok(Process::new(command, since, exit, tree))
 }
 
-/// The command as the leader of its group, unless it has ended in the meantime and its pid was
-/// given away.
+/// The command as leader of its process group, unless it has exited and its pid was reused.
 fn leader(command: &ProcessKey) -> Option<Leader> {
     let pidfd = PidFd::open(command.pid).ok()?;
     let still = ProcessKey::of(command.pid).is_ok_and(|now| now == *command);
     still.then_some(Leader { pid: command.pid, pidfd })
 }
 
-/// Listens until the reaper ends. Without `Exited` nobody knows the exit: the sender is dropped.
+/// Reads events until the reaper exits. Without an `Exited` event the exit is unknown: the sender is dropped.
 async fn follow(socket: tokio::net::UnixStream, exit: watch::Sender<Option<Exit>>, nobody_left: &AtomicBool) {
     let mut reports = BufReader::new(socket).lines();
     while let Ok(Some(report)) = reports.next_line().await {

@@ -1,4 +1,4 @@
-//! A small process per job that keeps the job's tree together where no cgroup can.
+//! The reaper: a small process per job that keeps track of the job's processes where no cgroup is available.
 //!
 //! ```text
 //!  daemon ──socket── reaper (child subreaper) ── command ── …
@@ -7,20 +7,19 @@
 //!           release →
 //! ```
 //!
-//! Every orphan of the tree becomes the reaper's child, so the tree is whatever is below it. The
-//! reaper holds a kernel lock on a file for as long as something of the job may live. Its daemon has
-//! taken that lock before there is a reaper, which inherits it: there is no moment at which something
-//! may still be started and the lock is free.
+//! Every orphan becomes a child of the reaper, so the job's processes are all those below it. The reaper
+//! holds a kernel lock on a file for as long as a process of the job may live. The daemon takes that lock
+//! before it starts the reaper, which inherits it. So the lock is never free while a process may still start.
 //!
-//! | what happens | what the reaper does |
-//! |---|---|
-//! | nothing of the tree is left | says so, removes its file, ends |
-//! | `release` | removes its file, ends; what still runs is left alone |
-//! | the socket closes: the daemon died | stops the tree, writes how many into its file, ends |
-//! | it does not do any of that in time | it is killed: the lock's file says which process it is |
-//! | the reaper itself is killed | the lock is free: the rest is found by `PEERBUS_JOB` in its environment |
+//!  | event | action |
+//!  |---|---|
+//!  | no process is left | the reaper reports this, removes its file and exits |
+//!  | `release` | the reaper removes its file and exits; remaining processes keep running |
+//!  | the socket closes: the daemon died | the reaper stops all processes, writes their number to its file and exits |
+//!  | the reaper hangs | it is killed: the lock file identifies it |
+//!  | the reaper itself is killed | the lock is free: `PEERBUS_JOB` in their environment identifies remaining processes |
 //!
-//! The socket carries JSON, one message a line.
+//! The socket carries JSON, one message per line.
 
 mod client;
 mod subreaper;
@@ -37,34 +36,34 @@ use super::spec::{Spec, StartError};
 pub(super) use client::{release, start};
 pub use subreaper::reaper_main;
 
-/// How long a tree may take to end by itself when its daemon has died.
+/// Time between SIGTERM and SIGKILL after the daemon has died.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
-/// The one line a daemon sends besides its order.
+/// The only line that a daemon sends after its order.
 const RELEASE: &str = "release";
 
-/// What to run, and the file that is locked meanwhile.
+/// What to run, and the lock file.
 #[derive(Debug, Serialize, Deserialize)]
 struct ReaperSpec {
     spec: Spec,
     lock: PathBuf,
 }
 
-/// What the reaper says, in this order.
+/// The reaper's events, in this order.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum ReaperEvent {
-    /// The command runs. Else it is `Failed`, and the last report.
+    /// The command is running. Otherwise `Failed` is the only event.
     Started(ProcessKey),
     /// The command could not be started.
     Failed(StartError),
-    /// The command itself has ended.
+    /// The command itself has exited.
     Exited(Exit),
-    /// Nothing of the tree is left, and the reaper ends.
+    /// No process is left, and the reaper exits.
     Empty,
 }
 
-/// A message as it is sent.
+/// Encodes a message.
 fn line(message: &impl Serialize) -> std::io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');

@@ -1,4 +1,4 @@
-//! The reaper itself: one command, until nothing of its tree is left.
+//! The reaper itself: runs one command until none of its processes is left.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -29,18 +29,18 @@ use super::super::spec::{Spec, StartError};
 use super::{GRACE, RELEASE, ReaperEvent, ReaperSpec, line};
 use peerbus_protocol::JobId;
 
-/// The program `d reaper`, which only a daemon starts: without its socket it fails at once.
+/// The program `d reaper`, which only a daemon starts. It fails at once without a socket.
 #[must_use]
 pub fn reaper_main() -> ExitCode {
     match set_up().and_then(|(runtime, socket, lock)| runtime.block_on(tend(socket, lock))) {
         Ok(()) => ExitCode::SUCCESS,
-        // Nobody reads what a reaper writes; the daemon sees the socket close.
+        // Nobody reads a reaper's output; the daemon sees the socket close.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
 fn set_up() -> io::Result<(tokio::runtime::Runtime, std::os::unix::net::UnixStream, File)> {
-    // The arguments after `reaper` are the numbers of the control socket and of the lock.
+    // The arguments after `reaper` are the descriptors of the control socket and of the lock.
     let socket = inherited(std::env::args().nth(2).as_deref())?.into();
     let lock = inherited(std::env::args().nth(3).as_deref())?.into();
     ignore_signals()?;
@@ -49,21 +49,21 @@ fn set_up() -> io::Result<(tokio::runtime::Runtime, std::os::unix::net::UnixStre
     Ok((tokio::runtime::Builder::new_current_thread().enable_all().build()?, socket, lock))
 }
 
-/// Why a reaper has nothing more to tend.
+/// Why a reaper exits.
 enum End {
     Empty,
     Released,
     DaemonGone,
 }
 
-/// `lock` is held until the reaper ends; a job does not inherit it.
+/// `lock` is held until the reaper exits; the job does not inherit it.
 async fn tend(socket: std::os::unix::net::UnixStream, mut lock: File) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let (reader, mut writer) = UnixStream::from_std(socket)?.into_split();
     let mut control = BufReader::new(reader).lines();
     let order = control.next_line().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let ReaperSpec { spec, lock: path } = serde_json::from_str(&order)?;
-    // Before the command can end.
+    // Register before the command can exit.
     let children = signal(SignalKind::child())?;
     if is_gone(writer.as_ref()) {
         return fs::remove_file(&path);
@@ -77,7 +77,7 @@ async fn tend(socket: std::os::unix::net::UnixStream, mut lock: File) -> io::Res
     };
     let_go_of_pipes()?;
     let started = ReaperEvent::Started(ProcessKey::of(command.pid)?);
-    // A daemon that died while the command was started shows below, where that is stopped again.
+    // If the daemon died while the command was started, the loop below notices this and stops the command.
     say(&mut writer, &started).await;
 
     let nobody_left = Arc::new(AtomicBool::new(false));
@@ -90,13 +90,13 @@ async fn tend(socket: std::os::unix::net::UnixStream, mut lock: File) -> io::Res
     fs::remove_file(&path)
 }
 
-/// Whether the daemon has died since it gave the order. Then nothing is begun.
+/// Whether the daemon has died since it sent the order. Then the reaper starts nothing.
 fn is_gone(socket: &UnixStream) -> bool {
     let mut byte = [0];
     recv(socket.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) != Err(Errno::EAGAIN)
 }
 
-/// The reaper's own standard input and outputs are the job's.
+/// The reaper's own standard streams are the job's.
 fn begin(spec: &Spec) -> Result<Launched, StartError> {
     let plan = ResolvedCommand::of(spec)?;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
@@ -116,8 +116,8 @@ async fn end(control: &mut Lines<BufReader<OwnedReadHalf>>, reaping: &mut JoinHa
     }
 }
 
-/// Reaps every child, the command as well as orphans, until there are none. When there are none
-/// there can be no others below them, as those would have been given to us.
+/// Reaps all children, including orphans, until none is left. Then no descendants are left either, because
+/// they would have become our children.
 async fn reap_all(
     command: u32,
     mut children: Signal,
@@ -138,15 +138,15 @@ async fn reap_all(
     say(&mut writer, &ReaperEvent::Empty).await;
 }
 
-/// A daemon that has died is not told; that is noticed elsewhere.
+/// Sends an event. Ignores errors: the read side notices a dead daemon.
 async fn say(writer: &mut OwnedWriteHalf, report: &ReaperEvent) {
     if let Ok(line) = line(report) {
         let _ = writer.write_all(&line).await;
     }
 }
 
-/// Goes on for as long as something hangs in the kernel, or nobody can look whether something is
-/// left: until then the lock must not be free.
+/// Continues while a process hangs in the kernel or the processes cannot be listed: until then the lock must
+/// not become free.
 async fn stop_all(job: JobId, nobody_left: Arc<AtomicBool>, leader: &Leader) -> io::Result<u32> {
     let members = Members::Descendants(Descendants::new(ProcessKey::of_self()?, job, nobody_left));
     let mut killed = 0;
