@@ -1,4 +1,4 @@
-//! What people type.
+//! The command line's definition.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -166,16 +166,16 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    /// A daemon serves many; a command line waits for one.
+    /// Multi-threaded for a daemon, single-threaded for other verbs.
     pub(super) fn runtime(&self) -> std::io::Result<tokio::runtime::Runtime> {
         let mut builder = match self {
             Self::Daemon(Daemon::Run(_)) => {
-                // Until it can take them, and for good in all threads but this one.
+                // Blocked until the runtime handles them, and for good in all other threads.
                 peerbus_process::hold_signals_back()?;
                 tokio::runtime::Builder::new_multi_thread()
             }
             _ => {
-                // Whoever started it may have blocked them, and then nothing but KILL would end it.
+                // The parent process may have blocked them, and then only SIGKILL would end `d`.
                 peerbus_process::let_signals_in()?;
                 tokio::runtime::Builder::new_current_thread()
             }
@@ -211,27 +211,27 @@ pub(super) enum BrokerArg {
     Managed,
 }
 
-/// What a daemon does that cannot write its audit log, as typed.
+/// What a daemon does if it cannot write its audit log, as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum AuditArg {
-    /// It goes on, says so, and tells of the gap later.
+    /// Continues, logs that, and records the gap later.
     BestEffort,
-    /// It refuses new jobs.
+    /// Refuses new jobs.
     Required,
 }
 
-/// When a daemon becomes another version of itself, as typed.
+/// When a daemon upgrades itself, as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum UpgradeArg {
-    /// Also when its program was replaced.
+    /// Also when its program file was replaced.
     Noticed,
-    /// Only when it is asked to.
+    /// Only on request.
     Asked,
 }
 
-/// A number of bytes such as `64MiB`.
+/// Parses a number of bytes such as `64MiB`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size such as 512KiB, 64MiB or 1GiB");
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -245,7 +245,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     count.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
-/// A name a peer may have. Which one it has, the registry knows.
+/// Checks that a text can be a peer's name. The registry knows which peer it means.
 pub(super) fn peer_name(text: &str) -> Result<String, String> {
     match text.len() {
         0 => Err("it is empty; an id, hostname or address is wanted".to_owned()),
@@ -254,11 +254,11 @@ pub(super) fn peer_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// A variable for a command.
+/// An environment variable for a command.
 #[derive(Clone)]
 pub(super) struct Assignment {
     name: String,
-    /// None where the variable is not set here, whose value was to be passed on.
+    /// `None` if the local value should be passed on and there is none.
     value: Option<String>,
 }
 
@@ -268,14 +268,15 @@ impl From<(String, String)> for Assignment {
     }
 }
 
-/// Without the value, which may be a secret.
+/// Hides the value, which may be a secret.
 impl std::fmt::Debug for Assignment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Assignment").field(&self.name).finish()
     }
 }
 
-/// A variable and its value, such as `LANG=C`, or a name alone for the value it has here, as docker has it.
+/// Parses a variable and its value, such as `LANG=C`, or a name alone for its local value, like
+/// docker.
 pub(super) fn assignment(text: &str) -> Result<Assignment, String> {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
@@ -292,7 +293,7 @@ fn env_value(name: &str) -> Result<Option<String>, String> {
     value.into_string().map(Some).map_err(|_| format!("the value of {name} here is not UTF-8"))
 }
 
-/// The variables that a command gets. Of one that is not set here that is said.
+/// The variables for a command. Reports those without a local value.
 pub(super) fn variables(assigned: Vec<Assignment>) -> Variables {
     let set = assigned.into_iter().filter_map(|Assignment { name, value }| {
         if value.is_none() {
@@ -303,7 +304,7 @@ pub(super) fn variables(assigned: Vec<Assignment>) -> Variables {
     set.collect()
 }
 
-/// An address with or without a port.
+/// Parses an address with or without a port.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     let wrong = || format!("{text:?} is not an address such as 127.0.0.1:4222");
     let address = match text.parse::<SocketAddr>() {

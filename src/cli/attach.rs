@@ -1,8 +1,8 @@
-//! `d attach` and `d logs`: what a durable job prints, and has printed.
+//! `d attach` and `d logs`: the current and past output of a durable job.
 //!
-//! stdout and stderr are the job's, to the byte; what is no longer kept of them is said where it is
-//! missing. Of a terminal the log is shown as the text that it comes to, unless bytes are asked for. Whoever looks on
-//! changes nothing: `d` that is ended, or whose output is closed, leaves the job as it is.
+//! stdout and stderr are the job's own bytes. A gap of output that is no longer kept is reported
+//! where it is. A terminal's log is shown as its resulting text unless raw bytes are requested. A
+//! viewer does not affect the job: it keeps running if `d` is ended or `d`'s output is closed.
 
 mod last_lines;
 
@@ -108,13 +108,13 @@ pub(super) async fn logs(common: &Common, args: &Logs) -> Result<u8, CliError> {
     follow(&bus, &found, &View { from, writes: false, until, as_text }).await
 }
 
-/// Sits at a terminal that goes on already: what it shows first.
+/// Joins a running terminal session, starting with its current screen.
 pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result<u8, CliError> {
     let Found { peer, job } = found;
     let (keys, typed) = tokio::sync::mpsc::channel(1);
     let size = std::io::stdout().is_terminal().then(own_size);
     let tty = size.filter(|_| manner.writes);
-    // What is drawn is held against no digest, so each piece of it has to be proved.
+    // The redrawn screen is not part of any digest, so each piece must be verified.
     let (window, write, within) = (WINDOW, manner.writes, within(bus).await);
     let how = AttachOptions { from: AttachFrom::Screen, window, write, tty, sealed: true, within };
     let patience = Timeouts { absent: std::time::Duration::ZERO };
@@ -131,7 +131,7 @@ pub(super) async fn terminal(bus: &Bus, found: &Found, manner: Manner) -> Result
     }
 }
 
-/// From within which jobs something is followed here.
+/// The jobs inside which this `d` runs.
 async fn within(bus: &Bus) -> Vec<Within> {
     match own_job() {
         Some(own) => jobs::chain(bus, own).await,
@@ -139,26 +139,26 @@ async fn within(bus: &Bus) -> Vec<Within> {
     }
 }
 
-/// How it is looked at.
+/// How to view the job.
 struct View {
     from: AttachFrom,
-    /// Whether Ctrl-C is for the job.
+    /// Whether Ctrl-C interrupts the job.
     writes: bool,
-    /// Where to leave, where that is not at its end: a combined offset.
+    /// Combined offset at which to leave, if not at the end.
     until: Option<u64>,
-    /// Whether of a terminal it is shown what it comes to.
+    /// Whether to show a terminal's output as its resulting text.
     as_text: bool,
 }
 
-/// How its output is shown.
+/// How to show the output.
 enum Shown {
     Bytes,
-    /// On a terminal, which has to be put away at the end.
+    /// On a terminal, which is reset at the end.
     Terminal {
         filter: QueryFilter,
         screen: Screen,
     },
-    /// As the text that it comes to.
+    /// As the resulting text.
     Text {
         history: History,
         sizes: Sizes,
@@ -175,8 +175,8 @@ impl Shown {
                 sizes: Sizes { sizes: Vec::new() },
                 follows: view.until.is_none() && found.job.state == JobStatus::Running,
             },
-            // What was asked of the job's terminal is not asked of this one: the answer would be typed to nobody knows
-            // whom.
+            // Queries to the job's terminal must not reach this one: its answers would be typed
+            // into the wrong program.
             true if std::io::stdout().is_terminal() => {
                 Self::Terminal { filter: QueryFilter::default(), screen: Screen::new(size) }
             }
@@ -184,7 +184,7 @@ impl Shown {
         }
     }
 
-    /// Shows what stands at this place.
+    /// Shows output at this offset.
     fn show(&mut self, writer: &Writer, stream: StreamKind, at: u64, mut bytes: Bytes) {
         match self {
             Self::Bytes => writer.write(stream, bytes),
@@ -212,7 +212,7 @@ impl Shown {
         }
     }
 
-    /// Shows the rest, and puts away what was made of our own terminal.
+    /// Shows the rest, and resets the local terminal.
     fn finish(self, writer: &Writer) {
         match self {
             Self::Bytes => {}
@@ -224,7 +224,7 @@ impl Shown {
     }
 }
 
-/// A job of which something is kept.
+/// Finds a job that is durable, so that its output is kept.
 pub(super) async fn durable(bus: &Bus, job: &Wanted) -> Result<Found, CliError> {
     let found = find(bus, job).await?;
     if found.job.durable {
@@ -235,7 +235,7 @@ pub(super) async fn durable(bus: &Bus, job: &Wanted) -> Result<Found, CliError> 
     Err(CliError::new(REFUSED, format!("{what}; `d exec -d` and `d exec --durable` start one that is")))
 }
 
-/// Bytes of both outputs that were printed when it was found.
+/// Bytes of both outputs printed by the time it was found.
 fn printed(job: &Job) -> u64 {
     job.out.unwrap_or_default().saturating_add(job.err.unwrap_or_default())
 }
@@ -247,12 +247,12 @@ async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, CliError> {
         let printed = printed(&found.job);
         return Err(CliError::usage(format!("--since-byte {since}: it has printed {printed} bytes so far")));
     }
-    // Nothing is typed into it from here.
+    // This view sends no input.
     let (_, nothing) = tokio::sync::mpsc::channel(1);
-    // Whoever begins in the middle, or may leave before the end, has nothing that proves what was shown but each piece
-    // of it.
+    // A view that starts in the middle or may leave before the end has no total digest, so each
+    // piece must be verified.
     let (window, write) = (exec::WINDOW, view.writes);
-    // Who leaves at once may read what it is a part of.
+    // A view that leaves at once may read the output it is itself part of.
     let within = if view.until.is_none() { within(bus).await } else { Vec::new() };
     let how = AttachOptions { from: view.from, window, write, tty: None, sealed: true, within };
     let patience = Timeouts { absent: std::time::Duration::ZERO };
@@ -287,13 +287,13 @@ async fn follow(bus: &Bus, found: &Found, view: &View) -> Result<u8, CliError> {
     }
 }
 
-/// What became of it while it was looked at.
+/// The result of a view.
 enum ViewOutcome {
     Ended(Box<Completion>),
     Left { at: u64, by: Option<String> },
 }
 
-/// Looks on; says how our own output fared meanwhile, and counts the bytes that are no longer kept.
+/// Views the job. Also returns errors of `d`'s own output and the number of bytes no longer kept.
 async fn look(
     mut execution: Execution,
     found: &Found,
@@ -306,7 +306,7 @@ async fn look(
     let talkative = std::io::stderr().is_terminal();
     let peer = &found.peer;
     let mut shown = Shown::of(found, view, None);
-    // Where we stand: how much was printed before what comes next.
+    // Current position: bytes printed before the next piece.
     let mut at = 0;
     loop {
         let event = tokio::select! {
@@ -355,7 +355,7 @@ async fn look(
             }
             Some(Event::Detached { at, by }) => {
                 shown.finish(&writer);
-                // Who has not had enough does not wait long for an output that stands still.
+                // A view that is not complete does not wait long for a stalled output.
                 let (output, at) = match is_enough(view, found, at) {
                     true => (writer.finish(true), at),
                     false => writer.leave(at),
@@ -375,7 +375,7 @@ async fn look(
     }
 }
 
-/// Whether all was seen that was asked for. One that has ended says so by itself, behind all it has printed.
+/// Whether everything requested was shown. An ended job sends its own end after all its output.
 fn is_enough(view: &View, found: &Found, at: u64) -> bool {
     found.job.state != JobStatus::Ended && view.until.is_some_and(|until| at >= until)
 }
@@ -402,7 +402,7 @@ fn ended(found: &Found, view: &View, outcome: &Completion) -> Result<u8, CliErro
     }
 }
 
-/// The job goes on; who pressed a key knows why.
+/// Reports that the job keeps running; a user who pressed a key needs no reason.
 fn left(found: &Found, at: u64, by: Option<String>, pressed: bool) -> CliError {
     let Found { peer, job } = found;
     let short = job.id.short();

@@ -1,4 +1,4 @@
-//! `d exec`: a command on another machine, as if it ran here.
+//! `d exec`: runs a command on another machine as if it were local.
 
 mod ending;
 mod keyboard;
@@ -109,10 +109,10 @@ pub(super) struct Exec {
     pub(super) argv: Vec<String>,
 }
 
-/// What came of it.
+/// The result of an execution.
 pub(super) enum Done {
     Code(u8),
-    /// The peer's daemon is an older one that knows nothing of the kind. Nothing has run.
+    /// The peer's daemon is too old for this kind of request. Nothing has run.
     NotSupported(String),
 }
 
@@ -124,7 +124,7 @@ pub(super) async fn run(common: &Common, args: Exec) -> Result<u8, CliError> {
     }
 }
 
-/// The same, for who can do it in another way.
+/// Like [`run`], for callers that have a fallback for older daemons.
 pub(super) async fn run_if_known(common: &Common, args: Exec) -> Result<Done, CliError> {
     let request = request(&args)?;
     if let Some(expiry) = args.queue {
@@ -165,12 +165,12 @@ fn request(args: &Exec) -> Result<ExecRequest, CliError> {
         from: Some(caller()),
         within: own_job().into_iter().collect(),
     };
-    // What the peer would refuse is refused here, before anything is sent.
+    // Check the request here, so that an error shows before anything is sent.
     ExecRequest::decode(&peerbus_protocol::decode::to_json(&request))
         .map_err(|bad| CliError::usage(bad.to_string()))
 }
 
-/// Who asks, for the log of the peer.
+/// The caller's description for the peer's log.
 pub(super) fn caller() -> String {
     let host = host::hostname().unwrap_or_else(|_| "an unnamed host".to_owned());
     format!("{}@{host}", host::current_user())
@@ -207,7 +207,7 @@ async fn run_there(
             }
         };
         if outcome.ending == (Ending::Offline {}) && outcome.result.is_none() {
-            // The word may be the hostname or address of a peer, and look like an id.
+            // The word looks like an id, but may be the hostname or address of another peer.
             match whereabouts(&bus, &args.peer, &peer).await {
                 PeerPresence::Elsewhere(other) => {
                     peer = other;
@@ -224,7 +224,7 @@ async fn run_there(
             return Ok(Done::NotSupported(format!("refused: {peer}: {message}")));
         }
         if args.detach && outcome.result.is_some() && has_run(&outcome.ending) {
-            // It was over before we could leave it.
+            // The job ended before `d` could detach.
             tell(&peer, job)?;
             return Ok(Done::Code(0));
         }
@@ -233,21 +233,21 @@ async fn run_there(
     }
 }
 
-/// What became of an execution as far as it was followed.
+/// The result of following an execution.
 enum Followed {
     Ended(Box<Completion>),
     Left {
         at: u64,
         by: Option<String>,
     },
-    /// The person left a terminal, or somebody else had them leave it.
+    /// The user detached from a terminal, or another client detached them.
     LeftTerminal {
         at: u64,
         why: terminal::Parting,
     },
 }
 
-/// How `d`'s own standard streams fared meanwhile.
+/// Errors of `d`'s own standard streams.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     pub(super) output: Written,
@@ -256,7 +256,8 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// What outweighs how the command ended. `what` became of it is said with it.
+    /// An error that takes precedence over the command's exit code. `what` says how the command
+    /// ended.
     pub(super) fn failure(&self, what: &str) -> Option<CliError> {
         match &self.output {
             Written::Closed => return Some(CliError::new(OUTPUT_CLOSED, "")),
@@ -279,7 +280,7 @@ impl From<terminal::Left> for Followed {
     }
 }
 
-/// The keys that leave a terminal.
+/// The keys that detach from a terminal.
 #[derive(Debug, Clone)]
 pub(super) struct DetachKeys(pub(super) Vec<u8>);
 
@@ -287,7 +288,7 @@ pub(super) fn detach_keys(text: &str) -> Result<DetachKeys, String> {
     terminal::detach_keys(text).map(DetachKeys)
 }
 
-/// Whether a command ran, and it is known how it ended.
+/// Whether a command ran and its end is known.
 fn has_run(ending: &Ending) -> bool {
     !matches!(
         ending,
@@ -295,7 +296,8 @@ fn has_run(ending: &Ending) -> bool {
     )
 }
 
-/// Says which job it is that goes on. Where nobody is told, it must not go on unknown to everybody.
+/// Prints the id of the job that keeps running. Fails if the id cannot be printed: no job may run
+/// unknown to everyone.
 pub(super) fn tell(peer: &PeerId, job: JobId) -> Result<(), CliError> {
     output::line(&job.to_string()).map_err(|failure| {
         let why = if failure.code == OUTPUT_CLOSED { "nobody reads stdout" } else { &failure.message };
@@ -303,7 +305,7 @@ pub(super) fn tell(peer: &PeerId, job: JobId) -> Result<(), CliError> {
     })
 }
 
-/// The job was left as it is, as was asked for or because `d` was ended.
+/// Reports that the job keeps running, as requested or because `d` was ended.
 fn left(peer: &PeerId, job: JobId, at: u64, by: Option<String>, on_purpose: bool) -> Result<u8, CliError> {
     if on_purpose && by.is_none() {
         tell(peer, job)?;
@@ -314,11 +316,11 @@ fn left(peer: &PeerId, job: JobId, at: u64, by: Option<String>, on_purpose: bool
     Err(CliError::new(UNKNOWN, format!("unknown: {why}, and the command goes on; {next}")))
 }
 
-/// Follows one execution to its end, or until it is left; says how our own streams fared meanwhile.
+/// Follows one execution until it ends or `d` detaches. Also returns errors of `d`'s own streams.
 async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> (Followed, Streams) {
     let (stdin, chunks) = tokio::sync::mpsc::channel(1);
-    // Nothing is read before a peer has the job: what was read for one that is not there would be
-    // missing for the one that is.
+    // Read nothing until a peer has accepted the job: input read for a missing peer would be lost
+    // for the peer that takes the job.
     let mut stdin = request.stdin.then_some(stdin);
     let durable = request.is_durable();
     let in_terminal = request.tty.is_some() && !args.detach;
@@ -389,7 +391,7 @@ async fn follow(bus: &Bus, peer: &PeerId, request: ExecRequest, args: &Exec) -> 
     }
 }
 
-/// The peer a word means. A word that is an id is not looked up: the peer itself will answer.
+/// The peer that a word means. An id is not looked up, since the peer itself will answer.
 pub(super) async fn target(bus: &Bus, name: &str) -> Result<PeerId, CliError> {
     if let Ok(peer) = name.parse() {
         return Ok(peer);
@@ -400,7 +402,7 @@ pub(super) async fn target(bus: &Bus, name: &str) -> Result<PeerId, CliError> {
     }
 }
 
-/// Where a peer may be that is not on the bus under the name it was called by.
+/// Where a peer may be that did not answer under the given name.
 enum PeerPresence {
     Elsewhere(PeerId),
     Nowhere(CliError),
@@ -419,7 +421,7 @@ async fn whereabouts(bus: &Bus, name: &str, peer: &PeerId) -> PeerPresence {
     }
 }
 
-/// The other peer that a name means, when nobody has it as an id.
+/// The peer with this hostname or address, if no peer has it as an id.
 pub(super) async fn elsewhere(bus: &Bus, name: &str, peer: &PeerId) -> Result<PeerId, CliError> {
     match whereabouts(bus, name, peer).await {
         PeerPresence::Elsewhere(other) => Ok(other),

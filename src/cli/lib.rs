@@ -1,8 +1,8 @@
-//! The person's end: one file per verb, what people type, and what they are shown.
+//! The command line `d`: one file per verb.
 //!
-//! `args` is the command line, `settings` where its values come from, `exit` the public table of
-//! exit codes. stdout carries only what was asked for; everything `d` itself has to say goes to
-//! stderr and begins with `d: `.
+//! `args` defines the command line, `settings` resolves the values of options, and `exit` has the
+//! public table of exit codes. stdout carries only the requested data. Messages of `d` itself go to
+//! stderr and begin with `d: `.
 
 mod args;
 mod attach;
@@ -80,7 +80,7 @@ pub fn main() -> ExitCode {
         Err(error) => return exit::report(&CliError::other(format!("starting: {error}"))),
     };
     let done = runtime.block_on(run(args));
-    // A thread that reads a terminal cannot be asked to stop; it must not hold up the end.
+    // A thread blocked on reading a terminal cannot be cancelled; do not wait for it.
     runtime.shutdown_background();
     match done {
         Ok(code) => code.into(),
@@ -90,7 +90,7 @@ pub fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<u8, CliError> {
     let Args { common, verb } = args;
-    // A daemon starts its own, once it has read its file.
+    // A daemon starts its own log after it has read its configuration.
     if !matches!(verb, Verb::Daemon(daemon::Daemon::Run(_))) {
         log::of_a_command(common.verbose)?;
     }

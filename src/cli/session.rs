@@ -1,4 +1,4 @@
-//! `d session`: terminals with a name, which go on when everybody has left them.
+//! `d session`: named terminals, which keep running when all clients have left.
 
 use std::io::IsTerminal;
 
@@ -119,7 +119,7 @@ pub(super) struct Detach {
     session: Wanted,
 }
 
-/// Replaces itself by the shell of the job's user, as a login does.
+/// Replaces the shell by the login shell of the job's user.
 const LOGIN_SHELL: &str = "exec \"$SHELL\" -l";
 
 fn name(text: &str) -> Result<String, String> {
@@ -149,7 +149,8 @@ pub(super) async fn run(common: &Common, verb: Session) -> Result<u8, CliError> 
     }
 }
 
-/// Nobody sits down without a terminal: what comes from elsewhere would be typed, and its end with it.
+/// Refuses input that is not a terminal: it would be typed into the session, and its end would end
+/// the shell.
 fn must_be_typed_at(asked_for: bool, instead: &str) -> Result<(), CliError> {
     if asked_for || std::io::stdin().is_terminal() {
         return Ok(());
@@ -182,7 +183,7 @@ fn as_exec(new: New) -> Exec {
     }
 }
 
-/// A terminal that goes on.
+/// Finds a running terminal session.
 async fn session(bus: &Bus, wanted: &Wanted) -> Result<Found, CliError> {
     let found = durable(bus, wanted).await?;
     let Found { peer, job } = &found;
@@ -199,7 +200,7 @@ async fn session(bus: &Bus, wanted: &Wanted) -> Result<Found, CliError> {
     Ok(found)
 }
 
-/// What people call it.
+/// The name or id of a session for messages.
 fn called(job: &Job) -> String {
     job.name.clone().unwrap_or_else(|| job.id.short())
 }
@@ -243,7 +244,7 @@ async fn detach(common: &Common, args: Detach) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// Has everybody leave it; says how many there were.
+/// Detaches all clients; returns how many there were.
 async fn have_them_leave(bus: &Bus, found: &Found) -> Result<u32, CliError> {
     let left = control::detach(bus, &found.peer, found.job.id, &exec::caller(), SIGNAL_WITHIN).await;
     let so = "may have been left by everybody, or not";

@@ -1,19 +1,21 @@
-//! `d task`: commands with a name, defined in the configuration of whoever runs them.
+//! `d task`: named commands, defined in the configuration of the user who runs them.
 //!
-//! A task is steps, shell lines that run on a peer one after the other, or other tasks. It stops at
-//! the first step that fails, and ends with that step's code. stdout is what the steps say.
+//! A task consists of steps: shell lines that run on a peer one after the other, or other tasks. It
+//! stops at the first step that fails, and ends with that step's code. stdout is the steps' output.
 //!
-//! A task that has built the daemon's own next version says so with the key `program`: the daemon then becomes
-//! that version by itself, see `d daemon upgrade`, and the task ends when it serves, or the old one is back.
+//! A task that builds the daemon's next version names it with the key `program`. The daemon then
+//! upgrades itself to that version, see `d daemon upgrade`. The task ends when the new version
+//! serves or the old one is back.
 //!
-//! The whole of it is one durable job: it goes on to its end whatever becomes of the link, of `d`, or of the daemon,
-//! and whoever attaches sees the rest. The peer announces each step on stderr as it begins, and says which one the task
-//! stopped at. A policy allows it where it allows each of its steps; otherwise none of them begins.
+//! The whole task is one durable job: it keeps running if the link drops, `d` exits or the daemon
+//! restarts, and a client that attaches sees the rest. The peer announces each step on stderr, and
+//! reports the step the task stopped at. A policy allows the task if it allows each of its steps;
+//! otherwise no step starts.
 //!
-//! Limits: to become the daemon's next version is asked for by `d` once the steps have ended, so where `d` vanishes
-//! before that the old one serves on. Peers that know no durable jobs have each step run by `d` in turn: there the next
-//! one does not begin. A step that restarts the daemon must not wait for that (`systemctl --no-block restart …`) where it
-//! would wait for itself.
+//! Limits: `d` requests the daemon's upgrade after the last step, so if `d` is gone by then, the
+//! old version keeps serving. On peers without durable jobs, `d` runs the steps one by one, and the
+//! next one does not start without `d`. A step that restarts the daemon must not wait for the
+//! restart (`systemctl --no-block restart …`) if that would wait for the step itself.
 
 mod catalog;
 mod deploy;
@@ -74,7 +76,7 @@ pub(super) struct TaskList {
     output: Option<Format>,
 }
 
-/// The names of all tasks, for completion; none where the configuration has a mistake.
+/// The names of all tasks, for completion; empty if the configuration is invalid.
 pub(super) fn names(common: &Common) -> Vec<String> {
     let Ok(settings) = Settings::read(common) else { return Vec::new() };
     TaskCatalog::of(settings.file.tasks).names().map(str::to_owned).collect()
@@ -88,17 +90,17 @@ pub(super) async fn run(common: &Common, verb: Tasks) -> Result<u8, CliError> {
     }
 }
 
-/// What is done on each peer.
+/// The work on each peer.
 enum Work {
     Steps(Steps),
-    /// A program of this machine, to become the daemon's.
+    /// A local program that becomes the daemon's next version.
     Program(deploy::Program),
 }
 
-/// A task, as it is run.
+/// A task to run.
 struct Steps {
     steps: Vec<Step>,
-    /// What they have built, if that is the daemon's next version.
+    /// The path of the built program, if it is the daemon's next version.
     program: Option<String>,
 }
 
@@ -131,7 +133,7 @@ async fn on_all(common: &Common, args: TaskRun) -> Result<u8, CliError> {
             Ok(_) => Some(OTHER),
             Err(failure) => {
                 exit::say(&failure);
-                // What is not d's own failure is the command's.
+                // Any code that is not a failure of `d` is the command's.
                 Some(if failure.code >= NOT_STARTED { failure.code } else { OTHER })
             }
         });
@@ -145,7 +147,7 @@ async fn on_all(common: &Common, args: TaskRun) -> Result<u8, CliError> {
     Ok(codes.into_iter().flatten().max().unwrap_or(0))
 }
 
-/// Runs a task of this name on one peer.
+/// Runs a task by its name on one peer.
 pub(super) async fn named(common: &Common, name: &str, peer: &str) -> Result<u8, CliError> {
     on_one(common, name, &steps(common, name)?, peer, &mut Enough::listen()).await
 }
@@ -172,7 +174,7 @@ async fn on_one(
         }
     };
     let Some(program) = steps.program.as_ref().filter(|_| code == 0) else { return Ok(code) };
-    // A command may take an interrupt and end well; the person wanted all to end.
+    // A command may handle an interrupt and exit with 0; the user wanted to end everything.
     if enough.was_said() {
         output::say(&format!("{peer}: {name} stopped before step {of} of {of}: it was interrupted"));
         return Ok(CANCELLED);
@@ -194,12 +196,12 @@ fn as_job(name: &str, steps: &Steps, of: usize, peer: &str) -> Exec {
         of: u32::try_from(of).ok(),
         steps: steps.steps.iter().map(part).collect(),
     };
-    // People call it by that, where it can be told from what else they type.
+    // The task's name also names the job, if it is a valid job name.
     let name = Some(name.to_owned()).filter(|name| is_name(name));
     Exec { name, task: Some(task), durable: true, ..on(peer) }
 }
 
-/// Nothing yet, on this peer.
+/// An empty execution on this peer.
 fn on(peer: &str) -> Exec {
     Exec {
         queue: None,

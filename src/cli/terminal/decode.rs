@@ -1,30 +1,32 @@
-//! What a terminal sends, cut into keys, pastes, and what the terminal says by itself.
+//! Splits terminal input into keys, pastes and reports of the terminal itself.
 //!
-//! The same key arrives in three dialects: as a byte or character, as xterm's `modifyOtherKeys` writes it
-//! (`CSI 27;5;93~`), and by kitty's protocol (`CSI 93;5u`). Each is told as the one byte or character that it would be
-//! in the first. Focus, the mouse and answers to questions are [`Token::Report`]s.
+//! The same key arrives in one of three encodings: a plain byte or character, xterm's
+//! `modifyOtherKeys` (`CSI 27;5;93~`), or kitty's protocol (`CSI 93;5u`). Each decodes to the byte
+//! or character of the plain encoding. Focus events, mouse events and answers to queries are
+//! [`Token::Report`]s.
 //!
-//! Guarantees: every byte is in exactly one piece, in order. What has begun and is not whole can be taken out with
-//! [`Decoder::flush`], for an Escape key looks like the beginning of a sequence; its rest is understood all the same.
+//! Guarantees: every byte is in exactly one piece, in order. [`Decoder::flush`] takes out an
+//! incomplete piece, since an Escape key looks like the beginning of a sequence. A late rest of
+//! such a sequence is still recognized.
 
-/// Parameters of a control sequence; a longer one is none.
+/// Longest control sequence in bytes; a longer one is not treated as one.
 const SEQUENCE_MOST: usize = 256;
 
-/// Of a string, which may be a whole clipboard, so much is handed on at once.
+/// A string may be a whole clipboard, so it is handed on in parts of this many bytes.
 const STRING_PART: usize = 4096;
 
 const ESC: u8 = 0x1b;
 
-/// What was cut off.
+/// The kind of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token {
-    /// A key was pressed: what it types, where that is one character.
+    /// A pressed key: the character it types, if it is one character.
     Key(Option<char>),
-    /// A key was let go, or one such as Shift was pressed.
+    /// A released key, or a modifier such as Shift.
     Silent,
-    /// The terminal speaks by itself.
+    /// A report that the terminal sends by itself.
     Report,
-    /// A paste begins, goes on, or ends.
+    /// A paste's start, content or end.
     Paste,
 }
 
@@ -32,39 +34,39 @@ pub(super) enum Token {
 enum State {
     #[default]
     Ground,
-    /// In a character of several bytes, of which so many are missing.
+    /// In a multi-byte character with this many bytes missing.
     Character(u8),
     Escape,
-    /// The same, taken for a key meanwhile.
+    /// After an Escape that was already flushed as a key.
     EscapeKey,
     Csi,
-    /// A function key: one more letter.
+    /// A function key; one more letter follows.
     Ss3,
-    /// A mouse report of old: so many bytes are missing.
+    /// A legacy mouse report with this many bytes missing.
     Mouse(u8),
-    /// An operating system command and the like, up to its end.
+    /// An operating system command or a similar string, up to its terminator.
     String,
     StringEscape,
     Paste,
 }
 
-/// Cuts.
+/// Splits the input.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
     state: State,
-    /// What has begun.
+    /// The bytes of the incomplete piece.
     begun: Vec<u8>,
-    /// How much of that was taken out.
+    /// How many of those bytes were flushed.
     flushed: usize,
 }
 
 impl Decoder {
-    /// Whether something has begun that was not taken out.
+    /// Whether there is an incomplete piece that was not flushed.
     pub(super) fn is_within(&self) -> bool {
         self.begun.len() > self.flushed
     }
 
-    /// Takes out what has begun: too much time has passed. A key, if it is one.
+    /// Takes out the incomplete piece after a timeout; returns its token if it is a key.
     pub(super) fn flush(&mut self) -> (Option<Token>, Vec<u8>) {
         let bytes = self.begun.split_off(self.flushed);
         self.begun.extend_from_slice(&bytes);
@@ -83,7 +85,7 @@ impl Decoder {
         }
     }
 
-    /// Takes the next byte.
+    /// Handles the next byte.
     pub(super) fn feed(&mut self, byte: u8, take: &mut impl FnMut(Token, &[u8])) {
         match self.state {
             State::Ground => self.ground(byte, take),
@@ -132,7 +134,7 @@ impl Decoder {
         take(token, rest);
     }
 
-    /// It ends before this byte.
+    /// Ends the current piece before this byte.
     fn again(&mut self, byte: u8, token: Token, take: &mut impl FnMut(Token, &[u8])) {
         self.end(token, take);
         self.feed(byte, take);
@@ -170,7 +172,7 @@ impl Decoder {
             b'O' => self.push(byte, State::Ss3),
             b']' | b'P' | b'_' | b'^' | b'X' => self.push(byte, State::String),
             ESC => self.again(byte, Token::Key(Some('\x1b')), take),
-            // With Alt.
+            // A character with Alt.
             _ => {
                 self.begun.push(byte);
                 self.end(Token::Key(None), take);
@@ -181,7 +183,7 @@ impl Decoder {
     fn csi(&mut self, byte: u8, take: &mut impl FnMut(Token, &[u8])) {
         match byte {
             b'M' if self.begun == b"\x1b[" => self.push(byte, State::Mouse(3)),
-            // The function keys of the console.
+            // A function key of the Linux console.
             b'[' if self.begun == b"\x1b[" => self.push(byte, State::Ss3),
             0x40..=0x7e => {
                 self.begun.push(byte);
@@ -205,7 +207,7 @@ impl Decoder {
                 self.begun.push(byte);
                 self.end(Token::Report, take);
             }
-            // It was none, for no terminal writes that there.
+            // Not a sequence: no terminal writes control characters inside one.
             0..=0x1f => self.again(byte, Token::Key(None), take),
             _ => {
                 self.push(byte, State::String);
@@ -217,7 +219,7 @@ impl Decoder {
         }
     }
 
-    /// Everything up to its end passes.
+    /// Passes everything up to the end of the paste.
     fn paste(&mut self, byte: u8, take: &mut impl FnMut(Token, &[u8])) {
         const END: &[u8] = b"\x1b[201~";
         self.begun.push(byte);
@@ -242,11 +244,11 @@ impl Decoder {
     }
 }
 
-/// What a control sequence means, after its introducer.
+/// The token for a control sequence, without its introducer.
 fn meaning(sequence: &[u8]) -> Token {
     let Some((&letter, parameters)) = sequence.split_last() else { return Token::Key(None) };
     if parameters.iter().any(|byte| !matches!(byte, b'0'..=b'9' | b';' | b':')) {
-        // Its answers are marked so.
+        // Private markers denote answers of the terminal.
         return Token::Report;
     }
     let text = std::str::from_utf8(parameters).unwrap_or_default();
@@ -263,7 +265,7 @@ fn meaning(sequence: &[u8]) -> Token {
         b'~' if number(0, 0) == 27 && fields.len() == 3 => {
             Token::Key(typed_by(Press { code: number(2, 0), modifiers: number(1, 0), ..Press::default() }))
         }
-        // Key, what it is with Shift, modifiers, press or release, the text it types.
+        // Parameters: key and its shifted form, modifiers and event type, the text it types.
         b'u' => match (number(1, 1), number(0, 0)) {
             (3, _) | (_, 57_358..=57_360 | 57_441..=57_454) => Token::Silent,
             _ => Token::Key(typed_by(Press {
@@ -278,7 +280,7 @@ fn meaning(sequence: &[u8]) -> Token {
     }
 }
 
-/// A key as it was pressed; 0 is what is not known.
+/// A key press; 0 stands for unknown.
 #[derive(Debug, Clone, Copy, Default)]
 struct Press {
     code: u32,
@@ -287,7 +289,7 @@ struct Press {
     text: u32,
 }
 
-/// What a key would type on a terminal that knows bytes alone.
+/// The character that a plain terminal would send.
 fn typed_by(press: Press) -> Option<char> {
     const SHIFT: u32 = 1;
     const CTRL: u32 = 4;
@@ -319,7 +321,7 @@ fn typed_by(press: Press) -> Option<char> {
     control(c).or_else(|| control(code))
 }
 
-/// Where a terminal does not say what a key is with Shift: as on most keyboards.
+/// The shifted form on most keyboards, for terminals that do not report it.
 fn with_shift(c: char) -> char {
     match c {
         '`' => '~',
@@ -335,7 +337,7 @@ fn with_shift(c: char) -> char {
 mod tests {
     use super::*;
 
-    /// The tokens of what a terminal sends at once; and that no byte is lost, wherever the reads end.
+    /// The tokens of one input. Also checks that no byte is lost however the input is split.
     fn tokens(bytes: &[u8]) -> Vec<Token> {
         let mut tokens = Vec::new();
         let mut decoder = Decoder::default();
@@ -435,7 +437,7 @@ mod tests {
         decoder.feed(b'~', &mut |token, bytes| told.push((token, bytes.to_vec())));
         assert_eq!(told, [(Token::Key(Some('~')), b"~".to_vec())]);
         told.clear();
-        // In three pieces.
+        // Fed in three pieces.
         decoder.feed(ESC, &mut |_, _| {});
         decoder.flush();
         decoder.feed(b'[', &mut |_, _| {});
@@ -444,7 +446,7 @@ mod tests {
             .iter()
             .for_each(|&byte| decoder.feed(byte, &mut |token, bytes| told.push((token, bytes.to_vec()))));
         assert_eq!(told, [(Token::Paste, b"200~".to_vec())]);
-        // Alt and a bracket begin no string that swallows all that is typed afterwards.
+        // Alt and a bracket must not start a string that swallows the following input.
         let mut decoder = Decoder::default();
         b"\x1b]".iter().for_each(|&byte| decoder.feed(byte, &mut |_, _| {}));
         assert_eq!(decoder.flush(), (Some(Token::Key(None)), b"\x1b]".to_vec()));

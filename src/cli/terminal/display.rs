@@ -1,10 +1,10 @@
-//! What the person sees: what the command writes, and now and then a line of `d`'s own.
+//! The local screen: the command's output, and sometimes a line of `d`'s own.
 //!
-//! Where their terminal is as large as the session's, that is what the command writes. Where it is not, it is a
-//! [`View`] of the screen. What is shown is kept as the shim keeps it, for that, so that it can be drawn again after a
-//! line of `d`'s own, and put away at the end.
+//! If the local terminal has the session's size, the output is shown as it is. Otherwise a [`View`]
+//! of the screen is shown. For that, this module tracks the screen like the shim, so that it can
+//! redraw after a line of `d`'s own and reset the terminal at the end.
 //!
-//! Guarantees: what was on the person's screen before is in the lines that scrolled off, or is there again.
+//! Guarantees: the screen's earlier content is in the scrollback or is restored.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -21,19 +21,19 @@ use peerbus_protocol::frame::StreamKind;
 use peerbus_protocol::{PeerId, TtySize};
 use peerbus_screen::{QueryFilter, Screen, View};
 
-/// A shorter silence of the peer is not worth a line on somebody's screen.
+/// An outage of the peer shorter than this is not reported on the screen.
 const WORTH_SAYING: Duration = Duration::from_secs(1);
 
-/// How long a terminal may take for what was written to it, when `d` is ended.
+/// Timeout for pending output when `d` is ended.
 const STANDS_STILL: Duration = Duration::from_secs(2);
 
-/// A view is drawn no more often than this.
+/// Minimum pause between two redraws of a view.
 const DRAWN_EVERY: Duration = Duration::from_millis(30);
 
-/// A question that was let through is answered by then, or is not.
+/// A terminal query that was let through is answered within this time or never.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Has a terminal put its title aside, and take it back.
+/// Makes the terminal save its title. Restored at the end.
 const KEEP_TITLE: &[u8] = b"\x1b[22;0t";
 const GIVE_TITLE_BACK: &[u8] = b"\x1b[23;0t";
 
@@ -42,32 +42,32 @@ pub(super) struct Display {
     peer: PeerId,
     screen: Option<Screen>,
     filter: QueryFilter,
-    /// Whether what the command asks its terminal may be asked here: one who watches never is.
+    /// Whether the command's terminal queries may reach the local terminal; never for a watcher.
     writes: bool,
-    /// From where on it is; from everywhere until that is told.
+    /// From which offset this client answers queries; from the start until the peer says so.
     asked: Option<Responder>,
-    /// When the person's terminal was last asked something.
+    /// When the local terminal last got a query.
     asked_at: Option<Instant>,
     is_terminal: bool,
-    /// How large the person's terminal is.
+    /// The local terminal's size.
     own: TtySize,
-    /// Whether the session is to take that size, and nothing was heard of that yet.
+    /// Whether the session should take that size but has not confirmed it yet.
     expects_own: bool,
     sizes: Sizes,
-    /// How much of the output was shown.
+    /// Bytes of output shown so far.
     at: u64,
-    /// Whether there is nothing of the person's on the screen.
+    /// Whether the user's earlier content is off the screen.
     is_cleared: bool,
     view: Option<View>,
-    /// When the view is to be drawn.
+    /// When to draw the view.
     draw_at: Option<Instant>,
     drawn_at: Option<Instant>,
-    /// What the view says in place of the usual hint.
+    /// A message that replaces the view's usual hint.
     notice: Option<String>,
     lost: Option<Lost>,
 }
 
-/// The peer is out of reach.
+/// The peer is unreachable.
 struct Lost {
     why: String,
     since: Instant,
@@ -98,7 +98,8 @@ impl Display {
         }
     }
 
-    /// The command has a terminal of this size, and what comes stands here.
+    /// Handles the start: the command's terminal has this size, and its output continues at this
+    /// offset.
     pub(super) fn begin(&mut self, size: TtySize, at: u64) {
         self.at = at;
         if self.is_terminal && self.screen.is_none() {
@@ -108,7 +109,7 @@ impl Display {
         }
     }
 
-    /// The person's terminal is so large now, and the session `follows` it.
+    /// Handles the local terminal's new size; `follows` says whether the session takes it.
     pub(super) fn is_at(&mut self, own: TtySize, follows: bool) {
         self.own = own;
         self.expects_own = follows;
@@ -116,13 +117,13 @@ impl Display {
         self.draw_soon();
     }
 
-    /// How large the session is, from which place on.
+    /// Handles the session's sizes and the offsets from which they apply.
     pub(super) fn is_sized(&mut self, sizes: Sizes) {
         self.sizes = sizes;
         self.take_size();
     }
 
-    /// Takes the size that holds here.
+    /// Applies the size that holds at the current offset.
     fn take_size(&mut self) {
         let (Some(screen), Some(size)) = (&mut self.screen, self.sizes.at(self.at)) else { return };
         if screen.size() == size {
@@ -143,7 +144,7 @@ impl Display {
         self.expects_own || self.screen.as_ref().is_none_or(|screen| screen.size() == self.own)
     }
 
-    /// Begins a view, or ends it, where that is called for.
+    /// Starts or ends the view as needed.
     fn fit(&mut self) {
         match (self.fits(), self.view.take()) {
             (false, None) => {
@@ -180,19 +181,20 @@ impl Display {
         self.writer.draw(view.paint(screen, self.own, hint).into());
     }
 
-    /// Draws all of it anew.
+    /// Redraws the whole screen.
     fn draw_all(&mut self) {
         self.scroll_own_lines_off();
         let Some(screen) = &mut self.screen else { return };
         let mut drawn = screen.whole();
         if self.filter.has_begun() {
-            // The rest of it is going to be shown.
+            // An incomplete sequence: its rest follows in the output.
             drawn.extend_from_slice(screen.begun());
         }
         self.writer.draw(drawn.into());
     }
 
-    /// Drawing begins with a blank screen: what is above the cursor must not be lost by that.
+    /// Scrolls the user's lines off the screen, since drawing starts with a blank screen and would
+    /// lose them.
     fn scroll_own_lines_off(&mut self) {
         if self.is_terminal && !std::mem::replace(&mut self.is_cleared, true) {
             let lines = "\r\n".repeat(usize::from(self.own.rows.saturating_sub(1)));
@@ -200,10 +202,11 @@ impl Display {
         }
     }
 
-    /// What draws the terminal as it stands.
+    /// Writes bytes that draw the terminal's current state.
     pub(super) fn draw(&mut self, bytes: &Bytes) {
         self.keep(bytes);
-        // It asks nothing, but may end within a question: whose that is, shows in the output that follows.
+        // These bytes contain no query, but may end inside one; the following output shows who
+        // answers it.
         let shown = self.filter.feed(bytes, 0, |_| false);
         if self.view.is_some() {
             return self.draw_soon();
@@ -212,12 +215,12 @@ impl Display {
         self.writer.draw(shown.into());
     }
 
-    /// Somebody else is asked, or it is us.
+    /// Handles a change of the client that answers queries.
     pub(super) fn is_asked(&mut self, asked: Responder) {
         self.asked = Some(asked);
     }
 
-    /// What the command wrote, from this place on.
+    /// Shows output of the command at this offset.
     pub(super) fn show(&mut self, stream: StreamKind, at: u64, bytes: &Bytes) {
         self.at = at;
         if !self.is_terminal {
@@ -238,7 +241,7 @@ impl Display {
     fn show_in_one_size(&mut self, bytes: &Bytes) {
         self.keep(bytes);
         if self.view.is_some() {
-            // Of what is a question to somebody else, or begins as one, nothing is shown here later.
+            // A query for another client, or the beginning of one, must not be shown here later.
             self.filter.feed(bytes, self.at, |_| false);
             self.writer.show(Bytes::new(), bytes.len());
             return self.draw_soon();
@@ -262,13 +265,14 @@ impl Display {
         self.say(format!("{bytes} bytes of output are no longer kept"));
     }
 
-    /// Says something in a line of its own, behind all that was shown.
+    /// Prints a line of `d`'s own after all output so far.
     pub(super) fn say(&mut self, text: String) {
         if self.view.is_some() {
             self.notice = Some(format!("d: {text}"));
             self.draw_soon();
         } else if self.is_terminal {
-            // The terminal may be raw, and does not return to the first column by itself.
+            // The terminal may be in raw mode and then does not return to the first column by
+            // itself.
             self.writer.draw(Bytes::from(format!("\r\nd: {}\r\n", output::escaped(&text))));
         } else {
             output::say(&text);
@@ -279,7 +283,7 @@ impl Display {
         self.lost.get_or_insert(Lost { why, since: Instant::now(), said: false });
     }
 
-    /// When it is time to draw, or to say that the peer is out of reach.
+    /// Waits until it is time to draw, or to report an unreachable peer.
     pub(super) async fn due(&self) {
         let lost = self.lost.as_ref().filter(|lost| !lost.said).map(|lost| lost.since + WORTH_SAYING);
         match [lost, self.draw_at].into_iter().flatten().min() {
@@ -288,7 +292,7 @@ impl Display {
         }
     }
 
-    /// Does what it is time for.
+    /// Handles whatever [`Display::due`] waited for.
     pub(super) fn on_due(&mut self) {
         let now = Instant::now();
         if self.lost.as_ref().is_some_and(|lost| !lost.said && now >= lost.since + WORTH_SAYING) {
@@ -299,7 +303,7 @@ impl Display {
         }
     }
 
-    /// Says it in the last row, which is drawn again afterwards.
+    /// Reports the unreachable peer in the last row, which is redrawn afterwards.
     fn say_so(&mut self) {
         let Some(lost) = &mut self.lost else { return };
         lost.said = true;
@@ -325,7 +329,7 @@ impl Display {
             Some(screen) => {
                 self.writer.draw(screen.leave().into());
                 if !self.is_cleared {
-                    // The cursor may be anywhere among the lines.
+                    // The cursor may be anywhere, so go to the last row first.
                     self.writer.draw(format!("\x1b[{};1H\r\n", self.own.rows).into());
                 }
                 self.draw_all();
@@ -334,14 +338,14 @@ impl Display {
         }
     }
 
-    /// Somebody else gets the terminal for a while.
+    /// Resets the terminal for other programs while `d` is stopped.
     pub(super) fn is_suspended(&mut self) {
         let away = [&self.away()[..], b"\r\n"].concat();
         self.writer.draw(away.into());
         self.writer.wait_until_written(STANDS_STILL);
     }
 
-    /// It is ours again, whatever it looks like.
+    /// Redraws after `d` continues, whatever the terminal shows.
     pub(super) fn goes_on(&mut self) {
         if self.screen.is_none() {
             return;
@@ -354,7 +358,7 @@ impl Display {
         }
     }
 
-    /// What puts away what was made of the terminal.
+    /// The bytes that reset the terminal's modes.
     fn away(&mut self) -> Vec<u8> {
         let Some(screen) = &self.screen else { return Vec::new() };
         let mut away = match self.view.take() {
@@ -365,14 +369,14 @@ impl Display {
         away
     }
 
-    /// Whether the terminal may have something to say that nobody asks for any more.
+    /// Whether the terminal may still send answers that nobody waits for.
     pub(super) fn may_be_answered(&self) -> bool {
         self.asked_at.is_some_and(|at| at.elapsed() < ANSWERED_WITHIN)
             || self.screen.as_ref().is_some_and(Screen::has_reports)
     }
 
-    /// Puts away what the command has made of the terminal, and `asks` the last question then; says how our output
-    /// fared. For one that stands still, who has to be quick does not wait.
+    /// Resets the terminal and, if `asks` is set, sends it a last query. Returns errors of `d`'s
+    /// output. In a hurry, does not wait for a stalled output.
     pub(super) fn put_away(mut self, how: Away) -> Written {
         let held = self.filter.finish();
         if self.view.is_none() {
@@ -395,7 +399,7 @@ impl Display {
     }
 }
 
-/// How a terminal is put away.
+/// How to reset a terminal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Away {
     pub(super) in_mid_line: bool,

@@ -1,20 +1,20 @@
-//! Keys that are meant for `d` and not for the command: to leave a terminal that goes on.
+//! Keys for `d` itself instead of the command: to detach from a terminal that keeps running.
 //!
-//! As with ssh, a `~` at the beginning of a line is the first of two keys: `~.` leaves, `~~` is one
-//! `~`, `~?` shows help; with any other key both are the command's. And there are keys to leave that
-//! work anywhere, Ctrl-] d, or whatever was asked for. Whoever only watches leaves with Ctrl-C or `q`, too. Everything
-//! else passes as it is, a paste and what the terminal says by itself above all.
+//! As with ssh, a `~` at the beginning of a line starts a two-key command: `~.` detaches, `~~`
+//! sends one `~`, `~?` shows help. With any other key, both go to the command. The detach keys work
+//! anywhere: Ctrl-] d, or the configured ones. A watcher can also detach with Ctrl-C or `q`.
+//! Everything else passes unchanged, in particular pastes and the terminal's own reports.
 
 use super::decode::{Decoder, Token};
 
-/// What `~?` shows.
+/// The text of `~?`.
 pub(super) const HELP: &str = "keys for d, at the beginning of a line:  ~.  leaves; the command goes on   ~~  one ~   \
                                ~?  this; anywhere: the keys of --detach-keys (Ctrl-] d) leave too";
 
-/// The keys that leave, unless others were asked for.
+/// The default detach keys.
 const USUAL: [u8; 2] = [0x1d, b'd'];
 
-/// Keys that are typed, as the command is to get them.
+/// Filters typed keys for the command.
 #[derive(Debug)]
 pub(super) struct Keys {
     decoder: Decoder,
@@ -24,30 +24,30 @@ pub(super) struct Keys {
 #[derive(Debug)]
 struct Matcher {
     leave: Vec<u8>,
-    /// How many of the keys that leave were typed.
+    /// How many of the detach keys were typed so far.
     begun: usize,
     tilde: bool,
-    /// The bytes of a tilde, or of the keys that leave, of which the rest may follow.
+    /// The bytes of a possible tilde command or detach sequence whose rest may follow.
     held: Vec<u8>,
     at_line_start: bool,
     watches: bool,
-    /// Whether keys mean anything to `d` at all.
+    /// Whether `d` interprets any keys.
     listening: bool,
 }
 
-/// What was typed.
+/// The result of filtering.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Typed {
-    /// For the command.
+    /// Bytes for the command.
     pub(super) bytes: Vec<u8>,
-    /// Whether the person wants to leave; what was typed after that is nobody's.
+    /// Whether the user detaches. Later bytes are not taken.
     pub(super) leaves: bool,
-    /// Whether help is wanted.
+    /// Whether the user asks for help.
     pub(super) help: bool,
 }
 
 impl Keys {
-    /// With the keys that leave; none of them if that is empty.
+    /// With these detach keys; an empty list disables all keys.
     pub(super) fn new(leave: Option<Vec<u8>>) -> Self {
         let leave = leave.unwrap_or_else(|| USUAL.to_vec());
         let listening = !leave.is_empty();
@@ -63,14 +63,14 @@ impl Keys {
         Self { decoder: Decoder::default(), matcher }
     }
 
-    /// Of somebody who only watches.
+    /// For a user who only watches.
     pub(super) fn of_watcher(leave: Option<Vec<u8>>) -> Self {
         let mut keys = Self::new(leave);
         (keys.matcher.watches, keys.matcher.listening) = (true, true);
         keys
     }
 
-    /// Takes what was typed, up to the keys that leave.
+    /// Filters typed bytes, up to the detach keys.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Typed {
         let mut typed = Typed::default();
         let Self { decoder, matcher } = self;
@@ -87,18 +87,18 @@ impl Keys {
         typed
     }
 
-    /// Whether what has begun waits for its rest, and is to be [flushed](Self::flush) soon.
+    /// Whether an incomplete sequence waits for its rest and must be [flushed](Self::flush) soon.
     pub(super) fn are_waiting(&self) -> bool {
         self.decoder.is_within()
     }
 
-    /// Its rest has not come: what has begun is handed on.
+    /// Passes on an incomplete sequence whose rest did not come.
     pub(super) fn flush(&mut self) -> Typed {
         let mut typed = Typed::default();
         match self.decoder.flush() {
             (Some(token), bytes) => self.matcher.take(token, &bytes, &mut typed),
             (None, bytes) if bytes.is_empty() => {}
-            // Its rest follows it, so nothing may be held before it.
+            // Its late rest follows it, so nothing may be held back before it.
             (None, bytes) => {
                 self.matcher.release(&mut typed);
                 typed.bytes.extend(bytes);
@@ -112,7 +112,7 @@ impl Matcher {
     fn take(&mut self, token: Token, bytes: &[u8], typed: &mut Typed) {
         match token {
             Token::Key(key) => self.key(key, bytes, typed),
-            // Comes by itself, and may be waited for.
+            // The terminal sends reports by itself, and the command may wait for them.
             Token::Report => typed.bytes.extend_from_slice(bytes),
             Token::Silent => self.pass(bytes, typed),
             Token::Paste => {
@@ -123,13 +123,13 @@ impl Matcher {
         }
     }
 
-    /// Behind what is held.
+    /// Passes bytes, after the held ones.
     fn pass(&mut self, bytes: &[u8], typed: &mut Typed) {
         let to = if self.held.is_empty() { &mut typed.bytes } else { &mut self.held };
         to.extend_from_slice(bytes);
     }
 
-    /// What is held is the command's.
+    /// Passes the held bytes to the command.
     fn release(&mut self, typed: &mut Typed) {
         (self.begun, self.tilde) = (0, false);
         if !self.held.is_empty() {
@@ -165,7 +165,7 @@ impl Matcher {
         }
         if self.begun > 0 {
             self.release(typed);
-            // It may be the first of them again.
+            // The key may be the first detach key again.
             return self.key(key, bytes, typed);
         }
         if key == Some('~') && self.at_line_start {
@@ -178,7 +178,7 @@ impl Matcher {
     }
 }
 
-/// Keys as people write them: `ctrl-],d`, `ctrl-p,ctrl-q`, or `none`.
+/// Parses detach keys such as `ctrl-],d`, `ctrl-p,ctrl-q`, or `none`.
 pub(crate) fn detach_keys(text: &str) -> Result<Vec<u8>, String> {
     if text == "none" {
         return Ok(Vec::new());
@@ -203,7 +203,7 @@ fn one_key(text: &str) -> Result<u8, String> {
 mod tests {
     use super::*;
 
-    /// What the command gets, and whether the person leaves, however the keys arrive.
+    /// What the command gets and whether the user detaches, for each encoding of the keys.
     fn typed(text: &[u8]) -> (String, bool) {
         let whole = Keys::new(None).take(text);
         let mut keys = Keys::new(None);
@@ -274,7 +274,7 @@ mod tests {
         for pasted in ["~~~sh", "~?", "~.", "a\r~.\rb", "\x1dd", "\x1b[27;5;93~d"] {
             let keys = format!("\r\x1b[200~{pasted}\x1b[201~");
             assert_eq!(typed(keys.as_bytes()), (keys.clone(), false), "{pasted:?}");
-            // And between the reads.
+            // Also with every split into two reads.
             for cut in 0..keys.len() {
                 let mut all = Keys::new(None);
                 let (before, after) = keys.as_bytes().split_at(cut);

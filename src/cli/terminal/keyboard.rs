@@ -1,4 +1,4 @@
-//! What is typed, and what the system tells: another size, that `d` is to end, or to stop for a while.
+//! Keyboard input and signals: a new terminal size, termination, suspension.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,25 +16,26 @@ use crate::signals::{listen, received};
 use peerbus_client::exec::ExecutionHandle;
 use peerbus_process::{Blocking, CONTINUES, Console, SUSPENDS, Wait, wait_for_keys};
 
-/// As much as is read at once; a person types less.
+/// Bytes per read; a user types less.
 const AT_ONCE: usize = 4096;
 
-/// How long what begins like a sequence is waited for to go on. An Escape key takes so much longer than others.
+/// How long to wait for the rest of an incomplete sequence. Delays an Escape key by this much.
 const SEQUENCE_GOES_ON: Duration = Duration::from_millis(20);
 
-/// How long a terminal may take for the answer to a last question. Whoever sits at one far away waits for that long.
+/// Timeout for the answer to the last query. A slow terminal connection may delay the end by this
+/// much.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
-/// Keys that are read on a thread of their own.
+/// A thread that reads keys.
 pub(super) struct Keyboard {
     stop: UnixStream,
     thread: JoinHandle<()>,
 }
 
 impl Keyboard {
-    /// Hands keys on as soon as they are typed, up to those that leave.
+    /// Hands keys on as soon as they are typed, up to the detach keys.
     ///
-    /// They are read byte by byte, so that what was typed behind those is left for whoever reads next.
+    /// Reads byte by byte, so that bytes after the detach keys are left for the next reader.
     pub(super) fn read(
         console: &Console,
         keys: Keys,
@@ -45,7 +46,8 @@ impl Keyboard {
         let (stop, stopped) = UnixStream::pair()?;
         let thread = std::thread::spawn(move || {
             if read_until_left(input, &stopped, keys, &to).is_err() {
-                // The terminal was closed, which SIGHUP tells too where it is not ignored. That is no end of input.
+                // The terminal was closed, which SIGHUP also reports unless ignored. This is not
+                // the end of the input.
                 steering.detach();
                 std::mem::forget(to);
             }
@@ -53,10 +55,10 @@ impl Keyboard {
         Ok(Self { stop, thread })
     }
 
-    /// From now on nothing is read. Whoever was to get the keys must be gone.
+    /// Stops reading. The receiver of the keys must already be gone.
     pub(super) fn stop(self) {
         drop(self.stop);
-        // One that panicked reads nothing either.
+        // A thread that panicked has stopped reading, too.
         let _ = self.thread.join();
     }
 }
@@ -84,7 +86,7 @@ fn read_until_left(
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // Somebody else has read it, and made the terminal one that is not waited for.
+                // Another process has read the input and made the terminal non-blocking.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
@@ -103,11 +105,11 @@ fn read_until_left(
     }
 }
 
-/// The question that every terminal answers, and that comes last: what are you?
+/// The query that every terminal answers (device attributes), sent last.
 pub(super) const LAST_QUESTION: &[u8] = b"\x1b[c";
 
-/// Takes away what a terminal still answers, up to the answer to [`LAST_QUESTION`]: it would be typed to whoever reads
-/// next. What is typed meanwhile is lost.
+/// Discards pending answers of the terminal, up to the answer to [`LAST_QUESTION`]: the next reader
+/// would get them as input. Keys typed meanwhile are lost.
 pub(super) fn take_answers(console: &Console) {
     let Ok(mut input) = console.input() else { return };
     let end = Instant::now() + ANSWERS_WITHIN;
@@ -127,7 +129,7 @@ pub(super) fn take_answers(console: &Console) {
     }
 }
 
-/// Reads what no person types on a thread of its own, and hands it on.
+/// Reads input that is not a terminal on a thread of its own, and hands it on.
 pub(super) fn read_input(to: mpsc::Sender<Typed>, steering: ExecutionHandle, lost: InputLost) {
     std::thread::spawn(move || {
         let mut input = Blocking(std::io::stdin());
@@ -147,22 +149,22 @@ pub(super) fn read_input(to: mpsc::Sender<Typed>, steering: ExecutionHandle, los
     });
 }
 
-/// What the system tells.
+/// An event from the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TerminalEvent {
-    /// The terminal has another size.
+    /// The terminal's size changed.
     Size,
-    /// Ctrl-C, while keys still make signals.
+    /// Ctrl-C, while the terminal still makes signals of keys.
     Interrupt,
-    /// `d` is to end.
+    /// `d` must end.
     End,
-    /// `d` is to stop until it is to go on.
+    /// `d` must stop until SIGCONT.
     Suspend,
-    /// It goes on, and whoever was there meanwhile may have changed the terminal.
+    /// `d` continues; other programs may have changed the terminal meanwhile.
     Continue,
 }
 
-/// The signals that `d` listens to while somebody sits at a terminal.
+/// The signals that `d` handles during a terminal session.
 pub(super) struct Signals {
     size: Option<Signal>,
     interrupt: Option<Signal>,

@@ -1,16 +1,16 @@
-//! The person's end of a terminal on another machine.
+//! The local side of a terminal on another machine.
 //!
 //! ```text
-//!  keys ──▶ decode ──▶ escape (leave?) ──▶ the job
-//!  size ──▶ the job        the job ──▶ questions taken out, if somebody else is asked ──▶ shown
-//!                                  └─▶ screen: redrawn, put away; a view, where the sizes differ
+//!  keys ──▶ decode ──▶ escape (detach?) ──▶ the job
+//!  size ──▶ the job        the job ──▶ queries removed unless this client answers them ──▶ shown
+//!                                  └─▶ screen: for redraw and reset; a view, if the sizes differ
 //! ```
 //!
-//! Guarantees: every byte goes to the command as it is typed, Ctrl-C too, in the order of typing; what is typed behind
-//! the keys that leave is left for the shell. The person's terminal is as it was, however it ends: the command, a key, a
-//! signal, a panic. What the program has made of it (the alternate screen, mouse, colors, …) is put away, and what the
-//! terminal still answers is taken away. While the peer is out
-//! of reach one line says so, and afterwards everything is drawn as it should be.
+//! Guarantees: every byte goes to the command in the order of typing, even Ctrl-C. Bytes typed
+//! after the detach keys are left for the shell. The local terminal is restored however the session
+//! ends: exit, detach, a signal, a panic. Restoring resets the program's modes (the alternate
+//! screen, mouse, colors, …) and discards late answers of the terminal. While the peer is
+//! unreachable, one line says so, and afterwards the screen is redrawn.
 
 mod decode;
 mod display;
@@ -39,27 +39,29 @@ use peerbus_protocol::{Ending, PeerId, TtySize};
 
 pub(crate) use escape::detach_keys;
 
-/// Output on its way to a terminal: little, so that Ctrl-C is seen to work at once.
+/// Most output in flight to a terminal: little, so that Ctrl-C has a visible effect at once.
 pub(crate) const WINDOW: u64 = 256 * 1024;
 
-/// Typed ahead of a command that does not read. Beyond it nothing is read that somebody types.
+/// Most input typed ahead of a command that does not read. Beyond it, `d` stops reading the
+/// keyboard.
 const TYPED_AHEAD: usize = 64 * 1024;
 
-/// The end of an input that nobody types is typed again after this, and then after ever longer pauses: a program that is
-/// only just starting may have thrown away the first.
+/// First pause before end of file is typed again for input that is not a terminal; the pauses grow.
+/// A program that is just starting may have discarded the first one.
 const END_AGAIN: Duration = Duration::from_secs(1);
 
-/// How the person sits there.
+/// How the user takes part in the session.
 pub(crate) struct Manner {
-    /// Whether what is typed goes to the command.
+    /// Whether typed input goes to the command.
     pub(crate) writes: bool,
-    /// The keys that leave, if not the usual.
+    /// The detach keys, if not the default ones.
     pub(crate) detach_keys: Option<Vec<u8>>,
-    /// Whether the end of an input that is no terminal is typed, too; else the rest is only watched.
+    /// Whether end of file of a non-terminal input is typed, too; otherwise the session is only
+    /// watched.
     pub(crate) types_end: bool,
 }
 
-/// How it ended for the person.
+/// How the session ended for the user.
 pub(crate) enum Left {
     /// The command has ended.
     Ended(Box<Completion>),
@@ -67,18 +69,18 @@ pub(crate) enum Left {
     Detached { at: u64, why: Parting },
 }
 
-/// Why somebody leaves a terminal that goes on.
+/// Why the user leaves a terminal that keeps running.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Parting {
-    /// They pressed the keys for it.
+    /// The user pressed the detach keys.
     Keys,
-    /// Somebody else wanted it.
+    /// Another client detached this one.
     By(String),
     /// `d` was ended.
     Ended,
 }
 
-/// Says what is to be said to somebody who has left a terminal, and gives the code.
+/// Prints the message for a user who has left the terminal, and returns the exit code.
 pub(crate) fn farewell(why: &Parting, peer: &PeerId, word: &str) -> Result<u8, CliError> {
     let goes_on = format!("{word} on {peer}, which goes on; `d attach {peer}/{word}` shows it again");
     match why {
@@ -91,7 +93,7 @@ pub(crate) fn farewell(why: &Parting, peer: &PeerId, word: &str) -> Result<u8, C
     Ok(0)
 }
 
-/// The terminal that standard output is, in words for the peer. `None` of the numbers is 0.
+/// The terminal of standard output, described for the peer. An unknown number is 0.
 pub(crate) fn own_tty() -> Tty {
     let TtySize { cols, rows } = own_size();
     let kind = |name| std::env::var(name).ok().filter(|kind| is_terminal_name(kind));
@@ -101,7 +103,7 @@ pub(crate) fn own_tty() -> Tty {
     Tty { cols, rows, term: kind("TERM"), colorterm: kind("COLORTERM"), locale }
 }
 
-/// Says that the command finds another kind of terminal than this one is.
+/// Reports that the command got another TERM than the local one.
 pub(crate) fn say_replaced_term(peer: &PeerId, accepted: &Accepted) {
     if let Some(term) = &accepted.term {
         let own = std::env::var("TERM").unwrap_or_default();
@@ -109,19 +111,19 @@ pub(crate) fn say_replaced_term(peer: &PeerId, accepted: &Accepted) {
     }
 }
 
-/// Its size. Where nobody knows, the usual; of a larger one than a peer takes, as much as that.
+/// The local terminal's size: a default if unknown, and at most what a peer accepts.
 pub(crate) fn own_size() -> TtySize {
     let (cols, rows) = console_size().unwrap_or((0, 0));
     let or = |size: u16, usual: u16| if size == 0 { usual } else { size };
     bounded(TtySize { cols: or(cols, TtySize::USUAL.cols), rows: or(rows, TtySize::USUAL.rows) })
 }
 
-/// No larger than any terminal is, whoever says so.
+/// Limits a size to the range of real terminals.
 fn bounded(size: TtySize) -> TtySize {
     TtySize { cols: size.cols.clamp(1, MOST), rows: size.rows.clamp(1, MOST) }
 }
 
-/// Sits at the terminal until the command has ended or the person leaves. `stdin` is where keys go.
+/// Runs the terminal session until the command ends or the user leaves. `stdin` takes the keys.
 pub(crate) async fn sit(
     mut execution: Execution,
     peer: &PeerId,
@@ -175,15 +177,16 @@ async fn due(at: Option<Instant>) {
     }
 }
 
-/// One person at one terminal.
+/// One user's session at one terminal.
 struct TerminalSession {
     steering: ExecutionHandle,
     board: Display,
-    /// The person's own terminal, if keys are typed at one.
+    /// The local terminal, if the input is one.
     console: Option<Console>,
     keyboard: Option<Keyboard>,
     keys: mpsc::Receiver<Typed>,
-    /// What the keys mean, and where the thread that reads them puts them; taken when it starts.
+    /// The key decoder, and the channel for the thread that reads keys. The thread takes them when
+    /// it starts.
     to_keys: Option<(Keys, mpsc::Sender<Typed>)>,
     typed: VecDeque<Bytes>,
     typed_bytes: usize,
@@ -192,7 +195,7 @@ struct TerminalSession {
     is_in_mid_line: bool,
     writes: bool,
     types_end: bool,
-    /// When the end of input is typed again, and the pause before that.
+    /// When end of file is typed again.
     end_again: Option<Instant>,
     end_pause: Duration,
     wants_to_leave: bool,
@@ -228,18 +231,18 @@ impl TerminalSession {
         }
     }
 
-    /// From a person everything is taken until it is too much, so that the keys that leave work while
-    /// the command does not read.
+    /// Whether keyboard input is taken. It is taken up to a limit even if the command does not
+    /// read, so that the detach keys keep working.
     fn takes_keys(&self) -> bool {
         !self.keys_ended && self.to_keys.is_none() && self.typed_bytes < TYPED_AHEAD
     }
 
-    /// Whether nothing more will be typed, and all was handed on.
+    /// Whether the input has ended and was handed on completely.
     fn is_at_end(&self) -> bool {
         self.keys_ended && self.typed.is_empty() && self.end_again.is_none()
     }
 
-    /// Whether the command was started from here and has yet to begin.
+    /// Whether this client started the command and it does not run yet.
     fn starts_it(&self) -> bool {
         self.types_end && self.to_keys.is_some()
     }
@@ -276,10 +279,10 @@ impl TerminalSession {
         None
     }
 
-    /// The command runs: from now on keys are its.
+    /// Handles the start of the command: from now on it gets the keys.
     fn begin(&mut self, accepted: &Accepted) {
         if accepted.state == JobState::Ended {
-            // There is only its end to be told.
+            // Only the end of the input is sent.
             return;
         }
         let at = accepted.from.unwrap_or_default().sum();
@@ -322,8 +325,9 @@ impl TerminalSession {
         }
     }
 
-    /// What is not typed ends as if somebody had typed that it does: in the middle of a line the first only hands that
-    /// on. An input that has ended stays so, for whoever reads it next.
+    /// Ends a non-terminal input as a user would, with an end-of-file key. In the middle of a line
+    /// the first one only submits the line, so it is repeated. An input that has ended stays ended
+    /// for later readers.
     fn type_end(&mut self) {
         if self.typed.is_empty() || self.end_again.is_none() {
             let keys: &[u8] = if self.is_in_mid_line { b"\x04\x04" } else { b"\x04" };
@@ -349,7 +353,7 @@ impl TerminalSession {
     fn on_signal(&mut self, signal: keyboard::TerminalEvent) {
         match signal {
             keyboard::TerminalEvent::Size => self.on_size(),
-            // Until the command runs there is nothing that could be left.
+            // Before the command runs there is nothing to detach from.
             keyboard::TerminalEvent::Interrupt if self.to_keys.is_some() => {
                 self.steering.cancel("interrupted")
             }
@@ -364,7 +368,7 @@ impl TerminalSession {
         }
     }
 
-    /// Stops `d`, whose terminal others use until it goes on.
+    /// Stops `d`; others may use the terminal until it continues.
     fn suspend(&mut self) {
         self.board.is_suspended();
         let put_back = self.console.as_ref().map_or(Ok(()), Console::restore);
@@ -373,7 +377,7 @@ impl TerminalSession {
         }
     }
 
-    /// `d` was stopped, by itself or by a signal that nobody hears of, and goes on.
+    /// Continues after `d` was stopped, by itself or by an uncatchable signal.
     fn go_on(&mut self) {
         if self.to_keys.is_some() {
             return;
@@ -385,7 +389,7 @@ impl TerminalSession {
         self.on_size();
     }
 
-    /// Says how large the person's terminal is now.
+    /// Sends the new size of the local terminal.
     fn on_size(&mut self) {
         let (own, follows) = (own_size(), self.writes && console_size().is_some());
         if self.to_keys.is_none() {
@@ -396,7 +400,7 @@ impl TerminalSession {
         }
     }
 
-    /// Puts everything back; says how our own streams fared meanwhile.
+    /// Restores the terminal. Also returns errors of `d`'s own streams.
     fn leave(mut self, left: Left) -> (Left, Streams) {
         self.keys.close();
         if let Some(keyboard) = self.keyboard.take() {
