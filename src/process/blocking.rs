@@ -1,8 +1,8 @@
-//! Reading and writing descriptors that somebody else has made non-blocking.
+//! Reads and writes descriptors that another process may have made non-blocking.
 //!
-//! `O_NONBLOCK` belongs to the open file, which `d` shares with whoever started it: node, bun, .NET, expect and GNU
-//! parallel hand on pipes and terminals that have it. "Try again" then means "wait", and never an end or a failure.
-//! It is not taken away here, because it would be taken away from the others, too.
+//! `O_NONBLOCK` belongs to the open file, which `d` shares with its parent: node, bun, .NET, expect and GNU
+//! parallel pass on such pipes and terminals. There EAGAIN means "wait", never an end or an error. Clearing
+//! the flag here would clear it for the other processes, too.
 
 use std::io::{Read, Result, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{read, write};
 
-/// A descriptor that is waited for, whatever its flags say. Nothing is buffered.
+/// A descriptor with blocking reads and writes, whatever its flags. Buffers nothing.
 #[derive(Debug)]
 pub struct Blocking<T>(pub T);
 

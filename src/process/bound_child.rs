@@ -1,8 +1,7 @@
-//! A program that lives and dies with this process: the broker a daemon starts for itself.
+//! A child process whose life is bound to this process: the broker that a daemon starts for itself.
 //!
-//! Guarantees: it is told to end when this process ends, however that comes about, `kill -9`
-//! included. The kernel ties that to the thread that made the child, so each bound_child has a thread
-//! that does nothing but wait for it.
+//! Guarantees: the child receives SIGTERM when this process exits for any reason, even by SIGKILL. The kernel
+//! binds this to the thread that created the child, so each bound child has a thread that only waits for it.
 
 #![expect(unsafe_code, reason = "the tie to the parent's death is set in the child, between fork and exec")]
 
@@ -18,7 +17,7 @@ use super::pidfd::PidFd;
 use super::process_key::ProcessKey;
 use super::signal::Signal;
 
-/// A program that runs beside this process.
+/// A child bound to this process.
 #[derive(Debug)]
 pub struct BoundChild {
     pidfd: PidFd,
@@ -27,7 +26,7 @@ pub struct BoundChild {
 }
 
 impl BoundChild {
-    /// Starts it.
+    /// Starts the child.
     ///
     /// # Errors
     /// When the program cannot be started.
@@ -38,7 +37,7 @@ impl BoundChild {
         unsafe { command.pre_exec(as_bound_child) };
         std::thread::Builder::new().name("bound_child".to_owned()).spawn(move || match command.spawn() {
             Ok(mut child) => {
-                // Nobody else waits for it, so the pid is its own until `wait` returns.
+                // Only this thread waits for it, so the pid cannot be reused before `wait` returns.
                 let _ = started.send(opened(child.id()));
                 tell.send_replace(Some(child.wait()));
             }
@@ -48,13 +47,13 @@ impl BoundChild {
         Ok(Self { pidfd, identity, exit })
     }
 
-    /// Which process it is.
+    /// Identifies the process.
     #[must_use]
     pub fn identity(&self) -> &ProcessKey {
         &self.identity
     }
 
-    /// Waits until it has ended; says how. Cancel safe, and may be called again.
+    /// Waits for the exit and describes it. Cancel safe, can be called again.
     pub async fn exited(&mut self) -> String {
         match self.exit.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(Ok(status))) => status.to_string(),
@@ -63,10 +62,10 @@ impl BoundChild {
         }
     }
 
-    /// Signals it.
+    /// Signals the child.
     ///
     /// # Errors
-    /// When it has ended.
+    /// When it has exited.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         self.pidfd.signal(signal)
     }
@@ -76,11 +75,11 @@ fn opened(pid: u32) -> io::Result<(PidFd, ProcessKey)> {
     Ok((PidFd::open(pid)?, ProcessKey::of(pid)?))
 }
 
-/// It ends with this process, and what it makes is its user's alone, as ours is.
+/// Binds the child to this process. Its new files are private to its user, as ours are.
 fn as_bound_child() -> io::Result<()> {
     // SAFETY: no pointers are involved.
     unsafe { libc::umask(0o077) };
-    // A signal that this process was started to ignore would be ignored by it, too, and TERM has to end it.
+    // Reset ignored signals, which the child would inherit: SIGTERM must end it.
     reset_signals();
     // SAFETY: no pointers are involved.
     match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } {

@@ -1,9 +1,9 @@
-//! One cgroup of the second version: a set of processes that none of them leaves by forking.
+//! One cgroup (version 2): a set of processes that none of them leaves by forking.
 //!
-//! A job may make cgroups below its own, so everything here is done for the whole subtree. A
-//! directory that does not exist is a cgroup without processes; one that cannot be read is not.
+//! A job may create cgroups below its own, so all operations cover the whole subtree. A missing directory
+//! counts as a cgroup without processes; an unreadable one does not.
 //!
-//! Limit: a job of root can move itself out.
+//! Limit: a root job can move itself out.
 
 use std::collections::HashSet;
 use std::fs;
@@ -29,15 +29,15 @@ impl Cgroup {
         &self.path
     }
 
-    /// Makes it, and those above it, where they are missing.
+    /// Creates it and its missing parents.
     pub(super) fn create(&self) -> io::Result<()> {
         fs::create_dir_all(&self.path)
     }
 
-    /// The processes in it; zombies are not among them.
+    /// The processes in it, without zombies.
     ///
     /// # Errors
-    /// When any part of it cannot be looked at.
+    /// When a part of it cannot be read.
     pub(super) fn pids(&self) -> io::Result<HashSet<u32>> {
         let mut pids = HashSet::new();
         for path in self.subtree()? {
@@ -46,10 +46,10 @@ impl Cgroup {
         Ok(pids)
     }
 
-    /// Whether no process is in it, in one look and therefore exact.
+    /// Whether no process is in it. Exact, because it is a single read.
     ///
     /// # Errors
-    /// When it cannot be looked at, as without a free descriptor.
+    /// When it cannot be read, for example for lack of descriptors.
     pub(super) fn is_empty(&self) -> io::Result<bool> {
         match fs::read_to_string(self.path.join("cgroup.events")) {
             Ok(events) => Ok(!events.lines().any(|line| line == "populated 1")),
@@ -58,20 +58,20 @@ impl Cgroup {
         }
     }
 
-    /// Kills all of it at once, whatever is forked meanwhile. `NotFound` before Linux 5.14.
+    /// Kills all processes at once, even if they fork. `NotFound` before Linux 5.14.
     pub(super) fn kill(&self) -> io::Result<()> {
         fs::write(self.path.join("cgroup.kill"), "1")
     }
 
-    /// Removes it and what is below. One that is not empty stays, and so do those above it. One that
-    /// cannot be looked at stays, too: it is swept away later.
+    /// Removes the subtree. Cgroups with processes stay, and so do their parents. An unreadable one stays for
+    /// a later sweep.
     pub(super) fn remove(&self) {
         for path in self.subtree().unwrap_or_default().iter().rev() {
             let _ = fs::remove_dir(path);
         }
     }
 
-    /// It and all below, each after the one above it.
+    /// The cgroup and all below it, parents first.
     fn subtree(&self) -> io::Result<Vec<PathBuf>> {
         let mut all = vec![self.path.clone()];
         let mut next = 0;
@@ -83,10 +83,10 @@ impl Cgroup {
     }
 }
 
-/// The cgroups directly below one; none when it is not there.
+/// The direct children of a cgroup; empty if it does not exist.
 ///
 /// # Errors
-/// When it cannot be looked at.
+/// When it cannot be read.
 pub(super) fn children(path: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -105,11 +105,11 @@ pub(super) fn children(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(directories)
 }
 
-/// A process of another pid namespace is shown as 0, and nothing can be done to it from here.
+/// A process of another pid namespace appears as 0 and cannot be signalled from here.
 fn pids_in(path: &Path) -> io::Result<Vec<u32>> {
     let text = match fs::read_to_string(path.join("cgroup.procs")) {
         Ok(text) => text,
-        // The processes of a threaded cgroup are shown in the one above it.
+        // The parent lists the processes of a threaded cgroup.
         Err(error) if is_gone(&error) || error.raw_os_error() == Some(libc::EOPNOTSUPP) => String::new(),
         Err(error) => return Err(error),
     };
@@ -125,7 +125,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let cgroup = Cgroup::at(directory.path());
         assert!(cgroup.is_empty().expect("nothing is there"));
-        // A file that cannot be read as one.
+        // A directory, which cannot be read as a file.
         fs::create_dir(directory.path().join("cgroup.events")).expect("made");
         assert!(cgroup.is_empty().is_err());
         fs::create_dir(directory.path().join("cgroup.procs")).expect("made");

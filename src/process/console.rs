@@ -1,7 +1,7 @@
-//! The terminal that a person sits at: every key as it is typed, and back to what it was before.
+//! The user's terminal: raw mode, and restoring it.
 //!
-//! Guarantees: whatever ends the program but SIGKILL, a panic too, the terminal is as it was before
-//! [`Console::raw`].
+//! Guarantees: the terminal is restored to its state before [`Console::raw`] however the program ends, even
+//! by a panic, except by SIGKILL.
 
 #![expect(unsafe_code, reason = "the size of a terminal is asked for by a bare system call")]
 
@@ -16,18 +16,18 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
-/// What was waited for at a terminal.
+/// The result of a wait for input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// So many bytes can be read; none where the terminal is gone.
+    /// This many bytes can be read; zero if the terminal is gone.
     Typed(usize),
-    /// Nobody wants to know any more.
+    /// The wait was stopped.
     Stopped,
-    /// Too much time has passed.
+    /// The timeout has passed.
     TimedOut,
 }
 
-/// What standard input is connected to, if that is a terminal.
+/// The terminal on standard input.
 #[derive(Debug)]
 pub struct Console {
     terminal: OwnedFd,
@@ -35,7 +35,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// The terminal of standard input; none if that is something else.
+    /// The terminal on standard input; `None` if standard input is something else.
     #[must_use]
     pub fn of_input() -> Option<Self> {
         let terminal = io::stdin().as_fd().try_clone_to_owned().ok()?;
@@ -43,46 +43,45 @@ impl Console {
         Some(Self { terminal, before })
     }
 
-    /// From now on every key comes as it is typed, Ctrl-C too, and nothing is shown by itself.
+    /// Enters raw mode: every key arrives as typed, even Ctrl-C, without echo.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn raw(&self) -> io::Result<()> {
         let mut raw = self.before.clone();
         cfmakeraw(&mut raw);
         Ok(tcsetattr(&self.terminal, SetArg::TCSADRAIN, &raw)?)
     }
 
-    /// The terminal itself, to read from without a buffer: what is not read stays for whoever reads next.
+    /// The terminal for unbuffered reads: unread input stays for the next reader.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn input(&self) -> io::Result<File> {
         Ok(File::from(self.terminal.try_clone()?))
     }
 
-    /// As it was before.
+    /// Restores the earlier state.
     ///
     /// # Errors
-    /// What the system says, as where the terminal is gone.
+    /// The system's error, for example if the terminal is gone.
     pub fn restore(&self) -> io::Result<()> {
-        // At once: a terminal that nobody reads any more is never done with what it was given.
+        // Do not drain: on a terminal that nobody reads, pending output never drains.
         Ok(tcsetattr(&self.terminal, SetArg::TCSANOW, &self.before)?)
     }
 }
 
 impl Drop for Console {
     fn drop(&mut self) {
-        // Where it is gone there is nothing to restore.
+        // If the terminal is gone, there is nothing to restore.
         let _ = self.restore();
     }
 }
 
-/// Waits until something can be read from a terminal, until somebody says `stop` by closing their end of it, or for this
-/// long.
+/// Waits for input from a terminal, until the other end of `stop` is closed, or until the timeout.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn wait_for_keys(
     terminal: &impl AsFd,
     stop: Option<&impl AsFd>,
@@ -109,22 +108,22 @@ pub fn wait_for_keys(
     }
 }
 
-/// The signals that have a program stop for a while, and go on.
+/// The signals that suspend and resume a program.
 pub const SUSPENDS: i32 = libc::SIGTSTP;
 /// See [`SUSPENDS`].
 pub const CONTINUES: i32 = libc::SIGCONT;
 
-/// Stops this process as Ctrl-Z does, until somebody has it go on.
+/// Suspends this process like Ctrl-Z, until it is resumed.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn suspend() -> io::Result<()> {
-    // Not SIGTSTP, which is listened to.
+    // Not SIGTSTP, which has a handler.
     Ok(raise(Signal::SIGSTOP)?)
 }
 
-/// Columns and rows of the terminal that standard input or output is connected to. Either may be 0
-/// where the terminal does not know.
+/// Columns and rows of the terminal on standard input or output. Either may be 0 if the terminal does not
+/// know its size.
 #[must_use]
 pub fn console_size() -> Option<(u16, u16)> {
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());

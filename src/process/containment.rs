@@ -1,11 +1,11 @@
-//! Where the jobs of one daemon live, and which job_scope each gets.
+//! Keeps the processes of each job together, and assigns a job scope to each job of a daemon.
 //!
-//! A cgroup of version 2 of the job's own holds whatever the job starts, and can be emptied at once.
-//! Where none can be made (an old layout, a container, a user without delegation) a small reaper
-//! process per job does the same, a little slower. Which it is, is tried out once, at the start.
+//! Each job gets its own cgroup (version 2) if possible: it holds all processes of the job, and all can be
+//! killed at once. Where no cgroup can be created (an old layout, a container, a user without delegation),
+//! one small reaper process per job does the same, a little slower. The daemon tests this once, at startup.
 //!
-//! Two daemons on a machine do not meet: the directory of a daemon's cgroups is named after its
-//! state directory.
+//! Two daemons on a machine do not interfere: the directory of a daemon's cgroups is named after its state
+//! directory.
 
 use std::fs;
 use std::io;
@@ -21,34 +21,35 @@ use super::hierarchy::{self, BASE_DIGITS, BASE_PREFIX, JOB_PREFIX, SHIMS};
 use super::launch::{LAUNCH_WITHIN, LaunchError, Program, SpawnOptions, Step, launch};
 use peerbus_protocol::JobId;
 
-/// How the processes of a job are kept together.
+/// How to keep the processes of a job together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContainmentKind {
-    /// A cgroup where one can be made, else a reaper.
+    /// A cgroup if possible, otherwise a reaper.
     Best,
-    /// A reaper, whatever the machine could do.
+    /// Always a reaper.
     Reaper,
 }
 
-/// Where one job lives. Deterministic, so that it can be journalled before the job starts.
+/// Where one job lives. Deterministic, so that the journal can record it before the job starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobScope {
-    /// In a cgroup of its own.
+    /// In its own cgroup.
     Cgroup {
-        /// The directory of it.
+        /// The directory of the cgroup.
         path: PathBuf,
     },
     /// Below a reaper.
     Reaper {
-        /// The file that the reaper holds locked while anything of the job lives.
+        /// The file that the reaper keeps locked while a process of the job lives.
         lock: PathBuf,
     },
 }
 
 impl JobScope {
-    /// Where the n-th command of a job lives, counted from 1. A cgroup takes all of them; the reaper of one may still
-    /// be about to go when the next one's comes, so each has a lock of its own, named after the job too.
+    /// The scope of the n-th command of a job, counted from 1. All commands share a cgroup. With reapers, the
+    /// previous one may still be exiting when the next one starts, so each has its own lock, also named after
+    /// the job.
     #[must_use]
     pub fn of_command(&self, n: u32) -> Self {
         match self {
@@ -58,7 +59,7 @@ impl JobScope {
     }
 }
 
-/// The home of all jobs of one daemon. Clones are the same one.
+/// Manages the scopes of all jobs of one daemon. Clones share the state.
 #[derive(Debug, Clone)]
 pub struct ContainmentManager {
     inner: Arc<Inner>,
@@ -69,14 +70,14 @@ struct Inner {
     cgroups: Option<PathBuf>,
     locks: PathBuf,
     reaper: PathBuf,
-    /// Read while a job starts, so that a sweep does not take its still empty cgroup for left over.
+    /// Read-locked while a job starts, so that a sweep does not remove its still empty cgroup.
     starting: RwLock<()>,
 }
 
 impl ContainmentManager {
-    /// Finds out what this machine can do, and sweeps what earlier daemons left empty. `state_dir`
-    /// must exist; `reaper` is run as `<reaper> reaper <fd>`, normally `/proc/self/exe`. To be
-    /// called once, early: a daemon that finds itself in the cgroup of a job leaves it here.
+    /// Tests what this machine supports, and removes empty cgroups of earlier daemons. `state_dir` must
+    /// exist. `reaper` is run as `<reaper> reaper <fd>`, normally `/proc/self/exe`. Call this once, early: a
+    /// daemon in the cgroup of a job leaves it here.
     ///
     /// # Errors
     /// When the state directory cannot be used.
@@ -94,7 +95,7 @@ impl ContainmentManager {
         Ok(containment_manager)
     }
 
-    /// That of a shim, which has one job and is told where it lives. Nothing is swept here.
+    /// The manager of a shim, which has one job and is told its scope. Removes nothing.
     #[must_use]
     pub fn of_one() -> Self {
         let reaper = PathBuf::from("/proc/self/exe");
@@ -102,7 +103,7 @@ impl ContainmentManager {
         Self { inner: Arc::new(Inner { cgroups: None, locks, reaper, starting: RwLock::new(()) }) }
     }
 
-    /// Where this job lives.
+    /// The scope of this job.
     #[must_use]
     pub fn job_scope(&self, job: JobId) -> JobScope {
         match &self.inner.cgroups {
@@ -111,18 +112,18 @@ impl ContainmentManager {
         }
     }
 
-    /// The directory of the jobs' cgroups; `None` where jobs live below reapers.
+    /// The directory of the jobs' cgroups; `None` if jobs use reapers.
     #[must_use]
     pub fn cgroups(&self) -> Option<&Path> {
         self.inner.cgroups.as_deref()
     }
 
-    /// Removes the cgroups whose last process has ended. Does nothing while a job starts.
+    /// Removes empty cgroups. Does nothing while a job starts.
     pub fn sweep(&self) {
         self.inner.sweep();
     }
 
-    /// The directory of the shims' cgroup; `None` where there are no cgroups.
+    /// The directory of the shims' cgroup; `None` without cgroups.
     pub(super) fn shims(&self) -> Option<PathBuf> {
         self.inner.cgroups.as_ref().map(|base| base.join(SHIMS))
     }
@@ -131,7 +132,7 @@ impl ContainmentManager {
         &self.inner.reaper
     }
 
-    /// Runs `start` while no sweep runs.
+    /// Runs `start` while no sweep is running.
     pub fn while_starting<T>(&self, start: impl FnOnce() -> T) -> T {
         let _guard = self.inner.starting.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         start()
@@ -146,14 +147,14 @@ impl Inner {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        // What cannot be looked at now is swept another time.
+        // A later sweep handles what cannot be listed now.
         let jobs = cgroup::children(base).unwrap_or_default().into_iter().map(|path| Cgroup::at(&path));
         jobs.filter(|job| job.is_empty().unwrap_or(false)).for_each(|job| job.remove());
     }
 }
 
 impl Drop for Inner {
-    /// Leaves no directories behind, except those of jobs that still run.
+    /// Removes the directories, except those of running jobs.
     fn drop(&mut self) {
         self.sweep();
         if let Some(base) = &self.cgroups {
@@ -162,7 +163,7 @@ impl Drop for Inner {
     }
 }
 
-/// The directory for the cgroups of this daemon's jobs, if processes can be made inside it.
+/// The directory for the cgroups of this daemon's jobs, if processes can be started inside it.
 fn usable_base(state_dir: &Path) -> Option<PathBuf> {
     let Some(home) = hierarchy::home_cgroup() else {
         tracing::info!("no cgroup of version 2 is in reach: each job gets a reaper");
@@ -180,7 +181,7 @@ fn usable_base(state_dir: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Permissions alone do not tell: a process is made inside, one that has nothing to execute.
+/// Starts a process inside that has nothing to execute, because permissions alone prove nothing.
 fn try_out(trial: &Cgroup) -> io::Result<()> {
     trial.create()?;
     let nothing = fs::File::open("/dev/null")?;

@@ -1,7 +1,7 @@
-//! Starting a program that lives on by itself: a daemon from the command line, a shim from a daemon.
+//! Starts a program that outlives its parent: a daemon from the command line, a shim from a daemon.
 //!
-//! It has a session of its own and so no terminal, `/` as its directory, one file to write to, and no other
-//! descriptor of ours but those that are named.
+//! The program has its own session without a terminal, `/` as its directory, one file for its output, and no
+//! other descriptors of ours except those that are named.
 
 use std::ffi::{CString, OsString};
 use std::fs::{self, File};
@@ -24,7 +24,7 @@ use super::process_key::ProcessKey;
 use super::signal::Signal;
 use super::spec::Links;
 
-/// A program that was started so. To drop this changes nothing for it.
+/// A program started this way. Dropping this does not affect it.
 #[derive(Debug)]
 pub struct Detached {
     pid: u32,
@@ -32,10 +32,10 @@ pub struct Detached {
 }
 
 impl Detached {
-    /// Starts this very program with other arguments. `environment` is all it gets of one.
+    /// Starts this program again with other arguments. `environment` is its complete environment.
     ///
     /// # Errors
-    /// When it could not be started; then nothing of it is left.
+    /// When it could not be started; then nothing is left of it.
     pub fn start(
         arguments: Vec<OsString>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -47,12 +47,12 @@ impl Detached {
         Self::launch(&program(&this_program(), arguments, environment)?, &around)
     }
 
-    /// Starts a shim, `<program> shim <name> <number of the lock>`: its standard input is `order`, it
-    /// inherits the lock as it is, and it lives with the other shims of this containment manager. To be called
-    /// [while starting](ContainmentManager::while_starting).
+    /// Starts a shim, `<program> shim <name> <descriptor of the lock>`. Its standard input is `order`. It
+    /// inherits the lock and lives with the other shims of this containment manager. Call this [while
+    /// starting](ContainmentManager::while_starting).
     ///
     /// # Errors
-    /// When it could not be started; then nothing of it is left.
+    /// When it could not be started; then nothing is left of it.
     pub fn shim(
         containment_manager: &ContainmentManager,
         name: &str,
@@ -84,36 +84,36 @@ impl Detached {
         Ok(Self { pid: launched.pid, pidfd })
     }
 
-    /// Kills it, and blocks until it has ended.
+    /// Kills it and blocks until it has exited.
     pub fn end(self) {
-        // One that has ended already cannot be killed.
+        // Fails only if it has already exited.
         let _ = self.signal(Signal::KILL);
         self.wait();
     }
 
-    /// Blocks until it has ended.
+    /// Blocks until it has exited.
     pub fn wait(self) {
-        // It is our child, so there is nothing else that could be wrong with it.
+        // It is our child, so no other error is possible.
         let _ = pidfd::wait_for_end(self.pid);
     }
 
-    /// Which process it is.
+    /// Identifies the process.
     ///
     /// # Errors
-    /// When it has ended and was waited for.
+    /// When it has exited and was reaped.
     pub fn identity(&self) -> io::Result<ProcessKey> {
         ProcessKey::of(self.pid)
     }
 
-    /// Waits until it has ended. Cancel safe; to be called until it has returned, and not again.
+    /// Waits for the exit. Cancel safe; do not call it again after it has returned.
     pub async fn exited(&self) -> Exit {
         reap(self.pid, &self.pidfd).await
     }
 
-    /// Signals it.
+    /// Signals the process.
     ///
     /// # Errors
-    /// When it has ended.
+    /// When it has exited.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         self.pidfd.get_ref().signal(signal)
     }
@@ -142,8 +142,8 @@ fn program(
     })
 }
 
-/// The file that this program was started from. Where that was replaced or removed since, the kernel
-/// still has it, under a name that says less in a list of processes.
+/// The file of the running program. If it was replaced or removed, use the kernel's link, whose name says
+/// less in process listings.
 fn this_program() -> PathBuf {
     let running = PathBuf::from("/proc/self/exe");
     let file = |path: &PathBuf| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();

@@ -1,10 +1,10 @@
-//! What is in this process' memory is nobody else's: credentials, and the variables of jobs.
+//! Protects this process' memory, which holds credentials and the environment of jobs.
 
-/// Keeps this process out of core dumps, and its memory and environment from other processes of the
-/// same user, which a job may be. What it executes begins anew, so jobs are as any other process.
+/// Excludes this process from core dumps, and hides its memory and environment from other processes of the
+/// same user, such as jobs. The setting ends with exec, so jobs are normal processes.
 ///
 /// # Errors
-/// What the system says; then everything is as it was.
+/// The system's error; nothing has changed.
 pub fn keep_memory_private() -> std::io::Result<()> {
     nix::sys::prctl::set_dumpable(false).map_err(Into::into)
 }

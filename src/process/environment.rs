@@ -1,5 +1,5 @@
-//! The clean environment of a job: what its user and machine are, then what was asked for, and
-//! nothing of the daemon's own (which holds credentials).
+//! Builds the clean environment of a job: basics of its user and machine plus the requested variables. It
+//! contains nothing else of the daemon's environment, which holds credentials.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

@@ -1,5 +1,4 @@
-//! Why a launch failed, in words for people: the names come from the plan, the reason from the
-//! system.
+//! Explains a failed launch to users: the names come from the resolved command, the reason from the system.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -12,7 +11,7 @@ use super::resolved_command::ResolvedCommand;
 use super::spec::StartError;
 use peerbus_protocol::ending::StartFailure;
 
-/// Finds the fixed word and the sentence.
+/// Returns the failure code and the message.
 pub(super) fn explain(plan: &ResolvedCommand, error: &LaunchError) -> StartError {
     match error.step {
         Step::Fork => StartError::system("making a process", &error.source),
@@ -26,7 +25,7 @@ pub(super) fn explain(plan: &ResolvedCommand, error: &LaunchError) -> StartError
     }
 }
 
-/// Nothing is looked at here: it would hang as well.
+/// Does not access the file system, which would hang as well.
 fn stuck(plan: &ResolvedCommand) -> String {
     format!(
         "{} could not be started in {} as user {:?}: it took longer than {:?}; the file system of that directory, of the \
@@ -98,8 +97,7 @@ fn not_executable(message: &str) -> StartError {
     StartError::new(StartFailure::NotExecutable, format!("executing {message}"))
 }
 
-/// The file is there, yet the system says that there is no such file: it means the program that
-/// would have to run it.
+/// The file exists, yet exec reports ENOENT: its interpreter is missing.
 fn missing_interpreter(file: &Path) -> String {
     let shown = file.display();
     match interpreter(file) {
@@ -113,7 +111,7 @@ fn missing_interpreter(file: &Path) -> String {
 }
 
 fn interpreter(file: &Path) -> Option<String> {
-    /// As much as the kernel looks at.
+    /// As much as the kernel reads.
     const FIRST_LINE_BYTES: u64 = 256;
     if !fs::metadata(file).ok()?.is_file() {
         return None;
@@ -122,6 +120,6 @@ fn interpreter(file: &Path) -> Option<String> {
     File::open(file).ok()?.take(FIRST_LINE_BYTES).read_to_end(&mut start).ok()?;
     let line = start.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);
-    // As the kernel has it: blanks and tabs end a name, a carriage return is a part of it.
+    // Like the kernel: blanks and tabs end the name, a carriage return is a part of it.
     Some(line.split([' ', '\t']).find(|word| !word.is_empty())?.to_owned())
 }

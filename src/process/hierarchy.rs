@@ -1,32 +1,32 @@
-//! Where this process is among the cgroups of the machine.
+//! The position of this process in the cgroup hierarchy.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::cgroup::children;
 
-/// The directory of one daemon's jobs is named this and [`BASE_DIGITS`] of its state directory's digest.
+/// Prefix of the directory of a daemon's jobs; [`BASE_DIGITS`] of its state directory's digest follow.
 pub(super) const BASE_PREFIX: &str = "peerbus-";
 
-/// Enough hexadecimal digits for two state directories never to meet.
+/// Enough hexadecimal digits to avoid collisions of state directories.
 pub(super) const BASE_DIGITS: usize = 16;
 
-/// The directory of one job is named this and its id.
+/// Prefix of the directory of one job; the job id follows.
 pub(super) const JOB_PREFIX: &str = "job-";
 
 /// The directory of all shims.
 pub(super) const SHIMS: &str = "shims";
 
-/// The directory of this process' own cgroup, where version 2 is mounted and shows it.
+/// The directory of this process' own cgroup, if version 2 is mounted and visible.
 pub(super) fn own_cgroup() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
     own_cgroup_in(&mounts, &membership)
 }
 
-/// The cgroup that a daemon hangs its jobs below: its own. Unless it was started by a job, as when a
-/// daemon is updated by way of the bus: then it leaves that job's cgroup, because stopping the job
-/// must not stop it.
+/// The parent cgroup for a daemon's jobs: its own cgroup. Exception: a daemon that was started by a job, for
+/// example by an update over the bus, leaves that job's cgroup, because stopping the job must not stop the
+/// daemon.
 pub(super) fn home_cgroup() -> Option<PathBuf> {
     let own = own_cgroup()?;
     let home = outside_jobs(&own);
@@ -36,13 +36,13 @@ pub(super) fn home_cgroup() -> Option<PathBuf> {
     Some(home)
 }
 
-/// Every cgroup of this name in reach, wherever it hangs.
+/// All reachable cgroups of this name, anywhere in the hierarchy.
 pub(super) fn all_named(name: &str) -> Vec<PathBuf> {
     let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return Vec::new() };
     let mut found = Vec::new();
     let mut next: Vec<PathBuf> = mounts.lines().filter_map(cgroup2_mount).map(|(_, point)| point).collect();
     while let Some(path) = next.pop() {
-        // What cannot be looked into is not ours.
+        // An unreadable cgroup is not ours.
         for child in children(&path).unwrap_or_default() {
             match child.file_name() {
                 Some(own) if own == name => found.push(child),
@@ -57,13 +57,13 @@ fn own_cgroup_in(mounts: &str, membership: &str) -> Option<PathBuf> {
     let own = Path::new(membership.lines().find_map(|line| line.strip_prefix("0::"))?);
     mounts.lines().filter_map(cgroup2_mount).find_map(|(root, point)| {
         let below = own.strip_prefix(root).ok()?;
-        // A process outside of the namespace's root is shown with `..`, and is out of reach.
+        // A process outside the namespace's root appears with `..` and is unreachable.
         let visible = below.components().all(|part| matches!(part, Component::Normal(_)));
         visible.then(|| if below.as_os_str().is_empty() { point.clone() } else { point.join(below) })
     })
 }
 
-/// Root and mount point of a line of mountinfo, if it is about cgroups of version 2.
+/// Root and mount point from a line of mountinfo, if it is a cgroup 2 mount.
 fn cgroup2_mount(line: &str) -> Option<(PathBuf, PathBuf)> {
     let (mount, kind) = line.split_once(" - ")?;
     if kind.split(' ').next() != Some("cgroup2") {
@@ -73,7 +73,7 @@ fn cgroup2_mount(line: &str) -> Option<(PathBuf, PathBuf)> {
     Some((fields.next()?.into(), fields.next()?.into()))
 }
 
-/// Blanks, tabs, newlines and backslashes are written as octal numbers there.
+/// Decodes the octal escapes of blanks, tabs, newlines and backslashes.
 fn unescaped(field: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()

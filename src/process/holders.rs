@@ -1,12 +1,11 @@
-//! Who holds a command's output open after the command's own end.
+//! Finds the processes that hold a command's output open after its exit.
 //!
-//! A pipe ends when nobody can write to it any more, so whatever the command has started and left running may still have
-//! something to say, or may be a server that somebody has started on purpose and that will never end. A process looks
-//! like a server when it ignores HUP (`nohup srv &`) or is in a session of its own (`setsid srv`): whoever wrote that
-//! wanted it to outlive its caller.
+//! A pipe ends only when nobody can write to it. A remaining process of the command may still write, or may
+//! be a server that was started on purpose and never ends. A process counts as a server if it ignores SIGHUP
+//! (`nohup srv &`) or has its own session (`setsid srv`): both show that it should outlive its caller.
 //!
-//! Limits: a process whose descriptors may not be looked at, as of another user, counts as one that holds the output. A
-//! pipe that is on its way through a socket is held by nobody who can be seen.
+//! Limits: a process whose descriptors are unreadable, for example of another user, counts as a holder. The
+//! holder of a pipe in transit through a socket is invisible.
 
 use std::collections::HashSet;
 use std::fs;
@@ -18,18 +17,18 @@ use super::members::Members;
 use super::stat::{Stat, is_gone};
 use peerbus_protocol::exec::OutputHolder;
 
-/// Longest command line that is shown, in characters.
+/// Longest command line to show, in characters.
 const COMMAND_SHOWN: usize = 60;
 
-/// The bit of HUP in a set of signals.
+/// The bit of SIGHUP in a signal set.
 const HUP: u64 = 1;
 
-/// One look at those who hold an output open.
+/// The result of one check.
 #[derive(Debug, Default)]
 pub(super) struct HolderScan {
-    /// In the order in which they have begun.
+    /// Sorted by start time.
     pub(super) holders: Vec<Holder>,
-    /// Whether it missed nobody: a process that ends while it is looked at may have handed the output on.
+    /// Whether the check is complete: a process that exits during the check may have passed the output on.
     pub(super) is_whole: bool,
 }
 
@@ -46,18 +45,18 @@ impl Holder {
         Self { who, start_time: stat.start_time }
     }
 
-    /// Whether it has not ended, as far as anybody can tell.
+    /// Whether it still runs, or this is unknown.
     pub(super) fn is_alive(&self) -> bool {
         let same = |stat: Stat| stat.is_running && stat.start_time == self.start_time;
         Stat::of(self.who.pid).map_or(true, |stat| stat.is_some_and(same))
     }
 }
 
-/// Looks who holds one of these outputs, named as the links in `/proc/PID/fd` name them. `session` is the command's own.
-/// Others than the members are looked at only where no member is found: they are nobody's to wait for.
+/// Finds the holders of these outputs, named like the links in `/proc/PID/fd`. `session` is the command's
+/// own. Checks processes outside the job only if no member holds an output; nobody waits for those.
 ///
 /// # Errors
-/// When nobody can look, as without a free descriptor.
+/// When the processes cannot be checked, for example for lack of descriptors.
 pub(super) fn look(members: &Members, outputs: &[PathBuf], session: u32) -> io::Result<HolderScan> {
     let inside = members.list()?;
     let mut look = HolderScan { holders: Vec::new(), is_whole: true };
@@ -67,7 +66,7 @@ pub(super) fn look(members: &Members, outputs: &[PathBuf], session: u32) -> io::
                 let is_server = stat.session != session || ignores_hup(stat.pid);
                 look.holders.push(Holder::of(stat, is_server));
             }
-            // A server's short-lived children come and go all the time.
+            // Ignore the short-lived children of servers.
             Holds::Gone => look.is_whole &= stat.session != session,
             Holds::No => {}
         }
@@ -78,7 +77,7 @@ pub(super) fn look(members: &Members, outputs: &[PathBuf], session: u32) -> io::
     Ok(look)
 }
 
-/// Those who were handed the output and are none of the job's, as the master of a shared connection of ssh.
+/// Holders outside the job, such as the master of a shared ssh connection.
 fn elsewhere(inside: &[Stat], outputs: &[PathBuf]) -> io::Result<Vec<Holder>> {
     let looked_at: HashSet<u32> = inside.iter().map(|stat| stat.pid).chain([std::process::id()]).collect();
     let mut holders = Vec::new();
@@ -96,9 +95,9 @@ fn elsewhere(inside: &[Stat], outputs: &[PathBuf]) -> io::Result<Vec<Holder>> {
 enum Holds {
     Yes,
     No,
-    /// It may not be looked at.
+    /// Its descriptors are unreadable.
     Hidden,
-    /// It has ended.
+    /// It has exited.
     Gone,
 }
 
@@ -115,7 +114,7 @@ fn holds(pid: u32, outputs: &[PathBuf]) -> io::Result<Holds> {
         match fs::read_link(&link) {
             Ok(target) if outputs.contains(&target) && keeps_open(&link, &target) => return Ok(Holds::Yes),
             Ok(_) => {}
-            // That descriptor was closed meanwhile, or the process has ended.
+            // The descriptor was closed meanwhile, or the process has exited.
             Err(error) if is_gone(&error) => {}
             Err(error) => return unseen(error),
         }
@@ -131,10 +130,10 @@ fn unseen(error: io::Error) -> io::Result<Holds> {
     }
 }
 
-/// A pipe is kept open by those who can write to it, a terminal by everybody who has it open.
+/// Writers keep a pipe open; every open descriptor keeps a terminal open.
 fn keeps_open(link: &Path, target: &Path) -> bool {
     const MAY_WRITE: u32 = 0o200;
-    // One that cannot be looked at was closed a moment ago, or counts.
+    // An unreadable one was just closed, or counts as writable.
     let can_write = || fs::symlink_metadata(link).map_or(true, |it| it.permissions().mode() & MAY_WRITE != 0);
     target.is_absolute() || can_write()
 }
@@ -145,7 +144,7 @@ fn ignores_hup(pid: u32) -> bool {
     ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & HUP != 0)
 }
 
-/// What it was started with; where that is not there to be read, its name.
+/// Its command line, or its name if that is unreadable.
 fn command_of(pid: u32) -> String {
     let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let line = String::from_utf8_lossy(&words).trim_end_matches('\0').replace('\0', " ");

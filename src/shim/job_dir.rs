@@ -1,13 +1,13 @@
 //! The directory of one durable job: `<state directory>/jobs/<job>/`.
 //!
-//!  | file | content | written by |
+//! | file | content | written by |
 //!  |---|---|---|
-//!  | `lock` | locked while the job's shim runs; the only liveness test | daemon, then shim |
-//!  | `shim.json` | [`ShimInfo`]; written before the command runs | shim |
-//!  | `socket` | where the shim listens | shim |
-//!  | `log/` | the job's output, see [`log`](super::log) | shim |
-//!  | `ended.json` | [`JobEnd`], the outcome; written before the shim exits | shim |
-//!  | `shim.log` | the shim's own log, a few lines | shim |
+//! | `lock` | locked while the job's shim runs; the only liveness test | daemon, then shim |
+//! | `shim.json` | [`ShimInfo`]; written before the command runs | shim |
+//! | `socket` | where the shim listens | shim |
+//! | `log/` | the job's output, see [`log`](super::log) | shim |
+//! | `ended.json` | [`JobEnd`], the outcome; written before the shim exits | shim |
+//! | `shim.log` | the shim's own log, a few lines | shim |
 
 use std::fs::{self, File};
 use std::io;

@@ -11,13 +11,13 @@
 //! holds a kernel lock on a file for as long as a process of the job may live. The daemon takes that lock
 //! before it starts the reaper, which inherits it. So the lock is never free while a process may still start.
 //!
-//!  | event | action |
+//! | event | action |
 //!  |---|---|
-//!  | no process is left | the reaper reports this, removes its file and exits |
-//!  | `release` | the reaper removes its file and exits; remaining processes keep running |
-//!  | the socket closes: the daemon died | the reaper stops all processes, writes their number to its file and exits |
-//!  | the reaper hangs | it is killed: the lock file identifies it |
-//!  | the reaper itself is killed | the lock is free: `PEERBUS_JOB` in their environment identifies remaining processes |
+//! | no process is left | the reaper reports this, removes its file and exits |
+//! | `release` | the reaper removes its file and exits; remaining processes keep running |
+//! | the socket closes: the daemon died | the reaper stops all processes, writes their number to its file and exits |
+//! | the reaper hangs | it is killed: the lock file identifies it |
+//! | the reaper itself is killed | the lock is free: `PEERBUS_JOB` identifies the remaining processes |
 //!
 //! The socket carries JSON, one message per line.
 
