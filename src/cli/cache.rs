@@ -1,10 +1,10 @@
-//! What the leader last said of its peers, kept for the next command line: completion at a TAB must
-//! not wait for a network, nor need a leader that is there.
+//! A cache of the leader's list of peers, since completion in a shell must wait neither for the
+//! network nor for a leader.
 //!
-//! One file for each bus, `$XDG_CACHE_HOME/peerbus/peers-….json`, readable by its owner only and
-//! replaced whole. It is a memory and never an authority: no command is sent by it. A file that is
-//! missing, corrupt, too large or not to be read is no cache; one that cannot be written is not
-//! written. Neither is ever said, because nobody asked for a cache.
+//! There is one file per bus, `$XDG_CACHE_HOME/peerbus/peers-….json`, readable by its owner only
+//! and replaced atomically. The cache is only a hint: no command is sent based on it. A missing,
+//! corrupt, oversized or unreadable file counts as no cache, and write errors are ignored. None of
+//! this is reported, since the user did not ask for it.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -23,10 +23,10 @@ use peerbus_protocol::peers::{PeerRow, Presence};
 /// The `type` of a cache file.
 const TYPE: &str = "peerbus.peer_cache.v1";
 
-/// Largest file that is read, in bytes. A fleet of 20,000 peers takes about 3 MB.
+/// Maximum size of a file in bytes. A fleet of 20,000 peers takes about 3 MB.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// One peer, as it was when the list was learned.
+/// One peer at the time the list was fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CachedPeer {
     /// Its id.
@@ -37,11 +37,11 @@ pub(super) struct CachedPeer {
     pub(super) address: Option<String>,
     /// Version of its daemon.
     pub(super) version: String,
-    /// What the leader knew of its presence.
+    /// Its presence according to the leader.
     pub(super) state: Presence,
-    /// Whether it was on the bus.
+    /// Whether it was online.
     pub(super) online: bool,
-    /// What leads to it beside its id, where that is only what its certificate says.
+    /// Its names beside the id, if only those in its certificate count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) names: Option<Vec<String>>,
 }
@@ -60,14 +60,14 @@ impl From<&PeerRow> for CachedPeer {
     }
 }
 
-/// All peers of one bus, as they were at one time.
+/// All peers of one bus at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Cache {
     #[serde(rename = "type")]
     kind: String,
     /// The bus, without credentials.
     bus: String,
-    /// When the list was learned: UTC.
+    /// When the list was fetched, in UTC.
     pub(super) written_at: Timestamp,
     /// The peers, sorted by id.
     pub(super) peers: Vec<CachedPeer>,
@@ -83,38 +83,37 @@ impl Cache {
         }
     }
 
-    /// What a file or a pipe holds, where it is the cache of this bus.
+    /// Decodes a file or a pipe; `None` if it is not the cache of this bus.
     pub(super) fn decode(bus: &NatsAddress, text: &[u8]) -> Option<Self> {
         let cache: Self = serde_json::from_slice(text).ok()?;
         (cache.kind == TYPE && cache.bus == bus.to_string()).then_some(cache)
     }
 
-    /// The same, as it is written.
+    /// Encodes the cache.
     pub(super) fn encode(&self) -> Vec<u8> {
         peerbus_protocol::decode::to_json(self)
     }
 
-    /// Whether the list was learned within this time. One from the future was not.
+    /// Whether the list was fetched within this time. A time in the future is invalid.
     pub(super) fn is_younger_than(&self, age: SignedDuration) -> bool {
         let old = Timestamp::now().duration_since(self.written_at);
         old >= SignedDuration::ZERO && old < age
     }
 }
 
-/// What is remembered of a bus.
+/// Reads the cache of a bus.
 pub(super) fn read(bus: &NatsAddress) -> Option<Cache> {
     Cache::decode(bus, &bounded(&directory()?.join(file_name(bus)))?)
 }
 
-/// Remembers a whole list of peers; says what is remembered now.
+/// Stores a complete list of peers; returns the new cache.
 pub(super) fn learn(bus: &NatsAddress, rows: &[PeerRow]) -> Cache {
     let cache = Cache::of(bus, rows);
     keep(&cache, bus);
     cache
 }
 
-/// Remembers one peer that was found, where there is a list it belongs to. The list is no younger
-/// for that.
+/// Updates one peer in an existing list. The list keeps its age.
 pub(super) fn learn_one(bus: &NatsAddress, row: &PeerRow) {
     let Some(mut cache) = read(bus) else { return };
     let peer = CachedPeer::from(row);
@@ -126,21 +125,21 @@ pub(super) fn learn_one(bus: &NatsAddress, row: &PeerRow) {
     keep(&cache, bus);
 }
 
-/// Forgets a peer that was taken out of the registry.
+/// Removes a peer that was removed from the registry.
 pub(super) fn forget(bus: &NatsAddress, peer: &PeerId) {
     let Some(mut cache) = read(bus) else { return };
     cache.peers.retain(|known| known.id != *peer);
     keep(&cache, bus);
 }
 
-/// Where the caches are: none for someone who has no home.
+/// The directory of the caches; `None` without a home directory.
 pub(super) fn directory() -> Option<PathBuf> {
     let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let below_home = || host::home().map(|home| home.join(".cache"));
     Some(absolute("XDG_CACHE_HOME").or_else(below_home)?.join("peerbus"))
 }
 
-/// Makes the directory of the caches, for its owner only.
+/// Creates the directory of the caches, for its owner only.
 pub(super) fn made_directory() -> Option<PathBuf> {
     let directory = directory()?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).ok()?;
@@ -152,7 +151,7 @@ fn file_name(bus: &NatsAddress) -> String {
     format!("peers-{}.json", &digest[..16])
 }
 
-/// The content of an ordinary file of a bearable size. A pipe by that name would hold us up.
+/// Reads a regular file of limited size. Reading a pipe could block.
 pub(super) fn bounded(path: &Path) -> Option<Vec<u8>> {
     let facts = fs::metadata(path).ok()?;
     if !facts.is_file() || facts.len() > MAX_BYTES {
@@ -163,14 +162,14 @@ pub(super) fn bounded(path: &Path) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// Replaces the file whole. A failure changes nothing for anyone.
+/// Replaces the file atomically. Errors are ignored.
 fn keep(cache: &Cache, bus: &NatsAddress) {
     let _ = write(cache, bus);
 }
 
 fn write(cache: &Cache, bus: &NatsAddress) -> Option<()> {
     let directory = made_directory()?;
-    // Made with mode 0600.
+    // Created with mode 0600.
     let mut file = tempfile::NamedTempFile::new_in(&directory).ok()?;
     file.write_all(&cache.encode()).ok()?;
     file.persist(directory.join(file_name(bus))).ok()?;

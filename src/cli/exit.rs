@@ -20,17 +20,17 @@ pub(super) const OUTPUT_CLOSED: u8 = 141;
 pub(super) const CANCELLED: u8 = 130;
 pub(super) const COMMAND_NOT_FOUND: u8 = 127;
 pub(super) const NOT_EXECUTABLE: u8 = 126;
-/// As in `sysexits.h`: try again later. Another daemon or leader is there already.
+/// As in `sysexits.h`, "temporary failure": another daemon or leader is already running.
 pub(super) const TAKEN: u8 = 75;
-/// As in `sysexits.h`, an input/output error: an output of `d` could not be written to, as on a full disk.
+/// As in `sysexits.h`, "input/output error": an output of `d` failed, as on a full disk.
 pub(super) const OUTPUT_FAILED: u8 = 74;
-/// As `systemctl status` and the Linux Standard Base have it: the daemon does not run.
+/// As in `systemctl status` and the Linux Standard Base: the daemon does not run.
 pub(super) const NOT_RUNNING: u8 = 3;
 pub(super) const USAGE: u8 = 2;
 pub(super) const OTHER: u8 = 1;
 const SIGNALLED: i32 = 128;
 
-/// What `d help exit-codes` shows.
+/// The text of `d help exit-codes`.
 pub(super) const TABLE: &str = "\
 What the exit codes mean
 
@@ -63,18 +63,18 @@ What the exit codes mean
            `upgrade`: another one is under way
   1        anything else";
 
-/// Why a command line failed, with its code.
+/// An error of a command line, with its exit code.
 #[derive(Debug)]
 pub(super) struct CliError {
     /// The exit code.
     pub(super) code: u8,
-    /// Said before everything else, without `d: `, in the words that scripts know.
+    /// Printed first, without `d: `, in the wording that scripts know.
     known_text: Option<String>,
-    /// The same, where the command has one of its old names.
+    /// Like `known_text`, for a command called by one of its old names.
     seeds_text: Option<String>,
-    /// What is said, without `d: `.
+    /// The message, without `d: `.
     pub(super) message: String,
-    /// Further lines of it.
+    /// Further lines of the message.
     more: Vec<String>,
 }
 
@@ -91,34 +91,33 @@ impl CliError {
         Self::new(USAGE, message)
     }
 
-    /// Says what else can be done.
+    /// Adds a hint what to do next.
     pub(super) fn with_next(self, next: &str) -> Self {
         Self { message: format!("{}; {next}", self.message), ..self }
     }
 
-    /// Says more, each in a line of its own.
+    /// Adds lines to the message.
     pub(super) fn with_lines(self, more: Vec<String>) -> Self {
         Self { more, ..self }
     }
 
-    /// Has a text said that scripts know.
+    /// Sets a text in the wording that scripts know.
     pub(super) fn in_known_words(self, text: impl Into<String>) -> Self {
         Self { known_text: Some(text.into()), ..self }
     }
 
-    /// Gives the words scripts know, for the case that the command has one of its old names.
+    /// Sets the wording that scripts know from commands with old names.
     pub(super) fn in_known_words_for_seeds(self, text: impl Into<String>) -> Self {
         Self { seeds_text: Some(text.into()), ..self }
     }
 
-    /// The command has one of its old names.
+    /// Marks the command as called by an old name.
     pub(super) fn for_seeds(self) -> Self {
         Self { known_text: self.known_text.or(self.seeds_text), seeds_text: None, ..self }
     }
 }
 
-/// Shows the help that was asked for, or says what is wrong with a command line, as all of `d`'s own
-/// lines begin.
+/// Prints the requested help, or the error of a command line in the format of `d`'s messages.
 pub(super) fn misused(mistake: &clap::Error) -> ExitCode {
     let words: Vec<_> = std::env::args_os().skip(1).collect();
     if let Some(way_out) = misuse::explained(mistake, &words) {
@@ -136,20 +135,20 @@ pub(super) fn misused(mistake: &clap::Error) -> ExitCode {
     }
 }
 
-/// Says a mistake that may take several lines.
+/// Prints an error message that may have several lines.
 fn say_mistake(text: &str) {
     let (first, more) = text.split_once('\n').unwrap_or((text, ""));
     output::say(first);
     more.lines().for_each(output::complain);
 }
 
-/// Says why it failed, and gives the code.
+/// Prints the error and returns its exit code.
 pub(super) fn report(failure: &CliError) -> ExitCode {
     say(failure);
     failure.code.into()
 }
 
-/// Says why it failed.
+/// Prints the error.
 pub(super) fn say(failure: &CliError) {
     let mark = if log::is_journal() { log::Priority::ERROR.to_string() } else { String::new() };
     if let Some(text) = &failure.known_text {
@@ -161,7 +160,7 @@ pub(super) fn say(failure: &CliError) {
     failure.more.iter().for_each(|line| output::complain(&format!("{mark}d:   {line}")));
 }
 
-/// The exit code of an execution.
+/// The exit code for an execution.
 pub(super) fn code_of(outcome: &Completion) -> u8 {
     if let Integrity::Damaged(_) = outcome.integrity {
         return UNKNOWN;
@@ -176,7 +175,7 @@ pub(super) fn code_of(outcome: &Completion) -> u8 {
         Ending::TimedOut {} => TIMED_OUT,
         Ending::Cancelled { .. } => CANCELLED,
         Ending::Refused { why: Refusal::NoSuchJob, .. } => NOT_FOUND,
-        // Left out on the command line, and not forbidden by anybody.
+        // The user left out the directory, and no policy forbids it.
         Ending::Refused { why: Refusal::NoDirectory, .. } => USAGE,
         Ending::Refused { .. } => REFUSED,
         Ending::NotStarted { why, .. } => code_of_start(*why),
@@ -185,7 +184,7 @@ pub(super) fn code_of(outcome: &Completion) -> u8 {
     }
 }
 
-/// Whether missing output makes an end another one. What was stopped is known to have said less.
+/// Whether incomplete output changes the result. A stopped command's output is incomplete anyway.
 pub(super) fn counts_as_cut(ending: &Ending) -> bool {
     matches!(ending, Ending::Exited { .. } | Ending::Signalled { .. })
 }

@@ -1,7 +1,7 @@
-//! `d join`: making this machine a peer of a fleet.
+//! `d join`: makes this machine a peer of a fleet.
 //!
-//! The configuration is saved first and is kept whatever happens then. Success means that the
-//! leader hears this machine's daemon, not merely that it was started.
+//! The configuration is saved first and kept even if a later step fails. Success means that the
+//! leader hears this machine's daemon, not only that the daemon was started.
 
 mod ticket;
 
@@ -25,10 +25,10 @@ use peerbus_protocol::PeerId;
 use peerbus_protocol::heartbeat::Role;
 use peerbus_protocol::ids::BadId;
 
-/// How long the leader may take to hear a daemon that is ready.
+/// Timeout until the leader hears a ready daemon.
 const HEARD_WITHIN: Duration = Duration::from_secs(10);
 
-/// Time between two questions whether it does.
+/// Pause between two queries to the leader.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What `d join` is given.
@@ -71,7 +71,7 @@ pub(super) async fn run(common: &Common, args: Join) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// Refuses to turn a leader into a worker behind the back of whoever relies on it.
+/// Refuses to turn a leader into a worker, since others may depend on it.
 fn leads_nobody(common: &Common) -> Result<(), CliError> {
     let state_dir = Settings::read_or_default(common)?.state_dir();
     let Some(leader) = status::running(&state_dir).filter(|daemon| daemon.role == Role::Leader) else {
@@ -84,7 +84,7 @@ fn leads_nobody(common: &Common) -> Result<(), CliError> {
     )))
 }
 
-/// The line that somebody hands over without anybody else seeing it.
+/// Reads the token from standard input, where other users cannot see it.
 fn from_stdin() -> Result<String, CliError> {
     let mut line = String::new();
     let read = std::io::stdin().read_line(&mut line);
@@ -95,7 +95,7 @@ fn from_stdin() -> Result<String, CliError> {
     }
 }
 
-/// What this machine is to be. What is left out stays as it is.
+/// The requested settings. Missing ones stay unchanged.
 pub(super) struct JoinRequest {
     pub(super) role: Option<RoleArg>,
     pub(super) id: Option<String>,
@@ -103,19 +103,19 @@ pub(super) struct JoinRequest {
     pub(super) leader: Option<String>,
 }
 
-/// What this machine is, once that is saved.
+/// The saved settings.
 pub(super) struct Saved {
     pub(super) peer: PeerId,
     pub(super) role: Role,
     /// Host of the bus.
     pub(super) leader: String,
-    /// Whether anything names a bus, so that it is not merely the default.
+    /// Whether any source names a bus, so that the default is not used.
     pub(super) names_a_bus: bool,
-    /// Settings that lead to that bus.
+    /// Settings for connecting to that bus.
     pub(super) common: Common,
 }
 
-/// Writes it into the configuration file. A wish with a mistake in it is refused as a whole.
+/// Writes the settings into the configuration file. Any invalid one refuses the whole request.
 pub(super) fn save(common: &Common, wish: &JoinRequest) -> Result<Saved, CliError> {
     let mut edit = Edit::open(own_config(common))?;
     let mut common = common.clone();
@@ -132,7 +132,7 @@ pub(super) fn save(common: &Common, wish: &JoinRequest) -> Result<Saved, CliErro
     if let Some(leader) = &wish.leader {
         let url = url_of(leader)?;
         edit.set("nats", Value::from(url.as_str()))?;
-        // What was just said beats the environment, too.
+        // The explicit argument takes precedence over the environment, too.
         common.nats = Some(url);
     }
     if wish.role.is_some() || wish.id.is_some() || wish.leader.is_some() {
@@ -148,7 +148,7 @@ pub(super) fn save(common: &Common, wish: &JoinRequest) -> Result<Saved, CliErro
     })
 }
 
-/// Refuses to save what would have no effect: the environment goes before the file.
+/// Refuses to save a setting that the environment would override.
 fn not_overruled(name: &str, wanted: &str) -> Result<(), CliError> {
     match variable(name) {
         Some(other) if other != wanted => Err(CliError::usage(format!(
@@ -158,7 +158,7 @@ fn not_overruled(name: &str, wanted: &str) -> Result<(), CliError> {
     }
 }
 
-/// The bus on a host.
+/// The URL of the bus on a host.
 fn url_of(leader: &str) -> Result<String, CliError> {
     let url = match leader.parse::<std::net::Ipv6Addr>() {
         Ok(ip) => format!("nats://[{ip}]:4222"),
@@ -178,7 +178,7 @@ fn url_of(leader: &str) -> Result<String, CliError> {
     }
 }
 
-/// The peer id that this machine's hostname makes.
+/// The peer id derived from this machine's hostname.
 pub(super) fn id_of_this_host() -> Result<PeerId, CliError> {
     let hostname =
         host::hostname().map_err(|error| CliError::other(format!("reading the hostname: {error}")))?;
@@ -187,12 +187,12 @@ pub(super) fn id_of_this_host() -> Result<PeerId, CliError> {
     })
 }
 
-/// Has the daemon of this machine run with the settings in force, and waits until the leader hears it.
+/// Makes this machine's daemon run with the current settings, and waits until the leader hears it.
 pub(super) async fn register(saved: &Saved) -> Result<(), CliError> {
-    // Without a bus a daemon would not get ready; without a leader it does, and is heard later.
+    // Without a bus a daemon does not become ready. Without a leader it does, and is heard later.
     connect(&saved.common).await?.close().await;
     let state_dir = Settings::read_or_default(&saved.common)?.state_dir();
-    // One that somebody runs in a terminal is theirs to start again.
+    // A daemon in a user's terminal must be restarted by that user.
     if status::running(&state_dir).is_none_or(|daemon| daemon.run_by != Some(SupervisedBy::Foreground)) {
         daemon::install_unit(&saved.common)?;
     }
@@ -214,7 +214,7 @@ pub(super) async fn register(saved: &Saved) -> Result<(), CliError> {
     })
 }
 
-/// Has a daemon that runs here take up what was saved. One that does not run is left so.
+/// Makes a running daemon apply the saved settings. Starts none.
 pub(super) async fn take_up(saved: &Saved) -> Result<(), CliError> {
     if status::runs(&Settings::read_or_default(&saved.common)?.state_dir()) {
         daemon::ensure_running(&saved.common).await.map_err(|failure| {
@@ -226,15 +226,15 @@ pub(super) async fn take_up(saved: &Saved) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The same, where the bus is there: on one that is not, a daemon that works would only be lost. Success
-/// means that the leader answers.
+/// Like [`take_up`], but only if the bus is reachable: otherwise a working daemon would be lost.
+/// Success means that the leader answers.
 pub(super) async fn follow(saved: &Saved) -> Result<(), CliError> {
     connect(&saved.common).await?.close().await;
     take_up(saved).await?;
     leader_answers(&saved.common).await
 }
 
-/// Whether a leader answers on the bus.
+/// Checks that a leader answers on the bus.
 pub(super) async fn leader_answers(common: &Common) -> Result<(), CliError> {
     let bus = connect(common).await?;
     peers::list(&bus).await.map(drop).map_err(|error| registry::no_registry(&error))

@@ -1,12 +1,12 @@
-//! Saying things: the one door through which words of `d`'s own, and what peers, operators and files
-//! say in them, reach stdout and stderr.
+//! The only way for `d` to print its own messages, including texts from peers, operators and files,
+//! to stdout and stderr.
 //!
-//! Guarantee: what passes here cannot move a cursor, change a colour, reverse what is read, or make a
-//! line of its own. Control characters, those that change the direction of a text, and others that
-//! nobody sees are written as escapes; a line is one line. JSON stays the same JSON. So nobody who
-//! calls has anything to escape. `tests/architecture.rs` keeps every other file from printing.
+//! Guarantee: printed text cannot move the cursor, change colours, reverse the reading direction,
+//! or start a new line. Control characters, bidirectional controls and other invisible characters
+//! are printed as escapes. Escaped JSON keeps its meaning. So callers need not escape anything.
+//! `tests/architecture.rs` ensures that no other file prints.
 //!
-//! Not here: the bytes of a command, which are its own (`exec/writer.rs`).
+//! Not here: the output of a command, which is passed through unchanged (`exec/writer.rs`).
 
 mod table;
 
@@ -19,52 +19,52 @@ use super::guide::{Headings, Topic};
 use peerbus_process::Blocking;
 pub(super) use table::{Cell, Table};
 
-/// Width of a text without a terminal.
+/// Width of text if stdout is no terminal.
 const COLUMNS_OF_A_FILE: usize = 80;
-/// Greatest width of a text, as in the help of the verbs.
+/// Maximum width of text, as in the help of the verbs.
 const COLUMNS_AT_MOST: usize = 100;
 
-/// Says one line of what was asked for.
+/// Prints one line of requested data.
 pub(super) fn line(text: &str) -> Result<(), CliError> {
     put(&escaped(text))
 }
 
-/// Says several, each on a line of its own.
+/// Prints several lines.
 pub(super) fn lines<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Result<(), CliError> {
     texts.into_iter().try_for_each(|text| line(text.as_ref()))
 }
 
-/// Says a text of the program's own, as it is.
+/// Prints a built-in text unchanged.
 pub(super) fn own_text(text: &'static str) -> Result<(), CliError> {
     put(text)
 }
 
-/// Shows a topic of the guide.
+/// Prints a topic of the guide.
 pub(super) fn topic(topic: &Topic) -> Result<(), CliError> {
     let headings = if is_colored() { Headings::Bold } else { Headings::Plain };
     let columns = width().unwrap_or(COLUMNS_OF_A_FILE).min(COLUMNS_AT_MOST);
     bytes(topic.for_terminal(columns, headings).as_bytes())
 }
 
-/// Says one object of JSON in a line.
+/// Prints a JSON object in one line.
 pub(super) fn json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string(value).map_err(|error| CliError::other(format!("as JSON: {error}")))?;
     json_line(&text)
 }
 
-/// The same, laid out over several lines.
+/// Prints a JSON object over several lines.
 pub(super) fn pretty_json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value);
     let text = text.map_err(|error| CliError::other(format!("as JSON: {error}")))?;
     text.lines().try_for_each(json_line)
 }
 
-/// Says a line that should be JSON already: the same, if it is, and harmless, if it is not.
+/// Prints a line that should already be JSON: unchanged if it is, and escaped if not.
 pub(super) fn json_line(text: &str) -> Result<(), CliError> {
     put(&harmless_json(text))
 }
 
-/// Shows rows; of a list that has none, says `none` to whoever reads along.
+/// Prints rows. If there are none, prints the message `none` for a user at a terminal.
 pub(super) fn list(table: &Table, none: &str) -> Result<(), CliError> {
     if table.is_empty() {
         say(none);
@@ -73,13 +73,13 @@ pub(super) fn list(table: &Table, none: &str) -> Result<(), CliError> {
     self::table(table)
 }
 
-/// Shows rows.
+/// Prints rows.
 pub(super) fn table(table: &Table) -> Result<(), CliError> {
     let stdout = io::stdout();
     table.lines(width(), has_colours(&stdout)).iter().try_for_each(|line| put(line))
 }
 
-/// Shows a part of a log: lines of text, whatever else is in them.
+/// Prints a part of a log: lines of text, escaped.
 pub(super) fn log(part: &[u8]) -> Result<(), CliError> {
     let text = String::from_utf8_lossy(part);
     let shown: String = text.split_inclusive('\n').map(log_line).collect();
@@ -93,12 +93,12 @@ fn log_line(line: &str) -> String {
     }
 }
 
-/// Answers a shell that completes, in lines of harmless words and one tab.
+/// Prints completions for a shell, in escaped lines with one tab.
 pub(super) fn answer(lines: &[String]) -> Result<(), CliError> {
     put(&lines.join("\n"))
 }
 
-/// Shows help, as the parser has laid it out, where it wants it shown.
+/// Prints the parser's help to the output that the parser chose.
 pub(super) fn help(help: &clap::Error) -> Result<(), CliError> {
     let text = |colours: bool| match help.render() {
         text if colours => text.ansi().to_string(),
@@ -106,7 +106,7 @@ pub(super) fn help(help: &clap::Error) -> Result<(), CliError> {
     };
     if help.use_stderr() {
         let stderr = io::stderr().lock();
-        // Where that is closed, nobody listens.
+        // If stderr is closed, nobody reads it.
         let _ = Blocking(&stderr).write_all(text(has_colours(&stderr)).as_bytes());
         return Ok(());
     }
@@ -117,14 +117,14 @@ fn put(line: &str) -> Result<(), CliError> {
     bytes(format!("{line}\n").as_bytes())
 }
 
-/// Waits where an output takes no more at the moment.
+/// Blocks while a non-blocking output is full.
 fn bytes(bytes: &[u8]) -> Result<(), CliError> {
-    // Held, so that two threads do not write into each other's lines.
+    // Locked, so that two threads do not mix their lines.
     let stdout = io::stdout().lock();
     Blocking(&stdout).write_all(bytes).map_err(|error| failure(&error))
 }
 
-/// A closed output is no failure of ours; the code says what happened, as a signal would.
+/// A closed output is not an error message; the exit code reports it like a signal.
 fn failure(error: &io::Error) -> CliError {
     match error.kind() {
         io::ErrorKind::BrokenPipe => CliError::new(OUTPUT_CLOSED, ""),
@@ -132,23 +132,23 @@ fn failure(error: &io::Error) -> CliError {
     }
 }
 
-/// Says one line of `d`'s own.
+/// Prints one message of `d`'s own to stderr.
 pub(super) fn say(text: &str) {
     complain(&format!("d: {text}"));
 }
 
-/// Says one line to stderr. Where that is closed, nobody listens.
+/// Prints one line to stderr. Ignores a closed stderr.
 pub(super) fn complain(text: &str) {
     let stderr = io::stderr().lock();
     let _ = Blocking(&stderr).write_all(format!("{}\n", escaped(text)).as_bytes());
 }
 
-/// Whether stdout is.
+/// Whether stdout shows colours.
 pub(super) fn is_colored() -> bool {
     has_colours(&io::stdout())
 }
 
-/// Whether an output is a terminal that shows colours, and whose reader wants them.
+/// Whether an output is a terminal with colours, and the user has not disabled them.
 pub(super) fn has_colours(output: &impl IsTerminal) -> bool {
     let is = |name: &str, wanted: &dyn Fn(&std::ffi::OsStr) -> bool| {
         std::env::var_os(name).is_some_and(|value| wanted(&value))
@@ -158,13 +158,13 @@ pub(super) fn has_colours(output: &impl IsTerminal) -> bool {
         && !is("TERM", &|value| value == "dumb")
 }
 
-/// Columns there are for a table: no limit where stdout is no terminal, or one that does not know.
+/// Columns for a table: no limit if stdout is no terminal or its width is unknown.
 fn width() -> Option<usize> {
     let columns = io::stdout().is_terminal().then(peerbus_process::console_size).flatten()?.0;
     (columns > 0).then_some(usize::from(columns))
 }
 
-/// A text of one line, with escapes for what cannot be seen.
+/// A text as one line, with escapes for invisible characters.
 pub(super) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -177,12 +177,12 @@ pub(super) fn escaped(text: &str) -> String {
     shown
 }
 
-/// Whether a character is seen, and changes nothing of what stands beside it.
+/// Whether a character is visible and does not affect its neighbours.
 pub(super) fn is_shown_as_it_is(c: char) -> bool {
     matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
 }
 
-/// JSON in which such characters stand as JSON's own escapes: of the same meaning.
+/// JSON with such characters as JSON escapes, which keep the meaning.
 fn harmless_json(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,8 +1,9 @@
-//! Where values come from: a flag, else the environment, else the file, else the selected context
-//! of the `nats` command line, else the default.
+//! Resolution of values: a flag, else the environment, else the file, else the selected context of
+//! the `nats` command line, else the default.
 //!
-//! A person who is not root reads the bus, the peer's id and the tasks from the machine's file too, and whether its
-//! fleet has identities; their own file goes before it, key by key. The rest of the machine's file is for its daemon.
+//! For a user who is not root, the machine's file also gives the bus, the peer id, the tasks, and
+//! whether the fleet has identities. The user's own file takes precedence, key by key. The rest of
+//! the machine's file is for its daemon.
 
 pub(super) mod file;
 mod jobs;
@@ -25,28 +26,28 @@ use peerbus_protocol::PeerId;
 use peerbus_protocol::heartbeat::Role;
 use peerbus_protocol::ids::BadId;
 
-/// Where the bus is, where nobody says otherwise.
+/// The default bus.
 const DEFAULT_NATS: &str = "nats://127.0.0.1:4222";
 
-/// The policy, beside the configuration.
+/// The default policy file, beside the configuration.
 const DEFAULT_POLICY: &str = "policy.toml";
 
-/// In place of a file: there is no policy, and that is meant.
+/// A value that explicitly disables the policy.
 const NO_POLICY: &str = "none";
 
-/// The machine's configuration.
+/// The machine's configuration file.
 pub(super) const MACHINES_CONFIG: &str = "/etc/peerbus/config.toml";
 
-/// All settings of one command line, before they are looked up.
+/// The sources of all settings of one command line.
 pub(super) struct Settings<'a> {
     common: &'a Common,
     pub(super) file: File,
-    /// What of `file` the machine's configuration gave, as it stands there.
+    /// The part of `file` that came from the machine's configuration.
     pub(super) machines: toml::Table,
 }
 
 impl<'a> Settings<'a> {
-    /// Reads the file, where there is one. One that was named must be there.
+    /// Reads the file, if there is one. A file that was named must exist.
     pub(super) fn read(common: &'a Common) -> Result<Self, CliError> {
         let own = own_config(common);
         if named(common).is_some() && !own.exists() {
@@ -55,7 +56,7 @@ impl<'a> Settings<'a> {
         Self::read_or_default(common)
     }
 
-    /// Reads the file for somebody who is about to write it: one that was named need not be there.
+    /// Reads the file for a caller that will write it: a named file may be missing.
     pub(super) fn read_or_default(common: &'a Common) -> Result<Self, CliError> {
         let mut file = File::read(&own_config(common))?.unwrap_or_default();
         let mut machines = toml::Table::new();
@@ -65,7 +66,7 @@ impl<'a> Settings<'a> {
         Ok(Self { common, file, machines })
     }
 
-    /// A person's link to the bus, for a connection of this name.
+    /// A user's settings for a connection with this name.
     pub(super) fn bus(&self, name: &str) -> Result<bus::Settings, CliError> {
         let address = self.address()?;
         let credentials = self.credentials(&address, self.persons_file())?;
@@ -73,12 +74,12 @@ impl<'a> Settings<'a> {
         Ok(bus::Settings { address, credentials, reach: AddressPolicy::Anywhere, name: name.to_owned() })
     }
 
-    /// What this machine's daemon shows to the bus.
+    /// The credentials of this machine's daemon.
     pub(super) fn daemons_credentials(&self) -> Result<Credentials, CliError> {
         self.credentials(&self.address()?, self.daemons_file())
     }
 
-    /// Refuses to run root's daemon by files that others can change: they would be root as well.
+    /// Refuses files of root's daemon that others can change, since that would make them root.
     pub(super) fn check_daemons_files(&self) -> Result<(), CliError> {
         check_for_root("configuration", &own_config(self.common))?;
         if let Some(file) = self.daemons_file() {
@@ -87,7 +88,7 @@ impl<'a> Settings<'a> {
         self.file.fleet_keys.as_ref().map_or(Ok(()), |keys| check_for_root("fleet keys", keys))
     }
 
-    /// Where the bus is.
+    /// The address of the bus.
     pub(super) fn address(&self) -> Result<NatsAddress, CliError> {
         let context = self.nats_context()?.map(|context| context.url).filter(|url| !url.is_empty());
         let nats = self.nats().or(context);
@@ -95,17 +96,17 @@ impl<'a> Settings<'a> {
         nats.parse().map_err(|bad: bus::BadAddress| CliError::usage(bad.to_string()))
     }
 
-    /// The bus, where a flag, the environment or the file names it.
+    /// The bus, if a flag, the environment or the file names it.
     pub(super) fn nats(&self) -> Option<String> {
         self.common.nats.clone().or_else(|| variable("NATS_URL")).or_else(|| self.file.nats.clone())
     }
 
-    /// Whether anything names a bus, so that it is not merely the default.
+    /// Whether any source names a bus, so that the default is not used.
     pub(super) fn names_a_bus(&self) -> Result<bool, CliError> {
         Ok(self.nats().is_some() || self.nats_context()?.is_some())
     }
 
-    /// The selected context, which counts only where nothing else names a bus.
+    /// The selected `nats` context, which counts only if no other source names a bus.
     pub(super) fn nats_context(&self) -> Result<Option<NatsContext>, CliError> {
         if self.nats().is_some() {
             return Ok(None);
@@ -128,14 +129,14 @@ impl<'a> Settings<'a> {
         Ok(self.managed_token(address).map_or(Credentials::None, Credentials::Token))
     }
 
-    /// The token of a broker that a daemon of this machine manages.
+    /// The token of a broker managed by a daemon of this machine.
     fn managed_token(&self, address: &NatsAddress) -> Option<String> {
         let (host, port) = address.first();
         let path = broker::token_path(&self.runtime_dir(), &host, port);
         fs::read_to_string(path).ok().map(|token| token.trim().to_owned())
     }
 
-    /// Whether a bus that asks nobody who they are may be on a public address.
+    /// Whether a bus without authentication may have a public address.
     pub(super) fn trusts_the_network(&self) -> bool {
         self.file.trusted_network == Some(true)
     }
@@ -151,7 +152,8 @@ impl<'a> Settings<'a> {
         flags.into_iter().filter_map(|(key, flag, value)| Some((key, flag, value?))).collect()
     }
 
-    /// This machine's peer id: a flag, else the environment, else the file, else made of the hostname.
+    /// This machine's peer id: a flag, else the environment, else the file, else derived from the
+    /// hostname.
     pub(super) fn peer_id(&self, flag: Option<String>) -> Result<PeerId, CliError> {
         if let Some(id) = self.named_peer(flag) {
             return id.parse().map_err(|bad: BadId| CliError::usage(bad.to_string()));
@@ -163,12 +165,12 @@ impl<'a> Settings<'a> {
         })
     }
 
-    /// The same, where anything names it.
+    /// The peer id, if any source names it.
     fn named_peer(&self, flag: Option<String>) -> Option<String> {
         flag.or_else(|| variable("PEERBUS_PEER_ID")).or_else(|| self.file.peer_id.clone())
     }
 
-    /// This machine's role: a flag, else the environment, else the file, else a worker's.
+    /// This machine's role: a flag, else the environment, else the file, else worker.
     pub(super) fn role(&self, flag: Option<RoleArg>) -> Result<Role, CliError> {
         let named = match (flag, variable("PEERBUS_ROLE").as_deref()) {
             (Some(role), _) => Some(role),
@@ -182,7 +184,7 @@ impl<'a> Settings<'a> {
         Ok(named.map_or(Role::Worker, Role::from))
     }
 
-    /// Where this machine's daemon keeps its files.
+    /// The directory of this machine's daemon.
     pub(super) fn state_dir(&self) -> PathBuf {
         let named =
             self.common.state_dir.clone().or_else(|| variable("PEERBUS_STATE_DIR").map(PathBuf::from));
@@ -192,8 +194,8 @@ impl<'a> Settings<'a> {
         })
     }
 
-    /// The policy of this machine's daemon: the file that is named, else `policy.toml` beside the
-    /// configuration, if it is there.
+    /// The policy of this machine's daemon: the named file, else `policy.toml` beside the
+    /// configuration if it exists.
     pub(super) fn policy(&self) -> Result<LoadedPolicy, CliError> {
         let named = self.file.policy.as_deref().unwrap_or(Path::new(DEFAULT_POLICY));
         let beside = own_config(self.common).with_file_name(named);
@@ -207,7 +209,7 @@ impl<'a> Settings<'a> {
         LoadedPolicy::read(path, presence, tasks).map_err(|mistake| CliError::usage(mistake.to_string()))
     }
 
-    /// Where the tokens of managed brokers on this machine are.
+    /// The directory with the tokens of managed brokers on this machine.
     pub(super) fn runtime_dir(&self) -> PathBuf {
         if let Some(named) = variable("PEERBUS_RUNTIME_DIR") {
             return PathBuf::from(named);
@@ -222,7 +224,7 @@ impl<'a> Settings<'a> {
 
 /// Refuses a file or folder of root's daemon that others can change.
 pub(super) fn check_for_root(what: &str, path: &Path) -> Result<(), CliError> {
-    // Of `/dev/null` and its like nothing stays; what is not there is told elsewhere.
+    // `/dev/null` and similar files keep no content. A missing path is reported elsewhere.
     match path.is_file() || path.is_dir() {
         true => ownership::check_for_root(path),
         false => Ok(()),
@@ -230,13 +232,13 @@ pub(super) fn check_for_root(what: &str, path: &Path) -> Result<(), CliError> {
     .map_err(|why| CliError::usage(format!("{what} {}: {why}", path.display())))
 }
 
-/// A variable of the environment; an empty one counts as none.
+/// An environment variable; an empty one counts as unset.
 pub(super) fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// A directory that a variable names, or one below the home. Where there is no home nothing is found, and to write fails:
-/// the name says why.
+/// A directory named by a variable, or one below the home. Without a home, the returned path does
+/// not exist, and its name explains a failed write.
 fn home_or(name: &str, below_home: &str) -> PathBuf {
     const NO_HOME: &str = "/nonexistent";
     let home = || host::home().unwrap_or_else(|| NO_HOME.into()).join(below_home);
@@ -247,12 +249,12 @@ fn config_home() -> PathBuf {
     home_or("XDG_CONFIG_HOME", ".config")
 }
 
-/// The file that was named, by a flag or in the environment.
+/// The file named by a flag or the environment.
 fn named(common: &Common) -> Option<PathBuf> {
     common.config.clone().or_else(|| variable("PEERBUS_CONFIG").map(PathBuf::from))
 }
 
-/// The file of whoever runs this: read first, and the one that is written.
+/// The current user's file: read first, and the one that is written.
 pub(super) fn own_config(common: &Common) -> PathBuf {
     match named(common) {
         Some(named) => named,
@@ -261,17 +263,17 @@ pub(super) fn own_config(common: &Common) -> PathBuf {
     }
 }
 
-/// Whether that is the machine's own.
+/// Whether that is the machine's own file.
 pub(super) fn is_machines_config(common: &Common) -> bool {
     own_config(common).as_os_str() == MACHINES_CONFIG
 }
 
-/// The machine's own configuration, for a person. One that cannot be read is not theirs.
+/// The machine's configuration for a user; empty if the user may not read it.
 fn machines_file() -> File {
     File::read(Path::new(MACHINES_CONFIG)).ok().flatten().unwrap_or_default()
 }
 
-/// Whether there is a configuration of the machine that whoever runs this may not read.
+/// Whether the machine has a configuration that the current user may not read.
 pub(super) fn machines_config_is_hidden() -> bool {
     fs::File::open(MACHINES_CONFIG).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }

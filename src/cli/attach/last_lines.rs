@@ -1,7 +1,7 @@
-//! Where the last lines of a job's output begin (`d logs -n`).
+//! Finds the start of the last lines of a job's output (`d logs -n`).
 //!
-//! Lines are counted over both outputs, in the order in which they came. The peer knows bytes and no lines, so the end is
-//! read once more, and more of it until it has as many lines as are wanted.
+//! Lines are counted over both outputs, in the order in which they arrived. The peer knows bytes
+//! but no lines, so `d` reads the end of the output, and more of it until it has enough lines.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -15,10 +15,10 @@ use peerbus_client::exec::{self as client, AttachOptions, Completion, Event, Tim
 use peerbus_protocol::attach::AttachFrom;
 use peerbus_protocol::exec;
 
-/// Bytes that are looked at first for each line.
+/// Bytes to read first, per line.
 const LINE: u64 = 200;
 
-/// How many times as much is looked at when that was not enough.
+/// Factor by which to read more if that was not enough.
 const MORE: u64 = 16;
 
 /// The combined offset at which the last lines before `end` begin.
@@ -28,7 +28,7 @@ pub(super) async fn begin(bus: &Bus, found: &Found, lines: usize, end: u64) -> R
         let from = end.saturating_sub(span);
         let tail = read(bus, found, lines, from..end).await?;
         match tail.begin() {
-            // All there is, or all that is kept.
+            // This is everything, or everything that is kept.
             None if from == 0 || tail.first > from => return Ok(tail.first),
             None => span = span.saturating_mul(MORE),
             Some(begin) => return Ok(begin),
@@ -36,14 +36,14 @@ pub(super) async fn begin(bus: &Bus, found: &Found, lines: usize, end: u64) -> R
     }
 }
 
-/// What was seen of the lines.
+/// The line ends read so far.
 struct LineTail {
     lines: usize,
-    /// Where it begins.
+    /// Offset of the first byte read.
     first: u64,
-    /// Where the last lines end, behind their newlines: one more than are wanted.
+    /// Offsets after the last newlines: one more than the wanted lines.
     ends: VecDeque<u64>,
-    /// Whether what comes last is a line that has not ended.
+    /// Whether the output ends in an unfinished line.
     is_open: bool,
 }
 
@@ -60,10 +60,10 @@ impl LineTail {
         }
     }
 
-    /// Where the lines begin; none where there are not as many.
+    /// Start of the wanted lines; `None` if there are too few.
     fn begin(&self) -> Option<u64> {
         let ended = self.lines - usize::from(self.is_open && self.lines > 0);
-        // The end of the line before them.
+        // The end of the line before the first wanted line.
         self.ends.iter().rev().nth(ended).copied()
     }
 }
@@ -76,7 +76,7 @@ async fn read(bus: &Bus, found: &Found, lines: usize, range: Range<u64>) -> Resu
     }
     let (_keys, nothing) = tokio::sync::mpsc::channel(1);
     let from = AttachFrom::Byte(range.start);
-    // It is left before its end, where totals would tell whether all of it came.
+    // The view leaves before the end, where totals would verify completeness.
     let how = AttachOptions {
         from,
         window: exec::WINDOW,
@@ -109,7 +109,7 @@ async fn read(bus: &Bus, found: &Found, lines: usize, range: Range<u64>) -> Resu
     Ok(tail)
 }
 
-/// Why it could not be read.
+/// The error for output that could not be read.
 fn failure(found: &Found, outcome: &Completion) -> CliError {
     match conclude(&found.peer, found.job.id, outcome, &Streams::default(), true) {
         Ok(code) => CliError::new(code, outcome.ending.to_string()),

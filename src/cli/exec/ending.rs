@@ -1,4 +1,4 @@
-//! What is said of the end of a command, and where to find out what is not known here.
+//! Messages about a command's end, and hints where to find an end that is unknown here.
 
 use super::{Streams, Written};
 use crate::exit::{self, CliError};
@@ -8,7 +8,8 @@ use peerbus_protocol::ending::StartFailure;
 use peerbus_protocol::exec::{HungProcess, JobResult, OutputHolder};
 use peerbus_protocol::{Ending, JobId, PeerId};
 
-/// Says what is to be said of the end, and gives the code. `is_kept` says whether the peer keeps what the job prints.
+/// Prints the messages about the end, and returns the exit code. `is_kept` says whether the peer
+/// keeps the output.
 pub(crate) fn conclude(
     peer: &PeerId,
     job: JobId,
@@ -32,7 +33,7 @@ pub(crate) fn conclude(
         let why = format!("output was lost: {missing}; the command {ending}");
         return unknown(code, (peer, job), &why, said_all);
     }
-    // An end that is worse, or that came before any input, says more.
+    // Other ends take precedence: they are worse, or came before any input.
     if let Ending::Exited { .. } | Ending::Signalled { .. } | Ending::Cancelled { .. } = &outcome.ending
         && let Some(failure) = streams.failure(&what)
     {
@@ -71,7 +72,7 @@ pub(crate) fn conclude(
     }
 }
 
-/// What of a job even KILL did not end, where there is any.
+/// The processes of a job that survived SIGKILL, if any.
 pub(crate) fn what_hangs(result: Option<&JobResult>) -> Option<String> {
     let hung = &result?.hung;
     let names = hung.iter().map(|HungProcess { pid, program }| format!("{program} (pid {pid})"));
@@ -80,18 +81,18 @@ pub(crate) fn what_hangs(result: Option<&JobResult>) -> Option<String> {
     (!hung.is_empty()).then(|| format!("{names} {verb} in the kernel there and could not be stopped"))
 }
 
-/// What is said of a command that ended by itself, where output is missing that was still to come.
+/// The error for a command that ended by itself but whose output is incomplete.
 pub(crate) fn was_cut(cut: &str, ending: &Ending) -> Option<CliError> {
     let counts = exit::counts_as_cut(ending);
     counts.then(|| CliError::new(exit::UNKNOWN, format!("output was cut: {cut}; the command {ending}")))
 }
 
-/// What is said where output is still to come after the command's own end.
+/// The message about output that may still come after the command's own end.
 pub(crate) fn waiting_for(holders: &[OutputHolder], next: &str) -> String {
     format!("the command has ended; still waiting for the output of: {}; {next}", named(holders))
 }
 
-/// Says what goes on with the output of a command that has just ended.
+/// Reports which processes still hold the output of a command that has just ended.
 pub(crate) fn tell_who_holds_it(peer: &PeerId, outcome: &Completion) {
     let holders = outcome.result.as_ref().map_or(&[][..], |result| &result.held_by);
     if !holders.is_empty() {
@@ -108,7 +109,7 @@ fn named(holders: &[OutputHolder]) -> String {
     }
 }
 
-/// Nobody here knows how it ended, or what it has printed: where that may be found out.
+/// The error for an unknown end or incomplete output, with a hint where to find it.
 pub(crate) fn unknown(
     code: u8,
     (peer, job): (&PeerId, JobId),
@@ -124,13 +125,13 @@ pub(crate) fn unknown(
         .in_known_words_for_seeds(format!("Timeout waiting for response from {peer}")))
 }
 
-/// What there is to be done about an end that nobody here knows.
+/// What the user can do about an unknown end.
 #[derive(Clone, Copy)]
 pub(crate) enum Next {
-    /// The peer may know it, or will.
+    /// Wait: the peer may know it now or later.
     Wait,
-    /// The peer has said all it knows; what the job has printed is kept.
+    /// Read the log: the peer has reported all it knows, and the job's output is kept.
     Read,
-    /// The peer has said all it knows, and keeps nothing more.
+    /// Ask the peer: it has reported all it knows, and no output is kept.
     Ask,
 }

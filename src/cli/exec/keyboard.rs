@@ -1,7 +1,7 @@
-//! What comes from the person while a command runs: standard input, Ctrl-C, and being ended.
+//! Local input while a command runs: standard input, Ctrl-C, and termination signals.
 //!
-//! Once one of these signals was listened to it no longer ends `d` by itself, so somebody has to
-//! listen for as long as `d` runs.
+//! A handled signal no longer ends `d` by default, so `d` must keep handling it for as long as it
+//! runs.
 
 use std::io::Read;
 use std::sync::{Arc, OnceLock};
@@ -17,13 +17,13 @@ use peerbus_client::exec::ExecutionHandle;
 use peerbus_process::Blocking;
 use peerbus_protocol::frame::OUTPUT_MAX;
 
-/// Why no more of standard input can be read, where that is not its end. Told by the thread that reads it.
+/// The read error that ended standard input early, if any. The reading thread sets it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct InputLost(Arc<OnceLock<String>>);
 
 impl InputLost {
-    /// Nothing more can be read. What came before must not be taken for all there was: the end of `to` would say that,
-    /// so it stays open for as long as `d` runs.
+    /// Reports a read error. The receiver must not take the input so far for all of it. Closing
+    /// `to` would say that, so it stays open for as long as `d` runs.
     pub(crate) fn tell<T>(&self, error: &std::io::Error, steering: &ExecutionHandle, to: mpsc::Sender<T>) {
         self.0.get_or_init(|| format!("reading standard input: {error}"));
         steering.input_lost();
@@ -35,7 +35,7 @@ impl InputLost {
     }
 }
 
-/// Reads standard input on a thread of its own, piece by piece, as the peer asks for it.
+/// Reads standard input on a thread of its own, as the peer grants credit.
 pub(super) fn read_stdin(to: mpsc::Sender<Bytes>, steering: ExecutionHandle, lost: InputLost) {
     std::thread::spawn(move || {
         let mut input = Blocking(std::io::stdin());
@@ -57,9 +57,9 @@ pub(super) fn read_stdin(to: mpsc::Sender<Bytes>, steering: ExecutionHandle, los
 /// Ctrl-C, and the signals that end a program.
 pub(crate) struct Keys {
     steering: ExecutionHandle,
-    /// Whether the command goes on when `d` ends.
+    /// Whether the command keeps running when `d` ends.
     durable: bool,
-    /// Whether Ctrl-C is for `d`, and not for the command.
+    /// Whether Ctrl-C is for `d` and not for the command.
     watching: bool,
     interrupts: Option<Signal>,
     ends: [Option<Signal>; 2],
@@ -81,17 +81,17 @@ impl Keys {
         }
     }
 
-    /// Of somebody who looks on: a command that is durable is left with each of them.
+    /// For a viewer: each of these signals only leaves a durable command.
     pub(crate) fn watching(steering: ExecutionHandle) -> Self {
         Self { watching: true, ..Self::new(steering, true) }
     }
 
-    /// Whether it was Ctrl-C.
+    /// Whether Ctrl-C was pressed.
     pub(crate) fn were_pressed(&self) -> bool {
         self.pressed > 0
     }
 
-    /// Waits for a key or a signal, and acts on it.
+    /// Waits for a signal and acts on it.
     pub(crate) async fn pressed(&mut self) {
         let [terminate, hangup] = &mut self.ends;
         tokio::select! {
@@ -101,7 +101,8 @@ impl Keys {
         }
     }
 
-    /// The first has the job stopped, or leaves it where it is durable; the second does not wait for it.
+    /// The first termination signal stops the job, or detaches if it is durable. The second one
+    /// does not wait any longer.
     fn end(&mut self, why: &str) {
         self.ended += 1;
         match self.ended {
@@ -111,8 +112,9 @@ impl Keys {
         }
     }
 
-    /// The first asks everything the command has started to stop, the second kills it, the third
-    /// stops waiting for the peer's word. A command that has ended and left its output to others leaves it to them.
+    /// The first Ctrl-C asks all processes of the command to stop, the second kills them, the third
+    /// stops waiting for the peer. If the command has ended and other processes hold its output,
+    /// Ctrl-C leaves the output to them.
     fn interrupt(&mut self) {
         self.pressed += 1;
         match self.pressed {
@@ -124,14 +126,14 @@ impl Keys {
     }
 }
 
-/// Whether the person has had enough, asked for more than one command's time.
+/// Detects that the user wants to end `d`, not only the current command.
 pub(crate) struct Enough {
     signals: [Option<Signal>; 3],
     said: bool,
 }
 
 impl Enough {
-    /// Counts from now on.
+    /// Starts to listen for signals.
     pub(crate) fn listen() -> Self {
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
         Self { signals: kinds.map(listen), said: false }
@@ -152,7 +154,7 @@ impl Enough {
         }
     }
 
-    /// Does something of which nobody knows yet, and stops at such a signal.
+    /// Runs a step before any job exists; such a signal cancels it.
     pub(super) async fn unless_said<T>(
         doing: impl Future<Output = Result<T, CliError>>,
     ) -> Result<T, CliError> {

@@ -1,4 +1,4 @@
-//! `d exec --queue`: a command that waits until its peer is there.
+//! `d exec --queue`: a command that waits until its peer is online.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use peerbus_protocol::exec::ExecRequest;
 use peerbus_protocol::queue::{LONGEST, QueueLifetime};
 use peerbus_protocol::{JobId, PeerId};
 
-/// Reads how long a command may wait.
+/// Parses how long a command may wait.
 pub(super) fn expiry(text: &str) -> Result<Duration, String> {
     let time = until(text)?;
     if time < Duration::from_secs(1) {
@@ -27,7 +27,7 @@ pub(super) fn expiry(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-/// Nobody sits at a terminal when the command begins; whoever wants to comes later.
+/// Refuses a terminal: no user is there when the command starts. A user can attach later.
 fn leaves_the_terminal(args: &Exec) -> Result<(), CliError> {
     match args.tty && !args.detach {
         true => Err(CliError::usage(
@@ -38,7 +38,7 @@ fn leaves_the_terminal(args: &Exec) -> Result<(), CliError> {
     }
 }
 
-/// Leaves the command for its peer.
+/// Enqueues the command for its peer.
 pub(super) async fn run(
     common: &Common,
     args: &Exec,
@@ -59,7 +59,7 @@ pub(super) async fn run(
         within: Vec::new(),
         ..request
     };
-    // What the peer would refuse is refused here: nobody would hear of it there.
+    // Check the request here: a later refusal by the peer would reach nobody.
     QueueLifetime::of(&request, job).map_err(|bad| CliError::usage(bad.to_string()))?;
     client::leave(&bus, &peer, job, &request).await.map_err(|error| failure(&error, &peer, job))?;
     super::tell(&peer, job)?;
@@ -75,7 +75,7 @@ pub(super) async fn run(
     Ok(0)
 }
 
-/// The peer, by any of its names, and whether it is on the bus. Nothing is left for one nobody knows.
+/// The peer, by any of its names, and whether it is online. Refuses an unknown peer.
 async fn known(bus: &Bus, name: &str) -> Result<(PeerId, bool), CliError> {
     match resolve::resolve(bus, name).await {
         Ok(Resolution::Peer(peer)) => Ok((peer, true)),
@@ -99,7 +99,7 @@ fn failure(error: &QueueError, peer: &PeerId, job: JobId) -> CliError {
     }
 }
 
-/// The exit code where the queue did not do what it was asked.
+/// The exit code for an error of the queue.
 pub(crate) fn code_of(error: &QueueError) -> u8 {
     match error {
         QueueError::Full(_) | QueueError::TooLarge(_) => REFUSED,

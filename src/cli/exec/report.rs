@@ -1,4 +1,5 @@
-//! `--report FILE`: how it ended, for machines. Exit codes can be a command's own; this cannot.
+//! `--report FILE`: a machine-readable result. An exit code may be the command's own; the report is
+//! unambiguous.
 
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ use peerbus_protocol::{Ending, JobId, PeerId};
 /// The `type` of a report.
 const TYPE: &str = "peerbus.report.v1";
 
-/// How one command ended.
+/// The result of one command.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     #[serde(skip)]
@@ -25,29 +26,29 @@ pub(super) struct Report {
     kind: &'static str,
     /// The job.
     id: JobId,
-    /// What the peer was called on the command line.
+    /// The peer's name on the command line.
     asked: String,
-    /// The peer, where one was found.
+    /// The peer, if it was found.
     #[serde(rename = "peer_id")]
     peer: Option<PeerId>,
-    /// How it ended.
+    /// The command's end.
     ending: Option<Ending>,
-    /// Where the output was left, for a command that goes on: a combined offset.
+    /// The combined offset at which `d` detached from a running command.
     #[serde(skip_serializing_if = "Option::is_none")]
     detached_at: Option<u64>,
     /// The exit code of `d`.
     exit_code: u8,
-    /// What is wrong with the output, if anything is.
+    /// The reason for incomplete output, if any.
     output_lost: Option<String>,
-    /// Why an output of `d` could not be written to, where it was not closed.
+    /// The error of an output of `d`, unless it was closed.
     output_failed: Option<String>,
-    /// Why standard input of `d` could not be read to its end.
+    /// The error that ended the standard input of `d` early.
     input_lost: Option<String>,
-    /// All the peer said of the end: see [`shown`].
+    /// The peer's full result: see [`shown`].
     result: Option<Value>,
 }
 
-/// A result in the keys that people's programs are shown everywhere: a peer is `peer_id`.
+/// A result with the keys of the public JSON: a peer is `peer_id`.
 pub(crate) fn shown(result: &JobResult) -> Value {
     let mut shown = serde_json::json!(result);
     if let Value::Object(fields) = &mut shown
@@ -59,7 +60,7 @@ pub(crate) fn shown(result: &JobResult) -> Value {
 }
 
 impl Report {
-    /// Begins a report. Whether it can be written is found out before anything runs.
+    /// Starts a report. Fails before the command runs if the file cannot be written.
     pub(super) fn begin(path: Option<PathBuf>, asked: &str, id: JobId) -> Result<Self, CliError> {
         let open = |path: PathBuf| match NamedFile::open(&path) {
             Ok(file) => Ok((path, file)),
@@ -111,7 +112,7 @@ impl Report {
         self.ending = Some(Ending::NotStarted { why, message: message.to_owned() });
     }
 
-    /// A failure before anything was sent, or because nobody was there.
+    /// Records a failure before anything was sent, or without an answer.
     pub(super) fn failed(&mut self, failure: &CliError) {
         match failure.code {
             OFFLINE => self.ending = Some(Ending::Offline {}),
@@ -122,7 +123,7 @@ impl Report {
         }
     }
 
-    /// Writes the file, where one is wanted.
+    /// Writes the file, if one was requested.
     pub(super) fn write(&mut self, exit_code: u8) -> Result<(), CliError> {
         let Some((path, file)) = self.file.take() else { return Ok(()) };
         self.exit_code = exit_code;

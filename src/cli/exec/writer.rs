@@ -1,5 +1,6 @@
-//! Writing the command's output to our own, on a thread of its own: a pager that stands still stops
-//! this thread, and through the missing credit the command, but not the conversation.
+//! Writes the command's output to our own outputs, on a thread of its own. A stalled pager blocks
+//! only this thread. Missing credit then stops the command, but the connection to the peer keeps
+//! working.
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -16,29 +17,29 @@ use peerbus_client::exec::ExecutionHandle;
 use peerbus_process::Blocking;
 use peerbus_protocol::frame::StreamKind;
 
-/// How long an output may take for what is on its way to it when nobody knows whether it is read.
+/// Timeout for pending output if it may have no reader.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 
-/// Something to be written, in its turn.
+/// A piece to write, in order.
 enum Piece {
     Output(StreamKind, Bytes),
-    /// What is shown on a terminal, and how many bytes of output that stands for.
+    /// Bytes for a terminal, and the number of output bytes they stand for.
     Shown(Bytes, usize),
     /// A line of `d`'s own.
     Said(String),
-    /// To be dropped when everything before it was written.
+    /// Dropped when everything before it is written.
     Mark(Sender<Infallible>),
 }
 
-/// How `d`'s own outputs fared.
+/// The state of `d`'s own outputs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Written {
-    /// They took what they were given.
+    /// Everything was written.
     #[default]
     Whole,
-    /// One was closed, as by `| head`, or stands still.
+    /// An output was closed, as by `| head`, or is stalled.
     Closed,
-    /// One could not be written to, as on a full disk; the sentence says which, and why.
+    /// An output failed, as on a full disk; the message says which one, and why.
     Failed(String),
 }
 
@@ -51,14 +52,14 @@ pub(crate) struct Writer {
     progress: Arc<Progress>,
 }
 
-/// How far the thread is.
+/// Progress of the thread.
 #[derive(Default)]
 struct Progress {
-    /// Whether an output was closed, or failed; nothing is written any more then.
+    /// Whether an output was closed or failed; then nothing more is written.
     closed: AtomicBool,
-    /// Why one failed that was not closed.
+    /// The error of an output that failed for another reason.
     failed: OnceLock<String>,
-    /// Bytes of output that were handed on and not written.
+    /// Output bytes handed to the thread and not written yet.
     unwritten: AtomicU64,
 }
 
@@ -89,27 +90,27 @@ impl Writer {
         Self { pieces, thread, ended, progress }
     }
 
-    /// Hands a piece on. Never waits: the window limits how much can be under way.
+    /// Queues a piece. Never blocks: the window limits the bytes in flight.
     pub(crate) fn write(&self, stream: StreamKind, bytes: Bytes) {
         self.hand_on(Piece::Output(stream, bytes));
     }
 
-    /// The same of what draws a terminal; nobody counts it.
+    /// Queues bytes that draw a terminal; they are not counted.
     pub(crate) fn draw(&self, bytes: Bytes) {
         self.show(bytes, 0);
     }
 
-    /// The same of what is shown in place of so many bytes of output.
+    /// Queues bytes shown in place of this many bytes of output.
     pub(crate) fn show(&self, bytes: Bytes, stands_for: usize) {
         self.hand_on(Piece::Shown(bytes, stands_for));
     }
 
-    /// Says something behind all that was handed on so far.
+    /// Queues a message after everything so far.
     pub(crate) fn say(&self, text: String) {
         self.hand_on(Piece::Said(text));
     }
 
-    /// Waits until all that was handed on so far is written, and no longer than this.
+    /// Waits until everything so far is written, up to a timeout.
     pub(crate) fn wait_until_written(&self, patience: Duration) {
         let (mark, reached) = channel();
         self.hand_on(Piece::Mark(mark));
@@ -118,12 +119,12 @@ impl Writer {
 
     fn hand_on(&self, piece: Piece) {
         self.progress.unwritten.fetch_add(piece.counts() as u64, Ordering::AcqRel);
-        // The thread ends only after this.
+        // The thread ends only after the channel closes, so this cannot fail earlier.
         let _ = self.pieces.send(piece);
     }
 
-    /// Ends the thread, and says how the outputs fared. Where not all of it is waited for, as when nobody knows
-    /// the ending, one that stands still does not hold us up for long, and what is not in it is said.
+    /// Ends the thread and returns the state of the outputs. Unless `wait_for_all` is set, a
+    /// stalled output delays this only briefly, and the message says what is missing from it.
     pub(crate) fn finish(self, wait_for_all: bool) -> Written {
         if wait_for_all {
             drop(self.pieces);
@@ -141,16 +142,16 @@ impl Writer {
         written
     }
 
-    /// The same for a job that is left as it is, of which so much was received. Says, too, up to where it was written:
-    /// there one may go on. LIMIT: an output that stands still may have taken more of a piece than the system has told
-    /// us, which is shown again then; none is missing.
+    /// Like [`Writer::finish`], for detaching after `received` bytes. Also returns the offset up to
+    /// which everything was written, for resuming. LIMIT: a stalled output may have taken more of a
+    /// piece than the system reported. Those bytes are shown again after resuming; none is lost.
     pub(crate) fn leave(self, received: u64) -> (Written, u64) {
         let (written, unwritten) = self.stop();
         (written, received.saturating_sub(unwritten))
     }
 
-    /// Waits for what is on its way, unless that takes too long: whatever would take longer is not written any more.
-    /// Says how the outputs fared, and how many bytes were not written.
+    /// Waits for pending output up to a timeout, then discards it. Returns the state of the
+    /// outputs, and the number of bytes not written.
     fn stop(self) -> (Written, u64) {
         let progress = Arc::clone(&self.progress);
         self.finish_within(LAST_BYTES);
@@ -159,7 +160,7 @@ impl Writer {
         (written, progress.unwritten.load(Ordering::Acquire))
     }
 
-    /// Waits until everything is written, and no longer than this: nobody may read it any more.
+    /// Waits until everything is written, up to a timeout, since there may be no reader any more.
     pub(crate) fn finish_within(self, patience: Duration) -> Written {
         drop(self.pieces);
         match (self.ended.recv_timeout(patience), self.progress.written()) {
@@ -170,7 +171,7 @@ impl Writer {
 }
 
 impl Piece {
-    /// How many bytes of output it stands for.
+    /// The number of output bytes it stands for.
     fn counts(&self) -> usize {
         match self {
             Self::Output(_, bytes) => bytes.len(),
@@ -181,9 +182,9 @@ impl Piece {
 }
 
 fn write_all(work: &Receiver<Piece>, steering: &ExecutionHandle, progress: &Progress) {
-    // Unbuffered: a piece is on its way when it was written.
+    // Unbuffered, so that a piece is handed to the system as soon as it is written.
     let mut outputs = [duplicate(io::stdout()), duplicate(io::stderr())];
-    // Of one that was closed nobody can tell any more.
+    // Checked now, since this is unknown once an output is closed.
     let are_terminals = [io::stdout().is_terminal(), io::stderr().is_terminal()];
     while let Ok(piece) = work.recv() {
         let counts = piece.counts();
@@ -200,7 +201,7 @@ fn write_all(work: &Receiver<Piece>, steering: &ExecutionHandle, progress: &Prog
             }
         };
         if !progress.closed.load(Ordering::Acquire) {
-            // Of what is shown in place of output no part stands for a part of that.
+            // A part of a redraw does not stand for a part of the output.
             let wrote = |count| {
                 if is_output {
                     progress.wrote(count)
@@ -218,18 +219,17 @@ fn write_all(work: &Receiver<Piece>, steering: &ExecutionHandle, progress: &Prog
                 }
             }
         }
-        // What nobody reads any more is discarded, so that the command can be stopped.
+        // Without a reader, pieces are discarded, so that the command can still be stopped.
         if counts > 0 {
             steering.wrote(stream, counts);
         }
     }
 }
 
-/// An output cannot be written to any more.
+/// Handles an output that cannot be written any more.
 fn give_up(is_terminal: bool, steering: &ExecutionHandle) {
     match is_terminal {
-        // Somebody has closed the window, of which SIGHUP may tell later than this: what outlives its
-        // caller goes on.
+        // The terminal window was closed, and SIGHUP may come later. A durable job keeps running.
         true => steering.detach(),
         false => steering.output_closed(),
     }
@@ -246,7 +246,7 @@ fn duplicate(output: impl AsFd) -> io::Result<Blocking<OwnedFd>> {
     Ok(Blocking(output.as_fd().try_clone_to_owned()?))
 }
 
-/// Tells of each part that was written.
+/// Calls `wrote` for each part written.
 fn write(
     output: &mut io::Result<Blocking<OwnedFd>>,
     mut bytes: &[u8],

@@ -1,9 +1,9 @@
-//! Rows in aligned columns, no wider than the terminal they are shown on.
+//! Rows in aligned columns that fit the terminal.
 //!
-//! What a cell holds is escaped when it is made, so that a hostile text takes its own columns and no
-//! more. On a terminal a list is cut, the widest columns first, and a single thing's facts are wrapped;
-//! anywhere else, and where `-o wide` was given, all of it is shown: a text that is longer than most
-//! then moves what follows it in its own row, and no other.
+//! A cell is escaped when it is made, so that hostile text cannot leave its columns. On a terminal,
+//! a list truncates the widest columns first, and a table of facts wraps. Without a terminal, or
+//! with `-o wide`, everything is shown: an unusually long text then shifts only the rest of its own
+//! row.
 
 use std::fmt;
 
@@ -15,33 +15,33 @@ const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
 const PLAIN: &str = "\x1b[0m";
 
-/// Between two columns.
+/// Space between two columns.
 const GAP: usize = 2;
 
-/// A column that is wrapped is not made narrower than this, however narrow the terminal is.
+/// Minimum width of a wrapped column, however narrow the terminal is.
 const NARROWEST: usize = 6;
 
-/// The widest that a column is made for the sake of one text, where nothing is cut.
+/// Maximum width of a column if nothing is truncated; longer texts shift their row.
 const WIDEST: usize = 40;
 
-/// What stands for what was cut off.
+/// Marks truncated text.
 const CUT: &str = "…";
 
 /// A text in a table.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cell {
-    /// Escaped.
+    /// Already escaped.
     text: String,
     colour: Option<&'static str>,
 }
 
 impl Cell {
-    /// As it should be: green.
+    /// A good state, in green.
     pub(crate) fn good(text: &str) -> Self {
         Self { colour: Some(GREEN), ..text.into() }
     }
 
-    /// As it should not be: red.
+    /// A bad state, in red.
     pub(crate) fn bad(text: &str) -> Self {
         Self { colour: Some(RED), ..text.into() }
     }
@@ -72,20 +72,20 @@ impl fmt::Display for Cell {
 #[derive(Debug)]
 enum Row {
     Cells(Vec<Cell>),
-    /// Stands over the rows that follow, which are indented.
+    /// A title above the following rows, which are indented.
     Title(Cell),
 }
 
-/// What becomes of what does not fit into the terminal.
+/// The handling of rows that are too wide for the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TooWide {
     Cut,
-    /// The last column goes on in the next line.
+    /// The last column continues in the next line.
     Wrapped,
     Shown,
 }
 
-/// Rows for a person.
+/// Rows for display.
 #[derive(Debug)]
 pub(crate) struct Table {
     heading: Vec<Cell>,
@@ -94,18 +94,18 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A list, below its heading.
+    /// A list with a heading.
     pub(crate) fn of(heading: &[&str]) -> Self {
         let heading = heading.iter().map(|word| (*word).into()).collect();
         Self { heading, rows: Vec::new(), too_wide: TooWide::Cut }
     }
 
-    /// What is known of one thing: a name and a fact in each row.
+    /// Facts about one thing: a name and a value per row.
     pub(crate) fn of_facts() -> Self {
         Self { heading: Vec::new(), rows: Vec::new(), too_wide: TooWide::Wrapped }
     }
 
-    /// Shows all, however wide the terminal is.
+    /// Shows everything, however wide the terminal is.
     pub(crate) fn wide(self, wide: bool) -> Self {
         Self { too_wide: if wide { TooWide::Shown } else { self.too_wide }, ..self }
     }
@@ -120,7 +120,7 @@ impl Table {
         self.row([name.into(), fact.into()]);
     }
 
-    /// Adds a line over the rows that follow.
+    /// Adds a title above the following rows.
     pub(crate) fn title(&mut self, title: &str) {
         self.rows.push(Row::Title(title.into()));
     }
@@ -129,7 +129,8 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// The lines of it, without trailing blanks; none wider than this, unless all is to be shown.
+    /// The lines of the table, without trailing blanks, no wider than `width` unless everything is
+    /// shown.
     pub(super) fn lines(&self, width: Option<usize>, colours: bool) -> Vec<String> {
         let width = width.filter(|_| self.too_wide != TooWide::Shown);
         let indent = if self.rows.iter().any(|row| matches!(row, Row::Title(_))) { GAP } else { 0 };
@@ -171,7 +172,7 @@ impl Table {
     }
 }
 
-/// Takes from the widest columns until they fit. The last ones are left out where that is not enough.
+/// Shrinks the widest columns until all fit. Drops the last columns if that is not enough.
 fn narrow(columns: &mut Vec<usize>, room: usize) {
     while columns.iter().map(|column| column + GAP).sum::<usize>() > room + GAP {
         match columns.iter_mut().max().filter(|column| **column > 1) {
@@ -181,7 +182,7 @@ fn narrow(columns: &mut Vec<usize>, room: usize) {
     }
 }
 
-/// How rows are drawn.
+/// The layout of rows.
 struct Drawing {
     columns: Vec<usize>,
     indent: usize,
@@ -190,7 +191,7 @@ struct Drawing {
 }
 
 impl Drawing {
-    /// One line, or more where the last cell is wrapped.
+    /// One line, or more if the last cell is wrapped.
     fn lines(&self, row: &[Cell]) -> Vec<String> {
         let mut line = " ".repeat(self.indent);
         let mut more = Vec::new();
@@ -221,7 +222,7 @@ impl Drawing {
     }
 }
 
-/// As much of a text as fits.
+/// A text truncated to this many columns.
 fn cut(text: &str, columns: usize) -> String {
     if text.width() <= columns {
         return text.to_owned();
@@ -233,14 +234,14 @@ fn cut(text: &str, columns: usize) -> String {
     shown
 }
 
-/// The beginning of a text that takes no more columns than this.
+/// The longest prefix of a text that fits into this many columns.
 fn fitting(text: &str, columns: usize) -> &str {
     let fits = |end: &usize| text[..*end].width() <= columns;
     let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
     &text[..ends.take_while(fits).last().unwrap_or_default()]
 }
 
-/// A text in parts of so many columns, between words where there are any.
+/// Splits a text into parts of at most this many columns, between words if possible.
 fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let mut parts = Vec::new();
     let mut rest = text;

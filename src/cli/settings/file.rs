@@ -1,6 +1,6 @@
-//! The configuration file: its keys, and what may stand in it.
+//! The configuration file: its keys and their values.
 //!
-//! A mistake is refused with its key and its line; an unknown key is a mistake too.
+//! An error names the key and the line; an unknown key is an error.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,14 +21,14 @@ use peerbus_daemon::limits::Limits;
 use peerbus_protocol::exec::check_directory;
 use peerbus_protocol::variables::Variables;
 
-/// The bit of a file's mode that lets everyone write it.
+/// The mode bit that lets everyone write a file.
 const WRITABLE_BY_ANYONE: u32 = 0o002;
 
 /// The configuration file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct File {
-    /// All of it as it stands there.
+    /// The whole parsed text.
     #[serde(skip)]
     pub(crate) text: toml::Table,
     pub(crate) nats: Option<String>,
@@ -37,35 +37,35 @@ pub(crate) struct File {
     pub(crate) daemon_creds: Option<PathBuf>,
     /// The folder with the fleet's keys, on the machine that has them.
     pub(crate) fleet_keys: Option<PathBuf>,
-    /// Who may run what here: a file, looked for beside this one.
+    /// The policy file, relative to this file.
     pub(crate) policy: Option<PathBuf>,
     pub(crate) peer_id: Option<String>,
     pub(crate) role: Option<RoleArg>,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) database_url: Option<String>,
-    /// Where commands run that name no directory.
+    /// The default directory for commands.
     #[serde(default, deserialize_with = "directory")]
     pub(crate) directory: Option<String>,
     /// The shell for shell lines.
     pub(crate) shell: Option<PathBuf>,
-    /// Variables every job gets.
+    /// Environment variables for every job.
     #[serde(default)]
     pub(crate) env: Variables,
     #[serde(default)]
     pub(crate) tags: Vec<String>,
-    /// How much the daemon's log says.
+    /// The daemon's log level.
     pub(crate) log: Option<Level>,
     pub(crate) max_jobs: Option<std::num::NonZeroU16>,
     #[serde(default, deserialize_with = "time")]
     pub(crate) caller_grace: Option<std::time::Duration>,
-    /// Whether a bus that asks nobody who they are may be on a public address.
+    /// Whether a bus without authentication may have a public address.
     pub(crate) trusted_network: Option<bool>,
-    /// Bytes of the audit log.
+    /// Maximum size of the audit log, in bytes.
     #[serde(default, deserialize_with = "audit_size")]
     pub(crate) audit_size: Option<u64>,
-    /// What a daemon does that cannot write its audit log.
+    /// What a daemon does if it cannot write its audit log.
     pub(crate) audit: Option<AuditArg>,
-    /// When the daemon becomes another version of itself.
+    /// When the daemon upgrades itself.
     pub(crate) upgrade: Option<UpgradeArg>,
     /// The limits of durable jobs.
     #[serde(default, deserialize_with = "jobs::limits")]
@@ -74,9 +74,9 @@ pub(crate) struct File {
     pub(crate) broker: Option<BrokerArg>,
     #[serde(default, deserialize_with = "address")]
     pub(crate) broker_listen: Option<SocketAddr>,
-    /// The nats-server to start.
+    /// The nats-server program.
     pub(crate) nats_server: Option<PathBuf>,
-    /// What `d task run` knows, beside what it brings along.
+    /// Tasks for `d task run`, in addition to the built-in ones.
     #[serde(default)]
     pub(crate) tasks: BTreeMap<String, Task>,
 }
@@ -105,8 +105,9 @@ fn address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAdd
 }
 
 impl File {
-    /// Adds what a person may know of the machine's configuration, where their own file says nothing; returns what it
-    /// added. Whether the fleet has identities is known of the machine's bus alone, not of another that the person named.
+    /// Adds those keys of the machine's configuration that a user may have and has not set; returns
+    /// the added keys. Whether the fleet has identities is known only for the machine's bus, not
+    /// for another bus that the user named.
     pub(crate) fn add(&mut self, machine: Self) -> toml::Table {
         let Self { text, nats, peer_id, tasks, daemon_creds, .. } = machine;
         let mut added = Vec::new();
@@ -139,7 +140,7 @@ impl File {
         added
     }
 
-    /// Reads a file; none where there is none.
+    /// Reads a file; `None` if it does not exist.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>, CliError> {
         match fs::read_to_string(path) {
             Ok(text) => {
@@ -152,7 +153,7 @@ impl File {
     }
 }
 
-/// The names of all settings, as the parser knows them.
+/// The names of all settings, from the parser.
 pub(crate) fn setting_names() -> Vec<String> {
     struct Names<'a>(&'a mut Vec<String>);
     impl<'de> serde::Deserializer<'de> for Names<'_> {
@@ -178,13 +179,13 @@ pub(crate) fn setting_names() -> Vec<String> {
         }
     }
     let mut names = Vec::new();
-    // It ends in an error once the names are known: there is nothing to be read.
+    // This always fails, but only after it has passed the names.
     let _ = File::deserialize(Names(&mut names));
     names
 }
 
-/// Whoever may write a daemon's configuration may run commands as its user. Of what is no file, such as
-/// `/dev/null` for none at all, nothing stays.
+/// Refuses a file that others can write: they could run commands as the daemon's user. `/dev/null`
+/// and similar files keep no content and are allowed.
 fn check_rights(path: &Path) -> Result<(), CliError> {
     let exposed = fs::metadata(path)
         .is_ok_and(|file| file.is_file() && file.permissions().mode() & WRITABLE_BY_ANYONE != 0);
@@ -195,7 +196,7 @@ fn check_rights(path: &Path) -> Result<(), CliError> {
     Err(CliError::usage(format!("configuration {path}: anyone may write it; `chmod o-w {path}` mends that")))
 }
 
-/// Reads the text of a configuration.
+/// Parses the text of a configuration.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<File, CliError> {
     let parsed = toml::from_str(text).and_then(|file: File| Ok(File { text: toml::from_str(text)?, ..file }));
     parsed.map_err(|error| {
@@ -205,7 +206,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<File, CliError> {
     })
 }
 
-/// What is wrong with a text, without its line. The parser takes a word without quotes for a number that is none.
+/// The error in a text, without its line. The parser takes an unquoted word for an invalid number.
 pub(crate) fn mistake(error: &toml::de::Error, text: &str) -> String {
     let what = error.message().trim();
     let line = error.span().and_then(|span| {
@@ -217,7 +218,7 @@ pub(crate) fn mistake(error: &toml::de::Error, text: &str) -> String {
         let value = value.split(" #").next().unwrap_or_default().trim();
         let is_word = value.starts_with(|c: char| c.is_alphabetic() || "/~.".contains(c))
             && !value.contains(['"', '\'']);
-        // Of what stands on that line nothing else may be wrong: quoted it is a value.
+        // The line is valid once the value is quoted, so only the quotes are missing.
         let quoted = format!("{} = {}", key.trim(), toml::Value::from(value));
         let is_cure =
             toml::from_str::<toml::Table>(line).is_err() && toml::from_str::<toml::Table>(&quoted).is_ok();
@@ -245,7 +246,7 @@ mod tests {
         let all = "[jobs]\nlog_limit = '1MiB'\nlogs_total = '8MiB'\nkeep_days = 30\nmost = 10\n";
         let keep_for = Limits::days(30);
         assert_eq!(jobs(all), Limits { log_limit: 1 << 20, logs_total: 8 << 20, keep_for, most: 10 });
-        // A larger log needs no second number.
+        // A larger log limit raises the default total.
         assert_eq!(jobs("[jobs]\nlog_limit = '2GiB'\n").logs_total, 2 << 30);
     }
 
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!(person.tasks.len(), 2);
         assert_eq!(added.keys().collect::<Vec<_>>(), ["daemon_creds", "nats", "peer_id", "tasks"]);
         assert_eq!(added["tasks"].as_table().expect("a table").keys().collect::<Vec<_>>(), ["make"]);
-        // Of a bus that the person named, the machine's identity says nothing.
+        // The machine's identity says nothing about another bus.
         let mut elsewhere = read("nats = 'nats://p:1'\n");
         elsewhere.add(machine());
         assert_eq!((elsewhere.nats.as_deref(), elsewhere.daemon_creds), (Some("nats://p:1"), None));

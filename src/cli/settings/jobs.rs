@@ -1,4 +1,4 @@
-//! The table `[jobs]` of the configuration file: how many durable jobs, and how much of them is kept.
+//! The table `[jobs]` of the configuration file: limits on the number and the logs of durable jobs.
 
 use std::num::NonZeroU16;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::args::size;
 use peerbus_daemon::limits::{KEEP_DAYS, LOG_LIMIT, LOG_LIMIT_MIN, LOGS_TOTAL, Limits, MOST};
 
-/// As it stands in the file.
+/// The table in the file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table [jobs]")]
 struct Table {
@@ -23,14 +23,14 @@ fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     size(&String::deserialize(from)?).map(Some).map_err(de::Error::custom)
 }
 
-/// Reads the table, which may leave everything out.
+/// Reads the table, whose keys are all optional.
 pub(super) fn limits<'de, D: Deserializer<'de>>(from: D) -> Result<Limits, D::Error> {
     checked(&Table::deserialize(from)?).map_err(de::Error::custom)
 }
 
 fn checked(table: &Table) -> Result<Limits, String> {
     let log_limit = table.log_limit.unwrap_or(LOG_LIMIT);
-    // Who wants one log to be larger need not name the sum of all.
+    // A larger log limit raises the default total, so users need not set both.
     let logs_total = table.logs_total.unwrap_or(LOGS_TOTAL.max(log_limit));
     if log_limit < LOG_LIMIT_MIN {
         let least = LOG_LIMIT_MIN >> 10;

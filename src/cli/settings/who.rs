@@ -1,8 +1,9 @@
-//! Who is meant by an identity: a person's commands are a person's, a daemon's words are its machine's.
+//! Which identity a command uses: a user's commands use the user's identity, the daemon its
+//! machine's.
 //!
-//! The two are never mixed up: a person's command with a machine's identity would be refused by every peer,
-//! and a daemon with a person's would have rights that no machine needs. So both are refused here, with what
-//! to do about it.
+//! The two are never mixed. Every peer would refuse a user's command signed by a machine, and a
+//! daemon with a user's identity would have rights that no machine needs. So both are refused here,
+//! with a hint.
 
 use std::path::{Path, PathBuf};
 
@@ -14,18 +15,18 @@ use peerbus_protocol::PeerId;
 use peerbus_protocol::heartbeat::Role;
 use peerbus_protocol::identity::Standing;
 
-/// What a person without an identity does.
+/// The hint for a user without an identity.
 const GET_ONE: &str = "on the fleet's first machine `d invite --operator NAME` invites a person, and `d join TOKEN`, \
                        here, takes that up";
 
 impl Settings<'_> {
-    /// The file that says who a person is: a flag, the environment, the configuration.
+    /// The user's identity file: a flag, else the environment, else the configuration.
     pub(super) fn persons_file(&self) -> Option<PathBuf> {
         let named = self.common.creds.clone().or_else(|| variable("PEERBUS_CREDS").map(PathBuf::from));
         named.or_else(|| self.file.creds.clone())
     }
 
-    /// The file that says who the daemon is: its own, else whatever else is there.
+    /// The daemon's identity file: its own setting, else the user's.
     pub(super) fn daemons_file(&self) -> Option<PathBuf> {
         let own = || variable("PEERBUS_DAEMON_CREDS").map(PathBuf::from);
         let own = self.common.creds.clone().or_else(own).or_else(|| self.file.daemon_creds.clone());
@@ -37,7 +38,8 @@ impl Settings<'_> {
         self.file.fleet_keys.as_deref()
     }
 
-    /// Refuses to let a person's command go out as a machine, or as nobody in a fleet with identities.
+    /// Refuses a user's command with a machine's identity, or without any in a fleet with
+    /// identities.
     pub(super) fn check_person(&self, credentials: &Credentials) -> Result<(), CliError> {
         match credentials {
             Credentials::Identity(member) if is_persons(member.own().standing) => Ok(()),
@@ -59,10 +61,10 @@ impl Settings<'_> {
         }
     }
 
-    /// The peer id of a daemon with these credentials. With an identity it is that identity's name.
+    /// The peer id of a daemon with these credentials: the name of its identity, if it has one.
     ///
     /// # Errors
-    /// When the identity is not this machine's, or is none that can do what the role wants.
+    /// If the identity belongs to another machine, or does not allow the role.
     pub(crate) fn daemons_peer(
         &self,
         flag: Option<String>,
