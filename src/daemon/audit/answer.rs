@@ -1,4 +1,4 @@
-//! Answering questions for lines of the log, on `exec.<peer>.audit`.
+//! Answers queries for lines of the log, on `exec.<peer>.audit`.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use peerbus_bus::{Incoming, Outgoing};
 use peerbus_protocol::audit::{AuditPage, AuditQuery, PAGE_TYPE};
 use peerbus_protocol::{decode, subjects};
 
-/// Questions that may wait.
+/// Queries that may wait.
 pub(crate) const WAITING: usize = 64;
 
-/// Bytes of a page that are not lines, and a little more.
+/// Upper bound of a page's bytes that are not lines.
 const FRAME: usize = 1_024;
 
-/// Answers for as long as it is polled.
+/// Answers while it is polled.
 pub(crate) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<Incoming>) {
     while let Some(question) = questions.recv().await {
         let Some(reply) = question.reply.clone().filter(|reply| subjects::is_inbox(reply)) else { continue };
@@ -65,7 +65,7 @@ async fn one(context: &Context, reply: &str, query: AuditQuery) {
         head,
         skipped: read.skipped,
     };
-    // Who asked asks again when this gets lost.
+    // If the answer is lost, the client retries.
     let sent = context.bus.publish(Outgoing::to(reply).payload(decode::to_json(&page)).sealed()).await;
     if let Err(error @ peerbus_bus::BusError::TooLarge { .. }) = sent {
         cannot(context, reply, "audit", 500, &format!("a line does not fit into a message: {error}")).await;

@@ -1,7 +1,7 @@
-//! Writing lines down, and what is done while that cannot be done.
+//! Appends lines and handles write errors.
 //!
-//! What could not be written is counted, said in the daemon's log, and told in the audit log itself
-//! by one line as soon as it can be written again.
+//! Lines that could not be written are counted and reported in the daemon's log. As soon as the audit log is
+//! writable again, one line in it reports them.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,14 +10,14 @@ use super::log::Log;
 use peerbus_protocol::audit::{AuditEvent, Checkpoint};
 use peerbus_protocol::{Instance, PeerId};
 
-/// What a log is, and whose.
+/// The location and owner of a log.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) state_dir: PathBuf,
     pub(crate) peer: PeerId,
-    /// Bytes of all its files.
+    /// Maximum bytes of all files.
     pub(crate) size: u64,
-    /// The daemon that has been started; none for who only ends what another has left.
+    /// The instance that started. `None` for a process that only ends jobs of a dead daemon.
     pub(crate) instance: Option<Instance>,
 }
 
@@ -30,13 +30,13 @@ struct LostLines {
     why: String,
 }
 
-/// Who writes.
+/// Appends lines to a log.
 #[derive(Debug)]
 pub(super) struct Appender {
     place: Place,
     log: Option<Log>,
     lost: Option<LostLines>,
-    /// Whether it cannot be written, and that was said.
+    /// Whether the log is unwritable and this was logged.
     in_trouble: bool,
     head_is_old: bool,
 }
@@ -46,17 +46,17 @@ impl Appender {
         Self { place, log: None, lost: None, in_trouble: false, head_is_old: false }
     }
 
-    /// How far the log goes, where it can be written.
+    /// The head of the log, if it is writable.
     pub(super) fn head(&self) -> Option<Checkpoint> {
         self.log.as_ref().map(|log| log.last().clone())
     }
 
-    /// Whether it is worth trying again without a line to write.
+    /// Whether to retry even without a line to write.
     pub(super) fn is_in_trouble(&self) -> bool {
         self.in_trouble
     }
 
-    /// Opens the log, where that was not done, and tells what was lost.
+    /// Opens the log if necessary, and records lost lines.
     pub(super) fn prepare(&mut self) {
         if let Err(error) = self.ready() {
             self.complain(&error);
@@ -101,7 +101,7 @@ impl Appender {
     /// Writes one line.
     ///
     /// # Errors
-    /// When it is not in the log; it is counted then.
+    /// If the line is not in the log. It is counted as lost then.
     pub(super) fn write(&mut self, event: &AuditEvent) -> io::Result<()> {
         let written = self.ready().and_then(|log| log.append(event));
         if let Err(error) = &written {
@@ -124,7 +124,7 @@ impl Appender {
         }
     }
 
-    /// What was written is all there is for now.
+    /// Writes the head after a batch.
     pub(super) fn settle(&mut self) {
         let Some(log) = &self.log else { return };
         let settled = log.settle();

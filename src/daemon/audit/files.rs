@@ -1,7 +1,7 @@
 //! The files of an audit log: their names, and reading them line by line.
 //!
-//! A file is called after the number of its first line, so that names sort as lines do. Whatever
-//! else is in the folder is none of the log's business.
+//! A file is named after the number of its first line, so names sort as lines do. The log ignores other files in
+//! the folder.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -10,12 +10,12 @@ use std::time::SystemTime;
 
 use peerbus_protocol::audit::{Cursor, LINE_MAX};
 
-/// The folder below a state directory.
+/// Folder name below the state directory.
 pub(super) const FOLDER: &str = "audit";
 
 const ENDING: &str = ".jsonl";
 
-/// Digits of a name: as many as the largest number has.
+/// Digits of a file name: as many as the largest number has.
 const DIGITS: usize = 20;
 
 /// One file.
@@ -24,7 +24,7 @@ pub(super) struct LogFile {
     /// The number of its first line.
     pub(super) first: u64,
     pub(super) path: PathBuf,
-    /// In bytes, when it was looked at.
+    /// Its size in bytes when it was listed.
     pub(super) size: u64,
 }
 
@@ -38,7 +38,7 @@ fn number(name: &str) -> Option<u64> {
         .then(|| digits.parse().ok())?
 }
 
-/// All files, oldest first; none where there is no folder.
+/// All files, oldest first. Empty if there is no folder.
 pub(super) fn all(folder: &Path) -> io::Result<Vec<LogFile>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -48,7 +48,7 @@ pub(super) fn all(folder: &Path) -> io::Result<Vec<LogFile>> {
     for entry in entries {
         let entry = entry?;
         let Some(first) = entry.file_name().to_str().and_then(number) else { continue };
-        // Not through links: what is elsewhere is not the log's.
+        // Does not follow links: the log has no files elsewhere.
         let there = match entry.metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             there => there?,
@@ -61,19 +61,19 @@ pub(super) fn all(folder: &Path) -> io::Result<Vec<LogFile>> {
     Ok(files)
 }
 
-/// A line, or what there is of one.
+/// A complete or incomplete line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
-    /// Where it begins.
+    /// Its position.
     pub(super) at: Cursor,
-    /// Its bytes, without the line end.
+    /// Its bytes, without the line feed.
     pub(super) bytes: Vec<u8>,
-    /// Whether it has a line end. Where not, it is being written, or its writer was killed; or it is
-    /// a piece of a line that is longer than any can be.
+    /// Whether it has a line feed. If not, it is being written, its writer was killed, or it is a piece of a line
+    /// beyond the maximum length.
     pub(super) whole: bool,
 }
 
-/// Reads lines from a place on, across files.
+/// Reads lines from a position on, across files.
 #[derive(Debug)]
 pub(super) struct Lines {
     files: std::vec::IntoIter<LogFile>,
@@ -82,7 +82,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// From a place on; at the oldest line where its file is no more.
+    /// Starts at a position, or at the oldest line if that file is gone.
     pub(super) fn from(files: Vec<LogFile>, from: Option<Cursor>) -> io::Result<Self> {
         let from = from.unwrap_or(Cursor { file: 0, offset: 0 });
         let later: Vec<LogFile> = files.into_iter().filter(|file| file.first >= from.file).collect();
@@ -105,7 +105,7 @@ impl Lines {
         (self.open, self.offset) = (None, 0);
         for file in self.files.by_ref() {
             match File::open(&file.path) {
-                // Rotated out since it was listed.
+                // Removed by rotation since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 opened => {
                     self.open = Some((file.first, BufReader::new(opened?)));
@@ -116,7 +116,7 @@ impl Lines {
         Ok(false)
     }
 
-    /// The next line; none at the end of the last file.
+    /// The next line. `None` at the end of the last file.
     pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             let Some((file, reader)) = &mut self.open else { return Ok(None) };
@@ -138,7 +138,7 @@ impl Lines {
     }
 }
 
-/// The files in which a line of this time or later may be.
+/// The files that may have a line of this time or later.
 pub(super) fn since(files: Vec<LogFile>, since: SystemTime) -> Vec<LogFile> {
     let later = |file: &LogFile| {
         let written = fs::metadata(&file.path).and_then(|there| there.modified());
@@ -147,7 +147,7 @@ pub(super) fn since(files: Vec<LogFile>, since: SystemTime) -> Vec<LogFile> {
     files.into_iter().filter(later).collect()
 }
 
-/// Where the last `count` lines begin; none for the very begin.
+/// The position of the last `count` lines. `None` means the start of the log.
 pub(super) fn last(files: &[LogFile], count: u32) -> io::Result<Option<Cursor>> {
     let mut missing = count as usize;
     for file in files.iter().rev() {

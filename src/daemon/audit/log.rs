@@ -1,8 +1,8 @@
-//! The log on disk: lines are added at its end, and files rotated within a size.
+//! The log on disk: appends lines and rotates files within a size limit.
 //!
-//! Guarantees: a line is written whole or not at all; the head never goes beyond the lines; what is
-//! found at the end of the log when it is opened, or beside what this process wrote, is either gone
-//! on from or told in the log itself, and never silently mended.
+//! Guarantees: a line is written completely or not at all. The head never points beyond the lines. If the end of
+//! the log is not as this or an earlier process left it, the log either continues there or records the damage. It
+//! never repairs anything silently.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -18,28 +18,27 @@ use super::recovery::{self, LogEnd};
 use peerbus_protocol::audit::{AuditEntry, AuditEvent, Checkpoint, LINE_MAX, LineHash};
 use peerbus_protocol::{PeerId, decode};
 
-/// Into how many files a log is divided: when it is full, this part of it goes at once.
+/// Number of files of a log. When the log is full, the oldest file is removed.
 const FILES: u64 = 8;
 
-/// How large a log may be, all its files together, unless the configuration says otherwise: about
-/// 60,000 jobs.
+/// Default maximum size of all files together: about 60,000 jobs.
 pub const SIZE: u64 = 64 << 20;
 
-/// The smallest size that can be asked for: the longest line has to fit into a file.
+/// The smallest allowed size: the longest line must fit into one file.
 pub const SIZE_MIN: u64 = FILES * LINE_MAX as u64;
 
-/// Longest line of which nothing is replaced, in bytes: a command of as many characters as a line quotes, and all else
-/// that is usual.
+/// Maximum length of a line without shortened parts, in bytes: a command of the maximum quoted length, and usual
+/// values for the rest.
 const LINE_USUAL: usize = LINE_MAX / 2;
 
-/// How long a part may be of a line that is longer, in bytes as JSON: of as many parts as there can be, the second is
-/// short enough.
+/// Maximum lengths of one part of a longer line, in bytes as JSON. The second is short enough for any number of
+/// parts.
 const PART_LONGEST: [usize; 2] = [2_048, 128];
 
-/// What number, hash and time take of a line, in bytes.
+/// Bytes of a line for its number, hash and time.
 const LINE_BEGIN: usize = 130;
 
-/// A log that can be written.
+/// A log open for writing.
 #[derive(Debug)]
 pub(super) struct Log {
     state_dir: PathBuf,
@@ -51,22 +50,22 @@ pub(super) struct Log {
     last: Checkpoint,
 }
 
-/// The file that is written to.
+/// The current file.
 #[derive(Debug)]
 struct Open {
     path: PathBuf,
     file: File,
-    /// Bytes that are lines.
+    /// Bytes of complete lines.
     length: u64,
-    /// Whether half a line is beyond them, left by a write that failed.
+    /// Whether a failed write left an incomplete line behind them.
     torn: bool,
 }
 
 impl Log {
-    /// Opens the log of a state directory, making what is missing.
+    /// Opens the log of a state directory. Creates missing files.
     ///
     /// # Errors
-    /// When it cannot be read or written.
+    /// If it cannot be read or written.
     pub(super) fn open(state_dir: &Path, peer: &PeerId, size: u64) -> io::Result<Self> {
         let folder = state_dir.join(files::FOLDER);
         make(&folder)?;
@@ -85,7 +84,7 @@ impl Log {
             log.file = Some(Open::existing(path)?);
         }
         if log.last.seq == 0 {
-            // Without lines; so that a head that is missing later was removed.
+            // Write the head even without lines, so that a missing head later proves its removal.
             log.settle()?;
         }
         for event in tell {
@@ -94,23 +93,23 @@ impl Log {
         Ok(log)
     }
 
-    /// How far it goes.
+    /// The current head.
     pub(super) fn last(&self) -> &Checkpoint {
         &self.last
     }
 
-    /// Writes the head down.
+    /// Writes the head file.
     ///
     /// # Errors
-    /// When it cannot be written; the lines are there all the same.
+    /// If it cannot be written. The lines are in the log anyway.
     pub(super) fn settle(&self) -> io::Result<()> {
         checkpoint::write(&self.state_dir, &self.last)
     }
 
-    /// Writes one line.
+    /// Appends one line.
     ///
     /// # Errors
-    /// When it cannot be written. Then nothing of it is in the log, and the next one is tried anew.
+    /// If it cannot be written. Then the log has nothing of it, and the next line is tried normally.
     pub(super) fn append(&mut self, event: &AuditEvent) -> io::Result<()> {
         self.look_after_the_file()?;
         let line = self.line(event);
@@ -123,7 +122,7 @@ impl Log {
         self.write(&line)
     }
 
-    /// The next line, with its line end.
+    /// The next line, with a line feed.
     fn line(&self, event: &AuditEvent) -> Vec<u8> {
         let (seq, prev) = (self.last.seq + 1, self.last.hash.clone());
         let mut line = bounded(&AuditEntry { seq, prev, at: super::now(), event: event.clone() });
@@ -134,7 +133,7 @@ impl Log {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let Some(open) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
         if let Err(error) = open.file.write_all(line) {
-            // Half a line is none. Where it cannot be cut off now, it is before the next one.
+            // Remove the incomplete line. If that fails now, do it before the next line.
             open.torn = open.file.set_len(open.length).is_err();
             return Err(error);
         }
@@ -144,8 +143,8 @@ impl Log {
         Ok(())
     }
 
-    /// Sees whether the file is as it was left. One that is another's by now is not written to: the
-    /// log goes on in a new one, and says so.
+    /// Checks that the file is as this process left it. If another process changed it, the log continues in a new
+    /// file and records that.
     fn look_after_the_file(&mut self) -> io::Result<()> {
         let Some(open) = &mut self.file else { return Ok(()) };
         if open.torn {
@@ -170,7 +169,7 @@ impl Log {
         self.write(&line)
     }
 
-    /// Begins a new file, and removes as many old ones as have to go for it.
+    /// Starts a new file and removes as many old ones as necessary.
     fn rotate(&mut self) -> io::Result<()> {
         make(&self.folder)?;
         let first = self.last.seq + 1;
@@ -191,7 +190,7 @@ impl Log {
         let mut new = OpenOptions::new();
         let file = new.append(true).create_new(true).mode(0o600).open(&path)?;
         let before = self.file.replace(Open { path: path.clone(), file, length: 0, torn: false });
-        // The file says itself how far back the log goes, before what is older is removed.
+        // Write where the log now starts before removing older files.
         let line = self.line(&AuditEvent::File { peer: self.peer.clone(), oldest });
         if let Err(error) = self.write(&line) {
             self.file = before;
@@ -203,14 +202,14 @@ impl Log {
     }
 }
 
-/// A line as text, never longer than a reader takes: long parts of it are replaced by their length and digest.
+/// Serializes a line within the maximum length: replaces long parts by their length and digest.
 fn bounded(entry: &impl Serialize) -> Vec<u8> {
     let mut line = decode::to_json(entry);
     for longest in PART_LONGEST {
         if line.len() <= LINE_USUAL {
             break;
         }
-        // What was just written as JSON can be read as such.
+        // This JSON was just serialized, so it parses.
         let Ok(mut value) = serde_json::from_slice(&line) else { break };
         shorten(&mut value, longest);
         line = decode::to_json(&value);
@@ -218,7 +217,7 @@ fn bounded(entry: &impl Serialize) -> Vec<u8> {
     line
 }
 
-/// About how long the line of an event is, in bytes.
+/// Approximate length of an event's line, in bytes.
 pub(super) fn length(event: &AuditEvent) -> usize {
     bounded(event).len() + LINE_BEGIN
 }
@@ -234,7 +233,7 @@ fn shorten(value: &mut Value, longest: usize) {
     }
 }
 
-/// Makes the folder, and not the one it is in: a state directory that was removed is not to come back.
+/// Creates the folder but not its parent: a removed state directory must not reappear.
 fn make(folder: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -242,7 +241,7 @@ fn make(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// What became of a file since it was written to.
+/// The state of a file since the last write.
 enum State {
     AsLeft,
     Longer,

@@ -1,22 +1,24 @@
-//! The audit log: who asked this peer for what, what was decided, and what became of it.
+//! The audit log: who requested what from this peer, the decision, and the outcome.
 //!
 //! ```text
-//!  admission, refusals, endings ──► writer (one task, in order) ──► pen ──► log ──► 000…1.jsonl
-//!  malformed ──► counted ──────────────┘                                      └──► audit.head
-//!  exec.<peer>.audit, `d audit verify` ◄── reading ◄─────────────────────────────────┘
+//!  admission, refusals, endings ──► writer (one task, in order) ──► appender ──► log ──► 000…1.jsonl
+//!  malformed ──► counted ──────────────┘                                           └──► audit.head
+//!  exec.<peer>.audit, `d audit verify` ◄── reading ◄──────────────────────────────────────┘
 //! ```
-//! One line when a request was allowed and one when its command has ended, or one when it was
-//! refused; what cannot be read is counted. Guarantees: a command is not started before the line
-//! that it was allowed is written, or counted as one that could not be; a daemon that is killed
-//! leaves that line, and the next one writes how the job ended; the lines are a chain
-//! ([`peerbus_protocol::audit::chain`]) across rotated files. Values of variables are never written.
+//! An allowed request gets one line, and one more when its command has ended. A refused request gets one line.
+//! Malformed requests are counted.
 //!
-//! An principal that is proved fills only its share of the log (`share`), and a line is never longer than one may be.
+//! Guarantees:
+//! - A command starts only after the line that allows it was written, or counted as lost.
+//! - A killed daemon leaves that line, and the next daemon writes how the job ended.
+//! - The lines form a hash chain ([`peerbus_protocol::audit::chain`]) across rotated files.
+//! - The log never contains values of variables.
+//! - A proved principal can fill only its share of the log (`quotas`).
+//! - No line is longer than the maximum.
 //!
-//! Limits: nothing is forced to disk, so a machine that loses its power may lose the last lines,
-//! and then the log says that they are missing. Whoever can write here, root or the daemon's own
-//! user, can write another log that is sound in itself: what they cannot change is what others have
-//! heard, so every heartbeat carries the head, and a leader remembers how far it went.
+//! Limits: nothing is forced to disk, so a machine that loses power may lose the last lines; the log then says that
+//! lines are missing. Root and the daemon's own user can replace the log by another consistent one. They cannot
+//! change what others have received: every heartbeat carries the head, and a leader remembers it.
 
 mod answer;
 mod appender;
@@ -55,16 +57,16 @@ use quotas::Quotas;
 pub use reading::verify;
 use writer::{Capped, Kind, Shared, WriterCommand, locked};
 
-/// Lines that may wait to be written. Who has more to write waits; there are at most about as many
-/// jobs attended to at once.
+/// Lines that may wait for the writer. Senders of further lines wait. At most about as many jobs have a task at
+/// once.
 const WAITING_LINES: usize = 4_096;
 
-/// How a daemon keeps its log.
+/// Settings of the log.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Bytes of all its files together.
+    /// Maximum bytes of all files together.
     pub size: u64,
-    /// Whether a request is refused where that cannot be written down.
+    /// Whether a request is refused if its line cannot be written.
     pub required: bool,
 }
 
@@ -74,7 +76,7 @@ impl Default for Settings {
     }
 }
 
-/// The log of one daemon, to write to.
+/// The write side of a daemon's log.
 #[derive(Debug)]
 pub(super) struct Audit {
     orders: mpsc::Sender<WriterCommand>,
@@ -86,7 +88,7 @@ pub(super) struct Audit {
 }
 
 impl Audit {
-    /// The log of a daemon with these settings, once it is open: the first heartbeat says how far it goes.
+    /// Opens the log of a daemon with these settings. The first heartbeat already reports its head.
     pub(super) async fn of(daemon: &super::DaemonSettings, instance: Instance) -> Self {
         let Settings { size, required } = daemon.audit;
         let (state_dir, peer) = (daemon.state_dir.clone(), daemon.peer.clone());
@@ -95,7 +97,7 @@ impl Audit {
         audit
     }
 
-    /// Opens a log, and says what is wrong with it; tried again at each line where it cannot be.
+    /// Opens a log and logs any error. A log that cannot be opened is tried again at each line.
     pub(super) fn open(place: Place, required: bool) -> Self {
         let (orders, waiting) = mpsc::channel(WAITING_LINES);
         let shared = Arc::new(Shared::default());
@@ -105,10 +107,10 @@ impl Audit {
         Self { orders, shared, shares, state_dir, instance, required }
     }
 
-    /// Whether there is room for what somebody asks for.
+    /// Whether a principal has room in the log.
     ///
     /// # Errors
-    /// How long it takes until there is.
+    /// How long until it has room.
     pub(super) fn has_room(&self, principal: &Principal) -> Result<(), Duration> {
         match principal {
             Principal::Known { name, .. } => locked(&self.shares).has_room(name, Instant::now()),
@@ -122,22 +124,22 @@ impl Audit {
         }
     }
 
-    /// A request was allowed. Returns when that is written.
+    /// Records that a request was allowed. Returns after the line is written.
     ///
     /// # Errors
-    /// When it cannot be written, and the request is to be refused for that.
+    /// If it cannot be written and the request must be refused for that.
     pub(super) async fn begun(&self, request: AuditedRequest) -> Result<(), String> {
         match self.write(request.principal.clone().as_ref(), AuditEvent::Begun(request)).await {
             Err(why) if self.required => Err(why),
-            // Said when it was counted as lost.
+            // Logged when it was counted as lost.
             _ => Ok(()),
         }
     }
 
-    /// A command has ended, or could not be started. Returns when that is written: the journal closes
-    /// its record only then, or a daemon that is killed in between would leave a begin without an end.
+    /// Records that a command has ended or could not start. Returns after the line is written. The journal closes
+    /// its record only then; otherwise a killed daemon would leave a start without an end.
     pub(super) async fn ended(&self, request: AuditedRequest, outcome: AuditedOutcome) {
-        // Said when it was counted as lost.
+        // Logged when it was counted as lost.
         let _ = self.write(request.principal.clone().as_ref(), AuditEvent::Ended { request, outcome }).await;
     }
 
@@ -148,21 +150,21 @@ impl Audit {
         written.await.unwrap_or_else(|_| Err("its writer has ended".to_owned()))
     }
 
-    /// A request was refused.
+    /// Records that a request was refused.
     pub(super) async fn refused(&self, request: AuditedRequest, ending: Ending) {
         let (principal, caller, why) =
             (request.principal.clone(), request.caller.clone(), ending.to_string());
         self.capped(principal, AuditEvent::Refused { request, ending }, caller, why).await;
     }
 
-    /// Somebody did something with a job that was there already.
+    /// Records a control action on an existing job.
     pub(super) async fn steered(&self, steered: AuditedControl) {
         let (principal, caller) = (steered.principal.clone(), steered.caller.clone());
         let why = format!("{} {}", steered.word, steered.detail.as_deref().unwrap_or_default());
         self.capped(principal, AuditEvent::Steered(steered), caller, why).await;
     }
 
-    /// Somebody may not do what a word about a job would have done. Words that do nothing to a job leave no line.
+    /// Records a denied control action. Messages without an effect on a job leave no line.
     pub(super) async fn control_refused(
         &self,
         (job, owner): (JobId, Option<&Principal>),
@@ -178,7 +180,8 @@ impl Audit {
         self.capped(principal, AuditEvent::SteerRefused { control, why }, caller, example).await;
     }
 
-    /// A line of which there may be any number: beyond a rate, and beyond the principal's share, they are counted.
+    /// Writes a line that clients can cause in any number. Beyond a rate and the principal's share, such lines are
+    /// counted.
     async fn capped(&self, principal: Option<Name>, event: AuditEvent, caller: String, why: String) {
         let has_room = principal
             .as_ref()
@@ -191,26 +194,26 @@ impl Audit {
         self.say(WriterCommand::Capped(Capped { kind, whole, principal, caller, why })).await;
     }
 
-    /// A request could not be read. Waits for nothing.
+    /// Counts a malformed request. Does not block.
     pub(super) fn malformed(&self, caller: Option<&str>, why: &str) {
         locked(&self.shared.malformed).add(None, caller, why);
         self.shared.rung.notify_one();
     }
 
-    /// How far the log goes; none where it cannot be written.
+    /// The head of the log. `None` if the log cannot be written.
     pub(super) fn head(&self) -> Option<Checkpoint> {
         locked(&self.shared.head).clone()
     }
 
-    /// Returns when everything said so far is written.
+    /// Returns after all earlier lines are written.
     async fn flush(&self) {
         let (done, written) = oneshot::channel();
         self.say(WriterCommand::Tell(done)).await;
-        // A writer that has ended has said so itself.
+        // A writer that has ended has logged that itself.
         let _ = written.await;
     }
 
-    /// The jobs whose end was written lately, by this daemon or the one before.
+    /// The jobs whose ending was written recently, by this daemon or the previous one.
     pub(super) async fn ended_lately(&self) -> std::io::Result<HashSet<JobId>> {
         self.flush().await;
         let state_dir = self.state_dir.clone();
@@ -218,7 +221,7 @@ impl Audit {
         read.await.map_err(std::io::Error::other)?
     }
 
-    /// Whether the end of a job was written lately.
+    /// Whether the ending of a job was written recently.
     pub(super) async fn has_told(&self, job: JobId) -> bool {
         self.ended_lately().await.map_or_else(
             |error| {
@@ -229,7 +232,7 @@ impl Audit {
         )
     }
 
-    /// A page for who asks, read behind everything said so far.
+    /// One page for a client, read after all earlier lines are written.
     async fn page(
         &self,
         query: AuditQuery,
@@ -241,11 +244,11 @@ impl Audit {
         Ok((read.await.map_err(std::io::Error::other)??, head))
     }
 
-    /// The daemon goes: everything is written.
+    /// Writes all lines when the daemon shuts down.
     pub(super) async fn close(&self) {
         let (done, closed) = oneshot::channel();
         self.say(WriterCommand::Close(self.instance, done)).await;
-        // A writer that has ended has said so itself.
+        // A writer that has ended has logged that itself.
         let _ = closed.await;
     }
 
@@ -256,7 +259,7 @@ impl Audit {
     }
 }
 
-/// Now, as lines have it.
+/// The current time in the format of lines.
 fn now() -> String {
     shown(jiff::Timestamp::now())
 }
@@ -265,12 +268,12 @@ fn shown(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// A time of a question.
+/// Parses the time of a query.
 fn time(text: &str) -> Result<jiff::Timestamp, String> {
     text.parse().map_err(|_| format!("field `since`: {text:?} is no time such as 2026-11-21T10:11:12Z"))
 }
 
-/// Where a log is, for people.
+/// The directory of a log, for display.
 #[must_use]
 pub fn folder(state_dir: &Path) -> PathBuf {
     state_dir.join(files::FOLDER)

@@ -1,10 +1,10 @@
-//! How much of the log one principal may fill.
+//! Limits how much of the log one principal may fill.
 //!
-//! A log has a size, and the oldest lines go when it is full: whoever could write without bound could push out what
-//! others did, and what it did itself. So each proved principal has a share of so many bytes a day. Beyond it nothing of
-//! it is run, so that nothing runs that is not written down, and its refusals are only counted.
+//! A log has a maximum size, and the oldest lines are removed when it is full. A principal that could write without
+//! bound could push out the lines of others, and its own. So each proved principal has a daily share in bytes.
+//! Beyond it, its requests are refused, so that nothing runs unrecorded, and its refusals are only counted.
 //!
-//! Where nobody is asked who they are, nobody has a share.
+//! Without identities there are no shares.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use tokio::time::Instant;
 
 use peerbus_protocol::identity::Name;
 
-/// The part of the log that one principal may fill, at once and then in each [`DAY`].
+/// Divisor for the part of the log that one principal may fill at once, and then in each [`DAY`].
 const PART: u64 = 4;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What each principal has filled lately. There are as many as the fleet has identities.
+/// What each principal has filled recently. The number of entries is bounded by the fleet's identities.
 #[derive(Debug)]
 pub(super) struct Quotas {
     /// In bytes.
@@ -33,7 +33,7 @@ struct Filled {
 }
 
 impl Quotas {
-    /// Of a log of this size, in bytes.
+    /// Quotas for a log of this size in bytes.
     pub(super) fn of(size: u64) -> Self {
         Self { share: (size / PART) as f64, of: HashMap::new() }
     }
@@ -44,16 +44,16 @@ impl Quotas {
         (bytes - gone).max(0.0)
     }
 
-    /// Counts what an principal has filled.
+    /// Counts bytes that a principal has filled.
     pub(super) fn fill(&mut self, principal: &Name, bytes: usize, now: Instant) {
         let bytes = self.filled(principal, now) + bytes as f64;
         self.of.insert(principal.clone(), Filled { bytes, at: now });
     }
 
-    /// Whether an principal has room.
+    /// Whether a principal has room.
     ///
     /// # Errors
-    /// How long it takes until it has.
+    /// How long until it has room.
     pub(super) fn has_room(&self, principal: &Name, now: Instant) -> Result<(), Duration> {
         let beyond = self.filled(principal, now) - self.share;
         if beyond < 0.0 {

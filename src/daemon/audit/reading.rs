@@ -1,4 +1,4 @@
-//! Reading the log: a page of it for who asks over the bus, all of it to check its chain.
+//! Reads the log: one page for a client, or all of it to verify its chain.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,18 +13,18 @@ use peerbus_protocol::audit::chain::{Chain, Verdict};
 use peerbus_protocol::audit::{AuditQuery, Cursor, PAGE_MAX};
 use peerbus_protocol::{JobId, decode};
 
-/// How often a check is begun anew because files were rotated out under it.
+/// How often a verification starts over because rotation removed files.
 const ATTEMPTS: usize = 3;
 
-/// How many of the last lines are looked at for ends: more than jobs end in the moment in which a daemon dies.
+/// How many of the last lines to search for endings: more than the jobs that end at the moment a daemon dies.
 const LATELY: u32 = 1_024;
 
-/// Lines of a page.
+/// The lines of a page.
 #[derive(Debug, Default)]
 pub(super) struct Read {
     pub(super) lines: Vec<String>,
     pub(super) next: Option<Cursor>,
-    /// Whether the place where it was to begin is no more.
+    /// Whether the requested start position no longer exists.
     pub(super) skipped: bool,
 }
 
@@ -33,10 +33,10 @@ struct Written {
     at: String,
 }
 
-/// Reads a page that takes at most `room` bytes as JSON.
+/// Reads a page of at most `room` bytes as JSON.
 ///
 /// # Errors
-/// When the log cannot be read.
+/// If the log cannot be read.
 pub(super) fn page(state_dir: &Path, query: &AuditQuery, room: usize) -> io::Result<Read> {
     let mut all = files::all(&state_dir.join(files::FOLDER))?;
     let since = query.since.as_deref().map(super::time).transpose().map_err(io::Error::other)?;
@@ -61,7 +61,7 @@ pub(super) fn page(state_dir: &Path, query: &AuditQuery, room: usize) -> io::Res
     while let Some(line) = next {
         next = lines.next()?;
         if !line.whole && next.is_none() {
-            // It is being written.
+            // This line is still being written.
             break;
         }
         if since.as_deref().is_some_and(|since| is_before(&line.bytes, since)) {
@@ -78,18 +78,18 @@ pub(super) fn page(state_dir: &Path, query: &AuditQuery, room: usize) -> io::Res
     Ok(read)
 }
 
-/// The line of an end, as far as it matters here.
+/// The fields of an ending's line that matter here.
 #[derive(Deserialize)]
 struct End {
     event: String,
     job: JobId,
 }
 
-/// The jobs whose end is among the last lines: those of which a daemon that died may have said it without having noted
-/// that it did.
+/// The jobs whose ending is among the last lines. A daemon may have died after writing such a line and before
+/// updating the journal.
 ///
 /// # Errors
-/// When the log cannot be read.
+/// If the log cannot be read.
 pub(super) fn ended_lately(state_dir: &Path) -> io::Result<HashSet<JobId>> {
     let all = files::all(&state_dir.join(files::FOLDER))?;
     let from = files::last(&all, LATELY)?;
@@ -104,20 +104,20 @@ pub(super) fn ended_lately(state_dir: &Path) -> io::Result<HashSet<JobId>> {
     Ok(ended)
 }
 
-/// Whether a line was surely written before a time.
+/// Whether a line was certainly written before a time.
 fn is_before(line: &[u8], since: &str) -> bool {
     decode::json::<Written>(line).is_ok_and(|written| written.at.as_str() < since)
 }
 
-/// Checks the log of a state directory; none where there is no log.
+/// Verifies the log of a state directory. `None` if there is no log.
 ///
 /// # Errors
-/// When it cannot be read.
+/// If it cannot be read.
 pub fn verify(state_dir: &Path) -> io::Result<Option<Verdict>> {
     let folder = state_dir.join(files::FOLDER);
     let mut verdict = None;
     for _ in 0..ATTEMPTS {
-        // Before the lines: a daemon that runs writes further ones meanwhile.
+        // Read the head before the lines: a running daemon appends lines meanwhile.
         let known = checkpoint::read(state_dir);
         let all = files::all(&folder)?;
         if all.is_empty() && matches!(known, Ok(None)) {

@@ -1,13 +1,13 @@
-//! Where the log of an earlier daemon ends, and whether it is as that daemon left it.
+//! Finds the end of an earlier daemon's log, and checks that it is as that daemon left it.
 //!
 //! ```text
-//!  head ── its line is there ──► lines after it that continue it ──► go on there
-//!    │           │                        │ half a line at the end: cut off, and told
-//!    │           ▼                        ▼
-//!    └──► not there, or another      lines that do not continue it
+//!  head ── its line exists ──► valid lines after it ──► continue after them
+//!    │           │                  │ incomplete last line: removed, and recorded
+//!    │           ▼                  ▼
+//!    └──► missing or different   lines that do not continue the chain
 //!                    └──────────┬─────────┘
 //!                               ▼
-//!         told, and gone on from in a new file: nothing that was found is changed
+//!         recorded; the log continues in a new file, and nothing found is changed
 //! ```
 
 use std::fs::{self, OpenOptions};
@@ -26,9 +26,9 @@ use peerbus_protocol::decode;
 pub(super) struct LogEnd {
     /// Its last line.
     pub(super) last: Checkpoint,
-    /// The file to go on in; none begins a new one.
+    /// The file to continue. `None` starts a new one.
     pub(super) file: Option<PathBuf>,
-    /// What is to be told in the log.
+    /// Events to record in the log.
     pub(super) tell: Vec<AuditEvent>,
 }
 
@@ -42,7 +42,7 @@ fn link(line: &Line) -> Option<Link> {
     if line.whole { decode::json(&line.bytes).ok() } else { None }
 }
 
-/// Finds the end of the log, and sees to what a daemon that was killed has left there.
+/// Finds the end of the log and repairs what a killed daemon left.
 pub(super) fn find_end(state_dir: &Path, folder: &Path) -> io::Result<LogEnd> {
     let all = files::all(folder)?;
     let head_file = checkpoint::path(state_dir);
@@ -59,11 +59,11 @@ pub(super) fn find_end(state_dir: &Path, folder: &Path) -> io::Result<LogEnd> {
     }
 }
 
-/// The end, by what the files say of themselves.
+/// Finds the end by the files alone.
 fn without_head(all: Vec<LogFile>, what: String) -> io::Result<LogEnd> {
     let newest = all.into_iter().next_back();
     let mut last = newest.as_ref().map_or_else(Checkpoint::of_nothing, |file| Checkpoint {
-        // A number that no line of it has: this one does not continue any of them.
+        // A number that no line has, so the next line continues none of them.
         seq: file.first.saturating_add(1),
         hash: LineHash::of_nothing(),
     });
@@ -76,7 +76,7 @@ fn without_head(all: Vec<LogFile>, what: String) -> io::Result<LogEnd> {
     Ok(LogEnd { last, file: None, tell: vec![AuditEvent::Damaged { what }] })
 }
 
-/// The end, where the head says how far the log went at least.
+/// Finds the end starting from the head.
 fn after(head: &Checkpoint, folder: &Path, all: Vec<LogFile>) -> io::Result<LogEnd> {
     let start = all.iter().rposition(|file| file.first <= head.seq.max(1)).unwrap_or(all.len());
     let later = all[start..].to_vec();
@@ -102,7 +102,7 @@ fn after(head: &Checkpoint, folder: &Path, all: Vec<LogFile>) -> io::Result<LogE
                 _ if !line.whole && lines.next()?.is_none() => {
                     let path = files::path(folder, line.at.file);
                     let tell = vec![cut_off(&path, &line)?];
-                    // A file begins with a line that says how far back the log goes.
+                    // A file must start with the line that says where the log starts.
                     let file = (line.at.offset > 0).then_some(path);
                     return Ok(LogEnd { last: end.clone(), file, tell });
                 }
@@ -125,7 +125,7 @@ fn after(head: &Checkpoint, folder: &Path, all: Vec<LogFile>) -> io::Result<LogE
     }
 }
 
-/// The log goes on after `last`, whatever stands there. Files with higher numbers are put aside.
+/// Continues the log after `last`, ignoring later content. Moves files with higher numbers aside.
 fn damaged(last: &Checkpoint, all: Vec<LogFile>, mut what: String) -> io::Result<LogEnd> {
     for file in all.into_iter().filter(|file| file.first > last.seq) {
         if let Some(strange) = make_way(&file.path)? {
@@ -136,12 +136,12 @@ fn damaged(last: &Checkpoint, all: Vec<LogFile>, mut what: String) -> io::Result
     Ok(LogEnd { last: last.clone(), file: None, tell: vec![AuditEvent::Damaged { what }] })
 }
 
-/// Puts a file aside whose name is needed; says so, unless there is none, or nothing in it.
+/// Moves a file aside if its name is needed. Returns what it did, or `None` if there is no file or it is empty.
 pub(super) fn make_way(path: &Path) -> io::Result<Option<String>> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
-        // A daemon was killed, or its disk was full, before it could write into it.
+        // A daemon was killed, or its disk was full, before the first write.
         Ok(there) if there.is_file() && there.len() == 0 => fs::remove_file(path).map(|()| None),
         Ok(_) => {
             let aside = path.with_extension(format!("strange-{}", super::now().replace(':', "")));
@@ -151,7 +151,7 @@ pub(super) fn make_way(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Cuts off half a line.
+/// Removes an incomplete line.
 fn cut_off(path: &Path, line: &Line) -> io::Result<AuditEvent> {
     OpenOptions::new().write(true).open(path)?.set_len(line.at.offset)?;
     let (bytes, blake3) = (line.bytes.len() as u64, blake3::hash(&line.bytes).to_hex().to_string());

@@ -1,8 +1,7 @@
-//! Requests that are not written down one by one: there may be any number of them.
+//! Summaries of rejected requests, which clients can cause in any number.
 //!
-//! The first of them is written at once, as a flood of one; what comes within the next
-//! [`SUM_UP_EVERY`] is one line then. So garbage takes two lines every ten seconds at most, whatever
-//! is sent, and cannot push anything out of the log.
+//! The first one is written at once, as a summary of one. Those of the next [`SUM_UP_EVERY`] become one line. So
+//! malformed requests take at most two lines every ten seconds, and cannot push other lines out of the log.
 
 use std::time::Duration;
 
@@ -11,28 +10,28 @@ use tokio::time::Instant;
 use peerbus_protocol::audit::{AuditEvent, Example, RejectSummary};
 use peerbus_protocol::identity::Name;
 
-/// How often what was counted is written down.
+/// Interval of summaries.
 pub(super) const SUM_UP_EVERY: Duration = Duration::from_secs(10);
 
-/// Refused requests of one principal that are written down each, in that time: as many as a peer runs jobs at once.
+/// Refused requests of one principal per interval that get a line each: as many as a peer runs jobs at once.
 pub(super) const REFUSED_WHOLE: u32 = 256;
 
-/// How many of those that were counted are shown.
+/// Number of examples in a summary.
 const EXAMPLES: usize = 3;
 
-/// Longest text of an example, in characters.
+/// Maximum length of an example, in characters.
 const TEXT: usize = 200;
 
-/// What is counted.
+/// Counts rejected requests.
 #[derive(Debug, Default)]
 pub(super) struct Counter {
     flood: Option<RejectSummary>,
-    /// When it may be written down; none means at once.
+    /// When the next summary may be written. `None` means at once.
     not_before: Option<Instant>,
 }
 
 impl Counter {
-    /// Counts one.
+    /// Counts one request.
     pub(super) fn add(&mut self, principal: Option<&Name>, caller: Option<&str>, why: &str) {
         let at = super::now();
         let flood = self.flood.get_or_insert_with(|| RejectSummary {
@@ -50,12 +49,12 @@ impl Counter {
         }
     }
 
-    /// When there is something to write down.
+    /// When a summary is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.flood.as_ref().map(|_| self.not_before.unwrap_or_else(Instant::now))
     }
 
-    /// What is to be written down now, if anything.
+    /// The summary to write now, if any.
     pub(super) fn take(
         &mut self,
         now: Instant,
@@ -69,7 +68,7 @@ impl Counter {
         Some(as_event(flood))
     }
 
-    /// What was counted, whenever it was.
+    /// The remaining summary, due or not.
     pub(super) fn rest(&mut self, as_event: fn(RejectSummary) -> AuditEvent) -> Option<AuditEvent> {
         self.flood.take().map(as_event)
     }

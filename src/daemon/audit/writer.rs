@@ -1,4 +1,4 @@
-//! The task that writes: it takes lines in the order in which they come, and sums up floods.
+//! The writer task: writes lines in order of arrival and summarizes floods.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,37 +12,37 @@ use peerbus_protocol::Instance;
 use peerbus_protocol::audit::{AuditEvent, Checkpoint, RejectSummary};
 use peerbus_protocol::identity::Name;
 
-/// Lines taken in one go; each is written by itself, and the head once for all of them.
+/// Lines per batch. Each line is written separately, and the head once per batch.
 const AT_ONCE: usize = 256;
 
-/// What the writer is asked to do.
+/// A command to the writer.
 pub(super) enum WriterCommand {
-    /// To write a line, and to tell whether it was written.
+    /// Write a line and report whether it was written.
     Write(Box<AuditEvent>, oneshot::Sender<Result<(), String>>),
-    /// To write down something of which there may be any number, or count it.
+    /// Write a rate-limited line, or count it.
     Capped(Capped),
-    /// To say when everything before this was written.
+    /// Report when all earlier lines are written.
     Tell(oneshot::Sender<()>),
-    /// The daemon goes.
+    /// The daemon shuts down.
     Close(Option<Instance>, oneshot::Sender<()>),
 }
 
-/// Something of which there may be any number.
+/// A rate-limited event.
 pub(super) struct Capped {
     pub(super) kind: Kind,
-    /// Its line, where there may be one.
+    /// Its own line, if the rate allows one.
     pub(super) whole: Option<Box<AuditEvent>>,
     pub(super) principal: Option<Name>,
     pub(super) caller: String,
     pub(super) why: String,
 }
 
-/// What it is.
+/// The kind of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     /// A refused request.
     Refused,
-    /// A word about a job.
+    /// A control message.
     Steered,
 }
 
@@ -62,21 +62,21 @@ impl Kind {
     }
 }
 
-/// What is shared with those who have something to write.
+/// State shared with the senders of lines.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) head: Mutex<Option<Checkpoint>>,
     pub(super) malformed: Mutex<Counter>,
-    /// Rung when something was counted.
+    /// Notified when something was counted.
     pub(super) rung: Notify,
 }
 
-/// Locks, also after a panic elsewhere: what is behind these locks is whole at any time.
+/// Locks a mutex even if it is poisoned: the data is consistent at all times.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What one principal says of one kind, each a line until there are too many.
+/// Rate limit of one principal and one kind of event.
 #[derive(Default)]
 struct PrincipalBudget {
     counter: Counter,
@@ -84,7 +84,7 @@ struct PrincipalBudget {
     anew: Option<Instant>,
 }
 
-/// The same of all: what one says takes nothing from the others.
+/// The rate limits of all principals. They are independent.
 #[derive(Default)]
 struct TotalBudget(HashMap<(Kind, Option<Name>), PrincipalBudget>);
 
@@ -108,12 +108,12 @@ impl TotalBudget {
         }
     }
 
-    /// When there is something to write down.
+    /// When the next summary is due.
     fn due(&self) -> Option<Instant> {
         self.0.values().filter_map(|one| one.counter.due()).min()
     }
 
-    /// What is to be written down now. Who has been silent is forgotten.
+    /// The summaries due now. Forgets idle principals.
     fn sums(&mut self, now: Instant) -> Vec<AuditEvent> {
         let sums = self.0.iter_mut().filter_map(|((kind, _), one)| one.counter.take(now, kind.many()));
         let sums = sums.collect();
@@ -121,19 +121,19 @@ impl TotalBudget {
         sums
     }
 
-    /// What was counted, whenever it was.
+    /// All remaining summaries, due or not.
     fn rest(&mut self) -> Vec<AuditEvent> {
         self.0.drain().filter_map(|((kind, _), mut one)| one.counter.rest(kind.many())).collect()
     }
 }
 
-/// A line, and who waits for it.
+/// A line, and the channel that reports whether it was written.
 type Line = (AuditEvent, Option<oneshot::Sender<Result<(), String>>>);
 
-/// Writes until it is told that the daemon goes, or nobody is left who could have something to say.
+/// Writes until the daemon shuts down or no sender is left.
 pub(super) async fn run(mut orders: mpsc::Receiver<WriterCommand>, shared: Arc<Shared>, mut pen: Appender) {
     let mut capped = TotalBudget::default();
-    // The log is opened at once: what is wrong with it is to be known before the first request.
+    // Open the log at once, to log errors before the first request.
     let mut open = true;
     let mut batch = Vec::new();
     loop {
@@ -148,7 +148,7 @@ pub(super) async fn run(mut orders: mpsc::Receiver<WriterCommand>, shared: Arc<S
         };
         locked(&shared.head).clone_from(&pen.head());
         for waits in told {
-            // Who has gone meanwhile wants to know no more.
+            // The receiver may be gone.
             let _ = waits.send(());
         }
         if !open {
@@ -174,7 +174,7 @@ async fn at(when: Option<Instant>) {
     }
 }
 
-/// What is to be written now, and who is to be told then.
+/// Splits a batch into lines to write now and channels to notify afterwards.
 fn sorted(
     batch: Vec<WriterCommand>,
     shared: &Shared,
@@ -206,7 +206,7 @@ fn sorted(
     (lines, told)
 }
 
-/// Writes lines, in their order. Blocking.
+/// Writes lines in order. Blocking.
 fn write(pen: &mut Appender, lines: Vec<Line>) {
     if lines.is_empty() {
         pen.prepare();
@@ -218,7 +218,7 @@ fn write(pen: &mut Appender, lines: Vec<Line>) {
     }
     pen.settle();
     for (done, written) in waiting {
-        // Who has gone meanwhile wants to know no more.
+        // The receiver may be gone.
         let _ = done.send(written);
     }
 }

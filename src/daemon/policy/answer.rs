@@ -1,4 +1,4 @@
-//! Answering what the policy allows, and why: `exec.<peer>.policy`.
+//! Answers which requests the policy allows, and why: `exec.<peer>.policy`.
 
 use std::sync::Arc;
 
@@ -17,19 +17,19 @@ use peerbus_protocol::policy::{
 };
 use peerbus_protocol::{Ending, decode, subjects};
 
-/// Questions that may wait.
+/// Queries that may wait.
 pub(crate) const WAITING: usize = 64;
 
-/// Questions that are looked into at once: one that hangs in a file system holds up no other.
+/// Queries checked at once: one that hangs in a file system does not delay others.
 const AT_ONCE: usize = 16;
 
-/// Most that the rules of an answer take, in bytes of their text. The rest of it is short.
+/// Maximum bytes of rule text in an answer. The rest of an answer is short.
 const RULES_SHOWN: usize = 256 * 1024;
 
-/// Most objections that are told. Each is a sentence.
+/// Maximum number of mismatches in an answer. Each is one sentence.
 const OBJECTIONS_SHOWN: usize = 100;
 
-/// Answers for as long as it is polled.
+/// Answers while it is polled.
 pub(crate) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<Incoming>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     while let Some(question) = questions.recv().await {
@@ -73,7 +73,7 @@ async fn answer_one(context: &Arc<Context>, reply: &str, message: &Incoming) {
             with_rules(context, &policy, &whom, None, all)
         }
     };
-    // Who asked asks again when this gets lost.
+    // If the answer is lost, the client retries.
     let _ = context.bus.publish(Outgoing::to(reply).payload(decode::to_json(&answer)).sealed()).await;
 }
 

@@ -1,4 +1,4 @@
-//! One request against the policy, with the directory looked up.
+//! Checks one request against the policy, after resolving its directory.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use peerbus_protocol::ending::{Refusal, sentence as cut};
 use peerbus_protocol::exec::ExecRequest;
 use peerbus_protocol::identity::Principal;
 
-/// How long it may take to find out where a directory leads. A caller asks again for a few seconds longer.
+/// Timeout for resolving a directory. Callers retry for a few seconds longer.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
 
-/// A request that may run, as far as the policy goes, and where it has to.
+/// A request that the policy allows, and the directory it must run in.
 pub(crate) struct Allowed {
     /// The number of the rule that allows it.
     pub(crate) rule: usize,
@@ -24,10 +24,10 @@ pub(crate) struct Allowed {
     pub(crate) links: Links,
 }
 
-/// A request that may not, and what its caller is told.
+/// A denied request, and the ending that its caller gets.
 pub(crate) struct Denied {
     pub(crate) ending: Ending,
-    /// For those who may know.
+    /// For clients that may see the rules.
     pub(super) against: Vec<Against>,
 }
 
@@ -37,7 +37,7 @@ impl Denied {
     }
 }
 
-/// Decides by the rules as they are now.
+/// Decides by the current rules.
 pub(crate) async fn check(
     context: &Arc<Context>,
     principal: &Principal,
@@ -46,11 +46,11 @@ pub(crate) async fn check(
     by(context, &context.settings.policy.policy(), principal, exec).await
 }
 
-/// Decides, by the rules as they are now, whether somebody may read the output of a job that runs or has ended, or
-/// write to it.
+/// Decides by the current rules whether a principal may read the output of a job, or write to it. The job may run
+/// or have ended.
 ///
 /// # Errors
-/// A sentence for whoever asks.
+/// A sentence for the client.
 pub(crate) fn may_attach(
     context: &Context,
     principal: &Principal,
@@ -67,7 +67,7 @@ pub(crate) fn may_attach(
     Err(format!("the policy of {peer} does not let {principal} {what} this job of {owner}"))
 }
 
-/// Decides by these rules; of a task, which is allowed where all of its steps are, by what the last one comes to.
+/// Decides by these rules. A task is allowed if all its steps are; the answer is that of the last step.
 pub(super) async fn by_all(
     context: &Arc<Context>,
     policy: &Policy,
@@ -133,7 +133,7 @@ pub(super) async fn by(
     }
 }
 
-/// The rules know users by their names, so a number means the user who has it.
+/// Rules name users, so this maps a numeric id to its user name.
 async fn name_of(user: &str) -> String {
     if user.bytes().any(|byte| !byte.is_ascii_digit()) {
         return user.to_owned();
@@ -142,7 +142,7 @@ async fn name_of(user: &str) -> String {
     tokio::task::spawn_blocking(move || user_name(&number)).await.unwrap_or_else(|_| user.to_owned())
 }
 
-/// Where a directory leads; `None` where nobody can say.
+/// Resolves a directory. `None` if that is not possible.
 async fn look_up(directory: &str, exec: &ExecRequest) -> Result<Option<PathBuf>, Denied> {
     let timeout = exec.timeout_ms.map_or(LOOK_UP_WITHIN, Duration::from_millis);
     let within = timeout.min(LOOK_UP_WITHIN);
@@ -160,7 +160,7 @@ async fn look_up(directory: &str, exec: &ExecRequest) -> Result<Option<PathBuf>,
     }
 }
 
-/// What a caller is told. Rules that are about others are nobody's business.
+/// The sentence for the caller. It does not reveal rules about others.
 fn sentence(context: &Context, principal: &Principal, against: &[Against]) -> String {
     let peer = context.peer();
     match against {

@@ -1,4 +1,4 @@
-//! The policy file: its keys, and what may stand in it. A mistake is told with its line and key.
+//! The policy file and its keys. Errors name the line and the key.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -16,10 +16,10 @@ use super::rule::{Access, Choice, CommandRule, Rule, RuleKind, User};
 use super::{Policy, Tasks, Text};
 use peerbus_process::ownership;
 
-/// The word that stands for everything.
+/// The value that means everything.
 const ANY: &str = "any";
 
-/// Longest file that is read, in bytes: more is not what a person has written.
+/// Maximum file size in bytes. No hand-written policy is larger.
 const LONGEST: u64 = 1 << 20;
 
 #[derive(Deserialize)]
@@ -50,7 +50,7 @@ struct WrittenRule {
     attach: Option<Access>,
 }
 
-/// A directory with all below it: absolute, and without dots.
+/// A directory with everything below it: absolute, and without `.` or `..`.
 struct Prefix(PathBuf);
 
 impl FromStr for Prefix {
@@ -59,7 +59,7 @@ impl FromStr for Prefix {
     fn from_str(text: &str) -> Result<Self, String> {
         let path = Path::new(text);
         let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
-        // `.` is a part only at the begin, so what is between slashes is looked at as well.
+        // `components()` reports `.` only at the start, so this also checks the parts between slashes.
         if !path.is_absolute() || !path.components().all(plain) || text.split('/').any(|part| part == ".") {
             return Err(format!("{text:?} is not an absolute path without `.` and `..`"));
         }
@@ -113,7 +113,7 @@ where
     found.map(Some).map_err(D::Error::custom)
 }
 
-/// One pattern, several of them, or all there are.
+/// One pattern, several patterns, or any.
 fn patterns<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Choice<ArgvPattern>>, D::Error> {
     let wanted = "a list of words is wanted, a list of such lists, or \"any\"";
     let found = match toml::Value::deserialize(from)? {
@@ -189,7 +189,7 @@ impl WrittenRule {
     }
 }
 
-/// Reads the text of a policy. A mistake is one sentence that begins with its line.
+/// Parses the text of a policy. An error is one sentence that starts with its line.
 pub(super) fn parse(text: &str, tasks: &Tasks) -> Result<Vec<(Rule, Text)>, String> {
     let source =
         toml::Deserializer::parse(text).map_err(|error| mistake(text, &quoted(text, &error), &error))?;
@@ -212,21 +212,21 @@ fn mistake(text: &str, key: &str, error: &toml::de::Error) -> String {
     format!("line {line}: {key}{}", error.message().trim())
 }
 
-/// What stands where a text is no TOML, if that is a word.
+/// The word at a TOML syntax error, if there is one.
 fn quoted(text: &str, error: &toml::de::Error) -> String {
     const WORD: usize = 40;
     let found = error.span().and_then(|span| text.get(span)).unwrap_or_default();
     if found.len() <= WORD && !found.contains('\n') { found.to_owned() } else { String::new() }
 }
 
-/// The way to a key, as a person writes it: `allow[2]` is the second.
+/// The path of a key for people: `allow[2]` is the second rule.
 fn shown(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let mut shown = String::new();
     for segment in path {
         match segment {
             Segment::Seq { index } => shown.push_str(&format!("[{}]", index + 1)),
-            // What the reader itself puts in between, to know the lines, nobody has written.
+            // Skip the keys that the parser itself inserts to track lines.
             Segment::Map { key } if !key.starts_with('$') => {
                 let dot = if shown.is_empty() { "" } else { "." };
                 shown.push_str(&format!("{dot}{key}"));
@@ -241,7 +241,7 @@ fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes().iter().take(at).filter(|&&byte| byte == b'\n').count() + 1
 }
 
-/// The rules as they stand there, each without what is said before the next one.
+/// The source text of each rule, without the comments before the next one.
 fn excerpts(text: &str, spans: &[Range<usize>]) -> Vec<Text> {
     let ends = spans.iter().skip(1).map(|span| span.start).chain([text.len()]);
     let (mut line, mut counted) = (1, 0);
@@ -256,9 +256,9 @@ fn excerpts(text: &str, spans: &[Range<usize>]) -> Vec<Text> {
     spans.iter().zip(ends).map(excerpt).collect()
 }
 
-/// What stands in a file, as far as it is read at all, and about the very file it was read from.
+/// The content of a file, and the metadata of the same open file.
 fn read(path: &Path) -> io::Result<(fs::Metadata, Vec<u8>)> {
-    // Before it is opened: whoever opens a pipe waits for its other end.
+    // Check before opening: opening a pipe would block until its other end opens.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is no file"));
     }
@@ -269,20 +269,20 @@ fn read(path: &Path) -> io::Result<(fs::Metadata, Vec<u8>)> {
     Ok((about, bytes))
 }
 
-/// blake3 of what a daemon would read as its policy now, in hexadecimal; none where it could read nothing.
+/// The blake3 digest of the policy file as a daemon would read it now, in hexadecimal. `None` if it cannot be read.
 #[must_use]
 pub fn digest(path: &Path) -> Option<String> {
     let (_, bytes) = read(path).ok()?;
     Some(blake3::hash(&bytes).to_hex().to_string())
 }
 
-/// A policy file: the digest of what stands in it, and its text, unless others may have written it.
+/// A policy file: the digest of its content, and its text, unless others may have written it.
 pub(super) struct Opened {
     pub(super) digest: String,
     pub(super) text: Result<String, String>,
 }
 
-/// Opens a file and checks who may write it, who would decide who runs what; none where there is none.
+/// Opens a file and checks who may write it, because they decide who runs what. `None` if there is no file.
 pub(super) fn open(path: &Path) -> Result<Option<Opened>, String> {
     let (about, bytes) = match read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -304,7 +304,8 @@ fn text(bytes: Vec<u8>) -> Result<String, String> {
 }
 
 impl Policy {
-    /// Directories of the rules that are links: no command is ever in one, so the rule says nothing.
+    /// Rule directories that are symbolic links. No resolved directory is ever below one, so the rule never
+    /// applies.
     pub(super) fn directories_that_are_links(&self) -> Vec<(usize, PathBuf, PathBuf)> {
         let mut found = Vec::new();
         for (number, (rule, _)) in (1..).zip(&self.rules) {

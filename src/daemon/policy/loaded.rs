@@ -1,4 +1,4 @@
-//! The policy in force: read at the start, and again when the daemon is asked to.
+//! The policy in force: read at startup and on reload.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use thiserror::Error;
 
 use super::{Policy, Tasks, file};
 
-/// Whether there has to be a file.
+/// Whether a policy file must exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PolicyFileRule {
-    /// Somebody has named it.
+    /// The file was named explicitly and must exist.
     Required,
-    /// Somebody has said that there is none.
+    /// The configuration says that there is no file.
     None,
-    /// It is where one would be.
+    /// The default path; the file may be missing.
     Optional,
 }
 
-/// Why a policy does not come into force: the file, and one sentence, with the line where it has one.
+/// Why a policy does not take effect: the file, and one sentence with the line if known.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("policy {}: {why}", path.display())]
 pub struct PolicyError {
@@ -28,22 +28,22 @@ pub struct PolicyError {
     why: String,
 }
 
-/// What a daemon says of its policy in its state file.
+/// The policy as reported in the state file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyState {
-    /// Where the file is, or would be.
+    /// The path of the file, whether it exists or not.
     pub path: PathBuf,
-    /// How many rules of it are in force; none where there is no file in force.
+    /// Number of rules in force. `None` if no file is in force.
     pub rules: Option<usize>,
-    /// How often it was read since the daemon's start, that time included.
+    /// Number of reads since the daemon started, including the first.
     pub reads: u64,
-    /// blake3 of what was read last, in hexadecimal; none where there was no file.
+    /// The blake3 digest of the last content read, in hexadecimal. `None` if there was no file.
     pub digest: Option<String>,
-    /// What was wrong with that; then the rules are those from before.
+    /// The error in that content. The earlier rules stay in force then.
     pub mistake: Option<String>,
 }
 
-/// The policy of a daemon. Clones are the same one.
+/// The policy of a daemon. Clones share state.
 #[derive(Clone)]
 pub struct LoadedPolicy {
     inner: Arc<Inner>,
@@ -59,18 +59,18 @@ struct Inner {
 struct Now {
     policy: Arc<Policy>,
     state: PolicyState,
-    /// Whether an earlier daemon had one, and there is none to be read.
+    /// Whether an earlier daemon had a policy file that is missing now.
     is_missing: bool,
 }
 
-/// Task lines may hold what is not for logs.
+/// Manual, because task lines may contain secrets.
 impl fmt::Debug for LoadedPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept").field("path", &self.inner.path).finish_non_exhaustive()
     }
 }
 
-/// What became of one reading.
+/// The result of one read.
 struct Reading {
     digest: Option<String>,
     policy: Result<Option<Policy>, PolicyError>,
@@ -80,7 +80,7 @@ impl LoadedPolicy {
     /// Reads a policy for the first time. `tasks` are those that rules may name.
     ///
     /// # Errors
-    /// When it is not there and has to be, has a mistake in it, or can be written by others.
+    /// If a required file is missing, has an error, or can be written by others.
     pub fn read(path: PathBuf, presence: PolicyFileRule, tasks: Tasks) -> Result<Self, PolicyError> {
         let Reading { digest, policy } = read(&path, presence, &tasks);
         let policy = policy?;
@@ -91,8 +91,8 @@ impl LoadedPolicy {
         Ok(Self { inner: Arc::new(Inner { path, presence, tasks, now }) })
     }
 
-    /// Compares with what an earlier daemon of this state directory had. Where that had a policy and now there is no
-    /// file, nothing is allowed: else whoever can make a file disappear could do everything.
+    /// Compares with the policy of an earlier daemon on this state directory. If that daemon had a policy and the
+    /// file is now missing, nothing is allowed. Otherwise deleting the file would allow everything.
     pub(crate) fn remember(&self, before: Option<&PolicyState>) {
         let Some(before) = before.filter(|before| before.rules.is_some()) else { return };
         let Inner { path, presence, now, .. } = &*self.inner;
@@ -108,13 +108,12 @@ impl LoadedPolicy {
         tracing::error!(path = %path.display(), "the policy: {why}");
         now.policy = Arc::new(Policy { rules: Vec::new() });
         now.is_missing = true;
-        // It is remembered for as long as it is missing.
+        // The state file keeps this while the policy file is missing.
         now.state.rules = Some(0);
         now.state.mistake = Some(why);
     }
 
-    /// Reads it again. With a mistake in it, the rules stay as they were; so they do when a file that
-    /// was in force is gone.
+    /// Reloads the file. If it has an error, or a file that was in force is missing, the old rules stay.
     pub(crate) async fn read_again(&self) -> PolicyState {
         let own = self.clone();
         if let Err(panic) = tokio::task::spawn_blocking(move || own.read_now()).await {
@@ -147,7 +146,7 @@ impl LoadedPolicy {
         }
     }
 
-    /// Says which rules are in force.
+    /// Logs which rules are in force.
     pub(crate) fn tell(&self) {
         let (policy, state) = (self.policy(), self.state());
         let path = state.path.display();
@@ -161,12 +160,12 @@ impl LoadedPolicy {
         }
     }
 
-    /// What the state file says of it.
+    /// The policy as the state file reports it.
     pub(crate) fn state(&self) -> PolicyState {
         self.inner.now.lock().unwrap_or_else(PoisonError::into_inner).state.clone()
     }
 
-    /// Whether nothing is allowed because the file is gone.
+    /// Whether nothing is allowed because the file is missing.
     pub(super) fn is_missing(&self) -> bool {
         self.inner.now.lock().unwrap_or_else(PoisonError::into_inner).is_missing
     }

@@ -1,26 +1,28 @@
-//! The policy of a peer: who may run what, as whom, where.
+//! The policy of a peer: who may run what, as which user, and where.
 //!
-//! | file | what it is |
+//! | file | what it holds |
 //! |---|---|
-//! | `who`, `words` | whom a rule is about; patterns for the words of a command |
-//! | `rule` | one rule, and whether it allows a request: no file is looked at, nothing waits |
-//! | `file` | the file: its keys, its mistakes, its rights |
-//! | `kept` | the policy in force, read at the start and when asked to |
-//! | `check` | one request against it, with the directory looked up |
-//! | `answer` | what `exec.<peer>.policy` is answered |
+//! | `principals`, `patterns` | the principals of a rule; patterns for argv and variable names |
+//! | `rule` | one rule, and whether it allows a request: no file access, no waiting |
+//! | `file` | the policy file: its keys, errors and permissions |
+//! | `loaded` | the policy in force, read at startup and on reload |
+//! | `check` | checks one request, after resolving its directory |
+//! | `answer` | the answer on `exec.<peer>.policy` |
 //!
-//! Guarantees: with a file only what a rule allows runs; a file with a mistake never comes into force,
-//! nor does one that others than its owner can change; a rule with directories is decided by where the
-//! command would really be, and the command is then there or does not run at all. Without a file
-//! operators may do everything and other identities nothing; where nobody has to prove who they are,
-//! everybody may do everything.
+//! Guarantees:
+//! - With a policy file, only requests that a rule allows run.
+//! - A file with an error never takes effect, nor does one that others than its owner can change.
+//! - A rule with directories is checked against the resolved directory. The command runs exactly there or not at
+//!   all.
+//! - Without a file, operators may do everything and other identities nothing. If members have no identities,
+//!   everybody may do everything.
 //!
-//! What a job prints, and what is typed into it, is its owner's: others need a rule with `attach`. Stopping is
-//! not in here; every operator may.
+//! The output and input of a job belong to its owner; others need a rule with `attach`. The policy does not govern
+//! stopping: every operator may stop jobs.
 //!
-//! Limits: a rule knows which words a command is given, not what the command makes of them. `git` with
-//! a free choice of options runs any program (`-c core.pager=…`), and a command in a directory that its
-//! user may write reads what that user has put there.
+//! Limits: a rule knows the arguments of a command, not their effect. `git` with free choice of options runs any
+//! program (`-c core.pager=…`), and a command in a directory that its user can write reads files that this user put
+//! there.
 
 mod answer;
 mod check;
@@ -49,24 +51,24 @@ pub use loaded::{LoadedPolicy, PolicyFileRule, PolicyState};
 pub(super) use principals::{is_own, may_see_all, may_steer};
 pub use rule::Step;
 
-/// The tasks of a peer by their names; what is wrong with one that cannot be run.
+/// The tasks of a peer by name, or the error of a task that cannot run.
 pub type Tasks = BTreeMap<String, Result<Vec<Step>, String>>;
 
-/// Rules that belong together, in their order.
+/// The rules of one policy, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Policy {
     rules: Vec<(Rule, Text)>,
 }
 
-/// A rule as it was written.
+/// The source text of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Text {
-    /// Its first line; none of what is built in.
+    /// Its first line. `None` for built-in rules.
     line: Option<usize>,
     text: String,
 }
 
-/// What one rule, by its number, has against a request.
+/// Why one rule, by its number, does not allow a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Against {
     rule: usize,
@@ -74,17 +76,17 @@ struct Against {
     why: String,
 }
 
-/// What a policy says to a request.
+/// The decision about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Verdict {
-    /// The rule of this number allows it.
+    /// The rule with this number allows it.
     Allowed(usize),
-    /// None does. What those have against it that are about whoever asks.
+    /// No rule allows it. Lists the mismatches of the rules about this principal.
     Refused(Vec<Against>),
 }
 
 impl Policy {
-    /// What holds without a file.
+    /// The policy in force without a file.
     fn built_in() -> Self {
         let rule = Rule {
             who: vec![Principals::Standing(Standing::Operator), Principals::Network],
@@ -104,7 +106,7 @@ impl Policy {
         Self { rules: vec![(rule, all), (attach, of("attach = \"write\""))] }
     }
 
-    /// Decides. The first rule that allows a request is the one that is named.
+    /// Decides about a request. Reports the first rule that allows it.
     fn decide(&self, wish: &AccessRequest<'_>) -> Verdict {
         let mut against = Vec::new();
         for (number, rule) in self.about(wish.principal) {
@@ -116,7 +118,7 @@ impl Policy {
         Verdict::Refused(against)
     }
 
-    /// Whether somebody may read or write a job. One's own is everybody's of whom there is any rule.
+    /// Whether a principal may read or write a job. One's own jobs are allowed if any rule is about the principal.
     fn attaches(&self, principal: &Principal, owner: &Principal, access: Access) -> bool {
         let mut rules = self.about(principal).map(|(_, rule)| rule).peekable();
         if is_own(principal, owner) {
@@ -125,18 +127,18 @@ impl Policy {
         rules.any(|rule| matches!(rule.what, RuleKind::Attach(most) if most >= access))
     }
 
-    /// The rules that are about somebody, with their numbers.
+    /// The rules about a principal, with their numbers.
     fn about(&self, principal: &Principal) -> impl Iterator<Item = (usize, &Rule)> {
         let numbered = (1..).zip(self.rules.iter().map(|(rule, _)| rule));
         numbered.filter(|(_, rule)| rule.is_about(principal))
     }
 
-    /// Whether directories have to be looked up to decide what somebody may.
+    /// Whether a decision about this principal needs resolved directories.
     fn looks_at_directories(&self, principal: &Principal) -> bool {
         self.about(principal).any(|(_, rule)| rule.looks_at_directories())
     }
 
-    /// Whether what this rule allows depends on where it runs.
+    /// Whether this rule depends on the working directory.
     fn is_bound_to_a_place(&self, number: usize) -> bool {
         self.rule(number).is_some_and(|(rule, _)| rule.looks_at_directories())
     }

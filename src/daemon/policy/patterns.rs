@@ -1,36 +1,36 @@
-//! Patterns for the words of a command, and for the names of variables.
+//! Patterns for argv and for variable names.
 //!
-//! A pattern stands for whole argvs: `["git", "pull"]` is these two words and no third. In a word
-//! `*` stands for any characters but `/`; it never stands for the dash at the begin of a word, for
-//! nothing at all between slashes, nor for the names `.` and `..`. So `/srv/cache/*` is a name in that
-//! directory, and `*` alone is a name that is no option. The whole word `**` is any one word, and `...`
-//! at the end any number of further words. `\` takes the meaning from what follows it.
+//! A pattern matches a whole argv: `["git", "pull"]` matches exactly these two arguments. In an argument `*`
+//! matches any characters except `/`. It matches neither a leading dash, nor an empty path component, nor the names
+//! `.` and `..`. So `/srv/cache/*` matches a name in that directory, and `*` alone matches any argument that is not
+//! an option. The whole argument `**` matches any one argument, and `...` at the end matches any number of further
+//! arguments. `\` escapes the next character.
 //!
-//! The first word, the program, is always written out. Words are compared character by character: two
-//! spellings of one letter in Unicode are two words.
+//! The first argument, the program, has no wildcards. Comparison is by code point: two Unicode spellings of one
+//! letter differ.
 
 use std::str::FromStr;
 
-/// Which argvs are meant.
+/// A set of argvs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ArgvPattern {
     words: Vec<ArgPattern>,
-    /// Whether more may follow.
+    /// Whether further arguments may follow.
     open: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum ArgPattern {
     Any,
-    /// Part by part between slashes.
+    /// Path components.
     Parts(Vec<Part>),
 }
 
-/// Pieces of plain text, with any characters between them: one piece is an exact text.
+/// Literal pieces with any characters between them. A single piece is an exact text.
 type Part = Vec<String>;
 
 impl ArgvPattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     pub(super) fn read(texts: &[String]) -> Result<Self, String> {
         let (open, texts) = match texts {
             [before @ .., last] if last == "..." => (true, before),
@@ -51,7 +51,7 @@ impl ArgvPattern {
         }
     }
 
-    /// Whether this argv is meant.
+    /// Whether the pattern matches this argv.
     pub(super) fn mean(&self, argv: &[String]) -> bool {
         let enough = if self.open { argv.len() >= self.words.len() } else { argv.len() == self.words.len() };
         enough && self.words.iter().zip(argv).all(|(wanted, word)| wanted.means(word))
@@ -101,8 +101,8 @@ impl ArgPattern {
     }
 }
 
-/// Whether the pieces stand in this order, the first at its begin, the last at its end. To take each
-/// piece where it is found first leaves the most for those that follow.
+/// Whether the pieces occur in this order, the first at the start and the last at the end. Taking the earliest
+/// match of each piece leaves the most text for the others.
 fn is_part(pieces: &[String], found: &str) -> bool {
     let (first, last, between) = match pieces {
         [] => return found.is_empty(),
@@ -123,7 +123,7 @@ fn is_part(pieces: &[String], found: &str) -> bool {
     true
 }
 
-/// Which variables are meant: one, or with a `*` at the end all that begin so.
+/// A set of variable names: one name, or all with a prefix if it ends with `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct VariableName {
     begin: String,
@@ -242,7 +242,7 @@ mod tests {
             ("*.service", &["a.service", ".service"], &["-a.service", "a.service ", "a/b.service"]),
             ("--user=*", &["--user=", "--user=a"], &["--user", "--user=a/b"]),
             (".*", &[".x", "..."], &[".", ".."]),
-            // A letter with its accent, and the letter before a combining accent.
+            // A precomposed accented letter, and a letter with a combining accent.
             ("caf\u{e9}", &["caf\u{e9}"], &["cafe\u{301}", "cafe"]),
         ] {
             for word in yes {

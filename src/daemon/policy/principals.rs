@@ -1,26 +1,26 @@
-//! Whom a rule is about, and who may steer what.
+//! The principals of a rule, and who may control which job.
 
 use std::str::FromStr;
 
 use peerbus_protocol::identity::{Name, Principal, Standing};
 
-/// The word for everybody who reaches a peer that asks nobody who they are.
+/// The value that means everybody who reaches a peer without identities.
 const NETWORK: &str = "network";
 
-/// Some of those who may ask.
+/// A set of principals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Principals {
-    /// The identity of this name.
+    /// The identity with this name.
     Named(Name),
-    /// Every identity of this standing.
+    /// Every identity with this standing.
     Standing(Standing),
-    /// Whoever reaches the peer, where the network is the boundary. No identity is among them: a rule
-    /// that was written for a trusted network opens nothing once the fleet has identities.
+    /// Everybody who reaches the peer, if the network is the trust boundary. This includes no identity: a rule for
+    /// a trusted network allows nothing once the fleet has identities.
     Network,
 }
 
 impl Principals {
-    /// Whether this one is among them.
+    /// Whether the set contains this principal.
     pub(super) fn has(&self, principal: &Principal) -> bool {
         match (self, principal) {
             (Self::Named(wanted), Principal::Known { name, .. }) => wanted == name,
@@ -47,8 +47,8 @@ impl FromStr for Principals {
     }
 }
 
-/// Whether somebody may stop a job, or ask how it ended, that `starter` has started: whoever started it,
-/// and every operator. Where the network is the boundary, that is everybody.
+/// Whether a principal may stop a job of `starter` or ask for its result: the starter and every operator may.
+/// Everybody may if the network is the trust boundary.
 pub(crate) fn may_steer(principal: &Principal, starter: Option<&Principal>) -> bool {
     match principal {
         Principal::Anyone => true,
@@ -59,7 +59,7 @@ pub(crate) fn may_steer(principal: &Principal, starter: Option<&Principal>) -> b
     }
 }
 
-/// Whether a job is somebody's own. Where the network is the boundary, nobody is somebody else.
+/// Whether a job belongs to a principal. If the network is the trust boundary, every job belongs to everybody.
 pub(crate) fn is_own(principal: &Principal, owner: &Principal) -> bool {
     match (principal, owner) {
         (Principal::Anyone, _) => true,
@@ -68,8 +68,8 @@ pub(crate) fn is_own(principal: &Principal, owner: &Principal) -> bool {
     }
 }
 
-/// Whether somebody may see every rule, and ask on behalf of others: an operator, and everybody where
-/// the network is the boundary.
+/// Whether a principal may see every rule and query on behalf of others: operators may. Everybody may if the
+/// network is the trust boundary.
 pub(crate) fn may_see_all(principal: &Principal) -> bool {
     matches!(principal, Principal::Anyone | Principal::Known { standing: Standing::Operator, .. })
 }

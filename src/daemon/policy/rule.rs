@@ -1,4 +1,4 @@
-//! One rule: what it says, and whether it allows a request. No file is looked at here.
+//! One rule, and whether it allows a request. No file access here.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,48 +11,48 @@ use peerbus_protocol::exec::Command;
 use peerbus_protocol::identity::Principal;
 use peerbus_protocol::variables::Variables;
 
-/// One step of a task, as the peer's own configuration has it.
+/// One step of a task, from the peer's own configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Where it runs, as it stands there.
+    /// Its working directory, as configured.
     pub directory: String,
-    /// The line for the shell.
+    /// The shell command line.
     pub line: String,
-    /// The variables it gets.
+    /// Its environment variables.
     pub env: BTreeMap<String, String>,
-    /// The user it runs as; none is the daemon's own.
+    /// The user it runs as. `None` is the daemon's own user.
     pub user: Option<String>,
 }
 
-/// A request, with what has to be known of it.
+/// A request with the facts that rules check.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AccessRequest<'a> {
     pub(super) principal: &'a Principal,
     pub(super) command: &'a Command,
-    /// Where it is to run, as it was asked for.
+    /// The requested working directory.
     pub(super) directory: &'a str,
-    /// Where that is; none where nobody can say, or no rule cares.
+    /// The resolved directory. `None` if it cannot be resolved or no rule needs it.
     pub(super) real: Option<&'a Path>,
     pub(super) env: &'a Variables,
-    /// The user it is to run as.
+    /// The user to run as.
     pub(super) user: &'a str,
-    /// Whether anything can be typed into it, now or later: by standard input, or at a terminal.
+    /// Whether it can ever receive input, on standard input or at a terminal.
     pub(super) input: bool,
     /// The user the daemon runs as.
     pub(super) own_user: &'a str,
 }
 
-/// What may be done with the output and the input of a job that is somebody else's.
+/// Access to the output and input of another principal's job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Access {
-    /// Reading what it prints.
+    /// Read the output.
     Read,
-    /// Typing as well, and all that changes what others see of it.
+    /// Also write input, and change what other viewers see.
     Write,
 }
 
-/// Everything, or some of it.
+/// Everything, or a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Choice<T> {
     Any,
@@ -71,7 +71,7 @@ impl<T> Choice<T> {
 /// A user of the peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum User {
-    /// Whoever the daemon runs as.
+    /// The daemon's own user.
     Own,
     Named(String),
 }
@@ -86,42 +86,42 @@ pub(super) struct Rule {
 /// What a rule allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RuleKind {
-    /// The steps of these tasks, and nothing else.
+    /// The steps of these tasks and nothing else.
     Tasks { names: Vec<String>, steps: Vec<Step> },
-    /// Commands of some kind.
+    /// Commands that match.
     Commands(CommandRule),
-    /// Attaching to jobs of others, and running nothing.
+    /// Attaching to other principals' jobs, but running nothing.
     Attach(Access),
 }
 
-/// Commands of some kind.
+/// The conditions on a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CommandRule {
     pub(super) argv: Choice<ArgvPattern>,
     pub(super) sh: Choice<String>,
-    /// Directories, with all below them.
+    /// Directories, with everything below them.
     pub(super) directory: Choice<PathBuf>,
     pub(super) user: Choice<User>,
-    /// None: as much as the command itself leaves open.
+    /// `None` means the default, which depends on the commands.
     pub(super) env: Option<Choice<VariableName>>,
     pub(super) stdin: Option<bool>,
 }
 
-/// Why a rule does not allow a request: the key of it that does not fit, and why.
+/// Why a rule does not allow a request: the key that does not match, and the reason.
 pub(super) type Mismatch = (&'static str, String);
 
 impl Rule {
-    /// Whether it is about whoever asks.
+    /// Whether the rule is about this principal.
     pub(super) fn is_about(&self, principal: &Principal) -> bool {
         self.who.iter().any(|who| who.has(principal))
     }
 
-    /// Whether a directory has to be looked up to decide by it.
+    /// Whether the rule needs the resolved directory.
     pub(super) fn looks_at_directories(&self) -> bool {
         matches!(&self.what, RuleKind::Commands(CommandRule { directory: Choice::These(_), .. }))
     }
 
-    /// Whether it allows a request of somebody it is about.
+    /// Whether it allows a request of a principal it is about.
     pub(super) fn allows(&self, wish: &AccessRequest<'_>) -> Result<(), Mismatch> {
         match &self.what {
             RuleKind::Tasks { steps, .. } if steps.iter().any(|step| step.is(wish)) => Ok(()),
@@ -151,7 +151,7 @@ impl CommandRule {
         let any = self.allow_command(wish.command)?;
         self.allow_place(wish)?;
         self.allow_user(wish)?;
-        // Who may run every command could set variables and read from anywhere with one of them.
+        // A client that may run every command could set variables and read input through one of them anyway.
         let by_default = if any { Choice::Any } else { Choice::These(Vec::new()) };
         let env = self.env.as_ref().unwrap_or(&by_default);
         if let Some(name) = wish.env.names().find(|name| !env.has(|allowed| allowed.means(name))) {
@@ -163,7 +163,7 @@ impl CommandRule {
         Ok(())
     }
 
-    /// Says, too, whether every command of this kind is allowed.
+    /// Also returns whether every command of this kind is allowed.
     fn allow_command(&self, command: &Command) -> Result<bool, Mismatch> {
         match command {
             Command::Argv(argv) => match &self.argv {
@@ -186,7 +186,7 @@ impl CommandRule {
     }
 
     fn allow_place(&self, wish: &AccessRequest<'_>) -> Result<(), Mismatch> {
-        // Where it leads instead is not said: the daemon may look where who asks may not.
+        // The message does not reveal the resolved directory: the daemon may read what the client may not.
         let is_it = |above: &PathBuf| wish.real.is_some_and(|real| real.starts_with(above));
         if self.directory.has(is_it) {
             return Ok(());

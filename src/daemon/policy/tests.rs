@@ -1,4 +1,4 @@
-//! The policy without a daemon: its text, its mistakes, and what it decides.
+//! Tests of the policy without a daemon: parsing, errors and decisions.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ fn known(name: &str, standing: Standing) -> Principal {
     Principal::Known { name: name.parse().expect("a name"), standing }
 }
 
-/// A request of alice, an operator, to be described further.
+/// A request of alice, an operator, for tests to modify.
 struct Asked {
     principal: Principal,
     command: Command,
@@ -80,7 +80,7 @@ impl Asked {
         })
     }
 
-    /// The key that does not fit; none where it is allowed.
+    /// The key that does not match, or `None` if the request is allowed.
     #[track_caller]
     fn against(self, policy: &Policy) -> Option<&'static str> {
         match self.of(policy) {
@@ -107,7 +107,7 @@ fn without_a_file_operators_may_all_and_other_identities_nothing() {
         let asked = Asked { principal: known("bob", standing), ..argv(&["true"]) };
         assert_eq!(asked.of(&built_in), Verdict::Refused(vec![]), "{standing}");
     }
-    // What is shown of it is what it is.
+    // The displayed text of the built-in rule parses to that rule.
     let (rule, text) = &built_in.rules[0];
     assert_eq!(&policy(&text.text).rules[0].0, rule);
 }
