@@ -2,22 +2,22 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `run` | in the foreground |
-//! | `start`, `stop`, `restart`, `status`, `logs` | its life without systemd, and by systemd where that has a unit |
-//! | `reload` | its policy read again, and what became of that |
-//! | `upgrade` | another version in its place, and back where that fails |
-//! | `succession` | the step from one version to the next, and the guard that watches it |
-//! | `check` | what a program says of itself before it is relied on |
-//! | `server` | which nats-server a managed broker is |
-//! | `found` | which daemon runs on a state directory, by proof |
-//! | `child` | a daemon that was started detached, until it is ready |
-//! | `unit` | systemd's unit of a daemon |
-//! | `install` | having a daemon run from now on, by a unit that is written where there is none |
-//! | `tail` | a log, its end, and what is added to it |
+//! | `run` | runs it in the foreground |
+//! | `start`, `stop`, `restart`, `status`, `logs` | control it, by systemd if there is a unit, else directly |
+//! | `reload` | makes it read its policy again, and reports the result |
+//! | `upgrade` | replaces its program, and rolls back on failure |
+//! | `upgrade_guard` | the handover to the next version, and the guard that watches it |
+//! | `check` | checks a program before a daemon uses it |
+//! | `server` | finds the nats-server of a managed broker |
+//! | `locate` | finds the daemon that runs on a state directory |
+//! | `detached` | starts a detached daemon and waits until it is ready |
+//! | `unit` | the daemon's systemd unit |
+//! | `install` | makes the daemon run from now on, with a new unit if there is none |
+//! | `tail` | reads the end of a log and follows it |
 //!
-//! Guarantees: what is said of a daemon is proven by the lock of its state directory and the identity
-//! of its process, never by the state file alone; no signal hits anything but that process; of several
-//! that start at once one starts the daemon and the others wait for it.
+//! Guarantees: the lock of the state directory and the identity of the process prove which daemon
+//! runs, never the state file alone. Signals reach only that process. If several starts run at
+//! once, one starts the daemon and the others wait for it.
 
 mod check;
 mod detached;
@@ -95,7 +95,7 @@ pub(super) enum Daemon {
     Logs(Logs),
 }
 
-/// Does what is asked with this machine's daemon.
+/// Runs a verb of `d daemon`.
 pub(super) async fn run(common: &Common, verb: Daemon) -> Result<u8, CliError> {
     match verb {
         Daemon::Run(args) => run::run(common, *args).await,

@@ -1,7 +1,7 @@
-//! A daemon that was started detached, until it is ready.
+//! A detached daemon, from its start until it is ready.
 //!
-//! It tells by the same message that systemd waits for (`READY=1`, on a socket that only it knows), so
-//! nothing is polled. What it says goes to the log file, where it is read again when it fails.
+//! It reports with systemd's readiness message (`READY=1`, on a private socket), so nothing is
+//! polled. Its output goes to the log file, which is read again if it fails.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -19,17 +19,17 @@ use crate::args::Common;
 use crate::exit::CliError;
 use peerbus_process::{Detached, ExitKind, Signal, open_log};
 
-/// How long a daemon that did not come up may take to end when it is asked to, before it is killed.
-/// It has no jobs to wait for yet.
+/// How long a daemon that failed to come up may take to end before it is killed. It has no jobs
+/// yet.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
-/// The last lines of a failed daemon that are shown.
+/// Lines of a failed daemon's log to show.
 const LAST_LINES: usize = 20;
 
-/// More of the end of a log is not read for them.
+/// Bytes of the log's end to read for them.
 const LAST_BYTES: u64 = 64 * 1024;
 
-/// What whoever starts a daemon has in its environment, and the daemon must not take for its own.
+/// Variables of the caller's environment that the daemon must not inherit.
 const NOT_PASSED_ON: [&str; 12] = [
     "JOURNAL_STREAM",
     "INVOCATION_ID",
@@ -45,7 +45,7 @@ const NOT_PASSED_ON: [&str; 12] = [
     peerbus_protocol::exec::PEER_VARIABLE,
 ];
 
-/// Paths in the environment, which may have been meant from where `d` was run.
+/// Variables with paths, which may be relative to `d`'s working directory.
 const PATHS: [&str; 5] =
     ["PEERBUS_CONFIG", "PEERBUS_CREDS", "PEERBUS_DAEMON_CREDS", "PEERBUS_STATE_DIR", "PEERBUS_RUNTIME_DIR"];
 
@@ -54,26 +54,26 @@ pub(super) fn log_path(state_dir: &Path) -> PathBuf {
     state_dir.join("daemon.log")
 }
 
-/// A daemon that comes up.
+/// A daemon that is starting.
 pub(super) struct DetachedDaemon {
     process: Detached,
     socket: UnixDatagram,
-    /// Where that socket is; removed when this is dropped.
+    /// The directory of the socket, removed when this is dropped.
     _place: tempfile::TempDir,
     log: Log,
-    /// What it said last of itself.
+    /// The last status it reported.
     status: Option<String>,
 }
 
-/// How it came up.
+/// The result of a start.
 pub(super) enum StartOutcome {
     Ready,
-    /// It ended first, with this code.
+    /// It exited with this code before it was ready.
     Ended {
         code: u8,
         how: String,
     },
-    /// It was waited for long enough, or the person has given up. It was stopped again.
+    /// The timeout passed or the user gave up, and it was stopped again.
     Stopped {
         why: String,
     },
@@ -88,7 +88,7 @@ impl DetachedDaemon {
         let starting = |error| CliError::other(format!("starting the daemon: {error}"));
         let mut place = tempfile::Builder::new();
         let place = place.prefix("peerbus-");
-        // The usual place may be on the disk that is full, and a directory takes a block.
+        // The default temporary directory may be on a full disk.
         let place = place.tempdir().or_else(|error| place.tempdir_in("/dev/shm").map_err(|_| error));
         let place = place.map_err(starting)?;
         let address = place.path().join("ready");
@@ -110,7 +110,7 @@ impl DetachedDaemon {
                 biased;
                 exit = self.process.exited() => {
                     let (code, how) = described(exit.status);
-                    // What it sent before has not been lost with it.
+                    // Messages sent before it exited are still in the socket.
                     while let Ok(length) = self.socket.try_recv(&mut message) {
                         self.hear(&message[..length]);
                     }
@@ -130,7 +130,7 @@ impl DetachedDaemon {
         }
     }
 
-    /// Notes what it says; true when it says that it is ready.
+    /// Handles a message; true if it says that the daemon is ready.
     fn hear(&mut self, message: &[u8]) -> bool {
         let text = String::from_utf8_lossy(message);
         let said = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
@@ -140,7 +140,7 @@ impl DetachedDaemon {
 
     async fn stopped(&self, why: String) -> StartOutcome {
         for signal in [Signal::TERM, Signal::KILL] {
-            // It may have ended by itself just now.
+            // It may have exited by itself just now.
             let _ = self.process.signal(signal);
             if timeout(STOP_WITHIN, self.process.exited()).await.is_ok() {
                 break;
@@ -149,7 +149,7 @@ impl DetachedDaemon {
         StartOutcome::Stopped { why }
     }
 
-    /// The last it said of what it does or why it failed.
+    /// The last status it reported: its current step, or its error.
     pub(super) fn status(&self) -> Option<&str> {
         self.status.as_deref()
     }
@@ -169,7 +169,7 @@ fn described(exit: ExitKind) -> (u8, String) {
     }
 }
 
-/// The environment of a daemon: that of whoever starts it, so that the same settings are in force.
+/// The daemon's environment: the caller's, so that the same settings apply.
 fn environment() -> Vec<(OsString, OsString)> {
     let passed = |name: &OsString| !NOT_PASSED_ON.iter().any(|not| name == not);
     let wanted = env::vars_os().filter(|(name, _)| passed(name) && name != "NOTIFY_SOCKET");
@@ -182,13 +182,13 @@ fn environment() -> Vec<(OsString, OsString)> {
         .collect()
 }
 
-/// From anywhere, not only from where `d` was run.
+/// Makes a path absolute.
 fn whole(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// The command line of the daemon. What may hold a password goes into the environment, which others
-/// cannot see.
+/// The daemon's command line. Values that may hold a password go into the environment, which other
+/// users cannot see.
 fn arguments(
     common: &Common,
     flags: Flags,
@@ -228,7 +228,7 @@ fn arguments(
     arguments
 }
 
-/// The log, from where it ended when the daemon was started.
+/// The log, from its end at the time of the start.
 struct Log {
     path: PathBuf,
     file: File,
@@ -244,7 +244,7 @@ impl Log {
 
     fn lines_since_start(&mut self) -> Vec<String> {
         let mut text = Vec::new();
-        // What cannot be read is not shown; the log's name is said in any case.
+        // Shows what can be read; the message names the log anyway.
         let _ = self.read(&mut text);
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
@@ -255,7 +255,7 @@ impl Log {
         let begin = self.from.max(self.file.metadata()?.len().saturating_sub(LAST_BYTES));
         self.file.seek(SeekFrom::Start(begin))?;
         self.file.read_to_end(text)?;
-        // It may have been put aside meanwhile.
+        // The log may have been rotated meanwhile.
         if fs::metadata(&self.path)?.ino() != self.file.metadata()?.ino() {
             File::open(&self.path)?.read_to_end(text)?;
         }

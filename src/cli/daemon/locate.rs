@@ -1,7 +1,7 @@
-//! Which daemon runs on a state directory.
+//! Finds the daemon that runs on a state directory.
 //!
-//! Proof is the kernel's lock together with the identity of the process that holds it. The state file
-//! only adds what that very process has written about itself.
+//! The kernel's lock and the identity of its holder prove which process it is. The state file only
+//! adds what that process has written about itself.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,21 +15,21 @@ use peerbus_daemon::state::{self, DaemonState, RunState, SupervisedBy};
 use peerbus_process::{DirectoryWatch, ProcessHandle, ProcessKey, StateLock};
 use peerbus_protocol::exec::JOB_VARIABLE;
 
-/// What a state directory says of its daemon.
+/// The result for a state directory.
 #[derive(Debug)]
 pub(super) enum LocatedDaemon {
-    /// It runs.
+    /// A daemon runs.
     Runs(Running),
-    /// It does not. This is what the last one wrote, corrected, if there was one.
+    /// No daemon runs. Contains the corrected last state, if any.
     Not(Option<DaemonState>),
 }
 
-/// A daemon that runs.
+/// A running daemon.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) process: ProcessHandle,
     pub(super) identity: ProcessKey,
-    /// What it says of itself; not yet anything in its first moments.
+    /// Its own state; `None` in its first moments.
     pub(super) state: Option<DaemonState>,
 }
 
@@ -42,12 +42,12 @@ impl Running {
         self.state.as_ref().is_some_and(|state| state.state == RunState::Ready)
     }
 
-    /// Whether somebody runs it by hand and sees its log.
+    /// Whether a user runs it in a terminal and sees its log.
     pub(super) fn is_in_foreground(&self) -> bool {
         self.state.as_ref().is_some_and(|state| state.run_by == Some(SupervisedBy::Foreground))
     }
 
-    /// `peer=… pid=… nats=… since=…`, as far as it is known.
+    /// `peer=… pid=… nats=… since=…`, as far as known.
     pub(super) fn facts(&self) -> String {
         match &self.state {
             Some(state) => {
@@ -58,7 +58,7 @@ impl Running {
         }
     }
 
-    /// What it does or waits for.
+    /// Its current step, or what it waits for.
     pub(super) fn doing(&self) -> String {
         match &self.state {
             Some(state) => crate::status::doing(state),
@@ -67,13 +67,13 @@ impl Running {
     }
 }
 
-/// The state directory in force, as a whole path.
+/// The current state directory, as an absolute path.
 pub(super) fn state_dir(settings: &Settings<'_>) -> PathBuf {
     let directory = settings.state_dir();
     std::path::absolute(&directory).unwrap_or(directory)
 }
 
-/// Looks which daemon runs on a state directory. Makes nothing.
+/// Finds the daemon of a state directory. Creates nothing.
 pub(super) fn look(directory: &Path) -> Result<LocatedDaemon, CliError> {
     if directory.exists() && !directory.is_dir() {
         return Err(CliError::other(format!("the state directory {} is no directory", directory.display())));
@@ -97,7 +97,7 @@ pub(super) fn look(directory: &Path) -> Result<LocatedDaemon, CliError> {
     }
 }
 
-/// What the state file says; a file that is not there, or corrupt, says nothing.
+/// The content of the state file; `None` if it is missing or corrupt.
 fn last(directory: &Path) -> Result<Option<DaemonState>, CliError> {
     match state::read(directory) {
         Ok(state) => Ok(Some(state.truth())),
@@ -106,11 +106,11 @@ fn last(directory: &Path) -> Result<Option<DaemonState>, CliError> {
     }
 }
 
-/// How the wait for a daemon ended.
+/// The result of waiting for a daemon.
 #[derive(Debug)]
 pub(super) enum Waited {
     Ready(Running),
-    /// It ended; what it wrote last.
+    /// It exited; its last state.
     Ended(Option<DaemonState>),
     StillNot(Running),
 }
@@ -121,7 +121,7 @@ pub(super) async fn until_ready(directory: &Path, within: Duration) -> Result<Wa
     let watch = DirectoryWatch::of(directory).map_err(failed)?;
     let deadline = Instant::now() + within;
     loop {
-        // After the watch was made, so that no change is missed.
+        // Looked up after the watch exists, so that no change is missed.
         let running = match look(directory)? {
             LocatedDaemon::Runs(running) if running.is_ready() => return Ok(Waited::Ready(running)),
             LocatedDaemon::Runs(running) => running,
@@ -140,8 +140,8 @@ pub(super) async fn until_ready(directory: &Path, within: Duration) -> Result<Wa
     }
 }
 
-/// A daemon is not stopped from inside one of its own jobs: it would stop that job first, and with it
-/// whoever wanted to see to the rest.
+/// Refuses to stop a daemon from inside one of its own jobs: it would stop that job, and the rest
+/// would not happen.
 pub(super) fn refuse_inside_own_job(directory: &Path, verb: &str) -> Result<(), CliError> {
     let job = variable(JOB_VARIABLE).and_then(|id| id.parse().ok());
     match job {

@@ -1,7 +1,7 @@
-//! `d daemon restart`, and making sure that a daemon runs as the settings have it.
+//! `d daemon restart`, and making a daemon run with the current settings.
 //!
-//! The new daemon has the settings that are given now, by flags, environment and file; not those the
-//! old one was started with. A mistake in them is found before the old one is stopped.
+//! The new daemon gets the current flags, environment and file, not the old daemon's settings. An
+//! invalid setting is found before the old daemon is stopped.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::output;
 use crate::settings::Settings;
 use peerbus_daemon as daemon;
 
-/// How long a daemon may take to be ready where nobody says so.
+/// Default timeout until a daemon is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long the one before may take to stop where nobody says so.
+/// Default timeout until the old daemon has stopped.
 const STOP_PATIENCE: Patience = Patience { timeout: Duration::from_secs(30), force: false };
 
 /// What `d daemon restart` is given.
@@ -53,22 +53,22 @@ pub(super) async fn run(common: &Common, args: Restart) -> Result<u8, CliError> 
     Ok(0)
 }
 
-/// Sees to it that a daemon runs with the settings that are in force: starts one where none runs, and
-/// restarts one that has another peer id, role or bus. One that somebody runs in a terminal is theirs to
-/// restart. Returns when it is ready.
+/// Makes a daemon run with the current settings: starts one if none runs, and restarts one with
+/// another peer id, role or bus. Refuses to restart a daemon in a user's terminal. Returns when it
+/// is ready.
 pub(crate) async fn ensure_running(common: &Common) -> Result<(), CliError> {
     leave_to_its_terminal(common)?;
     renewed(common, Flags::default(), READY_WITHIN, STOP_PATIENCE, true).await.map(drop)
 }
 
-/// Has a daemon run with the settings in force, who it is on the bus among them: one that runs is restarted.
-/// Returns when it is ready.
+/// Like [`ensure_running`], but always restarts a running daemon, for a new identity. Returns when
+/// it is ready.
 pub(super) async fn run_anew(common: &Common) -> Result<(), CliError> {
     may_run_anew(common)?;
     renewed(common, Flags::default(), READY_WITHIN, STOP_PATIENCE, false).await.map(drop)
 }
 
-/// Refuses to start a daemon anew that somebody runs in a terminal.
+/// Refuses to restart a daemon in a user's terminal.
 pub(crate) fn may_run_anew(common: &Common) -> Result<(), CliError> {
     let directory = locate::state_dir(&Settings::read_or_default(common)?);
     if let Ok(LocatedDaemon::Runs(running)) = locate::look(&directory)
@@ -161,11 +161,11 @@ async fn detached(
     })
 }
 
-/// In what the daemon that runs differs from what is wanted.
+/// The difference between the running daemon and the wanted settings, if any.
 fn otherwise(running: &Running, wanted: &daemon::DaemonSettings) -> Option<String> {
     let state = running.state.as_ref()?;
     let bus = match &wanted.broker {
-        // Port 0 stands for any.
+        // Port 0 stands for any port.
         Some(managed) if managed.listen.port() == 0 => None,
         Some(managed) => Some(format!("nats://{}", managed.listen)),
         None => Some(wanted.bus.address.to_string()),
@@ -183,7 +183,7 @@ fn otherwise(running: &Running, wanted: &daemon::DaemonSettings) -> Option<Strin
     (!differ.is_empty()).then(|| differ.join("; "))
 }
 
-/// Says so where the daemon that runs is not as the settings have it.
+/// Reports a running daemon that differs from the settings.
 pub(super) fn say_if_otherwise(running: &Running, wanted: &daemon::DaemonSettings) {
     if let Some(differs) = otherwise(running, wanted) {
         output::say(&format!("the daemon that runs has {differs}"));

@@ -80,7 +80,7 @@ pub(super) async fn run(common: &Common, args: DaemonRun) -> Result<u8, CliError
         };
         match daemon::run(settings, ready, asked).await {
             Ok(Exit::Stopped) => return Ok(0),
-            // Returns only where that failed; then this version goes on.
+            // The handover failed if it returns; then this version keeps running.
             Ok(Exit::HandOver(next)) => upgrade_guard::hand_over(*next),
             Err(error @ DaemonError::Taken(_)) => {
                 return Err(CliError::new(TAKEN, error.in_one_line()));
@@ -100,8 +100,8 @@ fn run_by(detached: bool) -> SupervisedBy {
     }
 }
 
-/// Systemd names the process that it has started. Before version 248 it does not: there it is our parent, and has
-/// left us an id that a shell of ours would have, too.
+/// Systemd 248 and later names the process it started. Before, systemd is our parent, and its
+/// invocation id is also inherited by shells.
 fn is_by_systemd() -> bool {
     if let Some(pid) = variable("SYSTEMD_EXEC_PID") {
         return pid == std::process::id().to_string();
@@ -111,10 +111,10 @@ fn is_by_systemd() -> bool {
         && std::fs::read_to_string(parent).is_ok_and(|name| name.trim_end() == "systemd")
 }
 
-/// What a daemon is asked to do by signals. The log says by whom.
+/// The daemon's control signals. The log names their senders.
 fn signals() -> Result<ControlSignals<impl Future<Output = ()>>, CliError> {
     let failed = |error| CliError::other(format!("listening to signals: {error}"));
-    // Those that came while this program took over have waited.
+    // Signals sent during an upgrade's exec were blocked and are still pending.
     let signals = SignalListener::new().map_err(failed)?;
     let (reload, upgrade) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (ring, call) = (Arc::clone(&reload), Arc::clone(&upgrade));
@@ -131,7 +131,7 @@ fn signals() -> Result<ControlSignals<impl Future<Output = ()>>, CliError> {
             };
             let (name, by) = (signal.name(), sender.to_string());
             match signal {
-                // A terminal that goes away takes nothing with it but itself: its signal is the one to read again.
+                // A closed terminal must not end the daemon: SIGHUP means reload.
                 Signal::HUP => {
                     tracing::info!(signal = name, by, "asked to read the policy again");
                     ring.notify_one();
@@ -140,7 +140,8 @@ fn signals() -> Result<ControlSignals<impl Future<Output = ()>>, CliError> {
                     tracing::info!(signal = name, by, "asked to look for another version");
                     call.notify_one();
                 }
-                // `kill $PPID` in a command means a shell of its own. `d` queues its signals, and means the daemon.
+                // `kill $PPID` in a job's command means the job's own shell. `d` uses queued
+                // signals, which mean the daemon.
                 _ => match sender.job().filter(|job| !is_queued && own_jobs.has(*job)) {
                     Some(job) => tracing::warn!(
                         signal = name, by, %job,
@@ -157,7 +158,7 @@ fn signals() -> Result<ControlSignals<impl Future<Output = ()>>, CliError> {
     Ok(ControlSignals { stop, reload, upgrade, jobs })
 }
 
-/// All settings of a daemon, with every mistake in them found.
+/// Resolves and validates all settings of a daemon.
 pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::DaemonSettings, CliError> {
     settings.check_daemons_files()?;
     let role = settings.role(args.role)?;
@@ -215,13 +216,13 @@ pub(super) fn gather(settings: Settings<'_>, args: Flags) -> Result<daemon::Daem
     })
 }
 
-/// The broker to start. It listens where the bus was said to be, unless told otherwise.
+/// The broker to start. It listens on the address of the bus unless configured otherwise.
 fn managed(settings: &Settings<'_>, listen: Option<SocketAddr>) -> Result<BrokerSettings, CliError> {
     let listen = match (listen.or(settings.file.broker_listen), settings.nats()) {
         (Some(listen), _) => listen,
         (None, None) => ([127, 0, 0, 1], broker::DEFAULT_PORT).into(),
         (None, Some(_)) => {
-            // As it was read, not as it was typed: that may hold a password.
+            // Shows the parsed address, since the typed one may hold a password.
             let nats = settings.address()?;
             let wrong = |why: String| CliError::usage(format!("the broker cannot listen at {nats}: {why}"));
             let (host, port) = nats.first();
@@ -236,7 +237,7 @@ fn managed(settings: &Settings<'_>, listen: Option<SocketAddr>) -> Result<Broker
     Ok(BrokerSettings { listen, fleet_keys, program })
 }
 
-/// How process trees are held together: by cgroups where they can be made, unless told otherwise.
+/// The kind of containment: cgroups if available, unless configured otherwise.
 fn containment() -> Result<ContainmentKind, CliError> {
     match variable("PEERBUS_CONTAINMENT").as_deref() {
         None | Some("best") => Ok(ContainmentKind::Best),

@@ -1,8 +1,8 @@
-//! `d daemon start`: a daemon without a terminal, or by systemd where that has a unit for it.
+//! `d daemon start`: starts a detached daemon, or systemd's unit if there is one.
 //!
-//! Guarantees: it returns 0 only when the daemon is ready, and says which one that is. A daemon that
-//! is not ready in time is stopped again, so nothing half-started is left behind. Of several starts at
-//! once, one starts it and the others wait and say the same.
+//! Guarantees: it returns 0 only if the daemon is ready, and names it. A daemon that is not ready
+//! in time is stopped again. If several starts run at once, one starts the daemon, and the others
+//! wait and report the same.
 
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -31,17 +31,17 @@ pub(crate) struct Start {
     pub(super) ready_timeout: Duration,
 }
 
-/// A daemon that is ready, and whether it was before.
+/// A ready daemon, and whether it already ran before.
 #[derive(Debug)]
 pub(super) enum Started {
     Now(Running),
     Before(Running),
-    /// By systemd; its own words where its state directory cannot be read from here.
+    /// By systemd; systemd's description if its state directory is not readable here.
     ByUnit(String),
 }
 
 impl Started {
-    /// One line for people and scripts.
+    /// One line for users and scripts.
     pub(super) fn line(&self, done: &str) -> String {
         match self {
             Self::Now(running) => format!("{done} {}", running.facts()),
@@ -76,7 +76,7 @@ pub(super) async fn run(common: &Common, args: Start) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// The daemon that runs, as far as one may look: where there is a unit, it may be another user's.
+/// The running daemon, as far as it is visible: a unit's daemon may be another user's.
 fn running_beside(directory: &Path, unit: Option<&Unit>) -> Result<Option<Running>, CliError> {
     match (locate::look(directory), unit) {
         (Ok(LocatedDaemon::Runs(running)), _) => Ok(Some(running)),
@@ -85,7 +85,7 @@ fn running_beside(directory: &Path, unit: Option<&Unit>) -> Result<Option<Runnin
     }
 }
 
-/// A unit has its own settings; what is typed here would not reach it.
+/// Refuses flags for a unit, which has its own settings.
 pub(super) fn refuse_flags(common: &Common, flags: &Flags) -> Result<(), CliError> {
     let typed = *flags != Flags::default()
         || common.nats.is_some()
@@ -100,7 +100,7 @@ pub(super) fn refuse_flags(common: &Common, flags: &Flags) -> Result<(), CliErro
     ))
 }
 
-/// Starts a daemon where none runs. To be called by whoever has the turn.
+/// Starts a daemon if none runs. The caller must hold the [`StartLock`].
 pub(super) async fn start_detached(
     common: &Common,
     flags: Flags,
@@ -108,7 +108,7 @@ pub(super) async fn start_detached(
     within: Duration,
     _turn: &StartLock,
 ) -> Result<Started, CliError> {
-    // Somebody else may have had the turn before.
+    // An earlier holder of the lock may have started one.
     if let LocatedDaemon::Runs(_) = locate::look(directory)? {
         return ready(directory, within).await.map(Started::Before);
     }
@@ -121,7 +121,7 @@ pub(super) async fn start_detached(
         StartOutcome::Ended { code: TAKEN, .. }
             if matches!(locate::look(directory)?, LocatedDaemon::Runs(_)) =>
         {
-            // Somebody's `d daemon run` was faster.
+            // A concurrent `d daemon run` was faster.
             ready(directory, within).await.map(Started::Before)
         }
         StartOutcome::Ended { code, how } => Err(failed(&mut child, directory, code, &how)),
@@ -132,7 +132,7 @@ pub(super) async fn start_detached(
     }
 }
 
-/// Shows what the daemon said, and says how it failed.
+/// Shows the daemon's output, and returns the error.
 fn failed(child: &mut DetachedDaemon, directory: &Path, code: u8, how: &str) -> CliError {
     let words = child.last_words();
     words.iter().for_each(|line| output::complain(line));
@@ -148,7 +148,7 @@ fn ended(directory: &Path, reason: Option<String>) -> CliError {
     CliError::other(format!("the daemon ended as soon as it was ready{why}; its log is {}", log.display()))
 }
 
-/// Waits for a daemon that somebody else started.
+/// Waits for a daemon started by another process.
 pub(super) async fn ready(directory: &Path, within: Duration) -> Result<Running, CliError> {
     match locate::until_ready(directory, within).await? {
         Waited::Ready(running) => Ok(running),
@@ -164,7 +164,7 @@ pub(super) async fn ready(directory: &Path, within: Duration) -> Result<Running,
     }
 }
 
-/// Waits for a daemon that may yet have to be started again; none where none is ready in time.
+/// Waits for a daemon that may have to be restarted; `None` if none is ready in time.
 pub(super) async fn comes_back(directory: &Path, within: Duration) -> Result<Option<Running>, CliError> {
     let deadline = Instant::now() + within;
     loop {
@@ -173,22 +173,22 @@ pub(super) async fn comes_back(directory: &Path, within: Duration) -> Result<Opt
             Waited::Ready(running) => return Ok(Some(running)),
             Waited::StillNot(_) => return Ok(None),
             Waited::Ended(_) if left.is_zero() => return Ok(None),
-            // Nothing tells of a daemon that is not there.
+            // There is no event for a missing daemon, so poll.
             Waited::Ended(_) => sleep(StartLock::ASK_EVERY).await,
         }
     }
 }
 
-/// The turn to start the daemon of a state directory, until it is dropped. The kernel gives it back
-/// when its holder dies.
+/// The right to start the daemon of a state directory, until dropped. The kernel releases it if its
+/// holder dies.
 #[derive(Debug)]
 pub(super) struct StartLock(#[expect(dead_code, reason = "held, not used")] File);
 
 impl StartLock {
-    /// How often it is asked for: a lock cannot be waited for with a limit.
+    /// Poll interval, since the kernel has no lock with a timeout.
     const ASK_EVERY: Duration = Duration::from_millis(50);
 
-    /// Waits for it; makes the state directory where there is none.
+    /// Waits for the lock; creates the state directory if missing.
     pub(super) async fn take(directory: &Path, within: Duration) -> Result<Self, CliError> {
         make(directory)?;
         let path = Self::path(directory);
@@ -213,7 +213,7 @@ impl StartLock {
         }
     }
 
-    /// Whether somebody is starting a daemon.
+    /// Whether another process is starting a daemon.
     pub(super) fn is_taken(directory: &Path) -> bool {
         File::open(Self::path(directory))
             .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
@@ -230,7 +230,7 @@ pub(super) fn make(directory: &Path) -> Result<(), CliError> {
     })
 }
 
-/// The state directory in force, for verbs that know no flags of a daemon.
+/// The current state directory, for verbs without a daemon's flags.
 pub(super) fn directory_of(common: &Common) -> Result<PathBuf, CliError> {
     Ok(locate::state_dir(&Settings::read(common)?))
 }

@@ -1,4 +1,5 @@
-//! `d daemon stop`: ends exactly the daemon that holds the state directory, and waits for its end.
+//! `d daemon stop`: stops exactly the daemon that holds the state directory, and waits until it has
+//! exited.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,11 +17,10 @@ use peerbus_daemon::{orphans, recover_after};
 use peerbus_process::Signal;
 use peerbus_protocol::ending::with_causes;
 
-/// How long one that was killed may take to be gone.
+/// Timeout until a killed daemon is gone.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether a daemon that is being started has come so far that it can be
-/// stopped.
+/// Poll interval for a starting daemon, until it can be stopped.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What `d daemon stop` is given.
@@ -34,7 +34,7 @@ pub(crate) struct Stop {
     force: bool,
 }
 
-/// How a daemon was stopped.
+/// How to stop a daemon.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     pub(super) timeout: Duration,
@@ -50,7 +50,7 @@ pub(super) async fn run(common: &Common, args: &Stop) -> Result<u8, CliError> {
         (Ok(LocatedDaemon::Not(_)), None) => one_that_starts(&directory, args.timeout).await?,
         (Ok(LocatedDaemon::Not(_)), Some(_)) => None,
         (Ok(LocatedDaemon::Runs(running)), _) => Some(running),
-        // It may be another user's, whose unit it is.
+        // The directory may be another user's, with that user's unit.
         (Err(_), Some(_)) => None,
         (Err(failure), None) => return Err(failure),
     };
@@ -69,11 +69,11 @@ pub(super) async fn run(common: &Common, args: &Stop) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// Where a `d daemon start` has not yet come so far that its daemon has the directory: that daemon.
+/// Waits for a daemon that a concurrent `d daemon start` is starting.
 async fn one_that_starts(directory: &Path, within: Duration) -> Result<Option<Running>, CliError> {
     let deadline = Instant::now() + within;
     loop {
-        // In this order: a start that is over has left a daemon, or none.
+        // In this order: after the start is over, the daemon is visible if there is one.
         let starts = StartLock::is_taken(directory);
         match locate::look(directory)? {
             LocatedDaemon::Runs(running) => return Ok(Some(running)),
@@ -83,7 +83,7 @@ async fn one_that_starts(directory: &Path, within: Duration) -> Result<Option<Ru
     }
 }
 
-/// Stops it; says what was stopped.
+/// Stops it; returns what was stopped.
 pub(super) async fn stop(directory: &Path, running: Running, patience: Patience) -> Result<String, CliError> {
     let Patience { timeout: within, force } = patience;
     let pid = running.pid();
@@ -110,8 +110,8 @@ pub(super) async fn stop(directory: &Path, running: Running, patience: Patience)
     Ok(format!("killed {}{}", running.facts(), silent_shims(directory).await?))
 }
 
-/// Stops the jobs that would go on, but whose shims do not answer: nobody could ever stop them otherwise. Says which
-/// were, a line each.
+/// Stops jobs whose shims do not answer, since nothing could stop them later. Returns one line for
+/// each.
 async fn silent_shims(directory: &Path) -> Result<String, CliError> {
     let failed = |error| CliError::other(format!("looking for shims that do not answer: {error:#}"));
     let stopped = orphans::stop_silent(directory).await.map_err(failed)?;
@@ -136,7 +136,7 @@ async fn has_ended(running: &Running, within: Duration) -> Result<bool, CliError
     }
 }
 
-/// Sees to it that nothing of a killed daemon's jobs is left, as the next daemon would.
+/// Kills leftovers of a killed daemon's jobs, as the next daemon would.
 async fn clear_up(directory: &Path, running: &Running) -> Result<(), CliError> {
     let Some(state) = &running.state else { return Ok(()) };
     recover_after(directory, &state.peer_id).await.map_err(|error| {

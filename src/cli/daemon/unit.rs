@@ -1,8 +1,7 @@
-//! Systemd's unit of a daemon, `peerbus.service`: where there is one, systemd alone starts the daemon.
+//! The daemon's systemd unit, `peerbus.service`. If there is one, only systemd starts the daemon.
 //!
-//! Root asks for the machine's unit. Anybody else asks for their own, and where they have none for the
-//! machine's, which systemd may refuse them; but not where that is of another installation than this program is,
-//! which has nothing to do with it.
+//! Root uses the system's unit. Other users use their own, or else the system's, which systemd may
+//! refuse. They do not use the system's unit if it belongs to another installation of the program.
 
 use std::env;
 use std::fs;
@@ -18,10 +17,10 @@ use peerbus_process::host;
 /// Its name.
 const UNIT: &str = "peerbus.service";
 
-/// The last lines of its journal that are shown when it fails.
+/// Lines of its journal to show if it fails.
 const LAST_LINES: usize = 20;
 
-/// Whose unit it is.
+/// The systemd manager of the unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Machine,
@@ -35,9 +34,9 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    /// The unit, where systemd runs and has one.
+    /// The unit, if systemd runs and has one.
     pub(super) fn installed() -> Result<Option<Self>, CliError> {
-        // Systemd makes a directory for exactly this question.
+        // This checks for the directory that systemd creates for this purpose.
         if !sd_notify::booted().unwrap_or(false) {
             return Ok(None);
         }
@@ -51,7 +50,7 @@ impl Unit {
                     return Ok(Some(unit));
                 }
                 Ok(_) => {}
-                // Not everybody has a manager of their own.
+                // Some users have no systemd manager.
                 Err(_) if scope == Scope::User => {}
                 Err(failure) => return Err(failure),
             }
@@ -59,7 +58,7 @@ impl Unit {
         Ok(None)
     }
 
-    /// Whether it starts this program, as far as systemd says which one it starts.
+    /// Whether it starts this program, as far as systemd reports its program.
     fn is_of_this_installation(&self) -> bool {
         let starts = self.property("ExecStart").unwrap_or_default();
         let program = starts.split_once("path=").and_then(|(_, rest)| rest.split_once(" ;"));
@@ -68,25 +67,25 @@ impl Unit {
         env::current_exe().is_ok_and(|own| real(&own) == real(Path::new(program)))
     }
 
-    /// Whether systemd runs it, or is about to.
+    /// Whether it is active or activating.
     pub(super) fn is_active(&self) -> bool {
         let state = self.property("ActiveState").unwrap_or_default();
         !matches!(state.as_str(), "" | "inactive" | "failed")
     }
 
-    /// Whether this daemon is the unit's, as far as there is one.
+    /// Whether the running daemon is the unit's.
     pub(super) fn runs(&self, running: Option<&Running>) -> bool {
         let main = self.property("MainPID").ok().and_then(|pid| pid.parse::<u32>().ok());
         running.is_none_or(|running| main == Some(running.pid()))
     }
 
-    /// What systemd says of it, such as `active (running)`.
+    /// Systemd's description of its state, such as `active (running)`.
     pub(super) fn words(&self) -> String {
         let word = |name| self.property(name).unwrap_or_else(|_| "unknown".to_owned());
         format!("{UNIT}: {} ({})", word("ActiveState"), word("SubState"))
     }
 
-    /// Has it start with the machine, or with its person's session.
+    /// Enables it, to start at boot or with the user's session.
     pub(super) fn enable(&self) -> Result<(), CliError> {
         self.ask(&["enable", UNIT])
     }
@@ -101,13 +100,13 @@ impl Unit {
         self.started(directory)
     }
 
-    /// Stops it; says what was stopped.
+    /// Stops it; returns what was stopped.
     pub(super) fn stop(&self) -> Result<String, CliError> {
         self.change("stop")?;
         Ok(format!("stopped unit={UNIT}"))
     }
 
-    /// What shows its log.
+    /// The command that shows its log.
     pub(super) fn journal(&self, lines: usize, follow: bool) -> Command {
         let mut command = self.command("journalctl");
         command.args(["-u", UNIT, "-n", &lines.to_string()]);
@@ -119,7 +118,7 @@ impl Unit {
         command
     }
 
-    /// Which daemon it is now.
+    /// The daemon that it has started.
     fn started(&self, directory: &Path) -> Result<Started, CliError> {
         let pid = self.property("MainPID")?;
         match locate::look(directory) {
@@ -128,7 +127,7 @@ impl Unit {
         }
     }
 
-    /// Has systemd do something, and waits until it is done: the unit tells when it is ready.
+    /// Runs systemctl and waits until it is done: the unit reports its readiness.
     fn change(&self, verb: &str) -> Result<(), CliError> {
         let done = output_of(self.command("systemctl").args([verb, UNIT]))?;
         if done.status.success() {
@@ -147,7 +146,7 @@ impl Unit {
 
     fn show_last_words(&self) {
         let words = output_of(self.journal(LAST_LINES, false).args(["-o", "cat"]));
-        // A journal that may not be read has been named by systemctl.
+        // If the journal is not readable, systemctl's message has named it.
         if let Ok(words) = words {
             String::from_utf8_lossy(&words.stdout).lines().for_each(output::complain);
         }
@@ -171,7 +170,7 @@ impl Unit {
     }
 }
 
-/// Whether the machine's systemd runs a unit; no, where there is no systemd.
+/// Whether a system unit is active; false without systemd.
 pub(crate) fn is_unit_active(unit: &str) -> Result<bool, CliError> {
     if !sd_notify::booted().unwrap_or(false) {
         return Ok(false);
@@ -179,12 +178,12 @@ pub(crate) fn is_unit_active(unit: &str) -> Result<bool, CliError> {
     Ok(output_of(Command::new("systemctl").args(["is-active", "--quiet", unit]))?.status.success())
 }
 
-/// Stops a unit of the machine, for good.
+/// Stops and disables a system unit.
 pub(crate) fn disable_unit(unit: &str) -> Result<(), CliError> {
     systemctl(&["disable", "--now", unit])
 }
 
-/// Asks the machine's systemd for something.
+/// Runs systemctl for the system's manager.
 pub(super) fn systemctl(words: &[&str]) -> Result<(), CliError> {
     done(Command::new("systemctl").args(words), words)
 }

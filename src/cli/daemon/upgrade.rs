@@ -1,8 +1,9 @@
-//! `d daemon upgrade`: another version in the daemon's place, and back by itself where that fails.
+//! `d daemon upgrade`: replaces the daemon's program, and rolls back on failure.
 //!
-//! This command lays the new program beside the old one, tries it out, and asks the daemon; the daemon, the
-//! new one and its guard do the rest, and write down how far it has come. So this command may be killed at
-//! any point: before the daemon was asked nothing has changed, and afterwards it goes on without.
+//! This command stages the new program beside the old one, checks it, and asks the daemon. The
+//! daemon, the new version and the guard do the rest and record their progress. So this command may
+//! be killed at any time: before the request nothing has changed, and afterwards the upgrade
+//! continues without it.
 
 mod staging;
 
@@ -26,8 +27,7 @@ use peerbus_process::{DirectoryWatch, FileId, Signal, host};
 use peerbus_protocol::exec::JOB_VARIABLE;
 use staging::Staged;
 
-/// How much longer than everybody was given an answer is waited for: a daemon has to be started again by
-/// systemd at last.
+/// Slack added for systemd's own restart of the daemon.
 const LATE: Duration = Duration::from_secs(60);
 
 /// What `d daemon upgrade` is given.
@@ -97,7 +97,7 @@ pub(super) async fn run(common: &Common, args: Upgrade) -> Result<u8, CliError> 
     conclude(&directory, follow(&directory, &watch, &attempt, patience).await?).await
 }
 
-/// The file that is replaced: the daemon's own, else this very program.
+/// The file to replace: the daemon's program, else this program.
 fn program_of(running: Option<&Running>) -> Result<PathBuf, CliError> {
     let Some(running) = running else {
         return std::env::current_exe()
@@ -113,7 +113,7 @@ fn program_of(running: Option<&Running>) -> Result<PathBuf, CliError> {
     })
 }
 
-/// What is written down here has to be read by the daemon.
+/// The daemon must be able to read the files written here.
 fn check_owner(directory: &Path) -> Result<(), CliError> {
     match fs::metadata(directory) {
         Ok(owner) if owner.uid() != host::user_number() => Err(CliError::other(format!(
@@ -128,12 +128,13 @@ fn runs(running: &Running, version: &str) -> bool {
     running.is_ready() && running.state.as_ref().is_some_and(|state| state.version == version)
 }
 
-/// A job of the daemon is waited for by it, so it cannot wait for the daemon.
+/// Whether the caller is one of the daemon's own jobs. Waiting here would deadlock, since the
+/// daemon waits for its jobs.
 fn is_its_own_job(directory: &Path) -> bool {
     variable(JOB_VARIABLE).and_then(|id| id.parse().ok()).is_some_and(|job| job_is_open(directory, job))
 }
 
-/// The turn to upgrade the daemon of a state directory, until it is dropped.
+/// The right to upgrade the daemon of a state directory, until dropped.
 struct UpgradeLock(#[expect(dead_code, reason = "held, not used")] File);
 
 impl UpgradeLock {
@@ -156,7 +157,7 @@ fn taken(directory: &Path, what: &str) -> CliError {
     CliError::new(TAKEN, format!("{what} of {} is under way; nothing was changed", directory.display()))
 }
 
-/// One at a time: an attempt that goes on has its turn, also when nobody waits for it any more.
+/// Refuses a second upgrade while one is in progress, even if no command waits for it.
 fn settle_the_last(directory: &Path, daemon_runs: bool) -> Result<(), CliError> {
     let last = UpgradeRecord::read(directory).map_err(|error| CliError::other(error.to_string()))?;
     let Some(last) = last.filter(UpgradeRecord::is_open) else { return Ok(()) };
@@ -164,7 +165,7 @@ fn settle_the_last(directory: &Path, daemon_runs: bool) -> Result<(), CliError> 
         return Err(taken(directory, &format!("the upgrade to {}", last.version)));
     }
     if let Some(staged) = &last.staged {
-        // Where it has its place already there is nothing to remove.
+        // If it was already moved into place, there is nothing to remove.
         let _ = fs::remove_file(staged);
     }
     let why = "the daemon ended before it had proved itself";
@@ -184,7 +185,7 @@ fn asked(args: &Upgrade, staged: &Staged, path: PathBuf, version: String) -> Res
     })
 }
 
-/// Follows an attempt to its end, and says what is waited for.
+/// Follows an attempt to its end, and reports its current step.
 async fn follow(
     directory: &Path,
     watch: &DirectoryWatch,
@@ -242,7 +243,7 @@ fn doing(directory: &Path, attempt: &UpgradeRecord) -> String {
     }
 }
 
-/// Says how it ended, once a daemon serves again.
+/// Reports the result, once a daemon serves again.
 async fn conclude(directory: &Path, attempt: UpgradeRecord) -> Result<u8, CliError> {
     let UpgradeRecord { version, before, why, .. } = attempt;
     let running = super::start::comes_back(directory, LATE).await?;

@@ -1,10 +1,10 @@
-//! The step from one version of a daemon to the next, and the guard that watches it.
+//! The handover from one version of a daemon to the next, and the guard that watches it.
 //!
-//! The guard is the old program, in a process of its own, with the old daemon's environment and arguments.
-//! It needs nothing of the new version but that it says when it serves: if that ends, or takes too long, the
-//! guard stops it, puts back what was replaced, and becomes the daemon that was. Where systemd runs the daemon,
-//! systemd does that last step. A guard that is killed changes nothing: until the new version has proved itself
-//! the name of the program leads to the old one.
+//! The guard is the old program in its own process, with the old daemon's environment and
+//! arguments. It only needs the new version to report that it serves. If the new version exits or
+//! takes too long, the guard stops it, restores the replaced files, and becomes the old daemon
+//! again. Under systemd, systemd does that last step. Killing the guard is harmless: until the new
+//! version has proved itself, the program's name leads to the old one.
 
 use std::env;
 use std::ffi::OsString;
@@ -30,10 +30,10 @@ use peerbus_process::{
     keep_memory_private,
 };
 
-/// How long a new version that is not ready may take to stop before it is killed.
+/// How long an unready new version may take to stop before it is killed.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Added to the name of a program that was put in place by somebody else, and failed.
+/// Suffix for the name of a failed program that another user or tool had put in place.
 const FAILED: &str = ".failed";
 
 /// What the guard is given.
@@ -53,7 +53,7 @@ pub(crate) struct Guard {
     arguments: Vec<OsString>,
 }
 
-/// Becomes the next version. Returns only where that failed, which is written down and said.
+/// Executes the next version. Returns only on failure, which is recorded and logged.
 pub(super) fn hand_over(next: NextVersion) {
     let guarded = start_guard(&next).map_err(|error| format!("starting its guard: {error}"));
     let why = match guarded {
@@ -86,7 +86,7 @@ fn start_guard(next: &NextVersion) -> io::Result<()> {
     Detached::start(arguments, env::vars_os(), &output).map(drop)
 }
 
-/// Writes down that an attempt failed, and puts back what it has changed.
+/// Records a failed attempt and restores what it changed.
 fn give_up(state_dir: &Path, attempt: UpgradeRecord, why: &str) {
     let put_back = match &attempt.staged {
         Some(staged) => fs::remove_file(staged),
@@ -107,7 +107,7 @@ fn note(state_dir: &Path, attempt: UpgradeRecord, why: &str) {
     }
 }
 
-/// Gives this program its name back, which somebody has given to one that failed.
+/// Restores this program's name, which now leads to a failed program.
 fn put_back(attempt: &UpgradeRecord) -> io::Result<()> {
     let path = &attempt.path;
     if FileId::of(path)? != attempt.file {
@@ -133,12 +133,12 @@ fn put_back(attempt: &UpgradeRecord) -> io::Result<()> {
     sync(path.parent().unwrap_or(Path::new("/")))
 }
 
-/// How a trial ended.
+/// The result of a trial.
 enum Verdict {
     Serves,
-    /// Somebody stopped it.
+    /// A user stopped the new version.
     Stopped,
-    /// Somebody has started another one in its place, which goes on from here.
+    /// Another daemon was started in its place and continues the upgrade.
     Replaced,
     Ended,
     TooLate,
@@ -151,7 +151,7 @@ pub(super) async fn guard(common: &Common, args: Guard) -> Result<u8, CliError> 
     let process: ProcessKey = serde_json::from_str(&args.of).map_err(wrong)?;
     let run_by: SupervisedBy = serde_json::from_str(&args.run_by).map_err(wrong)?;
     let failed = |error: io::Error| CliError::other(format!("watching over an upgrade: {error}"));
-    // It has what the daemon has.
+    // It inherits the daemon's secrets.
     keep_memory_private().map_err(failed)?;
     let Some(attempt) = read(&state_dir)? else { return Ok(0) };
     let daemon = ProcessHandle::open(&process).map_err(failed)?;
@@ -163,7 +163,7 @@ pub(super) async fn guard(common: &Common, args: Guard) -> Result<u8, CliError> 
         Verdict::Ended => how_it_ended(&state_dir, &process)?,
         other => other,
     };
-    // It has proved itself, and only could not write that down, as on a full disk.
+    // The new version has proved itself, but could not record that, as on a full disk.
     if attempt.has_its_place() {
         return match (verdict, run_by) {
             (Verdict::Ended, SupervisedBy::Foreground | SupervisedBy::Detached) => Err(CliError::other(
@@ -178,7 +178,7 @@ pub(super) async fn guard(common: &Common, args: Guard) -> Result<u8, CliError> 
             let why = "it was stopped before it had proved itself";
             match &attempt.staged {
                 Some(_) => give_up(&state_dir, attempt, why),
-                // Whoever has put it there and stopped it has reasons of their own.
+                // Whoever replaced the program and stopped the daemon did so on purpose.
                 None => note(&state_dir, attempt, why),
             }
             return Ok(0);
@@ -195,7 +195,7 @@ pub(super) async fn guard(common: &Common, args: Guard) -> Result<u8, CliError> 
     output::say(&format!("{why}; {} goes on", peerbus_protocol::VERSION));
     give_up(&state_dir, attempt, &why);
     if run_by == SupervisedBy::Systemd {
-        // Which starts it again by itself, by the name that leads to the old program.
+        // Systemd restarts the daemon by its name, which leads to the old program.
         return Ok(0);
     }
     Err(CliError::other(format!(
@@ -215,7 +215,7 @@ async fn watch_over(state_dir: &Path, daemon: &ProcessHandle, within: Duration) 
     let watch = DirectoryWatch::of(state_dir).map_err(failed)?;
     let deadline = Instant::now() + within;
     loop {
-        // After the watch was made, so that no change is missed.
+        // Read after the watch exists, so that no change is missed.
         if read(state_dir)?.is_none() {
             return Ok(Verdict::Serves);
         }
@@ -232,7 +232,7 @@ async fn watch_over(state_dir: &Path, daemon: &ProcessHandle, within: Duration) 
     }
 }
 
-/// What a daemon that has ended did last. One that is asked to stop writes that down before it goes.
+/// The last state of an exited daemon. A daemon records a requested stop before it exits.
 fn how_it_ended(state_dir: &Path, daemon: &ProcessKey) -> Result<Verdict, CliError> {
     if read(state_dir)?.is_none() {
         return Ok(Verdict::Serves);
@@ -260,8 +260,8 @@ async fn stop(daemon: &ProcessHandle) -> io::Result<()> {
     Err(io::Error::other("the new version was killed and is still there"))
 }
 
-/// Becomes the daemon that was, or the one that has taken its place; by itself where that had somebody's
-/// terminal. Returns only where that failed.
+/// Executes the old daemon or the one that has replaced it; detached if it had a terminal. Returns
+/// only on failure.
 fn be_the_daemon(args: Guard, state_dir: &Path, run_by: SupervisedBy) -> io::Error {
     let Some(attempt) = UpgradeRecord::read(state_dir).ok().flatten() else {
         return io::ErrorKind::NotFound.into();

@@ -1,12 +1,12 @@
-//! `d join TOKEN`: becoming a member of a fleet with identities.
+//! `d join TOKEN`: makes this machine or user a member of a fleet with identities.
 //!
-//! The key is made here and never leaves this machine; the leader is told its public half, by the guest that
-//! the token makes. What comes back is believed for the fleet's key in the token alone, so a bus that is
-//! somebody else's can give nothing.
+//! The key is created here and never leaves this machine. The leader gets only the public key, from
+//! the guest identity in the token. The answer is verified only with the fleet's key in the token,
+//! so a foreign bus cannot forge it.
 //!
-//! Guarantees: until all is done the key is kept, so that the same token on the same machine goes on where
-//! an answer was lost; the private key's file is its owner's alone. Success means for a machine that the
-//! leader hears its daemon.
+//! Guarantees: the key is kept until the end, so that a retry with the same token on the same
+//! machine continues after a lost answer. Only its owner can read the private key. For a machine,
+//! success means that the leader hears its daemon.
 
 mod asking;
 mod pending;
@@ -28,10 +28,10 @@ use peerbus_identity::{IdentityFile, InviteToken};
 use peerbus_protocol::identity::Standing;
 use pending::Pending;
 
-/// How long the leader may take to hear a daemon that is ready.
+/// Timeout until the leader hears a ready daemon.
 const HEARD_WITHIN: Duration = Duration::from_secs(10);
 
-/// Time between two questions whether it does.
+/// Pause between two queries to the leader.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// `d join TOKEN`
@@ -54,7 +54,7 @@ pub(super) async fn run(
         not_overruled("PEERBUS_PEER_ID", name.as_str())?;
     }
     let places = FleetPaths::of(common)?;
-    // What was named here beats what the token says: the way there may be another one from here.
+    // An explicit URL overrides the token's: the route from here may differ.
     let url = common.nats.clone().unwrap_or_else(|| ticket.bus.clone());
     let bus = connect(common, &ticket, &url).await?;
     let (identity, pending) = taken_in(&bus, &ticket, &places).await?;
@@ -84,7 +84,7 @@ pub(super) async fn run(
     Ok(0)
 }
 
-/// A link to the bus as the guest of this invitation.
+/// A connection to the bus as the guest of this invitation.
 async fn connect(common: &Common, ticket: &InviteToken, url: &str) -> Result<Bus, CliError> {
     let address: NatsAddress =
         url.parse().map_err(|bad: peerbus_bus::BadAddress| CliError::usage(bad.to_string()))?;
@@ -115,7 +115,7 @@ async fn connect(common: &Common, ticket: &InviteToken, url: &str) -> Result<Bus
     Ok(bus)
 }
 
-/// Becomes a member, with the key that was kept from an earlier attempt or a new one.
+/// Becomes a member, with the key of an earlier attempt or a new one.
 async fn taken_in(
     bus: &Bus,
     ticket: &InviteToken,
@@ -126,7 +126,7 @@ async fn taken_in(
     match ask(bus, ticket, pending.key()).await {
         Ok(taken) => Ok((taken.identity, pending)),
         Err(NotTakenIn::NotInvited(why)) => {
-            // This machine may be the one that has used it.
+            // This machine may have redeemed the invitation itself.
             let own = IdentityFile::read(&places.creds(&ticket.name)).ok().flatten();
             let own = own.filter(|own| own.fleet == ticket.fleet);
             if let Some(own) = own
@@ -141,7 +141,7 @@ async fn taken_in(
     }
 }
 
-/// Writes down who this machine, or this person, is.
+/// Writes the identity of this machine or user into the configuration.
 fn configure(places: &FleetPaths, ticket: &InviteToken, url: &str) -> Result<(), CliError> {
     let mut edit = Edit::open(places.config.clone())?;
     let creds = Value::from(places.creds(&ticket.name).display().to_string());
@@ -151,13 +151,13 @@ fn configure(places: &FleetPaths, ticket: &InviteToken, url: &str) -> Result<(),
         edit.set("role", Value::from("worker"))?;
         edit.set("daemon_creds", creds)?;
     } else if ticket.standing != Standing::Gateway {
-        // A gateway's identity is the gateway's: whoever uses `d` here stays who they are.
+        // A gateway's identity is only for the gateway, so users of `d` here keep their own.
         edit.set("creds", creds)?;
     }
     edit.save()
 }
 
-/// Has the daemon run as that member, and waits until the leader hears it.
+/// Makes the daemon run with the new identity, and waits until the leader hears it.
 async fn heard(
     common: &Common,
     bus: &Bus,
@@ -167,7 +167,7 @@ async fn heard(
     daemon::settle(common).await?;
     let deadline = Instant::now() + HEARD_WITHIN;
     loop {
-        // The guest asks: a worker has no business with the registry.
+        // The guest asks, since a worker may not query the registry.
         let why = match ask(bus, ticket, &identity.key).await {
             Ok(taken) if taken.is_heard => return Ok(()),
             Ok(_) => "`d daemon logs` says what the daemon does".to_owned(),

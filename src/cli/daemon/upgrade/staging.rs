@@ -1,4 +1,4 @@
-//! A new program beside the one it is to replace.
+//! A new program staged beside the one to replace.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -10,23 +10,23 @@ use std::path::{Path, PathBuf};
 use crate::exit::CliError;
 use peerbus_daemon::self_upgrade::{check, elf, sync};
 
-/// Hexadecimal digits that tell the state directories of one program apart.
+/// Hexadecimal digits that distinguish the state directories of one program.
 const DIGITS: usize = 16;
 
-/// Bytes that are copied at once.
+/// Bytes per copy step.
 const PIECE: usize = 256 * 1024;
 
-/// A program that lies there; removed when this is dropped, unless it is kept.
+/// A staged program; removed when this is dropped, unless kept.
 pub(super) struct Staged {
     pub(super) path: PathBuf,
-    /// Where it came from, for people.
+    /// Its origin, for messages.
     from: String,
     digest: blake3::Hash,
     kept: Cell<bool>,
 }
 
 impl Staged {
-    /// Copies it there, to the disk, and checks that it is what was meant.
+    /// Copies it, syncs it to disk, and verifies the copy.
     pub(super) fn from(
         from: &Path,
         program: &Path,
@@ -56,12 +56,12 @@ impl Staged {
         let mut staged =
             Self { path: path.clone(), from: shown, digest: blake3::hash(b""), kept: Cell::new(false) };
         staged.digest = copy(&mut source, &mut file).map_err(writing)?;
-        // As the one before; whatever the umask is here.
+        // The old program's mode, whatever the umask is.
         let rights =
             fs::metadata(program).map_or(fs::Permissions::from_mode(0o755), |file| file.permissions());
         file.set_permissions(rights).map_err(writing)?;
         file.sync_all().map_err(writing)?;
-        // It cannot be executed while somebody has it open to write.
+        // A file that is open for writing cannot be executed.
         drop(file);
         sync(path.parent().unwrap_or(Path::new("/"))).map_err(writing)?;
         match wanted {
@@ -76,7 +76,7 @@ impl Staged {
         }
     }
 
-    /// Has it say its version.
+    /// Runs it to get its version.
     pub(super) async fn check(&self) -> Result<String, CliError> {
         let checked = check(&self.path, &["daemon".into(), "check".into()]).await;
         let checked =
@@ -90,7 +90,7 @@ impl Staged {
         digest.is_ok_and(|digest| digest == self.digest)
     }
 
-    /// From now on it is somebody else's.
+    /// Keeps the file: the daemon owns it from now on.
     pub(super) fn keep(&self) {
         self.kept.set(true);
     }
@@ -103,14 +103,14 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if !self.kept.get() {
-            // What cannot be removed now is by the next upgrade.
+            // The next upgrade removes leftovers.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Beside the program, so that it can take its name; always the same for a state directory, so that what is
-/// left of one that was killed is found.
+/// A path beside the program, so that a rename works. It is fixed for a state directory, so that
+/// leftovers of a killed upgrade are found.
 fn place(program: &Path, state_dir: &Path) -> PathBuf {
     let whole = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
     let digest = blake3::hash(whole.as_os_str().as_bytes()).to_hex();

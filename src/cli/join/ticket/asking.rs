@@ -1,4 +1,4 @@
-//! Asking the leader to be taken in, and what of its answer is believed.
+//! The join request to the leader, and the verification of its answer.
 
 use std::time::Duration;
 
@@ -14,28 +14,28 @@ use peerbus_protocol::identity::Standing;
 use peerbus_protocol::reply::{ERROR_HEADER, ErrorBody};
 use peerbus_protocol::subjects;
 
-/// How long the leader may take. It writes its books first.
+/// Timeout of the leader's answer; it writes to disk first.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a member is.
+/// A new membership.
 pub(super) struct Taken {
     pub(super) identity: IdentityFile,
     /// Whether the leader hears its daemon.
     pub(super) is_heard: bool,
 }
 
-/// Why somebody is no member.
+/// Why the join failed.
 #[derive(Debug)]
 pub(super) enum NotTakenIn {
-    /// The leader is away.
+    /// The leader is offline.
     NoLeader,
-    /// The bus went away.
+    /// The connection failed.
     Bus(BusError),
-    /// The invitation is used, over or revoked.
+    /// The invitation is used, expired or revoked.
     NotInvited(String),
-    /// The leader refuses for another reason: its word and its sentence.
+    /// The leader refuses for another reason: error name and message.
     Refused(String, String),
-    /// What came back is not the fleet's.
+    /// The answer is not signed by the fleet.
     Unproven(String),
 }
 
@@ -67,7 +67,7 @@ impl From<NotTakenIn> for CliError {
     }
 }
 
-/// Asks to be taken in with this key.
+/// Requests membership with this key.
 pub(super) async fn ask(bus: &Bus, ticket: &InviteToken, key: &Key) -> Result<Taken, NotTakenIn> {
     let public = key.public().to_string();
     let proof = key.sign(&JoinRequest::to_be_proved(&ticket.guest.id, &public));
@@ -79,7 +79,7 @@ pub(super) async fn ask(bus: &Bus, ticket: &InviteToken, key: &Key) -> Result<Ta
         error => NotTakenIn::Bus(error),
     })?;
     if let Some(word) = answer.headers.get(ERROR_HEADER) {
-        // Whoever says so: nothing is gained by a refusal.
+        // Unsigned refusals are accepted: a forger gains nothing by one.
         let why = decode::json::<ErrorBody>(&answer.payload).map_or_else(|bad| bad.0, |body| body.message);
         return Err(match word {
             refused::NOT_INVITED => NotTakenIn::NotInvited(why),
@@ -89,7 +89,7 @@ pub(super) async fn ask(bus: &Bus, ticket: &InviteToken, key: &Key) -> Result<Ta
     believed(ticket, key, &answer).map_err(NotTakenIn::Unproven)
 }
 
-/// Checks all of an answer against the fleet's key, the name and the standing in the token.
+/// Verifies the whole answer against the fleet's key, the name and the standing in the token.
 fn believed(ticket: &InviteToken, key: &Key, answer: &Incoming) -> Result<Taken, String> {
     let joined = JoinResponse::decode(&answer.payload).map_err(|bad| bad.0)?;
     let trust = TrustStore::new(ticket.fleet.clone(), &joined.account).map_err(|bad| bad.to_string())?;

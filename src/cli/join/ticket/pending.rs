@@ -1,4 +1,4 @@
-//! The key of a member that is about to be one: kept until all is done, for an answer may get lost.
+//! The key of a pending membership, kept until the join is complete, since an answer may get lost.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -9,14 +9,14 @@ use crate::exit::CliError;
 use crate::keys::FleetPaths;
 use peerbus_identity::{InviteToken, Key};
 
-/// A key, and the file it is kept in.
+/// A key and its file.
 pub(super) struct Pending {
     path: PathBuf,
     key: Key,
 }
 
 impl Pending {
-    /// The key of an earlier attempt with this very invitation, else a new one.
+    /// The key of an earlier attempt with the same invitation, else a new one.
     pub(super) fn open(places: &FleetPaths, ticket: &InviteToken) -> Result<Self, CliError> {
         let path = places.identity.join(format!("{}.joining", ticket.guest.id));
         let key = match read(&path)? {
@@ -35,9 +35,9 @@ impl Pending {
         &self.key
     }
 
-    /// It is in its place, or of no use.
+    /// Removes the file, after the key was stored or became useless.
     pub(super) fn done(self) {
-        // One that stays is used again by the same invitation alone.
+        // A leftover file is only used by the same invitation.
         let _ = fs::remove_file(self.path);
     }
 }
@@ -57,7 +57,7 @@ fn read(path: &Path) -> Result<Option<Key>, CliError> {
     Key::from_seed(&text).map(Some).map_err(|bad| CliError::other(format!("{shown}: {bad}; remove it")))
 }
 
-/// For its owner alone, and whole.
+/// Writes atomically, readable by its owner only.
 fn write(path: &Path, key: &Key) -> std::io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
     writeln!(file, "{}", key.seed())?;
