@@ -1,6 +1,6 @@
-//! Facts about this machine that heartbeats and journals state.
+//! Facts about this machine for heartbeats and journals.
 //!
-//! All of them are read when asked for; nothing is cached, nothing is sent to find them out.
+//! All are read on demand; nothing is cached, and no packet is sent.
 
 use std::fs;
 use std::io;
@@ -11,20 +11,19 @@ use std::path::{Path, PathBuf};
 use nix::ifaddrs::getifaddrs;
 use nix::unistd::{Uid, User, geteuid};
 
-/// The address by which this machine reaches another one.
+/// The address that this machine uses to reach another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// The local address of the way there.
+    /// The local address of the route.
     pub ip: IpAddr,
-    /// Hardware address of the interface that has it, where it has one (a tunnel or the loopback
-    /// has none): lower case, with colons.
+    /// The hardware address of its interface, in lower case with colons. Tunnels and the loopback have none.
     pub mac: Option<String>,
 }
 
 /// The name of this machine.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn hostname() -> io::Result<String> {
     Ok(nix::unistd::gethostname()?.to_string_lossy().into_owned())
 }
@@ -35,27 +34,27 @@ pub fn load1() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// A name for the time since this machine was booted.
+/// Identifies the time since the last boot of this machine.
 ///
 /// # Errors
-/// When `/proc` is not there.
+/// When `/proc` is missing.
 pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// Whether this process may become anybody.
+/// Whether this process may become any user.
 #[must_use]
 pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// The number of the user this process runs as.
+/// The uid of this process.
 #[must_use]
 pub fn user_number() -> u32 {
     geteuid().as_raw()
 }
 
-/// The name of the user this process runs as; the number where the user has no name.
+/// The name of this process' user, or the uid if the user has no name.
 #[must_use]
 pub fn current_user() -> String {
     let uid = geteuid();
@@ -66,7 +65,8 @@ fn name_of(uid: Uid) -> Option<String> {
     User::from_uid(uid).ok().flatten().map(|user| user.name)
 }
 
-/// The home directory of the user this process runs as: `HOME`, else what the user database says. None for a user that
+/// The home directory of this process' user: `HOME`, or the entry in the user database. `None` without an
+/// entry.
 /// has no entry there.
 #[must_use]
 pub fn home() -> Option<PathBuf> {
@@ -75,41 +75,41 @@ pub fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from).filter(absolute).or_else(|| of_user().filter(absolute))
 }
 
-/// Room in a file system.
+/// The space in a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes that this user may still write.
+    /// Bytes available to this user.
     pub free: u64,
-    /// Bytes in all.
+    /// Total size in bytes.
     pub size: u64,
 }
 
-/// The room where `path` is.
+/// The space in the file system that contains `path`.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn space(path: &Path) -> io::Result<Space> {
     let found = nix::sys::statvfs::statvfs(path)?;
     let block = found.fragment_size();
     Ok(Space { free: found.blocks_available() * block, size: found.blocks() * block })
 }
 
-/// Whether there was no room for something, or no inode.
+/// Whether an error means a lack of space or of inodes.
 #[must_use]
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Access rights of a file or directory, such as `0o700`.
+/// The mode of a file or directory, such as `0o700`.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn mode_of(path: &Path) -> io::Result<u32> {
     Ok(fs::metadata(path)?.permissions().mode() & 0o7777)
 }
 
-/// How this machine reaches `remote`. A UDP socket is connected, which asks the routing table and
-/// sends nothing.
+/// How this machine reaches `remote`. Connects a UDP socket, which queries the routing table and sends
+/// nothing.
 #[must_use]
 pub fn link_for(remote: SocketAddr) -> Option<Link> {
     let any: SocketAddr = if remote.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
@@ -119,7 +119,7 @@ pub fn link_for(remote: SocketAddr) -> Option<Link> {
     Some(Link { ip, mac: mac_of(ip) })
 }
 
-/// The addresses of WireGuard interfaces: those the kernel has such a device for.
+/// The addresses of all WireGuard interfaces, as the kernel identifies them.
 #[must_use]
 pub fn wireguard_addresses() -> Vec<IpAddr> {
     let is_wireguard = |name: &str| {

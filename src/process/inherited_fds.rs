@@ -1,4 +1,4 @@
-//! What a process takes over from whoever started it: descriptors, and signals that are ignored.
+//! Inherited descriptors and signal dispositions.
 
 #![expect(unsafe_code, reason = "an inherited descriptor and ignored signals are taken on trust")]
 
@@ -13,10 +13,10 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::reexec::listened_to;
 
-/// A descriptor that was passed on under this number, as an argument says. To be called once for each.
+/// Takes over an inherited descriptor whose number is in an argument. Call this once per descriptor.
 ///
 /// # Errors
-/// When that is no number of an open descriptor.
+/// When the argument is not the number of an open descriptor.
 pub fn inherited(number: Option<&str>) -> io::Result<OwnedFd> {
     let number = number.and_then(|number| number.parse::<RawFd>().ok());
     let number = number.filter(|&number| number > 2).ok_or(io::ErrorKind::InvalidInput)?;
@@ -30,11 +30,11 @@ pub fn inherited(number: Option<&str>) -> io::Result<OwnedFd> {
     Ok(descriptor)
 }
 
-/// Another descriptor of the file that is open under this number, as `/dev/fd/NUMBER` names it: with its position, and
-/// also where that is a socket.
+/// Duplicates the descriptor with this number, as `/dev/fd/NUMBER` names it. The copy shares its position.
+/// Also works for sockets.
 ///
 /// # Errors
-/// When nothing is open under it.
+/// When the descriptor is not open.
 pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: makes a new descriptor, or none; the old one is not touched.
     let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
@@ -45,7 +45,7 @@ pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// Whether a signal is ignored now, as `nohup` and `trap '' TERM` have it for what they start.
+/// Whether a signal is ignored now, as set by `nohup` and `trap '' TERM`.
 #[must_use]
 pub fn is_ignored(signal: i32) -> bool {
     // SAFETY: all zeros is a valid value of the structure.
@@ -55,13 +55,13 @@ pub fn is_ignored(signal: i32) -> bool {
     asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Undoes what the parent may have left of signals and every program here relies on: some supervisors and shells
-/// ignore SIGCHLD or block signals, and both survive an exec. With SIGCHLD ignored the kernel reaps children by itself
-/// and nobody learns how they ended; a blocked signal is never received.
+/// Resets inherited signal settings that every program here relies on. Some supervisors and shells ignore
+/// SIGCHLD or block signals, and both survive an exec. With SIGCHLD ignored, the kernel reaps children and
+/// their exit status is lost. A blocked signal is never received.
 ///
-/// Any other signal that is ignored stays ignored, as `nohup` wants it. Those that a daemon listens to stay blocked
-/// where they are: a daemon that was replaced by this program has them wait for it until it
-/// [lets them in](super::let_signals_in). To be called before there is a second thread.
+/// Other ignored signals stay ignored, as `nohup` requires. The signals a daemon listens to stay blocked:
+/// after a daemon was replaced by this program, they stay pending until it [unblocks
+/// them](super::let_signals_in). Call this before there is a second thread.
 pub fn reset_inherited_signals() {
     // SAFETY: the default disposition runs no handler. It cannot fail for a signal that exists.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
@@ -69,21 +69,21 @@ pub fn reset_inherited_signals() {
     let _ = pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&others), None);
 }
 
-/// What this process was started with as its standard input, which is nothing afterwards.
+/// Takes over the original standard input and replaces it by `/dev/null`.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn take_stdin() -> io::Result<OwnedFd> {
     let taken = io::stdin().as_fd().try_clone_to_owned()?;
     dup2_stdin(File::open("/dev/null")?)?;
     Ok(taken)
 }
 
-/// Whoever watches over a job ends when that is over, and not with the terminal or service it was
-/// started from.
+/// Ignores signals from the terminal or service that started this process: a job's supervisor exits only when
+/// the job is over.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn ignore_signals() -> io::Result<()> {
     for number in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE] {
         // SAFETY: ignoring runs no handler.
@@ -92,8 +92,7 @@ pub fn ignore_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets go of the job's pipes, which the reaper was started with: they must close when the job
-/// closes them.
+/// Closes the inherited pipes of the job, so that they close when the job closes them.
 pub(super) fn let_go_of_pipes() -> io::Result<()> {
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     dup2_stdin(&nothing)?;

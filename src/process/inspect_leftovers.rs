@@ -1,4 +1,4 @@
-//! Looking at what daemons leave behind, without touching it.
+//! Inspects what dead daemons left behind, without changing it.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -13,24 +13,24 @@ use super::members::Members;
 use super::process_key::ProcessKey;
 use peerbus_protocol::JobId;
 
-/// The processes that live in a job_scope now, by the way they are kept together there.
+/// The processes in a job scope now.
 ///
 /// # Errors
-/// When they cannot be looked at.
+/// When they cannot be listed.
 pub fn inhabitants(job_scope: &JobScope) -> io::Result<Vec<ProcessKey>> {
     let members = match job_scope {
         JobScope::Cgroup { path } => Members::in_cgroup(path),
         JobScope::Reaper { lock } => Members::marked(job_of(lock)?),
     };
     let found = members.list()?.into_iter().map(|member| ProcessKey::of(member.pid));
-    // One that has ended in between is none.
+    // Skip a process that has just exited.
     Ok(found.filter_map(Result::ok).collect())
 }
 
-/// Whether somebody holds the lock of a file. One that is not there is held by nobody.
+/// Whether a process holds the lock of a file. A missing file is not locked.
 ///
 /// # Errors
-/// When that cannot be looked at.
+/// When this cannot be checked.
 pub fn is_locked(path: &Path) -> io::Result<bool> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -43,21 +43,21 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The directories that daemons of this state directory have for the cgroups of their jobs and shims, as far as
-/// they are still there. Whose one is tells its name, wherever on the machine that daemon was.
+/// The existing cgroup directories for the jobs and shims of this state directory. They are identified by
+/// name, anywhere in the hierarchy.
 ///
 /// # Errors
-/// When the state directory cannot be looked at.
+/// When the state directory cannot be read.
 pub fn cgroups_of(state_dir: &Path) -> io::Result<Vec<PathBuf>> {
     let state_dir = state_dir.canonicalize()?;
     let digest = blake3::hash(state_dir.as_os_str().as_bytes()).to_hex();
     Ok(hierarchy::all_named(&format!("{BASE_PREFIX}{}", &digest[..BASE_DIGITS])))
 }
 
-/// The job_scopes that a daemon of this state directory has made and that are still there.
+/// The existing job scopes of a daemon with this state directory.
 ///
 /// # Errors
-/// When the directory cannot be looked at.
+/// When the directory cannot be read.
 pub fn job_scopes_of(state_dir: &Path) -> io::Result<Vec<(JobId, JobScope)>> {
     let mut found = Vec::new();
     for base in cgroups_of(state_dir)? {

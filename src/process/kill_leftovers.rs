@@ -1,4 +1,4 @@
-//! After a daemon's death: stopping what it left behind.
+//! Stops what a dead daemon left behind.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -17,17 +17,17 @@ use super::reaper;
 use super::signal::Signal;
 use peerbus_protocol::JobId;
 
-/// How much longer than it needs a reaper may take on a busy machine.
+/// Extra time for a reaper on a busy machine.
 const REAPER_LATE: Duration = Duration::from_secs(5);
 
-/// How often a lock is tried.
+/// Pause between two attempts to take a lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Stops everything that is left of a job whose daemon has died, and returns how many processes
-/// that were. A job that has left nothing, or never began, is 0.
+/// Stops all remaining processes of a job whose daemon has died. Returns their number; 0 if there was none or
+/// the job never started.
 ///
 /// # Errors
-/// When something of the job cannot be ended, or the caller is itself part of it.
+/// When a process of the job cannot be stopped, or the caller belongs to the job.
 pub async fn clear(job_scope: &JobScope, grace: Duration) -> io::Result<u32> {
     match job_scope {
         JobScope::Cgroup { path } => clear_cgroup(path, grace).await,
@@ -46,15 +46,15 @@ async fn clear_cgroup(path: &Path, grace: Duration) -> io::Result<u32> {
     counted(stop(&Members::in_cgroup(path), None, Asked::Usual, grace).await?, path)
 }
 
-/// The reaper has noticed by itself; it is waited for. Only if it was killed as well, or does not do its part and is
-/// killed here, is there anything to do.
+/// Waits for the reaper, which notices the daemon's death by itself. Acts only if the reaper was killed too,
+/// or does not finish in time and is killed here.
 async fn clear_reaper(path: &Path, grace: Duration) -> io::Result<u32> {
     let lock = match File::open(path) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(error),
     };
-    // One that was made to stand still acts only once it goes on.
+    // A stopped reaper acts only after SIGCONT.
     signal_reaper(path, Signal::CONT);
     if !is_free(&lock, reaper::GRACE + KILLED_GONE + REAPER_LATE).await? {
         tracing::error!(path = %path.display(), "the reaper of a job does not end it, and is killed");
@@ -64,19 +64,19 @@ async fn clear_reaper(path: &Path, grace: Duration) -> io::Result<u32> {
             return Err(io::Error::new(io::ErrorKind::TimedOut, message));
         }
     }
-    // Its last line, where it has come so far.
+    // The reaper's last line, if it got that far.
     let said = io::read_to_string(&lock)?;
     let stopped_by_it = said.lines().last().unwrap_or_default().trim().parse::<u32>();
     let killed = match stopped_by_it {
         Ok(killed) => killed,
         Err(_) => counted(stop(&Members::marked(job_of(path)?), None, Asked::Usual, grace).await?, path)?,
     };
-    // The reaper may have removed it itself.
+    // The reaper may have removed it.
     let _ = fs::remove_file(path);
     Ok(killed)
 }
 
-/// Whether nobody holds the lock any more within this time. From then on it is ours.
+/// Waits until the lock is free, at most this long. Then we hold it.
 async fn is_free(lock: &File, within: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + within;
     while let Err(error) = lock.try_lock() {
@@ -91,11 +91,11 @@ async fn is_free(lock: &File, within: Duration) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Signals the reaper that the file of a lock tells of, where it lives.
+/// Signals the reaper that the lock file names, if it runs.
 fn signal_reaper(path: &Path, signal: Signal) {
     let said = fs::read_to_string(path).unwrap_or_default();
     let reaper = said.lines().next().and_then(|line| serde_json::from_str::<ProcessKey>(line).ok());
-    // Only once there is a handle to it is it known whom the handle is of.
+    // Verify the identity after opening: the pid may have been reused before.
     let handle = reaper.and_then(|reaper| Some((PidFd::open(reaper.pid).ok()?, reaper)));
     if let Some((handle, reaper)) = handle
         && reaper.is_alive().unwrap_or(false)
@@ -104,7 +104,7 @@ fn signal_reaper(path: &Path, signal: Signal) {
     }
 }
 
-/// The lock of a job is named after it.
+/// The name of the lock is that of its job.
 pub(super) fn job_of(lock: &Path) -> io::Result<JobId> {
     let name = lock.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     name.parse().map_err(io::Error::other)

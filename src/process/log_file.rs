@@ -1,14 +1,12 @@
-//! The log of a daemon that has no terminal: its standard output and error, in a file that stays
-//! small.
+//! The log of a daemon without a terminal: its standard output and error in a file of limited size.
 //!
-//! Guarantees: whatever the process says lands there, a panic and the words of the C library too,
-//! because the file itself is the process' standard error and there is nothing in between that could
-//! die first. A file that has reached [`LOG_LIMIT`] is renamed to `<name>.1`, in place of an older
-//! one, and a new one takes over; every line is in one of the two. So all logs of a daemon together
-//! take about twice [`LOG_LIMIT`].
+//! Guarantees: everything the process writes is logged, even a panic or messages of the C library, because
+//! the file itself is standard error. A file that has reached [`LOG_LIMIT`] is renamed to `<name>.1`,
+//! replacing an older one, and a new file is started. Each line is in one of the two, so a daemon's logs take
+//! about twice [`LOG_LIMIT`].
 //!
-//! Limits: the size is looked at when a line is logged. A line that cannot be written, as on a full
-//! disk, is counted, and the count is written as soon as there is room.
+//! Limits: the size is checked when a line is logged. A line that cannot be written, as on a full disk, is
+//! counted; the count is logged as soon as there is space.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -18,30 +16,29 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{dup2_stderr, dup2_stdout};
 
-/// Bytes after which a log is put aside: two of them are still quickly read and copied.
+/// Size in bytes at which a log is rotated. Two of them are still quick to read and copy.
 pub const LOG_LIMIT: u64 = 10 * 1024 * 1024;
 
-/// What others may not do with the files of a daemon and its jobs: the usual, whatever the shell had
-/// that started it.
+/// The usual umask for the files of a daemon and its jobs, whatever the starting shell had.
 const USUAL_UMASK: Mode = Mode::from_bits_truncate(0o022);
 
-/// This process' standard output and error, as a file.
+/// The file behind this process' standard output and error.
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
     file: File,
-    /// The size at which it is put aside.
+    /// The size at which the log is rotated.
     limit: u64,
     /// Lines that could not be written.
     lost: u64,
 }
 
 impl LogFile {
-    /// Makes the file this process' standard output and error, and gives the process the usual
-    /// umask. Only its owner can read it.
+    /// Redirects standard output and error to the file, and sets the usual umask. Only the owner can read the
+    /// file.
     ///
     /// # Errors
-    /// When the file cannot be opened or made.
+    /// When the file cannot be opened or created.
     pub fn take_over(path: &Path) -> io::Result<Self> {
         let file = open_log(path)?;
         become_output(&file)?;
@@ -57,7 +54,7 @@ impl LogFile {
         self.limit = match self.rotate() {
             Ok(()) => LOG_LIMIT,
             Err(error) => {
-                // It is said where it will be read, and tried again later.
+                // Log the error and retry later.
                 let _ = writeln!(self.file, "putting the log {} aside: {error}", self.path.display());
                 size + LOG_LIMIT
             }
@@ -66,7 +63,7 @@ impl LogFile {
 
     fn rotate(&mut self) -> io::Result<()> {
         match fs::rename(&self.path, older(&self.path)) {
-            // Somebody removed it: a new one is wanted all the same.
+            // Somebody removed the file: create a new one.
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -86,7 +83,7 @@ impl LogFile {
 }
 
 impl Write for LogFile {
-    /// Takes all of it, whatever becomes of the file: a full disk must not stop a daemon.
+    /// Accepts every write, even if the file does not: a full disk must not stop a daemon.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match self.try_write(line) {
             Ok(()) => self.rotate_if_large(),
@@ -100,15 +97,15 @@ impl Write for LogFile {
     }
 }
 
-/// Opens a log to add to it; makes it, readable by its owner only, where there is none.
+/// Opens a log for appending. A new log is readable only by its owner.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn open_log(path: &Path) -> io::Result<File> {
     File::options().read(true).append(true).create(true).mode(0o600).open(path)
 }
 
-/// Where a log is put aside.
+/// The path of the rotated log.
 #[must_use]
 pub fn older(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

@@ -1,18 +1,17 @@
-//! Who looks up users and hosts in a static program: the C library alone.
+//! Restricts user and host lookups of a static program to the C library.
 //!
-//! A static glibc still loads the plugins that `/etc/nsswitch.conf` names, and they bring the machine's
-//! own glibc with them. Unless that is the very version the program was built with, the lookup ends
-//! the process with a signal. So a static program keeps to what is built in: `/etc/passwd`, `/etc/group`,
-//! `/etc/hosts` and DNS.
+//! A static glibc still loads the plugins in `/etc/nsswitch.conf`, and these load the machine's own glibc.
+//! Unless both glibc versions are identical, the lookup kills the process with a signal. So a static program
+//! uses only the built-in sources: `/etc/passwd`, `/etc/group`, `/etc/hosts` and DNS.
 //!
-//! Limit: users and hosts that only a plugin knows (sssd, LDAP, mDNS) are not found by it.
+//! Limit: it does not find users and hosts that only a plugin knows (sssd, LDAP, mDNS).
 
 #![cfg_attr(
     all(target_env = "gnu", target_feature = "crt-static"),
     expect(unsafe_code, reason = "glibc's way to choose who looks things up")
 )]
 
-/// To be called before anything is looked up, and before there is a second thread.
+/// Call this before any lookup, and before there is a second thread.
 pub fn keep_to_what_is_built_in() {
     #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
     built_in::choose();
@@ -22,7 +21,7 @@ pub fn keep_to_what_is_built_in() {
 mod built_in {
     use std::ffi::{CStr, c_char, c_int};
 
-    /// What is looked up, and by whom. `initgroups` is the groups of a user.
+    /// Databases and their sources. `initgroups` is the groups of a user.
     const CHOICE: [(&CStr, &CStr); 4] =
         [(c"passwd", c"files"), (c"group", c"files"), (c"initgroups", c"files"), (c"hosts", c"files dns")];
 

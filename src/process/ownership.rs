@@ -1,10 +1,10 @@
-//! Who may change a file, or put another one in its place.
+//! Checks who may change or replace a file.
 //!
-//! Whoever can do that to a program, a configuration, credentials or a policy of a daemon has what the daemon may.
-//! So for a daemon these must be root's or its own user's, and so must the folders they are in.
+//! Whoever can change a daemon's program, configuration, credentials or policy gains the daemon's rights. So
+//! these files and their directories must belong to root or the daemon's user.
 //!
-//! Limit: it is a look, by mode and owner. Access control lists count as far as they show in the mode (the group's
-//! bits are the most they allow), and who can mount something over a folder is root anyway.
+//! Limit: checks only mode and owner. Access control lists count as far as the mode shows them (the group
+//! bits are their upper limit). Whoever can mount over a directory is root anyway.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -12,28 +12,28 @@ use std::path::Path;
 
 use super::host;
 
-/// Bits of a mode by which others than its owner may write.
+/// Mode bits that let others than the owner write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// The bit of a directory's mode by which nobody may take away what is somebody else's.
+/// The mode bit of a directory that protects files from everyone except their owners.
 const STICKY: u32 = 0o1000;
 
-/// Whether nobody but root and the user of this process can change a file, or put another in its place in its
-/// folder. `about` is of the very file that is meant.
+/// Checks that only root and this process' user can change the file or replace it in its directory. `about`
+/// is the metadata of the file itself.
 ///
 /// # Errors
-/// A sentence: who else can, and what mends it.
+/// A sentence: who else can, and how to fix it.
 pub fn check_file(path: &Path, about: &Metadata) -> Result<(), String> {
     check_itself(path, about)?;
     let real = path.canonicalize().map_err(|error| error.to_string())?;
     check_folder(real.parent().unwrap_or(Path::new("/")))
 }
 
-/// The same of a file or directory with all folders on the way to it, where this process is root's: whoever can change
-/// what root relies on is root as well. Others answer for themselves.
+/// If this process is root, checks a file or directory and all its parents: whoever can change what root
+/// relies on is root as well. Other users are responsible for themselves.
 ///
 /// # Errors
-/// A sentence: who else can, and what mends it; or that it cannot be looked at.
+/// A sentence: who else can, and how to fix it, or that this cannot be checked.
 pub fn check_for_root(path: &Path) -> Result<(), String> {
     if host::is_root() { check_with_all_folders(path) } else { Ok(()) }
 }
@@ -41,7 +41,7 @@ pub fn check_for_root(path: &Path) -> Result<(), String> {
 fn check_with_all_folders(path: &Path) -> Result<(), String> {
     let real = path.canonicalize().map_err(|error| error.to_string())?;
     check_itself(&real, &fs::metadata(&real).map_err(|error| error.to_string())?)?;
-    // Where the name is that of a link, whoever may replace that decides as well.
+    // If the path is a symbolic link, also check the directory that contains it.
     let above = std::path::absolute(path).ok().and_then(|path| path.parent()?.canonicalize().ok());
     let folders = real.ancestors().skip(1).chain(above.as_deref().into_iter().flat_map(Path::ancestors));
     for folder in folders.filter(|folder| folder.parent().is_some()) {
@@ -83,7 +83,7 @@ fn check_folder(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// As in `user 1000, mode 0775`.
+/// For example `user 1000, mode 0775`.
 fn owner_and_mode(about: &Metadata) -> String {
     format!("user {}, mode {:04o}", about.uid(), about.mode() & 0o7777)
 }

@@ -1,4 +1,4 @@
-//! What to run, where, and as whom; and why that could not be done.
+//! What to run, where and as whom; and start errors.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,33 +10,33 @@ use peerbus_protocol::decode;
 use peerbus_protocol::ending::{StartFailure, sentence};
 use peerbus_protocol::{Ending, JobId, TtySize};
 
-/// One command to start. The caller has resolved everything but user, home and directory.
+/// A command to start. The caller has resolved everything except user, home and directory.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Spec {
-    /// The job it is for.
+    /// Its job.
     pub job: JobId,
-    /// Absolute, or `~`, or beginning with `~/`, for the home of the job's user.
+    /// An absolute path, `~`, or a path that begins with `~/`, for the home of the job's user.
     pub directory: String,
-    /// Whether the way there may lead over links.
+    /// Whether its path may contain symbolic links.
     pub links: Links,
     /// What to run.
     pub command: Command,
-    /// Added to the clean environment, and stronger than it. `PEERBUS_JOB` should be among them: it
-    /// is how the rest of a job is found when its reaper was killed.
+    /// Added to the clean environment; overrides it. Should include `PEERBUS_JOB`, which identifies the job's
+    /// processes if its reaper was killed.
     pub env: Vec<(String, String)>,
-    /// Whom to run it as; `None` is the daemon's own user.
+    /// The user to run it as; `None` means the daemon's own user.
     pub user: Option<String>,
-    /// What the command reads; a terminal is written to in any case.
+    /// The source of its stdin. With a terminal, input always works.
     pub stdin: Stdin,
-    /// The terminal it runs in, instead of pipes.
+    /// The size of its terminal; `None` for pipes.
     #[serde(default)]
     pub tty: Option<TtySize>,
-    /// How long it may take until it runs, where that is less than anybody would wait.
+    /// Time limit until it runs, if shorter than the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_within: Option<Duration>,
 }
 
-/// The values of variables are often secrets, so their names are shown alone.
+/// Shows only the names of variables, because their values are often secrets.
 impl std::fmt::Debug for Spec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { job, directory, links, command, env, user, stdin, tty, start_within } = self;
@@ -59,47 +59,47 @@ impl std::fmt::Debug for Spec {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
-    /// Program and arguments, exactly as they are.
+    /// Program and arguments, unchanged.
     Argv(Vec<String>),
-    /// A line for a shell, run with `-c`.
+    /// A command line for a shell, run with `-c`.
     Shell {
-        /// Which shell; by default bash where there is one, else `/bin/sh`.
+        /// The shell; by default bash if available, otherwise `/bin/sh`.
         shell: Option<PathBuf>,
-        /// What it shall do.
+        /// The command line.
         line: String,
     },
 }
 
-/// Whether the way to a directory may lead over links.
+/// Whether the path of a directory may contain symbolic links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Links {
-    /// It may: wherever they lead, there the command runs.
+    /// It may: the command runs wherever they lead.
     Followed,
-    /// The directory is named as the system itself names it (see [`find_real_directory`](super::find_real_directory)),
-    /// and the command runs there and nowhere else, whatever became of the way meanwhile.
+    /// The path is canonical (see [`find_real_directory`](super::find_real_directory)). The command runs
+    /// there or not at all, even if the path changes meanwhile.
     Refused,
 }
 
-/// Where the standard input of a job comes from.
+/// The source of a job's stdin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stdin {
-    /// There is none: it is at its end at once.
+    /// None: end of file at once.
     Null,
-    /// Its caller writes it.
+    /// A pipe that the caller writes to.
     Pipe,
 }
 
-/// Why a command could not be started. Nothing of it ran, unless it is said that it may have.
+/// Why a command could not be started. Nothing ran, unless `may_have_run` is set.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct StartError {
-    /// One fixed word.
+    /// The failure code.
     pub why: StartFailure,
-    /// Names the directory, command or user, and what the system said.
+    /// Names the directory, command or user, and the system's error.
     pub message: String,
-    /// Whether it may have run all the same; the message says then whether it was stopped.
+    /// Whether it may have run nevertheless. Then the message tells whether it was stopped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_have_run: bool,
 }
@@ -109,17 +109,17 @@ impl StartError {
         Self { why, message: decode::readable(&message.into()), may_have_run: false }
     }
 
-    /// The same in words of another's.
+    /// A system error with a given message.
     pub fn of_system(message: impl Into<String>) -> Self {
         Self::new(StartFailure::System, message)
     }
 
-    /// For what went wrong when it was executed already, or may have been.
+    /// For an error after the command was or may have been executed.
     pub(super) fn too_late(doing: &str, error: &std::io::Error) -> Self {
         Self { may_have_run: true, ..Self::system(doing, error) }
     }
 
-    /// How a job ended that came no further.
+    /// The outcome of a job that failed to start.
     #[must_use]
     pub fn ending(self) -> Ending {
         let Self { why, message, may_have_run } = self;
@@ -129,7 +129,7 @@ impl StartError {
         }
     }
 
-    /// For what is neither the directory's, nor the command's, nor the user's fault.
+    /// For an error that is not caused by the directory, the command or the user.
     pub(super) fn system(doing: &str, error: &std::io::Error) -> Self {
         Self::new(StartFailure::System, format!("{doing}: {error}"))
     }

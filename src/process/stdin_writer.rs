@@ -1,4 +1,4 @@
-//! Writing to a command without waiting for it.
+//! Writes a command's stdin without blocking.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,31 +8,31 @@ use futures::FutureExt;
 use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
 
-/// What waits to be read by a command, and whose it is. Whoever has this keeps it short.
+/// The queued input of a command, with its writers. The owner limits its length.
 #[derive(Debug)]
 pub struct StdinWriter<Writer> {
     pipe: Option<Sender>,
     waiting: VecDeque<(Writer, Bytes)>,
-    /// Whether nothing more comes.
+    /// Whether end of input is queued.
     ended: bool,
-    /// Whether the command may still read: it was not started yet, or its pipe is open.
+    /// Whether the command may still read: it has not started yet, or its pipe is open.
     open: bool,
 }
 
 impl<Writer> StdinWriter<Writer> {
-    /// For a command that reads nothing.
+    /// For a command without stdin.
     #[must_use]
     pub fn closed() -> Self {
         Self { open: false, ..Self::expected() }
     }
 
-    /// For a command whose process is being made.
+    /// For a command whose process is being started.
     #[must_use]
     pub fn expected() -> Self {
         Self { pipe: None, waiting: VecDeque::new(), ended: false, open: true }
     }
 
-    /// The process is there. Its end of input may have come before it.
+    /// Sets the pipe of the started process. End of input may have been queued before.
     pub fn connect(&mut self, pipe: Sender) {
         self.pipe = Some(pipe);
         self.close_when_written();
@@ -44,20 +44,20 @@ impl<Writer> StdinWriter<Writer> {
         self.open
     }
 
-    /// Bytes that wait to be read.
+    /// Queued bytes.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.waiting.iter().map(|(_, bytes)| bytes.len() as u64).sum()
     }
 
-    /// Adds what is to be written.
+    /// Queues input.
     pub fn push(&mut self, writer: Writer, bytes: Bytes) {
         if self.open && !self.ended && !bytes.is_empty() {
             self.waiting.push_back((writer, bytes));
         }
     }
 
-    /// Nothing more comes: the command gets its end of input when it has read the rest.
+    /// Queues end of input: the pipe closes after the queued bytes.
     pub fn end(&mut self) {
         self.ended = true;
         self.close_when_written();
@@ -69,7 +69,7 @@ impl<Writer> StdinWriter<Writer> {
         }
     }
 
-    /// Waits until something that waits can be written. Cancel safe.
+    /// Waits until queued bytes can be written. Cancel safe.
     pub async fn writable(&self) {
         match &self.pipe {
             Some(pipe) if !self.waiting.is_empty() => drop(pipe.writable().await),
@@ -77,7 +77,7 @@ impl<Writer> StdinWriter<Writer> {
         }
     }
 
-    /// Writes what the command can take; says how much of whose that was.
+    /// Writes as much as the command reads. Reports the number of bytes per writer to `wrote`.
     pub fn write(&mut self, mut wrote: impl FnMut(&Writer, u64)) {
         while let (Some(pipe), Some((writer, first))) = (&self.pipe, self.waiting.front_mut()) {
             match pipe.try_write(first) {
@@ -89,14 +89,14 @@ impl<Writer> StdinWriter<Writer> {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && !is_hung_up(pipe) => return,
-                // The command has closed its standard input, as `head` does; the rest is not wanted.
+                // The command has closed its stdin, like `head`; the rest is not needed.
                 Err(_) => return self.close(),
             }
         }
         self.close_when_written();
     }
 
-    /// Nothing more is wanted.
+    /// Closes stdin and discards queued input.
     pub fn close(&mut self) {
         self.pipe = None;
         self.open = false;
@@ -104,8 +104,8 @@ impl<Writer> StdinWriter<Writer> {
     }
 }
 
-/// Whether nobody holds the other end any more. The readiness that says so never goes away, so a full terminal that is
-/// hung up would be tried to be written for ever: the kernel says of it that it is only full.
+/// Whether nobody holds the other end any more. This readiness is permanent. Without this check, a full
+/// terminal that was hung up would cause an endless loop of writes, because the kernel only reports EAGAIN.
 fn is_hung_up(pipe: &Sender) -> bool {
     pipe.ready(Interest::WRITABLE)
         .now_or_never()
@@ -157,7 +157,7 @@ mod tests {
         let mut feed = StdinWriter::expected();
         feed.connect(pipe);
         feed.push((), Bytes::from(b"a line\n".repeat(100_000)));
-        // Until it takes nothing more: nobody reads, and the kernel echoes in its own time.
+        // Fill the terminal completely: nobody reads, and the kernel echoes asynchronously.
         while tokio::time::timeout(Duration::from_millis(200), feed.writable()).await.is_ok() {
             feed.write(|(), _| ());
         }

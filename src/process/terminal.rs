@@ -1,12 +1,12 @@
-//! Our end of a job's terminal: a pseudo terminal, of which the job has the other end.
+//! Our end of a job's pseudo terminal. The job has the other end.
 //!
-//! Guarantees: what the job writes is read to the last byte; then, when nobody holds the other end any
-//! more, reading is at its end (the kernel calls that an error). A new size is told to whatever is in
-//! the foreground, by the kernel, with SIGWINCH. What is written here that nobody reads yet is not
-//! taken: writing waits. A hang-up ends both, for good, also if somebody opens the other end again later.
+//! Guarantees: all output of the job is read. Reading ends when nobody holds the other end any more (the
+//! kernel reports this as EIO). The kernel announces a new size to the foreground processes with SIGWINCH. If
+//! nobody reads the input, writing waits. A hang-up ends both directions for good, even if somebody reopens
+//! the other end.
 //!
-//! Limits: as with every terminal, while lines are edited by the kernel it forgets what is typed
-//! beyond 4,095 bytes of one line.
+//! Limits: as on every terminal, in canonical mode the kernel discards typed input beyond 4,095 bytes per
+//! line.
 
 #![expect(unsafe_code, reason = "a terminal is watched by its descriptor, and sized by a bare system call")]
 
@@ -30,14 +30,14 @@ use super::spec::StartError;
 use super::user::User;
 use peerbus_protocol::TtySize;
 
-/// Our end. Clones are the same terminal; one may read and one may write at the same time.
+/// Our end. Clones share the terminal; one may read while another writes.
 #[derive(Debug, Clone)]
 pub struct Terminal {
     ours: Arc<AsyncFd<File>>,
 }
 
 impl Terminal {
-    /// Opens a terminal: ours, and the job's end.
+    /// Opens a terminal: our end and the job's end.
     pub(super) fn open(size: TtySize) -> io::Result<(Self, OwnedFd)> {
         let pair = openpty(Some(&winsize(size)), None)?;
         for end in [&pair.master, &pair.slave] {
@@ -49,19 +49,19 @@ impl Terminal {
         Ok((Self { ours: Arc::new(ours) }, pair.slave))
     }
 
-    /// It as two pipes: what is typed, and what is shown. At its end reading fails with `EIO`.
+    /// Splits it into two pipes: input and output. At the end of output, reading fails with `EIO`.
     ///
     /// # Errors
-    /// What the system says, as when there are no descriptors left.
+    /// The system's error, for example for lack of descriptors.
     pub fn pipes(&self) -> io::Result<(Sender, Receiver)> {
         let again = || self.ours.get_ref().as_fd().try_clone_to_owned();
         Ok((Sender::from_owned_fd_unchecked(again()?)?, Receiver::from_owned_fd_unchecked(again()?)?))
     }
 
-    /// Gives it another size. Whatever is in its foreground is told.
+    /// Changes the size. The kernel notifies the foreground processes.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn resize(&self, size: TtySize) -> io::Result<()> {
         let size = winsize(size);
         // SAFETY: the kernel reads one structure, which lives longer than the call.
@@ -69,10 +69,10 @@ impl Terminal {
         if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// The size it has.
+    /// The current size.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn size(&self) -> io::Result<TtySize> {
         let mut size = winsize(TtySize::USUAL);
         // SAFETY: the kernel writes one structure, which lives longer than the call.
@@ -94,11 +94,11 @@ impl AsyncRead for Terminal {
                     to.advance(count);
                     return Poll::Ready(Ok(()));
                 }
-                // So the kernel says that nobody holds the other end any more.
+                // EIO means that nobody holds the other end any more.
                 Ok(Err(error)) if error.raw_os_error() == Some(libc::EIO) => return Poll::Ready(Ok(())),
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(error)) => return Poll::Ready(Err(error)),
-                // Hung up, and opened again since: what comes now is for nobody.
+                // Hung up and reopened: ignore further output.
                 Err(_would_block) if ready.ready().is_read_closed() => return Poll::Ready(Ok(())),
                 Err(_would_block) => {}
             }
@@ -113,7 +113,7 @@ impl AsyncWrite for Terminal {
             match ready.try_io(|ours| ours.get_ref().write(bytes)) {
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(done) => return Poll::Ready(done),
-                // Hung up while it was full: this readiness never goes away.
+                // Hung up while full: this readiness is permanent.
                 Err(_would_block) if ready.ready().is_write_closed() => {
                     return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
                 }
@@ -131,7 +131,7 @@ impl AsyncWrite for Terminal {
     }
 }
 
-/// Makes the job's end its user's, as a login does, so that it can be opened by its name.
+/// Gives the job's end to its user, like a login, so that the job can open it by name.
 pub(super) fn give_to(theirs: &OwnedFd, user: Option<&str>) -> Result<(), StartError> {
     let owner_and_messages = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IWGRP;
     let uid = User::find(user)?.credentials.map_or(geteuid(), |become_| Uid::from_raw(become_.uid));

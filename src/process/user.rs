@@ -1,7 +1,7 @@
-//! The user a job runs as: who that is, and what it takes to become them.
+//! The user of a job and the credentials to become that user.
 //!
-//! Looked up in the parent, because names may come from a directory service and nothing of that
-//! may be called between fork and exec.
+//! The lookup happens in the parent: it may use a directory service, which is not allowed between fork and
+//! exec.
 
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -17,11 +17,11 @@ pub(super) struct User {
     pub(super) name: String,
     pub(super) home: PathBuf,
     pub(super) shell: PathBuf,
-    /// What to become; `None` when the daemon is that user already.
+    /// The credentials to switch to; `None` if the daemon is that user already.
     pub(super) credentials: Option<Credentials>,
 }
 
-/// The numbers a process takes on, in the order groups, group, user.
+/// The ids to set, in the order groups, group, user.
 #[derive(Debug, Clone)]
 pub(super) struct Credentials {
     pub(super) uid: u32,
@@ -30,7 +30,7 @@ pub(super) struct Credentials {
 }
 
 impl User {
-    /// Looks up whom to run as. Without a name it is the daemon's own user.
+    /// Looks up the user. Without a name, this is the daemon's own user.
     pub(super) fn find(name: Option<&str>) -> Result<Self, StartError> {
         match name {
             Some(name) => Self::named(name),
@@ -43,7 +43,7 @@ impl User {
         let user = SystemUser::from_uid(uid).map_err(|errno| looking_up(&uid.to_string(), errno))?;
         Ok(match user {
             Some(user) => Self { name: user.name, home: user.dir, shell: user.shell, credentials: None },
-            // A container may well run as a number nobody gave a name to.
+            // A container may run with a uid that has no name.
             None => {
                 Self { name: uid.to_string(), home: "/".into(), shell: "/bin/sh".into(), credentials: None }
             }
@@ -58,7 +58,7 @@ impl User {
     }
 }
 
-/// The user that is meant by a name, or by a number that is nobody's name. Blocks on the lookup.
+/// The user with this name or, if there is none, with this uid. Blocks on the lookup.
 fn user(name: &str) -> Result<Option<SystemUser>, StartError> {
     let found = SystemUser::from_name(name).map_err(|errno| looking_up(name, errno))?;
     match (found, number(name)) {
@@ -72,7 +72,7 @@ fn number(name: &str) -> Option<Uid> {
     is_number.then(|| name.parse().ok()).flatten().map(Uid::from_raw)
 }
 
-/// The name of the user that a number means; anything else is a name already, or means nobody. Blocks on the lookup.
+/// The name of the user with this uid. Returns any other text unchanged. Blocks on the lookup.
 #[must_use]
 pub fn user_name(user_or_number: &str) -> String {
     let found = number(user_or_number).and_then(|_| user(user_or_number).ok().flatten());

@@ -1,7 +1,6 @@
-//! Being told that something in a directory has changed.
+//! Reports changes in a directory.
 //!
-//! What it was is not told: whoever waits looks again. Nothing that happens after the watch was made
-//! is missed.
+//! Does not report what has changed: the caller checks again. Misses nothing after the watch was created.
 
 #![expect(unsafe_code, reason = "a descriptor is registered with the runtime")]
 
@@ -14,18 +13,18 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Room for many events at once; what they say is not read.
+/// Room for many events at once; their content is ignored.
 const EVENTS_BYTES: usize = 16 * 1024;
 
-/// Watches one directory, without those below it.
+/// Watches one directory, without its subdirectories.
 #[derive(Debug)]
 pub struct DirectoryWatch(AsyncFd<File>);
 
 impl DirectoryWatch {
-    /// Begins to watch.
+    /// Starts to watch.
     ///
     /// # Errors
-    /// When the directory is not there, or the system allows no more watches.
+    /// When the directory does not exist, or the system allows no more watches.
     pub fn of(directory: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let changes = AddWatchFlags::IN_MODIFY
@@ -39,10 +38,10 @@ impl DirectoryWatch {
         Ok(Self(unsafe { AsyncFd::register_with_interest(File::from(descriptor), Interest::READABLE) }?))
     }
 
-    /// Waits for a change since the last one that was told of. Cancel safe.
+    /// Waits for a change since the last reported one. Cancel safe.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub async fn changed(&self) -> io::Result<()> {
         let mut events = [0; EVENTS_BYTES];
         let read = self.0.async_io(Interest::READABLE, |mut file| file.read(&mut events)).await?;
