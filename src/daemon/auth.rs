@@ -1,14 +1,13 @@
-//! Who said a message, and whether it was said just now.
+//! Authenticates requests and checks that they are no replays.
 //!
-//! In a fleet with identities a request, and every word about a job but the credit of one that ends with its
-//! caller, is signed by whoever says it. What makes a word fresh is in [`super::nonces`]; this is about requests.
-//! A signature does not grow old by itself, so a request that could have been recorded before this daemon
-//! could remember it is run only after its caller has signed it once more, over a challenge: when it was
-//! made before this daemon started, or by a clock that is far from ours. A wrong clock costs one round trip;
-//! a replay never runs.
+//! In a fleet with identities every request is signed by its sender. So is every control message, except credit for
+//! a job that ends with its caller. [`super::nonces`] protects control messages against replay; this module
+//! protects requests. A signature does not expire. A request that may be a recording runs only after its caller has
+//! signed it again over a challenge. This applies to requests made before this daemon started, or by a clock far
+//! from ours. A wrong clock costs one round trip; a replay never runs.
 //!
-//! The challenge is not kept: it holds when it was given, and a mark that only this daemon can make of that,
-//! the job and the caller's key.
+//! The daemon does not store challenges. A challenge has its time of issue and a MAC, which only this daemon can
+//! compute, over the time, the job and the caller's key.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,13 +18,13 @@ use peerbus_protocol::identity::Principal;
 use peerbus_protocol::signature::{CHALLENGE, TIME};
 use peerbus_protocol::{JobId, subjects};
 
-/// How far a caller's clock may be from ours, and how old a request may be, without a challenge.
+/// Maximum clock difference and age of a request without a challenge.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(30);
 
-/// How long a challenge may be answered.
+/// Lifetime of a challenge.
 const CHALLENGE_HOLDS: Duration = Duration::from_secs(60);
 
-/// What a caller signed, besides what it asks for.
+/// The signed properties of a request besides its content.
 #[derive(Debug, Clone)]
 pub(super) struct Signed {
     key: PublicKey,
@@ -34,7 +33,7 @@ pub(super) struct Signed {
     challenge: Option<String>,
 }
 
-/// What this daemon makes and knows challenges by.
+/// Issues and verifies challenges.
 pub(super) struct Challenges {
     secret: [u8; blake3::KEY_LEN],
     /// When this daemon started, in milliseconds since 1970.
@@ -52,11 +51,11 @@ impl Challenges {
     }
 }
 
-/// Finds out who said a message.
+/// Authenticates the sender of a message.
 ///
 /// # Errors
-/// A sentence, where this fleet's members sign and this is not proved to be of one, or wants its answers in
-/// somebody else's inbox.
+/// A sentence, if members sign and no member has proved this message, or it asks for answers to another member's
+/// inbox.
 pub(super) fn of(context: &Context, message: &Incoming) -> Result<(Principal, Option<Signed>), String> {
     let Some(member) = context.bus.member() else { return Ok((Principal::Anyone, None)) };
     let signer = member.speaker(message).map_err(|unproven| unproven.to_string())?;
@@ -73,25 +72,25 @@ pub(super) fn of(context: &Context, message: &Incoming) -> Result<(Principal, Op
     Ok((signer.principal(), Some(signed)))
 }
 
-/// Finds out who left a message in the queue. It has no reply subject, and does not grow old in the same way.
+/// Authenticates the sender of a queued message. It has no reply subject, and other rules limit its age.
 ///
 /// # Errors
-/// A sentence, where this fleet's members sign and this is not proved to be of one.
+/// A sentence, if members sign and no member has proved this message.
 pub(super) fn of_queued(context: &Context, message: &Incoming) -> Result<Principal, String> {
     let Some(member) = context.bus.member() else { return Ok(Principal::Anyone) };
     member.speaker(message).map(|signer| signer.principal()).map_err(|unproven| unproven.to_string())
 }
 
 impl Signed {
-    /// What it was signed over, of what this daemon gave out.
+    /// The challenge of this daemon that the signature covers.
     pub(super) fn challenge(&self) -> Option<&str> {
         self.challenge.as_deref()
     }
 
-    /// Whether it was said just now.
+    /// Whether the request is proved to be no replay.
     ///
     /// # Errors
-    /// The challenge to be answered, where that is not known.
+    /// The challenge for the caller, if that is unknown.
     pub(super) fn is_fresh(&self, context: &Context, job: JobId) -> Result<(), String> {
         let Self { key, made_ms, challenge } = self;
         let challenges = &context.challenges;
@@ -105,7 +104,7 @@ impl Signed {
             return Ok(());
         }
         let near = |one: i64, other: i64| u128::from(one.abs_diff(other)) <= CLOCKS_DIFFER.as_millis();
-        // By a clock that was set since the start, something old may look new.
+        // If the clock was set since the start, an old request may look new.
         let by_uptime = challenges.started_ms.saturating_add(i64::try_from(uptime_ms).unwrap_or(i64::MAX));
         let recent = made_ms.is_some_and(|made| {
             made >= challenges.started_ms && near(now_ms(), made) && near(now_ms(), by_uptime)
@@ -122,13 +121,13 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Whether this fleet's members sign what they say. Then nobody is answered who has not: credit, which
-/// nobody signs, may name anybody's inbox.
+/// Whether this fleet's members sign their messages. If so, unsigned messages get no answer: credit is unsigned and
+/// may name any inbox.
 pub(super) fn members_sign(context: &Context) -> bool {
     context.bus.member().is_some()
 }
 
-/// Whether an inbox is of somebody else than another one. Where nobody is known, nobody is else.
+/// Whether two inboxes belong to different members. Without identities, they do not.
 pub(super) fn is_anothers(context: &Context, inbox: &str, other: &str) -> bool {
     let owner = |inbox: &str| inbox.split('.').next().map(str::to_owned);
     context.bus.member().is_some() && owner(inbox) != owner(other)

@@ -1,7 +1,7 @@
-//! From a message on `exec.<peer>` to a request that may become a job, or a refusal.
+//! Turns a message on `exec.<peer>` into a request that may become a job, or a refusal.
 //!
-//! The order of the checks is part of the protocol: the reply subject, size and shape come here;
-//! whether the id is known, the limits and the journal come with the job itself.
+//! The order of the checks is part of the protocol. This module checks the reply subject, the size and the shape.
+//! The job checks the id, the limits and the journal.
 
 use super::answer;
 use super::auth::{self, Signed};
@@ -22,45 +22,45 @@ pub(super) struct Request {
     pub(super) exec: ExecRequest,
     /// The caller's inbox.
     pub(super) caller: String,
-    /// Who the caller is.
+    /// The caller's identity.
     pub(super) principal: Principal,
-    /// What the caller signed; none where nobody signs.
+    /// What the caller signed. `None` if members do not sign.
     pub(super) signed: Option<Signed>,
-    /// Tells a repeat from another request under the same id.
+    /// Distinguishes a repeat from another request with the same id.
     pub(super) digest: String,
-    /// Its delivery, where it has waited in the queue: then nobody waits for an answer.
+    /// The delivery of a queued request. No client waits for its answer.
     pub(super) queued: Option<Ticket>,
 }
 
 impl Request {
-    /// Whether its caller is there from the start: whoever reads a durable job comes when that runs.
+    /// Whether a client follows it from the start. Readers of a durable job attach once it runs.
     pub(super) fn is_waited_for(&self) -> bool {
         self.queued.is_none() && !self.exec.is_durable()
     }
 }
 
-/// What became of a message.
+/// The result of decoding a message.
 pub(super) enum Decoded {
-    /// It may become a job.
+    /// A request that may become a job.
     Request(Box<Request>),
-    /// Its sender is to be told what is wrong with it, which may have to wait for the bus.
+    /// An invalid request. The sender gets an answer, which may have to wait for the bus.
     Malformed(Malformed),
-    /// Nobody can be told.
+    /// A message that cannot be answered.
     Nothing,
 }
 
-/// A request that cannot be read or is nobody's, and why. Small, however large the request was: many may wait.
+/// An unreadable or unauthenticated request, and why. Small however large the request was, because many may wait.
 pub(super) struct Malformed {
     caller: String,
     id: Option<JobId>,
     streamed: bool,
     why: Refusal,
     sentence: String,
-    /// The signature it had.
+    /// The signature of the request.
     signature: String,
 }
 
-/// Reads a request. Waits for nothing.
+/// Decodes a request. Does not block.
 pub(super) fn receive(context: &Context, message: Incoming) -> Decoded {
     context.count(|counts| counts.requests += 1);
     let caller = match &message.reply {
@@ -76,9 +76,9 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Decoded {
             return Decoded::Nothing;
         }
     };
-    // What is signed is checked before what it says is looked at any further.
+    // Authentication comes before any further check.
     let read = match ExecRequest::decode(&message.payload) {
-        // The seal holds for the subject it was said to, and that has to be ours: a server may deliver anything.
+        // The signature covers the subject, so the subject must be ours: a server may deliver anything.
         _ if message.subject != subjects::exec(context.peer()) => {
             Err((Refusal::BadRequest, format!("it was said to {}", request_summary::name(&message.subject))))
         }
@@ -88,7 +88,7 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Decoded {
         read => read.map_err(|bad| (Refusal::BadRequest, bad.0)),
     };
     let proved = read.and_then(|exec| match auth::of(context, &message) {
-        // Without an id each copy of it would be another job.
+        // Without an id each copy of the message would be another job.
         Ok((_, Some(_))) if exec.id.is_none() => {
             Err((Refusal::BadRequest, "field `id`: a signed request has one".to_owned()))
         }
@@ -97,7 +97,7 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Decoded {
     });
     match proved {
         Ok((exec, principal, signed)) => Decoded::Request(Box::new(Request {
-            // Without an id nothing is promised about repeats.
+            // Without an id there is no protection against repeats.
             id: exec.id.unwrap_or_default(),
             digest: digest(&message.payload, &principal),
             exec,
@@ -110,7 +110,7 @@ pub(super) fn receive(context: &Context, message: Incoming) -> Decoded {
     }
 }
 
-/// Tells a repeat from another request: the same words by somebody else are another.
+/// The digest that identifies a request: the same content from another principal differs.
 pub(super) fn digest(payload: &[u8], principal: &Principal) -> String {
     let mut hasher = blake3::Hasher::new();
     if let Principal::Known { name, .. } = principal {
@@ -146,7 +146,7 @@ fn refused(context: &Context, caller: Option<&str>, why: &str) {
     });
 }
 
-/// Says what is wrong, as a stream where a stream was asked for.
+/// Answers an invalid request, as a stream if it asked for one.
 pub(super) async fn answer_malformed(context: &Context, malformed: Malformed) {
     let Malformed { caller, id, streamed, why, sentence, signature } = malformed;
     let ending = Ending::Refused { why, message: sentence };

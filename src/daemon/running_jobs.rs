@@ -1,8 +1,7 @@
-//! The jobs that are attended to now, with what changes about them while they run: for whoever asks
-//! what runs, and for whoever waits for an end.
+//! The jobs that run now, with their live statistics, for listings and for clients that wait for an ending.
 //!
-//! A job is on the roll from its first step in the journal until its ending is written there. What
-//! does not change is in the journal; this holds numbers only, which a job sets as it goes.
+//! A job is listed from its first journal step until the journal has its ending. The journal has all constant data.
+//! This list has only what changes, and each job updates its own entry.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -15,50 +14,50 @@ use peerbus_protocol::attach::Within;
 use peerbus_protocol::send_buffer::StreamOffsets;
 use peerbus_protocol::task::StepProgress;
 
-/// All of them. Clones are the same ones.
+/// All running jobs. Clones share state.
 #[derive(Debug, Clone, Default)]
 pub struct RunningJobs(Arc<Mutex<HashMap<JobId, Arc<JobStats>>>>);
 
-/// What changes about one job.
+/// Live statistics of one job.
 #[derive(Debug)]
 pub(super) struct JobStats {
     out: AtomicU64,
     err: AtomicU64,
-    /// Whether there is a log at all, and where it begins.
+    /// Whether there is a log, and where it starts.
     logged: AtomicBool,
     first_out: AtomicU64,
     first_err: AtomicU64,
     viewers: AtomicU32,
-    /// Which step of a task runs.
+    /// The running step of a task.
     step: Mutex<Option<StepProgress>>,
-    /// What holds it up: its log, or its end, cannot be written.
+    /// Why the job is blocked: its log or its ending cannot be written.
     trouble: Mutex<Option<String>>,
-    /// The jobs from within which it is followed.
+    /// The jobs from within which clients follow this one.
     watched_from: Mutex<Vec<Within>>,
-    /// Goes when the job does.
+    /// Dropped with the job.
     over: watch::Sender<()>,
 }
 
 impl JobStats {
-    /// Bytes read from the command so far.
+    /// Sets the bytes read from the command so far.
     pub(super) fn set_totals(&self, totals: StreamOffsets) {
         self.out.store(totals.out, Ordering::Relaxed);
         self.err.store(totals.err, Ordering::Relaxed);
     }
 
-    /// Where the log begins, for a job that has one.
+    /// Sets where the job's log starts.
     pub(super) fn set_first(&self, first: StreamOffsets) {
         self.first_out.store(first.out, Ordering::Relaxed);
         self.first_err.store(first.err, Ordering::Relaxed);
         self.logged.store(true, Ordering::Release);
     }
 
-    /// How many read along.
+    /// Sets the number of viewers.
     pub(super) fn set_viewers(&self, viewers: u32) {
         self.viewers.store(viewers, Ordering::Relaxed);
     }
 
-    /// A step of a task begins.
+    /// Sets the running step of a task.
     pub(super) fn set_step(&self, step: StepProgress) {
         *self.step.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
     }
@@ -67,7 +66,7 @@ impl JobStats {
         *self.step.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something holds it up, or nothing does any more.
+    /// Sets or clears the reason why the job is blocked.
     pub(super) fn set_trouble(&self, why: Option<String>) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
@@ -76,7 +75,7 @@ impl JobStats {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From within which jobs it is followed now.
+    /// Sets the jobs from within which clients follow this one.
     pub(super) fn set_watched_from(&self, jobs: Vec<Within>) {
         *self.watched_from.lock().unwrap_or_else(PoisonError::into_inner) = jobs;
     }
@@ -101,7 +100,7 @@ impl JobStats {
     }
 }
 
-/// A place on the roll; given back when dropped, which is to be after the ending was written down.
+/// Keeps a job listed until dropped. Drop it only after the ending is recorded.
 pub(super) struct JobGuard {
     running_jobs: RunningJobs,
     id: JobId,
@@ -119,7 +118,7 @@ impl std::ops::Deref for JobGuard {
 impl Drop for JobGuard {
     fn drop(&mut self) {
         let mut all = self.running_jobs.all();
-        // Another may attend to the same id by now.
+        // A newer task may handle the same id by now.
         if all.get(&self.id).is_some_and(|present| Arc::ptr_eq(present, &self.present)) {
             all.remove(&self.id);
         }
@@ -127,13 +126,13 @@ impl Drop for JobGuard {
 }
 
 impl RunningJobs {
-    /// Whether this daemon runs the job, or started its command a moment ago.
+    /// Whether this daemon runs the job, or has just started its command.
     #[must_use]
     pub fn has(&self, id: JobId) -> bool {
         self.find(id).is_some() || peerbus_process::has_started(id)
     }
 
-    /// Puts a job on it that so many read along with.
+    /// Lists a job with this number of viewers.
     pub(super) fn enter(&self, id: JobId, viewers: u32) -> JobGuard {
         let present = Arc::new(JobStats {
             out: AtomicU64::default(),
@@ -151,13 +150,13 @@ impl RunningJobs {
         JobGuard { running_jobs: self.clone(), id, present }
     }
 
-    /// What there is to know of a job that is on it.
+    /// The statistics of a listed job.
     pub(super) fn find(&self, id: JobId) -> Option<Arc<JobStats>> {
         self.all().get(&id).cloned()
     }
 
-    /// Whether a job that is followed from within these would show itself: it is one of them, or one of them is
-    /// followed, over whichever jobs of this peer, from within it.
+    /// Whether following this job from within these jobs would show a job to itself: it is one of them, or one of
+    /// them is followed from within it, directly or through other jobs of this peer.
     pub(super) fn leads_back(&self, id: JobId, within: &[Within]) -> bool {
         let mut to_look_at: Vec<JobId> = within.iter().map(|within| within.job).collect();
         let mut seen = HashSet::new();
@@ -174,7 +173,7 @@ impl RunningJobs {
         false
     }
 
-    /// Waits until a job is off it. One that was not on it is not waited for.
+    /// Waits until a job is no longer listed. Returns at once if it is not.
     pub(super) async fn left(&self, id: JobId) {
         let Some(mut over) = self.find(id).map(|present| present.over.subscribe()) else { return };
         // An error means that the sender is gone, and the job with it.
@@ -228,7 +227,7 @@ mod tests {
         three.set_watched_from(vec![within(&two)]);
         assert!(running_jobs.leads_back(one.id, &[within(&three)]));
         assert!(!running_jobs.leads_back(three.id, &[within(&one)]), "the same the other way round");
-        // What is a loop already does not hold up who asks.
+        // An existing loop must not block the search.
         one.set_watched_from(vec![within(&three)]);
         assert!(!running_jobs.leads_back(JobId::new(), &[within(&one)]));
     }

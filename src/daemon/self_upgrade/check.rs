@@ -1,4 +1,4 @@
-//! Whether a file is a program that could take over, before anything is changed.
+//! Checks whether a file is a program that could take over, before anything changes.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use peerbus_process::ownership;
 use peerbus_protocol::decode;
 
-/// The `type` of what a program says that was checked.
+/// The `type` of a checked program's answer.
 pub const CHECK_TYPE: &str = "peerbus.check.v1";
 
-/// How long a program may take to say what it is. It reads its settings and opens nothing.
+/// Timeout of the check. The program only reads its settings.
 const SAYS_WITHIN: Duration = Duration::from_secs(20);
 
-/// What a program says of itself.
+/// A program's answer to the check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramCheck {
     /// Always [`CHECK_TYPE`].
@@ -29,24 +29,24 @@ pub struct ProgramCheck {
 }
 
 impl ProgramCheck {
-    /// What this program says.
+    /// The answer of this program.
     #[must_use]
     pub fn this() -> Self {
         Self { kind: CHECK_TYPE.to_owned(), version: peerbus_protocol::VERSION.to_owned() }
     }
 }
 
-/// Runs a program to see whether it would start.
+/// Runs a program to check whether it would start.
 ///
 /// # Errors
-/// A sentence that says what is wrong with it.
+/// A sentence that names the problem.
 pub async fn check(program: &Path, arguments: &[OsString]) -> Result<ProgramCheck, String> {
     elf(program)?;
-    // Even to be asked what it is it runs as the daemon's user.
+    // Even the check runs it as the daemon's user.
     ownership::check_for_root(program)?;
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // Nobody waits for this one to be ready.
+    // The check sends no readiness notification.
     command.env_remove("NOTIFY_SOCKET").kill_on_drop(true);
     let run = command.output();
     let done = match tokio::time::timeout(SAYS_WITHIN, run).await {
@@ -65,13 +65,13 @@ pub async fn check(program: &Path, arguments: &[OsString]) -> Result<ProgramChec
     }
 }
 
-/// The begin of a program's file that says what machine it is for.
+/// Bytes of the ELF header that name the target machine.
 pub const ELF: usize = 20;
 
-/// Whether a file is a program for this machine, as far as that can be seen without running it.
+/// Checks without running it whether a file is a program for this machine.
 ///
 /// # Errors
-/// A sentence that says what it is instead.
+/// A sentence that says what the file is.
 pub fn elf(program: &Path) -> Result<(), String> {
     let head = |path: &Path| -> io::Result<[u8; ELF]> {
         let mut head = [0; ELF];
@@ -89,7 +89,7 @@ pub fn elf(program: &Path) -> Result<(), String> {
         return Err("it is no program of this system (no ELF file)".to_owned());
     }
     let own = head(Path::new("/proc/self/exe")).map_err(|error| format!("reading this program: {error}"))?;
-    // Word size and byte order, and the kind of processor.
+    // Word size, byte order, and machine type.
     if other[4..6] != own[4..6] || other[18..20] != own[18..20] {
         return Err(format!("it is for another kind of machine than this one ({})", std::env::consts::ARCH));
     }

@@ -1,4 +1,4 @@
-//! A program takes its place, or is cleared away.
+//! Commits a new program to its path, or discards it.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,17 +8,17 @@ use std::time::Duration;
 use super::record::{UpgradePhase, UpgradeRecord};
 use peerbus_process::{FileId, be_called};
 
-/// How long a new daemon has to be ready before its program takes the place of the old one: one that
-/// crashes does it soon.
+/// How long a new daemon must be ready before its program takes the place of the old one. Crashes usually come
+/// sooner.
 const PROVED_AFTER: Duration = Duration::from_secs(3);
 
-/// How soon it is tried again to take a place that cannot be taken, as on a full disk.
+/// Retry interval of a failed commit, as on a full disk.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// Added to the name of the program before.
+/// Suffix of the previous program.
 const PREVIOUS: &str = ".previous";
 
-/// A daemon that has yet to prove itself.
+/// An upgrade on trial.
 #[derive(Debug, Clone)]
 pub(crate) struct OnTrial(UpgradeRecord);
 
@@ -28,8 +28,8 @@ impl OnTrial {
     }
 }
 
-/// Finds out what the daemon before this one has left of an attempt, and clears up what came to nothing.
-/// To be called by who holds the state directory.
+/// Determines the state of the previous daemon's upgrade and cleans up a failed one. The caller must hold the state
+/// directory.
 pub(crate) fn settled_before(state_dir: &Path) -> Option<OnTrial> {
     let attempt = match UpgradeRecord::read(state_dir) {
         Ok(attempt) => attempt.filter(UpgradeRecord::is_open)?,
@@ -47,7 +47,7 @@ pub(crate) fn settled_before(state_dir: &Path) -> Option<OnTrial> {
             }
             return Some(OnTrial(attempt));
         }
-        // It had proved itself, and died before it could write that down.
+        // It was committed, but died before recording that.
         note(state_dir, attempt.now(UpgradePhase::Done, "it serves"));
         return None;
     }
@@ -61,7 +61,7 @@ pub(crate) fn settled_before(state_dir: &Path) -> Option<OnTrial> {
     None
 }
 
-/// Removes what was not used.
+/// Removes the unused program.
 fn discard(attempt: &UpgradeRecord) {
     if let Some(staged) = &attempt.staged
         && let Err(error) = fs::remove_file(staged)
@@ -77,8 +77,8 @@ fn note(state_dir: &Path, attempt: UpgradeRecord) {
     }
 }
 
-/// Writes down the end of an attempt that nobody goes on with, because its end could not be written when it came,
-/// as on a full disk: it would be under way for ever. To be called by a daemon that is not on trial.
+/// Records the end of an abandoned upgrade whose end could not be written earlier, as on a full disk. Otherwise it
+/// would stay open forever. For daemons that are not on trial.
 pub(super) fn conclude_stale(state_dir: &Path, attempt: UpgradeRecord) {
     let why = match attempt.phase {
         UpgradePhase::Asked => "its program was not there any more, or the disk was full",
@@ -90,8 +90,7 @@ pub(super) fn conclude_stale(state_dir: &Path, attempt: UpgradeRecord) {
     }
 }
 
-/// Where it is on trial: serves for a while, and then takes the place of the program before. To be polled once
-/// this daemon is ready.
+/// On trial: serves for a while, then commits the new program. To be polled once this daemon is ready.
 pub(crate) async fn stand_trial(state_dir: PathBuf, trial: Option<OnTrial>) {
     let Some(OnTrial(attempt)) = trial else { return };
     tokio::time::sleep(PROVED_AFTER).await;
@@ -110,18 +109,18 @@ pub(crate) async fn stand_trial(state_dir: PathBuf, trial: Option<OnTrial>) {
 }
 
 fn take_place(state_dir: &Path, attempt: UpgradeRecord) -> io::Result<()> {
-    // It may be there already, when only that could not be written down. Once more, and what is kept of the
-    // program before would be this one.
+    // The program may be in place already if only the record failed. Installing it twice would keep this program as
+    // the previous one.
     if let Some(staged) = attempt.staged.as_ref().filter(|_| !attempt.has_its_place()) {
         install(staged, &attempt.path)?;
     }
     attempt.now(UpgradePhase::Done, "it serves").write(state_dir)
 }
 
-/// Gives a program its place, and keeps the one that was there beside it. At no moment is there none.
+/// Installs a program at its path and keeps the old one beside it. The path always has a program.
 ///
 /// # Errors
-/// What the system says. Then the old one is in its place.
+/// The system's error. The old program is in place then.
 pub fn install(staged: &Path, path: &Path) -> io::Result<()> {
     let previous = with_suffix(path, PREVIOUS);
     let aside = with_suffix(path, ".aside");
@@ -135,8 +134,8 @@ pub fn install(staged: &Path, path: &Path) -> io::Result<()> {
     sync(path.parent().unwrap_or(Path::new("/")))
 }
 
-/// Keeps the program that runs here beside its name, which somebody has given to another one. So the way back
-/// takes no room that may not be there then.
+/// Keeps the running program beside its path, which another file has taken. The way back then needs no further disk
+/// space.
 pub(super) fn keep_this(path: &Path) -> io::Result<PathBuf> {
     let (previous, aside) = (with_suffix(path, PREVIOUS), with_suffix(path, ".aside"));
     let copied = copy_this(&aside).and_then(|()| fs::rename(&aside, &previous));
@@ -146,10 +145,10 @@ pub(super) fn keep_this(path: &Path) -> io::Result<PathBuf> {
     copied.map(|()| previous)
 }
 
-/// Copies the program that runs here, to the disk.
+/// Copies the running program and forces the copy to disk.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn copy_this(to: &Path) -> io::Result<()> {
     let _ = fs::remove_file(to);
     fs::copy("/proc/self/exe", to)?;
@@ -165,7 +164,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// Forces the names in a directory to disk.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

@@ -1,24 +1,25 @@
-//! Becoming another version of itself.
+//! Replaces the running daemon by another version.
 //!
 //! ```text
-//!            replaced where it lies ─┐                       ┌─ fails ──► said; not tried until it changes
-//!   serving ─┤                       ├─► it is tried: `--check` ─ passes ─► nothing runs? ─► execute it
-//!            d daemon upgrade asks ──┘                                                         │
+//!            program file replaced ──┐                       ┌─ fails ──► logged; not tried until it changes
+//!   serving ─┤                       ├─► check: `--check` ───┴─ passes ─► no jobs running? ─► exec
+//!            `d daemon upgrade` ─────┘                                                         │
 //!                                                        same process, same lock, new instance ▼
-//!   path and old program as they were ◄── guard ── dead, or not ready ◄── on trial ── ready ──► settled
+//!   old path and program restored ◄── guard ◄── dead, or not ready ◄── on trial ── ready ──► committed
 //! ```
-//! The new program is executed in the process of the old one: pid, state lock, standard error, environment
-//! and arguments stay, so that systemd, a terminal or whatever else runs it notices nothing, and no moment
-//! has two daemons. What is asked for by `d daemon upgrade` lies beside the program and takes its place only
-//! when it has been ready for a while: until then the name leads to a version that works, and a crash, a
-//! `kill -9` or a lost power line leads back to it.
+//! The old process executes the new program. The pid, state lock, standard error, environment and arguments stay,
+//! so the supervisor notices nothing and there are never two daemons. `d daemon upgrade` stages the program beside
+//! the old one. It takes that one's place only after it has been ready for a while. Until then the path leads to a
+//! working version, and a crash, `kill -9` or power loss leads back to it.
 //!
-//! Guarantees: foreground jobs are never cut off by a program that was merely noticed; nothing that was
-//! asked of the old daemon is half admitted when it goes: it was either seen through, or will be heard by
-//! the new one when its caller repeats it. A version that failed is said, and not tried again.
+//! Guarantees:
+//! - Noticing a replaced program file never interrupts foreground jobs.
+//! - No request is half admitted at a handover. The old daemon completes it, or the new one gets it when the caller
+//!   repeats it.
+//! - A failed version is reported and not tried again.
 //!
-//! Limits: while the new one comes up nobody listens, some tenths of a second, and a caller that asks in
-//! between hears that the peer is offline unless it waits. A broker of the daemon's own is restarted.
+//! Limits: while the new version starts, nobody listens for some tenths of a second. A caller in that time sees the
+//! peer as offline unless it waits. A managed broker is restarted.
 
 mod check;
 mod commit;
@@ -36,33 +37,33 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// What a daemon is told about its successors.
+/// The upgrade settings of a daemon.
 #[derive(Debug, Clone, Default)]
 pub struct UpgradeSettings {
-    /// Whether it looks by itself whether its program was replaced.
+    /// Whether the daemon watches its program file for replacement.
     pub notice: bool,
-    /// The arguments that try out whether a program would start with the settings of this one.
+    /// Arguments for checking whether a program would start with these settings.
     pub check: Vec<OsString>,
 }
 
-/// What a daemon says of its program, in the state file. One that says nothing cannot hand over.
+/// The daemon's program, as the state file reports it. A daemon that reports none cannot hand over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramState {
-    /// The file it was started from, which may be another one by now.
+    /// The file it was started from. That path may hold another file by now.
     pub path: PathBuf,
     /// The other version it knows of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<UpgradeOutcome>,
 }
 
-/// What became of another version.
+/// The state of another version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpgradeOutcome {
-    /// Its version, where it said so.
+    /// Its version, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Whether it will not be handed over to.
+    /// Whether the daemon refuses to hand over to it.
     pub is_refused: bool,
-    /// What it waits for, or what is wrong with it.
+    /// What the upgrade waits for, or why it failed.
     pub why: String,
 }

@@ -1,8 +1,8 @@
-//! One attempt to become another version, as it is written down: `STATE_DIR/upgrade.json`.
+//! The record of one upgrade: `STATE_DIR/upgrade.json`.
 //!
-//! Whoever is next to act reads there how far it has come, whoever died before: `d daemon upgrade` asks, the
-//! daemon tries, the new one is done, its guard gives up. It is replaced whole and forced to disk, and stays
-//! as the record of the last attempt.
+//! Each party reads its progress there, even after another one died: `d daemon upgrade` requests, the daemon tries,
+//! the new daemon commits, its guard rolls back. The file is replaced atomically and forced to disk. It stays as
+//! the record of the last upgrade.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,27 +14,27 @@ use super::commit::sync;
 use peerbus_process::FileId;
 use peerbus_protocol::{Instance, decode};
 
-/// Its name below the state directory.
+/// File name below the state directory.
 pub const FILE: &str = "upgrade.json";
 
 const TYPE: &str = "peerbus.upgrade.v1";
 
-/// How far it has come.
+/// The progress of an upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpgradePhase {
-    /// It was asked for; the old daemon serves.
+    /// Requested; the old daemon serves.
     Asked,
-    /// The old daemon goes, or the new one is on trial.
+    /// The old daemon shuts down, or the new one is on trial.
     Trying,
-    /// The new one serves and has its place.
+    /// The new daemon serves and is committed.
     Done,
-    /// The old one serves, or will when it is started.
+    /// The old daemon serves, or will after its next start.
     Failed,
 }
 
 impl UpgradePhase {
-    /// The word used in files and answers.
+    /// The name in files and answers.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -46,42 +46,42 @@ impl UpgradePhase {
     }
 }
 
-/// The attempt.
+/// One upgrade.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UpgradeRecord {
     /// Always `peerbus.upgrade.v1`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Which attempt it is.
+    /// The id of the upgrade.
     pub id: Instance,
-    /// How far it has come.
+    /// Its progress.
     pub phase: UpgradePhase,
     /// What it waits for, or why it failed.
     pub why: String,
-    /// The program that is to be replaced.
+    /// The program to replace.
     pub path: PathBuf,
-    /// Where the new one lies until it has proved itself; none where it was put in place by somebody else.
+    /// The path of the new program until it is committed. `None` if somebody else installed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<PathBuf>,
-    /// Where the one before was kept, which somebody has put the new one in the place of.
+    /// Where the daemon keeps the previous program, if somebody else replaced it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<PathBuf>,
-    /// Which file the new one is.
+    /// The identity of the new program file.
     pub file: FileId,
-    /// Its version.
+    /// The new version.
     pub version: String,
-    /// The version before it.
+    /// The previous version.
     pub before: String,
-    /// When it began, UTC.
+    /// When the upgrade began, UTC.
     pub at: String,
-    /// When jobs that still run are stopped for it, in milliseconds since 1970; none means never.
+    /// When remaining jobs are stopped for it, in milliseconds since 1970. `None` means never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jobs_until_ms: Option<u64>,
-    /// How long the new one may take until it is done.
+    /// Timeout for the new version, in milliseconds.
     pub ready_within_ms: u64,
 }
 
-/// Why a record says nothing.
+/// Why a record cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("reading {}: {why}", path.display())]
 pub struct BadUpgradeRecord {
@@ -90,7 +90,7 @@ pub struct BadUpgradeRecord {
 }
 
 impl UpgradeRecord {
-    /// One that begins.
+    /// A new upgrade.
     #[must_use]
     pub fn new(path: PathBuf, staged: Option<PathBuf>, file: FileId, version: String) -> Self {
         Self {
@@ -110,10 +110,10 @@ impl UpgradeRecord {
         }
     }
 
-    /// The last one on a state directory.
+    /// Reads the last upgrade of a state directory.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// If the record exists and cannot be read.
     pub fn read(state_dir: &Path) -> Result<Option<Self>, BadUpgradeRecord> {
         let path = state_dir.join(FILE);
         let unreadable = |why: String| BadUpgradeRecord { path: path.clone(), why };
@@ -130,10 +130,10 @@ impl UpgradeRecord {
         }
     }
 
-    /// Writes it down, so that it survives the machine's crash, too.
+    /// Writes the record so that it survives a crash of the machine.
     ///
     /// # Errors
-    /// What the system says; then the record is the one before.
+    /// The system's error. The old record stays then.
     pub fn write(&self, state_dir: &Path) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(state_dir)?;
         file.write_all(&decode::to_json(self))?;
@@ -143,32 +143,32 @@ impl UpgradeRecord {
         sync(state_dir)
     }
 
-    /// The same, further on.
+    /// The same upgrade in another phase.
     #[must_use]
     pub fn now(self, phase: UpgradePhase, why: impl Into<String>) -> Self {
         Self { phase, why: why.into(), ..self }
     }
 
-    /// What is to be executed.
+    /// The program to execute.
     #[must_use]
     pub fn program(&self) -> &Path {
         self.staged.as_deref().unwrap_or(&self.path)
     }
 
-    /// Whether it still goes on.
+    /// Whether the upgrade is still in progress.
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.phase, UpgradePhase::Asked | UpgradePhase::Trying)
     }
 
-    /// Whether the new program has taken the place of the old one, whatever could be written down of that.
+    /// Whether the new program is installed at the path, whatever the record says.
     #[must_use]
     pub fn has_its_place(&self) -> bool {
         let is_used_up = self.staged.as_ref().is_some_and(|staged| !staged.exists());
         is_used_up && FileId::of(&self.path).is_ok_and(|there| there == self.file)
     }
 
-    /// How long the new one may take until it is done.
+    /// Timeout for the new version.
     #[must_use]
     pub fn ready_within(&self) -> Duration {
         Duration::from_millis(self.ready_within_ms)

@@ -1,4 +1,4 @@
-//! Noticing another version, and finding the moment to go.
+//! Detects another version and chooses the moment to hand over.
 
 use std::fs;
 use std::io;
@@ -17,34 +17,34 @@ use crate::context::{AcceptState, Context};
 use peerbus_process::FileId;
 use peerbus_process::host::is_full;
 
-/// How often it is looked whether there is another program. To be told by the system would hold up the end of
-/// a daemon that is killed, by some hundredths of a second, and cost no less.
+/// Interval of checks for another program. File notifications would delay the exit of a killed daemon by some
+/// hundredths of a second, and cost no less.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
-/// How often it is looked again while something is waited for.
+/// Check interval while the upgrade waits.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// How long to wait before it is looked again whether there is room.
+/// Retry interval if there is no disk space.
 const ROOM_AGAIN: Duration = Duration::from_secs(5);
 
-/// How long a file has to be left alone before it is taken for whole.
+/// How long a file must be unchanged to count as complete.
 const AT_REST: Duration = Duration::from_secs(1);
 
-/// How long what was on its way may take to be seen through once nobody listens any more.
+/// Time for messages in flight to be handled after the daemon stops accepting requests.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Where other versions come from, and who is told of them.
+/// The sources of other versions, and the channel that reports them.
 pub(crate) struct Notice {
     /// The file this daemon was started from.
     pub(crate) path: PathBuf,
-    /// Rung when it was asked for one.
+    /// Notified when an upgrade was requested.
     pub(crate) asked: Arc<Notify>,
-    /// What became of another one.
+    /// The state of another version.
     pub(crate) news: watch::Sender<Option<UpgradeOutcome>>,
 }
 
-/// Waits until there is another version that would start, and nothing that it would cut off. When this
-/// returns, nothing new is taken in any more, and the attempt is written down.
+/// Waits for another version that would start and would interrupt nothing. When this returns, the daemon accepts no
+/// requests and the upgrade is recorded.
 pub(crate) async fn go(context: &Arc<Context>, notice: &Notice) -> UpgradeRecord {
     let mut refused = None;
     loop {
@@ -89,8 +89,8 @@ pub(crate) async fn go(context: &Arc<Context>, notice: &Notice) -> UpgradeRecord
     }
 }
 
-/// Sees to it that the program that runs can be put back in its place. Where no room is the reason why not, the new
-/// one waits; where its place is nobody's to change, as in a folder of somebody else's, there never was a way back.
+/// Makes sure that the running program can be restored. If only disk space is missing, the new version waits. If
+/// the daemon may not change the path at all, as in a folder of another user, a rollback was never possible.
 async fn with_way_back(attempt: UpgradeRecord) -> (UpgradeRecord, Result<(), String>) {
     if attempt.staged.is_some() {
         return (attempt, Ok(()));
@@ -110,7 +110,7 @@ async fn with_way_back(attempt: UpgradeRecord) -> (UpgradeRecord, Result<(), Str
     }
 }
 
-/// Another program than the one that runs: what was asked for, else what lies where this one was.
+/// Another program than the running one: the requested one, else the file at this daemon's path.
 async fn candidate(context: &Arc<Context>, path: &Path) -> Option<UpgradeRecord> {
     let (state_dir, path) = (context.settings.state_dir.clone(), path.to_owned());
     let notice = context.settings.handover.notice;
@@ -125,7 +125,7 @@ async fn candidate(context: &Arc<Context>, path: &Path) -> Option<UpgradeRecord>
     }
 }
 
-/// A file as it is now, with the time of its last change: of its rights, for one.
+/// A file's identity and the time of its last change, including changes of its mode.
 fn seen(program: &Path) -> Option<(FileId, i64, i64)> {
     let changed = fs::metadata(program).ok()?;
     Some((FileId::of(program).ok()?, changed.ctime(), changed.ctime_nsec()))
@@ -133,7 +133,7 @@ fn seen(program: &Path) -> Option<(FileId, i64, i64)> {
 
 enum WatchResult {
     Nothing,
-    /// Somebody still writes.
+    /// The file is still being written.
     Unfinished,
     Attempt(Box<UpgradeRecord>),
 }
@@ -165,7 +165,7 @@ fn look(state_dir: &Path, path: &Path, notice: bool) -> WatchResult {
     WatchResult::Attempt(Box::new(UpgradeRecord::new(path.to_owned(), None, there, "unknown".to_owned())))
 }
 
-/// Whether it is the running program after all, copied anew.
+/// Whether the file is another copy of the running program.
 fn is_the_same(path: &Path) -> bool {
     let digest = |path: &Path| -> std::io::Result<blake3::Hash> {
         Ok(blake3::Hasher::new().update_reader(fs::File::open(path)?)?.finalize())
@@ -184,7 +184,7 @@ fn refuse(context: &Context, notice: &Notice, attempt: UpgradeRecord, why: &str)
     if attempt.staged.is_some() {
         let failed = attempt.now(UpgradePhase::Failed, format!("the daemon refused it: {why}"));
         if let Some(staged) = &failed.staged {
-            // The file that failed is of no use to anybody.
+            // The failed file is useless.
             let _ = fs::remove_file(staged);
         }
         if let Err(error) = failed.write(&context.settings.state_dir) {
@@ -193,7 +193,7 @@ fn refuse(context: &Context, notice: &Notice, attempt: UpgradeRecord, why: &str)
     }
 }
 
-/// Waits until nothing is under way, and stops listening then; false when it is another file by now.
+/// Waits until nothing is running, then stops accepting requests. False if the file has changed by then.
 async fn at_rest(context: &Arc<Context>, notice: &Notice, attempt: &UpgradeRecord) -> bool {
     let mut told = None;
     loop {
@@ -219,7 +219,7 @@ async fn at_rest(context: &Arc<Context>, notice: &Notice, attempt: &UpgradeRecor
         let patience = left.map_or(LOOK_AGAIN, |left| LOOK_AGAIN.min(Duration::from_millis(left)));
         if context.attended.none(patience).await {
             close(context).await;
-            // What came by in the meantime is seen through; if it is a job, that may take its time.
+            // Let messages in flight complete. A job among them may take long.
             if context.attended.none(LAST_WORDS).await {
                 return true;
             }
@@ -239,11 +239,11 @@ fn waits_for(context: &Context) -> String {
     }
 }
 
-/// Has nothing new taken in.
+/// Stops accepting requests.
 async fn close(context: &Context) {
     let mut intake = context.intake.subscribe();
     context.intake.send_replace(AcceptState::Closing);
-    // The dispatcher waits for nothing, so it says so at once; and what it has not taken in is asked again.
+    // The dispatcher never blocks, so it answers at once. Callers repeat requests that it has not taken.
     let _ = tokio::time::timeout(LAST_WORDS, intake.wait_for(|intake| *intake == AcceptState::Closed)).await;
 }
 
