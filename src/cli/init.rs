@@ -1,7 +1,7 @@
-//! `d init`: making a fleet with identities, on its first machine.
+//! `d init`: creates a fleet with identities, on its first machine.
 //!
-//! Guarantees: what can be found wrong is found before anything is made; a fleet that is there is not
-//! touched. Once the configuration is written the fleet is there, whether its daemon comes up or not.
+//! Guarantees: all checks run before anything is created, and an existing fleet is not touched.
+//! Once the configuration is written, the fleet exists even if its daemon fails to start.
 
 mod external;
 mod listen;
@@ -32,10 +32,10 @@ use peerbus_protocol::PeerId;
 use peerbus_protocol::ending::with_causes;
 use peerbus_protocol::identity::{Name, Standing};
 
-/// How long the leader may take to answer once its daemon is ready.
+/// Timeout until the leader answers after its daemon is ready.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Time between two questions whether it does.
+/// Pause between two queries to the leader.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What `d init` is given.
@@ -63,13 +63,13 @@ pub(super) struct Init {
     convert: bool,
 }
 
-/// What is to be made.
+/// What to create.
 struct Plan {
     places: FleetPaths,
     peer: PeerId,
     operator: Name,
     bus: BusPlan,
-    /// The bus of a fleet without identities that makes room.
+    /// The bus of a fleet without identities, which must be stopped first.
     old: Option<OldBus>,
 }
 
@@ -96,7 +96,7 @@ pub(super) async fn run(common: &Common, args: Init) -> Result<u8, CliError> {
         plan.places.fleet.display()
     ));
     let Plan { places, peer, operator, bus, old } = &plan;
-    // What was just said beats the environment, too.
+    // An explicit option takes precedence over the environment, too.
     let common = Common {
         nats: Some(bus.url()),
         creds: None,
@@ -121,7 +121,7 @@ pub(super) async fn run(common: &Common, args: Init) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// Looks at everything that could be wrong. Makes nothing.
+/// Runs all checks. Creates nothing.
 async fn plan(common: &Common, args: Init) -> Result<Plan, CliError> {
     let Init { id, operator, listen, external, convert } = args;
     let places = FleetPaths::of(common)?;
@@ -155,7 +155,7 @@ async fn plan(common: &Common, args: Init) -> Result<Plan, CliError> {
     let bus = match external {
         Some(url) => BusPlan::External(external::address(&url)?),
         None => {
-            // Where the bus is now, the others find it.
+            // Keep the address of the present bus, where the other peers look for it.
             let address = listen.or(file.broker_listen).map_or_else(listen::chosen, Ok)?;
             old = OldBus::at(common, &settings, address).await?;
             match &old {
@@ -175,7 +175,7 @@ async fn plan(common: &Common, args: Init) -> Result<Plan, CliError> {
     Ok(Plan { places, peer, operator, bus, old })
 }
 
-/// The name of whoever runs this, also as root by sudo.
+/// The name of the current user, or of the user behind sudo.
 fn own_name() -> Result<Name, CliError> {
     let user = variable("SUDO_USER").filter(|_| host::is_root()).unwrap_or_else(host::current_user);
     user.to_lowercase().parse().map_err(|bad| {
@@ -185,10 +185,10 @@ fn own_name() -> Result<Name, CliError> {
     })
 }
 
-/// Makes the keys, the two identities and the configuration, or nothing.
+/// Creates the keys, the two identities and the configuration, or nothing.
 fn make(plan: &Plan) -> Result<Authority, CliError> {
     let mut edit = Edit::open(plan.places.config.clone())?;
-    // First of all: what somebody else has made there meanwhile is not ours to take away.
+    // First of all: files that another process has created there meanwhile must not be removed.
     let authority = Authority::create(&plan.places.fleet).map_err(|error| keys::failed(&error))?;
     let mut made = Made { folder: &plan.places.fleet, files: Vec::new(), is_whole: false };
     plan.places.make_identity_folder()?;
@@ -215,7 +215,7 @@ fn make(plan: &Plan) -> Result<Authority, CliError> {
     if let BusPlan::Managed(address, program) = &plan.bus {
         edit.set("broker", Value::from("managed"))?;
         edit.set("broker_listen", Value::from(address.to_string()))?;
-        // Whoever starts the daemon later may have another PATH.
+        // The daemon may be started later with another PATH.
         edit.set("nats_server", path(program))?;
     }
     edit.save()?;
@@ -223,7 +223,7 @@ fn make(plan: &Plan) -> Result<Authority, CliError> {
     Ok(authority)
 }
 
-/// What was made so far; taken away again where the rest cannot be made. Nobody has used it yet.
+/// The files created so far; removed if a later step fails, since nothing uses them yet.
 struct Made<'a> {
     folder: &'a Path,
     files: Vec<PathBuf>,
@@ -235,7 +235,7 @@ impl Drop for Made<'_> {
         if self.is_whole {
             return;
         }
-        // What cannot be removed is found by the next `d init`, which names it.
+        // The next `d init` finds and names leftovers.
         let _ = std::fs::remove_dir_all(self.folder);
         for file in &self.files {
             let _ = std::fs::remove_file(file);
@@ -243,7 +243,7 @@ impl Drop for Made<'_> {
     }
 }
 
-/// Stops the bus that was there before, where there was one, and starts the leader in its place.
+/// Stops the old bus, if any, and starts the leader in its place.
 async fn make_room_and_start(common: &Common, old: Option<&OldBus>) -> Result<(), CliError> {
     if let Some(old) = old {
         old.stop()?;

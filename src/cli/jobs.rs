@@ -1,7 +1,7 @@
-//! `d jobs`: what runs in the fleet, and what has run; and how one job is named.
+//! `d jobs`: the running and past jobs of the fleet, and how to name one job.
 //!
-//! A list is whole or says whose part is missing: every peer that gave no answer is named, and makes
-//! the exit code say so.
+//! A list is complete or names what is missing: each peer that did not answer is named and makes
+//! the exit code nonzero.
 
 mod find;
 mod newest;
@@ -48,7 +48,7 @@ pub(super) struct Jobs {
     output: Option<Format>,
 }
 
-/// A job, and where it is.
+/// A job and its peer.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Row {
     #[serde(rename = "peer_id")]
@@ -76,7 +76,7 @@ pub(super) async fn run(common: &Common, args: &Jobs) -> Result<u8, CliError> {
     list(common, args, |_| true).await
 }
 
-/// `d session list`: the jobs that have a terminal.
+/// `d session list`: the jobs with a terminal.
 pub(super) async fn sessions(common: &Common, args: &Sessions) -> Result<u8, CliError> {
     let Sessions { peers, json } = args;
     let output = Some(Format::Wide);
@@ -98,7 +98,7 @@ async fn list(common: &Common, args: &Jobs, wanted: impl Fn(&Row) -> bool) -> Re
         ask_named(&bus, &args.peers, &query).await
     };
     let PeerAnswers { mut rows, silent } = answers;
-    // Where it is asked for twice it is one all the same.
+    // A peer that was queried twice contributes each job only once.
     rows.sort_unstable_by(|one, other| (other.job.id, &other.peer).cmp(&(one.job.id, &one.peer)));
     rows.dedup_by(|one, other| one.job.id == other.job.id && one.peer == other.peer);
     rows.retain(wanted);
@@ -117,7 +117,7 @@ fn show(args: &Jobs, rows: &[Row]) -> Result<(), CliError> {
     output::list(&table::table(rows, args.output == Some(Format::Wide)), &format!("{what}{of}"))
 }
 
-/// What peers have answered, and why others have not.
+/// The peers' answers, and the errors of the others.
 #[derive(Default)]
 struct PeerAnswers {
     rows: Vec<Row>,
@@ -143,7 +143,7 @@ async fn ask(bus: &Bus, peers: Vec<PeerId>, query: &JobQuery) -> PeerAnswers {
     answers
 }
 
-/// The same of peers by any of their names, with those that nobody has.
+/// Queries peers by any of their names; unknown names are errors.
 async fn ask_named(bus: &Bus, names: &[String], query: &JobQuery) -> PeerAnswers {
     let (mut peers, mut unknown) = (Vec::new(), Vec::new());
     for name in names {
@@ -158,7 +158,8 @@ async fn ask_named(bus: &Bus, names: &[String], query: &JobQuery) -> PeerAnswers
     answers
 }
 
-/// The peer a word means: the one with that id, where it is there, else the one with that other name.
+/// The peer that a word means: the one with that id if it is online, else the one with that other
+/// name.
 async fn named(bus: &Bus, name: &str) -> Result<PeerId, CliError> {
     let peer = super::exec::target(bus, name).await?;
     let question = JobQuery { limit: Some(1), ..JobQuery::default() };
@@ -166,12 +167,12 @@ async fn named(bus: &Bus, name: &str) -> Result<PeerId, CliError> {
         Err(PolicyQueryError::Bus(BusError::NoResponders(_))) => {
             super::exec::elsewhere(bus, name, &peer).await
         }
-        // Whatever it is, it is said when the peer is asked in earnest.
+        // The query itself will report the error.
         _ => Ok(peer),
     }
 }
 
-/// Who is to be asked where nobody was named. How many are offline is said, or who, and no mistake.
+/// The peers to query if none was named. Offline peers are reported, but are not an error.
 async fn online(bus: &Bus, named: bool) -> Result<Vec<PeerId>, CliError> {
     let (there, away): (Vec<PeerRow>, Vec<PeerRow>) =
         super::peers::all(bus).await?.into_iter().partition(|row| row.is_online);
@@ -189,7 +190,7 @@ async fn online(bus: &Bus, named: bool) -> Result<Vec<PeerId>, CliError> {
     Ok(there.into_iter().map(|row| row.peer_id).collect())
 }
 
-/// At most so many names, and how many more there are.
+/// At most this many names, and the number of the others.
 fn listed<'a>(peers: impl ExactSizeIterator<Item = &'a PeerId>, most: usize) -> String {
     let all = peers.len();
     let names: Vec<&str> = peers.take(most).map(PeerId::as_str).collect();
@@ -199,7 +200,7 @@ fn listed<'a>(peers: impl ExactSizeIterator<Item = &'a PeerId>, most: usize) -> 
     }
 }
 
-/// Why a peer's part is missing, and what that means.
+/// The error for a peer that did not answer, and its effect.
 fn no_answer(peer: &PeerId, error: &PolicyQueryError, so: &str) -> CliError {
     match error {
         PolicyQueryError::Bus(BusError::NoResponders(_)) => {

@@ -1,8 +1,9 @@
-//! Writing a file that somebody named, as a shell's `>` would.
+//! Writes a file that the user named, like a shell's `>`.
 //!
-//! Guarantees: what is there keeps its owner, its rights, its links and its hard links, and a link is followed. What is no
-//! regular file (a device, a FIFO, `>(jq .)`) is opened and written to. A regular file is replaced whole or not at all
-//! where that keeps all of this, and else written in place. `-` is standard output.
+//! Guarantees: an existing file keeps its owner, mode, symlinks and hard links. Symlinks are
+//! followed. A device, a FIFO or `>(jq .)` is opened and written to. A regular file is replaced
+//! atomically if that preserves all of this, and otherwise written in place. `-` is standard
+//! output.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write};
@@ -14,25 +15,25 @@ use tempfile::NamedTempFile;
 
 use peerbus_process::{Blocking, duplicate};
 
-/// Rights of a new file, of which the umask takes away.
+/// Mode of a new file, before the umask.
 const NEW: u32 = 0o666;
 
-/// Rights that can be given to a file.
+/// Mode bits that a file can have.
 const RIGHTS: u32 = 0o7777;
 
-/// A file that somebody named, and that can be written to.
+/// A writable file that the user named.
 #[derive(Debug)]
 pub(super) enum NamedFile {
-    /// Takes the place of the regular file of this name, which may not be there, once it is whole.
+    /// Replaces the regular file of this name, which may be missing, once complete.
     Draft { path: PathBuf, draft: NamedTempFile },
     /// A regular file that cannot be replaced.
     InPlace(File),
-    /// Anything else. What is written follows what was written.
+    /// Anything else; writes are appended.
     Stream(Blocking<File>),
 }
 
 impl NamedFile {
-    /// Opens it, and changes nothing yet.
+    /// Opens it without changing anything.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         if path.as_os_str() == "-" {
             let stdout = io::stdout().as_fd().try_clone_to_owned()?;
@@ -41,8 +42,8 @@ impl NamedFile {
         if let Some(number) = descriptor(path) {
             return Ok(Self::Stream(Blocking(duplicate(number)?.into())));
         }
-        // Opened even where it is going to be replaced: only so are the rights to it and the kernel's rules about links
-        // heeded.
+        // Opened even if it will be replaced, so that its permissions and the kernel's link
+        // protection apply.
         match File::options().write(true).open(path) {
             Ok(file) => {
                 let there = file.metadata()?;
@@ -61,7 +62,7 @@ impl NamedFile {
         }
     }
 
-    /// Writes all of it, and gives a regular file these rights.
+    /// Writes everything, and sets the mode of a regular file.
     pub(super) fn write(self, bytes: &[u8], rights: Option<u32>) -> io::Result<()> {
         let finish = |file: &File| {
             if let Some(rights) = rights {
@@ -86,8 +87,8 @@ impl NamedFile {
     }
 }
 
-/// The number of a descriptor of our own that a path means. Opened anew, a regular file would be written to from its
-/// beginning, and a socket cannot be.
+/// The number of our own descriptor that a path names. Opening it anew would write a regular file
+/// from its start, and fails for a socket.
 fn descriptor(path: &Path) -> Option<RawFd> {
     match path.to_str()? {
         "/dev/stdin" => Some(0),
@@ -100,7 +101,7 @@ fn descriptor(path: &Path) -> Option<RawFd> {
     }
 }
 
-/// A draft that differs from the file in nothing but its contents, where that can be.
+/// A draft that differs from the file only in its content, if possible.
 fn draft_for(path: &Path, there: &Metadata) -> Option<NamedFile> {
     if there.nlink() != 1 {
         return None;
@@ -155,7 +156,7 @@ mod tests {
         assert!(!fs::metadata("/dev/null").expect("there").is_file());
         NamedFile::open(folder.path()).expect_err("a directory");
         NamedFile::open(&at("none/file")).expect_err("no folder");
-        // Nothing is left of what was not written.
+        // A draft that was not written leaves nothing behind.
         drop(NamedFile::open(&at("unwritten")).expect("opened"));
         assert_eq!(fs::read_dir(folder.path()).expect("read").count(), 5);
     }

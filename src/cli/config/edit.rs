@@ -1,8 +1,8 @@
-//! Changing the configuration file.
+//! Changes the configuration file.
 //!
-//! Guarantees: comments and order stay; what is written has been read back as a configuration
-//! first; the file is written as [`NamedFile`] does it, and keeps owner, rights and links; two who
-//! change it at once both have their change in it. A file with a mistake in it is not touched.
+//! Guarantees: comments and order stay. The new text is parsed as a configuration before it is
+//! written. The file is written with [`NamedFile`] and keeps its owner, mode and links. Concurrent
+//! changes are all kept. An invalid file is not touched.
 
 use std::fs::{self, File as Lock};
 use std::io;
@@ -16,22 +16,22 @@ use crate::named_file::NamedFile;
 use crate::render::without_secrets;
 use crate::settings::file::{File, mistake, parse};
 
-/// A new file: everyone on the machine may read where the bus is.
+/// Mode of a new file: all users may read the bus's address.
 const MODE: u32 = 0o644;
 
-/// One that holds a password.
+/// Mode of a file with a password.
 const SECRET_MODE: u32 = 0o600;
 
-/// A change of the configuration file that is not written yet.
+/// A pending change of the configuration file.
 pub(crate) struct Edit {
     path: PathBuf,
     document: DocumentMut,
-    /// Held on the folder until the change is written.
+    /// A lock on the folder, held until the change is written.
     _lock: Lock,
 }
 
 impl Edit {
-    /// Begins to change a file, which need not be there.
+    /// Starts to change a file, which may be missing.
     pub(crate) fn open(path: PathBuf) -> Result<Self, CliError> {
         let failed = |doing: &str, path: &Path, error: io::Error| {
             CliError::other(format!("{doing} {}: {error}", path.display()))
@@ -56,7 +56,7 @@ impl Edit {
         Ok(Self { path, document, _lock: lock })
     }
 
-    /// Sets what a person typed: a text, unless the setting wants a number, a list or a truth value.
+    /// Sets a typed value: a text unless the setting is a number, a list or a boolean.
     pub(crate) fn set_text(&mut self, key: &str, value: &str) -> Result<(), CliError> {
         let before = self.document.clone();
         let as_text = self.set(key, Value::from(value));
@@ -68,7 +68,7 @@ impl Edit {
         self.set(key, as_toml)
     }
 
-    /// Sets a value. One that no configuration can have is refused, and nothing is changed.
+    /// Sets a value. Refuses an invalid one and changes nothing.
     pub(crate) fn set(&mut self, key: &str, value: Value) -> Result<(), CliError> {
         let (table, last) = walk(key)?;
         let before = self.document.clone();
@@ -103,14 +103,14 @@ impl Edit {
         }
         let sound = parse(Path::new(key), &self.document.to_string());
         sound.map(drop).map_err(|_| {
-            // Said of this setting alone: the line is one that nobody has seen yet.
+            // Without the line number, since the user has not seen the new text.
             let why = mistake_in(&self.document.to_string());
             self.document = before;
             CliError::usage(format!("{key}: {why}"))
         })
     }
 
-    /// A file of nothing but comments keeps them at its top.
+    /// Keeps the comments of a comment-only file at its top.
     fn keep_heading(&mut self, only: &str) {
         let comments = self.document.trailing().as_str().unwrap_or_default().to_owned();
         let table = self.document.as_table_mut();
@@ -123,7 +123,7 @@ impl Edit {
         }
     }
 
-    /// Takes a setting out.
+    /// Removes a setting.
     pub(crate) fn unset(&mut self, key: &str) -> Result<(), CliError> {
         let (table, last) = walk(key)?;
         let mut place = self.document.as_table_mut() as &mut dyn toml_edit::TableLike;
@@ -134,7 +134,7 @@ impl Edit {
         place.remove(last).map(drop).ok_or_else(missing)
     }
 
-    /// Writes it.
+    /// Writes the file.
     pub(crate) fn save(self) -> Result<(), CliError> {
         let text = self.document.to_string();
         self.write(&text).map_err(|error| {
@@ -153,7 +153,7 @@ impl Edit {
     }
 }
 
-/// The tables on the way to a key, and its last name.
+/// The tables that lead to a key, and its last name.
 fn walk(key: &str) -> Result<(Vec<&str>, &str), CliError> {
     let mut names: Vec<&str> = key.split('.').collect();
     let is_name = |name: &&str| {
@@ -165,7 +165,7 @@ fn walk(key: &str) -> Result<(Vec<&str>, &str), CliError> {
     }
 }
 
-/// What is wrong with a text, without its line.
+/// The error in a text, without its line.
 fn mistake_in(text: &str) -> String {
     match toml::from_str::<File>(text) {
         Ok(_) => "it cannot be set".to_owned(),

@@ -1,8 +1,10 @@
-//! From what a person typed to a job: a whole id, the last characters of one, or a session's name;
-//! behind `PEER/` where only one peer is to be asked, and a name behind `OWNER/` where it is somebody else's.
+//! Finds a job from what the user typed: a full id, the last characters of one, or a session's
+//! name. `PEER/` before it restricts the search to one peer, and `OWNER/` before a name selects
+//! another user's session.
 //!
-//! Nothing is cached: a wrong job is worse than a slow answer. A job that is found while a peer is
-//! silent counts only where no other can be meant: a whole id, or as much of it as `d` itself shows.
+//! Nothing is cached: a wrong job is worse than a slow answer. If some peer does not answer, a job
+//! counts only if no other job can match: by a full id, or by as many characters as `d` itself
+//! shows.
 
 use futures::stream::StreamExt;
 
@@ -18,26 +20,26 @@ use peerbus_protocol::ids::SHORT_JOB_ID;
 use peerbus_protocol::jobs::{Job, JobFilter, JobQuery, JobStatus, MATCH_MAX, is_name_of, means_id};
 use peerbus_protocol::{JobId, PeerId};
 
-/// What follows where a peer gives no answer.
+/// The effect of a peer's missing answer.
 const UNKNOWN_THERE: &str = "whether it has the job, nobody can say";
 
-/// Peers that are named where one might have the job.
+/// Most peers to name that might have the job.
 const NAMED: usize = 5;
 
-/// What was typed.
+/// The parsed input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
     peer: Option<String>,
     word: String,
 }
 
-/// Takes apart what was typed.
+/// Parses the input.
 pub(crate) fn wanted(text: &str) -> Result<Wanted, String> {
     let (peer, word) = match text.split_once('/') {
         Some((peer, word)) => (Some(peer_name(peer)?), word),
         None => (None, text),
     };
-    // One more may part a session's name from its owner's.
+    // One more slash may separate a session's owner from its name.
     let parts = word.split('/').count();
     let plain = |c: char| !c.is_control() && !c.is_whitespace();
     match word.len() {
@@ -58,19 +60,19 @@ pub(crate) fn wanted(text: &str) -> Result<Wanted, String> {
 /// A job that was found.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
-    /// Where it is.
+    /// Its peer.
     pub(crate) peer: PeerId,
-    /// As it stood.
+    /// Its state when it was found.
     pub(crate) job: Job,
 }
 
 impl Wanted {
-    /// As it was typed, without its peer.
+    /// The input, without its peer.
     pub(crate) fn word(&self) -> &str {
         &self.word
     }
 
-    /// The peer that alone is asked, by any of its names.
+    /// The only peer to query, by any of its names.
     pub(crate) fn peer(&self) -> Option<&str> {
         self.peer.as_deref()
     }
@@ -79,14 +81,14 @@ impl Wanted {
         self.word.parse().ok()
     }
 
-    /// The same with what stands before the slash as the owner of a session.
+    /// The same, with the part before the slash as a session's owner.
     fn behind_owner(&self) -> Option<Self> {
         let owner: Name = self.peer.as_deref()?.parse().ok()?;
         let is_whole = !self.word.contains('/') && self.id().is_none();
         is_whole.then(|| Self { peer: None, word: format!("{owner}/{}", self.word) })
     }
 
-    /// Whether it is enough of an id that no second job has it.
+    /// Whether the id is long enough to be unique.
     fn is_certain(&self) -> bool {
         let digits =
             |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
@@ -94,13 +96,13 @@ impl Wanted {
     }
 }
 
-/// Finds the one job that is meant.
+/// Finds the one job that matches.
 pub(crate) async fn find(bus: &Bus, wanted: &Wanted) -> Result<Found, CliError> {
     let query = JobQuery { wanted: Some(wanted.word.clone()), state: JobFilter::All, ..JobQuery::default() };
     let own = bus.member().map(|member| member.own().name.clone());
     let (found, silent) = match &wanted.peer {
         Some(name) => match on_one(bus, name, &query).await {
-            // No peer is called so: it is the owner of a session, wherever that is.
+            // No peer has this name, so it is a session's owner on any peer.
             Err(failure) if failure.code == NOT_FOUND && own.is_some() => match wanted.behind_owner() {
                 Some(owned) => {
                     let query = JobQuery { wanted: Some(owned.word.clone()), ..query };
@@ -148,12 +150,12 @@ async fn on_all(bus: &Bus, wanted: &Wanted, query: &JobQuery) -> Result<(Vec<Fou
             Ok(all) => found.extend(all.into_iter().map(|job| Found { peer: peer.clone(), job })),
             Err(error) => silent.push((peer.clone(), no_answer(&peer, &error, UNKNOWN_THERE))),
         }
-        // An id is one job's only.
+        // An id belongs to only one job.
         if wanted.id().is_some() && !found.is_empty() {
             return Ok((found, Vec::new()));
         }
     }
-    // Whoever is known to be away was not asked, and may have it.
+    // Offline peers were not queried and may have the job.
     silent.extend(rows.into_iter().filter(|row| !row.is_online).map(|row| {
         let why = format!("offline: Peer is offline: {}", row.peer_id);
         (row.peer_id, CliError::new(OFFLINE, why))
@@ -162,7 +164,7 @@ async fn on_all(bus: &Bus, wanted: &Wanted, query: &JobQuery) -> Result<(Vec<Fou
     Ok((found, silent))
 }
 
-/// The one that is meant, where that is beyond doubt.
+/// The only match, if it is unambiguous.
 fn choose(
     wanted: &Wanted,
     mut found: Vec<Found>,
@@ -170,7 +172,7 @@ fn choose(
     own: Option<&Name>,
 ) -> Result<Found, CliError> {
     let Wanted { word, .. } = wanted;
-    // A name is its owner's: that of somebody else's is asked for with theirs before it.
+    // A bare name means the user's own session; another user's needs its owner.
     let by_bare_name =
         |found: &Found| found.job.name.as_deref() == Some(word) && !means_id(word, found.job.id);
     let is_anothers = |found: &Found| own.is_some() && found.job.principal.as_ref() != own;
@@ -181,7 +183,7 @@ fn choose(
     {
         return Err(anothers(word, first));
     }
-    // A session that runs has the name of those that have ended.
+    // A running session takes precedence over ended ones with the same name.
     let runs = |found: &Found| found.job.state != JobStatus::Ended && is_name_of(word, &found.job);
     if found.iter().filter(|found| runs(found)).count() == 1
         && found.iter().all(|found| is_name_of(word, &found.job))

@@ -1,4 +1,4 @@
-//! The newest jobs of the fleet, for whoever is content with those of peers that answer.
+//! The newest jobs of the fleet, without the peers that do not answer.
 
 use futures::stream::StreamExt;
 
@@ -8,7 +8,7 @@ use peerbus_bus::Bus;
 use peerbus_client::jobs;
 use peerbus_protocol::jobs::{JobFilter, JobQuery};
 
-/// So many of each peer that is online.
+/// At most this many jobs of each online peer.
 pub(crate) async fn newest(bus: &Bus, of_each: u32) -> Result<Vec<Row>, CliError> {
     let online = crate::peers::all(bus).await?.into_iter().filter(|row| row.is_online);
     let query = JobQuery { state: JobFilter::All, limit: Some(of_each), ..JobQuery::default() };

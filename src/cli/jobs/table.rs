@@ -42,7 +42,7 @@ fn cells(row: &Row, wide: bool) -> Vec<Cell> {
     cells
 }
 
-/// How it stands, in a word or two.
+/// The state in a word or two.
 pub(crate) fn state(job: &Job) -> Cell {
     match (job.state, &job.ending) {
         (JobStatus::Running, _) if job.waits_for_disk.is_some() => Cell::bad("waits for disk"),
@@ -74,7 +74,7 @@ fn ended(ending: &Ending) -> Cell {
     }
 }
 
-/// Who was proved to have asked, or else who says so.
+/// The verified principal, or else the claimed one.
 pub(crate) fn who(job: &Job) -> String {
     match (&job.principal, &job.from) {
         (Some(principal), _) => principal.to_string(),

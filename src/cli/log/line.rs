@@ -4,9 +4,8 @@
 //!  2026-03-01T12:00:00.000Z  INFO ended job=… command="git pull" ending="exited with code 0"
 //!  <6>ended job=… command="git pull" ending="exited with code 0"
 //! ```
-//! Control characters, and those that change the direction of what is shown, are written as escapes;
-//! a value is put in quotes wherever it could be taken for more than one. So nobody forges a line, a
-//! field, or the colours of a terminal.
+//! Control characters and bidirectional controls are escaped. A value is quoted if it could be
+//! taken for more than one. So no text can forge a line, a field, or terminal colours.
 
 use std::fmt::{self, Debug, Write};
 
@@ -18,21 +17,21 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::output::{escaped, is_shown_as_it_is};
 
-/// How a line begins.
+/// The start of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Beginning {
     /// With the time and the level, for files and people.
     Time,
-    /// With the priority in the way of syslog, for the journal, which stamps lines by itself.
+    /// With a syslog priority, for the journal, which adds its own time.
     Priority,
 }
 
-/// A priority of syslog, as the journal takes it off the begin of a line.
+/// A syslog priority, as the journal parses it at the start of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Priority(u8);
 
 impl Priority {
-    /// Something has failed.
+    /// A failure.
     pub(crate) const ERROR: Self = Self(3);
 
     fn of(level: Level) -> Self {
@@ -113,7 +112,7 @@ impl Visit for Words {
     }
 }
 
-/// Whether a value can be told from what stands around it without quotes.
+/// Whether a value needs no quotes.
 fn is_plain(text: &str) -> bool {
     let plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '=' | '\\') && is_shown_as_it_is(c);
     !text.is_empty() && text.chars().all(plain)

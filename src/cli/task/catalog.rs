@@ -1,7 +1,7 @@
-//! Which tasks there are, and what their steps are.
+//! The tasks and their steps.
 //!
-//! `pull`, `build` and `deploy` are there from the start. What the configuration says of a task
-//! replaces what is built in, key by key.
+//! `pull`, `build` and `deploy` are built in. The configuration overrides a built-in task key by
+//! key.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,38 +12,38 @@ use crate::args::duration;
 use peerbus_daemon::policy;
 use peerbus_protocol::exec::check_directory;
 
-/// Where the project is that `pull`, `build` and `deploy` are for, unless the configuration says.
+/// The default project directory of `pull`, `build` and `deploy`.
 const PROJECT: &str = "/opt/automateLinux";
 
-/// Where it is built.
+/// Its build directory.
 const BUILD: &str = "/opt/automateLinux/daemon";
 
-/// The last step of `build`. It does not wait, because it ends the daemon that runs it.
+/// The last step of `build`. It must not wait, since it ends the daemon that runs it.
 const RESTART: &str = "systemctl --no-block restart peerbus.service";
 
-/// How deep tasks may be made of tasks.
+/// Maximum nesting of tasks.
 const DEPTH_MAX: usize = 8;
 
-/// A task, as configured. Every key may be left out.
+/// A configured task. Every key is optional.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Task {
-    /// Where its steps run.
+    /// The directory of its steps.
     #[serde(default, deserialize_with = "directory")]
     directory: Option<String>,
     /// Shell lines.
     steps: Option<Vec<String>>,
-    /// Other tasks that it is made of, instead of steps.
+    /// Other tasks to run instead of steps.
     tasks: Option<Vec<String>>,
-    /// Variables its steps get.
+    /// Environment variables of its steps.
     env: Option<BTreeMap<String, String>>,
-    /// The user its steps run as.
+    /// The user to run its steps.
     user: Option<String>,
-    /// How long each step may take.
+    /// Timeout of each step.
     #[serde(default, deserialize_with = "time")]
     timeout: Option<Duration>,
-    /// What its steps have built: the next version of the peer's own daemon. A file there, below the directory
-    /// of the last step where it is not absolute.
+    /// The file its steps build as the daemon's next version. A relative path is below the last
+    /// step's directory.
     program: Option<String>,
 }
 
@@ -57,7 +57,7 @@ fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error
     duration(&String::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
 }
 
-/// One step, with all that it needs.
+/// One step with all its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) directory: String,
@@ -68,7 +68,7 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// As JSON. Values of variables may be secrets and are left out.
+    /// As JSON, without the values of variables, which may be secret.
     pub(super) fn shown(&self) -> serde_json::Value {
         serde_json::json!({
             "directory": self.directory,
@@ -84,12 +84,12 @@ impl Step {
 pub(super) struct TaskCatalog(BTreeMap<String, Task>);
 
 impl TaskCatalog {
-    /// What is built in, with what is configured over it.
+    /// The built-in tasks, overridden by the configured ones.
     pub(super) fn of(configured: BTreeMap<String, Task>) -> Self {
         let mut tasks = built_in();
         for (name, task) in configured {
             let known = tasks.remove(&name).unwrap_or_default();
-            // A task is either steps or tasks: whichever is configured drops the other.
+            // A task has steps or tasks: configuring one removes the other.
             let (steps, parts) = match (task.steps, task.tasks) {
                 (None, None) => (known.steps, known.tasks),
                 configured => configured,
@@ -113,12 +113,13 @@ impl TaskCatalog {
         self.0.keys().map(String::as_str)
     }
 
-    /// All steps of a task, those of the tasks it is made of in their place.
+    /// All steps of a task, including those of nested tasks, in order.
     pub(super) fn steps(&self, name: &str) -> Result<Vec<Step>, String> {
         self.unfold(name, 0)
     }
 
-    /// What a task has built, as a whole path: what it says itself, else the last of its parts that says it.
+    /// The absolute path of the built program: the task's own, else that of its last part that has
+    /// one.
     pub(super) fn program(&self, name: &str) -> Option<String> {
         self.program_within(name, 0)
     }
@@ -130,7 +131,7 @@ impl TaskCatalog {
             return parts.into_iter().find_map(|part| self.program_within(part, depth + 1));
         };
         let directory = self.steps(name).ok()?.pop()?.directory;
-        // As the directory may begin with `~`, it is joined as text.
+        // Joined as text, since the directory may begin with `~`.
         Some(if program.starts_with(['/', '~']) { program.clone() } else { format!("{directory}/{program}") })
     }
 
@@ -171,7 +172,7 @@ impl TaskCatalog {
     }
 }
 
-/// All tasks, as a policy may name them.
+/// All tasks, in the form a policy uses.
 pub(crate) fn of_policy(configured: BTreeMap<String, Task>) -> policy::Tasks {
     let book = TaskCatalog::of(configured);
     let steps = |name: &str| {

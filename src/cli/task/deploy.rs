@@ -1,9 +1,10 @@
-//! `deploy`: another version in the place of a peer's daemon, by way of that daemon itself.
+//! `deploy`: upgrades a peer's daemon.
 //!
-//! The program is sent as standard input of a job, or was built there by one. That job lays it beside the
-//! daemon's own, tries it out, and asks the daemon. The daemon hands over once that job, and any other, has
-//! ended; from then on it is asked over the bus how that goes, through the silence while the new one comes up.
-//! So no job has to outlive the daemon that runs it, and what is said of the end is the peer's own record.
+//! The program is sent as a job's standard input, or a job has built it on the peer. The job stages
+//! it beside the daemon's program, checks it, and requests the upgrade. The daemon hands over once
+//! all jobs have ended. From then on, `d` queries the daemon over the bus and tolerates silence
+//! while the new version starts. So no job has to outlive its daemon, and the reported result is
+//! the peer's own record.
 
 use std::fs::File;
 use std::io::Read;
@@ -30,25 +31,25 @@ use peerbus_protocol::{Ending, Instance, JobId, PeerId};
 /// The task that may send a program.
 pub(super) const TASK: &str = "deploy";
 
-/// How long a peer may take to say how it is.
+/// Timeout of a peer's health answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often it is asked how far it has come.
+/// Poll interval of the upgrade's progress.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
-/// How long jobs on the peer may go on before they are stopped for the new version.
+/// How long jobs on the peer may continue before they are stopped for the upgrade.
 const JOBS_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long the new version may take to be ready and to prove itself.
+/// How long the new version may take to be ready and prove itself.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// How much longer an answer is waited for: the old version may have to be started again by systemd.
+/// Slack added for systemd's own restart of the old version.
 const LATE: Duration = Duration::from_secs(60);
 
-/// Bytes that are sent at once.
+/// Bytes per message.
 const PIECE: usize = 256 * 1024;
 
-/// A program of this machine that is to be sent.
+/// A local program to send.
 pub(super) struct Program {
     path: PathBuf,
     bytes: Bytes,
@@ -56,7 +57,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Reads it once, so that each peer gets the same.
+    /// Reads it once, so that all peers get the same.
     pub(super) fn read(path: PathBuf) -> Result<Self, CliError> {
         let mut bytes = Vec::new();
         let read = File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes));
@@ -69,7 +70,7 @@ impl Program {
     }
 }
 
-/// Sends a program to a peer, and has its daemon become that.
+/// Sends a program to a peer, and upgrades its daemon to it.
 pub(super) async fn send(common: &Common, name: &str, program: &Program, peer: &str) -> Result<u8, CliError> {
     let size = program.bytes.len();
     output::say(&format!("{peer}: {name} 1/2: sends {}, {size} bytes", program.path.display()));
@@ -77,9 +78,9 @@ pub(super) async fn send(common: &Common, name: &str, program: &Program, peer: &
     upgrade(common, &format!("{peer}: {name} 2/2"), peer, &words, Some(program.bytes.clone())).await
 }
 
-/// Has the daemon of a peer become what was built there.
+/// Upgrades a peer's daemon to a program built on the peer.
 pub(super) async fn built(common: &Common, step: &str, program: &str, peer: &str) -> Result<u8, CliError> {
-    // Said as every step, before anything of it: how it goes may be over when it is asked for the first time.
+    // Announced like every step before it starts: the upgrade may be over at the first poll.
     output::say(&format!("{step}: its daemon is to become {program}"));
     upgrade(common, step, peer, &["--from", program], None).await
 }
@@ -118,17 +119,17 @@ async fn upgrade(
     };
     match said.split_whitespace().find_map(|word| word.strip_prefix("upgrade=")?.parse().ok()) {
         Some(id) => follow(&bus, &peer, step, id).await,
-        // It runs that already.
+        // The peer already runs this version.
         None => output::line(said.trim()).map(|()| 0),
     }
 }
 
-/// A peer by any of its names, and how it is.
+/// Finds a peer by any of its names, with its health.
 async fn ask(bus: &Bus, name: &str) -> Result<(PeerId, Health), CliError> {
     let peer = exec::target(bus, name).await?;
     match health(bus, &peer, ANSWER_WITHIN).await {
         Ok((health, _)) => Ok((peer, health)),
-        // The word may be the hostname or address of a peer, and look like an id.
+        // The word looks like an id, but may be another peer's hostname or address.
         Err(_) => {
             let other = exec::elsewhere(bus, name, &peer).await?;
             let (health, _) = health(bus, &other, ANSWER_WITHIN)
@@ -139,13 +140,13 @@ async fn ask(bus: &Bus, name: &str) -> Result<(PeerId, Health), CliError> {
     }
 }
 
-/// What became of the job that asks the daemon.
+/// The result of the job that requests the upgrade.
 enum Ran {
     Said(String),
     Failed(u8),
 }
 
-/// Runs a command there; what it says of itself is shown, and what it prints is returned.
+/// Runs a command on the peer; shows its stderr and returns its stdout.
 async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) -> Result<Ran, CliError> {
     let request = ExecRequest {
         kind: Some(TYPE.to_owned()),
@@ -207,7 +208,7 @@ async fn run(bus: &Bus, peer: &PeerId, argv: Vec<String>, input: Option<Bytes>) 
     }
 }
 
-/// Asks how an upgrade goes until it is over and a daemon serves.
+/// Polls an upgrade until it is over and a daemon serves.
 async fn follow(bus: &Bus, peer: &PeerId, step: &str, id: Instance) -> Result<u8, CliError> {
     let deadline = Instant::now() + JOBS_WITHIN + READY_WITHIN + LATE;
     let mut said = String::new();
@@ -217,7 +218,7 @@ async fn follow(bus: &Bus, peer: &PeerId, step: &str, id: Instance) -> Result<u8
                 let Health { instance, daemon_version, upgrade, .. } = health;
                 upgrade.filter(|upgrade| upgrade.id == id).map(|upgrade| (upgrade, instance, daemon_version))
             }
-            // Nobody listens while the new one comes up, or the old one comes back.
+            // No daemon answers while the new version starts or the old one returns.
             Err(_) => None,
         };
         if let Some((UpgradeStatus { version, phase, why, .. }, instance, serves)) = known {

@@ -1,4 +1,4 @@
-//! A task on a peer whose daemon knows no durable jobs: `d` has each step run in turn, as any other command.
+//! Runs a task on a peer without durable jobs: `d` runs the steps one by one as ordinary commands.
 
 use super::on;
 use crate::args::Common;
@@ -11,13 +11,13 @@ use crate::task::catalog::Step;
 pub(super) struct Task<'a> {
     pub(super) name: &'a str,
     pub(super) steps: &'a [Step],
-    /// How many steps there are with those that are none of these.
+    /// The number of all steps, including those not in this list.
     pub(super) of: usize,
     pub(super) peer: &'a str,
 }
 
 impl Task<'_> {
-    /// Runs it to its end, or to the first step that fails: the code of that.
+    /// Runs until the end or the first step that fails; returns its code.
     pub(super) async fn run(&self, common: &Common, enough: &mut Enough) -> Result<u8, CliError> {
         let Self { name, steps, of, peer } = *self;
         for (at, step) in (1..).zip(steps) {
@@ -26,7 +26,8 @@ impl Task<'_> {
             let stopped =
                 |why: &str| output::say(&format!("{peer}: {name} stopped at step {at} of {of}: {why}"));
             match exec::run(common, as_exec(step, peer)).await {
-                // A command may take an interrupt and end well; the person wanted all to end.
+                // A command may handle an interrupt and exit with 0; the user wanted to end
+                // everything.
                 Ok(0) if at < steps.len() && enough.was_said() => {
                     stopped("it was interrupted");
                     return Ok(CANCELLED);
