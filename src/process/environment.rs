@@ -10,36 +10,36 @@ use super::terminal_support::FALLBACK_LOCALE;
 use super::user::User;
 use peerbus_protocol::tty::USUAL_TERM;
 
-/// Where commands are looked for when nobody says otherwise.
+/// The default PATH.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What of the daemon's environment describes the machine, so that a job may have it.
+/// Variables of the daemon that describe the machine; jobs may see them.
 const OF_THE_MACHINE: [&str; 2] = ["LANG", "TZ"];
 
 /// Variables by name.
 pub(super) type Environment = BTreeMap<OsString, OsString>;
 
-/// The environment for a job of `account`; `added` wins over the basics. One with a terminal is told
-/// of which kind that is.
+/// The environment for a job of `account`. `added` overrides the basics. With a terminal it includes the
+/// terminal's type.
 pub(super) fn of_job(account: &User, added: &[(String, String)], terminal: bool) -> Environment {
     let mut environment = basics(account, |name| std::env::var_os(name), geteuid().is_root());
     if terminal {
         environment.insert("TERM".into(), USUAL_TERM.into());
-        // Without one, programs take their terminal for one of a single-byte encoding.
+        // Without a locale, programs assume a single-byte encoding.
         environment.entry("LANG".into()).or_insert_with(|| FALLBACK_LOCALE.into());
     }
     environment.extend(added.iter().map(|(name, value)| (name.into(), value.into())));
     environment
 }
 
-/// The little a reaper needs: no more of the daemon's than its jobs may see.
+/// The minimal environment of a reaper: nothing of the daemon's that jobs may not see.
 pub(super) fn of_reaper() -> Environment {
     let names = OF_THE_MACHINE.into_iter().chain(["PATH"]);
     names.filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect()
 }
 
-/// A daemon of root may have been started from anyone's shell, so its PATH is not passed on; a
-/// person's own daemon has that person's.
+/// A root daemon may have been started from anyone's shell, so its PATH is not passed on. A user's own daemon
+/// passes on that user's PATH.
 fn basics(account: &User, own: impl Fn(&str) -> Option<OsString>, daemon_is_root: bool) -> Environment {
     let path = if daemon_is_root { None } else { own("PATH") };
     let mut environment = Environment::new();
@@ -50,7 +50,7 @@ fn basics(account: &User, own: impl Fn(&str) -> Option<OsString>, daemon_is_root
     set("LOGNAME", account.name.as_ref());
     set("SHELL", account.shell.as_os_str());
     for name in OF_THE_MACHINE {
-        // An empty one says nothing.
+        // Ignore empty values.
         if let Some(value) = own(name).filter(|value| !value.is_empty()) {
             set(name, &value);
         }

@@ -1,10 +1,10 @@
-//! Which job a process belongs to, for a daemon that wants to know who signals it.
+//! Finds the job of a process, so that a daemon knows who signals it.
 //!
-//! A process of a job is in the job's cgroup, or carries `PEERBUS_JOB`. One that has been reaped shows neither, and a shell
-//! whose last word is `kill $PPID` has often been reaped by the time that anybody looks. So the commands that this process
-//! started last are remembered by their pids.
+//! A process of a job is in the job's cgroup or carries `PEERBUS_JOB`. A reaped process shows neither, and a
+//! shell that ends with `kill $PPID` is often reaped before the daemon can look. So this module remembers the
+//! pids of the most recent commands that this process started.
 //!
-//! Limit: of a process further down that has ended and was reaped by its parent, nobody knows the job.
+//! Limit: the job of a descendant that has exited and was reaped by its parent is unknown.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -14,13 +14,13 @@ use super::hierarchy::JOB_PREFIX;
 use super::members::mark_of;
 use peerbus_protocol::JobId;
 
-/// How many commands are remembered.
+/// How many commands to remember.
 const MOST: usize = 1024;
 
-/// The commands that this process started last, the latest at the end.
+/// The most recent commands of this process, the latest last.
 static STARTED: Mutex<VecDeque<(u32, JobId)>> = Mutex::new(VecDeque::new());
 
-/// Remembers that a process is the command of a job.
+/// Remembers the pid of a job's command.
 pub(super) fn remember_command(pid: u32, job: JobId) {
     let mut started = started();
     if started.len() == MOST {
@@ -29,13 +29,13 @@ pub(super) fn remember_command(pid: u32, job: JobId) {
     started.push_back((pid, job));
 }
 
-/// Whether this process started a command of the job lately.
+/// Whether this process recently started a command of the job.
 #[must_use]
 pub fn has_started(job: JobId) -> bool {
     started().iter().any(|(_, known)| *known == job)
 }
 
-/// The job that a process says or is known to belong to. It may be one of another daemon.
+/// The job of a process, from its cgroup, its mark or its pid. It may belong to another daemon.
 pub(super) fn job_of(pid: u32) -> Option<JobId> {
     by_cgroup(pid).or_else(|| mark_of(pid)).or_else(|| by_pid(pid))
 }
@@ -46,7 +46,8 @@ fn by_cgroup(pid: u32) -> Option<JobId> {
     unified.split('/').rev().find_map(|name| name.strip_prefix(JOB_PREFIX)?.parse().ok())
 }
 
-/// A pid that was given to another process since is that one's: the pid of a command is free once it was reaped.
+/// Finds a remembered command. A command's pid can be reused once it is reaped; then it belongs to the new
+/// process.
 fn by_pid(pid: u32) -> Option<JobId> {
     let found = started().iter().rev().find(|(known, _)| *known == pid).map(|(_, job)| *job);
     found.filter(|_| !fs::exists(format!("/proc/{pid}")).unwrap_or(true))

@@ -1,9 +1,9 @@
-//! The signals a daemon listens to, and who sent each of them.
+//! The signals that a daemon listens to, with their senders.
 //!
-//! Guarantees: none is lost. They stay blocked and are read from a signalfd, so one that nobody has read yet waits, also
-//! for the program that takes over.
+//! Guarantees: no signal is lost. They stay blocked and are read from a signalfd, so an unread signal stays
+//! pending, even across exec.
 //!
-//! Limit: of signals of one kind that come before the first of them was read, the kernel keeps the first.
+//! Limit: of several pending signals of one kind, the kernel keeps only the first.
 
 #![expect(unsafe_code, reason = "tokio trusts that a registered descriptor stays open")]
 
@@ -21,50 +21,50 @@ use super::reexec::{hold_signals_back, listened_to};
 use super::signal::Signal;
 use peerbus_protocol::JobId;
 
-/// Receives the signals that are [held back](super::hold_signals_back).
+/// Receives the signals that are [blocked](super::hold_signals_back).
 #[derive(Debug)]
 pub struct SignalListener(AsyncFd<SignalFd>);
 
-/// A signal, and who sent it.
+/// A signal and its sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceivedSignal {
-    /// Which.
+    /// The signal.
     pub signal: Signal,
-    /// By whom.
+    /// Its sender.
     pub sender: Sender,
-    /// Whether it was queued ([`ProcessHandle::signal`](super::ProcessHandle::signal), sigqueue(3)) and not sent by kill(2).
+    /// Whether it was queued ([`ProcessHandle::signal`](super::ProcessHandle::signal), sigqueue(3)) instead
+    /// of sent by kill(2).
     pub is_queued: bool,
 }
 
-/// Who sent a signal.
+/// The sender of a signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sender {
     /// A process.
     Process {
-        /// Its number.
+        /// Its pid.
         pid: u32,
-        /// Its real user.
+        /// Its real uid.
         uid: u32,
-        /// The name the kernel has for its program; none where it has ended since.
+        /// The kernel's name of its program; `None` if it has exited.
         program: Option<String>,
-        /// The job it belongs to, of whichever daemon.
+        /// The job it belongs to, of any daemon.
         job: Option<JobId>,
     },
-    /// The kernel, on behalf of the terminal: Ctrl-C, or its end.
+    /// The kernel, for the terminal: Ctrl-C or a hang-up.
     Terminal,
-    /// A process that has no number here, as it is in another pid namespace.
+    /// A process in another pid namespace, which has no pid here.
     Elsewhere {
-        /// Its real user.
+        /// Its real uid.
         uid: u32,
     },
 }
 
 impl SignalListener {
-    /// Listens from now on, inside a runtime. To be called by a thread that was made while signals were held back, as
-    /// all others have to be.
+    /// Starts to listen, inside a runtime. All threads must have these signals blocked.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn new() -> io::Result<Self> {
         hold_signals_back()?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
@@ -73,10 +73,10 @@ impl SignalListener {
         Ok(Self(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?))
     }
 
-    /// Waits for the next one. Cancel safe.
+    /// Waits for the next signal. Cancel safe.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub async fn recv(&self) -> io::Result<ReceivedSignal> {
         loop {
             let mut ready = self.0.readable().await?;
@@ -106,7 +106,7 @@ fn program_of(pid: u32) -> Option<String> {
 }
 
 impl Sender {
-    /// The job whose process it is.
+    /// The job that the sender belongs to.
     #[must_use]
     pub fn job(&self) -> Option<JobId> {
         match self {

@@ -1,38 +1,38 @@
-//! What `/proc/<pid>/stat` says of a process.
+//! Parses `/proc/<pid>/stat`.
 //!
-//! A line of it is one consistent moment of one process, which is why parent, group and start time
-//! are always taken from the same read.
+//! One read is a consistent snapshot of one process, so parent, group and start time always come from the
+//! same read.
 
 use std::fs;
 use std::io;
 
 use nix::libc;
 
-/// The fields of one process that matter for finding and naming it.
+/// The fields that identify and locate a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) pid: u32,
     pub(super) parent: u32,
     pub(super) group: u32,
     pub(super) session: u32,
-    /// In clock ticks since boot: with the pid it names one process until the next boot.
+    /// In clock ticks since boot. Together with the pid it identifies one process until the next boot.
     pub(super) start_time: u64,
-    /// False for a zombie: it runs nothing and cannot be signalled any more.
+    /// False for a zombie, which runs nothing and cannot be signalled.
     pub(super) is_running: bool,
-    /// The process waits for nothing but a processor.
+    /// Whether the process only waits for a processor.
     pub(super) is_runnable: bool,
 }
 
 impl Stat {
-    /// Whether it is a thread of the kernel: those are numbered 2, or children of 2.
+    /// Whether it is a kernel thread: pid 2, or a child of pid 2.
     pub(super) fn is_of_kernel(&self) -> bool {
         self.pid == 2 || self.parent == 2
     }
 
-    /// Reads that of one process; `None` when there is none such, or the system hides it from us.
+    /// Reads one process; `None` if it does not exist, or the system hides it.
     ///
     /// # Errors
-    /// When it cannot be looked at, as without a free descriptor: then it may well be there.
+    /// When it cannot be read, for example for lack of descriptors: it may still exist.
     pub(super) fn of(pid: u32) -> io::Result<Option<Self>> {
         let path = format!("/proc/{pid}/stat");
         match fs::read(&path) {
@@ -44,10 +44,10 @@ impl Stat {
         }
     }
 
-    /// Reads that of every process there is. One that starts or ends meanwhile may be missing.
+    /// Reads all processes. One that starts or exits meanwhile may be missing.
     ///
     /// # Errors
-    /// When any of them cannot be looked at.
+    /// When one of them cannot be read.
     pub(super) fn all() -> io::Result<Vec<Self>> {
         let mut all = Vec::new();
         for entry in fs::read_dir("/proc")? {
@@ -58,25 +58,25 @@ impl Stat {
         Ok(all)
     }
 
-    /// The name of the program comes second, in brackets, and may hold brackets and spaces itself:
-    /// the fields are counted from the last closing one.
+    /// The program name comes second, in parentheses, and may itself contain parentheses and spaces: count
+    /// the fields from the last closing one.
     fn parse(line: &[u8]) -> Option<Self> {
         let name_end = line.iter().rposition(|&byte| byte == b')')?;
         let pid =
             std::str::from_utf8(line.get(..line.iter().position(|&b| b == b' ')?)?).ok()?.parse().ok()?;
         let rest = std::str::from_utf8(line.get(name_end + 1..)?).ok()?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        // Field 3 of proc(5), the state, is the first here.
+        // Field 3 of proc(5), the state, comes first here.
         let field = |number: usize| fields.get(number - 3).copied();
         let threads: u32 = field(20)?.parse().ok()?;
         let is_running = match field(3)? {
-            // A first thread that ended before the others looks like a zombie.
+            // A main thread that exited before the others looks like a zombie.
             "Z" => threads > 1,
             "X" | "x" => false,
-            // One that the kernel has let go of while it was looked at: no thread is left.
+            // The kernel has just released it: no thread is left.
             _ => threads > 0,
         };
-        // The kernel says -1 for the group and the session of such a one.
+        // Then the kernel reports -1 for group and session.
         let id = |number| field(number)?.parse::<i64>().ok().map(|id| u32::try_from(id).unwrap_or_default());
         Some(Self {
             pid,
@@ -90,7 +90,7 @@ impl Stat {
     }
 }
 
-/// Whether an error says that what was looked at is not there, or went while it was looked at.
+/// Whether an error means that a process or file does not exist, or disappeared during the read.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
         || matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENODEV))

@@ -1,9 +1,11 @@
-//! What this machine knows of a terminal that comes from another one: a description of its kind, and its owner's locale.
+//! Finds out what this machine supports of a remote terminal: the description of its type, and its owner's
+//! locale.
 //!
-//! A program that finds no description of `TERM` refuses to start, and one that finds no locale takes its terminal for
-//! one of a single-byte encoding. So what the machine does not have is replaced by the nearest that it has.
+//! Without a description of `TERM` many programs refuse to start, and without a locale they assume a
+//! single-byte encoding. So the nearest available value replaces one that the machine lacks.
 //!
-//! A process of its own looks, as the job's user: the user's home may be on a file server that never answers.
+//! A separate process does the lookup as the job's user, because the user's home may be on a dead file
+//! server.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -17,37 +19,37 @@ use std::time::Duration;
 use super::user::User;
 use peerbus_protocol::tty::USUAL_TERM;
 
-/// The argument that makes `d` this helper.
+/// The argument that selects this helper program of `d`.
 pub const TERMINAL_SUPPORT: &str = "terminal-support";
 
-/// The locale of a job whose owner has one that the machine lacks: it has no language, and knows all characters.
+/// The locale of a job if the machine lacks its owner's: no language, full UTF-8.
 pub const FALLBACK_LOCALE: &str = "C.UTF-8";
 
-/// Kinds that stand in for an unknown one, the nearest first.
+/// Replacements for an unknown terminal type, the nearest first.
 const FALLBACK_TERMS: [&str; 3] = [USUAL_TERM, "xterm", "vt100"];
 
-/// Where descriptions are, beside the user's own.
+/// The terminfo directories besides the user's own.
 const TERMINFO: [&str; 4] = ["/etc/terminfo", "/lib/terminfo", "/usr/lib/terminfo", "/usr/share/terminfo"];
 
-/// Where the C library keeps locales.
+/// The locale directory of the C library.
 const LOCALES: &str = "/usr/lib/locale";
 
 /// Locales that need no file.
 const BUILT_IN: [&str; 4] = ["C", "POSIX", "C.UTF-8", "C.utf8"];
 
-/// The variables that change where descriptions are looked for.
+/// Variables that change the terminfo search path.
 const LOOK_UP_VARIABLES: [&str; 3] = ["TERMINFO", "TERMINFO_DIRS", "HOME"];
 
-/// What the machine knows.
+/// What the machine supports.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct TerminalSupport {
-    /// The kind of terminal that was asked for, or the nearest there is. None where the machine describes no terminal.
+    /// The requested terminal type or the nearest one. `None` if the machine describes no terminal.
     pub term: Option<String>,
-    /// The locales it has, of those that were asked for.
+    /// The available ones of the requested locales.
     pub locales: BTreeSet<String>,
 }
 
-/// Asks a process of its own what this machine knows of a terminal. `env` is that of the job.
+/// Starts a separate process that finds out what this machine supports. `env` is the job's environment.
 ///
 /// # Errors
 /// When that process fails; `TimedOut` when it takes longer than `within`.
@@ -69,14 +71,14 @@ pub async fn find_terminal_support(
     if !done.status.success() {
         return Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned()));
     }
-    // The kind of terminal, then the locales, a line each.
+    // One line for the terminal type, then one per locale.
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     let mut lines = said.lines();
     let term = lines.next().filter(|term| !term.is_empty()).map(str::to_owned);
     Ok(TerminalSupport { term, locales: lines.map(str::to_owned).collect() })
 }
 
-/// The program `d terminal-support USER TERM LOCALE…`, which a daemon starts.
+/// The program `d terminal-support USER TERM LOCALE…`, started by a daemon.
 #[must_use]
 pub fn terminal_support_main() -> ExitCode {
     let mut words = std::env::args().skip(2);
@@ -97,7 +99,7 @@ pub fn terminal_support_main() -> ExitCode {
     }
 }
 
-/// The folders of descriptions, in the order in which ncurses looks.
+/// The terminfo directories, in the search order of ncurses.
 fn terminfo_folders(home: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = variable("TERMINFO").map(PathBuf::from).into_iter().collect();
     folders.extend(home.map(|home| home.join(".terminfo")));
@@ -108,21 +110,22 @@ fn terminfo_folders(home: Option<&Path>, variable: impl Fn(&str) -> Option<OsStr
     folders
 }
 
-/// This kind of terminal, or the nearest that is described.
+/// This terminal type, or the nearest one that has a description.
 fn known_term(term: &str, folders: &[PathBuf]) -> Option<String> {
     let is_described = |term: &&str| folders.iter().any(|folder| describes(folder, term));
     std::iter::once(term).chain(FALLBACK_TERMS).find(is_described).map(str::to_owned)
 }
 
-/// Whether a folder describes a kind of terminal: below its first letter, or that letter's code where the file system
-/// does not tell `A` from `a`.
+/// Whether a directory describes a terminal type: in a subdirectory named after its first letter, or after
+/// that letter's hexadecimal code on case-insensitive file systems.
 fn describes(folder: &Path, term: &str) -> bool {
     let Some(&first) = term.as_bytes().first() else { return false };
     let has = |letter: String| folder.join(letter).join(term).is_file();
     has(char::from(first).to_string()) || has(format!("{first:02x}"))
 }
 
-/// Whether the C library of this machine finds a locale. It is not asked: a static program brings another one.
+/// Whether the C library of this machine has a locale. Checks the files, because a static program contains
+/// another C library.
 fn has_locale(locale: &str, folder: &Path) -> bool {
     let spellings = [locale.to_owned(), normalized(locale)];
     BUILT_IN.contains(&locale)
@@ -131,7 +134,7 @@ fn has_locale(locale: &str, folder: &Path) -> bool {
             .is_ok_and(|archive| spellings.iter().any(|name| is_in_archive(&archive, name).unwrap_or(false)))
 }
 
-/// The name as glibc files it: `de_DE.UTF-8@euro` is `de_DE.utf8@euro`.
+/// The name that glibc uses for the file: `de_DE.UTF-8@euro` becomes `de_DE.utf8@euro`.
 fn normalized(locale: &str) -> String {
     let (name, modifier) = locale.split_once('@').map_or((locale, None), |(name, after)| (name, Some(after)));
     let mut normal = name.to_owned();
@@ -144,10 +147,10 @@ fn normalized(locale: &str) -> String {
     modifier.map_or(normal.clone(), |modifier| format!("{normal}@{modifier}"))
 }
 
-/// Whether glibc's archive has a locale. It begins with numbers of 32 bits, in the order of the machine: a magic one, a
-/// serial one, and the place, count and size of the table of names. An entry is a hash, the place of the name, which ends
-/// with a zero byte, and the place of the record, which is 0 in an empty entry. An archive may have 200 MB, so it is not
-/// read whole.
+/// Whether glibc's archive contains a locale. The archive begins with 32-bit numbers in native byte order: a
+/// magic number, a serial number, then offset, count and size of the name table. An entry consists of a hash,
+/// the offset of the zero-terminated name, and the offset of the record, which is 0 in an empty entry. An
+/// archive may have 200 MB, so this does not read all of it.
 fn is_in_archive(archive: &fs::File, locale: &str) -> io::Result<bool> {
     const MAGIC: u32 = 0xde02_0109;
     const MOST_ENTRIES: usize = 1 << 20;
@@ -212,7 +215,7 @@ mod tests {
         assert_eq!(folders[..5], first.map(PathBuf::from));
     }
 
-    /// As glibc writes it, with one empty entry.
+    /// The format of glibc, with one empty entry.
     fn archive_of(name: &str) -> Vec<u8> {
         let (table, names) = (56_u32, 56 + 24);
         let mut archive: Vec<u8> =
