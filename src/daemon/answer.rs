@@ -1,4 +1,4 @@
-//! Answers that need no running job: refusals, recorded endings, and single JSON replies.
+//! Answers without a running job: refusals, recorded endings, and single JSON replies.
 
 use bytes::Bytes;
 
@@ -17,11 +17,10 @@ use peerbus_protocol::signature::REFUSES;
 use peerbus_protocol::subjects::{self, Verb};
 use peerbus_protocol::{Ending, JobId, PeerId, decode};
 
-/// How a message is answered that nobody of the fleet is proved to have said: a word and a number.
+/// The answer to a message that no member has proved: a word and a code.
 pub(super) const UNPROVEN: (&str, u16) = ("unproven", 403);
 
-/// A frame as a message to its caller. The reply subject brings an instant "nobody listens" when
-/// the caller is gone.
+/// A frame as a message to its caller. The reply subject makes the server report at once if the caller is gone.
 pub(super) fn frame_message(peer: &PeerId, caller: &str, id: JobId, frame: Frame) -> Outgoing {
     let mut message = Outgoing::to(caller)
         .reply(&subjects::job(peer, id, Verb::Credit))
@@ -32,7 +31,7 @@ pub(super) fn frame_message(peer: &PeerId, caller: &str, id: JobId, frame: Frame
     if let Some(offset) = frame.offset {
         message = message.header(frame::OFFSET, offset);
     }
-    // What matters of all the others is in the totals and digests of the result.
+    // The totals and digests of the result cover all other frames.
     let is_relied_on = matches!(frame.kind, FrameKind::Result | FrameKind::Detached);
     if is_relied_on { message.sealed() } else { message }
 }
@@ -51,7 +50,7 @@ pub(super) fn viewer_message(
     if is_relied_on { message.sealed() } else { message }
 }
 
-/// Sends a stream that consists of its ending only, as the given epoch.
+/// Sends a stream that consists only of its ending, in the given epoch.
 pub(super) async fn whole_stream(
     context: &Context,
     caller: &str,
@@ -62,7 +61,7 @@ pub(super) async fn whole_stream(
     ending(context, caller, id, result, epoch, None).await;
 }
 
-/// The same for a message that was not proved or cannot be read, which had this signature.
+/// The same for an unproved or unreadable message with this signature.
 pub(super) async fn refused_stream(
     context: &Context,
     caller: &str,
@@ -98,15 +97,15 @@ async fn ending(
     }
 }
 
-/// Has a caller resume. It speaks to a daemon that is no more and may hear nothing for long: a frame
-/// of its own epoch with the highest number there is tells it that it has missed some.
+/// Makes a caller resume. It still talks to an earlier daemon and might wait long. A frame of its own epoch with
+/// the highest possible number shows it a gap.
 pub(super) async fn have_resumed(context: &Context, caller: &str, id: JobId, epoch: u64) {
     let payload = decode::to_json(&Accepted::ended(context.instance)).into();
     let frame = Frame { epoch, seq: u64::MAX, kind: FrameKind::Accepted, offset: None, payload };
     say(context, frame_message(context.peer(), caller, id, frame)).await;
 }
 
-/// Sends the one JSON reply of a plain request: the kept bytes where there are any.
+/// Sends the JSON reply of a plain request: the kept bytes if there are any.
 pub(super) async fn plain(context: &Context, caller: &str, result: &JobResult, kept: Option<Vec<u8>>) {
     let message = Outgoing::to(caller);
     let message = match &result.ending {
@@ -123,7 +122,7 @@ fn error(message: Outgoing, word: &'static str, code: u16, sentence: &str, resul
     message.header(ERROR_HEADER, word).header(ERROR_CODE_HEADER, code).payload(decode::to_json(&body))
 }
 
-/// Says that something asked of a job cannot be done.
+/// Reports that an operation on a job failed.
 pub(super) async fn cannot(context: &Context, reply: &str, word: &'static str, code: u16, sentence: &str) {
     say(context, no_message(reply, word, code, sentence)).await;
 }
@@ -138,7 +137,7 @@ pub(super) fn no_message(reply: &str, word: &'static str, code: u16, sentence: &
         .sealed()
 }
 
-/// Says that a job is somebody else's.
+/// Reports that a job belongs to another principal.
 pub(super) async fn not_yours(
     context: &Context,
     (id, owner): (JobId, Option<&Principal>),
@@ -150,14 +149,14 @@ pub(super) async fn not_yours(
     cannot(context, reply, "not_yours", 403, &sentence).await;
 }
 
-/// Says that a durable job runs, to who asked for no stream.
+/// Reports a running durable job to a caller that requested no stream.
 pub(super) async fn started(context: &Context, caller: &str, id: JobId) {
     let (peer, instance) = (context.peer().clone(), context.instance);
     let started = Started { kind: STARTED_TYPE.to_owned(), id, peer, instance };
     say(context, Outgoing::to(caller).payload(decode::to_json(&started))).await;
 }
 
-/// Says that nobody can attach to a job, because it ends with its daemon.
+/// Reports that a job is not durable and so cannot be attached to.
 pub(super) async fn not_durable(context: &Context, reply: &str, id: JobId) {
     let sentence = format!("{id} is not durable: it has no log, and ends with its caller");
     cannot(context, reply, "not_durable", 409, &sentence).await;
@@ -177,27 +176,27 @@ pub(super) async fn cancelled(
     say(context, message).await;
 }
 
-/// Says to somebody who does not follow a job what became of a signal.
+/// Reports the result of a signal to a client that does not follow the job.
 pub(super) async fn signalled(context: &Context, reply: &str, signalled: &frame::Signalled) {
     let body = decode::to_json(signalled);
     say(context, Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(body)).await;
 }
 
-/// Says that a job has another name.
+/// Reports a job's new name.
 pub(super) async fn renamed(context: &Context, reply: &str, id: JobId, name: &str) {
     let (instance, name) = (context.instance, name.to_owned());
     let body = decode::to_json(&Renamed { kind: RENAMED_TYPE.to_owned(), id, instance, name });
     say(context, Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(body)).await;
 }
 
-/// Says how many have left a job.
+/// Reports how many viewers were detached.
 pub(super) async fn have_left(context: &Context, reply: &str, id: JobId, viewers: u32) {
     let instance = context.instance;
     let body = decode::to_json(&DetachAnswer { kind: DETACHED_TYPE.to_owned(), id, instance, viewers });
     say(context, Outgoing::to(reply).header(frame::KIND, FrameKind::Answer).payload(body)).await;
 }
 
-/// Tells somebody who asks to go on reading a job that it has left it. A stream that consists of that only.
+/// Tells a resuming client that it was detached: a stream of this one frame.
 pub(super) async fn detached(
     context: &Context,
     reply: &str,
@@ -215,13 +214,13 @@ pub(super) async fn detached(
     }
 }
 
-/// Has a request signed once more.
+/// Asks the caller to sign its request again.
 pub(super) async fn challenged(context: &Context, caller: &str, id: JobId, challenge: String) {
     let body = decode::to_json(&Challenge { id, challenge });
     say(context, Outgoing::to(caller).header(frame::KIND, FrameKind::Challenge).payload(body)).await;
 }
 
-/// Says something once. Whoever waits for it asks again when it gets lost.
+/// Sends a message once. If it is lost, the client retries.
 async fn say(context: &Context, message: Outgoing) {
     if let Err(error) = context.bus.publish(message.sealed()).await {
         tracing::debug!(%error, "an answer was not sent");

@@ -1,11 +1,10 @@
-//! One daemon per peer id.
+//! Enforces one daemon per peer id.
 //!
-//! Before it serves, a daemon pings its own id: an answer means that the id is taken, and it goes.
-//! Two that could not see each other then (each had its own side of a cut) find out at their next
-//! connection; then both refuse new jobs until they have been alone for three intervals, because
-//! nobody could say which of them a command runs on. Each names itself when it looks for others, so
-//! that one of them noticing is enough; and each looks from time to time, because servers that are
-//! joined bring two together that had no new connection.
+//! Before it serves, a daemon pings its own id. An answer means that the id is taken, and the daemon exits. Two
+//! daemons on different sides of a network partition detect the conflict at their next connection. Both then refuse
+//! new jobs until they have been alone for three intervals, because nobody could say which of them runs a command.
+//! Each ping names its sender, so it is enough if one of them notices. Daemons also check from time to time,
+//! because joining servers can bring two together without a new connection.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,21 +17,21 @@ use peerbus_bus::{Bus, BusError, Incoming, Outgoing};
 use peerbus_protocol::heartbeat::{Heartbeat, INTERVAL_MS, Ping, PingHints};
 use peerbus_protocol::{Instance, PeerId, decode, subjects};
 
-/// How long another daemon may take to answer. A daemon answers from a task of its own.
+/// How long another daemon may take to answer. It answers from a separate task.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// How often an id without an answer, though somebody listens, is asked again: it may belong to a
-/// connection of the dead that the server still has to notice.
+/// How often to ping an id that has a listener but does not answer. The listener may be a dead connection that the
+/// server has not noticed.
 const ASK: usize = 3;
 
-/// How many times in a row nobody else may answer before a conflict is over.
+/// Checks in a row without another answer that end a conflict.
 const ALONE_TIMES: usize = 3;
 
-/// How often a daemon looks without a reason: every third interval.
+/// Interval of regular checks: every third heartbeat interval.
 const LOOK_EVERY: Duration = Duration::from_millis(3 * INTERVAL_MS);
 
-/// Takes note of a ping: one by another daemon of our own id is a reason to look. Another one says that
-/// there is something in the queue.
+/// Handles the hints of a ping: a ping of another daemon with our id triggers a check, and another hint announces a
+/// message in the queue.
 pub(super) fn pinged(context: &Context, payload: &[u8]) {
     if let Ok(PingHints { queue: true }) = decode::json(payload) {
         context.look_into_queue.notify_one();
@@ -51,7 +50,7 @@ pub(super) struct ConflictingDaemon {
     pub(super) hostname: String,
 }
 
-/// Looks whether the id is taken, before we listen to it ourselves.
+/// Checks whether the id is taken, before we subscribe to it.
 pub(super) async fn taken(bus: &Bus, peer: &PeerId) -> Result<Option<ConflictingDaemon>, BusError> {
     for _ in 0..ASK {
         match bus.request(&subjects::ping(peer), Bytes::new(), ANSWER_WITHIN).await {
@@ -71,8 +70,7 @@ pub(super) async fn taken(bus: &Bus, peer: &PeerId) -> Result<Option<Conflicting
     Ok(None)
 }
 
-/// Looks again at every new connection and whenever there is a reason, for as long as it is polled,
-/// and keeps the context told.
+/// Checks at every new connection and on every hint while it is polled, and updates the context.
 pub(super) async fn watch(context: Arc<Context>) {
     let mut link = context.bus.link();
     loop {
@@ -87,7 +85,7 @@ pub(super) async fn watch(context: Arc<Context>) {
     }
 }
 
-/// Looks until nobody else has answered three times, or nobody answers the first time.
+/// Checks until nobody else answered three times in a row, or at the first check.
 async fn settle(context: &Context) {
     let mut alone = 0;
     while alone < ALONE_TIMES {
@@ -95,7 +93,7 @@ async fn settle(context: &Context) {
         let conflict = *context.conflict.borrow();
         match others.as_ref().map(BTreeSet::first) {
             None | Some(None) if !conflict => return,
-            // Who could not look has not been alone.
+            // A failed check does not count.
             None => {}
             Some(None) => alone += 1,
             Some(Some(other)) => {
@@ -112,7 +110,7 @@ async fn settle(context: &Context) {
     context.conflict.send_replace(false);
 }
 
-/// Who else answers for our id; unknown where not even we ourselves were heard.
+/// The other instances that answer for our id. `None` if not even our own answer arrived.
 async fn others(context: &Context) -> Option<BTreeSet<Instance>> {
     let mut answers = context.bus.mailbox();
     let looking = decode::to_json(&Ping { instance: context.instance });
@@ -129,12 +127,12 @@ async fn others(context: &Context) -> Option<BTreeSet<Instance>> {
             }
         }
     };
-    // The end of the time is the ordinary end: nobody knows how many are going to answer.
+    // The timeout is the normal end: the number of answers is unknown.
     let _ = tokio::time::timeout(ANSWER_WITHIN, listen).await;
     heard.remove(&context.instance).then_some(heard)
 }
 
-/// Whether an answer is of somebody with our own identity, where that can be known.
+/// Whether an answer is signed by our own identity, if that can be checked.
 fn is_of(bus: &Bus, peer: &PeerId, answer: &Incoming) -> bool {
     bus.member()
         .is_none_or(|member| member.speaker(answer).is_ok_and(|signer| signer.name.as_str() == peer.as_str()))

@@ -1,12 +1,12 @@
-//! Whether a word about a job was said just now, where members sign.
+//! Replay protection for control messages, if members sign.
 //!
-//! A signature does not grow old, so a recorded word would count again whenever somebody repeats it. A word
-//! therefore counts only with a text of this daemon's, which its signature covers, and which nobody could have
-//! known before: the *nonce* of an attachment, told in its `accepted`, or the answer to a *challenge*.
+//! A signature does not expire, so a recorded control message could be replayed. It therefore counts only if its
+//! signature covers an unpredictable text of this daemon: the *nonce* of an attachment, sent in `accepted`, or the
+//! answer to a *challenge*.
 //!
-//! A nonce ends with its [`Attachment`]: whoever leaves a job, is given up, or begins anew has said nothing that
-//! counts later. A challenge counts for one word. Both are bound to one job and one inbox, and an inbox is its
-//! signer's. Nothing is written down: another daemon knows neither, and asks anew.
+//! A nonce ends with its [`Attachment`]: when the client detaches, is dropped, or attaches again. A challenge is
+//! valid for one message. Both are bound to one job and one inbox, and an inbox belongs to its signer. Nothing is
+//! stored on disk: another daemon knows neither and issues its own.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,16 +15,16 @@ use std::time::{Duration, Instant};
 use peerbus_protocol::JobId;
 use peerbus_protocol::subjects::Verb;
 
-/// How long a challenge may be answered.
+/// Lifetime of a challenge.
 const CHALLENGE_HOLDS: Duration = Duration::from_secs(60);
 
-/// Challenges that may wait for their answers. Whoever finds its own gone gets another one.
+/// Maximum number of open challenges. A client whose challenge was dropped gets another one.
 const CHALLENGES_MOST: usize = 16_384;
 
-/// Whose word, and about what: the job and the inbox.
+/// The job and the inbox.
 type Key = (JobId, String);
 
-/// What this daemon has given out. Clones are the same one.
+/// All nonces and challenges issued by this daemon. Clones share state.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Nonces(Arc<Mutex<IssuedNonce>>);
 
@@ -34,7 +34,7 @@ struct IssuedNonce {
     challenges: HashMap<Key, (String, Instant)>,
 }
 
-/// An inbox that follows a job. Its nonce ends when this is dropped.
+/// An inbox that follows a job. Dropping this ends its nonce.
 #[derive(Debug)]
 pub(super) struct Attachment {
     of: Nonces,
@@ -43,7 +43,7 @@ pub(super) struct Attachment {
 }
 
 impl Attachment {
-    /// What each of its words has to carry.
+    /// The nonce that each of its messages must carry.
     pub(super) fn nonce(&self) -> &str {
         &self.nonce
     }
@@ -52,7 +52,7 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let mut given = self.of.given();
-        // The same inbox may have begun anew by now.
+        // The same inbox may have attached again by now.
         if given.nonces.get(&self.key) == Some(&self.nonce) {
             given.nonces.remove(&self.key);
         }
@@ -60,14 +60,14 @@ impl Drop for Attachment {
 }
 
 impl Nonces {
-    /// Begins an attachment; one that the inbox had to this job before ends.
+    /// Starts an attachment. Ends an earlier one of the same inbox to this job.
     pub(super) fn attach(&self, job: JobId, inbox: &str) -> Attachment {
         let (key, nonce) = ((job, inbox.to_owned()), random());
         self.given().nonces.insert(key.clone(), nonce.clone());
         Attachment { of: self.clone(), key, nonce }
     }
 
-    /// The challenge for the next word of an inbox. The same one until it was answered, for repeats.
+    /// The challenge for the next message of an inbox. It stays the same until answered, so repeats match.
     pub(super) fn challenge(&self, job: JobId, inbox: &str) -> String {
         let (key, now) = ((job, inbox.to_owned()), Instant::now());
         let mut given = self.given();
@@ -88,8 +88,8 @@ impl Nonces {
         challenge
     }
 
-    /// Whether a word carries a text that makes it fresh. A challenge counts once. What goes on from a place
-    /// (input, sizes, credit) belongs to its attachment, and to nothing else.
+    /// Whether a text proves a message to be no replay. A challenge counts once. Messages that continue from an
+    /// offset (input, sizes, credit) need the nonce of their attachment.
     pub(super) fn holds(&self, job: JobId, inbox: &str, verb: Verb, text: Option<&str>) -> bool {
         let Some(text) = text else { return false };
         let key = (job, inbox.to_owned());
@@ -101,7 +101,7 @@ impl Nonces {
         !needs_attachment && given.answers(&key, text)
     }
 
-    /// Whether a request that comes again answers a challenge.
+    /// Whether a repeated request answers a challenge.
     pub(super) fn answers(&self, job: JobId, inbox: &str, text: Option<&str>) -> bool {
         text.is_some_and(|text| self.given().answers(&(job, inbox.to_owned()), text))
     }

@@ -1,5 +1,5 @@
-//! What a daemon before this one left behind: its jobs are stopped to the last process and ended as unknown,
-//! before the next one serves. Durable jobs are not: they have shims, which are looked for, and go on.
+//! Cleans up after an earlier daemon before this one serves. Stops all processes of its plain jobs and ends those
+//! jobs as unknown. Durable jobs continue: recovery finds their shims.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -19,33 +19,32 @@ use peerbus_protocol::exec::JobResult;
 use peerbus_protocol::{Ending, JobId, PeerId};
 use peerbus_shim::JobDir;
 
-/// How long what is left of a dead daemon's job gets to end by itself.
+/// Time for leftover processes to exit by themselves.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How long a daemon waits for the shims of durable jobs before it serves.
 const SHIM_ANSWERS_WITHIN: Duration = Duration::from_secs(15);
 
-/// Ends every job that the dead daemon of a state directory left open, without starting another.
+/// Ends every plain job that a dead daemon left open, without starting a new daemon.
 ///
 /// # Errors
-/// When the directory is held by a daemon, or its journal cannot be read.
+/// If a daemon holds the directory, or its journal cannot be read.
 pub async fn recover_after(state_dir: &Path, peer: &PeerId) -> anyhow::Result<()> {
     let _lock = StateLock::acquire(state_dir)?;
     let place =
         audit::Place { state_dir: state_dir.to_owned(), peer: peer.clone(), size: SIZE, instance: None };
     let audit = Audit::open(place, false);
-    // The next daemon goes on with what is durable.
+    // The next daemon continues durable jobs.
     let (_, left) = apart(begun(&Journal::open(state_dir)?)?);
     end_all(&audit, peer, left).await;
     audit.close().await;
     Ok(())
 }
 
-/// Ends every job that a dead daemon left open, but those that are durable: they are returned, with what is known of
-/// their shims.
+/// Ends every plain job that a dead daemon left open. Returns the durable ones with the state of their shims.
 ///
 /// # Errors
-/// When the journal cannot be read: then nobody can say what may still run.
+/// If the journal cannot be read: then leftover processes are unknown.
 pub(super) async fn recover(
     journal: &Journal,
     audit: &Audit,
@@ -65,7 +64,7 @@ pub(super) async fn recover(
     Ok(found)
 }
 
-/// The jobs whose end is in the audit log: a daemon may have died between the two books.
+/// The jobs whose ending the audit log has but the journal may lack.
 async fn told(audit: &Audit) -> HashSet<JobId> {
     audit.ended_lately().await.unwrap_or_else(|error| {
         tracing::error!(%error, "reading the audit log");
@@ -75,8 +74,8 @@ async fn told(audit: &Audit) -> HashSet<JobId> {
 
 type Open = (Entry, Record);
 
-/// What was left open, but for what had been taken from the queue and not started: that is forgotten here, and
-/// begun again from its copy, as if it were delivered now.
+/// The open records, except queued jobs that have not started. Those are withdrawn and begin again from their
+/// copies.
 fn begun(journal: &Journal) -> anyhow::Result<Vec<Open>> {
     let left = journal.left_open().context("reading the journal")?;
     let (waits, left): (Vec<Open>, Vec<Open>) = left
@@ -95,17 +94,17 @@ fn forget(entry: Entry, id: JobId) {
     }
 }
 
-/// Whether it surely has not: one from the queue says so before it does.
+/// Whether a queued job has certainly not started: it would have recorded `starting`.
 fn has_never_started(record: &Record) -> bool {
     record.begun.queued && !record.starting && record.result.is_none()
 }
 
-/// Durable jobs, and all others.
+/// Separates durable jobs from all others.
 fn apart(left: Vec<Open>) -> (Vec<Open>, Vec<Open>) {
     left.into_iter().partition(|(_, record)| record.begun.durable && record.result.is_none())
 }
 
-/// Looks for the shim of a durable job. One that does not answer in time is looked for further by the job itself.
+/// Finds the shim of a durable job. If it does not answer in time, the job itself keeps looking.
 async fn find(journal: &Journal, state_dir: &Path, entry: Entry, record: Record) -> Option<Left> {
     let id = record.begun.id;
     let entry = entry
@@ -136,7 +135,7 @@ async fn end_all(audit: &Audit, peer: &PeerId, left: Vec<Open>) {
     join_all(left.into_iter().map(|(entry, record)| end(audit, peer, entry, record))).await;
 }
 
-/// Its daemon wrote down how it ended, and came no further. What of it runs was left running.
+/// Closes a record whose daemon wrote the ending and then died. Processes that still run were left on purpose.
 async fn close(audit: &Audit, entry: Entry, record: Record, told: &HashSet<JobId>) {
     let id = record.begun.id;
     if let Some(result) = record.result.filter(|_| !told.contains(&id)) {

@@ -1,7 +1,7 @@
-//! The state file: what the daemon of a state directory does, or did last, for whoever looks.
+//! The state file: what the daemon of a state directory does, or did last.
 //!
-//! It is never removed, so that "stopped, because" can be told from "never started". It is replaced
-//! whole, on a full disk written over, readable by its owner only, and holds no secret.
+//! The file is never removed, so readers can tell "stopped" from "never started". It is replaced atomically, or
+//! overwritten in place on a full disk. Only its owner can read it, and it holds no secret.
 
 use std::fs;
 use std::io::{self, Write};
@@ -22,34 +22,34 @@ use peerbus_protocol::{Instance, PeerId, decode};
 /// The `type` of a state file.
 pub const TYPE: &str = "peerbus.daemon_state.v1";
 
-/// Its name below the state directory.
+/// File name below the state directory.
 pub const FILE: &str = "state.json";
 
-/// What a daemon does.
+/// The run state of a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
-    /// It is on its way to serving.
+    /// It is starting.
     Starting,
     /// It serves.
     Ready,
-    /// It is on its way out.
+    /// It is shutting down.
     Stopping,
-    /// It ended as asked.
+    /// It ended as requested.
     Stopped,
-    /// It ended for the reason in `state_reason`.
+    /// It failed; `state_reason` says why.
     Failed,
 }
 
-/// How a daemon is run.
+/// The supervisor of a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SupervisedBy {
     /// Systemd started it.
     Systemd,
-    /// `d daemon start` did; its log is in the state directory.
+    /// `d daemon start`; the log is in the state directory.
     Detached,
-    /// Somebody else did, and has its standard error.
+    /// Somebody else, who has its standard error.
     Foreground,
 }
 
@@ -59,15 +59,15 @@ pub struct DaemonState {
     /// Always [`TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// What the daemon does, or did last.
+    /// The run state.
     pub state: RunState,
-    /// Why, for people.
+    /// The reason, for people.
     pub state_reason: String,
-    /// Since when, UTC.
+    /// Start of the run state, UTC.
     pub since: String,
-    /// Which process it is or was, with start time and boot, so that nobody is taken for it.
+    /// The process, with start time and boot, so that no other process is taken for it.
     pub process: ProcessKey,
-    /// Which start of the daemon.
+    /// The instance of the daemon.
     pub instance: Instance,
     /// Version of the daemon.
     pub version: String,
@@ -75,23 +75,23 @@ pub struct DaemonState {
     pub peer_id: PeerId,
     /// Its role.
     pub role: Role,
-    /// The bus, without credentials.
+    /// The bus address, without credentials.
     pub nats: String,
-    /// How it is run; older daemons did not say.
+    /// The supervisor. Older daemons did not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_by: Option<SupervisedBy>,
     /// Its policy; older daemons had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyState>,
-    /// Its program and what it knows of another; older daemons did not hand over.
+    /// The program and any other known version. Older daemons could not hand over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<ProgramState>,
-    /// Since when a daemon that serves has lost the bus, and why it does not get it back; none while it has it.
+    /// Since when and why a serving daemon is disconnected from the bus. `None` while connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub off_the_bus: Option<OffTheBus>,
 }
 
-/// A daemon without its bus: it goes on trying.
+/// A disconnected daemon. It keeps trying to connect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OffTheBus {
     /// Since when, UTC.
@@ -100,11 +100,11 @@ pub struct OffTheBus {
     pub why: String,
 }
 
-/// Makes a state directory, where there is none. Root's daemon uses none that others can change: whoever writes into
-/// it decides what is known to have run, and what root executes.
+/// Creates a state directory if there is none. Root's daemon rejects a directory that others can change: its
+/// content decides which jobs have run and which programs root executes.
 ///
 /// # Errors
-/// Names the directory that cannot be made, or says who else can change it.
+/// Names the directory that cannot be created, or who else can change it.
 pub(super) fn make_directory(directory: &Path) -> anyhow::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -120,7 +120,7 @@ pub(super) fn make_directory(directory: &Path) -> anyhow::Result<()> {
 pub(super) struct StateFile {
     path: PathBuf,
     current: DaemonState,
-    /// Whether the directory is another's, or nobody's, by now.
+    /// Whether the directory was removed or belongs to another daemon now.
     is_lost: bool,
 }
 
@@ -129,7 +129,7 @@ impl StateFile {
         set_aside_if_broken(directory)?;
         let file = Self { path: directory.join(FILE), current: first, is_lost: false };
         match file.write() {
-            // Those who look see what was written last; whoever wants to make room needs this daemon.
+            // Start anyway: clients need this daemon to free disk space. Readers see the old state.
             Err(error) if is_full(&error) => {
                 tracing::error!(path = %file.path.display(), %error, "writing the state file; starting all the same");
             }
@@ -138,7 +138,7 @@ impl StateFile {
         Ok(file)
     }
 
-    /// Notes a change. A file that cannot be written is said and changes nothing for the daemon.
+    /// Writes a new run state. A write error is only logged.
     pub(super) fn set(&mut self, state: RunState, reason: impl Into<String>) {
         self.current.state = state;
         self.current.state_reason = reason.into();
@@ -149,7 +149,7 @@ impl StateFile {
         self.note();
     }
 
-    /// The directory was taken away. Nothing more is written: what is there now may be another daemon's.
+    /// Stops writing: the directory was removed, and what is there now may belong to another daemon.
     pub(super) fn lose(&mut self) {
         self.is_lost = true;
     }
@@ -163,13 +163,13 @@ impl StateFile {
         }
     }
 
-    /// Notes what became of a reading of the policy.
+    /// Writes the result of a policy read.
     pub(super) fn set_policy(&mut self, policy: PolicyState) {
         self.current.policy = Some(policy);
         self.note();
     }
 
-    /// Notes what is known of another version.
+    /// Writes what is known of another version.
     pub(super) fn set_next(&mut self, next: Option<UpgradeOutcome>) {
         if let Some(program) = &mut self.current.program {
             program.next = next;
@@ -177,7 +177,7 @@ impl StateFile {
         self.note();
     }
 
-    /// Notes that the bus is away, and why; or that it is back. Writes only what changes.
+    /// Writes why the bus is disconnected, or that it is back. Writes only changes.
     pub(super) fn set_off_the_bus(&mut self, why: Option<String>) {
         if self.current.off_the_bus.as_ref().map(|off| &off.why) == why.as_ref() {
             return;
@@ -202,19 +202,19 @@ impl StateFile {
 
     fn replace(&self, text: &[u8]) -> io::Result<()> {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
-        // Made with mode 0600.
+        // Created with mode 0600.
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         file.write_all(text)?;
         file.persist(&self.path)?;
         Ok(())
     }
 
-    /// On a full disk: the blocks that the file has already are enough for what changes in it.
+    /// On a full disk: the blocks of the existing file are enough.
     fn write_over(&self, text: &[u8]) -> io::Result<()> {
         let file = fs::OpenOptions::new().write(true).open(&self.path)?;
         let length = file.metadata()?.len();
-        // In one write, so that whoever reads it meanwhile sees the one text or the other; what may be left of a
-        // longer one is blank until it is cut off.
+        // One write call, so that a reader sees the old or the new text. Blanks cover a longer old text until the
+        // file is truncated.
         let mut padded = text.to_vec();
         padded.resize(padded.len().max(usize::try_from(length).unwrap_or_default()), b' ');
         file.write_all_at(&padded, 0)?;
@@ -222,7 +222,7 @@ impl StateFile {
     }
 }
 
-/// A file that cannot be read is kept under another name, and said.
+/// Renames an invalid file and logs that.
 fn set_aside_if_broken(directory: &Path) -> io::Result<()> {
     if let Err(ReadError::Broken { path, why }) = read(directory) {
         let aside = path.with_extension(format!("broken-{}.json", now().replace(':', "")));
@@ -232,13 +232,13 @@ fn set_aside_if_broken(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Why a state file says nothing.
+/// Why the state file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// There is none: no daemon was ever started here.
+    /// No file: no daemon was ever started here.
     #[error("no daemon was ever started on {}", .0.display())]
     Missing(PathBuf),
-    /// It is there and cannot be read.
+    /// The file cannot be read.
     #[error("reading {}: {error}", path.display())]
     Unreadable {
         /// The file.
@@ -246,7 +246,7 @@ pub enum ReadError {
         /// What the system said.
         error: io::Error,
     },
-    /// It is there and is not what a daemon writes.
+    /// The content is invalid.
     #[error("{} is corrupt: {why}", path.display())]
     Broken {
         /// The file.
@@ -259,7 +259,7 @@ pub enum ReadError {
 /// Reads the state file of a state directory.
 ///
 /// # Errors
-/// When there is none, or it cannot be read.
+/// If there is none or it is invalid.
 pub fn read(directory: &Path) -> Result<DaemonState, ReadError> {
     let path = directory.join(FILE);
     let text = match fs::read(&path) {
@@ -279,12 +279,11 @@ pub fn read(directory: &Path) -> Result<DaemonState, ReadError> {
 }
 
 impl DaemonState {
-    /// What the file says, corrected by whether its process lives: a daemon that was killed could
-    /// not write that down.
+    /// Corrects the state if the process is dead: a killed daemon could not write that.
     #[must_use]
     pub fn truth(mut self) -> Self {
         let claims_to_live = matches!(self.state, RunState::Starting | RunState::Ready | RunState::Stopping);
-        // Whoever cannot look has nothing better than the claim.
+        // If the check fails, trust the file.
         if claims_to_live && !self.process.is_alive().unwrap_or(true) {
             self.state = RunState::Failed;
             self.state_reason = format!("process {} ended without saying why", self.process.pid);
