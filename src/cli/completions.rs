@@ -1,11 +1,11 @@
-//! `d completions`: the script a shell needs, and the answers to the questions that script asks.
+//! `d completions`: a shell's completion script, and the answers to its queries.
 //!
-//! The script asks `d` itself at each TAB, with [`ASKED`] in the environment and the words of the
-//! line, up to the cursor, behind `--`. The answer is made of the command definition, so a new verb
-//! or flag completes without a word here; wherever a peer or a job is named, one is offered.
-//! An answer is lines of `value<TAB>description`, or one of [`FILES`] and [`DIRECTORIES`], where
-//! the shell's own completion of paths knows best. What follows `--` on the line is the remote
-//! command's and gets no answer. Nothing is ever said to stderr.
+//! At each TAB, the script runs `d` with [`ASKED`] in the environment and the words up to the
+//! cursor behind `--`. The answer comes from the command definition, so new verbs and flags
+//! complete without extra code, and peer and job arguments get candidates. An answer has lines of
+//! `value<TAB>description`, or is [`FILES`] or [`DIRECTORIES`] if the shell should complete paths
+//! itself. Words behind a `--` on the line belong to the remote command and get no answer. Nothing
+//! is printed to stderr.
 
 mod definition;
 mod jobs;
@@ -23,12 +23,12 @@ use super::output;
 pub(super) use jobs::refresh as refresh_jobs;
 pub(super) use refresh::run as refresh;
 
-/// Says that the words behind `--` are to be completed.
+/// This variable marks a completion query.
 pub(super) const ASKED: &str = "PEERBUS_COMPLETE";
 
-/// Answers that a file is wanted here. No word of a command line holds the first character.
+/// Requests file completion. No word of a command line has this first character.
 const FILES: &str = "\u{1}files";
-/// Answers that a directory is wanted here.
+/// Requests directory completion.
 const DIRECTORIES: &str = "\u{1}directories";
 
 /// What `d completions` is given.
@@ -63,13 +63,13 @@ pub(super) fn run(args: &Completions) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// Answers a shell, where one asks; says whether one did.
+/// Answers a completion query; returns whether there was one.
 pub(super) fn answered() -> bool {
     if std::env::var_os(ASKED).is_none_or(|value| value.is_empty()) {
         return false;
     }
     let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
-    // A shell that no longer listens has no more questions.
+    // A shell that closed the pipe needs no answer.
     let _ = output::answer(&answer(words));
     true
 }
@@ -101,7 +101,7 @@ fn answer(words: Vec<OsString>) -> Vec<String> {
     {
         return vec![path.to_owned()];
     }
-    // What would show up as something else on the line has to be typed by hand.
+    // Omit values that need escapes.
     let is_seen = |(value, _): &(String, String)| value.chars().all(output::is_shown_as_it_is);
     lines.into_iter().filter(is_seen).map(|(value, help)| offer(value, &help)).collect()
 }
@@ -120,7 +120,7 @@ fn words_of_help(begun: &OsStr) -> Vec<String> {
     words.map(|(word, about)| offer(word, &about)).collect()
 }
 
-/// Where a word is wanted and none has been begun, flags would only hide the words.
+/// Removes flags from an empty word's candidates, where they would hide the values.
 fn without_flags_nobody_asked_for(
     mut lines: Vec<(String, String)>,
     untouched: bool,
@@ -132,7 +132,7 @@ fn without_flags_nobody_asked_for(
     lines
 }
 
-/// The settings on a line that is not yet complete enough to be parsed.
+/// The settings in an incomplete command line.
 fn settings_among(words: &[OsString]) -> Common {
     let value = |flag: &str| {
         let mut given = words.iter().enumerate().filter_map(|(at, word)| {

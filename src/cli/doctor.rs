@@ -1,9 +1,10 @@
-//! `d doctor`: what works, what does not, and what to do about it.
+//! `d doctor`: checks what works, and gives hints for what does not.
 //!
-//! The idea: each check is one fact with one result, and a check whose ground is missing is
-//! skipped, so the first FAIL is where to begin. Nothing is changed, but what `--clean` shows and is told to stop.
+//! The idea: each check tests one fact, and is skipped if an earlier check it depends on failed. So
+//! the first FAIL is where to start. Nothing is changed, except that `--clean` may stop what it
+//! shows.
 //!
-//! Limit: a peer that beats and answers is taken at its word about its own disk and rights.
+//! Limit: `d` trusts a peer's own report about its disk and permissions.
 
 mod check;
 mod clean;
@@ -20,7 +21,7 @@ use super::output::{self, Table};
 use check::{Check, Report};
 use peerbus_bus::Bus;
 
-/// Peers that are looked at side by side.
+/// Most peers checked at the same time.
 const SIDE_BY_SIDE: usize = 16;
 
 /// What `d doctor` is given.

@@ -1,4 +1,4 @@
-//! The fleet's keys, for the verbs that need them: they are on the fleet's first machine.
+//! Access to the fleet's keys, which are on the fleet's first machine.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -12,13 +12,13 @@ use super::settings::{Settings, own_config};
 use peerbus_identity::authority::{Authority, AuthorityError};
 use peerbus_protocol::identity::{BadName, Name};
 
-/// Where the files of a fleet with identities are: beside the configuration.
+/// The paths of a fleet's files, beside the configuration.
 pub(super) struct FleetPaths {
     /// The configuration file.
     pub(super) config: PathBuf,
-    /// The fleet's keys and books.
+    /// The folder with the fleet's keys and records.
     pub(super) fleet: PathBuf,
-    /// The identities that this machine and its people have.
+    /// The folder with the identities of this machine and its users.
     pub(super) identity: PathBuf,
 }
 
@@ -31,13 +31,13 @@ impl FleetPaths {
         Ok(Self { fleet: folder.join("fleet"), identity: folder.join("identity"), config })
     }
 
-    /// The file of an identity.
+    /// The path of an identity file.
     pub(super) fn creds(&self, name: &Name) -> PathBuf {
         self.identity.join(format!("{name}.creds"))
     }
 
-    /// Makes the folder of the identities, for its owner alone; the one above it is the configuration's, which
-    /// everyone on the machine may read.
+    /// Creates the identity folder for its owner only. The parent is the configuration's folder,
+    /// which all users may read.
     pub(super) fn make_identity_folder(&self) -> Result<(), CliError> {
         let above = self.identity.parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(above)
@@ -71,17 +71,17 @@ pub(super) fn failed(error: &AuthorityError) -> CliError {
     }
 }
 
-/// A name, as typed.
+/// Parses a name.
 pub(super) fn name(text: &str) -> Result<Name, String> {
     text.parse().map_err(|bad: BadName| bad.to_string())
 }
 
-/// Seconds since 1970, now.
+/// The current time in seconds since 1970.
 pub(super) fn now() -> i64 {
     Timestamp::now().as_second()
 }
 
-/// A time of the books, as the registry writes it.
+/// A recorded time in the registry's format.
 pub(super) fn utc(seconds: i64) -> String {
     match Timestamp::from_second(seconds) {
         Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),

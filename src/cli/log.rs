@@ -1,7 +1,7 @@
-//! The log: stderr, one line an event, quiet for command lines and informative for daemons.
+//! The log: stderr, one line per event, quiet for command lines and informative for daemons.
 //!
-//! How much is said: `-v` and `-vv`, else `PEERBUS_LOG`, else for a daemon the key `log` of its file.
-//! Where stderr is the system's journal, lines carry its priorities and no time of their own.
+//! The level comes from `-v` and `-vv`, else `PEERBUS_LOG`, else for a daemon from the key `log` of
+//! its file. If stderr is systemd's journal, lines have its priorities and no time of their own.
 
 mod level;
 mod line;
@@ -32,13 +32,13 @@ use line::{Beginning, Lines};
 /// Overrides the file: `PEERBUS_LOG=debug`.
 const VARIABLE: &str = "PEERBUS_LOG";
 
-/// Starts the log of a command line, which says nothing of itself unless asked to.
+/// Starts the log of a command line, which is silent by default.
 pub(super) fn of_a_command(verbose: u8) -> Result<(), CliError> {
     start(&chosen(verbose, None, Level::off())?, BoxMakeWriter::new(|| Blocking(io::stderr())))
 }
 
-/// Starts the log of a daemon; `file` is what its configuration says. Where its log shall be in
-/// `log_to`, that becomes all its output.
+/// Starts the log of a daemon; `file` is its configured level. With `log_to`, all its output goes
+/// to that file.
 pub(super) fn of_a_daemon(verbose: u8, file: Option<&Level>, log_to: Option<&Path>) -> Result<(), CliError> {
     let writer = match log_to {
         None => BoxMakeWriter::new(|| Blocking(io::stderr())),
@@ -61,13 +61,13 @@ fn chosen(verbose: u8, file: Option<&Level>, otherwise: Level) -> Result<Level, 
 
 fn start(level: &Level, writer: BoxMakeWriter) -> Result<(), CliError> {
     let beginning = if is_journal() { Beginning::Priority } else { Beginning::Time };
-    // At this level the library writes out what is sent: secrets, too.
+    // At this level the NATS library logs sent messages, which may hold secrets.
     let harmless = filter_fn(|event| {
         *event.level() < Weight::TRACE || event.target().split("::").next() != Some("async_nats")
     });
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
-        // It would be said on the same stderr, and a full disk there would end the daemon.
+        // The error would go to the same stderr, and a full disk there would end the daemon.
         .log_internal_errors(false)
         .with_ansi(output::has_colours(&io::stderr()))
         .event_format(Lines(beginning))
@@ -76,8 +76,8 @@ fn start(level: &Level, writer: BoxMakeWriter) -> Result<(), CliError> {
     started.map_err(|error| CliError::other(format!("starting the log: {error}")))
 }
 
-/// Whether what is written to stderr goes to the system's journal, which then says which file that
-/// is. The variable alone does not tell: it is handed on to whatever a service starts.
+/// Whether stderr is the journal, compared by device and inode. The variable alone proves nothing,
+/// since child processes inherit it.
 pub(super) fn is_journal() -> bool {
     let Some(named) = variable("JOURNAL_STREAM") else { return false };
     let stderr = io::stderr().as_fd().try_clone_to_owned().and_then(|stderr| File::from(stderr).metadata());

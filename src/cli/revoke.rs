@@ -1,8 +1,8 @@
-//! `d revoke`: whoever it was is let in no more, and refused by every member.
+//! `d revoke`: an identity loses access, and every member refuses it.
 //!
-//! The books come first: what is in them is never forgotten. Then the server is told, which drops the
-//! connections, then the members. Where either cannot be reached the leader's daemon does it as soon as it
-//! can; that is said, and the exit code is not 0.
+//! The revocation is recorded first and is permanent. Then the server is told, which closes the
+//! connections, and then the members. If either is unreachable, the leader's daemon retries; this
+//! is reported, and the exit code is not 0.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use peerbus_protocol::PeerId;
 use peerbus_protocol::identity::Name;
 use peerbus_protocol::jobs::JobQuery;
 
-/// How long one job may take to end.
+/// Timeout until one job has ended.
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 
 /// What `d revoke` is given.
@@ -90,7 +90,7 @@ pub(super) async fn run(common: &Common, args: Revoke) -> Result<u8, CliError> {
     }
 }
 
-/// The durable jobs of somebody that still run, and the peers that did not say.
+/// The running durable jobs of an identity, and the peers that did not answer.
 async fn left_running(bus: &Bus, name: &Name) -> Result<(Vec<Found>, Vec<PeerId>), CliError> {
     must_see_jobs(bus)?;
     let rows = super::peers::all(bus).await?;
@@ -114,7 +114,7 @@ async fn left_running(bus: &Bus, name: &Name) -> Result<(Vec<Found>, Vec<PeerId>
     Ok((left, silent))
 }
 
-/// Says which they are, and stops them where that is wanted; says whether none was left that was to be.
+/// Lists the jobs, and stops them if requested; returns whether all requested jobs were stopped.
 async fn see_to(bus: &Bus, name: &Name, left: &[Found], stop_jobs: bool) -> Result<bool, CliError> {
     let mut all_stopped = true;
     for Found { peer, job } in left {

@@ -1,13 +1,13 @@
-//! The signals that `d` listens to while a command runs.
+//! The signals that `d` handles while a command runs.
 //!
-//! A signal that was ignored when `d` was started stays ignored: `nohup`, `trap '' TERM`, and the shell that starts
-//! something in the background and keeps Ctrl-C from it, mean that.
+//! A signal that was ignored when `d` started stays ignored, as `nohup`, `trap '' TERM` and
+//! background jobs of a shell expect.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use peerbus_process::is_ignored;
 
-/// Listens from now on. Nothing is heard of a signal that is ignored.
+/// Starts to listen; `None` for an ignored signal.
 pub(super) fn listen(kind: SignalKind) -> Option<Signal> {
     if is_ignored(kind.as_raw_value()) {
         return None;
@@ -15,7 +15,7 @@ pub(super) fn listen(kind: SignalKind) -> Option<Signal> {
     signal(kind).ok()
 }
 
-/// Waits for a signal; for ever where it is not listened to.
+/// Waits for a signal; for ever if `d` does not listen to it.
 pub(super) async fn received(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),

@@ -1,9 +1,8 @@
-//! The jobs that are offered at a TAB: their short ids, and the names of sessions, behind `PEER/` for
-//! someone who has begun so.
+//! Completes jobs: short ids and session names, after `PEER/` if the user typed that.
 //!
-//! What runs changes quickly, so peers are asked at the TAB, for no longer than a person bears; what
-//! has not come by then is offered at the next one, out of a file, `$XDG_CACHE_HOME/peerbus/jobs-….json`.
-//! The file is a memory and never an authority: what is typed is looked for anew.
+//! Running jobs change quickly, so each TAB queries the peers, with a short timeout. Late answers
+//! are offered at the next TAB, from the file `$XDG_CACHE_HOME/peerbus/jobs-….json`. The file is
+//! only a hint: the final command looks the job up again.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -32,36 +31,36 @@ const VERB: &str = "refresh-jobs";
 /// The `type` of the file.
 const TYPE: &str = "peerbus.job_cache.v1";
 
-/// How long a TAB waits for the peers' word.
+/// How long a TAB waits for the peers' answers.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// How long it may take to fetch a list.
+/// Timeout for fetching a list.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// A younger list is not fetched again: that is the next TAB on the same word.
+/// A younger list is not fetched again, for repeated TABs on one word.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// An older one is not offered.
+/// An older list is not offered.
 const STALE: Duration = Duration::from_secs(600);
 
-/// Jobs of each peer that are offered.
+/// Most jobs to offer per peer.
 const OF_EACH: u32 = 50;
 
 /// Longest command in a description, in characters.
 const COMMAND: usize = 40;
 
-/// What is offered.
+/// The kind of jobs to offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Offer {
-    /// What has not ended.
+    /// Jobs that have not ended.
     Running,
-    /// What has a log, ended or not.
+    /// Jobs with a log, ended or not.
     Kept,
-    /// Terminals that go on.
+    /// Running terminals.
     Terminals,
 }
 
-/// What is remembered of one bus.
+/// The cached jobs of one bus.
 #[derive(Serialize, Deserialize)]
 struct Memory {
     #[serde(rename = "type")]
@@ -78,7 +77,7 @@ impl Memory {
     }
 }
 
-/// `d refresh-jobs`: fetches the list, remembers it, and says it.
+/// `d refresh-jobs`: fetches the list, caches it, and prints it.
 pub(crate) async fn refresh(common: &Common) -> Result<u8, CliError> {
     let list = async {
         let bus = connect(common).await?;
@@ -88,7 +87,7 @@ pub(crate) async fn refresh(common: &Common) -> Result<u8, CliError> {
     };
     let too_long = CliError::new(OTHER, "the list of jobs took too long");
     let (bus, text) = tokio::time::timeout(LIMIT, list).await.map_err(|_| too_long)??;
-    // One that cannot be written is not there the next time.
+    // A write error only means no cache next time.
     let _ = keep(&bus, &text);
     output::json_line(&String::from_utf8_lossy(&text))?;
     Ok(0)
@@ -100,20 +99,20 @@ fn path(bus: &NatsAddress) -> Option<PathBuf> {
 }
 
 fn keep(bus: &NatsAddress, text: &[u8]) -> Option<()> {
-    // Made with mode 0600.
+    // Created with mode 0600.
     let mut file = tempfile::NamedTempFile::new_in(cache::made_directory()?).ok()?;
     file.write_all(text).ok()?;
     file.persist(path(bus)?).ok().map(|_: File| ())
 }
 
-/// What is remembered, and how old it is.
+/// The cached jobs and their age.
 fn remembered(bus: &NatsAddress) -> Option<(Vec<Row>, Duration)> {
     let path = path(bus)?;
     let age = fs::metadata(&path).ok()?.modified().ok()?.elapsed().ok()?;
     Some((Memory::decode(bus, &cache::bounded(&path)?)?, age))
 }
 
-/// The jobs whose name begins like this.
+/// The jobs with a name that starts with the typed text.
 pub(super) fn candidates(common: &Common, offer: Offer, typed: &OsStr) -> Vec<CompletionCandidate> {
     let bus = Settings::read(common).ok().and_then(|settings| settings.address().ok());
     let (Some(typed), Some(bus)) = (typed.to_str(), bus) else { return Vec::new() };
@@ -145,13 +144,13 @@ fn matching(rows: &[Row], offer: Offer, typed: &str) -> Vec<CompletionCandidate>
         .collect()
 }
 
-/// What a job may be called: nothing a shell would act on, whatever a peer says.
+/// A job's names that are safe on a shell's command line, whatever the peer sent.
 fn words(row: &Row) -> impl Iterator<Item = String> {
     let name = row.job.name.clone().filter(|name| is_name(name));
     [Some(row.job.id.short()), name].into_iter().flatten()
 }
 
-/// One line of a terminal.
+/// A one-line description.
 fn help(row: &Row) -> String {
     let command: String = row.job.command.chars().filter(|c| !c.is_control()).take(COMMAND).collect();
     format!("{} {} {command}", row.peer, state(&row.job))

@@ -1,7 +1,7 @@
-//! The peers that are offered at a TAB, out of the cache.
+//! Completes peers from the cache.
 //!
-//! Ids come first; hostnames and addresses are offered to someone who has begun one and no id. An
-//! old cache is used as it is while a new one is fetched for the next TAB.
+//! Ids come first. Hostnames and addresses follow only if no id matches the typed prefix. An old
+//! cache is used as it is while a new one is fetched for the next TAB.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -22,10 +22,10 @@ use peerbus_protocol::peers::Presence;
 /// An older list is fetched again.
 const FRESH: SignedDuration = SignedDuration::from_secs(30);
 
-/// How long a TAB waits for a first list: what a person does not yet notice.
+/// How long a TAB waits for the first list: too short to notice.
 const PATIENCE: Duration = Duration::from_millis(40);
 
-/// The peers whose name begins like this.
+/// The peers with a name that starts with the typed text.
 pub(super) fn candidates(common: &Common, typed: &OsStr) -> Vec<CompletionCandidate> {
     let (Some(typed), Some(bus)) = (typed.to_str(), bus(common)) else { return Vec::new() };
     remembered(common, &bus).map(|cache| matching(&cache.peers, typed)).unwrap_or_default()
@@ -62,7 +62,7 @@ fn matching(peers: &[CachedPeer], typed: &str) -> Vec<CompletionCandidate> {
     for (name, peer) in peers.iter().flat_map(other_names).filter(|(name, _)| name.starts_with(typed)) {
         others.entry(name).or_default().push(peer);
     }
-    // What more than one peer has means none of them.
+    // A name shared by several peers is ambiguous.
     let meant = others.into_iter().filter(|(_, peers)| peers.len() == 1);
     meant.map(|(name, peers)| candidate(name, &[peers[0].id.as_str(), word(peers[0].state)])).collect()
 }
@@ -75,13 +75,13 @@ fn other_names(peer: &CachedPeer) -> impl Iterator<Item = (&str, &CachedPeer)> {
     names.into_iter().filter(is_plain).map(move |name| (name, peer))
 }
 
-/// A candidate goes to the command line as it is, so it holds nothing a shell would act on.
+/// Whether a hostname is safe on a shell's command line.
 fn is_hostname(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !name.starts_with('-') && name.chars().all(plain)
 }
 
-/// Descriptions are one line of a terminal.
+/// A candidate with a one-line description.
 fn candidate(value: &str, facts: &[&str]) -> CompletionCandidate {
     let help: String = facts.join(" ").chars().filter(|c| !c.is_control()).collect();
     CompletionCandidate::new(value).help(Some(StyledStr::from(help)))

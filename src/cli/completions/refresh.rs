@@ -1,9 +1,8 @@
-//! Fetches the list of peers for the next TAB, in a process that nobody waits for.
+//! Fetches the list of peers for the next TAB in a background process.
 //!
-//! The process is `d refresh-peers`, a verb that is not shown. It says nothing, ends within
-//! [`LIMIT`], and there is at most one at a time: it holds a lock on the directory of the caches.
-//! The list goes to the cache and to its standard output, so that a first TAB, and someone whose
-//! disk takes no cache, can have it at once.
+//! The process is the hidden verb `d refresh-peers`. It prints no messages, ends within [`LIMIT`],
+//! and holds a lock on the cache directory, so only one runs at a time. It writes the list to the
+//! cache and to stdout, so that the first TAB can use it, even without a writable cache.
 
 use std::fs::{File, TryLockError};
 use std::io::Read;
@@ -23,7 +22,7 @@ use peerbus_bus::NatsAddress;
 /// The verb that fetches the list of peers.
 const PEERS: &str = "refresh-peers";
 
-/// How long it may take to fetch a list.
+/// Timeout for fetching a list.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// `d refresh-peers`
@@ -39,8 +38,8 @@ pub(crate) async fn run(common: &Common) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// The right to fetch, unless someone has it already. Where there is no place for a cache there is
-/// none for a lock.
+/// The lock for fetching; `None` if another process holds it. Without a cache directory there is no
+/// lock.
 fn alone() -> Option<Option<File>> {
     let Some(directory) = cache::made_directory() else { return Some(None) };
     let Ok(lock) = File::open(directory) else { return Some(None) };
@@ -50,18 +49,18 @@ fn alone() -> Option<Option<File>> {
     }
 }
 
-/// Starts to fetch a list, and leaves it to that.
+/// Starts to fetch a list in the background.
 pub(super) fn begin(common: &Common) {
-    // Whether it could be started is not a matter for whoever pressed TAB.
+    // A failed start is not reported to the user who pressed TAB.
     let _ = process(common, PEERS).stdout(Stdio::null()).spawn();
 }
 
-/// Starts to fetch a list and waits for it a little.
+/// Starts to fetch a list, and waits briefly for it.
 pub(super) fn begin_and_wait(common: &Common, bus: &NatsAddress, patience: Duration) -> Option<Cache> {
     Cache::decode(bus, &answer_of(common, PEERS, patience)?)
 }
 
-/// Starts to fetch something by a verb that is not shown, and waits a little for what it says.
+/// Starts a hidden verb, and waits briefly for its output.
 pub(super) fn answer_of(common: &Common, verb: &str, patience: Duration) -> Option<Vec<u8>> {
     let mut child = process(common, verb).stdout(Stdio::piped()).spawn().ok()?;
     let mut answer = child.stdout.take()?;
@@ -69,13 +68,13 @@ pub(super) fn answer_of(common: &Common, verb: &str, patience: Duration) -> Opti
     std::thread::spawn(move || {
         let mut text = Vec::new();
         let whole = answer.read_to_end(&mut text).is_ok();
-        // Nobody listens any more after the time is up.
+        // After the timeout, no receiver is left.
         let _ = send.send(whole.then_some(text));
     });
     receive.recv_timeout(patience).ok()?
 }
 
-/// The same program with the same settings. They go by the environment: other users see arguments.
+/// The same program and settings, passed by the environment: other users can see arguments.
 fn process(common: &Common, verb: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "d".into()));
     command.arg(verb).stdin(Stdio::null()).stderr(Stdio::null()).process_group(0).env_remove(ASKED);
