@@ -1,7 +1,6 @@
-//! Saying that this peer lives, and answering who asks whether it does.
+//! Sends heartbeats and answers pings.
 //!
-//! Both are tasks of their own that wait for nothing but their clock and their messages, so no
-//! amount of work may silence a peer.
+//! Both are separate tasks that wait only for timers and messages, so no load can silence a peer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,15 +15,15 @@ use peerbus_process::host;
 use peerbus_protocol::heartbeat::{Heartbeat, INTERVAL_MS, PeerState, TYPE};
 use peerbus_protocol::{decode, subjects};
 
-/// How long the look for the way to the bus may hold up a heartbeat.
+/// How long an address lookup may delay a heartbeat.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(1);
 
-/// Makes the heartbeats of one daemon.
+/// Builds the heartbeats of one daemon.
 pub(super) struct HeartbeatSource {
     context: Arc<Context>,
     beats: AtomicU64,
     hostname: String,
-    /// The way to the bus; looked up at every new connection.
+    /// The route to the bus, looked up at every new connection.
     way: Mutex<Option<host::Link>>,
 }
 
@@ -37,22 +36,22 @@ impl HeartbeatSource {
         Self { context, beats: AtomicU64::new(0), hostname, way: Mutex::new(None) }
     }
 
-    /// Finds out by which address this machine reaches the bus now.
+    /// Determines the local address of the connection to the bus.
     async fn find_way(&self) {
         let (host, port) = self.context.settings.bus.address.first();
-        // A name service that is slow must not silence the peer.
+        // A slow name service must not silence the peer.
         let found = tokio::time::timeout(LOOK_UP_WITHIN, tokio::net::lookup_host((host, port))).await;
         let remote = found.ok().and_then(Result::ok).and_then(|mut all| all.next());
         *self.way.lock().await = remote.and_then(host::link_for);
     }
 
-    /// The next beat.
+    /// The next heartbeat.
     async fn beat(&self, state: PeerState) -> Heartbeat {
         let seq = self.beats.fetch_add(1, Ordering::Relaxed) + 1;
         Heartbeat { state, seq, ..self.look().await }
     }
 
-    /// What a beat would say now.
+    /// A heartbeat with the current state.
     pub(super) async fn look(&self) -> Heartbeat {
         let settings = &self.context.settings;
         let way = self.way.lock().await.clone();
@@ -78,16 +77,16 @@ impl HeartbeatSource {
         }
     }
 
-    /// Says a beat once, if there is a link to say it on.
+    /// Publishes one heartbeat, if connected.
     pub(super) async fn say(&self, state: PeerState) {
         let beat = decode::to_json(&self.beat(state).await);
-        // While there is no link nobody could hear it; at the next link one is said at once.
+        // Nobody could receive it without a link. The next connection sends one at once.
         let _ = self.context.bus.publish(Outgoing::to(subjects::ALIVE).payload(beat).sealed()).await;
     }
 }
 
-/// Beats for as long as it is polled: at once, at every new connection, and every interval, give or
-/// take a tenth, so that ten thousand peers do not beat as one.
+/// Sends heartbeats while it is polled: at once, at every new connection, and every interval with 10% jitter, so
+/// that ten thousand peers do not send at the same moment.
 pub(super) async fn beat(pulse: Arc<HeartbeatSource>) {
     let mut link = pulse.context.bus.link();
     loop {
@@ -113,7 +112,7 @@ pub(super) async fn answer_pings(pulse: Arc<HeartbeatSource>, mut pings: mpsc::R
         id_conflict::pinged(&pulse.context, &ping.payload);
         let Some(reply) = ping.reply.filter(|reply| subjects::is_inbox(reply)) else { continue };
         let beat = decode::to_json(&pulse.beat(PeerState::Up).await);
-        // Who asked asks again when this gets lost.
+        // If the answer is lost, the client retries.
         let _ = pulse.context.bus.publish(Outgoing::to(&reply).payload(beat).sealed()).await;
     }
 }

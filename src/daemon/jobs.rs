@@ -1,9 +1,8 @@
-//! Answering which jobs there are, on `exec.<peer>.jobs`: what runs from the roll, all else from the
-//! journal.
+//! Answers job listings on `exec.<peer>.jobs`: running jobs from memory, all others from the journal.
 //!
-//! A question reads the names of all records and the records of its page, on a thread where that
-//! holds up nobody. Whoever waits for an end is answered when the job has left the roll, so when its
-//! ending is in the journal; a daemon that ends answers nobody, and who waits asks the next one.
+//! A query reads the names of all records, and the records of its page, on the blocking thread pool. A client that
+//! waits for an ending gets its answer once the journal has it. A daemon that ends does not answer; the client asks
+//! the next one.
 
 mod listing;
 
@@ -20,19 +19,19 @@ use peerbus_bus::{BusError, Incoming, Outgoing};
 use peerbus_protocol::jobs::{JobPage, JobQuery, PAGE_TYPE, WAIT_MAX_MS};
 use peerbus_protocol::{JobId, decode, subjects};
 
-/// Questions that may wait.
+/// Queries that may wait.
 pub(super) const WAITING: usize = 256;
 
-/// Questions that are looked into at once.
+/// Queries processed at once.
 const AT_ONCE: usize = 8;
 
-/// Questions whose answer may be held back at once. Further ones are answered as things stand.
+/// Queries that may wait for an ending at once. Further ones are answered immediately.
 const HELD_BACK: usize = 1_024;
 
-/// Bytes of a page that are not jobs, and a little more.
+/// Upper bound of a page's bytes that are not jobs.
 const FRAME: usize = 1_024;
 
-/// Answers for as long as it is polled.
+/// Answers while it is polled.
 pub(super) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<Incoming>) {
     let (looking, waiting) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(HELD_BACK)));
     while let Some(question) = questions.recv().await {
@@ -52,7 +51,7 @@ pub(super) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<
         tokio::spawn(async move {
             let mut turn = turn;
             if let Some(((job, patience), _place)) = held {
-                // The end of the time is an answer, too.
+                // A timeout is answered, too.
                 let _ = tokio::time::timeout(patience, context.running_jobs.left(job)).await;
                 turn = looking.acquire_owned().await.ok();
             }
@@ -62,7 +61,7 @@ pub(super) async fn answer(context: Arc<Context>, mut questions: mpsc::Receiver<
     }
 }
 
-/// The question, where whoever asks may have it answered.
+/// Parses and authorizes a query.
 fn asked(context: &Context, question: &Incoming) -> Result<JobQuery, (&'static str, u16, String)> {
     let (principal, _) = auth::of(context, question).map_err(|why| (UNPROVEN.0, UNPROVEN.1, why))?;
     if !may_see_all(&principal) {
@@ -71,7 +70,7 @@ fn asked(context: &Context, question: &Incoming) -> Result<JobQuery, (&'static s
     JobQuery::decode(&question.payload).map_err(|bad| ("bad_request", 400, decode::readable(&bad.0)))
 }
 
-/// The job whose end is waited for, and how long.
+/// The job whose ending the query waits for, and the timeout.
 fn held_back(query: &JobQuery) -> Option<(JobId, Duration)> {
     let job = query.wanted.as_deref()?.parse().ok()?;
     Some((job, Duration::from_millis(query.wait_ms?.min(WAIT_MAX_MS))))
@@ -91,7 +90,7 @@ async fn one(context: &Arc<Context>, reply: &str, query: JobQuery) {
     };
     let (peer, instance) = (context.peer().clone(), context.instance);
     let page = JobPage { kind: PAGE_TYPE.to_owned(), peer, instance, jobs, next };
-    // Who asked asks again when this gets lost.
+    // If the answer is lost, the client retries.
     let sent = context.bus.publish(Outgoing::to(reply).payload(decode::to_json(&page)).sealed()).await;
     if let Err(error @ BusError::TooLarge { .. }) = sent {
         cannot(context, reply, "journal", 500, &format!("a job does not fit into a message: {error}")).await;

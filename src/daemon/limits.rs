@@ -1,20 +1,20 @@
-//! How many durable jobs there may be at once, and how much of what they print is kept.
+//! Limits of durable jobs: how many run at once, and how much of their output is kept.
 
 use std::time::Duration;
 
-/// Bytes kept of one job's output, unless the configuration says otherwise.
+/// Default bytes kept of one job's output.
 pub const LOG_LIMIT: u64 = 64 << 20;
 
-/// The fewest that can be asked for: a log is divided into eight.
+/// Minimum of that: a log has eight segments.
 pub const LOG_LIMIT_MIN: u64 = 64 << 10;
 
-/// Bytes kept of all ended jobs together, unless the configuration says otherwise.
+/// Default bytes kept of all ended jobs together.
 pub const LOGS_TOTAL: u64 = 1 << 30;
 
-/// How long an ended job's output is kept, in days, unless the configuration says otherwise.
+/// Default number of days that an ended job's output is kept.
 pub const KEEP_DAYS: u16 = 7;
 
-/// Durable jobs at once, unless the configuration says otherwise. Each has a process of its own.
+/// Default limit of concurrent durable jobs. Each has its own shim process.
 pub const MOST: u16 = 1_000;
 
 /// The limits of durable jobs.
@@ -26,12 +26,12 @@ pub struct Limits {
     pub logs_total: u64,
     /// How long the output of an ended job is kept.
     pub keep_for: Duration,
-    /// Durable jobs at once.
+    /// Limit of concurrent durable jobs.
     pub most: usize,
 }
 
 impl Limits {
-    /// What is kept for this many days.
+    /// The duration of this many days.
     #[must_use]
     pub fn days(days: u16) -> Duration {
         Duration::from_secs(u64::from(days) * 24 * 3600)

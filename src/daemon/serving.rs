@@ -1,4 +1,4 @@
-//! A daemon that serves: how it begins to, and how it stops.
+//! A serving daemon: its startup and its shutdown.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -27,26 +27,25 @@ use peerbus_process::ContainmentManager;
 use peerbus_protocol::heartbeat::{PeerState, Role};
 use peerbus_protocol::{Instance, subjects};
 
-/// Requests from the queue that may wait before they are taken to the dispatcher.
+/// Queued requests that may wait for the dispatcher.
 const WAITING_FROM_QUEUE: usize = 16;
 
-/// How long jobs may go on after a daemon was asked to stop.
+/// How long jobs may continue after a stop request.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// How long the stopping of jobs may take: TERM, 5 s, KILL, and a little.
+/// Time to stop all jobs: SIGTERM, 5 s, SIGKILL, and some slack.
 const STOP_JOBS_WITHIN: Duration = Duration::from_secs(12);
 
-/// How long callers may take to hear the endings of the jobs that were stopped.
+/// Time for callers to receive the endings of stopped jobs.
 const TELL_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long a leader's registry may take to be read before the daemon serves without it.
+/// How long startup waits for a leader to read its registry.
 const REGISTRY_WITHIN: Duration = Duration::from_secs(2);
 
-/// Pause between two looks whether our own subscriptions are there.
+/// Interval of checks for our own subscriptions.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Tells whoever waits for this daemon to come up: systemd, or `d daemon start`, which goes away
-/// when it has heard enough.
+/// Notifies the process that waits for this daemon to start: systemd or `d daemon start`.
 pub(super) fn notify(states: &[NotifyState<'_>]) {
     match sd_notify::notify(states) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
@@ -57,7 +56,7 @@ pub(super) fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Comes up: cleans up after a dead daemon, joins the bus, makes sure to be alone, and listens.
+/// Starts serving: recovers from a dead daemon, joins the bus, checks for an id conflict, and subscribes.
 pub(super) async fn serve(
     settings: DaemonSettings,
     program: PathBuf,
@@ -75,7 +74,7 @@ pub(super) async fn serve(
     let mut context = Context::new(settings, program, instance, bus, journal, audit, containment_manager);
     context.running_jobs = jobs;
     let context = Arc::new(context);
-    // These have their shims already, and may end while the bus is away.
+    // These jobs already have shims and may end while the bus is away.
     let dispatcher = dispatcher::Dispatcher::open(&context, left);
     join(&context.bus, &context.settings.bus.address, state).await;
     refuse_a_taken_id(&context).await?;
@@ -85,7 +84,7 @@ pub(super) async fn serve(
     Ok(Serving { pulse: tasks.1, tasks: tasks.0, leader, context })
 }
 
-/// Waits for the bus, however long it takes, and notes what it waits for.
+/// Waits for the bus without a timeout, and reports why it waits.
 async fn join(bus: &Bus, address: &NatsAddress, state: &mut StateFile) {
     const NOTE_EVERY: Duration = Duration::from_secs(2);
     let mut reason = format!("connecting to the bus at {address}");
@@ -114,7 +113,7 @@ async fn refuse_a_taken_id(context: &Context) -> Result<(), DaemonError> {
                     other.instance
                 )));
             }
-            // The link was lost again; it is asked when it is back.
+            // The link was lost again. The check repeats when it is back.
             Err(error) => {
                 tracing::debug!(%error, "asking who holds our id");
                 tokio::time::sleep(LOOK_AGAIN).await;
@@ -145,7 +144,7 @@ async fn start_leader(context: &Arc<Context>) -> Result<Option<Leader>, DaemonEr
     let serves = async {
         let serves = serving.wait_for(|status| status.serving).await.is_ok();
         let is_read = serving.wait_for(|status| status.registry == RegistryState::Loaded);
-        // Where the registry is away, everything else is served meanwhile.
+        // If the registry is unavailable, the daemon serves everything else.
         let _ = tokio::time::timeout(REGISTRY_WITHIN, is_read).await;
         serves
     };
@@ -164,7 +163,7 @@ fn leader_ended(ended: Result<Result<(), LeaderError>, JoinError>) -> DaemonErro
     }
 }
 
-/// Starts everything that listens or speaks by itself.
+/// Starts all tasks that subscribe or publish on their own.
 async fn start_tasks(
     context: &Arc<Context>,
     dispatcher: dispatcher::Dispatcher,
@@ -201,7 +200,7 @@ struct Leader {
     task: JoinHandle<Result<(), LeaderError>>,
 }
 
-/// A daemon that serves.
+/// A serving daemon.
 pub(super) struct Serving {
     pub(super) context: Arc<Context>,
     pulse: Arc<HeartbeatSource>,
@@ -214,7 +213,7 @@ impl Serving {
         Ready { peer: self.context.peer().to_string(), nats: self.context.settings.bus.address.to_string() }
     }
 
-    /// Waits for something that must not end to end.
+    /// Waits for the failure of an essential task.
     pub(super) async fn failed(&mut self) -> DaemonError {
         let leader = async {
             let Some(leader) = &mut self.leader else { return std::future::pending().await };
@@ -231,7 +230,7 @@ impl Serving {
         }
     }
 
-    /// Refuses new work, gives jobs a while, stops what is left, and says goodbye.
+    /// Refuses new work, gives jobs a grace period, stops the rest, and announces the shutdown.
     pub(super) async fn stop(mut self) {
         let context = &self.context;
         context.leaving.send_replace(ShutdownPhase::Refusing);
@@ -244,7 +243,7 @@ impl Serving {
         if !context.untold.none(TELL_WITHIN).await {
             tracing::warn!(jobs = context.untold.count(), "callers have not confirmed how their jobs ended");
         }
-        // Durable jobs go on. Whose end is not being written down now is left to the next daemon.
+        // Durable jobs continue. The next daemon records endings that are not being recorded now.
         context.leaving.send_replace(ShutdownPhase::Closing);
         if !context.finishing.none(TELL_WITHIN).await {
             tracing::warn!(
@@ -256,7 +255,7 @@ impl Serving {
         self.pulse.say(PeerState::Leaving).await;
         if let Some(leader) = self.leader.take() {
             let _ = leader.stop.send(());
-            // What the leader had to say of its end is in the log.
+            // The leader has logged why it ended.
             let _ = leader.task.await;
         }
         context.audit.close().await;
