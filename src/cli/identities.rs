@@ -1,7 +1,7 @@
-//! `d identities`: who belongs to the fleet, who did, and who is invited.
+//! `d identities`: the members, former members and invitations of the fleet.
 //!
-//! Last seen is, for machines, what the registry knows, and for everybody what the server remembers of their
-//! connections, which is nothing from before its own start. Where neither can be asked it is left out.
+//! "Last seen" comes from the registry for machines, and for all identities from the server's
+//! connections, which it remembers only since its start. It is left out if neither can be queried.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,13 +21,13 @@ use peerbus_client::peers;
 use peerbus_identity::authority::{Authority, IdentityRecord, InvitationRecord};
 use peerbus_protocol::identity::Standing;
 
-/// How long servers may take to say who is connected.
+/// Timeout until a server lists its connections.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long further servers of a cluster are listened to after one has answered.
+/// How long to wait for further servers of a cluster after the first answer.
 const OTHERS_WITHIN: Duration = Duration::from_millis(200);
 
-/// Connections a server is asked for: those used last.
+/// Most connections to request per server: the most recent ones.
 const CONNECTIONS: u32 = 4096;
 
 /// What `d identities` is given.
@@ -52,7 +52,7 @@ struct Line {
     expires: Option<String>,
     last_seen: Option<String>,
     revoked: Option<String>,
-    /// Hostnames and addresses that lead to it.
+    /// Hostnames and addresses in its certificate.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     names: Vec<String>,
 }
@@ -107,7 +107,7 @@ impl Line {
         }
     }
 
-    /// An invitation that was taken up is an identity by now.
+    /// A row for an invitation; `None` if it was redeemed, since the identity has its own row.
     fn invited(invitation: &InvitationRecord, now: i64) -> Option<Self> {
         if invitation.taken_by.is_some() {
             return None;
@@ -143,7 +143,7 @@ impl Line {
     }
 }
 
-/// Keeps the later of two times. They are written so that the order of texts is that of times.
+/// Keeps the later of two times; their text order is their time order.
 fn later(seen: &mut HashMap<String, String>, key: String, at: String) {
     let known = seen.entry(key).or_default();
     if *known < at {
@@ -151,7 +151,7 @@ fn later(seen: &mut HashMap<String, String>, key: String, at: String) {
     }
 }
 
-/// When machines were heard last, by the key they have now.
+/// When machines were last heard, by their current key.
 async fn in_the_registry(
     common: &Common,
     entries: &[IdentityRecord],
@@ -163,7 +163,7 @@ async fn in_the_registry(
         |id: &str| entries.iter().rfind(|entry| entry.standing.is_machine() && entry.name.as_str() == id);
     let seen = rows.into_iter().filter_map(|row| {
         let entry = of(row.peer_id.as_str())?;
-        // Before it was issued it was another's.
+        // Earlier times belong to an earlier identity with this name.
         (row.last_seen >= keys::utc(entry.issued)).then(|| (entry.key.to_string(), row.last_seen))
     });
     Ok(seen.collect())
@@ -186,7 +186,7 @@ struct Connection {
     stop: Option<String>,
 }
 
-/// When each key was connected last, as far as the servers remember: now, for those who are.
+/// When each key was last connected, as far as the servers remember; now for connected keys.
 async fn on_the_server(common: &Common, authority: &Authority) -> Result<HashMap<String, String>, String> {
     let address = Settings::read(common).and_then(|settings| settings.address());
     let address = address.map_err(|failure| failure.message)?;

@@ -1,4 +1,4 @@
-//! The way out of a command line that cannot be understood, where the person surely meant something that there is.
+//! Better error messages for common mistakes in a command line.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::output::escaped;
 use peerbus_protocol::exec::quoted;
 
-/// What to say of it instead of what clap says.
+/// The message to print instead of clap's.
 pub(super) fn explained(mistake: &clap::Error, words: &[OsString]) -> Option<String> {
     match mistake.kind() {
         ErrorKind::UnknownArgument => {
@@ -20,7 +20,7 @@ pub(super) fn explained(mistake: &clap::Error, words: &[OsString]) -> Option<Str
     }
 }
 
-/// `d exec w1 hostname -f`: the command stands where an argument of `d` would.
+/// `d exec w1 hostname -f`: the `--` before the command is missing.
 fn without_dashes(stray: &str, words: &[OsString]) -> Option<String> {
     let at = words.iter().position(|word| word == stray)?;
     let (before, command) = words.split_at(at);
@@ -39,7 +39,7 @@ fn without_dashes(stray: &str, words: &[OsString]) -> Option<String> {
     ))
 }
 
-/// What travels is text. A shell on the peer makes any bytes of text.
+/// Requests are JSON text. A shell on the peer can make any bytes from text.
 fn not_utf8(words: &[OsString]) -> Option<String> {
     let bad = words.iter().find(|word| word.to_str().is_none())?;
     let what = format!("{} is not UTF-8, which all that is sent has to be", escaped(&bad.to_string_lossy()));
@@ -53,7 +53,7 @@ fn not_utf8(words: &[OsString]) -> Option<String> {
     ))
 }
 
-/// A word for a shell line, in ASCII where it is not text.
+/// A word for a shell line, with invalid UTF-8 escaped in ASCII.
 fn for_shell(word: &OsStr) -> String {
     if let Some(text) = word.to_str() {
         return quoted(text);

@@ -1,4 +1,4 @@
-//! `d status`: what this machine's daemon does, and whether the leader hears it.
+//! `d status`: the state of this machine's daemon, and whether the leader hears it.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use peerbus_daemon::state::{self, DaemonState, ReadError, RunState};
 use peerbus_protocol::heartbeat::Role;
 use peerbus_protocol::peers::{Found, PeerRow};
 
-/// How long the daemon of this machine may take to answer over the bus.
+/// Timeout of this machine's daemon's answer over the bus.
 const PING_WITHIN: Duration = Duration::from_secs(2);
 
 /// What `d status` is given.
@@ -31,7 +31,7 @@ pub(super) struct Status {
     id: bool,
 }
 
-/// What is known of this machine's daemon.
+/// The known state of this machine's daemon.
 pub(super) struct LocalDaemon {
     pub(super) state: DaemonState,
     /// Host of the bus.
@@ -40,13 +40,13 @@ pub(super) struct LocalDaemon {
     pub(super) on_the_bus: bool,
     /// Whether the leader hears this daemon.
     pub(super) connected: bool,
-    /// Why nobody could be asked: who runs this is nobody to the fleet.
+    /// Why the leader could not be asked: the user has no identity in the fleet.
     pub(super) unasked: Option<String>,
-    /// On a leader: the workers it hears; unknown where it cannot be asked.
+    /// On a leader: the workers it hears; `None` if it cannot be asked.
     pub(super) workers: Option<Vec<String>>,
 }
 
-/// Reads the daemon's state file and asks the leader what it hears.
+/// Reads the daemon's state file, and asks the leader whether it hears the daemon.
 pub(super) async fn look(common: &Common) -> Result<LocalDaemon, CliError> {
     let settings = Settings::read(common)?;
     let state = state::read(&settings.state_dir())
@@ -55,7 +55,7 @@ pub(super) async fn look(common: &Common) -> Result<LocalDaemon, CliError> {
     ask(common, &settings, state).await
 }
 
-/// Asks the leader what it hears of the daemon with this state.
+/// Asks the leader whether it hears the daemon with this state.
 pub(super) async fn ask(
     common: &Common,
     settings: &Settings<'_>,
@@ -106,22 +106,21 @@ pub(super) fn runs(state_dir: &std::path::Path) -> bool {
     running(state_dir).is_some()
 }
 
-/// The daemon that runs on a state directory, by its own word.
+/// The daemon that runs on a state directory, from its state file.
 pub(super) fn running(state_dir: &std::path::Path) -> Option<DaemonState> {
     let runs = |state: RunState| matches!(state, RunState::Starting | RunState::Ready | RunState::Stopping);
     state::read(state_dir).ok().map(DaemonState::truth).filter(|daemon| runs(daemon.state))
 }
 
-/// The daemon's bus, unless a flag names another. Where the person's own settings lead to it too,
-/// they are kept, because they may say who the person is to it.
+/// The daemon's bus, unless a flag names another. If the user's own settings lead to it, they are
+/// kept, since they may have the user's identity.
 fn as_the_daemon(common: &Common, settings: &Settings<'_>, state: &DaemonState) -> Result<Common, CliError> {
     let same = settings.address()?.to_string() == state.nats;
     let nats = if common.nats.is_some() || same { common.nats.clone() } else { Some(state.nats.clone()) };
     Ok(Common { nats, ..common.clone() })
 }
 
-/// This machine's peer id: that of the daemon that runs, else the configured one, else that of the
-/// daemon that ran last.
+/// This machine's peer id: the running daemon's, else the configured one, else the last daemon's.
 fn own_id(common: &Common) -> Result<String, CliError> {
     let settings = Settings::read(common)?;
     let last = state::read(&settings.state_dir()).map(DaemonState::truth);
@@ -146,7 +145,7 @@ pub(super) async fn run(common: &Common, args: &Status) -> Result<u8, CliError> 
     }
     let settings = Settings::read(common)?;
     let own = match state::read(&settings.state_dir()) {
-        // Programs are told so, too; people are told what to do about it.
+        // Programs get this in the JSON, too; users get a hint instead.
         Err(error @ ReadError::Missing(_)) if args.json => {
             let never = serde_json::json!({
                 "peer_id": own_id(common).ok(), "state": "never_started", "state_reason": error.to_string(),
@@ -182,7 +181,7 @@ fn facts(own: &LocalDaemon) -> Table {
     table
 }
 
-/// What a daemon does, and why.
+/// The daemon's current state, and its reason.
 pub(super) fn doing(state: &DaemonState) -> String {
     match &state.off_the_bus {
         Some(off) => format!("off the bus since {}: {}", time::local_time(&off.since), off.why),
@@ -190,7 +189,7 @@ pub(super) fn doing(state: &DaemonState) -> String {
     }
 }
 
-/// The version that runs, and what becomes of another one.
+/// The running version, and the state of an upgrade.
 pub(super) fn versions(runs: &str, next: Option<&UpgradeOutcome>) -> String {
     let Some(UpgradeOutcome { version, is_refused, why }) = next else { return runs.to_owned() };
     let other = version.as_deref().unwrap_or("another one");

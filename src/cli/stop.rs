@@ -1,4 +1,4 @@
-//! `d stop`: a job with everything it has started is stopped, or gets a signal.
+//! `d stop`: stops a job with all its processes, or sends it a signal.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use peerbus_protocol::Ending;
 use peerbus_protocol::exec::JobResult;
 use peerbus_protocol::jobs::{Job, JobStatus};
 
-/// How long a signal may take to be taken.
+/// Timeout until a signal is delivered.
 pub(super) const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
 
 /// What `d stop` is given.

@@ -1,5 +1,4 @@
-//! Times as people type them, wherever one is asked for, and as tables show them: what is printed can
-//! be typed again.
+//! Parses times that users type, and formats times for tables: printed times can be typed again.
 //!
 //! ```text
 //!  a span     90s  15m  2h  1h30m  3d  1w  500ms        days of 24 hours; months and years are no spans
@@ -14,10 +13,10 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, SpanRelativeTo, Timestamp};
 
-/// Longest span that can be given: clocks overflow somewhere beyond it.
+/// Maximum span: clocks overflow somewhere beyond it.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Reads a span.
+/// Parses a span.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a time such as 90s, 15m, 1h30m, 3d or 1w");
     let span: Span = text.parse().map_err(|_| wrong())?;
@@ -32,7 +31,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-/// Reads a moment.
+/// Parses a moment.
 fn moment(text: &str) -> Option<Timestamp> {
     if let Ok(moment) = text.parse() {
         return Some(moment);
@@ -41,7 +40,7 @@ fn moment(text: &str) -> Option<Timestamp> {
     local.to_zoned(TimeZone::system()).ok().map(|zoned| zoned.timestamp())
 }
 
-/// Reads since when: a moment, or a span until now.
+/// Parses a start time: a moment, or a span before now.
 pub(super) fn since(text: &str) -> Result<Timestamp, String> {
     match (duration(text), moment(text)) {
         (_, Some(moment)) => Ok(moment),
@@ -50,7 +49,7 @@ pub(super) fn since(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// Reads until when: a span from now, or a moment. Says how long that is.
+/// Parses an end time: a span from now, or a moment. Returns the time until then.
 pub(super) fn until(text: &str) -> Result<Duration, String> {
     match (duration(text), moment(text)) {
         (Ok(span), _) => Ok(span),
@@ -70,7 +69,7 @@ fn neither(text: &str) -> String {
     )
 }
 
-/// A moment, in RFC 3339, as the reader's clock shows it; where nobody knows their zone, UTC, and it says so.
+/// A moment in RFC 3339 in the local time zone, or in UTC if the zone is unknown.
 pub(super) fn local_time(utc: &str) -> String {
     match utc.parse::<Timestamp>() {
         Ok(time) => shown(time),
@@ -78,7 +77,7 @@ pub(super) fn local_time(utc: &str) -> String {
     }
 }
 
-/// The same of milliseconds since 1970.
+/// Like [`local_time`], from milliseconds since 1970.
 pub(super) fn local_time_of_ms(ms: i64) -> String {
     Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), shown)
 }
@@ -96,7 +95,7 @@ pub(super) fn ago(utc: &str) -> String {
     span(seconds.unsigned_abs())
 }
 
-/// A span of seconds as people say it.
+/// A span of seconds for display.
 pub(super) fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),

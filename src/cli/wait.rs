@@ -1,4 +1,4 @@
-//! `d wait`: until a job has ended, and then its code.
+//! `d wait`: waits until a job has ended, and returns its exit code.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use peerbus_client::policy::PolicyQueryError;
 use peerbus_protocol::Ending;
 use peerbus_protocol::jobs::{Job, JobStatus};
 
-/// Pause between two looks whether a job still waits in the queue.
+/// Poll interval while a job is still in the queue.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What `d wait` is given.
@@ -68,7 +68,7 @@ pub(super) async fn run(common: &Common, args: &Wait) -> Result<u8, CliError> {
     conclude(&found.peer, job.id, &outcome, &Streams::default(), job.durable)
 }
 
-/// Does something before a time.
+/// Runs a future with a deadline.
 async fn before<T>(
     within: Option<(Instant, Duration)>,
     work: impl Future<Output = Result<T, CliError>>,
@@ -81,7 +81,7 @@ async fn before<T>(
     }
 }
 
-/// The job that is meant; where it waits in the queue, once its peer has taken it.
+/// Finds the job; waits until its peer has taken it from the queue.
 async fn begun(bus: &Bus, meant: &Wanted) -> Result<Found, CliError> {
     let unknown = match find(bus, meant).await {
         Err(unknown) if matches!(unknown.code, NOT_FOUND | OFFLINE) => unknown,
