@@ -1,5 +1,4 @@
-//! Whether the server lets this daemon hear what is said to it. A daemon that said it is ready and hears
-//! nothing would be silence reported as success.
+//! Checks that the server delivers this daemon's messages before it reports ready.
 
 use std::time::Duration;
 

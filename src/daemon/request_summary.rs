@@ -1,9 +1,9 @@
-//! What is said of a job, in the log and in the audit log: who asked for what, where, as whom, and
-//! what became of it. In the log that is one line a job, when it has ended or was refused.
+//! Summary of a job for the log and the audit log: who requested what, where, as which user, and the outcome. The
+//! log gets one line per job, when it has ended or was refused.
 //!
-//! Texts are the caller's own, cut to a length that can be read; the log makes one line of them
-//! whatever they hold. Of variables only the names are said. `by` is who signed the request, where members
-//! sign. `from` is the caller's word for itself and proves nothing; `caller`, its inbox, is at least where the answers went.
+//! Texts come from the caller, cut to a readable length. Only the names of variables appear. `by` is who signed the
+//! request, if members sign. `from` is the caller's own claim and proves nothing. `caller` is its inbox, where the
+//! answers went.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ const VARIABLES_AUDITED: usize = 100;
 #[derive(Debug)]
 pub(super) struct RequestSummary {
     job: JobId,
-    /// Who asked, where that is proved.
+    /// The proved identity of the caller.
     by: Option<String>,
     from: Option<String>,
     caller: String,
@@ -99,7 +99,7 @@ impl RequestSummary {
         Self { audited, ..asked }
     }
 
-    /// What a record says was asked for.
+    /// The summary of a journal record.
     pub(super) fn recorded(begun: &StartRecord) -> Self {
         let asked = Self {
             job: begun.id,
@@ -117,7 +117,7 @@ impl RequestSummary {
         Self { audited, ..asked }
     }
 
-    /// Which rules of the policy allow it: one, unless it is a task.
+    /// Adds the policy rules that allow it: one, or several for a task.
     pub(super) fn allowed_by(self, rules: &BTreeSet<usize>) -> Self {
         let rules = rules.iter().map(|rule| format!("rule {rule}")).collect::<Vec<_>>().join(", ");
         Self { audited: audit::AuditedRequest { rule: Some(rules), ..self.audited }, ..self }
@@ -153,7 +153,7 @@ impl RequestSummary {
         &self.command
     }
 
-    /// Says how it ended.
+    /// Logs how it ended.
     pub(super) async fn ended(&self, audit: &Audit, result: &JobResult) {
         let bytes = |total: &Option<peerbus_protocol::exec::StreamTotal>| total.as_ref().map(|it| it.bytes);
         let (out, err, duration_ms) = (bytes(&result.out), bytes(&result.err), result.duration_ms);
@@ -167,14 +167,14 @@ impl RequestSummary {
         audit.ended(self.audited.clone(), outcome(result)).await;
     }
 
-    /// Says that it was refused.
+    /// Logs that it was refused.
     pub(super) async fn refused(&self, audit: &Audit, ending: &Ending) {
         line!(warn, self, ending, "refused a request");
         let request = audit::AuditedRequest { decision: AuditDecision::Refused, ..self.audited.clone() };
         audit.refused(request, ending.clone()).await;
     }
 
-    /// Says that it was a dead daemon's, and what was found of it.
+    /// Logs the job of a dead daemon and what was found of it.
     pub(super) async fn found_dead(&self, audit: &Audit, result: &JobResult) {
         let (ending, killed) = (&result.ending, result.killed);
         line!(warn, self, ending, killed, "ended a dead daemon's job");

@@ -1,5 +1,5 @@
-//! Trusted mode, and never by accident: where nobody is asked who they are, the network is the
-//! boundary, so it has to be a private one, or one that the configuration calls trusted.
+//! Trusted mode: without identities the network is the trust boundary. So it must be private, or the configuration
+//! must call it trusted.
 
 use super::context::{Context, DaemonSettings};
 use super::state::{RunState, StateFile};

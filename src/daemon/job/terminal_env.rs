@@ -1,8 +1,8 @@
-//! What a job with a terminal finds of it in its environment: its kind, its colors and its owner's locale.
+//! Environment variables of a job with a terminal: its type, its colors and its owner's locale.
 //!
-//! All of it comes from another machine. Where this one does not know the kind of terminal, or lacks the locale, the job
-//! gets the nearest that it has. A policy's `env` says nothing of these variables: their names are fixed, and their values
-//! name a terminal or a locale and nothing else (see [`Tty::check`](peerbus_protocol::tty::Tty::check)).
+//! All values come from another machine. If this one lacks the terminal type or the locale, the job gets the
+//! nearest match. A policy's `env` does not govern these variables: their names are fixed, and their values can
+//! only name a terminal or a locale (see [`Tty::check`](peerbus_protocol::tty::Tty::check)).
 
 use std::time::Duration;
 
