@@ -67,7 +67,6 @@ fn name_of(uid: Uid) -> Option<String> {
 
 /// The home directory of this process' user: `HOME`, or the entry in the user database. `None` without an
 /// entry.
-/// has no entry there.
 #[must_use]
 pub fn home() -> Option<PathBuf> {
     let of_user = || User::from_uid(geteuid()).ok().flatten().map(|user| user.dir);

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::super::answer::{UNPROVEN, cannot};
-use super::super::auth;
-use super::super::context::Context;
-use super::super::policy::may_see_all;
 use super::time;
+use crate::answer::{UNPROVEN, cannot};
+use crate::auth;
+use crate::context::Context;
+use crate::policy::may_see_all;
 use peerbus_bus::{Incoming, Outgoing};
 use peerbus_protocol::audit::{AuditPage, AuditQuery, PAGE_TYPE};
 use peerbus_protocol::{decode, subjects};

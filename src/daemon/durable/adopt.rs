@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::super::context::Context;
-use super::super::dispatcher::Message;
-use super::super::job::blocking;
-use super::super::journal::{Entry, Record};
 use super::job::DurableJob;
 use super::shim_handle::Known;
+use crate::context::Context;
+use crate::dispatcher::Message;
+use crate::job::blocking;
+use crate::journal::{Entry, Record};
 
 /// An open journal record, and what is known of its shim. `None` if the shim was slow to answer.
 pub(crate) struct Left {

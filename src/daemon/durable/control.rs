@@ -2,16 +2,16 @@
 
 use bytes::Bytes;
 
-use super::super::answer;
-use super::super::auth::members_sign;
-use super::super::dispatcher::Message;
-use super::super::job::reply;
-use super::super::policy::{self, Access};
-use super::super::request::Request;
-use super::super::request_summary::{ControlSummary, RequestSummary};
 use super::job::{DurableJob, PendingSnapshot};
 use super::viewer::{Begin, Begins, ViewerCommand};
 use super::viewers::ResponderRank;
+use crate::answer;
+use crate::auth::members_sign;
+use crate::dispatcher::Message;
+use crate::job::reply;
+use crate::policy::{self, Access};
+use crate::request::Request;
+use crate::request_summary::{ControlSummary, RequestSummary};
 use peerbus_protocol::attach::{AttachFrom, AttachRequest, LOOP, Within};
 use peerbus_protocol::control::{CancelRequest, Cancelled, Control, Credit, Resume};
 use peerbus_protocol::ending::Refusal;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::super::context::ShutdownPhase;
-use super::super::job::blocking;
 use super::job::DurableJob;
 use super::shim_handle::{self, Cleared, Known, ShimHandle};
+use crate::context::ShutdownPhase;
+use crate::job::blocking;
 use peerbus_process::StartError;
 use peerbus_protocol::Ending;
 use peerbus_protocol::ending::StartFailure;

@@ -8,11 +8,11 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::super::answer;
-use super::super::job::blocking;
-use super::super::journal::NotNamed;
-use super::super::request_summary::{self, ControlSummary};
 use super::job::DurableJob;
+use crate::answer;
+use crate::job::blocking;
+use crate::journal::NotNamed;
+use crate::request_summary::{self, ControlSummary};
 use peerbus_protocol::attach::{DetachRequest, Detached, RenameRequest};
 use peerbus_protocol::decode;
 use peerbus_protocol::frame::Accepted;

@@ -9,8 +9,8 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::super::journal::Journal;
-use super::super::limits::Limits;
+use crate::journal::Journal;
+use crate::limits::Limits;
 use peerbus_protocol::JobId;
 use peerbus_shim::JobDir;
 

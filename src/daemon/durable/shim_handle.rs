@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
 
-use super::super::context::{Context, ShutdownPhase};
-use super::super::journal::Entry;
+use crate::context::{Context, ShutdownPhase};
+use crate::journal::Entry;
 use peerbus_process::{self as process, JobScope, ProcessKey, StartError};
 use peerbus_shim::link::{self, SpawnError};
 use peerbus_shim::{Found, FromShim, JobDir, JobEnd, JobSpec, ShimConnection, ToShim};

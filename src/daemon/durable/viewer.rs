@@ -14,10 +14,10 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 
-use super::super::answer;
-use super::super::context::{Context, ShutdownPhase};
 use super::poll_state::{self, PollState};
 use super::progress::Progress;
+use crate::answer;
+use crate::context::{Context, ShutdownPhase};
 use peerbus_bus::{ConnectionState, Outgoing};
 use peerbus_process::joined;
 use peerbus_protocol::attach::{Responder, SizeFrom, Sizes, UNREADABLE};

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::super::nonces::Attachment;
 use super::VIEWERS_MOST;
 use super::control::AttachMode;
 use super::viewer::{self, Viewer, ViewerCommand};
+use crate::nonces::Attachment;
 use peerbus_protocol::attach::Within;
 
 /// The viewers of one job, by inbox.

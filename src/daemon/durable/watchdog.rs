@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::super::job::blocking;
+use crate::job::blocking;
 use peerbus_process::{ProcessHandle, ProcessKey, Signal};
 use peerbus_shim::JobDir;
 

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::super::context::{Context, JobSlot, ShutdownPhase};
-use super::super::dispatcher::Message;
-use super::super::durable;
-use super::super::journal::{Entry, NotNamed, StartRecord, now};
-use super::super::policy::{self, Allowed};
-use super::super::queue::{Taken, taken};
-use super::super::request::Request;
-use super::super::request_summary::{RequestSummary, name};
-use super::super::running_jobs::JobGuard;
 use super::{blocking, replay, reply, runner, terminal_env};
+use crate::context::{Context, JobSlot, ShutdownPhase};
+use crate::dispatcher::Message;
+use crate::durable;
+use crate::journal::{Entry, NotNamed, StartRecord, now};
+use crate::policy::{self, Allowed};
+use crate::queue::{Taken, taken};
+use crate::request::Request;
+use crate::request_summary::{RequestSummary, name};
+use crate::running_jobs::JobGuard;
 use peerbus_process::{self as process, JobScope, Spec};
 use peerbus_protocol::ending::{Refusal, sentence};
 use peerbus_protocol::exec::{Command, ExecRequest, JOB_VARIABLE, JobResult, PEER_VARIABLE};

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use super::super::answer;
-use super::super::auth::{is_anothers, members_sign};
-use super::super::dispatcher::Message;
-use super::super::policy;
-use super::super::request::Request;
-use super::super::request_summary::{ControlSummary, RequestSummary};
 use super::reply;
 use super::runner::Runner;
+use crate::answer;
+use crate::auth::{is_anothers, members_sign};
+use crate::dispatcher::Message;
+use crate::policy;
+use crate::request::Request;
+use crate::request_summary::{ControlSummary, RequestSummary};
 use peerbus_protocol::Ending;
 use peerbus_protocol::control::{CancelRequest, Cancelled, Control, Credit, Resume, SignalRequest};
 use peerbus_protocol::decode;

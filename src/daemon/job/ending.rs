@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::super::answer;
 use super::blocking;
 use super::output::Output;
 use super::runner::Runner;
+use crate::answer;
 use peerbus_process::{CommandOutcome, OutputReader};
 use peerbus_protocol::decode;
 use peerbus_protocol::exec::JobResult;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::super::answer;
-use super::super::context::Context;
+use crate::answer;
+use crate::context::Context;
 use peerbus_protocol::JobId;
 use peerbus_protocol::frame::{FrameKind, OUTPUT_MAX, StreamKind};
 use peerbus_protocol::reply::Collectors;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::super::answer;
-use super::super::auth::{is_anothers, members_sign};
-use super::super::context::Context;
-use super::super::dispatcher::Message;
-use super::super::journal::Record;
-use super::super::policy;
-use super::super::request::Request;
-use super::super::request_summary::RequestSummary;
 use super::reply;
+use crate::answer;
+use crate::auth::{is_anothers, members_sign};
+use crate::context::Context;
+use crate::dispatcher::Message;
+use crate::journal::Record;
+use crate::policy;
+use crate::request::Request;
+use crate::request_summary::RequestSummary;
 use peerbus_protocol::control::{Cancelled, Control};
 use peerbus_protocol::ending::Refusal;
 use peerbus_protocol::exec::JobResult;

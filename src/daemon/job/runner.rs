@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use super::super::context::{ActiveGuard, Context, JobSlot, ShutdownPhase};
-use super::super::dispatcher::Message;
-use super::super::journal::Entry;
-use super::super::nonces::Attachment;
-use super::super::request::Request;
-use super::super::request_summary::RequestSummary;
-use super::super::running_jobs::JobGuard;
 use super::admission::Admitted;
 use super::lease::Lease;
 use super::output::Output;
 use super::stdin::Stdin;
+use crate::context::{ActiveGuard, Context, JobSlot, ShutdownPhase};
+use crate::dispatcher::Message;
+use crate::journal::Entry;
+use crate::nonces::Attachment;
+use crate::request::Request;
+use crate::request_summary::RequestSummary;
+use crate::running_jobs::JobGuard;
 use peerbus_bus::ConnectionState;
 use peerbus_process::{
     self as process, CommandLifecycle, Exit, OutputReader, Process, StartError, Started, joined,

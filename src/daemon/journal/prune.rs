@@ -25,7 +25,7 @@ impl Journal {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub(in super::super) fn remembers_since_ms(&self) -> io::Result<i64> {
+    pub(crate) fn remembers_since_ms(&self) -> io::Result<i64> {
         let born_ms = match fs::metadata(&self.ended)?.created() {
             Ok(born) => milliseconds(born),
             Err(_) => self.opened_ms,
@@ -51,7 +51,7 @@ impl Journal {
     ///
     /// # Errors
     /// If a directory cannot be read.
-    pub(in super::super) fn prune(&self, keep_for: Duration) -> io::Result<()> {
+    pub(crate) fn prune(&self, keep_for: Duration) -> io::Result<()> {
         let forgotten_before = self.forgotten_ms()?;
         let mut forgotten = forgotten_before;
         let ended = doomed(&self.ended, keep_for.max(KEEP_FOR), KEEP_MOST)?;

@@ -22,19 +22,19 @@ const KEPT_HEADERS: [&str; 3] = [IDENTITY, SIGNATURE, TIME];
 
 /// A message from the queue, and the subject that acknowledges it.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Delivered {
+pub(crate) struct Delivered {
     /// The message as it was signed: without a reply subject.
-    pub(in super::super) message: Incoming,
+    pub(crate) message: Incoming,
     /// The subject for acknowledgements.
-    pub(in super::super) confirm: String,
+    pub(crate) confirm: String,
 }
 
 /// A kept copy. An unreadable one has only its id.
-pub(in super::super) struct Copied {
+pub(crate) struct Copied {
     /// The job.
-    pub(in super::super) id: JobId,
+    pub(crate) id: JobId,
     /// The delivery.
-    pub(in super::super) delivered: io::Result<Delivered>,
+    pub(crate) delivered: io::Result<Delivered>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,7 +67,7 @@ impl Journal {
     ///
     /// # Errors
     /// If it exists and cannot be removed.
-    pub(in super::super) fn drop_copy(&self, id: JobId) -> io::Result<()> {
+    pub(crate) fn drop_copy(&self, id: JobId) -> io::Result<()> {
         match fs::remove_file(self.queued.join(id.to_string())) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
@@ -76,7 +76,7 @@ impl Journal {
 
     /// Whether the copy of a delivery still exists.
     #[must_use]
-    pub(in super::super) fn has_copy(&self, id: JobId) -> bool {
+    pub(crate) fn has_copy(&self, id: JobId) -> bool {
         self.queued.join(id.to_string()).exists()
     }
 
@@ -84,7 +84,7 @@ impl Journal {
     ///
     /// # Errors
     /// If the directory cannot be read.
-    pub(in super::super) fn copies(&self) -> io::Result<Vec<Copied>> {
+    pub(crate) fn copies(&self) -> io::Result<Vec<Copied>> {
         let mut copies = Vec::new();
         for entry in fs::read_dir(&self.queued)? {
             let path = entry?.path();

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::super::answer;
-use super::super::auth;
-use super::super::context::Context;
 use super::check::{Denied, by_all};
 use super::principals::may_see_all;
 use super::{Allowed, Policy};
+use crate::answer;
+use crate::auth;
+use crate::context::Context;
 use peerbus_bus::{Incoming, Outgoing};
 use peerbus_protocol::identity::Principal;
 use peerbus_protocol::policy::{

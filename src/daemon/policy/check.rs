@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::context::Context;
 use super::{Access, AccessRequest, Against, Policy, Verdict};
+use crate::context::Context;
 use peerbus_process::{Links, find_real_directory, user_name};
 use peerbus_protocol::Ending;
 use peerbus_protocol::ending::{Refusal, sentence as cut};

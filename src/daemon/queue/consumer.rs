@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::super::context::{Context, ShutdownPhase};
-use super::super::journal::Delivered;
-use super::super::request::Request;
 use super::parse;
+use crate::context::{Context, ShutdownPhase};
+use crate::journal::Delivered;
+use crate::request::Request;
 use peerbus_bus::{Incoming, Outgoing};
 use peerbus_protocol::{decode, jetstream, queue};
 
@@ -48,7 +48,7 @@ enum PullResult {
 }
 
 /// Pulls while it is polled, and hands requests to the dispatcher.
-pub(in super::super) async fn run(context: Arc<Context>, dispatcher: mpsc::Sender<Box<Request>>) {
+pub(crate) async fn run(context: Arc<Context>, dispatcher: mpsc::Sender<Box<Request>>) {
     tokio::join!(pull(&context, &dispatcher), bring_back(&context, &dispatcher));
 }
 

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::super::auth;
-use super::super::context::{Context, ShutdownPhase};
-use super::super::dispatcher::Message;
-use super::super::job::blocking;
-use super::super::journal::{Delivered, Entry};
-use super::super::policy;
-use super::super::request::Request;
-use super::super::request_summary::RequestSummary;
+use crate::auth;
+use crate::context::{Context, ShutdownPhase};
+use crate::dispatcher::Message;
+use crate::job::blocking;
+use crate::journal::{Delivered, Entry};
+use crate::policy;
+use crate::request::Request;
+use crate::request_summary::RequestSummary;
 use peerbus_bus::{BusError, Outgoing};
 use peerbus_protocol::control::Control;
 use peerbus_protocol::ending::{Refusal, sentence};
@@ -43,7 +43,7 @@ const CLOCK_LATER: Duration = Duration::from_secs(60);
 
 /// The delivery of a request.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Ticket {
+pub(crate) struct Ticket {
     /// When the request was made, and when it expires.
     pub(super) span: QueueLifetime,
     pub(super) delivered: Delivered,
@@ -62,7 +62,7 @@ enum AckResult {
 }
 
 /// The outcome of claiming a journalled job.
-pub(in super::super) enum Taken {
+pub(crate) enum Taken {
     /// It is about to start, and this is on the disk.
     Start(Entry),
     /// It does not start now. Its copy is kept and tried again.
@@ -74,11 +74,7 @@ pub(in super::super) enum Taken {
 impl Ticket {
     /// Whether the request may begin now: `Ok` if so, its ending if it never may, `None` if it should be
     /// redelivered.
-    pub(in super::super) async fn due(
-        &self,
-        context: &Arc<Context>,
-        id: JobId,
-    ) -> Option<Result<(), Ending>> {
+    pub(crate) async fn due(&self, context: &Arc<Context>, id: JobId) -> Option<Result<(), Ending>> {
         let journal = context.journal.clone();
         let remembered = match blocking(move || journal.remembers_since_ms()).await {
             Ok(since) => since,
@@ -114,19 +110,19 @@ impl Ticket {
     }
 
     /// The delivery.
-    pub(in super::super) fn delivered(&self) -> &Delivered {
+    pub(crate) fn delivered(&self) -> &Delivered {
         &self.delivered
     }
 
     /// Acknowledges a job that the journal already knows.
-    pub(in super::super) async fn settle(&self, context: &Arc<Context>, id: JobId) {
+    pub(crate) async fn settle(&self, context: &Arc<Context>, id: JobId) {
         // If the acknowledgement is lost, the request is redelivered and acknowledged again.
         let _ = context.bus.publish(Outgoing::to(&self.delivered.confirm).payload(DONE)).await;
         drop_copy(context, id).await;
     }
 
     /// Postpones the request for a temporary reason.
-    pub(in super::super) async fn later(&self, context: &Arc<Context>, id: JobId, why: &str) {
+    pub(crate) async fn later(&self, context: &Arc<Context>, id: JobId, why: &str) {
         self.not_now(context, id, why, LATER).await;
     }
 
@@ -199,7 +195,7 @@ fn takes_back(context: &Context, request: &Request, message: &Message) -> bool {
 
 /// Claims a journalled job. It may start once the server has confirmed the acknowledgement and the journal has
 /// `starting` on the disk. Control messages are held back meanwhile.
-pub(in super::super) async fn taken(
+pub(crate) async fn taken(
     context: &Arc<Context>,
     (ticket, request): (&Ticket, &Request),
     asked: &RequestSummary,

@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use super::super::auth;
-use super::super::context::Context;
-use super::super::job;
-use super::super::journal::Delivered;
-use super::super::request::{self, Request};
-use super::super::request_summary::RequestSummary;
 use super::delivery::{Ticket, drop_copy};
+use crate::auth;
+use crate::context::Context;
+use crate::job;
+use crate::journal::Delivered;
+use crate::request::{self, Request};
+use crate::request_summary::RequestSummary;
 use peerbus_bus::Outgoing;
 use peerbus_protocol::ending::{Refusal, sentence};
 use peerbus_protocol::exec::ExecRequest;

@@ -104,7 +104,7 @@ impl UpgradeRecord {
             file,
             version,
             before: peerbus_protocol::VERSION.to_owned(),
-            at: super::super::journal::now(),
+            at: crate::journal::now(),
             jobs_until_ms: None,
             ready_within_ms: 60_000,
         }

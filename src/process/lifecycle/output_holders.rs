@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::super::holders::{Holder, HolderScan, look};
-use super::super::output_reader::OutputReader;
-use super::super::process_set::ProcessSet;
+use crate::holders::{Holder, HolderScan, look};
+use crate::output_reader::OutputReader;
+use crate::process_set::ProcessSet;
 use peerbus_protocol::exec::{HOLDERS_SHOWN, OutputHolder};
 use peerbus_protocol::send_buffer::StreamOffsets;
 

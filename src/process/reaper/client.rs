@@ -13,17 +13,17 @@ use std::time::Instant;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::watch;
 
-use super::super::environment;
-use super::super::fd_limit::Reserve;
-use super::super::job::{Process, reap};
-use super::super::launch::{LAUNCH_WITHIN, Launched, Program, SpawnOptions, launch};
-use super::super::members::{Descendants, Members};
-use super::super::pidfd::{self, Exit, PidFd};
-use super::super::process_key::ProcessKey;
-use super::super::process_set::{Asked, Leader, ProcessSet};
-use super::super::resolved_command::{c_environment, c_string};
-use super::super::spec::{Links, Spec, StartError};
 use super::{RELEASE, ReaperEvent, ReaperSpec, line};
+use crate::environment;
+use crate::fd_limit::Reserve;
+use crate::job::{Process, reap};
+use crate::launch::{LAUNCH_WITHIN, Launched, Program, SpawnOptions, launch};
+use crate::members::{Descendants, Members};
+use crate::pidfd::{self, Exit, PidFd};
+use crate::process_key::ProcessKey;
+use crate::process_set::{Asked, Leader, ProcessSet};
+use crate::resolved_command::{c_environment, c_string};
+use crate::spec::{Links, Spec, StartError};
 
 /// Starts a reaper that starts the command. Blocks until the command is running or has failed.
 pub(crate) fn start(

@@ -16,17 +16,17 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use super::super::dumpable::keep_memory_private;
-use super::super::explain::explain;
-use super::super::inherited_fds::{ignore_signals, inherited, let_go_of_pipes};
-use super::super::launch::{Launched, SpawnOptions, launch};
-use super::super::members::{Descendants, Members};
-use super::super::pidfd::{self, Waited};
-use super::super::process_key::ProcessKey;
-use super::super::process_set::{Asked, Leader, stop};
-use super::super::resolved_command::ResolvedCommand;
-use super::super::spec::{Spec, StartError};
 use super::{GRACE, RELEASE, ReaperEvent, ReaperSpec, line};
+use crate::dumpable::keep_memory_private;
+use crate::explain::explain;
+use crate::inherited_fds::{ignore_signals, inherited, let_go_of_pipes};
+use crate::launch::{Launched, SpawnOptions, launch};
+use crate::members::{Descendants, Members};
+use crate::pidfd::{self, Waited};
+use crate::process_key::ProcessKey;
+use crate::process_set::{Asked, Leader, stop};
+use crate::resolved_command::ResolvedCommand;
+use crate::spec::{Spec, StartError};
 use peerbus_protocol::JobId;
 
 /// The program `d reaper`, which only a daemon starts. It fails at once without a socket.

@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 
-use super::super::reassembly::{Piece, Reassembler, SequenceCheck};
 use super::*;
+use crate::reassembly::{Piece, Reassembler, SequenceCheck};
 
 fn frames(send_buffer: &mut SendBuffer) -> Vec<Frame> {
     std::iter::from_fn(|| send_buffer.next_frame(OUTPUT_MAX)).collect()

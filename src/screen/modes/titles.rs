@@ -8,18 +8,18 @@ const LONGEST: usize = 1024;
 
 /// One title each; `None` if never set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in super::super) struct Titles {
-    pub(in super::super) window: Option<Vec<u8>>,
-    pub(in super::super) icon: Option<Vec<u8>>,
-    pub(in super::super) aside: Vec<Aside>,
+pub(crate) struct Titles {
+    pub(crate) window: Option<Vec<u8>>,
+    pub(crate) icon: Option<Vec<u8>>,
+    pub(crate) aside: Vec<Aside>,
 }
 
 /// A saved title, by the request: both, icon only, window only.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) struct Aside {
-    pub(in super::super) which: u16,
-    pub(in super::super) window: Option<Vec<u8>>,
-    pub(in super::super) icon: Option<Vec<u8>>,
+pub(crate) struct Aside {
+    pub(crate) which: u16,
+    pub(crate) window: Option<Vec<u8>>,
+    pub(crate) icon: Option<Vec<u8>>,
 }
 
 impl Titles {

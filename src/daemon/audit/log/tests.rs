@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::super::reading;
 use super::*;
+use crate::audit::reading;
 use peerbus_protocol::Instance;
 use peerbus_protocol::audit::AuditQuery;
 

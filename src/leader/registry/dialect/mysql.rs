@@ -10,7 +10,7 @@ use sqlx::mysql::MySqlDatabaseError;
 
 use super::{Dialect, is_data_exception};
 
-pub(in super::super) static MYSQL: Dialect = Dialect {
+pub(in crate::registry) static MYSQL: Dialect = Dialect {
     session: Some(
         "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', \
          autocommit = 1, lock_wait_timeout = 5, innodb_lock_wait_timeout = 5",

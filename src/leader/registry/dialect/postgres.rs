@@ -6,7 +6,7 @@
 
 use super::{Dialect, is_data_exception};
 
-pub(in super::super) static POSTGRES: Dialect = Dialect {
+pub(in crate::registry) static POSTGRES: Dialect = Dialect {
     session: Some(
         "SET lock_timeout = '5s'; SET statement_timeout = '9s'; SET standard_conforming_strings = on",
     ),

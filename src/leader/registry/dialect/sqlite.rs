@@ -2,7 +2,7 @@
 
 use super::Dialect;
 
-pub(in super::super) static SQLITE: Dialect = Dialect {
+pub(in crate::registry) static SQLITE: Dialect = Dialect {
     session: None,
     create: include_str!("../migrations/sqlite/0001_peer_registry.sql"),
     columns: "SELECT CAST(name AS TEXT), CAST(type AS TEXT), CAST('' AS TEXT), CAST(pk AS TEXT) \
