@@ -154,3 +154,23 @@ fn a_link_stays_a_link_and_many_at_once_lose_nothing() {
     }
     assert!(fs::symlink_metadata(scratch.path().join("c.toml")).unwrap().is_symlink());
 }
+
+/// As under cron, or in a service: the home comes from the user database, and never is the root directory.
+#[test]
+fn without_home_the_user_database_names_it() {
+    let nobody = nix::unistd::User::from_uid(65534.into()).unwrap().unwrap();
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-user=65534"])
+        .arg(crate::harness::d_program())
+        .args(["config", "show", "--json"])
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let state = nobody.dir.join(".local/state/peerbus");
+    let settings = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let shown: Vec<Value> = settings.filter(|setting| setting["key"] == "state_dir").collect();
+    assert_eq!(shown.len(), 1, "{lines}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(shown[0]["value"], state.to_str().unwrap());
+}
