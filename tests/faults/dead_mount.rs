@@ -10,9 +10,19 @@ use crate::bench::SOON;
 use crate::harness::dead_mount::DeadMount;
 use crate::harness::fleet::Fleet;
 use crate::harness::procs;
+use crate::harness::wait::eventually;
 
 /// TERM, KILL, and what the daemon waits after each.
 const STOPPED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Whether a signal waits for a process to come back from the kernel.
+fn is_pending(pid: i32, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let sets =
+        status.lines().filter_map(|line| line.strip_prefix("ShdPnd:").or(line.strip_prefix("SigPnd:")));
+    sets.filter_map(|set| u64::from_str_radix(set.trim(), 16).ok())
+        .any(|set| set >> (signal as u32 - 1) & 1 == 1)
+}
 
 #[test]
 fn a_command_that_hangs_in_the_kernel_is_named_and_left() {
@@ -23,15 +33,17 @@ fn a_command_that_hangs_in_the_kernel_is_named_and_left() {
         let path = dead.path().with_file_name(&marker).display().to_string();
         let words = [&["exec", "w1", "-C", "/"], flags, &["--", "cat", &path]].concat();
         let live = fleet.command(words).in_directory(fleet.path()).spawn();
-        procs::wait_until_running(&path, 1, SOON);
-        live
+        let pid = procs::wait_until_running(&path, 1, SOON)[0].pid;
+        (live, pid)
     };
-    let timed_out = hanging(&["--timeout", "1s", "--report", "report.json"]);
-    let durable = hanging(&["--timeout", "1s", "--durable"]);
-    let interrupted = hanging(&[]);
+    let (timed_out, _) = hanging(&["--timeout", "1s", "--report", "report.json"]);
+    let (durable, _) = hanging(&["--timeout", "1s", "--durable"]);
+    let (interrupted, pid) = hanging(&[]);
     interrupted.signal(Signal::SIGINT);
+    // Two signals at once would be one to whoever receives them.
+    eventually(SOON, "the interrupt to be pending", || is_pending(pid, Signal::SIGINT).then_some(()));
     interrupted.signal(Signal::SIGINT);
-    let mut background = hanging(&["-d"]);
+    let (mut background, _) = hanging(&["-d"]);
     let job = background.wait(SOON).expect_success().out();
     let mut stop = fleet.command(["stop", &format!("w1/{}", job.trim())]).deadline(STOPPED_WITHIN).spawn();
     for (mut live, code) in [(timed_out, 252), (durable, 252), (interrupted, 251)] {
